@@ -1,0 +1,31 @@
+# make demo     the whole line on real CoinRun, ending in a report
+# make test     the tests, under ten minutes
+# make test-full  slow tests and a second game as well
+# make results  every number that README and docs quote, from artefacts
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-full results clean
+
+demo: $(VENV)/installed
+	$(BIN)/python demo.py
+
+test: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow"
+
+test-full: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	$(BIN)/python demo.py --env_name jumper --out demo/jumper
+
+results: $(VENV)/installed
+	$(BIN)/python -m analysis.results
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	python=$$(sh .ci/find_python.sh $(PYTHON)) && $$python -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV)

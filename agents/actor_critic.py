@@ -1,0 +1,91 @@
+"""The agent's network: frames through an encoder and a recurrent core to action logits and a value."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from agents.cores import CORES
+from agents.encoders import ARCHITECTURES, Encoder
+from common.checkpoints import BadCheckpoint, load_checkpoint, load_module, save_checkpoint, with_prefix, without_prefix
+from common.policy import categorical_log_prob, sample
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The shape of an agent's network."""
+
+    num_actions: int
+    obs_shape: tuple[int, int, int] = (64, 64, 3)
+    architecture: str = "impala"
+    """impala or nature."""
+    feature_size: int = 256
+    """Width of the encoder's output."""
+    core: str = "gru"
+    """gru, lstm or none."""
+    hidden_size: int = 64
+    """Width of the recurrent core."""
+    precision: str = "bf16"
+    """bf16 or fp32 for the encoder; core and heads are always float32."""
+
+    def __post_init__(self):
+        for value, known in ((self.architecture, ARCHITECTURES), (self.core, CORES), (self.precision, ("bf16", "fp32"))):
+            if value not in known:
+                raise ValueError(f"unknown {value!r}; choose one of: {', '.join(known)}")
+
+
+class ActorCritic(nn.Module):
+    """A Policy (common/policy.py) with weights. Its state is one [N, S] tensor; zeros before an episode's first frame."""
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__()
+        self.config, self.num_actions = config, config.num_actions
+        self.encoder = Encoder(config.architecture, tuple(config.obs_shape), config.feature_size, config.precision)
+        self.core = CORES[config.core](config.feature_size, config.hidden_size)
+        self.policy_head = nn.Linear(self.core.output_size, config.num_actions)
+        self.value_head = nn.Linear(self.core.output_size, 1)
+        for head, gain in ((self.policy_head, 0.01), (self.value_head, 1.0)):
+            nn.init.orthogonal_(head.weight, gain)
+            nn.init.zeros_(head.bias)
+
+    def initial_state(self, n: int, target_return: float | None = None) -> torch.Tensor:
+        return self.value_head.weight.new_zeros(n, self.core.state_size)
+
+    def advance(self, obs, state, first, reward):
+        return self.core.step(self.encoder(obs), state, first)
+
+    def heads(self, state):
+        output = self.core.output(state)
+        return self.policy_head(output), self.value_head(output).squeeze(-1)
+
+    def choose(self, logits, noise):
+        return sample(logits, noise)
+
+    def log_prob(self, logits, action):
+        return categorical_log_prob(logits, action)
+
+    def hidden(self, state):
+        return state
+
+    def unroll(self, obs, state, first):
+        """`advance` over whole sequences, frames encoded together.
+
+        obs [T, N, H, W, C], state [N, S] before obs[0], first [T, N] -> states after each observation, [T, N, S].
+        """
+        return self.core.unroll(self.encoder(obs), state, first)
+
+
+def save_agent(path: Path, agent: ActorCritic, meta: dict) -> None:
+    """Writes weights and description: `network` is the NetworkConfig; `meta` says where the agent comes from."""
+    save_checkpoint(path, with_prefix("agent", agent.state_dict()), {"kind": "agent", "network": asdict(agent.config), **meta})
+
+
+def load_agent(path: Path, device: torch.device | str = "cpu") -> tuple[ActorCritic, dict]:
+    """Reads what `save_agent` wrote. Raises BadCheckpoint for anything else."""
+    tensors, meta = load_checkpoint(path)
+    if meta.get("kind") != "agent":
+        raise BadCheckpoint(f"{path} holds {meta.get('kind', 'something unnamed')!r}, not an agent")
+    agent = ActorCritic(NetworkConfig(**meta["network"]))
+    load_module(agent, without_prefix("agent", tensors), str(path))
+    return agent.to(device).eval(), meta

@@ -1,0 +1,132 @@
+"""Behaviours: ways of drawing actions from an agent's logits. Each wraps a Policy and is one.
+
+A behaviour only reshapes the distribution that actions are drawn from. `heads` still gives the agent's own logits, so a
+store keeps what the agent computed, while `choose` and `log_prob` say what was done and how likely that was.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from common.policy import Policy, categorical_log_prob, sample
+from common.runs import UsageError
+from envs.vecenv import ActionSpace
+
+Reshape = Callable[[torch.Tensor], torch.Tensor]
+"""The agent's logits [..., A] -> the logits [..., A] of the distribution that acts."""
+
+BEHAVIOURS = ("agent", "temperature", "greedy", "top-k", "random", "seed-noise")
+
+NOISE_GAIN, NOISE_RANGE = 0.7, (-1.8, 0.8)  # the recording noise of the study that this project grew out of
+NOISE_DUPLICATES, NOISE_RIGHT = -3.0, 0.1
+
+
+class Behaviour:
+    """A Policy that computes with `policy` and acts by its logits reshaped. `name` tells stores which behaviour it was."""
+
+    def __init__(self, policy: Policy, name: str, reshape: Reshape):
+        self.policy, self.name, self.reshape = policy, name, reshape
+        self.num_actions = policy.num_actions
+
+    def initial_state(self, n: int, target_return: float | None = None):
+        return self.policy.initial_state(n, target_return)
+
+    def advance(self, obs, state, first, reward):
+        return self.policy.advance(obs, state, first, reward)
+
+    def heads(self, state):
+        return self.policy.heads(state)
+
+    def choose(self, logits, noise):
+        return sample(self.reshape(logits), noise)
+
+    def log_prob(self, logits, action):
+        return categorical_log_prob(self.reshape(logits), action)
+
+    def hidden(self, state):
+        return self.policy.hidden(state)
+
+
+class RandomPolicy:
+    """Every action equally likely, no network: a state [N, 1] of zeros, logits of zeros, no value."""
+
+    def __init__(self, num_actions: int, device: torch.device | str = "cpu"):
+        self.num_actions, self.device = num_actions, device
+
+    def initial_state(self, n: int, target_return: float | None = None):
+        return torch.zeros(n, 1, device=self.device)
+
+    def advance(self, obs, state, first, reward):
+        return torch.zeros_like(state)
+
+    def heads(self, state):
+        return state.new_zeros(len(state), self.num_actions), None
+
+    def choose(self, logits, noise):
+        return sample(logits, noise)
+
+    def log_prob(self, logits, action):
+        return categorical_log_prob(logits, action)
+
+    def hidden(self, state):
+        return state
+
+
+def make_behaviour(policy: Policy | None, name: str, temperature: float = 1.0, top_k: int = 3, actions: ActionSpace | None = None) -> Policy:
+    """The policy acting in the named way (see BEHAVIOURS).
+
+    temperature: divides the logits (`temperature`). top_k: how many of the likeliest actions remain (`top-k`). actions: the
+    environment's action space, which `seed-noise` reads, and `random` where there is no policy. Raises UsageError.
+    """
+    if name not in BEHAVIOURS:
+        raise UsageError(f"unknown behaviour {name!r}; choose one of: {', '.join(BEHAVIOURS)}")
+    if policy is None:
+        return _without_agent(name, actions)
+    if name == "agent":
+        return policy
+    return Behaviour(policy, name, _reshape(name, policy.num_actions, temperature, top_k, actions))
+
+
+def _without_agent(name: str, actions: ActionSpace | None) -> RandomPolicy:
+    if name != "random":
+        raise UsageError(f"behaviour {name!r} needs an agent: give --model_file, or take the behaviour 'random'")
+    if actions is None:
+        raise UsageError("behaviour 'random' without an agent needs the environment's action space")
+    return RandomPolicy(len(actions.names))
+
+
+def _reshape(name: str, num_actions: int, temperature: float, top_k: int, actions: ActionSpace | None) -> Reshape:
+    if name == "temperature":
+        if temperature <= 0:
+            raise UsageError(f"temperature must be above zero, not {temperature}; for the likeliest action take the behaviour 'greedy'")
+        return partial(torch.mul, other=1 / temperature)
+    if name in ("greedy", "top-k"):
+        kept = 1 if name == "greedy" else top_k
+        if not 1 <= kept <= num_actions:
+            raise UsageError(f"top_k must be from 1 to the {num_actions} actions, not {kept}")
+        return partial(keep_top, k=kept)
+    return torch.zeros_like if name == "random" else seed_noise(actions)
+
+
+def keep_top(logits: torch.Tensor, k: int) -> torch.Tensor:
+    """Minus infinity everywhere but at the k largest logits."""
+    value, index = logits.topk(k, dim=-1)
+    return torch.full_like(logits, -torch.inf).scatter(-1, index, value)
+
+
+def seed_noise(actions: ActionSpace | None) -> Reshape:
+    """Flattened, bounded logits; actions that repeat another one's effect are nearly switched off, and `right` is held up.
+
+    It makes recordings visit states that the agent alone would not. Raises UsageError where there is no action `right`.
+    """
+    if actions is None or "right" not in actions.names:
+        raise UsageError("behaviour 'seed-noise' needs an environment with an action named 'right'; take 'temperature' instead")
+    right = actions.names.index("right")
+    duplicates = torch.tensor([effect != action for action, effect in enumerate(actions.effect_classes)])
+
+    def reshape(logits: torch.Tensor) -> torch.Tensor:
+        noised = (logits * NOISE_GAIN).clamp(*NOISE_RANGE).masked_fill(duplicates.to(logits.device), NOISE_DUPLICATES)
+        return noised.index_fill(-1, torch.tensor([right], device=logits.device), NOISE_RIGHT)
+
+    return reshape

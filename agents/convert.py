@@ -1,0 +1,176 @@
+"""Turns a PyTorch state dict (.pth, .pt) of an IMPALA agent from elsewhere into an agent file of this project.
+
+    python -m agents.convert --source their.pth --target agent.safetensors
+
+Nothing in the source is executed: it is read with weights_only=True, and a pickle that holds more than tensors is refused.
+"""
+
+import json
+import logging
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+import yaml
+
+from agents.actor_critic import ActorCritic, NetworkConfig, save_agent
+from common.checkpoints import BadCheckpoint, load_module
+from common.cli import run_script
+from common.runs import UsageError, file_id
+from envs.procgen import ProcgenConfig, action_space
+
+NameMap = Mapping[str, str | None]
+"""Their name, or the beginning of it up to a dot -> ours; None leaves the tensor out. The longest match counts."""
+
+
+def _impala_names(stage: str, blocks: tuple[str, str], convs: tuple[str, str], first: int) -> dict[str, str]:
+    """The map of three IMPALA stages named stage.format(first), stage.format(first + 1), ..."""
+    names = {}
+    for i in range(3):
+        theirs, ours = stage.format(first + i), f"encoder.stages.{i}"
+        names[f"{theirs}.conv"] = f"{ours}.conv"
+        for b, block in enumerate(blocks, 1):
+            names |= {f"{theirs}.{block}.{conv}": f"{ours}.block{b}.conv{c}" for c, conv in enumerate(convs, 1)}
+    return names
+
+
+NAME_MAPS: dict[str, NameMap] = {
+    "train-procgen-pytorch": _impala_names("embedder.block{}", ("res1", "res2"), ("conv1", "conv2"), 1)
+    | {"embedder.fc": "encoder.out", "fc_policy": "policy_head", "fc_value": "value_head"}
+    | {f"gru.gru.{part}_l0": f"core.cell.{part}" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+    | {"init_hx": None},  # it never acted after an environment's first episode: the state there is zeros
+    "cleanrl": _impala_names("network.{}", ("res_block0", "res_block1"), ("conv0", "conv1"), 0)
+    | {"network.5": "encoder.out", "actor": "policy_head", "critic": "value_head"},
+}
+
+
+@dataclass
+class Args:
+    source: Path
+    """State dict to read: .pth or .pt."""
+    target: Path
+    """Agent file to write: .safetensors."""
+    name_map: str = "auto"
+    """auto, train-procgen-pytorch, cleanrl, or a JSON or YAML file {their name or prefix: our name, or null to leave out}."""
+    key: str = ""
+    """Where in the file the state dict lies, when it is not the file itself (found by itself for the usual names)."""
+    obs_shape: tuple[int, int, int] = (64, 64, 3)
+    """Height, width and channels of the frames that the agent sees."""
+    precision: str = "fp32"
+    """fp32 or bf16 for the encoder: fp32 computes what the source computed."""
+    env_name: str = "coinrun"
+    """The game that the agent was trained on; evaluation and recording take it and the options below as their defaults."""
+    start_level: int = 0
+    """Seed of its first training level."""
+    num_levels: int = 0
+    """How many levels it was trained on; 0 means all."""
+    distribution_mode: str = "easy"
+    """easy, hard, extreme, memory or exploration."""
+    use_backgrounds: bool = False
+    """Whether it was trained with background images."""
+
+
+def read_state_dict(path: Path, key: str = "") -> dict[str, torch.Tensor]:
+    """The tensors of a .pth file. Raises BadCheckpoint for a file that is damaged, holds code, or holds no state dict."""
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise BadCheckpoint(f"{path} is refused: it is no plain state dict, loading it could execute code; save model.state_dict() alone and convert that") from error
+    except (RuntimeError, EOFError, KeyError, IndexError, ValueError) as error:
+        raise BadCheckpoint(f"{path} is not a whole PyTorch file: it may be truncated") from error
+    usual = ("model_state_dict", "state_dict", "model", "agent")
+    held = held.get(key) if key else next((held[k] for k in usual if k in held), held) if isinstance(held, dict) else None
+    if not isinstance(held, dict) or not held or not all(torch.is_tensor(value) for value in held.values()):
+        raise BadCheckpoint(f"{path} holds no state dict{f' under {key!r}' if key else ''}: name the entry that does with --key")
+    return held
+
+
+def load_name_map(name: str, tensors: Mapping[str, torch.Tensor]) -> NameMap:
+    """A built-in map, the built-in map that fits (auto), or one from a file. Raises UsageError."""
+    if name in NAME_MAPS:
+        return NAME_MAPS[name]
+    if name == "auto":
+        fitting = [names for names in NAME_MAPS.values() if not unknown_names(tensors, names)]
+        if fitting:
+            return fitting[0]
+        closest = min((unknown_names(tensors, names) for names in NAME_MAPS.values()), key=len)
+        raise UsageError(f"no built-in name map fits (closest leaves {', '.join(closest[:5])}); write one and give it with --name_map")
+    path = Path(name)
+    if not path.exists():
+        raise UsageError(f"no name map {name!r}: choose auto, {', '.join(NAME_MAPS)}, or a JSON or YAML file")
+    try:
+        names = json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"the name map {path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(names, dict) or not all(isinstance(v, (str, type(None))) for v in names.values()):
+        raise UsageError(f"the name map {path} must be a mapping from their names to ours (or null)")
+    return names
+
+
+def _match(name: str, names: NameMap) -> str | None:
+    """The longest key of the map that is `name` or its beginning up to a dot."""
+    return max((key for key in names if name == key or name.startswith(key + ".")), key=len, default=None)
+
+
+def unknown_names(tensors: Mapping[str, torch.Tensor], names: NameMap) -> list[str]:
+    """The tensors that the map says nothing about."""
+    return [name for name in tensors if _match(name, names) is None]
+
+
+def rename(tensors: Mapping[str, torch.Tensor], names: NameMap) -> dict[str, torch.Tensor]:
+    """The tensors under our names. Raises UsageError when the map misses one, or sends two to the same name."""
+    missed = unknown_names(tensors, names)
+    if missed:
+        raise UsageError(f"the name map says nothing about {', '.join(missed[:5])}; add them, with null to leave them out")
+    renamed = {}
+    for name, tensor in tensors.items():
+        key = _match(name, names)
+        if names[key] is None:
+            continue
+        ours = names[key] + name[len(key) :]
+        if ours in renamed:
+            raise UsageError(f"the name map sends two tensors to {ours}")
+        renamed[ours] = tensor.float()
+    return renamed
+
+
+def network_of(tensors: Mapping[str, torch.Tensor], obs_shape: tuple[int, int, int], precision: str) -> NetworkConfig:
+    """The shape of the network, read off its tensors under our names. Raises UsageError where one is missing."""
+    try:
+        num_actions, output = tensors["policy_head.weight"].shape
+        features = tensors["encoder.out.weight"].shape[0]
+    except KeyError as error:
+        raise UsageError(f"the name map yields no {error.args[0]}; see the names in agents/convert.py") from error
+    recurrent = tensors.get("core.cell.weight_ih")
+    core = "none" if recurrent is None else {3: "gru", 4: "lstm"}.get(recurrent.shape[0] // output, "unknown")
+    architecture = "impala" if "encoder.stages.0.conv.weight" in tensors else "nature"
+    hidden = {} if recurrent is None else {"hidden_size": output}
+    return NetworkConfig(num_actions, tuple(obs_shape), architecture, features, core, precision=precision, **hidden)
+
+
+def convert(tensors: Mapping[str, torch.Tensor], names: NameMap, obs_shape: tuple[int, int, int] = (64, 64, 3), precision: str = "fp32") -> ActorCritic:
+    """A foreign state dict as an agent of ours. Raises UsageError or BadCheckpoint naming what does not fit."""
+    renamed = rename(tensors, names)
+    agent = ActorCritic(network_of(renamed, obs_shape, precision))
+    load_module(agent, renamed, "the source")
+    return agent.eval()
+
+
+def main(args: Args) -> None:
+    if args.target.suffix != ".safetensors":
+        raise UsageError(f"--target must end in .safetensors, not {args.target.suffix!r}")
+    env = ProcgenConfig(args.env_name, args.num_levels, args.start_level, args.distribution_mode, args.use_backgrounds)
+    tensors = read_state_dict(args.source, args.key)
+    names = load_name_map(args.name_map, tensors)
+    agent = convert(tensors, names, args.obs_shape, args.precision)
+    left_out = [name for name in tensors if names[_match(name, names)] is None]
+    meta = {"env": vars(env), "action_names": action_space(args.env_name).names, "converted_from": file_id(args.source), "left_out": left_out}
+    save_agent(args.target, agent, meta)
+    logging.info("wrote %s: %s%s", args.target, agent.config, f"; left out: {', '.join(left_out)}" if left_out else "")
+
+
+if __name__ == "__main__":
+    run_script(main, tyro.cli(Args, description=__doc__))

@@ -1,0 +1,70 @@
+"""What carries an agent from one step to the next: a GRU, an LSTM, or nothing; always in float32.
+
+Every core has a state of one vector per environment, a `step` for acting and an `unroll` for learning that agree
+exactly. A state is reset to zero where `first` says that the observation opens a new episode, before it is taken in.
+"""
+
+import torch
+from torch import nn
+
+
+class GRUCore(nn.Module):
+    """State [N, D]: the GRU's hidden vector, which is also what the heads read."""
+
+    def __init__(self, feature_size: int, hidden_size: int):
+        super().__init__()
+        self.cell = nn.GRUCell(feature_size, hidden_size)
+        self.state_size = self.output_size = hidden_size
+        self.parts = {"h": slice(0, hidden_size)}
+
+    def step(self, features, state, first):
+        return self.cell(features, state.masked_fill(first[:, None], 0.0))
+
+    def output(self, state):
+        return state
+
+    def unroll(self, features, state, first):
+        """features [T, N, F], state [N, S] before the first of them, first [T, N] -> states after each, [T, N, S]."""
+        states = []
+        for x, opens in zip(features.unbind(0), first.unbind(0)):
+            state = self.step(x, state, opens)
+            states.append(state)
+        return torch.stack(states)
+
+
+class LSTMCore(GRUCore):
+    """State [N, 2D]: h and c side by side; the heads read h."""
+
+    def __init__(self, feature_size: int, hidden_size: int):
+        nn.Module.__init__(self)
+        self.cell = nn.LSTMCell(feature_size, hidden_size)
+        self.state_size, self.output_size = 2 * hidden_size, hidden_size
+        self.parts = {"h": slice(0, hidden_size), "c": slice(hidden_size, 2 * hidden_size)}
+
+    def step(self, features, state, first):
+        h, c = state.masked_fill(first[:, None], 0.0).chunk(2, dim=-1)
+        return torch.cat(self.cell(features, (h, c)), dim=-1)
+
+    def output(self, state):
+        return state[..., self.parts["h"]]
+
+
+class NoCore(nn.Module):
+    """No memory: the state is the last features, kept so that a store has something to show of a feed-forward agent."""
+
+    def __init__(self, feature_size: int, hidden_size: int):
+        super().__init__()
+        self.state_size = self.output_size = feature_size
+        self.parts = {"features": slice(0, feature_size)}
+
+    def step(self, features, state, first):
+        return features
+
+    def output(self, state):
+        return state
+
+    def unroll(self, features, state, first):
+        return features
+
+
+CORES = {"gru": GRUCore, "lstm": LSTMCore, "none": NoCore}

@@ -1,0 +1,85 @@
+"""Frame encoders: IMPALA (Espeholt et al. 2018) and Nature (Mnih et al. 2015), run in cache-sized chunks."""
+
+import contextlib
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from common.policy import frames_to_float
+
+CHUNK = {"cpu": 128, "cuda": 2048}
+"""Frames per encoder call: on a CPU, as many as keep their activations in cache."""
+KEEP = 4096
+"""Above this many frames (about 1 MB of activations each), backward recomputes the encoder instead of keeping it all."""
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+
+
+class ImpalaStage(nn.Module):
+    """Convolution, halving max-pool, two residual blocks."""
+
+    def __init__(self, in_channels: int, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.block1, self.block2 = ResidualBlock(channels), ResidualBlock(channels)
+
+    def forward(self, x):
+        return self.block2(self.block1(F.max_pool2d(self.conv(x), 3, stride=2, padding=1)))
+
+
+def impala_stages(channels: int) -> list[nn.Module]:
+    widths = (channels, 16, 32, 32)
+    return [ImpalaStage(i, o) for i, o in zip(widths, widths[1:])] + [nn.ReLU()]
+
+
+def nature_stages(channels: int) -> list[nn.Module]:
+    convs = nn.Conv2d(channels, 32, 8, stride=4), nn.Conv2d(32, 64, 4, stride=2), nn.Conv2d(64, 64, 3)
+    return [nn.Sequential(conv, nn.ReLU()) for conv in convs]
+
+
+ARCHITECTURES = {"impala": impala_stages, "nature": nature_stages}
+
+
+class Encoder(nn.Module):
+    """Frames [..., H, W, C], uint8 or float in [0, 1] -> features [..., F] float32, never negative."""
+
+    def __init__(self, architecture: str, obs_shape: tuple[int, int, int], feature_size: int, precision: str):
+        super().__init__()
+        height, width, channels = obs_shape
+        self.stages = nn.Sequential(*ARCHITECTURES[architecture](channels))
+        with torch.no_grad():
+            flat = self.stages(torch.zeros(1, channels, height, width)).numel()
+        self.out = nn.Linear(flat, feature_size)
+        self.precision = precision
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        lead = obs.shape[:-3]
+        frames = obs.reshape(-1, *obs.shape[-3:])
+        encode = self._recomputed if torch.is_grad_enabled() and len(frames) > KEEP else self._encode
+        with self._autocast(frames.device.type):
+            features = [encode(part) for part in frames.split(CHUNK[frames.device.type])]
+        return torch.cat(features).float().reshape(*lead, -1)
+
+    def _encode(self, frames):
+        return F.relu(self.out(self.stages(frames_to_float(frames)).flatten(1)))
+
+    def _recomputed(self, frames):
+        return checkpoint(self._encode, frames, use_reentrant=False)
+
+    def _autocast(self, device_type: str):
+        return torch.autocast(device_type, torch.bfloat16) if self.precision == "bf16" else contextlib.nullcontext()

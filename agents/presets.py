@@ -1,0 +1,30 @@
+"""Named hyper-parameter presets: hyperparams/procgen/config.yml, merged over the learner's defaults."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import yaml
+
+from agents.actor_critic import NetworkConfig
+from agents.ppo import PPOConfig
+from common.runs import UsageError
+
+PRESETS = Path(__file__).parents[1] / "hyperparams" / "procgen" / "config.yml"
+_NETWORK = {field.name for field in fields(NetworkConfig)} - {"num_actions", "obs_shape"}
+_PPO = {field.name for field in fields(PPOConfig)}
+
+
+def load_preset(name: str, num_actions: int, obs_shape: tuple[int, int, int]) -> tuple[NetworkConfig, PPOConfig]:
+    """The preset's network and learner. Raises UsageError for an unknown preset, key or value."""
+    presets = yaml.safe_load(PRESETS.read_text())
+    if name not in presets:
+        raise UsageError(f"unknown preset {name!r}; choose one of: {', '.join(presets)}")
+    values = presets[name]
+    unknown = set(values) - _NETWORK - _PPO
+    if unknown:
+        raise UsageError(f"preset {name!r} in {PRESETS.name} has unknown keys: {', '.join(sorted(unknown))}")
+    try:
+        network = NetworkConfig(num_actions, obs_shape, **{k: v for k, v in values.items() if k in _NETWORK})
+        return network, PPOConfig(**{k: v for k, v in values.items() if k in _PPO})
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"preset {name!r}: {error}") from error

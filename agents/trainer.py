@@ -1,0 +1,184 @@
+"""The training loop: roll out, update, log, evaluate on its own schedule, checkpoint; stoppable and resumable anywhere."""
+
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from agents.actor_critic import ActorCritic, NetworkConfig, save_agent
+from agents.evaluate import evaluate, fixed_jobs
+from agents.ppo import PPOConfig, RolloutBuffer, update
+from agents.reward_norm import RewardNormalizer
+from agents.training_log import EpisodeStatistics, TrainingLog, summary
+from common.checkpoints import load_checkpoint, load_module, load_optimizer, optimizer_tensors, save_checkpoint, with_prefix, without_prefix
+from common.noise import gumbel_noise
+from common.policy import step
+from envs.procgen import Snapshot
+
+EVALUATION_NOISE = 1_000_003  # added to the run's seed, so that evaluation shares no noise with training
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train, and what to do on the way; all in environment steps."""
+
+    num_timesteps: int
+    num_checkpoints: int
+    eval_every: int
+    eval_episodes: int
+    eval_first_level: int
+    save_every: int
+
+
+class Trainer:
+    """Trains one agent. Receives its parts and owns none: environments, network and learner configs, a directory.
+
+    env: training environments that can snapshot and restore. eval_env: environments for unseen levels. init_from: agent
+    whose weights to begin with. All randomness is keyed by `seed` and the step, so a resumed run has the same bits.
+    """
+
+    def __init__(self, env, eval_env, network: NetworkConfig, ppo: PPOConfig, schedule: Schedule, directory: Path, seed: int, device, meta: dict, tracker=None, init_from: ActorCritic | None = None):
+        torch.manual_seed(seed)
+        self.env, self.eval_env, self.ppo, self.schedule = env, eval_env, ppo, schedule
+        self.directory, self.seed, self.device, self.meta = directory, seed, device, meta
+        self.agent = ActorCritic(network).to(device)
+        if init_from is not None:
+            self.agent.load_state_dict(init_from.state_dict())
+        self.optimizer = torch.optim.Adam(self.agent.parameters(), lr=ppo.learning_rate, eps=1e-5)
+        self.normalizer = RewardNormalizer(env.num, ppo.gamma)
+        self.statistics = EpisodeStatistics(env.num)
+        self.buffer = RolloutBuffer(ppo.n_steps, env.num, env.obs_shape, self.agent.core.state_size)
+        self.state, self.timesteps, self.iteration = self.agent.initial_state(env.num), 0, 0
+        if self._state_path.exists():
+            self._load()
+        self.log = TrainingLog(directory, self.timesteps, tracker)
+
+    @property
+    def _state_path(self) -> Path:
+        return self.directory / "train_state.safetensors"
+
+    @property
+    def per_iteration(self) -> int:
+        return self.env.num * self.ppo.n_steps
+
+    def train(self) -> dict:
+        """Runs to the end of the schedule (or to a stop signal) and returns the last row of the log."""
+        started, row = time.monotonic() - self.log.wall_time, {}
+        with _StopSignal() as stop, tqdm(total=self.schedule.num_timesteps, initial=self.timesteps, unit="step", unit_scale=True, desc="train", smoothing=0.05) as bar:
+            if self.timesteps == 0:
+                self._checkpoint_agent()
+            while self.timesteps < self.schedule.num_timesteps and not stop.asked:
+                begun, before = time.monotonic(), self.timesteps
+                self._set_learning_rate()
+                mean_value = self.collect()
+                parts = update(self.agent, self.optimizer, self.buffer, self.ppo, np.random.default_rng([self.seed, self.iteration]))
+                self.timesteps += self.per_iteration
+                self.iteration += 1
+                row = self._row(parts, mean_value) | self._evaluate_if_due(before)
+                row |= {"wall_time": time.monotonic() - started, "steps_per_second": self.per_iteration / (time.monotonic() - begun)}
+                self.log.write(row)
+                self._save_if_due(before, stop.asked)
+                bar.update(self.per_iteration)
+                bar.set_postfix_str(f"return {row.get('mean_episode_rewards', float('nan')):.2f}")
+        self.log.close()
+        return row
+
+    @torch.inference_mode()
+    def collect(self) -> float:
+        """Fills the buffer with one rollout. Returns the mean value estimate."""
+        buffer, env = self.buffer, self.env
+        buffer.state.copy_(self.state)
+        slots = np.arange(env.num)
+        reward, obs, first = env.observe()
+        for t in range(self.ppo.n_steps):
+            noise = torch.from_numpy(gumbel_noise(self.seed, slots, 0, self.iteration * self.ppo.n_steps + t, env.num_actions)).to(self.device)
+            buffer.obs[t], buffer.first[t] = torch.from_numpy(obs), torch.from_numpy(first)
+            taken = step(self.agent, *self._inputs(obs, first, reward), noise)
+            self.state = taken.state
+            buffer.action[t], buffer.value[t] = taken.action, taken.value
+            buffer.log_prob[t] = self.agent.log_prob(taken.logits, taken.action)
+            env.act(taken.action.cpu().numpy())
+            reward, obs, first = env.observe()
+            buffer.ended[t] = torch.from_numpy(first)
+            self.statistics.update(reward, first)
+            buffer.reward[t] = torch.from_numpy(self.normalizer(reward, first) if self.ppo.normalize_rew else reward)
+        after = self.agent.advance(*self._inputs(obs, first, reward))  # not kept: the next rollout takes this frame in again
+        buffer.next_value.copy_(self.agent.heads(after)[1])
+        return buffer.value.mean().item()
+
+    def _inputs(self, obs, first, reward):
+        as_tensor = (torch.from_numpy(x).to(self.device) for x in (obs, first, reward))
+        obs, first, reward = as_tensor
+        return obs, self.state, first, reward
+
+    def _set_learning_rate(self) -> None:
+        left = 1 - self.timesteps / self.schedule.num_timesteps if self.ppo.anneal else 1.0
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.ppo.learning_rate * left
+
+    def _row(self, parts: dict[str, float], mean_value: float) -> dict:
+        losses = {"mean_policy_loss": parts["policy_loss"], "mean_value_loss": parts["value_loss"], "mean_entropy_loss": parts["entropy"]}
+        kept = {name: parts[name] for name in ("approx_kl", "clip_fraction", "explained_variance")}
+        return {
+            "timesteps": self.timesteps, "num_episodes": self.statistics.episodes, "mean_episode_value": mean_value,
+            "learning_rate": self.optimizer.param_groups[0]["lr"], "reward_scale": self.normalizer.scale,
+        } | summary(self.statistics.rewards, self.statistics.lengths) | losses | kept  # fmt: skip
+
+    def _passed(self, before: int, every: int) -> bool:
+        """Whether a multiple of `every` (or the end) lies in the iteration that went from `before` to now."""
+        return before // every < self.timesteps // every or self.timesteps >= self.schedule.num_timesteps
+
+    def _evaluate_if_due(self, before: int) -> dict:
+        if not self._passed(before, self.schedule.eval_every):
+            return {}
+        jobs = fixed_jobs(self.schedule.eval_first_level, self.schedule.eval_episodes, self.schedule.eval_episodes)
+        episodes = evaluate(self.agent, self.eval_env, jobs, self.seed + EVALUATION_NOISE, self.device)
+        return {"num_episodes_val": len(jobs)} | summary(episodes.total_reward, episodes.length, "val_")
+
+    def _save_if_due(self, before: int, stopping: bool) -> None:
+        if self._passed(before, max(self.schedule.num_timesteps // self.schedule.num_checkpoints, 1)):
+            self._checkpoint_agent()
+        if stopping or self._passed(before, self.schedule.save_every):
+            self._save()
+
+    def _checkpoint_agent(self) -> None:
+        save_agent(self.directory / f"model_{self.timesteps}.safetensors", self.agent, self.meta | {"timesteps": self.timesteps, "reward_scale": self.normalizer.scale})
+
+    def _save(self) -> None:
+        snapshots = self.env.snapshot()
+        tensors = with_prefix("agent", self.agent.state_dict()) | with_prefix("optimizer", optimizer_tensors(self.optimizer))
+        tensors |= with_prefix("normalizer", self.normalizer.tensors()) | {"state": self.state}
+        tensors |= with_prefix("env", {str(i): torch.frombuffer(bytearray(s.data), dtype=torch.uint8) for i, s in enumerate(snapshots)})
+        meta = {"kind": "training state", "timesteps": self.timesteps, "iteration": self.iteration, "statistics": self.statistics.state(), "checksums": [s.checksum for s in snapshots]}
+        save_checkpoint(self._state_path, tensors, meta)
+
+    def _load(self) -> None:
+        tensors, meta = load_checkpoint(self._state_path)
+        load_module(self.agent, without_prefix("agent", tensors), str(self._state_path))
+        load_optimizer(self.optimizer, without_prefix("optimizer", tensors))
+        self.normalizer.load_tensors(without_prefix("normalizer", tensors))
+        self.statistics.load_state(meta["statistics"])
+        self.state = tensors["state"].to(self.device)
+        states = without_prefix("env", tensors)
+        self.env.restore([Snapshot(states[str(i)].numpy().tobytes(), checksum) for i, checksum in enumerate(meta["checksums"])])
+        self.timesteps, self.iteration = meta["timesteps"], meta["iteration"]
+
+
+class _StopSignal:
+    """While entered, SIGTERM and SIGINT ask for a stop after the iteration in progress instead of killing the run."""
+
+    def __enter__(self):
+        self.asked = False
+        self._previous = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def _ask(self, number, frame):
+        self.asked = True
+
+    def __exit__(self, *exception):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

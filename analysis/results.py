@@ -1,0 +1,60 @@
+"""`make results`: writes every number that the README and docs quote, from the artefacts that hold them.
+
+A page quotes a number as <!--=file:path-->text<!--/-->, where `file` is a JSON artefact below pretrained/ or docs/ and
+`path` leads to the number through its keys, with an optional format after a bar: <!--=a/b.json:mean|.2f-->7.90<!--/-->.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from common.checkpoints import write_text
+
+ROOT = Path(__file__).parents[1]
+_QUOTE = re.compile(r"<!--=([^:>|]+):([^>|]+?)(?:\|([^>]+?))?-->(.*?)<!--/-->", re.DOTALL)
+
+
+def pages() -> list[Path]:
+    """The README and every page of docs/."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+
+
+def quoted(file: str, path: str, form: str | None) -> str:
+    """The number that a quotation asks for, formatted. Raises ValueError where the artefact or the key is missing."""
+    artefact = ROOT / file
+    if not artefact.exists():
+        raise ValueError(f"no artefact {file}")
+    value = json.loads(artefact.read_text())
+    for key in path.split("."):
+        if key not in value:
+            raise ValueError(f"{file} has no {path} (at {key!r})")
+        value = value[key]
+    return format(value, form or "")
+
+
+def refreshed(text: str) -> str:
+    """The page with every quoted number as its artefact has it."""
+
+    def replace(match):
+        file, path, form, _ = match.groups()
+        begin = match.group(0).split("-->")[0] + "-->"
+        return begin + quoted(file, path, form) + "<!--/-->"
+
+    return _QUOTE.sub(replace, text)
+
+
+def main() -> None:
+    try:
+        for page in pages():
+            before = page.read_text()
+            after = refreshed(before)
+            if after != before:
+                write_text(page, after)
+            print(f"{page.relative_to(ROOT)}: {len(_QUOTE.findall(after))} numbers{', rewritten' if after != before else ''}")
+    except ValueError as error:
+        sys.exit(f"error: {error}; make the artefact with the command that its page names")
+
+
+if __name__ == "__main__":
+    main()

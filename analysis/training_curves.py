@@ -1,0 +1,128 @@
+"""Training logs as curves: finding runs, reading them, smoothing, averaging over seeds, and the published results."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from agents.training_log import read_log
+from common.runs import UsageError
+
+PUBLISHED = Path(__file__).with_name("published.json")
+NEEDED = ("timesteps", "mean_episode_rewards")
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One run. columns: name -> float [rows], NaN where the log has no number; config: its config.json, or empty."""
+
+    dir: Path
+    columns: dict[str, np.ndarray]
+    config: dict
+
+    @property
+    def last_step(self) -> float:
+        return float(self.columns["timesteps"][-1])
+
+    def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """(environment steps, values) of a column, where it has values; empty when it has none."""
+        values = self.columns.get(name, np.full_like(self.columns["timesteps"], np.nan))
+        there = np.isfinite(values)
+        return self.columns["timesteps"][there], values[there]
+
+    def same_experiment(self) -> str:
+        """Equal for runs that differ only in their seed, length and place; runs without a config go by their parent folder."""
+        if not self.config:
+            return str(self.dir.parent)
+        kept = {name: self.config.get(name) for name in ("env", "network", "ppo")}
+        return json.dumps(kept | {"model_file": self.config.get("args", {}).get("model_file")}, sort_keys=True)
+
+
+def find_runs(paths: Sequence[Path]) -> list[Path]:
+    """Every directory with a log.csv at or below the given directories. Raises UsageError when there is none."""
+    for path in paths:
+        if not path.is_dir():
+            raise UsageError(f"{path} is not a directory; give --datapath the directory of a run, or one that holds runs")
+        if not any(path.rglob("log.csv")):
+            raise UsageError(f"no log.csv in {path} or below; give --datapath a run that train.py wrote")
+    return sorted({log.parent for path in paths for log in path.rglob("log.csv")})
+
+
+def load_run(directory: Path) -> TrainingRun:
+    """Reads log.csv and, where it is there, config.json. Raises UsageError for an empty or foreign log."""
+    path = directory / "log.csv"
+    try:
+        rows = read_log(path)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not a text file, so it is no training log") from error
+    missing = [name for name in NEEDED if rows and name not in rows[0]]
+    if missing:
+        raise UsageError(f"{path} is not a training log: it has no column {missing[0]!r}; give --datapath a run that train.py wrote")
+    if not rows:
+        raise UsageError(f"{path} has no rows yet; wait for the first iteration of train.py to end")
+    config = directory / "config.json"
+    columns = {name: _numbers([row[name] for row in rows], name, path) for name in rows[0] if name is not None}
+    return TrainingRun(directory, columns, json.loads(config.read_text()) if config.exists() else {})
+
+
+def _numbers(cells: list[str | None], name: str, path: Path) -> np.ndarray:
+    try:
+        return np.array([float(cell) if cell else np.nan for cell in cells])
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged: column {name!r}: {error}") from error
+
+
+def group_runs(runs: Sequence[TrainingRun]) -> list[list[TrainingRun]]:
+    """The runs by experiment, in order of first appearance; the members of a group are its seeds."""
+    groups: dict[str, list[TrainingRun]] = {}
+    for run in runs:
+        groups.setdefault(run.same_experiment(), []).append(run)
+    return list(groups.values())
+
+
+def smooth(steps: np.ndarray, values: np.ndarray, window: float) -> np.ndarray:
+    """Centred mean: at each step [n] the mean of the values [n] that lie at most window / 2 steps to either side.
+
+    At the ends the window is cut off. steps must not decrease; a window of 0 changes nothing.
+    """
+    low = np.searchsorted(steps, steps - window / 2, side="left")
+    high = np.searchsorted(steps, steps + window / 2, side="right")
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    return (total[high] - total[low]) / (high - low)
+
+
+def mean_curve(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of (steps, values) curves over the steps that all of them span, with straight lines between their points."""
+    first, last = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
+    grid = np.unique(np.concatenate([steps for steps, _ in curves]))
+    grid = grid[(grid >= first) & (grid <= last)]
+    return grid, np.mean([np.interp(grid, steps, values) for steps, values in curves], axis=0)
+
+
+def published_for(runs: Sequence[TrainingRun]) -> dict | None:
+    """The published result on the game and mode that all of the runs were trained on, if published.json has one."""
+    trained_on = {(run.config.get("env", {}).get("env_name"), run.config.get("env", {}).get("distribution_mode")) for run in runs}
+    for entry in json.loads(PUBLISHED.read_text()):
+        if trained_on == {(entry["env_name"], entry["distribution_mode"])}:
+            return entry
+    return None
+
+
+def training_levels(run: TrainingRun) -> str:
+    """The range of training levels in words."""
+    env = run.config.get("env", {})
+    if not env:
+        return "unknown"
+    start, num = env["start_level"], env["num_levels"]
+    return f"{start}-{start + num - 1}" if num else f"{start} and above"
+
+
+def evaluation_levels(run: TrainingRun) -> str:
+    """The levels that train.py evaluates on, in words: after the training levels and the 50 that are for validation."""
+    args = run.config.get("args", {})
+    if "eval_episodes" not in args:
+        return "unknown"
+    first = args["start_level"] + args["num_levels"] + 50
+    return f"{first}-{first + args['eval_episodes'] - 1}"

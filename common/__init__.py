@@ -1,0 +1,1 @@
+"""What everything else stands on: protocols, noise, statistics, runs and checkpoints."""

@@ -1,0 +1,102 @@
+"""Weights and training state on disk: one safetensors file whose header also carries a JSON description."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+
+class BadCheckpoint(ValueError):
+    """The file is not a whole checkpoint of the kind that was asked for."""
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls `write(temporary)` and moves the result into place: `path` is either whole or as it was before."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def write_json(path: Path, value) -> None:
+    """Writes a JSON file atomically, keys in the order given."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], meta: dict) -> None:
+    """Writes named tensors and a JSON-able description into one file, atomically."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, lambda temporary: save_file(contiguous, temporary, metadata={"worldlens": json.dumps(meta)}))
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """Reads what `save_checkpoint` wrote. Raises BadCheckpoint for a missing, truncated or foreign file."""
+    path = Path(path)
+    if path.is_dir() or not path.exists():
+        raise BadCheckpoint(f"no checkpoint file at {path}")
+    if path.suffix in (".pth", ".pt"):
+        raise BadCheckpoint(f"{path} is a PyTorch pickle, which can execute code; turn it into safetensors with: python -m agents.convert --help")
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = (file.metadata() or {}).get("worldlens")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise BadCheckpoint(f"{path} is not a whole safetensors file ({error}); it may be truncated: take another checkpoint") from error
+    if meta is None:
+        raise BadCheckpoint(f"{path} was not written by Worldlens: it lacks the description that says what it holds")
+    return tensors, json.loads(meta)
+
+
+def load_module(module: torch.nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:
+    """Fills a module with tensors of exactly its names and shapes. Raises BadCheckpoint naming the first difference."""
+    expected = module.state_dict()
+    for name in expected.keys() | tensors.keys():
+        found = tuple(tensors[name].shape) if name in tensors else "missing"
+        wanted = tuple(expected[name].shape) if name in expected else "absent"
+        if found != wanted:
+            raise BadCheckpoint(f"{source} is of another architecture: {name} is {found} in the file and {wanted} in the network")
+    module.load_state_dict(tensors)
+
+
+def with_prefix(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same tensors under prefix/name."""
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def without_prefix(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors whose name begins with prefix/, under the rest of their name."""
+    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(prefix + "/")}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """An optimiser's per-parameter state as flat tensors `index/name`."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}/{name}": torch.as_tensor(value) for i, entry in state.items() for name, value in entry.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    """Puts back what `optimizer_tensors` gave; hyper-parameters stay as they are."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split("/", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

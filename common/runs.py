@@ -1,0 +1,128 @@
+"""Run directories: what was asked, with what versions, and whether it is done; the same command finds its run again."""
+
+import dataclasses
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from common.checkpoints import write_json
+
+NOT_IDENTITY = ("device", "gpu_device", "num_threads", "log_level", "logdir", "new", "track")
+"""Config fields that say where and how a run is made, not what it makes; they do not enter its key."""
+PACKAGES = ("torch", "numpy", "procgen-mirror", "gym3", "safetensors")
+
+
+class UsageError(ValueError):
+    """What was asked cannot be done; the message says why and the way out, in one line."""
+
+
+def plain(config) -> dict:
+    """A dataclass (or dict) as plain JSON values, nested dataclasses and paths included."""
+
+    def default(value):
+        return vars(value) if dataclasses.is_dataclass(value) else str(value)
+
+    return json.loads(json.dumps(config, default=default))
+
+
+def identity(config):
+    """What a config asks for beyond the defaults: a new field with a default leaves the identity of old runs as it was."""
+    if dataclasses.is_dataclass(config):
+        defaults = {field.name: field.default for field in dataclasses.fields(config)}
+        return {k: identity(v) for k, v in vars(config).items() if k not in NOT_IDENTITY and v != defaults[k]}
+    if isinstance(config, dict):
+        return {k: identity(v) for k, v in config.items() if k not in NOT_IDENTITY}
+    return [identity(v) for v in config] if isinstance(config, (list, tuple)) else config
+
+
+def key_of(config) -> str:
+    """A short stable hash of a config's identity."""
+    return hashlib.sha256(json.dumps(identity(config), sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def agrees(old, new) -> bool:
+    """Whether two plain configs say the same wherever both say something (a default may have changed since)."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return all(agrees(old[k], new[k]) for k in old.keys() & new.keys() - set(NOT_IDENTITY))
+    return old == new
+
+
+def file_id(path: Path) -> str:
+    """The identity of an input file: the start of the hash of its bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def git_state() -> dict:
+    """The commit that the code stands at and whether the tree differs from it; unknown outside a checkout."""
+
+    def git(*words):
+        return subprocess.run(("git", *words), capture_output=True, text=True, cwd=Path(__file__).parent)
+
+    commit = git("rev-parse", "HEAD")
+    if commit.returncode:
+        return {"commit": "unknown", "dirty": None}
+    return {"commit": commit.stdout.strip(), "dirty": bool(git("status", "--porcelain").stdout.strip())}
+
+
+def manifest(inputs: dict[str, str] | None = None) -> dict:
+    """Versions, commit, machine type and threads, and the ids of what the run reads."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "git": git_state(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "inputs": inputs or {},
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A directory that holds config.json, manifest.json, and done.json once everything in it is whole."""
+
+    dir: Path
+    resumed: bool
+
+    @property
+    def done(self) -> bool:
+        return (self.dir / "done.json").exists()
+
+    def finish(self, summary: dict) -> None:
+        write_json(self.dir / "done.json", summary)
+
+
+def open_run(parent: Path, name: str, config, new: bool = False, inputs: dict[str, str] | None = None) -> Run:
+    """Finds the latest run of this config under `parent`, or starts one in `parent/<name>_<key>[_n]`.
+
+    new: start another even where one is there. inputs: ids of what is read; they are part of the key.
+    """
+    stem = f"{name}_{key_of({'config': config, 'inputs': inputs or {}})}"
+    taken = sorted(parent.glob(f"{stem}*"), key=lambda path: (len(path.name), path.name))
+    alike = [path for path in taken if agrees(json.loads((path / "config.json").read_text()), plain(config))]
+    if alike and not new:
+        return Run(alike[-1], resumed=True)
+    directory = parent / (f"{stem}_{len(taken) + 1}" if taken else stem)
+    try:
+        directory.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the run directory {directory}: {error.strerror}") from error
+    write_json(directory / "config.json", plain(config))
+    write_json(directory / "manifest.json", manifest(inputs))
+    return Run(directory, resumed=False)
+
+
+def choose_device(device: str, gpu_device: int = 0) -> torch.device:
+    """auto takes a GPU where there is one; gpu or cuda insists on it; cpu."""
+    if device not in ("auto", "gpu", "cuda", "cpu"):
+        raise UsageError(f"unknown device {device!r}; choose auto, gpu or cpu")
+    if device in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise UsageError("no GPU is available here; use --device cpu or --device auto")
+    return torch.device(f"cuda:{gpu_device}" if device != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,14 @@
+"""Optional logging to Weights & Biases; nothing else in the project needs it."""
+
+from pathlib import Path
+
+from common.runs import UsageError, plain
+
+
+def open_tracker(project: str, directory: Path, config):
+    """A W&B run with `log(row, step)`. Raises UsageError when the package is not installed."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise UsageError("--track needs the package wandb: pip install wandb") from error
+    return wandb.init(project=project, dir=str(directory), config=plain(config), id=directory.name, resume="allow")

@@ -1,0 +1,1 @@
+"""Decision Transformers and behavioural cloning on the same rollouts."""

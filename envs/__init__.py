@@ -1,0 +1,1 @@
+"""Environments stepped together: Procgen, its wrappers, and tiny solvable probes."""

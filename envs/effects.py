@@ -1,0 +1,72 @@
+"""Which actions are the same act: the real environment is forked, every action tried, and what follows is compared."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from envs.procgen import ProcgenConfig, ProcgenVecEnv, Snapshot
+from envs.procgen_body import parse, serialize
+
+REST, STIR = 4, 4  # steps after the action: doing nothing, then shared random actions
+
+
+def fork_points(config: ProcgenConfig, count: int, seed: int = 0, slots: int = 16, every: int = 7) -> list[Snapshot]:
+    """`count` states along random play that holds each action for some steps, so that it gets about."""
+    env, rng = ProcgenVecEnv(slots, config, seed, num_threads=0), np.random.default_rng(seed)
+    points, action = [], rng.integers(0, env.num_actions, slots)
+    while len(points) < count:
+        points += env.snapshot()
+        for _ in range(every):
+            action = np.where(rng.random(slots) < 0.3, rng.integers(0, env.num_actions, slots), action)
+            env.act(action)
+    env.close()
+    return points[:count]
+
+
+def differ(env: ProcgenVecEnv, points: Sequence[Snapshot], seed: int = 0) -> np.ndarray:
+    """Bool [A, A]: whether two actions ever led to different frames, rewards, ends or states, from any of the points.
+
+    env is used as scratch space and needs a multiple of A slots. Each fork takes its one action, rests, then all forks
+    of a point take the same random actions, so that an effect that sleeps in the state can show.
+    """
+    actions, rng = env.num_actions, np.random.default_rng(seed)
+    different, group = np.zeros((actions, actions), bool), env.num // actions
+    for at in range(0, len(points), group):
+        chunk = points[at : at + group]
+        stirs = rng.integers(0, actions, (STIR, len(chunk)))
+        traces = _traces(env, chunk, stirs).reshape(len(chunk), actions)
+        different |= (traces[:, :, None] != traces[:, None, :]).any(0)
+    return different
+
+
+def effect_classes(different: np.ndarray) -> tuple[int, ...]:
+    """For each action the lowest-numbered action that never differed from it."""
+    return tuple(int(np.flatnonzero(~row)[0]) for row in different)
+
+
+def _traces(env: ProcgenVecEnv, points: Sequence[Snapshot], stirs: np.ndarray) -> np.ndarray:
+    """One hash for each (point, action): all that the fork showed, and its states without the record of what was pressed."""
+    actions, used = env.num_actions, len(points) * env.num_actions
+    slots = range(used)
+    env.restore([point for point in points for _ in range(actions)], slots)
+    plan = [np.tile(np.arange(actions), len(points)), *[np.full(used, env.noop)] * REST, *(np.repeat(stir, actions) for stir in stirs)]
+    seen, action = [[] for _ in slots], np.full(env.num, env.noop)
+    for t, step in enumerate(plan):
+        action[:used] = step
+        env.act(action)
+        reward, obs, first = env.observe()
+        for slot in slots:
+            seen[slot].append((obs[slot].tobytes(), float(reward[slot]), bool(first[slot])))
+        if t == 0:
+            for slot, snapshot in zip(slots, env.snapshot(slots)):
+                seen[slot].append(without_buttons(snapshot.data))
+    return np.array([hash(tuple(one)) for one in seen])
+
+
+def without_buttons(data: bytes) -> bytes:
+    """State bytes with the fields blanked that only record which action was taken."""
+    state = parse(data)
+    state.header["action"] = 0
+    for name in ("move_action", "special_action", "last_move_action", "action_vx", "action_vy", "action_vrot"):
+        state.scene[name] = 0
+    return serialize(state)

@@ -1,0 +1,185 @@
+"""Seven tiny environments whose solution is known: each fails when one particular part of an agent is broken.
+
+After the probe environments of Andy Jones ("Debugging RL, without the agonizing pain", 2021), with a memory probe added.
+They show images, so the same agents run on them as on Procgen.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.noise import uniform_noise
+from envs.procgen_state import BadState
+
+_LEVEL_REPEAT, _SLOT_REPEAT = 0x4C45564C, 0x534C4F54  # keep the draws apart from each other and from action noise
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one probe is. Every symbol is shown as one of `symbols` vertical bands of light; the frame is otherwise black."""
+
+    tests: str
+    length: int
+    symbols: int
+    optimal_return: float
+    """Mean episode return of the best policy."""
+    random_return: float
+    """Mean episode return of a policy that presses either button by chance."""
+    action_matters: bool = True
+
+
+PROBES: dict[str, Probe] = {
+    "constant": Probe("the value head learns a constant: reward 1, always", 1, 1, 1.0, 1.0, False),
+    "sign": Probe("the value head reads the observation: reward +1 or -1, as shown", 1, 2, 0.0, 0.0, False),
+    "delayed": Probe("value travels back one step: reward 1 after the second of two steps", 2, 2, 1.0, 1.0, False),
+    "choice": Probe("the policy learns: action 1 gives +1, action 0 gives -1", 1, 1, 1.0, 0.0),
+    "match": Probe("the policy reads the observation: +1 for the action that equals what is shown, else -1", 1, 2, 1.0, 0.0),
+    "counter": Probe("credit over ten steps: a counter is shown, reward 1 after the tenth", 10, 10, 1.0, 1.0, False),
+    "memory": Probe("memory: +1 for the action that equals what the first frame showed, four steps ago, else -1", 5, 3, 1.0, 0.0),
+}
+"""The probes, from the simplest on; the third symbol of "memory" stands on every frame but the first."""
+NAMES = tuple(PROBES)
+
+
+@dataclass(frozen=True)
+class ProbeSnapshot:
+    """One slot's saved state."""
+
+    name: str
+    level: int
+    step: int
+    episode: int
+    queued: int
+
+
+class ProbeVecEnv:
+    """N copies of one probe, with a VecEnv's face. A level seed decides what its episode shows, whichever slot plays it.
+
+    name: one of NAMES. seed: decides which levels come, slot by slot. size: frames are [size, size, 3], size >= 10.
+    """
+
+    num_actions, action_names, noop = 2, ("zero", "one"), 0
+
+    def __init__(self, name: str, num: int, seed: int = 0, size: int = 64):
+        if name not in PROBES:
+            raise ValueError(f"unknown probe {name!r}; choose one of: {', '.join(NAMES)}")
+        if size < 10:
+            raise ValueError(f"frames of {size} pixels are too small to show ten symbols; need size >= 10")
+        self.name, self.probe, self.num, self.seed = name, PROBES[name], num, seed
+        self.obs_shape, self.timeout = (size, size, 3), self.probe.length
+        self.effect_classes = (0, 1) if self.probe.action_matters else (0, 0)
+        self.optimal_return, self.random_return = self.probe.optimal_return, self.probe.random_return
+        self._frames = _frames(self.probe.symbols, size)
+        self._episode, self._queued = np.zeros(num, np.int64), np.full(num, -1, np.int64)
+        self._step, self._level, self._prev_level = np.zeros(num, np.int64), np.zeros(num, np.int64), np.zeros(num, np.int64)
+        self._reward, self._ended = np.zeros(num, np.float32), np.zeros(num, bool)
+        self._begin(np.arange(num))
+
+    def observe(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self._reward.copy(), self._frames[self._symbol()], self._step == 0
+
+    def act(self, action: np.ndarray) -> None:
+        action = np.asarray(action)
+        if action.shape != (self.num,) or not np.isin(action, (0, 1)).all():
+            raise ValueError(f"need {self.num} actions, each 0 or 1")
+        last = self._step == self.probe.length - 1
+        self._reward = np.where(last, self._final_reward(action), 0).astype(np.float32)
+        self._ended, self._prev_level = last, self._level.copy()
+        self._step += 1
+        self._begin(np.flatnonzero(last))
+
+    def info(self) -> dict[str, np.ndarray]:
+        """terminated, truncated (never), level_complete (ended with reward +1) of the last transition; level seeds."""
+        return {
+            "terminated": self._ended.copy(),
+            "truncated": np.zeros(self.num, bool),
+            "level_complete": self._ended & (self._reward > 0),
+            "level_seed": self._level.copy(),
+            "prev_level_seed": self._prev_level.copy(),
+        }
+
+    @property
+    def episode_step(self) -> np.ndarray:
+        """Steps taken so far in the episode on show, int64 [N]."""
+        return self._step.copy()
+
+    def optimal_value(self, gamma: float = 1.0) -> np.ndarray:
+        """The value [N] of the frames on show under the best policy, discounted by gamma per step."""
+        final = 2 * self._shown() - 1 if self.name == "sign" else np.ones(self.num)
+        return final * gamma ** (self.probe.length - 1 - self._step)
+
+    def snapshot(self, slots=None) -> list[ProbeSnapshot]:
+        """The saved states of the given slots (default: all)."""
+        fields = self._level, self._step, self._episode, self._queued
+        return [ProbeSnapshot(self.name, *(int(field[slot]) for field in fields)) for slot in self._slots(slots)]
+
+    def restore(self, snapshots, slots=None) -> None:
+        """Puts saved states into the given slots (default: all). Raises BadState, changing nothing, for those of another probe."""
+        slots = self._slots(slots)
+        if len(snapshots) != len(slots):
+            raise ValueError(f"{len(snapshots)} snapshots for {len(slots)} slots")
+        for saved in snapshots:
+            if saved.name != self.name:
+                raise BadState(f"the saved state is from {saved.name!r}, this environment plays {self.name!r}")
+        for slot, saved in zip(slots, snapshots):
+            self._level[slot], self._step[slot] = saved.level, saved.step
+            self._episode[slot], self._queued[slot] = saved.episode, saved.queued
+            self._reward[slot], self._ended[slot] = 0, False
+
+    def queue_level(self, slot: int, seed: int) -> None:
+        """When the slot's present episode ends, its next one is level `seed`; after that, levels are drawn again."""
+        self._queued[slot] = seed
+
+    def open_level(self, slot: int, seed: int) -> None:
+        """The slot opens level `seed` at its first frame; the other slots stay where they are."""
+        self.open_levels([slot], [seed])
+
+    def open_levels(self, slots, seeds) -> None:
+        """`open_level` for several slots at once."""
+        slots = list(slots)
+        self._level[slots], self._step[slots] = seeds, 0
+        self._reward[slots], self._ended[slots] = 0, False
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _slots(self, slots) -> list[int]:
+        return list(range(self.num)) if slots is None else list(slots)
+
+    def _begin(self, slots: np.ndarray) -> None:
+        """The next episode in these slots: the level queued there, or one drawn from (seed, slot, number of the draw)."""
+        drawn = np.floor(uniform_noise(self.seed, slots, _SLOT_REPEAT, self._episode[slots], 1)[:, 0] * (2**31 - 1)).astype(np.int64)
+        queued = self._queued[slots]
+        self._level[slots] = np.where(queued >= 0, queued, drawn)
+        self._episode[slots] += 1
+        self._queued[slots], self._step[slots] = -1, 0
+
+    def _shown(self) -> np.ndarray:
+        """The bit [N] that each level's first frame shows, in the probes that show one."""
+        return (uniform_noise(0, self._level, _LEVEL_REPEAT, 0, 1)[:, 0] < 0.5).astype(np.int64)
+
+    def _symbol(self) -> np.ndarray:
+        """Which symbol [N] each frame on show bears."""
+        if self.name in ("sign", "match"):
+            return self._shown()
+        if self.name == "memory":
+            return np.where(self._step == 0, self._shown(), 2)
+        return self._step
+
+    def _final_reward(self, action: np.ndarray) -> np.ndarray:
+        """The reward [N] of taking `action` in an episode's last step."""
+        if self.name == "sign":
+            return 2 * self._shown() - 1
+        if self.name == "choice":
+            return 2 * action - 1
+        if self.name in ("match", "memory"):
+            return np.where(action == self._shown(), 1, -1)
+        return np.ones(self.num)
+
+
+def _frames(symbols: int, size: int) -> np.ndarray:
+    """One frame per symbol, uint8 [S, size, size, 3]: a band of light at the symbol's place, from left to right."""
+    frames, edges = np.zeros((symbols, size, size, 3), np.uint8), np.linspace(0, size, symbols + 1).astype(int)
+    for symbol, (left, right) in enumerate(zip(edges, edges[1:])):
+        frames[symbol, :, left:right] = 255
+    return frames

@@ -1,0 +1,237 @@
+"""All sixteen Procgen games behind the VecEnv protocol, with bit-exact snapshots and any level in any slot."""
+
+import contextlib
+import hashlib
+import io
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from envs.procgen_body import parse, serialize
+from envs.procgen_state import BadState, game_name, read_header, with_header
+from envs.vecenv import ActionSpace
+
+with contextlib.redirect_stderr(io.StringIO()):  # importing gym prints a notice that has nothing to say to our users
+    from procgen import ProcgenGym3Env
+    from procgen.env import ENV_NAMES, MAX_STATE_SIZE
+
+GAMES: tuple[str, ...] = tuple(ENV_NAMES)
+DISTRIBUTION_MODES = ("easy", "hard", "extreme", "memory", "exploration")
+EXTREME_GAMES = ("chaser", "dodgeball", "leaper", "starpilot")
+MEMORY_GAMES = ("caveflyer", "dodgeball", "heist", "jumper", "maze", "miner")
+EXPLORATION_GAMES = ("coinrun", "caveflyer", "leaper", "jumper", "maze", "heist", "climber", "ninja")
+FORCE_RESET = -1
+LAST_MOVE_LEAKS = ("dodgeball",)
+"""Games that turn the player by the last move of the episode before; with it cleared, level and actions decide an episode."""
+_INITIAL_MOVE = 7
+
+_NAMES = (
+    "down-left", "left", "up-left", "down", "none", "up", "down-right", "right", "up-right",
+    "key-d", "key-a", "key-w", "key-s", "key-q", "key-e",
+)  # fmt: skip
+_NOOP = 4
+
+
+@dataclass(frozen=True)
+class ProcgenConfig:
+    """Which Procgen game to play and how; the field names are Procgen's own options."""
+
+    env_name: str = "coinrun"
+    """One of the sixteen games."""
+    num_levels: int = 0
+    """Number of distinct levels; 0 means all of them."""
+    start_level: int = 0
+    """Seed of the first level."""
+    distribution_mode: str = "easy"
+    """easy, hard, extreme, memory or exploration; not every game has every mode."""
+    use_backgrounds: bool = False
+    """Draw background images. The reference agent plays without."""
+    center_agent: bool = True
+    use_monochrome_assets: bool = False
+    restrict_themes: bool = False
+    use_generated_assets: bool = False
+    paint_vel_info: bool = False
+    use_sequential_levels: bool = False
+
+    def __post_init__(self):
+        if self.env_name not in GAMES:
+            raise ValueError(f"unknown game {self.env_name!r}; choose one of: {', '.join(GAMES)}")
+        if self.distribution_mode not in DISTRIBUTION_MODES:
+            raise ValueError(f"unknown distribution mode {self.distribution_mode!r}; choose one of: {', '.join(DISTRIBUTION_MODES)}")
+        games = {"extreme": EXTREME_GAMES, "memory": MEMORY_GAMES, "exploration": EXPLORATION_GAMES}.get(self.distribution_mode)
+        if games and self.env_name not in games:
+            raise ValueError(f"{self.env_name} has no {self.distribution_mode!r} mode; the games that have it: {', '.join(games)}")
+        if self.use_generated_assets:
+            raise ValueError("use_generated_assets is not supported: Procgen can neither save nor restore states with it")
+        if self.num_levels < 0 or self.start_level < 0:
+            raise ValueError("num_levels and start_level must not be negative")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One environment's saved state. Only bytes that match their checksum are ever given back to the game."""
+
+    data: bytes
+    checksum: str = field(default="")
+
+    def __post_init__(self):
+        if not self.checksum:
+            object.__setattr__(self, "checksum", hashlib.sha256(self.data).hexdigest())
+
+
+class ProcgenVecEnv:
+    """N copies of one game. Level draws are pinned by `seed`; results do not depend on `num_threads`.
+
+    Raises ValueError (from the config) for a game, mode or level range that Procgen does not have.
+    """
+
+    obs_shape = (64, 64, 3)
+
+    def __init__(self, num: int, config: ProcgenConfig, seed: int = 0, num_threads: int = 2):
+        options = {k: v for k, v in vars(config).items()}
+        if config.distribution_mode == "exploration":  # this mode is one fixed level; Procgen refuses a range with it
+            del options["num_levels"], options["start_level"]
+        self.num, self.config = num, config
+        self._env = ProcgenGym3Env(num=num, rand_seed=seed, num_threads=num_threads, **options)
+        self._buffer = self._env._ffi.new(f"char[{MAX_STATE_SIZE}]")
+        actions = action_space(config.env_name)
+        self.num_actions = len(actions.names)
+        self.action_names, self.noop, self.effect_classes = actions.names, actions.noop, actions.effect_classes
+        self.timeout = read_header(self._state_bytes(0), "timeout")[0]
+        self._steps = np.zeros(num, np.int64)  # steps taken in the episode (of sequential levels: in the level) on show
+        self._ended_at = np.zeros(num, np.int64)  # length of the episode that the last act ended, else 0
+
+    def observe(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        reward, obs, first = self._env.observe()
+        return reward, obs["rgb"], first
+
+    def act(self, action: np.ndarray) -> None:
+        self._env.act(np.asarray(action))
+        first = self._env.observe()[2]
+        self._steps += 1
+        self._ended_at = np.where(first, self._steps, 0)
+        self._steps[first | self._env._info["prev_level_complete"].astype(bool)] = 0
+        self._clear_last_move(np.flatnonzero(first))
+
+    @property
+    def episode_step(self) -> np.ndarray:
+        """Steps taken so far in the episode on show, int64 [N]; 0 at its first frame."""
+        return self._steps.copy()
+
+    def info(self) -> dict[str, np.ndarray]:
+        """terminated, truncated, level_complete of the last transition; level_seed of the episode on show, and prev_level_seed."""
+        self._env.observe()
+        raw = self._env._info  # arrays; get_info() would build a dict per environment
+        complete = raw["prev_level_complete"].astype(bool)
+        ended = self._ended_at > 0
+        truncated = ended & ~complete & (self._ended_at >= self.timeout)
+        return {
+            "terminated": ended & ~truncated,
+            "truncated": truncated,
+            "level_complete": complete & ended,
+            "level_seed": raw["level_seed"].astype(np.int64),
+            "prev_level_seed": raw["prev_level_seed"].astype(np.int64),
+        }
+
+    def snapshot(self, slots=None) -> list[Snapshot]:
+        """The saved states of the given slots (default: all), from which play goes on bit for bit."""
+        return [Snapshot(self._state_bytes(slot)) for slot in self._slots(slots)]
+
+    def restore(self, snapshots, slots=None) -> None:
+        """Puts saved states into the given slots (default: all). Observations are right at once.
+
+        Raises BadState, and changes nothing, when bytes and checksum disagree or belong to another game.
+        """
+        slots = self._slots(slots)
+        if len(snapshots) != len(slots):
+            raise ValueError(f"{len(snapshots)} snapshots for {len(slots)} slots")
+        for snapshot in snapshots:
+            self._check(snapshot)
+        for slot, snapshot in zip(slots, snapshots):
+            self._set_state_bytes(slot, snapshot.data)
+            self._steps[slot], self._ended_at[slot] = read_header(snapshot.data, "cur_time")[0], 0
+
+    def queue_level(self, slot: int, seed: int) -> None:
+        """When the slot's present episode ends, its next one is level `seed`. Changes nothing before that."""
+        self._set_state_bytes(slot, with_header(self._state_bytes(slot), level_seed_low=seed, level_seed_high=seed + 1))
+
+    def open_level(self, slot: int, seed: int) -> None:
+        """The slot opens level `seed` at its first frame; the other slots stay where they are."""
+        self.open_levels([slot], [seed])
+
+    def open_levels(self, slots, seeds) -> None:
+        """`open_level` for several slots at once."""
+        slots = list(slots)
+        others = [slot for slot in range(self.num) if slot not in set(slots)]
+        kept, steps, ended_at = [self._state_bytes(slot) for slot in others], self._steps.copy(), self._ended_at.copy()
+        for slot, seed in zip(slots, seeds, strict=True):
+            self.queue_level(slot, seed)
+        action = np.full(self.num, self.noop)
+        action[slots] = FORCE_RESET
+        self._env.act(action)
+        self._env.observe()
+        for slot, data in zip(others, kept):
+            self._set_state_bytes(slot, data)
+        for slot in slots:  # what the forced step earned in the old episode is no one's reward
+            self._set_state_bytes(slot, with_header(self._state_bytes(slot), reward=0.0, level_complete=0))
+        self._clear_last_move(slots)
+        self._steps, self._ended_at = steps, ended_at
+        self._steps[slots], self._ended_at[slots] = 0, 0
+
+    def close(self) -> None:
+        self._env.close()
+
+    def _clear_last_move(self, slots) -> None:
+        """In the few games that need it, makes the first steps of a new episode independent of the old one."""
+        if self.config.env_name in LAST_MOVE_LEAKS:
+            for slot in slots:
+                state = parse(self._state_bytes(slot))
+                state.scene["last_move_action"] = _INITIAL_MOVE
+                self._set_state_bytes(slot, serialize(state))
+
+    def _slots(self, slots) -> list[int]:
+        return list(range(self.num)) if slots is None else list(slots)
+
+    def _check(self, snapshot: Snapshot) -> None:
+        if hashlib.sha256(snapshot.data).hexdigest() != snapshot.checksum:
+            raise BadState("the saved state does not match its checksum: its bytes are damaged; take the snapshot again")
+        if game_name(snapshot.data) != self.config.env_name:
+            raise BadState(f"the saved state is from {game_name(snapshot.data)!r}, this environment plays {self.config.env_name!r}")
+
+    def _state_bytes(self, slot: int) -> bytes:
+        self._env.observe()  # waits for the step in progress
+        length = self._env.call_c_func("get_state", slot, self._buffer, MAX_STATE_SIZE)
+        return bytes(self._env._ffi.buffer(self._buffer, length))
+
+    def _set_state_bytes(self, slot: int, data: bytes) -> None:
+        self._env.call_c_func("set_state", slot, data, len(data))
+
+
+def action_space(game: str) -> ActionSpace:
+    """Action names and effect classes of a game (classes measured by forking: benchmarks/measure_effect_classes.py)."""
+    return ActionSpace(_NAMES, _NOOP, _EFFECT_CLASSES[game])
+
+
+_EIGHT_WAYS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 4, 4, 4, 4, 4, 4)
+_EIGHT_WAYS_AND_D = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 4, 4, 4, 4, 4)
+_FOUR_WAYS = (0, 0, 0, 3, 4, 5, 6, 6, 6, 4, 4, 4, 4, 4, 4)
+_JUMPS = (0, 0, 2, 3, 3, 5, 6, 6, 8, 3, 3, 3, 3, 3, 3)
+_SIDEWAYS_AND_D = (0, 0, 0, 3, 3, 3, 6, 6, 6, 9, 3, 3, 3, 3, 3)
+_EFFECT_CLASSES: dict[str, tuple[int, ...]] = {
+    "bigfish": _EIGHT_WAYS,
+    "bossfight": _EIGHT_WAYS_AND_D,
+    "caveflyer": _EIGHT_WAYS_AND_D,
+    "chaser": _EIGHT_WAYS,
+    "climber": _JUMPS,
+    "coinrun": _EIGHT_WAYS,
+    "dodgeball": _EIGHT_WAYS_AND_D,
+    "fruitbot": _SIDEWAYS_AND_D,
+    "heist": _EIGHT_WAYS,
+    "jumper": _JUMPS,
+    "leaper": _FOUR_WAYS,
+    "maze": _FOUR_WAYS,
+    "miner": _FOUR_WAYS,
+    "ninja": (0, 0, 2, 3, 3, 5, 6, 6, 8, 9, 10, 11, 12, 9, 9),
+    "plunder": _SIDEWAYS_AND_D,
+    "starpilot": (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 9, 9, 9, 9),
+}

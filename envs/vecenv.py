@@ -1,0 +1,54 @@
+"""The VecEnv protocol: N environments stepped together, in the gym3 manner that Procgen speaks natively."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ActionSpace:
+    """The meaning of an environment's discrete actions.
+
+    names: one per action. noop: the action that does nothing. effect_classes: for each action the lowest-numbered
+    action with the same effect, so that equal entries are the same act.
+    """
+
+    names: tuple[str, ...]
+    noop: int
+    effect_classes: tuple[int, ...]
+
+
+@runtime_checkable
+class VecEnv(Protocol):
+    """After construction `observe()` shows the first frames; `act` then `observe` moves on by one step.
+
+    `reward` and `info()` belong to the transition that has just finished; `first[n]` says that `obs[n]` opens a new
+    episode. Where the last transition ended an episode, `obs` is already the next episode's first frame.
+    """
+
+    num: int
+    obs_shape: tuple[int, int, int]
+    num_actions: int
+    action_names: tuple[str, ...]
+    effect_classes: tuple[int, ...]
+    noop: int
+
+    def observe(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """reward [N] float32, obs [N, H, W, C] uint8, first [N] bool."""
+
+    def act(self, action: np.ndarray) -> None:
+        """Takes one action [N] in every environment."""
+
+    def info(self) -> dict[str, np.ndarray]:
+        """Arrays [N] for the transition just finished: `terminated`, `truncated`; `level_seed` of the episode on show."""
+
+
+class QueuesLevels(Protocol):
+    """An environment whose next episode, slot by slot, can be chosen by level seed (Procgen can)."""
+
+    def queue_level(self, slot: int, seed: int) -> None:
+        """When the slot's present episode ends, its next one is level `seed`."""
+
+    def open_level(self, slot: int, seed: int) -> None:
+        """The slot leaves its present episode and opens level `seed` at its first frame."""

@@ -1,0 +1,164 @@
+"""What a world model is made of and how it is trained; named presets live in hyperparams/generative.yml."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import yaml
+
+from common.runs import UsageError
+
+PRESETS = Path(__file__).parents[1] / "hyperparams" / "generative.yml"
+SMALLEST = 4
+"""Height and width, in cells, of the encoder's last and the decoder's first feature map."""
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    """The shape of a world model. Defaults are the preset `small`."""
+
+    num_actions: int
+    obs_shape: tuple[int, int, int] = (64, 64, 3)
+    """H, W, C of a frame; H and W are 4, 8, 16, 32, ... and equal."""
+    hidden_size: int = 64
+    """Width D of the agent's recurrent state."""
+    bounded_hidden: bool = True
+    """The agent's state lies in (-1, 1), as a GRU's does: the predicted one goes through a tanh."""
+    num_initializing_steps: int = 3
+    """K: how many frames the latent is read from. It describes the state at the last of them."""
+    latent_size: int = 128
+    """Z: width of the Gaussian bottleneck."""
+    deter_size: int = 512
+    """Width of the deterministic environment state h."""
+    blocks: int = 8
+    """Blocks of the recurrent core; each owns deter_size / blocks units."""
+    groups: int = 32
+    """Categorical variables of the stochastic environment state."""
+    classes: int = 16
+    """Values of each categorical variable."""
+    uniform_mix: float = 0.01
+    """Share of the uniform distribution in every categorical, so that no probability is ever 0."""
+    units: int = 384
+    """Width of the dense layers."""
+    embed_size: int = 512
+    """Width of a frame's embedding."""
+    depth: int = 32
+    """Channels of the first convolution; the further ones have 2, 3, 4, ... times as many."""
+    reward_bins: int = 41
+    """Bins of the two-hot reward distribution."""
+    reward_range: float = 5.0
+    """The bins span symlog rewards from -reward_range to reward_range: 5 is 147 in the game's own units."""
+    precision: str = "bf16"
+    """bf16 or fp32 for the convolutions; all else is float32."""
+
+    def __post_init__(self):
+        height, width, _ = self.obs_shape
+        if height != width or height < 2 * SMALLEST or height & (height - 1):
+            raise ValueError(f"frames of {height} x {width} pixels; the world model takes squares of 8, 16, 32, 64, ... pixels")
+        if self.num_initializing_steps < 2:
+            raise ValueError("num_initializing_steps must be 2 or more: the action before the last initialising frame has to be known")
+        if self.deter_size % self.blocks:
+            raise ValueError(f"deter_size {self.deter_size} must be a multiple of blocks {self.blocks}")
+        if self.precision not in ("bf16", "fp32"):
+            raise ValueError(f"unknown precision {self.precision!r}; choose bf16 or fp32")
+
+    @property
+    def stages(self) -> int:
+        """Halvings between a frame and the smallest feature map."""
+        return (self.obs_shape[0] // SMALLEST).bit_length() - 1
+
+    @property
+    def channels(self) -> list[int]:
+        """Channels after each halving."""
+        return [self.depth * (i + 1) for i in range(self.stages)]
+
+    @property
+    def stoch_size(self) -> int:
+        return self.groups * self.classes
+
+    @property
+    def feature_size(self) -> int:
+        """Width of what the decoder and the outcome head read: h and the sample side by side."""
+        return self.deter_size + self.stoch_size
+
+
+@dataclass(frozen=True)
+class LossScales:
+    """Weight of each term of the loss. Terms and their units: generative/losses.py. 0 leaves a term out of training."""
+
+    loss_scale_obs: float = 1.0
+    """Squared error of the picture, summed over pixels and channels, per frame (pixels in [0, 1])."""
+    loss_scale_reward: float = 1.0
+    """Cross-entropy of the two-hot reward, nats per step."""
+    loss_scale_done: float = 1.0
+    """Cross-entropy of the episode's end, nats per step."""
+    loss_scale_kl: float = 1.0
+    """Balanced KL between posterior and prior, nats per step: 1.0 towards the prior, 0.1 towards the posterior."""
+    loss_scale_bottleneck: float = 0.05
+    """KL of the latent to N(0, I), nats per window. 1 / num_sim_steps is the evidence bound, as frames count per step."""
+    loss_scale_init: float = 1.0
+    """Agent at the start: squared error of its hidden state (sum over units) + cross-entropy of its previous action."""
+    loss_scale_hx: float = 0.1
+    """Agent on decoded frames: squared error of its hidden state against the stored one, summed over units, per frame."""
+    loss_scale_act_log_probs: float = 0.1
+    """Agent on decoded frames: KL from the stored action distribution to the one it has there, nats per frame."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. A preset sets these; flags override them."""
+
+    num_batches: int = 20_000
+    batch_size: int = 16
+    """Windows per batch."""
+    num_sim_steps: int = 32
+    """S: simulated frames per window, the first of which is the last initialising frame."""
+    lr: float = 4e-4
+    warmup: int = 500
+    """Batches over which the learning rate rises linearly from 0."""
+    grad_clip_norm: float = 100.0
+    log_interval: int = 100
+    """Batches between rows of progress.csv."""
+    save_interval: int = 1000
+    """Batches between checkpoints; a killed run goes on from the last one."""
+    validation_share: float = 0.05
+    """Share of the levels that are held out, by a hash of the level seed."""
+    validation_batches: int = 4
+    """Batches of held-out windows behind each row of progress.csv."""
+
+    def __post_init__(self):
+        for name in ("num_batches", "batch_size", "num_sim_steps", "log_interval", "save_interval", "validation_batches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(f"validation_share is {self.validation_share}; it must lie in [0, 1)")
+
+
+def window_length(model: WorldModelConfig, train: TrainConfig) -> int:
+    """L = K + S - 1 frames: the first simulated frame is the last initialising one."""
+    return model.num_initializing_steps + train.num_sim_steps - 1
+
+
+def load_preset(name: str, model_values: dict, train_values: dict) -> tuple[WorldModelConfig, TrainConfig]:
+    """The preset's model and training, with the given values put over it. Raises UsageError for an unknown name or a bad value."""
+    presets = yaml.safe_load(PRESETS.read_text())
+    if name not in presets:
+        raise UsageError(f"unknown preset {name!r}; choose one of: {', '.join(presets)}")
+    known = {kind: {field.name for field in fields(kind)} for kind in (WorldModelConfig, TrainConfig)}
+    unknown = set(presets[name]) - known[WorldModelConfig] - known[TrainConfig]
+    if unknown:
+        raise UsageError(f"preset {name!r} in {PRESETS.name} has unknown keys: {', '.join(sorted(unknown))}")
+    model, train = ({k: v for k, v in presets[name].items() if k in known[kind]} for kind in (WorldModelConfig, TrainConfig))
+    try:
+        return WorldModelConfig(**(model | model_values)), TrainConfig(**(train | train_values))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"preset {name!r} with these flags: {error}") from error
+
+
+def model_config(values: dict) -> WorldModelConfig:
+    """A WorldModelConfig from what `asdict` and JSON made of it."""
+    return WorldModelConfig(**(values | {"obs_shape": tuple(values["obs_shape"])}))
+
+
+def as_values(config: WorldModelConfig) -> dict:
+    """The opposite of `model_config`."""
+    return asdict(config)

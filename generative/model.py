@@ -1,0 +1,129 @@
+"""The world model: first frames to a Gaussian latent, the latent to a state, states through time, states to frames and outcomes.
+
+A window has L = K + S - 1 frames: K to read the latent from, S simulated, the first of which is the last initialising one.
+Simulated state i (0 .. S - 1) decodes frame K - 1 + i; the action taken there leads to state i + 1. Reward and end of an
+action are read from the prior of the state it led to. So there are S frames but states 0 .. S: an action that ends
+its episode leads to a state that has an outcome and never a frame.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from common.checkpoints import BadCheckpoint, load_checkpoint, load_module, save_checkpoint, with_prefix, without_prefix
+from generative import twohot
+from generative.config import WorldModelConfig, as_values, model_config
+from generative.frames import FrameDecoder, FrameEncoder, round_frames
+from generative.categorical import draw
+from generative.layers import mlp
+from generative.rssm import RSSM, EnvState
+
+
+class Latent(NamedTuple):
+    """q(z | first frames): a diagonal Gaussian, [B, Z] each."""
+
+    mean: torch.Tensor
+    log_variance: torch.Tensor
+
+    def sample(self, noise: torch.Tensor | None) -> torch.Tensor:
+        """z [B, Z] from standard normal noise [B, Z]; without noise the mean."""
+        return self.mean if noise is None else self.mean + (0.5 * self.log_variance).exp() * noise
+
+
+class Start(NamedTuple):
+    """What a latent says of the moment at which the last initialising frame is shown.
+
+    env: the environment's state, which decodes that frame. hidden [B, D]: the agent's state before it sees the frame.
+    action_logits [B, A]: of the action that led to the frame.
+    """
+
+    env: EnvState
+    hidden: torch.Tensor
+    action_logits: torch.Tensor
+
+
+class Outcome(NamedTuple):
+    """Of the action that led to a state. reward_logits [..., bins], done_logit [...]."""
+
+    reward_logits: torch.Tensor
+    done_logit: torch.Tensor
+
+
+class WorldModel(nn.Module):
+    """All that is trained. The agent is not part of it: see generative/simulator.py."""
+
+    def __init__(self, config: WorldModelConfig):
+        super().__init__()
+        self.config, c = config, config
+        self.encoder, self.decoder, self.rssm = FrameEncoder(c), FrameDecoder(c), RSSM(c)
+        self.latent_head = mlp(c.num_initializing_steps * c.embed_size, c.units, 2 * c.latent_size)
+        self.start_head = mlp(c.latent_size, c.units, c.feature_size)
+        self.hidden_head = mlp(c.latent_size, c.units, c.hidden_size)
+        self.action_head = mlp(c.latent_size, c.units, c.num_actions)
+        self.outcome_head = mlp(c.feature_size, c.units, c.reward_bins + 1, zero=True)
+        self.register_buffer("bins", twohot.make_bins(c.reward_bins, c.reward_range), persistent=False)
+
+    def encode(self, frames: torch.Tensor) -> Latent:
+        """q(z | frames [K, B, H, W, C]), of the state at the last of them."""
+        return self.latent(self.encoder(frames))
+
+    def latent(self, embeddings: torch.Tensor) -> Latent:
+        """q(z) from the embeddings [K, B, E] of the first frames."""
+        return Latent(*self.latent_head(embeddings.transpose(0, 1).flatten(1)).chunk(2, -1))
+
+    def start(self, z: torch.Tensor, noise: torch.Tensor | None = None, mode: str = "hard", detach_agent: bool = True) -> Start:
+        """The state that z [B, Z] describes. noise [B, G, C] or None for the likeliest.
+
+        detach_agent: no gradient reaches z through the agent's hidden state and previous action.
+        """
+        deter, raw = self.start_head(z).split([self.config.deter_size, self.config.stoch_size], -1)
+        logits = self.rssm.distribution(raw)
+        source = z.detach() if detach_agent else z
+        hidden = self.hidden_head(source)
+        return Start(
+            EnvState(torch.tanh(deter), logits, draw(logits, noise, mode)),
+            torch.tanh(hidden) if self.config.bounded_hidden else hidden,
+            self.action_head(source),
+        )
+
+    def step(self, state: EnvState, action: torch.Tensor, noise: torch.Tensor | None = None, mode: str = "hard") -> EnvState:
+        """The prior state after an action: [B] integers, or [B, A] weights through which gradients flow."""
+        return self.rssm.prior(self.rssm.core(state.deter, state.sample, self.action_weights(action)), noise, mode)
+
+    def action_weights(self, action: torch.Tensor) -> torch.Tensor:
+        """Integer actions [...] as one-hot weights [..., A]; weights pass."""
+        if action.is_floating_point():
+            return action
+        return F.one_hot(action, self.config.num_actions).to(self.bins.dtype)
+
+    def decode(self, state: EnvState, mode: str = "hard") -> torch.Tensor:
+        """Frames [..., H, W, C] in [0, 1]; in hard mode at 8 bits, with a straight-through gradient."""
+        frames = self.decoder(state.features())
+        return round_frames(frames) if mode == "hard" else frames
+
+    def outcome(self, prior: EnvState) -> Outcome:
+        """Reward and end of the action that led to this state, which must not have seen its frame."""
+        reward_logits, done_logit = self.outcome_head(prior.features()).split([self.config.reward_bins, 1], -1)
+        return Outcome(reward_logits, done_logit.squeeze(-1))
+
+    def reward(self, outcome: Outcome) -> torch.Tensor:
+        """Expected reward [...] in the game's own units."""
+        return twohot.mean(outcome.reward_logits, self.bins)
+
+
+def save_world_model(path: Path, model: WorldModel, meta: dict) -> None:
+    """Writes weights and description: `model` is the WorldModelConfig; `meta` names the agent, data and training."""
+    save_checkpoint(path, with_prefix("model", model.state_dict()), {"kind": "world model", "model": as_values(model.config), **meta})
+
+
+def load_world_model(path: Path, device: torch.device | str = "cpu") -> tuple[WorldModel, dict]:
+    """Reads what `save_world_model` wrote. Raises BadCheckpoint for anything else."""
+    tensors, meta = load_checkpoint(path)
+    if meta.get("kind") != "world model":
+        raise BadCheckpoint(f"{path} holds {meta.get('kind', 'something unnamed')!r}, not a world model")
+    model = WorldModel(model_config(meta["model"]))
+    load_module(model, without_prefix("model", tensors), str(path))
+    return model.to(device).eval(), meta

@@ -1,0 +1,1 @@
+"""Directions, attribution, interventions and probes: mathematics only, nothing drawn."""

@@ -1,0 +1,44 @@
+"""Draws the training curves of one or several runs: plot.png (every column) and plot_for_fig.png (return only)."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from analysis.style import save_figure
+from analysis.training_curves import find_runs, load_run
+from analysis.training_plots import draw_columns, draw_returns
+from common.cli import run_script
+from common.runs import UsageError
+
+
+@dataclass
+class Args:
+    datapath: tuple[Path, ...]
+    """Directories of runs, or directories that hold runs: every log.csv below them is drawn. Runs that differ only in
+    their seed share a colour: a thin line each, and their mean."""
+    smoothing: int = 100_000
+    """Window of the centred mean, in environment steps; 0 draws the log as it is."""
+    output: Path | None = None
+    """Directory for the pictures; left out, the first --datapath."""
+    formats: tuple[str, ...] = ("png",)
+    """Kinds of files to write: png, svg, pdf."""
+    log_level: int = logging.INFO
+    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+def main(args: Args) -> None:
+    if args.smoothing < 0:
+        raise UsageError(f"--smoothing is a number of environment steps from 0 on, not {args.smoothing}")
+    if not args.datapath:
+        raise UsageError("no --datapath given: name the directory of at least one run")
+    runs = [load_run(directory) for directory in find_runs(args.datapath)]
+    output = args.output or args.datapath[0]
+    for name, draw in (("plot", draw_columns), ("plot_for_fig", draw_returns)):
+        for path in save_figure(draw(runs, args.smoothing), output / name, args.formats):
+            logging.info("%s", path)
+
+
+if __name__ == "__main__":
+    run_script(main, tyro.cli(Args, description=__doc__))

@@ -1,0 +1,1 @@
+"""Rollouts: playing episodes, storing them, and cutting windows from them."""

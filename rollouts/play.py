@@ -1,0 +1,120 @@
+"""Plays a fixed list of episodes to their ends: the one loop under recording and evaluation alike."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from common.noise import gumbel_noise
+from common.policy import Policy, step
+
+NO_JOB = -1
+
+
+class Job(NamedTuple):
+    """One episode to be played: which level, and which repeat of it (repeats differ in their action noise)."""
+
+    level: int
+    repeat: int = 0
+
+
+class Played(NamedTuple):
+    """One time step of the n slots that are busy, as numpy arrays over them.
+
+    job: index into the job list; t: step within the episode; hidden: the state before the observation, hidden_after
+    the one after it; log_prob: of the action under the behaviour that took it; reward, terminated, truncated and
+    complete (level solved): of the transition. An episode's last step is the one with terminated or truncated.
+    """
+
+    job: np.ndarray
+    t: np.ndarray
+    obs: np.ndarray
+    action: np.ndarray
+    logits: np.ndarray
+    log_prob: np.ndarray
+    value: np.ndarray
+    hidden: np.ndarray
+    hidden_after: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    complete: np.ndarray
+
+    @property
+    def ended(self) -> np.ndarray:
+        return self.terminated | self.truncated
+
+
+def play(env, policy: Policy, jobs: Sequence[Job], seed: int, device: torch.device | str = "cpu") -> Iterator[Played]:
+    """Plays every job to its end, however long it takes, and yields each step.
+
+    env: a VecEnv that also queues levels; its slots take the jobs in order, each taking the next one when it is free.
+    seed: with level, repeat and step it keys the action noise, so an episode does not depend on slot or company.
+    """
+    slots = _Slots(env, jobs)
+    reward, obs, first = env.observe()
+    state = policy.initial_state(env.num)
+    while slots.busy.any():
+        busy = np.flatnonzero(slots.busy)
+        t, level, repeat = slots.t[busy], slots.levels[slots.job[busy]], slots.repeats[slots.job[busy]]
+        with torch.inference_mode():
+            before = state[busy]
+            noise = torch.from_numpy(gumbel_noise(seed, level, repeat, t, env.num_actions)).to(device)
+            seen, opens, came = (torch.from_numpy(x).to(device) for x in (obs[busy], t == 0, np.where(t == 0, 0, reward[busy]).astype(np.float32)))
+            taken = step(policy, seen, before, opens, came, noise)
+            log_prob = policy.log_prob(taken.logits, taken.action)
+            state = state.clone()
+            state[busy] = taken.state
+        shown, action = obs[busy], np.full(env.num, env.noop)
+        action[busy] = taken.action.cpu().numpy()
+        env.act(action)
+        reward, obs, first = env.observe()
+        info = env.info()
+        value = np.full(len(busy), np.nan, np.float32) if taken.value is None else taken.value.float().cpu().numpy()
+        played = Played(
+            slots.job[busy], t, shown, action[busy], taken.logits.float().cpu().numpy(), log_prob.float().cpu().numpy(), value,
+            policy.hidden(_reset(policy, before, opens)).cpu().numpy(), policy.hidden(taken.state).cpu().numpy(),
+            reward[busy].astype(np.float32), info["terminated"][busy], info["truncated"][busy], info["level_complete"][busy],
+        )  # fmt: skip
+        slots.advance(busy, played.ended)
+        yield played
+
+
+def _reset(policy: Policy, state: torch.Tensor, opens: torch.Tensor) -> torch.Tensor:
+    """The state that the observation met: an episode's first one meets the initial state."""
+    fresh = policy.initial_state(len(opens))
+    return torch.where(opens[:, None], fresh, state)
+
+
+class _Slots:
+    """Which slot plays which job, and how far it is. A slot's next level is queued while the present one runs."""
+
+    def __init__(self, env, jobs: Sequence[Job]):
+        self.env = env
+        self.levels = np.array([job.level for job in jobs], np.int64)
+        self.repeats = np.array([job.repeat for job in jobs], np.int64)
+        self.job, self.waiting = np.full(env.num, NO_JOB), np.full(env.num, NO_JOB)
+        self.t, self.handed_out = np.zeros(env.num, np.int64), min(env.num, len(jobs))
+        opening = np.arange(self.handed_out)
+        self.job[opening] = opening
+        env.open_levels(opening, self.levels[opening])
+        for slot in opening:
+            self._queue(slot)
+
+    @property
+    def busy(self) -> np.ndarray:
+        return self.job != NO_JOB
+
+    def advance(self, busy: np.ndarray, ended: np.ndarray) -> None:
+        self.t[busy] += 1
+        for slot in busy[ended]:  # once per episode
+            self.job[slot], self.waiting[slot], self.t[slot] = self.waiting[slot], NO_JOB, 0
+            if self.job[slot] != NO_JOB:
+                self._queue(slot)
+
+    def _queue(self, slot: int) -> None:
+        if self.handed_out < len(self.levels):
+            self.waiting[slot] = self.handed_out
+            self.env.queue_level(int(slot), int(self.levels[self.handed_out]))
+            self.handed_out += 1

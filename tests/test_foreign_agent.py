@@ -1,0 +1,310 @@
+"""Agents that were not made here: wrapped, checked, played, scored and converted."""
+
+import pickle
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import PPO
+from torch import nn
+from torch.nn import functional as F
+
+from agents.actor_critic import ActorCritic, NetworkConfig, load_agent
+from agents.check_policy import PolicyError, check_policy
+from agents.convert import Args, convert, load_name_map, main, read_state_dict
+from agents.evaluate import evaluate, fixed_jobs
+from agents.foreign import ForeignAgent
+from common.checkpoints import BadCheckpoint
+from common.runs import UsageError
+from envs.procgen import ProcgenConfig, ProcgenVecEnv
+from rollouts.play import Job, play
+
+ROOT = Path(__file__).parents[1]
+OBS_SHAPE = (64, 64, 3)
+
+
+class Noise(gymnasium.Env):
+    """Random pictures with CoinRun's spaces: all that an SB3 agent needs to be made and trained a little."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (3, 64, 64), np.uint8)
+    action_space = gymnasium.spaces.Discrete(15)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        return self.observation_space.sample(), float(action == 7), False, False, {}
+
+
+@pytest.fixture(scope="module")
+def sb3():
+    return PPO("CnnPolicy", Noise(), n_steps=32, batch_size=16, n_epochs=1, seed=0, device="cpu").learn(32).policy.eval()
+
+
+@pytest.fixture(scope="module")
+def agent(sb3):
+    def heads(features):
+        policy, value = sb3.mlp_extractor(features)
+        return sb3.action_net(policy), sb3.value_net(value)
+
+    return ForeignAgent(15, sb3.features_dim, sb3.extract_features, heads, scale=255, network=sb3)
+
+
+def test_sb3_logits_are_its_own(sb3, agent):
+    frames = torch.randint(0, 256, (8, *OBS_SHAPE), dtype=torch.uint8)
+    logits, value = agent.heads(agent.advance(frames, agent.initial_state(8), torch.ones(8, dtype=torch.bool), None))
+    theirs = frames.permute(0, 3, 1, 2)
+    torch.testing.assert_close(torch.log_softmax(logits, -1), sb3.get_distribution(theirs).distribution.logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(value, sb3.predict_values(theirs)[:, 0], atol=1e-5, rtol=0)
+    assert check_policy(agent, OBS_SHAPE)[-1] == "choice"
+
+
+def test_the_line_runs_on_it(agent):
+    env = ProcgenVecEnv(3, ProcgenConfig("coinrun"))
+    jobs = fixed_jobs(250, 3, 4)
+    steps = list(play(env, agent, jobs, seed=0))
+    ends = sum(step.ended.sum() for step in steps)
+    scored = evaluate(agent, ProcgenVecEnv(2, ProcgenConfig("coinrun")), jobs, seed=0)
+    assert ends == 4 and scored.length.sum() == sum(len(step.t) for step in steps)
+    assert steps[0].hidden_after.shape == (3, agent.initial.shape[0]) and np.isfinite(steps[0].value).all()
+
+
+class Recurrent(nn.Module):
+    """A small recurrent network with switches that each break one promise."""
+
+    def __init__(self, fault: str = ""):
+        super().__init__()
+        self.fault, self.calls = fault, 0
+        self.eyes = nn.Sequential(nn.Conv2d(3, 8, 8, 4), nn.ReLU(), nn.Flatten(), nn.Linear(1800, 16))
+        self.memory, self.policy = nn.GRUCell(16, 16), nn.Linear(16, 6)
+
+    def encode(self, images):
+        features = self.eyes(images.detach() if self.fault == "detach" else images)
+        if self.fault == "batch":
+            features = features - features.mean(0)
+        if self.fault == "dropout":
+            features = F.dropout(features, 0.5)
+        return features
+
+    def heads(self, state):
+        logits = self.policy(state)
+        return logits[:, :5] if self.fault == "width" else logits, None
+
+
+class NoReset(ForeignAgent):
+    def advance(self, obs, state, first, reward):
+        return super().advance(obs, state, torch.zeros_like(first), reward)
+
+
+class BytesOnly(ForeignAgent):
+    def images(self, obs):
+        return super().images(obs) / (255 if obs.dtype == torch.uint8 else 1)
+
+
+class LogProbElsewhere(ForeignAgent):
+    def log_prob(self, logits, action):
+        return super().log_prob(logits * 0.5, action)
+
+
+def adapter(kind=ForeignAgent, fault=""):
+    torch.manual_seed(0)
+    network = Recurrent(fault)
+    return kind(6, 16, network.encode, network.heads, network.memory, network=network, initial=torch.full((16,), 0.3))
+
+
+def test_a_good_policy_passes():
+    assert len(check_policy(adapter(), OBS_SHAPE)) == 7
+
+
+@pytest.mark.parametrize(
+    "kind, fault, message",
+    [
+        (ForeignAgent, "width", "logits of heads.* must have shape"),
+        (ForeignAgent, "dropout", "two calls"),
+        (NoReset, "", "first=True must reset"),
+        (ForeignAgent, "batch", "depend on the others"),
+        (BytesOnly, "", "uint8 frames"),
+        (ForeignAgent, "detach", "no gradient"),
+        (LogProbElsewhere, "", "choose and log_prob disagree"),
+    ],
+)
+def test_each_broken_promise_is_named(kind, fault, message):
+    with pytest.raises(PolicyError, match=message):
+        check_policy(adapter(kind, fault), OBS_SHAPE)
+
+
+def test_the_adapters_options():
+    frames = torch.randint(0, 256, (2, *OBS_SHAPE), dtype=torch.uint8)
+    images = {}
+    for layout in ("NCHW", "NHWC"):
+        for scale in (1.0, 255.0):
+            agent = ForeignAgent(6, 4, None, None, layout=layout, scale=scale)
+            images[layout, scale] = agent.images(frames)
+    assert images["NCHW", 1.0].shape == (2, 3, 64, 64) and images["NHWC", 1.0].shape == (2, *OBS_SHAPE)
+    torch.testing.assert_close(images["NHWC", 255.0], frames.float())
+    torch.testing.assert_close(images["NCHW", 1.0], frames.permute(0, 3, 1, 2) / 255)
+    assert ForeignAgent(6, 4, None, None, initial=torch.arange(4)).initial_state(2)[1].tolist() == [0, 1, 2, 3]
+    with pytest.raises(UsageError, match="layout"):
+        ForeignAgent(6, 4, None, None, layout="CHWN")
+
+
+class Residual(nn.Module):
+    def __init__(self, names):
+        super().__init__()
+        self.names = names
+        for name in names:
+            self.add_module(name, nn.Conv2d(1, 1, 1))
+
+    def forward(self, x):
+        first, second = (getattr(self, name) for name in self.names)
+        return x + second(F.relu(first(F.relu(x))))
+
+
+class Stage(nn.Module):
+    def __init__(self, before, after, blocks, convs):
+        super().__init__()
+        self.conv, self.blocks = nn.Conv2d(before, after, 3, padding=1), blocks
+        for block in blocks:
+            self.add_module(block, Residual(convs))
+            for conv in convs:
+                getattr(self, block).add_module(conv, nn.Conv2d(after, after, 3, padding=1))
+
+    def forward(self, x):
+        x = F.max_pool2d(self.conv(x), 3, 2, 1)
+        for block in self.blocks:
+            x = getattr(self, block)(x)
+        return x
+
+
+class TrainProcgenAgent(nn.Module):
+    """The recurrent agent of train-procgen-pytorch, written from its description, under its names."""
+
+    def __init__(self):
+        super().__init__()
+        widths, parts = (3, 16, 32, 32), (("res1", "res2"), ("conv1", "conv2"))
+        self.embedder = nn.ModuleDict({f"block{i + 1}": Stage(widths[i], widths[i + 1], *parts) for i in range(3)} | {"fc": nn.Linear(2048, 64)})
+        self.gru = nn.ModuleDict({"gru": nn.GRU(64, 32)})
+        self.fc_policy, self.fc_value = nn.Linear(32, 15), nn.Linear(32, 1)
+        self.init_hx = nn.Parameter(torch.randn(32))
+
+    def forward(self, frames, h):
+        x = frames.permute(0, 3, 1, 2) / 255
+        for block in ("block1", "block2", "block3"):
+            x = self.embedder[block](x)
+        x = F.relu(self.embedder["fc"](F.relu(x).flatten(1)))
+        h = self.gru["gru"](x[None], h[None])[0][0]
+        return self.fc_policy(h), self.fc_value(h)[:, 0], h
+
+
+class CleanAgent(nn.Module):
+    """CleanRL's Procgen network, written from its description, under its names."""
+
+    def __init__(self):
+        super().__init__()
+        widths, parts = (3, 16, 32, 32), (("res_block0", "res_block1"), ("conv0", "conv1"))
+        stages = [Stage(widths[i], widths[i + 1], *parts) for i in range(3)]
+        self.network = nn.Sequential(*stages, nn.Flatten(), nn.ReLU(), nn.Linear(2048, 256), nn.ReLU())
+        self.actor, self.critic = nn.Linear(256, 15), nn.Linear(256, 1)
+
+    def forward(self, frames):
+        features = self.network(frames.permute(0, 3, 1, 2) / 255)
+        return self.actor(features), self.critic(features)[:, 0], features
+
+
+FRAMES = torch.randint(0, 256, (3, *OBS_SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def converted_outputs(agent, state):
+    after = agent.advance(FRAMES, state, torch.zeros(3, dtype=torch.bool), None)
+    return *agent.heads(after), after
+
+
+def test_train_procgen_weights_convert():
+    torch.manual_seed(0)
+    theirs, h = TrainProcgenAgent(), torch.randn(3, 32)
+    agent = convert(theirs.state_dict(), load_name_map("auto", theirs.state_dict()))
+    assert (agent.config.core, agent.config.hidden_size, agent.config.feature_size) == ("gru", 32, 64)
+    for ours, wanted in zip(converted_outputs(agent, h), theirs(FRAMES, h)):
+        torch.testing.assert_close(ours, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_cleanrl_weights_convert():
+    torch.manual_seed(0)
+    theirs = CleanAgent()
+    agent = convert(theirs.state_dict(), load_name_map("auto", theirs.state_dict()))
+    assert agent.config.core == "none"
+    for ours, wanted in zip(converted_outputs(agent, agent.initial_state(3)), theirs(FRAMES)):
+        torch.testing.assert_close(ours, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_a_name_map_of_ones_own(tmp_path):
+    ours = ActorCritic(NetworkConfig(15, feature_size=32, hidden_size=16, core="lstm", precision="fp32"))
+    theirs = {("torso." + name[8:] if name.startswith("encoder.") else name): tensor for name, tensor in ours.state_dict().items()} | {"extra": torch.zeros(1)}
+    parts = "torso: encoder\ncore: core\npolicy_head: policy_head\nvalue_head: value_head\n"
+    (tmp_path / "names.yaml").write_text(parts + "extra: null\n")
+    agent = convert(theirs, load_name_map(str(tmp_path / "names.yaml"), theirs))
+    assert agent.config == ours.config
+    assert all(torch.equal(tensor, agent.state_dict()[name]) for name, tensor in ours.state_dict().items())
+    (tmp_path / "short.yaml").write_text(parts)
+    with pytest.raises(UsageError, match="nothing about extra"):
+        convert(theirs, load_name_map(str(tmp_path / "short.yaml"), theirs))
+    with pytest.raises(UsageError, match="no built-in name map fits"):
+        load_name_map("auto", theirs)
+
+
+def test_main_writes_what_evaluation_reads(tmp_path):
+    torch.save({"model_state_dict": TrainProcgenAgent().state_dict(), "optimizer_state_dict": {}}, tmp_path / "a.pth")
+    asked = Args(tmp_path / "a.pth", tmp_path / "a.safetensors", env_name="jumper", distribution_mode="hard", num_levels=7, start_level=3, use_backgrounds=True, precision="bf16")
+    main(asked)
+    agent, meta = load_agent(tmp_path / "a.safetensors")
+    assert agent.config.precision == "bf16" and meta["left_out"] == ["init_hx"]
+    options = ("env_name", "distribution_mode", "num_levels", "start_level", "use_backgrounds")
+    assert [meta["env"][name] for name in options] == ["jumper", "hard", 7, 3, True]
+
+
+class Bomb:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('code ran')",)
+
+
+def test_code_is_refused_and_damage_named(tmp_path):
+    (tmp_path / "bomb.pth").write_bytes(pickle.dumps({"weight": Bomb()}))
+    torch.save({"weight": Bomb()}, tmp_path / "bomb2.pth")
+    for name in ("bomb.pth", "bomb2.pth"):
+        with pytest.raises(BadCheckpoint, match="refused"):
+            read_state_dict(tmp_path / name)
+    torch.save({"weights": {"a": torch.zeros(3)}}, tmp_path / "good.pth")
+    assert read_state_dict(tmp_path / "good.pth", "weights")["a"].shape == (3,)
+    with pytest.raises(BadCheckpoint, match="--key"):
+        read_state_dict(tmp_path / "good.pth")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "good.pth").read_bytes()[:-200])
+    with pytest.raises(BadCheckpoint):
+        read_state_dict(tmp_path / "cut.pth")
+
+
+def snippets(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / page).read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["your_agent.md", "add_an_environment.md"])
+def test_every_python_snippet_of_the_page_runs(page):
+    namespace = {"__name__": "snippet"}
+    found = snippets(page, "python")
+    assert found
+    for snippet in found:
+        exec(compile(snippet, page, "exec"), namespace)
+
+
+def test_every_command_of_the_page_runs(tmp_path):
+    torch.save(TrainProcgenAgent().state_dict(), tmp_path / "theirs.pth")
+    for line in snippets("your_agent.md", "bash")[0].splitlines():
+        words = [str(ROOT / "evaluate.py") if word == "evaluate.py" else word for word in shlex.split(line)]
+        subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, check=True, capture_output=True)
+    assert load_agent(tmp_path / "theirs.safetensors")[1]["env"]["distribution_mode"] == "hard"

@@ -1,0 +1,95 @@
+"""Trains a recurrent PPO agent on a Procgen game. The same command again resumes an unfinished run."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from agents.actor_critic import load_agent
+from agents.presets import load_preset
+from agents.trainer import Schedule, Trainer
+from common.cli import run_script
+from common.runs import choose_device, file_id, open_run
+from common.tracking import open_tracker
+from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
+
+
+@dataclass
+class Args:
+    exp_name: str = "test"
+    """Name of the experiment; results go to <logdir>/procgen/<env_name>/<exp_name>/."""
+    env_name: str = "coinrun"
+    """One of Procgen's sixteen games."""
+    start_level: int = 0
+    """Seed of the first training level."""
+    num_levels: int = 0
+    """How many training levels; 0 means all."""
+    distribution_mode: str = "easy"
+    """easy, hard, extreme, memory or exploration."""
+    use_backgrounds: bool = False
+    """Draw the game's background images."""
+    paint_vel_info: bool = False
+    """Paint the player's velocity into the picture (where the game can)."""
+    param_name: str = "easy-200"
+    """Preset of hyperparams/procgen/config.yml."""
+    num_timesteps: int = 25_000_000
+    """Environment steps to train for, over all environments together."""
+    num_checkpoints: int = 1
+    """Checkpoints spread evenly over training, the last at its end; the untrained agent is kept as model_0 besides."""
+    model_file: Path | None = None
+    """Begin with the weights of this checkpoint."""
+    seed: int = 0
+    """Seed of everything random: weights, level draws, action noise, minibatches."""
+    eval_every: int = 250_000
+    """Evaluate on unseen levels every so many steps."""
+    eval_episodes: int = 128
+    """Episodes of each such evaluation, one per unseen level."""
+    save_every: int = 100_000
+    """Save the state that a killed run resumes from every so many steps."""
+    device: str = "auto"
+    """auto, gpu or cpu."""
+    gpu_device: int = 0
+    """Which GPU, where there are several."""
+    num_threads: int = 2
+    """Threads of the game simulator; results do not depend on it."""
+    log_level: int = logging.INFO
+    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    logdir: Path = Path("logs")
+    """Where results go."""
+    new: bool = False
+    """Start another run even though this command has one."""
+    track: bool = False
+    """Also log to Weights & Biases (needs `pip install wandb`)."""
+
+
+def main(args: Args) -> None:
+    actions = action_space(args.env_name)
+    network, ppo = load_preset(args.param_name, len(actions.names), ProcgenVecEnv.obs_shape)
+    drawn = dict(distribution_mode=args.distribution_mode, use_backgrounds=args.use_backgrounds, paint_vel_info=args.paint_vel_info)
+    train_config = ProcgenConfig(args.env_name, args.num_levels, args.start_level, **drawn)
+    inputs = {"model_file": file_id(args.model_file)} if args.model_file else {}
+    config = {"args": args, "env": train_config, "network": network, "ppo": ppo}
+    run = open_run(args.logdir / "procgen" / args.env_name / args.exp_name, f"seed_{args.seed}", config, args.new, inputs)
+    if run.done:
+        logging.info("%s is done; --new starts another", run.dir)
+        return
+    logging.info("%s %s", "resuming" if run.resumed else "writing to", run.dir)
+    unseen = args.start_level + args.num_levels + 50  # the 50 levels after the training range are for validation
+    schedule = Schedule(args.num_timesteps, args.num_checkpoints, args.eval_every, args.eval_episodes, unseen, args.save_every)
+    env = ProcgenVecEnv(ppo.n_envs, train_config, args.seed, args.num_threads)
+    eval_env = ProcgenVecEnv(min(args.eval_episodes, 64), ProcgenConfig(args.env_name, **drawn), args.seed, args.num_threads)
+    init_from = load_agent(args.model_file)[0] if args.model_file else None
+    meta = {"env": vars(train_config), "param_name": args.param_name, "seed": args.seed, "action_names": actions.names}
+    tracker = open_tracker("worldlens", run.dir, config) if args.track else None
+    trainer = Trainer(env, eval_env, network, ppo, schedule, run.dir, args.seed, choose_device(args.device, args.gpu_device), meta, tracker, init_from)
+    last = trainer.train()
+    if trainer.timesteps >= args.num_timesteps:
+        run.finish(last)
+        logging.info("done: %s", run.dir)
+    else:
+        logging.info("stopped at %d steps; the same command goes on from there", trainer.timesteps)
+
+
+if __name__ == "__main__":
+    run_script(main, tyro.cli(Args, description=__doc__))
