@@ -17,7 +17,8 @@ from common.checkpoints import write_json
 from common.cli import run_script
 from common.runs import UsageError, choose_device, file_id, manifest, plain
 from envs.coinrun import difficulty, first_states, layout_hash
-from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
+from envs.make import make_env
+from envs.procgen import ProcgenConfig, action_space
 
 
 @dataclass
@@ -41,13 +42,15 @@ class Args:
     causes: bool = False
     """Find out what killed the player by deleting objects (CoinRun)."""
     env_name: str | None = None
-    """Game; left out, the agent's own (coinrun without an agent). So too the three options below."""
+    """Game; left out, the agent's own (coinrun without an agent). So too the four options below."""
     distribution_mode: str | None = None
     """easy, hard, extreme, memory or exploration."""
     use_backgrounds: bool | None = None
     """Draw the game's background images."""
     paint_vel_info: bool | None = None
     """Paint the player's velocity into the picture (where the game can)."""
+    blink: bool | None = None
+    """Blank 4-12 frames now and then, so that playing well needs memory."""
     num_envs: int = 64
     """Environments stepped together; scores differ by no more than rounding with it."""
     seed: int = 0
@@ -66,7 +69,7 @@ class Args:
 
 def env_config(args: Args, own: dict) -> ProcgenConfig:
     """The agent's own game and options with those asked for in their place, over all levels."""
-    asked = {name: getattr(args, name) for name in ("env_name", "distribution_mode", "use_backgrounds", "paint_vel_info")}
+    asked = {name: getattr(args, name) for name in ("env_name", "distribution_mode", "use_backgrounds", "paint_vel_info", "blink")}
     changed = {name: value for name, value in asked.items() if value is not None}
     return replace(ProcgenConfig(), **{**own, **changed, "num_levels": 0, "start_level": 0, "use_sequential_levels": False})
 
@@ -84,7 +87,7 @@ def check_asked(args: Args, config: ProcgenConfig) -> None:
         raise UsageError("no agent given: use --model_file, or --behaviour random")
 
 
-def held_out(env: ProcgenVecEnv, levels: Sequence[int], excluded: tuple[int, int] | None) -> list[int]:
+def held_out(env, levels: Sequence[int], excluded: tuple[int, int] | None) -> list[int]:
     """The levels whose layout is none of the excluded range's. Raises UsageError when none is left."""
     if excluded is None:
         return list(levels)
@@ -105,7 +108,7 @@ def main(args: Args) -> None:
     config = env_config(args, own)
     check_asked(args, config)
     policy = make_behaviour(agent, args.behaviour, args.temperature, args.top_k, action_space(config.env_name))
-    env = ProcgenVecEnv(min(args.num_envs, args.num_episodes), config, args.seed, args.num_threads)
+    env = make_env(min(args.num_envs, args.num_episodes), config, args.seed, args.num_threads)
     if policy.num_actions != env.num_actions:
         raise UsageError(f"the agent has {policy.num_actions} actions and {config.env_name} {env.num_actions}: take the game it was trained on")
     asked = range(args.start_level, args.start_level + args.num_levels)

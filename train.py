@@ -6,12 +6,14 @@ from pathlib import Path
 
 import tyro
 
-from agents.actor_critic import load_agent
+from agents.actor_critic import ActorCritic, load_agent
 from agents.presets import load_preset
 from agents.trainer import Schedule, Trainer
+from common.checkpoints import load_module
 from common.cli import run_script
 from common.runs import choose_device, file_id, open_run
 from common.tracking import open_tracker
+from envs.make import make_env
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
 
 
@@ -31,6 +33,8 @@ class Args:
     """Draw the game's background images."""
     paint_vel_info: bool = False
     """Paint the player's velocity into the picture (where the game can)."""
+    blink: bool = False
+    """Blank 4-12 frames now and then, so that playing well needs memory."""
     param_name: str = "easy-200"
     """Preset of hyperparams/procgen/config.yml."""
     num_timesteps: int = 25_000_000
@@ -64,10 +68,14 @@ class Args:
 
 
 def main(args: Args) -> None:
+    drawn = {name: getattr(args, name) for name in ("distribution_mode", "use_backgrounds", "paint_vel_info", "blink")}
+    train_config = ProcgenConfig(args.env_name, args.num_levels, args.start_level, **drawn)
     actions = action_space(args.env_name)
     network, ppo = load_preset(args.param_name, len(actions.names), ProcgenVecEnv.obs_shape)
-    drawn = dict(distribution_mode=args.distribution_mode, use_backgrounds=args.use_backgrounds, paint_vel_info=args.paint_vel_info)
-    train_config = ProcgenConfig(args.env_name, args.num_levels, args.start_level, **drawn)
+    device = choose_device(args.device, args.gpu_device)
+    init_from = load_agent(args.model_file)[0] if args.model_file else None
+    if init_from is not None:  # fails here, before a run is begun, if the checkpoint is of another architecture
+        load_module(ActorCritic(network), init_from.state_dict(), str(args.model_file))
     inputs = {"model_file": file_id(args.model_file)} if args.model_file else {}
     config = {"args": args, "env": train_config, "network": network, "ppo": ppo}
     run = open_run(args.logdir / "procgen" / args.env_name / args.exp_name, f"seed_{args.seed}", config, args.new, inputs)
@@ -77,12 +85,11 @@ def main(args: Args) -> None:
     logging.info("%s %s", "resuming" if run.resumed else "writing to", run.dir)
     unseen = args.start_level + args.num_levels + 50  # the 50 levels after the training range are for validation
     schedule = Schedule(args.num_timesteps, args.num_checkpoints, args.eval_every, args.eval_episodes, unseen, args.save_every)
-    env = ProcgenVecEnv(ppo.n_envs, train_config, args.seed, args.num_threads)
-    eval_env = ProcgenVecEnv(min(args.eval_episodes, 64), ProcgenConfig(args.env_name, **drawn), args.seed, args.num_threads)
-    init_from = load_agent(args.model_file)[0] if args.model_file else None
+    env = make_env(ppo.n_envs, train_config, args.seed, args.num_threads)
+    eval_env = make_env(min(args.eval_episodes, 64), ProcgenConfig(args.env_name, **drawn), args.seed, args.num_threads)
     meta = {"env": vars(train_config), "param_name": args.param_name, "seed": args.seed, "action_names": actions.names}
     tracker = open_tracker("worldlens", run.dir, config) if args.track else None
-    trainer = Trainer(env, eval_env, network, ppo, schedule, run.dir, args.seed, choose_device(args.device, args.gpu_device), meta, tracker, init_from)
+    trainer = Trainer(env, eval_env, network, ppo, schedule, run.dir, args.seed, device, meta, tracker, init_from)
     last = trainer.train()
     if trainer.timesteps >= args.num_timesteps:
         run.finish(last)

@@ -30,6 +30,7 @@ class NetworkConfig:
     """bf16 or fp32 for the encoder; core and heads are always float32."""
 
     def __post_init__(self):
+        object.__setattr__(self, "obs_shape", tuple(self.obs_shape))  # a file gives a list
         for value, known in ((self.architecture, ARCHITECTURES), (self.core, CORES), (self.precision, ("bf16", "fp32"))):
             if value not in known:
                 raise ValueError(f"unknown {value!r}; choose one of: {', '.join(known)}")

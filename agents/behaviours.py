@@ -116,14 +116,15 @@ def keep_top(logits: torch.Tensor, k: int) -> torch.Tensor:
 
 
 def seed_noise(actions: ActionSpace | None) -> Reshape:
-    """Flattened, bounded logits; actions that repeat another one's effect are nearly switched off, and `right` is held up.
+    """Flattened, bounded logits; actions that do nothing, as the no-op does, are nearly switched off, and `right` is held up.
 
     It makes recordings visit states that the agent alone would not. Raises UsageError where there is no action `right`.
     """
     if actions is None or "right" not in actions.names:
         raise UsageError("behaviour 'seed-noise' needs an environment with an action named 'right'; take 'temperature' instead")
     right = actions.names.index("right")
-    duplicates = torch.tensor([effect != action for action, effect in enumerate(actions.effect_classes)])
+    nothing = actions.effect_classes[actions.noop]
+    duplicates = torch.tensor([effect == nothing and action != actions.noop for action, effect in enumerate(actions.effect_classes)])
 
     def reshape(logits: torch.Tensor) -> torch.Tensor:
         noised = (logits * NOISE_GAIN).clamp(*NOISE_RANGE).masked_fill(duplicates.to(logits.device), NOISE_DUPLICATES)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from envs.coinrun import causes_of_death
-from envs.procgen import ProcgenVecEnv, Snapshot
+from envs.procgen import Snapshot
 from rollouts.play import Job, Played
 
 
@@ -20,8 +20,8 @@ class ActionLog:
             self.actions[job].append(action)
 
 
-def causes(env: ProcgenVecEnv, jobs: Sequence[Job], actions: Sequence[Sequence[int]], died: np.ndarray) -> list[str]:
-    """The cause of each death (see envs.coinrun.causes_of_death). died: indices [n] of jobs. `env` is used up.
+def causes(env, jobs: Sequence[Job], actions: Sequence[Sequence[int]], died: np.ndarray) -> list[str]:
+    """The cause of each death (see envs.coinrun.causes_of_death). died: indices [n] of jobs. env: CoinRun's, used up.
 
     Deaths are taken in the order of their lengths, so that slots replayed together end together.
     """
@@ -35,7 +35,7 @@ def causes(env: ProcgenVecEnv, jobs: Sequence[Job], actions: Sequence[Sequence[i
     return [found[job] for job in died.tolist()]
 
 
-def last_states(env: ProcgenVecEnv, levels: Sequence[int], actions: Sequence[Sequence[int]]) -> list[Snapshot]:
+def last_states(env, levels: Sequence[int], actions: Sequence[Sequence[int]]) -> list[Snapshot]:
     """The states from which each level's last action was taken, reached by taking all the others again."""
     env.open_levels(range(len(levels)), levels)
     before: list[Snapshot | None] = [None] * len(levels)

@@ -64,6 +64,8 @@ def load_run(directory: Path) -> TrainingRun:
         raise UsageError(f"{path} has no rows yet; wait for the first iteration of train.py to end")
     config = directory / "config.json"
     columns = {name: _numbers([row[name] for row in rows], name, path) for name in rows[0] if name is not None}
+    if not (np.diff(columns["timesteps"]) > 0).all():
+        raise UsageError(f"{path} is damaged: its steps go back or are missing; give --datapath a run that train.py wrote")
     return TrainingRun(directory, columns, json.loads(config.read_text()) if config.exists() else {})
 
 
@@ -89,8 +91,9 @@ def smooth(steps: np.ndarray, values: np.ndarray, window: float) -> np.ndarray:
     """
     low = np.searchsorted(steps, steps - window / 2, side="left")
     high = np.searchsorted(steps, steps + window / 2, side="right")
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    return (total[high] - total[low]) / (high - low)
+    offset = values[:1].sum()  # taken off before summing, so that a constant stays that constant to the last bit
+    total = np.concatenate([[0.0], np.cumsum(values - offset)])
+    return offset + (total[high] - total[low]) / (high - low)
 
 
 def mean_curve(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -125,4 +128,4 @@ def evaluation_levels(run: TrainingRun) -> str:
     if "eval_episodes" not in args:
         return "unknown"
     first = args["start_level"] + args["num_levels"] + 50
-    return f"{first}-{first + args['eval_episodes'] - 1}"
+    return f"{first}-{first + args['eval_episodes'] - 1}, one episode each"

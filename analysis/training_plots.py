@@ -25,24 +25,25 @@ PANELS = (
     ("approx_kl", "Change of the policy", "KL, nats per update"),
     ("clip_fraction", "Clipped share of steps", "share"),
     ("learning_rate", "Learning rate", "Adam step size"),
-    ("steps_per_second", "Speed", "environment steps / s"),
+    ("steps_per_second", "Speed", "steps per second"),
 )
 _UNSEEN_MARKS = {"marker": "o", "markersize": 4, "markerfacecolor": "white", "markeredgewidth": 1.1}
 _COLUMNS = 4
+_UNITS = (("M", 1e6), ("k", 1e3), ("", 1))
 
 
 def draw_returns(runs: Sequence[TrainingRun], window: float) -> Figure:
     """Return on training and on unseen levels in one panel. window: of the smoothing, in environment steps."""
     groups, published = group_runs(runs), published_for(runs)
-    figure, axes = new_figure(1, 1, panel=(6.4, 4.2))
+    figure, axes = new_figure(1, 1, panel=(6.4, 4.4))
     axis = axes[0, 0]
-    _draw_published(axis, published, ("train", "unseen"))
+    _draw_published(axis, published, ("train", "unseen"), _shown_to(runs, published))
     _draw_groups(axis, groups, TRAIN, window)
     _draw_groups(axis, groups, UNSEEN, window, **_UNSEEN_MARKS)
-    _label_steps(axis, runs, published)
+    _label_steps(axis, _shown_to(runs, published))
     _label_returns(axis, published)
-    axis.legend(handles=_legend(groups, published), loc="lower right")
-    add_caption(figure, _caption(window), *_numbers_of(groups))
+    figure.legend(handles=_legend(groups, published), loc="outside upper left", ncols=2)
+    add_caption(figure, _caption(runs, window, published), *_numbers_of(groups))
     return figure
 
 
@@ -53,16 +54,17 @@ def draw_columns(runs: Sequence[TrainingRun], window: float) -> Figure:
     rows, columns = -(-len(panels) // _COLUMNS), min(_COLUMNS, len(panels))
     figure, axes = new_figure(rows, columns, panel=(3.3, 2.35))
     for axis, (name, title, unit) in zip(axes.flat, panels):
-        _draw_published(axis, published, {TRAIN: ("train",), UNSEEN: ("unseen",)}.get(name, ()))
+        behind = {TRAIN: ("train",), UNSEEN: ("unseen",)}.get(name, ())
+        _draw_published(axis, published, behind, _shown_to(runs, published))
         _draw_groups(axis, groups, name, window, **(_UNSEEN_MARKS if name == UNSEEN else {}))
-        _label_steps(axis, runs, published if name in (TRAIN, UNSEEN) else None)
+        _label_steps(axis, _shown_to(runs, published if behind else None))
         axis.set_title(title)
         axis.set_ylabel(unit)
     _same_range(axes.flat[: len([panel for panel in panels if panel[0] in (TRAIN, UNSEEN)])])
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
     figure.legend(handles=_legend(groups, published, kinds=False), loc="outside upper left", ncols=4)
-    add_caption(figure, _caption(window), *_numbers_of(groups))
+    add_caption(figure, _caption(runs, window, published), *_numbers_of(groups))
     return figure
 
 
@@ -81,26 +83,31 @@ def _spacing(points: np.ndarray) -> int:
     return max(len(points) // 25, 1)
 
 
-def _draw_published(axis: Axes, published: dict | None, kinds: Sequence[str]) -> None:
+def _draw_published(axis: Axes, published: dict | None, kinds: Sequence[str], last: float) -> None:
+    """The published curves of these kinds up to step `last`, the spread of their runs, and random play."""
     if published is None or not kinds:
         return
-    behind = {**PUBLISHED, "linewidth": 1.2, "zorder": 1}
+    shown = [i for i, steps in enumerate(published["steps"]) if steps <= last]
     for kind in kinds:
         marks = _UNSEEN_MARKS if kind == "unseen" else {"marker": "s", "markersize": 3}
-        axis.plot(published["steps"], published[kind], **behind, **marks)
+        axis.plot(*([published[of][i] for i in shown] for of in ("steps", kind)), **PUBLISHED, **marks, linewidth=1.2, zorder=1.5)
         spread = published["spread"]
-        axis.vlines(spread["steps"], *spread[kind], color=PUBLISHED["color"], linewidth=5, alpha=0.3, zorder=0)
-    axis.axhline(published["random_return"], **NULL, linewidth=1, zorder=0)
+        if spread["steps"] <= last:
+            axis.vlines(spread["steps"], *spread[kind], color=PUBLISHED["color"], linewidth=6, alpha=0.35, zorder=1.4)
+    axis.axhline(published["random_return"], **NULL, linewidth=1.2, zorder=1.4)
 
 
-def _label_steps(axis: Axes, runs: Sequence[TrainingRun], published: dict | None) -> None:
-    """Steps from 0 to the last of ours; behind a published curve, on to its next point."""
+def _shown_to(runs: Sequence[TrainingRun], published: dict | None) -> float:
+    """The last step to show: that of the longest run, or, before a published curve, the curve's next point."""
     last = max(run.last_step for run in runs)
-    if published:
-        last = min((steps for steps in published["steps"] if steps >= last), default=last)
+    return min((steps for steps in published["steps"] if steps >= last), default=last) if published else last
+
+
+def _label_steps(axis: Axes, last: float) -> None:
+    unit, size = next((name, size) for name, size in _UNITS if last >= size)
     axis.set_xlim(0, last * 1.03)
-    axis.xaxis.set_major_locator(MaxNLocator(5))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda steps, _: steps_in_words(steps)))
+    axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda steps, _: f"{steps / size:g}{unit}" if steps else "0"))
     axis.set_xlabel("environment steps")
 
 
@@ -119,12 +126,21 @@ def _same_range(axes: Sequence[Axes]) -> None:
 
 
 def _legend(groups: list[list[TrainingRun]], published: dict | None, kinds: bool = True) -> list[Line2D]:
-    handles = [Line2D([], [], color=color, label=_name(group, groups)) for color, group in zip(_colors(groups), groups)]
-    if kinds:
-        handles += [Line2D([], [], color="#444444", label="on training levels"), Line2D([], [], color="#444444", label="on unseen levels", **_UNSEEN_MARKS)]
+    """Handles: a colour for each experiment; with `kinds`, what the marks mean; what is drawn behind."""
+    ours = [(color, _name(group, groups)) for color, group in zip(_colors(groups), groups)]
+    if kinds and len(ours) == 1:
+        handles = _kinds(ours[0][0], f"{ours[0][1]}, ")
+    else:
+        handles = [Line2D([], [], color=color, label=name) for color, name in ours] + (_kinds("#444444", "") if kinds else [])
     if published:
-        handles += [Line2D([], [], **PUBLISHED, linewidth=1.2, label=published["label"]), Line2D([], [], **NULL, linewidth=1, label="random play")]
+        handles.append(Line2D([], [], **PUBLISHED, linewidth=1.2, label=published["label"]))
+        handles.append(Line2D([], [], **NULL, linewidth=1.2, label="random play"))
     return handles
+
+
+def _kinds(color: str, name: str) -> list[Line2D]:
+    plain, marked = ({"label": f"{name}training levels"}, {"label": f"{name}unseen levels", **_UNSEEN_MARKS})
+    return [Line2D([], [], color=color, **plain), Line2D([], [], color=color, **marked)]
 
 
 def _name(group: list[TrainingRun], groups: list[list[TrainingRun]]) -> str:
@@ -138,21 +154,25 @@ def _colors(groups: list) -> list[str]:
     return [GROUPS[i % len(GROUPS)] for i in range(len(groups))]
 
 
-def _caption(window: float) -> str:
-    smoothing = f"Curves are centred means over {steps_in_words(window)} environment steps" if window else "Curves are not smoothed"
-    return f"Return on training levels: mean of the last {WINDOW} training episodes. {smoothing}; with several seeds, thin lines are seeds and thick ones their mean."
+def _caption(runs: Sequence[TrainingRun], window: float, published: dict | None) -> str:
+    parts = [f"Return on training levels: mean of the last {WINDOW} training episodes."]
+    parts.append(f"Curves are centred means over {steps_in_words(window)} environment steps." if window else "Curves are not smoothed.")
+    if len(runs) > len(group_runs(runs)):
+        parts.append("Thin lines are seeds, thick ones their mean as far as all of them go.")
+    if published and published["spread"]["steps"] <= _shown_to(runs, published):
+        parts.append(f"Bars at {steps_in_words(published['spread']['steps'])}: spread of the published runs.")
+    return " ".join(parts)
 
 
 def _numbers_of(groups: list[list[TrainingRun]]) -> tuple[str, str]:
-    counts = [len(group) for group in groups]
-    n = ", ".join(f"{count} seed{'s' if count > 1 else ''}" for count in counts)
-    one = groups[0][0]
-    return n, f"{training_levels(one)} (training), {evaluation_levels(one)} (unseen)"
+    """How many seeds, and the levels of each experiment, in words."""
+    counts = [f"{len(group)}\N{NO-BREAK SPACE}seed{'s' if len(group) > 1 else ''}" for group in groups]
+    named = counts if len(groups) == 1 else [f"{count} ({_name(group, groups)})" for count, group in zip(counts, groups)]
+    levels = dict.fromkeys(f"{training_levels(run)} (training) and {evaluation_levels(run)} (unseen)" for group in groups for run in group)
+    return ", ".join(named), "; ".join(levels)
 
 
 def steps_in_words(steps: float) -> str:
     """1500000 -> 1.5M, 20000 -> 20k."""
-    for unit, size in (("M", 1e6), ("k", 1e3)):
-        if abs(steps) >= size:
-            return f"{steps / size:g}{unit}"
-    return f"{steps:g}"
+    unit, size = next((name, size) for name, size in _UNITS if steps >= size)
+    return f"{steps / size:g}{unit}"

@@ -28,6 +28,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+    except OSError as error:  # a failed write or fsync does not know its file
+        error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -69,7 +72,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
 def load_module(module: torch.nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:
     """Fills a module with tensors of exactly its names and shapes. Raises BadCheckpoint naming the first difference."""
     expected = module.state_dict()
-    for name in expected.keys() | tensors.keys():
+    for name in sorted(expected.keys() | tensors.keys()):
         found = tuple(tensors[name].shape) if name in tensors else "missing"
         wanted = tuple(expected[name].shape) if name in expected else "absent"
         if found != wanted:

@@ -106,7 +106,8 @@ def open_run(parent: Path, name: str, config, new: bool = False, inputs: dict[st
     """
     stem = f"{name}_{key_of({'config': config, 'inputs': inputs or {}})}"
     taken = sorted(parent.glob(f"{stem}*"), key=lambda path: (len(path.name), path.name))
-    alike = [path for path in taken if agrees(json.loads((path / "config.json").read_text()), plain(config))]
+    begun = [path for path in taken if (path / "config.json").exists()]  # a kill may have left a directory without one
+    alike = [path for path in begun if agrees(json.loads((path / "config.json").read_text()), plain(config))]
     if alike and not new:
         return Run(alike[-1], resumed=True)
     directory = parent / (f"{stem}_{len(taken) + 1}" if taken else stem)
@@ -114,8 +115,8 @@ def open_run(parent: Path, name: str, config, new: bool = False, inputs: dict[st
         directory.mkdir(parents=True)
     except OSError as error:
         raise UsageError(f"cannot make the run directory {directory}: {error.strerror}") from error
-    write_json(directory / "config.json", plain(config))
     write_json(directory / "manifest.json", manifest(inputs))
+    write_json(directory / "config.json", plain(config))
     return Run(directory, resumed=False)
 
 

@@ -49,7 +49,7 @@ def layout_hash(state: State) -> str:
     which levels are split into train and test.
     """
     geometry = np.stack([state.entities[name].astype("<f4") for name in ("type", "x", "y", "vx", "vy", "rx", "ry")], axis=1)
-    things = np.unique(geometry, axis=0) + np.float32(0)  # in no particular order, and with no negative zeros
+    things = np.unique(geometry + np.float32(0), axis=0)  # sorted; a negative zero becomes zero
     return hashlib.sha256(np.ascontiguousarray(state.grid, "<i4").tobytes() + things.tobytes()).hexdigest()[:16]
 
 
@@ -60,21 +60,6 @@ def first_states(env: ProcgenVecEnv, level_seeds: Sequence[int]) -> Iterator[Sta
         slots = range(len(seeds))
         env.open_levels(slots, seeds)
         yield from (parse(snapshot.data) for snapshot in env.snapshot(slots))
-
-
-def last_moments(env: ProcgenVecEnv, level_seeds: Sequence[int], actions: Sequence[np.ndarray]) -> list[Snapshot]:
-    """For each episode, given as level seed and actions taken, the state before its last action. The slots are used for it."""
-    moments: list[Snapshot | None] = [None] * len(level_seeds)
-    for at in range(0, len(level_seeds), env.num):
-        chunk = range(at, min(at + env.num, len(level_seeds)))
-        env.open_levels(range(len(chunk)), [level_seeds[episode] for episode in chunk])
-        for t in range(max(len(actions[episode]) for episode in chunk)):
-            for slot, episode in enumerate(chunk):
-                if t == len(actions[episode]) - 1:
-                    moments[episode] = env.snapshot([slot])[0]
-            step = [actions[episode][t] if t < len(actions[episode]) else env.noop for episode in chunk]
-            env.act(np.array(step + [env.noop] * (env.num - len(chunk))))
-    return moments
 
 
 def coin_cell(state: State) -> tuple[int, int]:
@@ -116,7 +101,7 @@ def causes_of_death(scratch: ProcgenVecEnv, before: Sequence[Snapshot], actions:
     causes = [UNKNOWN] * len(before)
     for trial, ended in zip(trials, _ends(scratch, trials, np.asarray(actions))):
         if trial.deleted is None and not ended:
-            raise ValueError(f"death {trial.death}: action {actions[trial.death]} does not end the episode; give the last state before the end")
+            raise ValueError(f"death {trial.death}: the action does not end the episode; give the last state before the end")
         if trial.deleted is not None and not ended:
             causes[trial.death] = trial.deleted
     return causes

@@ -52,10 +52,11 @@ class ProcgenConfig:
     use_generated_assets: bool = False
     paint_vel_info: bool = False
     use_sequential_levels: bool = False
+    blink: bool = False
+    """Blank 4-12 frames now and then (envs/blink.py); the one option that is not Procgen's own."""
 
     def __post_init__(self):
-        if self.env_name not in GAMES:
-            raise ValueError(f"unknown game {self.env_name!r}; choose one of: {', '.join(GAMES)}")
+        action_space(self.env_name)
         if self.distribution_mode not in DISTRIBUTION_MODES:
             raise ValueError(f"unknown distribution mode {self.distribution_mode!r}; choose one of: {', '.join(DISTRIBUTION_MODES)}")
         games = {"extreme": EXTREME_GAMES, "memory": MEMORY_GAMES, "exploration": EXPLORATION_GAMES}.get(self.distribution_mode)
@@ -88,7 +89,7 @@ class ProcgenVecEnv:
     obs_shape = (64, 64, 3)
 
     def __init__(self, num: int, config: ProcgenConfig, seed: int = 0, num_threads: int = 2):
-        options = {k: v for k, v in vars(config).items()}
+        options = {name: value for name, value in vars(config).items() if name != "blink"}
         if config.distribution_mode == "exploration":  # this mode is one fixed level; Procgen refuses a range with it
             del options["num_levels"], options["start_level"]
         self.num, self.config = num, config
@@ -209,6 +210,8 @@ class ProcgenVecEnv:
 
 def action_space(game: str) -> ActionSpace:
     """Action names and effect classes of a game (classes measured by forking: benchmarks/measure_effect_classes.py)."""
+    if game not in GAMES:
+        raise ValueError(f"unknown game {game!r}; choose one of: {', '.join(GAMES)}")
     return ActionSpace(_NAMES, _NOOP, _EFFECT_CLASSES[game])
 
 

@@ -105,7 +105,8 @@ class _Reader:
 
     def generator(self) -> Generator:
         generator = Generator(self.int(), self.take(self.int()))
-        if len(generator.text.split()) != GENERATOR_WORDS:
+        words = generator.text.split(b" ")
+        if len(words) != GENERATOR_WORDS or not b"".join(words).isdigit():
             raise BadState(f"the random generator before byte {self.at} does not hold {GENERATOR_WORDS} numbers: damaged")
         return generator
 

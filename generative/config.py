@@ -101,6 +101,8 @@ class LossScales:
     """Agent on decoded frames: squared error of its hidden state against the stored one, summed over units, per frame."""
     loss_scale_act_log_probs: float = 0.1
     """Agent on decoded frames: KL from the stored action distribution to the one it has there, nats per frame."""
+    free_nats: float = 1.0
+    """The balanced KL gives no gradient below so many nats, on the sum over groups."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ class TrainConfig:
     warmup: int = 500
     """Batches over which the learning rate rises linearly from 0."""
     grad_clip_norm: float = 100.0
+    agent_share: float = 0.25
+    """Share of each batch's windows whose decoded frames the agent is shown; on all of them it costs as much as the model."""
     log_interval: int = 100
     """Batches between rows of progress.csv."""
     save_interval: int = 1000
@@ -129,6 +133,8 @@ class TrainConfig:
         for name in ("num_batches", "batch_size", "num_sim_steps", "log_interval", "save_interval", "validation_batches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if not 0 < self.agent_share <= 1:
+            raise ValueError(f"agent_share is {self.agent_share}; it must lie in (0, 1]; loss_scale_hx 0 and loss_scale_act_log_probs 0 leave the agent out")
         if not 0 <= self.validation_share < 1:
             raise ValueError(f"validation_share is {self.validation_share}; it must lie in [0, 1)")
 

@@ -18,12 +18,12 @@ VALIDATION_STREAM = 2**31
 def held_out(levels: np.ndarray, share: float) -> np.ndarray:
     """Which of `levels` [n] are for validation: a hash of the level seed, so every run and store agrees. [n] bool.
 
-    With more than one level and a share above 0, at least one is held out and one is kept.
+    A share above 0 holds out at least one level, and always leaves one to train on.
     """
     unique = np.unique(levels)
     score = uniform_noise(0, unique, 0, 0, 1)[:, 0]
     count = int(np.sum(score < share))
-    if len(unique) > 1 and share > 0:
+    if share > 0:
         count = min(max(count, 1), len(unique) - 1)
     return np.isin(levels, unique[np.argsort(score)[:count]])
 
@@ -37,7 +37,7 @@ class WindowSource:
     def __init__(self, windows, levels: np.ndarray, share: float, seed: int):
         if not len(windows):
             raise UsageError("no episode of this store is long enough for a single window; record longer episodes, or lower --num_initializing_steps")
-        out = held_out(levels, share)[windows.table["episode"]]
+        out = held_out(levels, share)[windows.table[:, 0]]
         self.windows, self.seed = windows, seed
         self.training, self.validation = np.flatnonzero(~out), np.flatnonzero(out)
 

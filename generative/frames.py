@@ -27,7 +27,9 @@ class FrameEncoder(nn.Module):
 
 
 class FrameDecoder(nn.Module):
-    """Features [..., F] -> frames [..., H, W, C] in (0, 1), not yet rounded.
+    """Features [..., F] -> frames [..., H, W, C] about [0, 1], neither clipped nor rounded: see `round_frames`.
+
+    The output is linear: a sigmoid has no gradient left for small bright things on a black ground, and learns them late or never.
 
     Upsample, convolve, norm, SiLU; the last doubling is a sub-pixel convolution (Shi et al. 2016), which spares the
     full-resolution feature map: 1.4 times as fast.
@@ -44,7 +46,7 @@ class FrameDecoder(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        images = torch.sigmoid(in_chunks(self.stack, features.reshape(-1, features.shape[-1]), self.precision)).permute(0, 2, 3, 1)
+        images = 0.5 + in_chunks(self.stack, features.reshape(-1, features.shape[-1]), self.precision).permute(0, 2, 3, 1)
         return images.reshape(*features.shape[:-1], *images.shape[1:])
 
 
@@ -63,10 +65,10 @@ class _Upsample(nn.Module):
 
 
 def round_frames(frames: torch.Tensor) -> torch.Tensor:
-    """Frames in [0, 1] at the nearest of 256 levels; the gradient passes as if nothing had been rounded."""
-    return frames + (torch.round(frames * 255) / 255 - frames).detach()
+    """Decoded frames at the nearest of the 256 levels in [0, 1]; the gradient passes as if nothing had been clipped or rounded."""
+    return frames + (torch.round(frames.clamp(0, 1) * 255) / 255 - frames).detach()
 
 
 def frames_to_bytes(frames: torch.Tensor) -> torch.Tensor:
-    """Frames in [0, 1] as uint8, the levels that `round_frames` rounds to."""
-    return torch.round(frames.detach() * 255).to(torch.uint8)
+    """Decoded frames as uint8: the levels that `round_frames` goes to."""
+    return torch.round(frames.detach().clamp(0, 1) * 255).to(torch.uint8)

@@ -47,7 +47,8 @@ def draw_noise(config: WorldModelConfig, steps: int, batch: int, generator: torc
 class Prediction(NamedTuple):
     """One teacher-forced pass over a window. n counts the frames that exist, in the order of mask [S, B].
 
-    states: 0 .. S-1, those after the first corrected by their frames. prior: 1 .. S. frames [n, H, W, C] in (0, 1), unrounded.
+    states: 0 .. S-1, those after the first corrected by their frames. prior: 1 .. S. frames [n, H, W, C]
+    as decoded, neither clipped nor rounded.
     """
 
     latent: Latent
@@ -71,11 +72,12 @@ def predict(model: WorldModel, segment: Segment, noise: Noise) -> Prediction:
     return Prediction(latent, start, states, prior, model.outcome(prior), frames)
 
 
-def loss_terms(model: WorldModel, segment: Segment, noise: Noise, agent: Policy | None) -> dict[str, torch.Tensor]:
+def loss_terms(model: WorldModel, segment: Segment, noise: Noise, agent: Policy | None, agent_windows: int | None = None, free_nats: float = 1.0) -> dict[str, torch.Tensor]:
     """Every term of the loss as a scalar: means over existing steps or frames, and over windows for what a window has once.
 
-    agent: the frozen agent; without it the two terms of its view are left out. A step exists where segment.mask says so; it has
-    a frame, an action and an outcome, so one mask serves all three. The KL compares states that have both a prior and a frame.
+    agent: the frozen agent; without it the two terms of its view are left out. agent_windows: it is shown the first so many
+    windows' frames only. A step exists where segment.mask says so; it has a frame, an action and an outcome, so one mask
+    serves all three. The KL compares states that have both a prior and a frame.
     """
     k = model.config.num_initializing_steps
     made, mask = predict(model, segment, noise), segment.mask[k - 1 :]
@@ -86,18 +88,22 @@ def loss_terms(model: WorldModel, segment: Segment, noise: Noise, agent: Policy 
         "image": image_error(made.frames, segment.obs[k - 1 :][mask]).mean(),
         "reward": reward[mask].mean(),
         "done": done[mask].mean(),
-        "kl_balanced": masked_mean(balanced_kl(posterior, prior), mask[1:]),
+        "kl_balanced": masked_mean(balanced_kl(posterior, prior, free_nats), mask[1:]),
         "kl": masked_mean(kl(posterior, prior), mask[1:]),
         "bottleneck": kl_to_standard_normal(made.latent).mean(),
         "init_hidden": (made.start.hidden - segment.hidden[k - 1]).square().sum(-1).mean(),
         "init_action": F.cross_entropy(made.start.action_logits, segment.action[k - 2]),
     }
-    return terms if agent is None else terms | agent_terms(agent, made.frames, segment, k)
+    return terms if agent is None else terms | agent_terms(agent, made.frames, segment, k, agent_windows)
 
 
-def agent_terms(agent: Policy, frames: torch.Tensor, segment: Segment, k: int) -> dict[str, torch.Tensor]:
+def agent_terms(agent: Policy, frames: torch.Tensor, segment: Segment, k: int, windows: int | None = None) -> dict[str, torch.Tensor]:
     """The agent shown the decoded frames [n, H, W, C] of the existing steps, with the hidden state it really had before each."""
-    kept = segment.mask[k - 1 :]
+    exists = segment.mask[k - 1 :]
+    kept = exists.clone()
+    if windows is not None:
+        kept[:, windows:] = False
+    frames = frames[kept[exists]]
     came_with = torch.where(segment.first, 0.0, segment.reward.roll(1, 0))[k - 1 :]  # the reward of the action before
     before, after, logits = (x[kept] for x in (segment.hidden[k - 1 : -1], segment.hidden_after()[k - 1 :], segment.logits[k - 1 :]))
     state = agent.advance(round_frames(frames), before, segment.first[k - 1 :][kept], came_with[kept])

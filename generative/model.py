@@ -100,7 +100,7 @@ class WorldModel(nn.Module):
         return F.one_hot(action, self.config.num_actions).to(self.bins.dtype)
 
     def decode(self, state: EnvState, mode: str = "hard") -> torch.Tensor:
-        """Frames [..., H, W, C] in [0, 1]; in hard mode at 8 bits, with a straight-through gradient."""
+        """Frames [..., H, W, C]; in hard mode at 8 bits in [0, 1], with a straight-through gradient, in relaxed mode as decoded."""
         frames = self.decoder(state.features())
         return round_frames(frames) if mode == "hard" else frames
 
@@ -112,6 +112,10 @@ class WorldModel(nn.Module):
     def reward(self, outcome: Outcome) -> torch.Tensor:
         """Expected reward [...] in the game's own units."""
         return twohot.mean(outcome.reward_logits, self.bins)
+
+    def reward_probability(self, outcome: Outcome) -> torch.Tensor:
+        """Probability [...] that the reward is positive."""
+        return torch.softmax(outcome.reward_logits, -1)[..., self.bins > 0].sum(-1)
 
 
 def save_world_model(path: Path, model: WorldModel, meta: dict) -> None:

@@ -19,6 +19,7 @@ from generative.rssm import EnvState
 from rollouts.segment import Segment
 
 STATE_NOISE, END_NOISE, LATENT_NOISE = 2_000_003, 3_000_017, 4_000_037  # added to the seed: each use has noise of its own
+EXTRA_STEPS = ("env_state", "env_class", "done_prob", "reward_prob")
 START = -1  # the step that keys the noise of the start state
 
 
@@ -57,6 +58,7 @@ class _Step(NamedTuple):
     action: torch.Tensor
     reward: torch.Tensor
     done_prob: torch.Tensor
+    reward_prob: torch.Tensor
     terminated: torch.Tensor
     value: torch.Tensor
     logits: torch.Tensor
@@ -97,7 +99,7 @@ class Simulator:
         return self.model.step(state, action, noise, mode)
 
     def decode(self, state: EnvState, mode: str = "hard") -> torch.Tensor:
-        """Frames [B, H, W, C] in [0, 1]."""
+        """Frames [B, H, W, C]; in hard mode at 8 bits in [0, 1]."""
         return self.model.decode(state, mode)
 
     def simulate(
@@ -108,12 +110,13 @@ class Simulator:
 
         policy: acts instead of the agent (the agent under an intervention, say). actions [T, B]: taken instead of the policy's own,
         which still sees every frame. greedy: the likeliest action, without noise. modal: the likeliest environment state, without
-        noise. mode: `hard`, or `relaxed`, where states and actions are probabilities and frames are not rounded. grad: keep
-        gradients; obs is then float. detach_agent: no gradient to z through the agent's starting state. ends: an episode ends when
+        noise. mode: `hard`, or `relaxed`, where states and actions are probabilities and frames are neither clipped nor rounded. grad:
+        keep gradients. obs is float then, and when relaxed. detach_agent: no gradient to z through the agent's starting state. ends: an episode ends when
         the model says so (drawn by its probability, or above 0.5 when modal), and later steps are masked; otherwise all steps stand.
 
         reward[t] and terminated[t] are of action[t], read from the prior state that it leads to, after the last frame too. `extra`:
-        latent [B, Z], previous_action [B], and by step env_state [T, B, Dh], env_class [T, B, G], done_prob [T, B].
+        latent [B, Z], previous_action [B], and by step env_state [T, B, Dh], env_class [T, B, G], done_prob and
+        reward_prob [T, B].
         """
         policy = policy or self.agent
         with torch.set_grad_enabled(grad):
@@ -123,7 +126,7 @@ class Simulator:
             reward = z.new_zeros(len(z))
             for i in range(steps):
                 frame = self.decode(env, mode)
-                shown = frame if grad else frames_to_bytes(frame)
+                shown = frame if grad or mode == "relaxed" else frames_to_bytes(frame)
                 hidden = policy.advance(shown, hidden, torch.zeros(len(z), dtype=torch.bool, device=z.device), reward)
                 logits, value = policy.heads(hidden)
                 action, weights = self._act(policy, logits, None if actions is None else actions[i], None if greedy else keys, i, mode)
@@ -133,7 +136,7 @@ class Simulator:
                 ended = self._ended(done, keys, i, modal, ends)
                 value = torch.full_like(reward, torch.nan) if value is None else value
                 history.append(_Step(
-                    shown, action, reward, done, ended, value, logits, policy.log_prob(logits, action),
+                    shown, action, reward, done, self.model.reward_probability(outcome), ended, value, logits, policy.log_prob(logits, action),
                     policy.hidden(hidden), env.deter, env.sample.argmax(-1).to(torch.uint8),
                 ))  # fmt: skip
                 env = after
@@ -173,7 +176,7 @@ class Simulator:
             kept(s.obs), kept(s.action, self.noop), kept(s.reward), kept(s.terminated), none, none.clone(), alive,
             kept(s.value), kept(s.logits), kept(s.log_prob), torch.cat([hidden[None], kept(s.hidden)]),
             torch.arange(len(z), device=z.device), torch.zeros(len(z), dtype=torch.int64, device=z.device),
-            {"latent": z, "previous_action": previous_action, "env_state": kept(s.env_state), "env_class": kept(s.env_class), "done_prob": kept(s.done_prob)},
+            {"latent": z, "previous_action": previous_action} | {name: kept(getattr(s, name)) for name in EXTRA_STEPS},
         )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Trains a world model on recorded windows; stoppable anywhere, and resumed to the same bits."""
 
+import math
 import time
 from pathlib import Path
 
@@ -69,7 +70,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * min(1.0, (self.batches + 1) / max(self.config.warmup, 1))
         watched = self.agent if self.scales.loss_scale_hx or self.scales.loss_scale_act_log_probs else None
-        terms = loss_terms(self.model, segment, self._noise(segment, self.batches), watched)
+        shown = math.ceil(self.config.agent_share * self.config.batch_size)
+        terms = loss_terms(self.model, segment, self._noise(segment, self.batches), watched, shown, self.scales.free_nats)
         loss = total_loss(terms, self.scales)
         values = as_numbers(terms | {"loss": loss})
         self._refuse_bad(values)
@@ -88,7 +90,7 @@ class Trainer:
         sums = _Sums()
         for i in range(self.config.validation_batches):
             segment = self.source.validation_batch(i, self.config.batch_size).to(self.device)
-            terms = loss_terms(self.model, segment, self._noise(segment, VALIDATION_STREAM + i), self.agent)
+            terms = loss_terms(self.model, segment, self._noise(segment, VALIDATION_STREAM + i), self.agent, None, self.scales.free_nats)
             sums.add(as_numbers(terms | {"loss": total_loss(terms, self.scales)}))
         return {f"val_{name}": value for name, value in self._with_psnr(sums.means()).items()}
 

@@ -53,7 +53,7 @@ def play(env, policy: Policy, jobs: Sequence[Job], seed: int, device: torch.devi
     seed: with level, repeat and step it keys the action noise, so an episode does not depend on slot or company.
     """
     slots = _Slots(env, jobs)
-    reward, obs, first = env.observe()
+    reward, obs, _ = env.observe()
     state = policy.initial_state(env.num)
     while slots.busy.any():
         busy = np.flatnonzero(slots.busy)
@@ -61,7 +61,8 @@ def play(env, policy: Policy, jobs: Sequence[Job], seed: int, device: torch.devi
         with torch.inference_mode():
             before = state[busy]
             noise = torch.from_numpy(gumbel_noise(seed, level, repeat, t, env.num_actions)).to(device)
-            seen, opens, came = (torch.from_numpy(x).to(device) for x in (obs[busy], t == 0, np.where(t == 0, 0, reward[busy]).astype(np.float32)))
+            came_with = np.where(t == 0, 0, reward[busy]).astype(np.float32)
+            seen, opens, came = (torch.from_numpy(x).to(device) for x in (obs[busy], t == 0, came_with))
             taken = step(policy, seen, before, opens, came, noise)
             log_prob = policy.log_prob(taken.logits, taken.action)
             state = state.clone()
@@ -69,7 +70,7 @@ def play(env, policy: Policy, jobs: Sequence[Job], seed: int, device: torch.devi
         shown, action = obs[busy], np.full(env.num, env.noop)
         action[busy] = taken.action.cpu().numpy()
         env.act(action)
-        reward, obs, first = env.observe()
+        reward, obs, _ = env.observe()
         info = env.info()
         value = np.full(len(busy), np.nan, np.float32) if taken.value is None else taken.value.float().cpu().numpy()
         played = Played(

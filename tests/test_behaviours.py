@@ -83,9 +83,10 @@ def test_what_the_agent_computes_is_left_alone(name):
 
 
 def test_seed_noise_reads_the_action_space():
-    shuffled = ActionSpace(("right", "none", "left", "again"), noop=1, effect_classes=(0, 1, 2, 2))
-    reshaped = make_behaviour(Constant(), "seed-noise", actions=shuffled).reshape(torch.tensor([[9.0, 9.0, -9.0, 9.0]]))
-    assert reshaped[0].tolist() == pytest.approx([0.1, 0.8, -1.8, -3.0])
+    """The no-op's twin is switched off, whichever of the two has the lower number; another action's twin is not."""
+    shuffled = ActionSpace(("right", "wait", "left", "none", "leftwards"), noop=3, effect_classes=(0, 1, 2, 1, 2))
+    reshaped = make_behaviour(Constant(), "seed-noise", actions=shuffled).reshape(torch.tensor([[9.0, 9.0, -9.0, 1.0, 9.0]]))
+    assert reshaped[0].tolist() == pytest.approx([0.1, -3.0, -1.8, 0.7, 0.8])
 
 
 def test_keep_top_keeps_exactly_k_of_equals():

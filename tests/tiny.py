@@ -32,7 +32,7 @@ def staggered(name: str, num: int, seed: int = 0) -> ProbeVecEnv:
     env = ProbeVecEnv(name, num, seed, SIZE)
     for reopened in range(1, num):
         env.act(np.zeros(num, np.int64))
-        env.open_levels(range(reopened), range(reopened))
+        env.open_level(reopened, reopened)
     return env
 
 
@@ -59,8 +59,8 @@ def tiny_presets(monkeypatch, tmp_path_factory):
 
 
 def tiny_args(logdir: Path, **changed) -> train.Args:
-    """Two iterations of CoinRun with the tiny preset, one evaluation of two episodes at the end."""
-    asked = dict(param_name="tiny", num_timesteps=64, eval_episodes=2, eval_every=NEVER, save_every=NEVER, num_levels=5, device="cpu", num_threads=1)
+    """Two iterations of Dodgeball (short episodes) with the tiny preset, one evaluation of two episodes at the end."""
+    asked = dict(param_name="tiny", num_timesteps=64, eval_episodes=2, eval_every=NEVER, save_every=NEVER, num_levels=5, device="cpu", num_threads=1, env_name="dodgeball")
     return train.Args(logdir=logdir, **(asked | changed))
 
 

@@ -5,9 +5,9 @@ import torch
 
 from agents.actor_critic import ActorCritic, NetworkConfig
 from generative.config import WorldModelConfig
-from rollouts.segment import Segment
+from rollouts.store import Rollouts, create_store, write_shard
 
-SIZE, CELLS, ACTIONS, NOOP = 16, 4, 5, 4
+SIZE, CELLS, ACTIONS, NOOP = 8, 4, 5, 4
 MOVES = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]])
 GOAL = np.array([0, 0])
 
@@ -25,15 +25,15 @@ def toy_agent(hidden_size: int = 8) -> ActorCritic:
 
 
 def draw_square(cell: np.ndarray) -> np.ndarray:
-    """The frame [16, 16, 3] uint8 of a square at cell (row, column), on a grey ground."""
-    frame = np.full((SIZE, SIZE, 3), 40, np.uint8)
+    """The frame [8, 8, 3] uint8 of a square at cell (row, column)."""
+    frame = np.zeros((SIZE, SIZE, 3), np.uint8)
     row, column = cell * (SIZE // CELLS)
-    frame[row : row + SIZE // CELLS, column : column + SIZE // CELLS] = 230
+    frame[row : row + SIZE // CELLS, column : column + SIZE // CELLS] = 255
     return frame
 
 
 def square_at(frames: torch.Tensor) -> np.ndarray:
-    """The brightest cell of frames [..., 16, 16, 3], as one number: [...]."""
+    """The brightest cell of frames [..., 8, 8, 3], as one number: [...]."""
     cells = frames.detach().float().mean(-1).unflatten(-1, (CELLS, -1)).unflatten(-3, (CELLS, -1)).mean((-3, -1))
     return cells.flatten(-2).argmax(-1).numpy()
 
@@ -66,36 +66,20 @@ def with_agent(episode: dict[str, np.ndarray], agent: ActorCritic) -> dict[str, 
     return episode | {"hidden": hidden.numpy(), "logits": logits.numpy(), "value": value.numpy(), "log_prob": log_prob.numpy()}
 
 
-def cut(episodes: list[dict], index: np.ndarray, start: np.ndarray, length: int) -> Segment:
-    """Windows [length, B] of episodes, padded on the right."""
-
-    def padded(name, fill=0):
-        parts = [episodes[e][name][s : s + length] for e, s in zip(index, start)]
-        return torch.stack([torch.from_numpy(np.concatenate([p, np.full((length - len(p), *p.shape[1:]), fill, p.dtype)])) for p in parts], 1)
-
-    hidden = torch.zeros(length + 1, len(index), episodes[0]["hidden"].shape[1])
-    for b, (e, s) in enumerate(zip(index, start)):
-        part = torch.from_numpy(episodes[e]["hidden"][s : s + length + 1])
-        hidden[: len(part), b] = part
-    lengths = np.array([len(episodes[e]["obs"]) for e in index])
-    t = np.arange(length)[:, None]
-    action = padded("action", NOOP)
-    return Segment(
-        padded("obs"), action, padded("reward"), padded("terminated"), torch.zeros(action.shape, dtype=torch.bool), torch.from_numpy(t + start == 0),
-        torch.from_numpy(t + start < lengths), padded("value"), padded("logits"), padded("log_prob"), hidden, torch.from_numpy(index), torch.from_numpy(start),
-    )  # fmt: skip
-
-
-class ToyWindows:
-    """The part of `Rollouts.windows` that training uses, over episodes in memory."""
-
-    def __init__(self, episodes: list[dict], length: int, min_steps: int):
-        self.episodes, self.length = episodes, length
-        pairs = [(e, s) for e, episode in enumerate(episodes) for s in range(len(episode["obs"]) - min_steps + 1)]
-        self.table = {name: np.array(column, np.int64) for name, column in zip(("episode", "start"), zip(*pairs))}
-
-    def __len__(self):
-        return len(self.table["episode"])
-
-    def batch(self, indices) -> Segment:
-        return cut(self.episodes, self.table["episode"][indices], self.table["start"][indices], self.length)
+def write_toy_store(path, episodes: list[dict], agent: ActorCritic, per_level: int = 4, policy_id: str = "toy") -> Rollouts:
+    """A store of the given episodes; every `per_level` of them share a level seed."""
+    manifest = {"num_actions": ACTIONS, "action_names": list("udlrn"), "noop": NOOP, "hidden_size": agent.config.hidden_size, "obs_shape": [SIZE, SIZE, 3]}
+    create_store(path, manifest | {"env": {"env_name": "toy"}})
+    count = len(episodes)
+    names = ("obs", "action", "reward", "terminated", "value", "logits", "log_prob")
+    steps = {name: np.concatenate([e[name] for e in episodes]) for name in names}
+    steps["truncated"] = np.zeros(len(steps["reward"]), bool)
+    steps["hidden"] = np.concatenate([e["hidden"][:-1] for e in episodes])
+    table = {
+        "id": np.arange(count), "level_seed": np.arange(count) // per_level, "repeat": np.arange(count) % per_level,
+        "length": np.array([len(e["reward"]) for e in episodes]), "complete": np.array([e["terminated"][-1] for e in episodes]),
+        "behaviour": np.array(["random"] * count), "policy_id": np.array([policy_id] * count),
+        "final_hidden": np.stack([e["hidden"][-1] for e in episodes]),
+    }  # fmt: skip
+    write_shard(path, 0, steps, table)
+    return Rollouts.open(path)

@@ -1,0 +1,78 @@
+"""Do training and acting agree? Log-probabilities recomputed over whole rollouts of a trained agent against those of acting.
+
+The rollouts are full of episode ends, where recurrent state is reset; a copy in which `first` is shifted by one step shows
+what the comparison would look like if the reset were in the wrong place.
+"""
+
+import logging
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import tyro
+
+from agents.actor_critic import ActorCritic, load_agent
+from agents.ppo import PPOConfig, RolloutBuffer, replay
+from agents.trainer import Schedule, Trainer
+from common.checkpoints import write_json
+from common.cli import run_script
+from common.policy import categorical_log_prob
+from common.runs import file_id, manifest
+from envs.procgen import ProcgenConfig, ProcgenVecEnv
+
+
+@dataclass
+class Args:
+    model_file: Path
+    """The trained agent."""
+    num_envs: int = 16
+    """Environments of the rollout, 256 steps each."""
+    output: Path = Path("benchmarks/results/consistency.json")
+    """Where the figures go."""
+    log_level: int = logging.INFO
+
+
+def rollout(model_file: Path, precision: str, num_envs: int) -> tuple[ActorCritic, RolloutBuffer]:
+    """A rollout by the trainer's own collection, its second one, so that it begins in mid-episode."""
+    trained, meta = load_agent(model_file)
+    network = replace(trained.config, precision=precision)
+    env = ProcgenVecEnv(num_envs, ProcgenConfig(**meta["env"]))
+    schedule = Schedule(num_timesteps=10**9, num_checkpoints=1, eval_every=10**9, eval_episodes=1, eval_first_level=0, save_every=10**9)
+    ppo = PPOConfig(n_envs=num_envs, mini_batch_per_epoch=1)
+    with tempfile.TemporaryDirectory() as directory:
+        trainer = Trainer(env, env, network, ppo, schedule, Path(directory), 0, torch.device("cpu"), {}, init_from=trained)
+        trainer.collect()
+        trainer.collect()
+        trainer.log.close()
+    return trainer.agent, trainer.buffer
+
+
+@torch.no_grad()
+def log_ratio(agent: ActorCritic, buffer: RolloutBuffer, first: torch.Tensor) -> torch.Tensor:
+    """|training log-prob - acting log-prob| [T, N] with the given resets."""
+    kept, buffer.first = buffer.first, first
+    logits, _ = replay(agent, buffer, torch.arange(first.shape[1]))
+    buffer.first = kept
+    return (categorical_log_prob(logits, buffer.action) - buffer.log_prob).abs()
+
+
+def figures(model_file: Path, precision: str, num_envs: int) -> dict[str, float]:
+    agent, buffer = rollout(model_file, precision, num_envs)
+    right, shifted = (log_ratio(agent, buffer, first) for first in (buffer.first, buffer.first.roll(1, 0)))
+    return {
+        "episode_ends": int(buffer.ended.sum()), "steps": right.numel(), "mean": right.mean().item(), "max": right.max().item(),
+        "shifted_mean": shifted.mean().item(), "shifted_max": shifted.max().item(),
+    }  # fmt: skip
+
+
+def main(args: Args) -> None:
+    results = {precision: figures(args.model_file, precision, args.num_envs) for precision in ("fp32", "bf16")}
+    for precision, row in results.items():
+        logging.info("%s: |log ratio| mean %.2e, max %.2e over %d steps with %d episode ends; resets shifted by one: mean %.2e, max %.2e",
+                     precision, row["mean"], row["max"], row["steps"], row["episode_ends"], row["shifted_mean"], row["shifted_max"])  # fmt: skip
+    write_json(args.output, results | {"manifest": manifest({"model_file": file_id(args.model_file)})})
+
+
+if __name__ == "__main__":
+    run_script(main, tyro.cli(Args, description=__doc__))

@@ -1,0 +1,73 @@
+"""The whole line, small, on real Procgen: trains, evaluates, records, trains a world model, simulates, and writes report.html."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from analysis.demo_report import Artefacts, build
+from common.cli import run_script
+from common.runs import UsageError
+from envs.procgen import ProcgenConfig
+
+PRETRAINED = Path("pretrained/coinrun_easy_200")
+
+
+@dataclass
+class Args:
+    env_name: str = "coinrun"
+    """The game. CoinRun uses the reference agent of pretrained/; another game uses the agent that the demo trains."""
+    out: Path | None = None
+    """Where everything goes; by default demo/<env_name>."""
+    num_timesteps: int = 32_768
+    """Training steps of the demo's own agent."""
+    num_episodes: int = 400
+    """Episodes recorded for the world model."""
+    num_batches: int = 500
+    """Training batches of the world model."""
+
+
+def run(*command) -> None:
+    """Shows and runs one command of the line; a failure ends the demo."""
+    words = [str(word) for word in command]
+    print(f"\n$ python {' '.join(words)}", flush=True)
+    if subprocess.run([sys.executable, *words]).returncode:
+        raise UsageError(f"the step above failed; mend it and run the demo again, which goes on from there: {' '.join(words)}")
+
+
+def newest(pattern: str, below: Path) -> Path:
+    """The checkpoint with the highest number."""
+    return max(below.glob(pattern), key=lambda path: int(path.stem.split("_")[-1]))
+
+
+def main(args: Args) -> None:
+    ProcgenConfig(args.env_name)  # refuses an unknown game before any work
+    out = args.out or Path("demo") / args.env_name
+    game = ("--env_name", args.env_name)
+    run("train.py", *game, "--exp_name", "demo", "--param_name", "demo", "--num_levels", 200, "--num_timesteps", args.num_timesteps, "--eval_episodes", 32, "--logdir", out / "logs")
+    trained = out / "logs" / "procgen" / args.env_name / "demo"
+    reference = PRETRAINED / "seed_0"
+    agent = reference / "model.safetensors" if args.env_name == "coinrun" else newest("*/model_*.safetensors", trained)
+    curves = [reference] if args.env_name == "coinrun" else [trained]
+    run("plot_training_csv.py", "--datapath", *curves, "--output", out / "curves")
+    scores = {"training (0-199)": (0, 200), "unseen (from 250)": (250, 200)}
+    for name, (start, num) in scores.items():
+        run("evaluate.py", "--model_file", agent, "--start_level", start, "--num_levels", num, "--num_episodes", num, "--output", out / f"scores_{start}.json")
+    run("record.py", *game, "--exp_name", "demo", "--model_file", agent, "--start_level", 10_000, "--num_levels", 90_000, "--num_episodes", args.num_episodes, "--logdir", out)
+    recording = out / "data" / "demo"
+    run("-m", "rollouts.inspect_store", recording, "--check", "--replay", 16)
+    run("train_gen_model.py", "--agent_file", agent, "--data_dir", recording, "--gen_mod_exp_name", f"demo_{args.env_name}", "--interpreting_params_name", "tiny", "--num_batches", args.num_batches)
+    model = newest("*/model_*.safetensors", Path("generative/results") / f"demo_{args.env_name}")
+    for store, flags in (("informed", ("--data_dir", recording)), ("random", ("--rand_init",))):
+        run("record_gen_samples.py", "--model_file", model, "--agent_file", agent, *flags, "--num_samples", 128, "--generated_data_dir", out / store)
+    made = Artefacts(
+        args.env_name, agent, out / "curves" / "plot_for_fig.png", {name: out / f"scores_{start}.json" for name, (start, _) in scores.items()},
+        recording, model, out / "informed", out / "random",
+    )  # fmt: skip
+    print(f"\nreport: {build(made, out).resolve()}")
+
+
+if __name__ == "__main__":
+    run_script(main, tyro.cli(Args, description=__doc__))

@@ -1,0 +1,41 @@
+"""Whether an agent, a store and a world model belong together; each mismatch is one line with the way out."""
+
+from pathlib import Path
+
+import numpy as np
+
+from common.runs import UsageError
+from rollouts.store import Rollouts
+
+
+def check_store(rollouts: Rollouts, agent, agent_meta: dict, agent_file: Path) -> None:
+    """Raises UsageError unless the store can have been recorded by this agent, hidden states and all.
+
+    agent: an ActorCritic. agent_meta: its file's description.
+    """
+    manifest, path = rollouts.manifest, rollouts.path
+    game, agents_game = game_of(manifest), game_of(agent_meta)
+    if game and agents_game and game != agents_game:
+        raise UsageError(f"{path} was recorded in {game}, and {agent_file} plays {agents_game}; give a store of {agents_game} or an agent of {game}")
+    if not manifest["hidden_size"]:
+        raise UsageError(f"{path} holds no hidden states; record it again with an agent that has them")
+    if manifest["num_actions"] != agent.num_actions:
+        raise UsageError(f"{path} has {manifest['num_actions']} actions, and {agent_file} {agent.num_actions}; give the agent that recorded the store")
+    if manifest["hidden_size"] != agent.core.state_size:
+        raise UsageError(f"{path} holds hidden states of width {manifest['hidden_size']}, and those of {agent_file} have {agent.core.state_size}; give the agent that recorded the store")
+    if frame_shape(rollouts) != tuple(agent.config.obs_shape):
+        raise UsageError(f"{path} holds frames of {frame_shape(rollouts)}, and {agent_file} sees {tuple(agent.config.obs_shape)}; give the agent that recorded the store")
+
+
+def recorded_by(rollouts: Rollouts, agent_id: str) -> bool:
+    """Whether every episode of the store was played by this agent, so that its hidden states and logits are this agent's."""
+    return bool(np.all(rollouts.episodes["policy_id"] == agent_id))
+
+
+def frame_shape(rollouts: Rollouts) -> tuple[int, int, int]:
+    return tuple(rollouts.step_fields["obs"].shape)
+
+
+def game_of(description: dict) -> str | None:
+    """The game that a store's manifest or an agent's description names."""
+    return (description.get("env") or {}).get("env_name")

@@ -1,0 +1,155 @@
+"""Recording: which episodes a store holds, and filling its shards with them, each made from scratch to the same bits."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from common.noise import uniform_noise
+from common.policy import Policy
+from common.runs import UsageError
+from rollouts.play import Job, Played, play
+from rollouts.store import shard_done, write_shard
+
+NUM_LEVELS = 2**31 - 1
+"""How many levels Procgen has."""
+_LEVEL_DRAW = 2**32 - 1  # in place of a time step: a number that no step of an episode reaches
+_KEPT = ("obs", "action", "reward", "terminated", "truncated", "value", "logits", "log_prob", "hidden")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which episodes are recorded, in which shards. Raises UsageError where that cannot be done.
+
+    Episode i plays a level drawn by (seed, shard, i), with repeat i: no two episodes of a store share level and noise.
+    """
+
+    num_episodes: int
+    episodes_per_shard: int = 256
+    start_level: int = 0
+    num_levels: int = 0
+    """Levels start_level .. start_level + num_levels - 1; 0 means all from start_level on."""
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("num_episodes", "episodes_per_shard"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}: there is nothing to record; ask for at least one episode")
+        if self.start_level < 0 or self.num_levels < 0 or self.start_level + max(self.num_levels, 1) > NUM_LEVELS:
+            asked = f"{self.num_levels or 'all'} levels from {self.start_level} on"
+            raise UsageError(f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend start_level or num_levels")
+
+    @property
+    def num_shards(self) -> int:
+        return -(-self.num_episodes // self.episodes_per_shard)
+
+    def episodes(self, shard: int) -> np.ndarray:
+        """The numbers of the episodes in a shard."""
+        begin = shard * self.episodes_per_shard
+        return np.arange(begin, min(begin + self.episodes_per_shard, self.num_episodes))
+
+    def jobs(self, shard: int) -> list[Job]:
+        """The shard's episodes, in order."""
+        episodes = self.episodes(shard)
+        draw = uniform_noise(self.seed, shard, episodes, _LEVEL_DRAW, 1)[:, 0]
+        levels = self.start_level + np.floor(draw * (self.num_levels or NUM_LEVELS - self.start_level)).astype(np.int64)
+        return [Job(int(level), int(episode)) for level, episode in zip(levels, episodes)]
+
+    def shards(self, chosen: tuple[int, int] | None) -> range:
+        """All shards, or those from the first to the last of `chosen`, both included. Raises UsageError beyond the plan."""
+        first, last = chosen or (0, self.num_shards - 1)
+        if not 0 <= first <= last < self.num_shards:
+            raise UsageError(f"shards {first} to {last} asked; this recording has shards 0 to {self.num_shards - 1}")
+        return range(first, last + 1)
+
+
+class Actor(NamedTuple):
+    """Who plays a shard: the policy with its behaviour, the behaviour's name, and the id of the policy's weights."""
+
+    policy: Policy
+    behaviour: str
+    policy_id: str
+
+
+def take_turns(actors: Sequence[Actor]) -> Callable[[int], Actor]:
+    """A mixture: shard i is played by actor i modulo their number; list one twice to give it a double share."""
+    return lambda shard: actors[shard % len(actors)]
+
+
+@dataclass
+class Summary:
+    """What a recording did: steps and episodes written, and the seconds that playing and writing took."""
+
+    episodes: int = 0
+    steps: int = 0
+    playing: float = 0.0
+    writing: float = 0.0
+
+    @property
+    def write_share(self) -> float:
+        """Writing time over recording time."""
+        return self.writing / max(self.playing + self.writing, 1e-9)
+
+
+def record(path: Path, plan: Plan, shards: Iterable[int], make_env: Callable, actor_of: Callable[[int], Actor], device="cpu") -> Summary:
+    """Plays and writes those of `shards` that are not yet there.
+
+    path: a store (create_store). make_env() gives a fresh VecEnv for each shard, so that a shard depends on nothing but
+    the plan and its number; actor_of(shard) says who plays it.
+    """
+    summary, todo = Summary(), [shard for shard in shards if not shard_done(path, shard)]
+    with tqdm(total=sum(len(plan.episodes(shard)) for shard in todo), unit="episode", desc="record", disable=not todo) as bar:
+        for shard in todo:
+            began = time.perf_counter()
+            env, actor = make_env(), actor_of(shard)
+            steps, episodes = play_shard(env, actor, plan.jobs(shard), plan.seed, device, bar)
+            env.close()
+            played = time.perf_counter()
+            write_shard(path, shard, steps, episodes)
+            summary.playing, summary.writing = summary.playing + played - began, summary.writing + time.perf_counter() - played
+            summary.episodes, summary.steps = summary.episodes + len(episodes["length"]), summary.steps + len(steps["reward"])
+            logging.debug("shard %d: %d steps, writing %.0f%% of the time", shard, len(steps["reward"]), 100 * summary.write_share)
+    return summary
+
+
+def play_shard(env, actor: Actor, jobs: Sequence[Job], seed: int, device="cpu", bar: tqdm | None = None) -> tuple[dict, dict]:
+    """Plays the jobs to their ends. Returns the step arrays, episode after episode in job order, and the episode arrays."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("job", "t", *_KEPT)}
+    level, repeat = np.array(jobs, np.int64).T
+    length, complete = np.zeros(len(jobs), np.int64), np.zeros(len(jobs), bool)
+    final_hidden = None
+    for played in play(env, actor.policy, jobs, seed, device):
+        for name, arrays in parts.items():
+            arrays.append(getattr(played, name))
+        final_hidden = _keep_ends(played, length, complete, final_hidden)
+        if bar is not None:
+            bar.update(int(played.ended.sum()))
+    offset = np.cumsum(length) - length
+    rows = [offset[job] + t for job, t in zip(parts.pop("job"), parts.pop("t"))]
+    steps = {name: _flat(parts.pop(name), rows) for name in _KEPT}
+    words = {"behaviour": np.full(len(jobs), actor.behaviour), "policy_id": np.full(len(jobs), actor.policy_id)}
+    episodes = {"id": repeat, "level_seed": level, "repeat": repeat, "length": length, "complete": complete, "final_hidden": final_hidden}
+    return steps, episodes | words
+
+
+def _keep_ends(played: Played, length: np.ndarray, complete: np.ndarray, final_hidden: np.ndarray | None) -> np.ndarray:
+    """Fills in what the episodes that end with this step came to, by job; returns final_hidden [jobs, D]."""
+    if final_hidden is None:
+        final_hidden = np.zeros((len(length), played.hidden_after.shape[1]), np.float32)
+    job, ended = played.job[played.ended], played.ended
+    length[job], complete[job] = played.t[ended] + 1, played.complete[ended]
+    final_hidden[job] = played.hidden_after[ended]
+    return final_hidden
+
+
+def _flat(parts: list[np.ndarray], rows: list[np.ndarray]) -> np.ndarray:
+    """Puts every part [n, ...] at its rows of one array, freeing the parts on the way so that memory holds one copy."""
+    out = np.empty((sum(map(len, rows)), *parts[0].shape[1:]), parts[0].dtype)
+    for i, row in enumerate(rows):
+        out[row], parts[i] = parts[i], None
+    return out

@@ -1,0 +1,159 @@
+"""One shard on disk: an HDF5 file of flat step arrays, and beside it a JSON index entry with checksums and episode table.
+
+The data file is written first and the entry last, both atomically: a shard counts only once its entry is there. Frames
+are compressed in chunks of CHUNK; the other fields lie contiguous, so that they are read through a memory map.
+"""
+
+import base64
+import hashlib
+import json
+import mmap
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+from common.checkpoints import write_atomically, write_json
+
+CHUNK = 20
+"""Frames that are compressed together: for frames of 64 x 64 just under the 256 KiB up to which zstd searches harder."""
+LEVEL = 5
+"""zstd's compression level (benchmarks/storage.py: smaller chunks, lower and higher levels lose in size or speed)."""
+SCHEMA = 1
+_KIND = "worldlens shard"
+_BLOCK = 1 << 24  # bytes by which the file under construction grows in memory
+
+
+class BadStore(ValueError):
+    """The directory is not a whole store of rollouts; the message says what is wrong and the way out."""
+
+
+def data_path(store: Path, index: int) -> Path:
+    return Path(store) / f"shard_{index:05d}.h5"
+
+
+def entry_path(store: Path, index: int) -> Path:
+    return Path(store) / f"shard_{index:05d}.json"
+
+
+def write(store: Path, index: int, steps: Mapping[str, np.ndarray], episodes: Mapping[str, np.ndarray]) -> None:
+    """Writes data file, then entry. OSError (a full disk, say) leaves no entry, so the shard does not count."""
+    path = data_path(store, index)
+    for leftover in path.parent.glob(f".{path.name}.*.part"):  # of a killed run
+        leftover.unlink()
+    image = encode(steps)
+    write_atomically(path, lambda temporary: temporary.write_bytes(image))
+    entry = {
+        "kind": _KIND, "schema": SCHEMA, "shard": index, "num_steps": len(steps["reward"]), "num_episodes": len(episodes["length"]),
+        "data": {"file": path.name, "bytes": len(image), "sha256": hashlib.sha256(image).hexdigest()},
+        "episodes": {name: _pack(column) for name, column in episodes.items()},
+    }  # fmt: skip
+    write_json(entry_path(store, index), entry | {"sha256": _digest(entry)})
+
+
+def encode(steps: Mapping[str, np.ndarray]) -> memoryview:
+    """The bytes of an HDF5 file with one dataset per field, [steps, ...] each. The same arrays give the same bytes."""
+    with h5py.File("shard", "w", driver="core", backing_store=False, block_size=_BLOCK, libver="latest") as file:
+        for name, array in steps.items():
+            if _is_frames(array):
+                chunks = (min(CHUNK, len(array)), *array.shape[1:])
+                file.create_dataset(name, data=array, chunks=chunks, **hdf5plugin.Zstd(clevel=LEVEL))
+            else:
+                file.create_dataset(name, data=array)
+        file.flush()
+        return memoryview(file.id.get_file_image())
+
+
+def read_entry(path: Path) -> dict:
+    """The index entry, its episode table as arrays. Raises BadStore if it is damaged or its data file is not whole."""
+    remedy = f"delete {path.name} and run the recording command again to remake this shard"
+    try:
+        entry = json.loads(path.read_text())
+        stated = entry.pop("sha256")
+        whole = entry["kind"] == _KIND and stated == _digest(entry)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise BadStore(f"{path} is damaged: it does not match its own checksum; {remedy}")
+    data = path.parent / entry["data"]["file"]
+    found = data.stat().st_size if data.exists() else 0
+    if found != entry["data"]["bytes"]:
+        raise BadStore(f"{data} holds {found} bytes of {entry['data']['bytes']}: truncated or missing; {remedy}")
+    entry["episodes"] = {name: _unpack(column) for name, column in entry["episodes"].items()}
+    return entry | {"sha256": stated}
+
+
+def data_is_whole(store: Path, entry: dict) -> bool:
+    """Whether the data file's bytes match their checksum (reads all of them)."""
+    with open(Path(store) / entry["data"]["file"], "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == entry["data"]["sha256"]
+
+
+class Shard:
+    """A shard's step arrays, open for reading. Nothing is loaded before it is asked for."""
+
+    def __init__(self, path: Path, names):
+        try:
+            self._file = h5py.File(path, "r", locking=False)
+            with open(path, "rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._columns = {name: self._open(self._file[name]) for name in names}
+        except (OSError, KeyError, ValueError) as error:
+            raise _unreadable(path, error) from error
+
+    def column(self, name: str) -> np.ndarray:
+        """A whole field, [steps, ...]."""
+        column = self._columns[name]
+        return column if isinstance(column, np.ndarray) else self._frames(column, np.arange(len(column)))
+
+    def rows(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """The field at `rows` [n], in any order, repeats allowed: [n, ...]. Frames are decoded once each."""
+        column = self._columns[name]
+        if isinstance(column, np.ndarray):
+            return column[rows]
+        wanted, where = np.unique(rows, return_inverse=True)
+        return self._frames(column, wanted)[where]
+
+    def _frames(self, column: h5py.Dataset, wanted: np.ndarray) -> np.ndarray:
+        """The frames at the increasing rows `wanted` [n], read by runs of consecutive ones."""
+        frames = np.empty((len(wanted), *column.shape[1:]), column.dtype)
+        edges = np.flatnonzero(np.diff(wanted, prepend=-2, append=-2) != 1)
+        try:
+            for begin, end in zip(edges[:-1], edges[1:]):
+                column.read_direct(frames, np.s_[wanted[begin] : wanted[end - 1] + 1], np.s_[begin:end])
+        except OSError as error:
+            raise _unreadable(Path(self._file.filename), error) from error
+        return frames
+
+    def _open(self, dataset: h5py.Dataset) -> np.ndarray | h5py.Dataset:
+        if dataset.chunks:
+            return dataset
+        return np.frombuffer(self._map, dataset.dtype, dataset.size, dataset.id.get_offset()).reshape(dataset.shape)
+
+
+def _unreadable(path: Path, error: Exception) -> BadStore:
+    return BadStore(f"{path} cannot be read ({error}); see what is damaged with: python -m rollouts.inspect_store {path.parent} --check")
+
+
+def _is_frames(array: np.ndarray) -> bool:
+    return array.dtype == np.uint8 and array.ndim >= 3
+
+
+def _digest(entry: dict) -> str:
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+
+
+def _pack(column: np.ndarray) -> dict:
+    """An episode column as JSON: plain values where one number or word describes an episode, else raw little-endian bytes."""
+    dtype = "str" if column.dtype.kind == "U" else column.dtype.name
+    if column.ndim == 1:
+        return {"dtype": dtype, "values": column.tolist()}
+    return {"dtype": dtype, "shape": column.shape, "base64": base64.b64encode(column.tobytes()).decode()}
+
+
+def _unpack(column: dict) -> np.ndarray:
+    if "values" in column:
+        return np.array(column["values"], column["dtype"])
+    return np.frombuffer(base64.b64decode(column["base64"]), column["dtype"]).reshape(column["shape"])

@@ -1,0 +1,157 @@
+"""Recorded simulated rollouts: what they hold, where they came from, and that they are the same however they were made."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import tyro
+from toy_world import NOOP, toy_agent, toy_config, toy_episode, with_agent, write_toy_store
+
+import record_gen_samples
+from agents.actor_critic import save_agent
+from common.checkpoints import BadCheckpoint
+from common.runs import UsageError, file_id
+from generative.model import WorldModel, save_world_model
+from generative.simulator import NoiseKeys, load_simulator
+from rollouts.store import Rollouts
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """An agent, a store that it recorded, and an untrained world model whose episodes often end."""
+    path, rng, agent = tmp_path_factory.mktemp("made"), np.random.default_rng(0), toy_agent()
+    save_agent(path / "agent.safetensors", agent, {"env": {"env_name": "toy"}})
+    write_toy_store(path / "store", [with_agent(toy_episode(rng, 10), agent) for _ in range(12)], agent)
+    torch.manual_seed(0)
+    model = WorldModel(toy_config())
+    torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.3)
+    model.outcome_head[-1].bias.data[-1] -= 1.5
+    meta = {"agent": {"id": file_id(path / "agent.safetensors")}, "noop": NOOP, "action_names": list("udlrn"), "env": {"env_name": "toy"}}
+    save_world_model(path / "model.safetensors", model, meta)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def record(made, **changed):
+    """Records with the given flags and returns the store's directory."""
+    given = dict(num_samples=10, num_sim_steps=6, batch_size=4, device="cpu", log_level=40) | changed
+    args = record_gen_samples.Args(made / "model.safetensors", made / "agent.safetensors", made / "store", **given)
+    record_gen_samples.main(args)
+    kind = "rand_init" if args.rand_init else "informed_init"
+    return args.generated_data_dir or Path("generative/rec_gen_mod_data") / kind
+
+
+def test_informed_samples_are_linked_to_the_frames_that_they_began_from(made):
+    store, real = Rollouts.open(record(made)), Rollouts.open(made / "store")
+    simulator, _ = load_simulator(made / "model.safetensors", made / "agent.safetensors")
+    assert len(store) == 10 and store.episodes["id"].tolist() == list(range(10)) and len(store.entries) == 3
+    source = np.stack([store.episodes["source_episode"], store.episodes["source_step"]], 1)
+    assert len(np.unique(source, axis=0)) == 10
+    assert (source[:, 1] >= 2).all() and (source[:, 1] < real.episodes["length"][source[:, 0]]).all()
+    for i in (0, 5, 9):
+        episode, step = source[i]
+        frames = torch.from_numpy(real.episode(episode)["obs"][step - 2 : step + 1])[:, None]
+        keys = NoiseKeys(0, np.array([i]))
+        with torch.no_grad():
+            latent = simulator.encode(frames)
+            z = latent.sample(keys.normal(16, latent.mean))
+        torch.testing.assert_close(torch.from_numpy(store.episodes["latent"][i]), z[0], rtol=1e-4, atol=1e-4)
+        again, kept = simulator.simulate(z, 6, keys), store.episode(i)
+        length = store.episodes["length"][i]
+        assert again.mask.sum() == length
+        assert np.abs(again.obs[:length, 0].numpy().astype(int) - kept["obs"]).max() <= 1
+        np.testing.assert_array_equal(again.action[:length, 0], kept["action"])
+        np.testing.assert_allclose(again.hidden[: length + 1, 0], kept["hidden"], rtol=1e-3, atol=1e-4)
+        for name in ("env_state", "done_prob", "reward_prob"):
+            np.testing.assert_allclose(again.extra[name][:length, 0], kept[name], rtol=1e-3, atol=1e-4)
+
+
+def test_episodes_end_where_the_model_says_or_are_cut_at_the_horizon(made):
+    store = Rollouts.open(record(made, num_samples=40, batch_size=20))
+    ends, lengths = store.episodes["end"], store.episodes["length"]
+    assert set(ends) == {"terminated", "cut"} and (lengths[ends == "cut"] == 6).all() and lengths.min() < 6
+    earned = [store.episode(i)["reward_prob"][-1] > 0.5 for i in range(len(store))]
+    assert np.array_equal(store.episodes["complete"], (ends == "terminated") & np.array(earned))
+    modal = Rollouts.open(record(made, sampling="modal", generated_data_dir=Path("modal")))
+    for i in range(len(modal)):
+        done = modal.episode(i)["done_prob"] > 0.5
+        assert not done[:-1].any() and done[-1] == (modal.episodes["end"][i] == "terminated")
+
+
+def test_random_latents_are_normal_and_have_no_source(made):
+    store = Rollouts.open(record(made, rand_init=True, num_samples=200, num_sim_steps=1, batch_size=100))
+    latent = store.episodes["latent"]
+    assert abs(latent.mean()) < 0.06 and abs(latent.std() - 1) < 0.06
+    assert (store.episodes["source_episode"] == -1).all() and (store.episodes["source_step"] == -1).all()
+    assert store.manifest["simulated"] and store.manifest["inputs"]["data_dir"] is None
+
+
+def test_every_flag_changes_what_is_recorded(made):
+    base = Rollouts.open(record(made, num_samples=8, generated_data_dir=Path("base")))
+    changes = [dict(seed=1), dict(sampling="modal"), dict(greedy=True), dict(num_sim_steps=3), dict(rand_init=True), dict(num_samples=7)]
+    for i, change in enumerate(changes):
+        other = Rollouts.open(record(made, **{"num_samples": 8, "generated_data_dir": Path(str(i))} | change))
+        assert other.id != base.id, change
+    assert set(Rollouts.open(Path("2")).episodes["behaviour"]) == {"greedy"}
+    same = Rollouts.open(record(made, num_samples=8, generated_data_dir=Path("same")))
+    assert same.id == base.id
+
+
+def test_samples_do_not_depend_on_the_batch(made):
+    one = Rollouts.open(record(made, generated_data_dir=Path("one"), batch_size=10))
+    other = Rollouts.open(record(made, generated_data_dir=Path("other"), batch_size=3))
+    assert (len(one.entries), len(other.entries)) == (1, 4)
+    np.testing.assert_array_equal(one.episodes["length"], other.episodes["length"])
+    np.testing.assert_array_equal(one.steps("action"), other.steps("action"))
+    np.testing.assert_allclose(one.steps("hidden"), other.steps("hidden"), rtol=1e-3, atol=1e-4)
+
+
+def test_an_interrupted_recording_goes_on_to_the_same_bits_and_leaves_whole_shards_alone(made, monkeypatch):
+    whole = Rollouts.open(record(made, generated_data_dir=Path("whole")))
+    from generative import record as module
+
+    real, calls = module.write_shard, []
+
+    def stops_at_third(path, index, *rest):
+        calls.append(index)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        real(path, index, *rest)
+
+    monkeypatch.setattr(module, "write_shard", stops_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        record(made, generated_data_dir=Path("broken"))
+    assert len(Rollouts.open(Path("broken")).entries) == 2
+    again = Rollouts.open(record(made, generated_data_dir=Path("broken")))
+    assert calls[3:] == [2] and again.id == whole.id
+
+
+def test_bad_requests_are_refused_in_one_line(made, here):
+    for change in (dict(num_samples=0), dict(num_sim_steps=0), dict(batch_size=0)):
+        with pytest.raises(UsageError, match="nothing to record"):
+            record(made, **change)
+    with pytest.raises(ValueError, match="lower --num_samples"):
+        record(made, num_samples=100_000)
+    record(made)
+    with pytest.raises(UsageError, match="sampling"):
+        record(made, seed=3)
+    other = toy_agent()
+    other.value_head.bias.data += 1
+    save_agent(here / "other.safetensors", other, {})
+    args = record_gen_samples.Args(made / "model.safetensors", here / "other.safetensors", made / "store", num_samples=2, device="cpu")
+    with pytest.raises(BadCheckpoint, match="--off_agent"):
+        record_gen_samples.main(args)
+    args.off_agent, args.generated_data_dir = True, Path("off")
+    record_gen_samples.main(args)
+    assert Rollouts.open(Path("off")).manifest["off_agent"] and not Rollouts.open(record(made)).manifest["off_agent"]
+
+
+def test_the_older_flag_names_are_understood():
+    args = tyro.cli(record_gen_samples.Args, args=["--model_file", "m", "--agent_file", "a", "--samples_to_record", "5", "--rand_init"])
+    assert args.num_samples == 5 and args.rand_init

@@ -1,0 +1,232 @@
+"""The learner: advantages, loss, consistency between acting and learning, and every one of its settings."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import sharpen, staggered, trainer
+
+import agents.ppo
+from agents.actor_critic import load_agent
+from agents.ppo import PPOConfig, RolloutBuffer, advantages, ppo_loss, replay, update
+from common.policy import categorical_log_prob
+from envs.probes import ProbeVecEnv
+from envs.procgen import ProcgenConfig, ProcgenVecEnv
+
+PRETRAINED = sorted((Path(__file__).parents[1] / "pretrained").rglob("model*.safetensors"))
+CONFIG = PPOConfig(n_envs=8, n_steps=32, epoch=2, mini_batch_per_epoch=4, gamma=0.9, lmbda=0.8)
+
+
+def brute_force(reward, value, ended, next_value, gamma, lmbda):
+    """Generalised advantages as the double sum of their definition, stopped at ends."""
+    T, N = reward.shape
+    out = np.zeros((T, N))
+    for n in range(N):
+        following = np.append(value[1:, n], next_value[n])
+        for t in range(T):
+            weight = 1.0
+            for k in range(t, T):
+                out[t, n] += weight * (reward[k, n] + gamma * following[k] * (not ended[k, n]) - value[k, n])
+                if ended[k, n]:
+                    break
+                weight *= gamma * lmbda
+    return out
+
+
+def random_rollout(seed=0, T=24, N=3):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(T, N)), rng.normal(size=(T, N)), rng.random((T, N)) < 0.15, rng.normal(size=N)
+
+
+@pytest.mark.parametrize("gamma, lmbda", [(0.999, 0.95), (0.9, 0.0), (0.99, 1.0)])
+def test_advantages_are_the_definitions(gamma, lmbda):
+    given = random_rollout()
+    ours = advantages(*map(torch.from_numpy, given), gamma, lmbda).numpy()
+    np.testing.assert_allclose(ours, brute_force(*given, gamma, lmbda), atol=1e-5)
+    reward, value, ended, next_value = given
+    mutant = brute_force(reward, value, np.roll(ended, 1, axis=0), next_value, gamma, lmbda)
+    assert np.abs(ours - mutant).max() > 0.1
+
+
+def test_lambda_one_is_the_discounted_return():
+    reward, value, ended, next_value = random_rollout(1)
+    returns, carry = np.zeros_like(reward), next_value.copy()
+    for t in reversed(range(len(reward))):
+        carry = returns[t] = reward[t] + 0.97 * np.where(ended[t], 0, carry)
+    ours = advantages(*map(torch.from_numpy, (reward, value, ended, next_value)), 0.97, 1.0).numpy()
+    np.testing.assert_allclose(ours, returns - value, atol=1e-5)
+
+
+def rollout(tmp_path, config=CONFIG, core="gru", precision="fp32", seed=0):
+    """A learner with one rollout of the staggered memory probe in its buffer."""
+    learner = trainer(tmp_path, staggered("memory", config.n_envs), config, seed, core=core, precision=precision)
+    sharpen(learner.agent)
+    learner.collect()
+    return learner
+
+
+def log_ratio(agent, buffer):
+    """log (probability now / probability when acting) of every action in the buffer, [T, N]."""
+    with torch.no_grad():
+        logits, _ = replay(agent, buffer, torch.arange(buffer.state.shape[0]))
+    return categorical_log_prob(logits, buffer.action) - buffer.log_prob
+
+
+@pytest.mark.parametrize("core", ["gru", "lstm", "none"])
+def test_learning_sees_what_acting_saw(tmp_path, core):
+    learner = rollout(tmp_path, core=core)
+    learner.collect()  # the second rollout begins in the middle of episodes
+    assert learner.buffer.ended.float().mean() > 0.15 and len(set(learner.buffer.ended.float().argmax(0).tolist())) > 2
+    assert log_ratio(learner.agent, learner.buffer).abs().max() <= 1e-4
+    if core != "none":
+        learner.buffer.first = learner.buffer.first.roll(1, 0)
+        assert log_ratio(learner.agent, learner.buffer).abs().max() >= 1e-3
+
+
+def test_values_are_replayed_too(tmp_path):
+    learner = rollout(tmp_path)
+    value = replay(learner.agent, learner.buffer, torch.arange(8))[1]
+    torch.testing.assert_close(value.detach(), learner.buffer.value, atol=1e-5, rtol=1e-4)
+
+
+def test_bf16_is_close_and_a_shifted_reset_is_not(tmp_path):
+    learner = rollout(tmp_path, precision="bf16")
+    right = log_ratio(learner.agent, learner.buffer).abs().mean()
+    learner.buffer.first = learner.buffer.first.roll(1, 0)
+    wrong = log_ratio(learner.agent, learner.buffer).abs().mean()
+    assert right <= 5e-3 and wrong >= 10 * max(right, 1e-4)
+
+
+@pytest.mark.skipif(not PRETRAINED, reason="no trained agent is shipped yet")
+@pytest.mark.parametrize("precision, bound", [("fp32", 1e-4), ("bf16", 5e-3)])
+def test_the_trained_agent_is_consistent_on_coinrun(tmp_path, precision, bound):
+    agent, meta = load_agent(PRETRAINED[-1])
+    config = PPOConfig(n_envs=16, n_steps=160, mini_batch_per_epoch=4)
+    learner = trainer(tmp_path, ProcgenVecEnv(16, replace(ProcgenConfig(), **meta["env"]), 0, 1), config, core=agent.config.core, precision=precision, feature_size=agent.config.feature_size, hidden_size=agent.config.hidden_size)
+    learner.agent.load_state_dict(agent.state_dict())
+    learner.collect()
+    assert learner.buffer.ended.sum() >= 8
+    distance = (lambda x: x.abs().max()) if precision == "fp32" else (lambda x: x.abs().mean())
+    right = distance(log_ratio(learner.agent, learner.buffer))
+    learner.buffer.first = learner.buffer.first.roll(1, 0)
+    assert right <= bound and distance(log_ratio(learner.agent, learner.buffer)) >= 10 * max(right, 1e-6)
+
+
+def test_a_boundary_frame_is_taken_in_once(tmp_path):
+    """The state that opens a rollout is the one that the rollout before it ended in."""
+    learner = rollout(tmp_path)
+    agent, buffer = learner.agent, learner.buffer
+    with torch.no_grad():
+        last = agent.unroll(buffer.obs, buffer.state, buffer.first)[-1]
+        next_value = agent.heads(agent.advance(*learner._inputs(*[learner.env.observe()[i] for i in (1, 2, 0)])))[1]
+    torch.testing.assert_close(buffer.next_value, next_value)
+    learner.collect()
+    torch.testing.assert_close(buffer.state, last, atol=1e-5, rtol=1e-4)
+    assert (buffer.state - last).abs().max() < 0.1 * last.abs().mean()
+
+
+def numpy_loss(logits, value, buffer, advantage, returns, config):
+    """PPO's loss in numpy, from the paper's formulas."""
+    shifted = logits - logits.max(-1, keepdims=True)
+    log_probs = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    taken = np.take_along_axis(log_probs, buffer.action.numpy()[..., None], -1)[..., 0]
+    ratio = np.exp(taken - buffer.log_prob.numpy())
+    policy = -np.minimum(ratio * advantage, np.clip(ratio, 1 - config.eps_clip, 1 + config.eps_clip) * advantage).mean()
+    old = buffer.value.numpy()
+    clipped = old + np.clip(value - old, -config.eps_clip, config.eps_clip)
+    worth = 0.5 * np.maximum((value - returns) ** 2, (clipped - returns) ** 2).mean()
+    entropy = -(np.exp(log_probs) * log_probs).sum(-1).mean()
+    return policy + config.value_coef * worth - config.entropy_coef * entropy, policy, worth, entropy
+
+
+def test_the_loss_is_the_papers(tmp_path):
+    learner = rollout(tmp_path)
+    rng = np.random.default_rng(0)
+    advantage, returns = rng.normal(size=(32, 8)).astype(np.float32), rng.normal(size=(32, 8)).astype(np.float32)
+    learner.buffer.log_prob += 0.4 * torch.randn(32, 8)  # as if the policy had moved: some ratios are clipped
+    learner.buffer.value += 0.4 * torch.randn(32, 8)
+    envs = torch.arange(8)
+    loss, parts = ppo_loss(learner.agent, learner.buffer, torch.from_numpy(advantage), torch.from_numpy(returns), envs, CONFIG)
+    logits, value = (x.detach().numpy() for x in replay(learner.agent, learner.buffer, envs))
+    wanted = numpy_loss(logits, value, learner.buffer, advantage, returns, CONFIG)
+    np.testing.assert_allclose([loss.item(), parts["policy_loss"], parts["value_loss"], parts["entropy"]], wanted, rtol=2e-4)
+    assert 0.1 < parts["clip_fraction"] < 0.9
+
+
+def weights_after(tmp_path, config, seed=0):
+    """The learner's scaled rewards, and its weights after one update."""
+    learner = trainer(tmp_path / str(len(list(tmp_path.iterdir()))), staggered("memory", config.n_envs), config, seed)
+    learner.collect()
+    learner._set_learning_rate()
+    update(learner.agent, learner.optimizer, learner.buffer, config, np.random.default_rng(0))
+    return learner.buffer.reward, torch.cat([p.detach().flatten() for p in learner.agent.parameters()])
+
+
+CHANGED = {
+    "n_envs": 4, "n_steps": 16, "epoch": 3, "mini_batch_per_epoch": 2, "gamma": 0.5, "lmbda": 0.3, "learning_rate": 1e-3, "grad_clip_norm": 0.05,
+    "eps_clip": 0.001, "value_coef": 2.0, "entropy_coef": 0.5, "normalize_adv": False, "normalize_rew": False, "use_gae": False,
+}  # fmt: skip
+
+
+def test_every_setting_is_listed():
+    assert CHANGED.keys() | {"anneal"} == {field.name for field in fields(PPOConfig)}  # anneal: tests/test_trainer.py
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_every_setting_changes_the_weights(tmp_path, name):
+    """The same rollout, one setting changed: other weights, and other rewards only for what scales or shapes them."""
+    reward, weights = weights_after(tmp_path, CONFIG)
+    other_reward, other_weights = weights_after(tmp_path, replace(CONFIG, **{name: CHANGED[name]}))
+    assert not torch.equal(weights, other_weights)
+    assert torch.equal(reward, other_reward) == (name not in ("n_envs", "n_steps", "normalize_rew"))
+
+
+def test_the_same_settings_give_the_same_weights(tmp_path):
+    assert torch.equal(weights_after(tmp_path, CONFIG)[1], weights_after(tmp_path, CONFIG)[1])
+
+
+def test_minibatches_are_whole_environments():
+    with pytest.raises(ValueError, match="must be a multiple"):
+        PPOConfig(n_envs=6, mini_batch_per_epoch=4)
+
+
+def test_what_is_not_finite_stops_training(tmp_path):
+    learner = rollout(tmp_path)
+    learner.buffer.reward[3, 2] = torch.nan
+    with pytest.raises(FloatingPointError, match="not finite"):
+        update(learner.agent, learner.optimizer, learner.buffer, CONFIG, np.random.default_rng(0))
+
+
+def test_the_big_rollout_fits():
+    """256 x 256 frames of Procgen, counted without holding them."""
+    small = RolloutBuffer(4, 8, (64, 64, 3), 64)
+    rest = small.nbytes - small.obs.nbytes
+    assert small.obs.nbytes == 4 * 8 * 12288 and rest < 4 * 8 * 100
+    assert small.nbytes * (256 * 256) / (4 * 8) < 1.2e9
+
+
+def learn(tmp_path, probe, core, iterations, config):
+    """Mean return of the last episodes of a short training on a probe, where 1 is perfect and 0 is chance."""
+    learner = trainer(tmp_path / core, ProbeVecEnv(probe, config.n_envs, 0, 16), config, core=core)
+    returns = []
+    for iteration in range(iterations):
+        learner.collect()
+        update(learner.agent, learner.optimizer, learner.buffer, config, np.random.default_rng([0, iteration]))
+        learner.iteration += 1
+        returns.append(np.mean(learner.statistics.rewards))
+    return np.mean(returns[-3:])
+
+
+FAST = PPOConfig(n_envs=64, n_steps=10, epoch=3, mini_batch_per_epoch=4, gamma=0.95, learning_rate=3e-3, anneal=False, normalize_rew=False)
+
+
+@pytest.mark.parametrize("probe", ["choice", "match"])
+def test_simple_probes_are_solved(tmp_path, probe):
+    assert learn(tmp_path, probe, "none", 8, FAST) > 0.9
+
+
+def test_the_memory_probe_needs_memory(tmp_path):
+    assert learn(tmp_path, "memory", "gru", 24, FAST) > 0.9
+    assert abs(learn(tmp_path, "memory", "none", 12, FAST)) < 0.4

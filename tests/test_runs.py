@@ -1,0 +1,112 @@
+"""A run's key says what it makes; the same question finds the same directory."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+import common.runs
+from common.runs import UsageError, agrees, choose_device, file_id, key_of, open_run, plain
+
+
+@dataclass(frozen=True)
+class Inner:
+    width: int = 3
+
+
+@dataclass(frozen=True)
+class Config:
+    name: str = "a"
+    inner: Inner = field(default_factory=Inner)
+    device: str = "auto"
+    logdir: Path = Path("logs")
+
+
+@dataclass(frozen=True)
+class Grown(Config):
+    later: int = 0
+
+
+def test_keys_follow_what_is_asked_and_nothing_else():
+    base = key_of({"config": Config()})
+    assert key_of({"config": Config(device="cpu", logdir=Path("elsewhere"))}) == base
+    assert key_of({"config": Grown()}) == base
+    changed = [Config(name="b"), Config(inner=Inner(4)), Grown(later=1)]
+    assert len({key_of({"config": config}) for config in changed} | {base}) == 4
+
+
+def test_the_same_command_finds_its_run(tmp_path):
+    first = open_run(tmp_path, "seed_0", {"config": Config()})
+    again = open_run(tmp_path, "seed_0", {"config": Config(device="cpu")})
+    assert not first.resumed and again.resumed and again.dir == first.dir and not again.done
+    again.finish({"return": 1.0})
+    assert open_run(tmp_path, "seed_0", {"config": Config()}).done
+    another = open_run(tmp_path, "seed_0", {"config": Config()}, new=True)
+    assert another.dir != first.dir and not another.resumed
+    assert open_run(tmp_path, "seed_0", {"config": Config()}).dir == another.dir
+
+
+def test_other_questions_get_other_runs(tmp_path):
+    dirs = {
+        open_run(tmp_path, "seed_0", {"config": Config()}).dir,
+        open_run(tmp_path, "seed_0", {"config": Config(name="b")}).dir,
+        open_run(tmp_path, "seed_0", {"config": Config()}, inputs={"model": "1234"}).dir,
+        open_run(tmp_path, "seed_1", {"config": Config()}).dir,
+    }
+    assert len(dirs) == 4
+
+
+def test_a_changed_default_does_not_pass_for_the_old_run(tmp_path):
+    """Two configs with one key (only the default moved): the old directory says what it was made with."""
+    old = open_run(tmp_path, "run", {"config": Config()})
+    config = json.loads((old.dir / "config.json").read_text())
+    config["config"]["inner"]["width"] = 99
+    (old.dir / "config.json").write_text(json.dumps(config))
+    assert open_run(tmp_path, "run", {"config": Config()}).dir != old.dir
+
+
+def test_a_kill_before_the_config_was_written_does_no_harm(tmp_path):
+    half = open_run(tmp_path, "run", {"config": Config()})
+    (half.dir / "config.json").unlink()
+    again = open_run(tmp_path, "run", {"config": Config()})
+    assert again.dir != half.dir and not again.resumed and open_run(tmp_path, "run", {"config": Config()}).dir == again.dir
+
+
+def test_agreement_is_about_shared_fields():
+    assert agrees({"a": 1, "old": 2}, {"a": 1, "new": 3}) and not agrees({"a": 1}, {"a": 2})
+    assert agrees({"device": "cpu"}, {"device": "gpu"}) and not agrees({"in": {"a": [1]}}, {"in": {"a": [2]}})
+
+
+def test_the_directory_says_what_it_holds(tmp_path):
+    run = open_run(tmp_path, "run", {"config": Config()}, inputs={"model": "1234"})
+    assert json.loads((run.dir / "config.json").read_text()) == plain({"config": Config()})
+    manifest = json.loads((run.dir / "manifest.json").read_text())
+    assert manifest["inputs"] == {"model": "1234"} and manifest["packages"]["torch"] == torch.__version__
+    assert manifest["threads"] == torch.get_num_threads()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot make the run directory"):
+        open_run(tmp_path / "file", "run", {"config": Config()})
+
+
+def test_file_ids_follow_the_bytes(tmp_path):
+    ids = []
+    for name, data in {"a": b"1", "b": b"1", "c": b"2"}.items():
+        (tmp_path / name).write_bytes(data)
+        ids.append(file_id(tmp_path / name))
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_devices(monkeypatch):
+    monkeypatch.setattr(common.runs.torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(UsageError, match="no GPU"):
+        choose_device("gpu")
+    with pytest.raises(UsageError, match="unknown device"):
+        choose_device("tpu")
+    monkeypatch.setattr(common.runs.torch.cuda, "is_available", lambda: True)
+    assert choose_device("gpu", 1) == torch.device("cuda:1") and choose_device("cpu") == torch.device("cpu")

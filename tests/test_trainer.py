@@ -1,0 +1,200 @@
+"""The training loop: reward scale, learning rate, what the log says, and what a resumed run repeats."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny import NEVER, network, staggered, trainer
+
+from agents.ppo import PPOConfig
+from agents.reward_norm import RewardNormalizer
+from agents.trainer import Schedule, Trainer
+from agents.training_log import COLUMNS, WINDOW, EpisodeStatistics, TrainingLog, read_log, summary
+from envs.procgen import ProcgenConfig, ProcgenVecEnv
+
+CONFIG = PPOConfig(n_envs=4, n_steps=8, epoch=1, mini_batch_per_epoch=2, gamma=0.9)
+
+
+def played_rewards(seed=0, T=60, N=3):
+    rng = np.random.default_rng(seed)
+    return rng.exponential(size=(T, N)) * (rng.random((T, N)) < 0.3), rng.random((T, N)) < 0.1
+
+
+def scaled_directly(reward, ended, gamma):
+    """Every discounted return so far, kept in a list, and its plain standard deviation."""
+    returns, seen, out = np.zeros(reward.shape[1]), [], []
+    for r, over in zip(reward, ended):
+        returns = gamma * returns + r
+        seen.extend(returns)
+        out.append(np.clip(r / np.std(seen), -10, 10))
+        returns = np.where(over, 0, returns)
+    return np.array(out)
+
+
+def test_rewards_are_divided_by_the_deviation_of_returns():
+    reward, ended = played_rewards()
+    normalizer = RewardNormalizer(3, 0.97)
+    ours = np.array([normalizer(r, over) for r, over in zip(reward, ended)])
+    np.testing.assert_allclose(ours[5:], scaled_directly(reward, ended, 0.97)[5:], rtol=1e-3)
+    for mutant in (scaled_directly(reward, ended, 0.9), scaled_directly(reward, np.roll(ended, 1, 0), 0.97)):
+        assert np.abs(ours[5:] / np.where(mutant[5:] == 0, 1, mutant[5:]) - (mutant[5:] != 0)).max() > 0.01
+
+
+def test_rewards_are_clipped():
+    normalizer = RewardNormalizer(1, 0.9)
+    for _ in range(2000):
+        normalizer(np.array([0.01]) * np.random.default_rng(_).normal(), np.array([False]))
+    assert normalizer(np.array([1000.0]), np.array([True]))[0] <= 10
+
+
+def test_the_normaliser_survives_its_tensors():
+    reward, ended = played_rewards()
+    whole, begun, resumed = (RewardNormalizer(3, 0.97) for _ in range(3))
+    for t in range(30):
+        whole(reward[t], ended[t]), begun(reward[t], ended[t])
+    resumed.load_tensors(begun.tensors())
+    for t in range(30, 60):
+        np.testing.assert_array_equal(whole(reward[t], ended[t]), resumed(reward[t], ended[t]))
+    assert whole.scale == resumed.scale
+
+
+@pytest.mark.parametrize("gamma", [0.9, 0.5])
+def test_its_discount_is_the_learners(tmp_path, gamma):
+    assert trainer(tmp_path, staggered("counter", 4), replace(CONFIG, gamma=gamma)).normalizer.gamma == gamma
+
+
+def test_the_buffer_holds_what_happened(tmp_path):
+    """Frames, resets, rewards and ends in the buffer against the same actions taken in a twin environment."""
+    learner = trainer(tmp_path, staggered("match", 4), replace(CONFIG, normalize_rew=False))
+    twin = staggered("match", 4)
+    learner.collect()
+    for t in range(CONFIG.n_steps):
+        _, obs, first = twin.observe()
+        np.testing.assert_array_equal(learner.buffer.obs[t], obs)
+        np.testing.assert_array_equal(learner.buffer.first[t], first)
+        twin.act(learner.buffer.action[t].numpy())
+        np.testing.assert_array_equal(learner.buffer.reward[t], twin.observe()[0])
+        np.testing.assert_array_equal(learner.buffer.ended[t], twin.info()["terminated"])
+
+
+def procgen_trainer(directory, schedule=None, config=CONFIG, seed=0, **game):
+    env = ProcgenVecEnv(4, ProcgenConfig("dodgeball", num_levels=5, **game), seed, 1)
+    eval_env = ProcgenVecEnv(2, ProcgenConfig("dodgeball"), seed, 1)
+    shape = replace(network(env), architecture="nature")
+    return Trainer(env, eval_env, shape, config, schedule or Schedule(96, 1, NEVER, 2, 50, NEVER), directory, seed, torch.device("cpu"), {})
+
+
+def log_of(directory):
+    return list(csv.DictReader(open(directory / "log.csv")))
+
+
+def test_the_learning_rate_falls_to_zero_or_stays(tmp_path):
+    procgen_trainer(tmp_path / "falls").train()
+    procgen_trainer(tmp_path / "stays", config=replace(CONFIG, anneal=False)).train()
+    np.testing.assert_allclose([float(row["learning_rate"]) for row in log_of(tmp_path / "falls")], 5e-4 * np.array([1, 2 / 3, 1 / 3]))
+    assert {float(row["learning_rate"]) for row in log_of(tmp_path / "stays")} == {5e-4}
+
+
+def test_the_log_says_what_happened(tmp_path):
+    """Return and length columns against the whole history of rewards and ends, kept on the side."""
+    learner, history = procgen_trainer(tmp_path, Schedule(640, 1, 100, 3, 50, NEVER)), []
+    act = learner.env.act
+
+    def watched(action):
+        act(action)
+        reward, _, first = learner.env.observe()
+        history.append((reward.copy(), first.copy()))
+
+    learner.env.act = watched
+    learner.train()
+    reward, ended = map(np.array, zip(*history))
+    episodes = []  # (step at which it ended, slot, return, length)
+    for n in range(4):
+        begin = 0
+        for t in np.flatnonzero(ended[:, n]):
+            episodes.append((t, n, reward[begin : t + 1, n].sum(), t + 1 - begin))
+            begin = t + 1
+    rows = log_of(tmp_path)
+    assert list(rows[0]) == COLUMNS and len(rows) == 20 and len(episodes) >= 5
+    for i, row in enumerate(rows):
+        so_far = [episode for episode in episodes if episode[0] < 8 * (i + 1)][-WINDOW:]
+        assert int(row["timesteps"]) == 32 * (i + 1) and int(row["num_episodes"]) == len(so_far)
+        for name, column in (("rewards", 2), ("len", 3)):
+            values = [episode[column] for episode in so_far]
+            for kind, function in (("max", max), ("mean", np.mean), ("min", min)):
+                logged = row[f"{kind}_episode_{name}"]
+                assert (logged == "") if not values else (float(logged) == pytest.approx(function(values), abs=1e-6))
+    last = [episode[3] for episode in episodes]
+    assert min(last) < np.mean(last) < max(last)  # the three columns could be told apart
+    due = [any(step % 100 == 0 for step in range(32 * i + 1, 32 * i + 33)) for i in range(20)]
+    assert [row["num_episodes_val"] for row in rows[:-1]] == ["3" if now else "" for now in due[:-1]] and rows[-1]["num_episodes_val"] == "3"
+
+
+def test_validation_columns_are_three_different_numbers():
+    given = summary([0.0, 10.0, 2.0], [5, 100, 30], "val_")
+    assert given == {
+        "val_max_episode_rewards": 10.0, "val_mean_episode_rewards": 4.0, "val_min_episode_rewards": 0.0,
+        "val_max_episode_len": 100.0, "val_mean_episode_len": 45.0, "val_min_episode_len": 5.0,
+    }  # fmt: skip
+    assert summary([], []) == {}
+
+
+def test_statistics_are_of_the_last_episodes():
+    statistics = EpisodeStatistics(2)
+    for i in range(WINDOW + 20):
+        statistics.update(np.array([float(i), 0.0]), np.array([True, False]))
+    assert statistics.episodes == WINDOW + 20 and list(statistics.rewards) == list(range(20, WINDOW + 20))
+    again = EpisodeStatistics(2)
+    again.load_state(statistics.state())
+    for each in (statistics, again):
+        each.update(np.array([1.0, 1.0]), np.array([False, True]))
+    assert again.state() == statistics.state() and statistics.lengths[-1] == WINDOW + 21
+
+
+def test_rows_after_the_checkpoint_are_cut(tmp_path):
+    log = TrainingLog(tmp_path, 0)
+    for timesteps in (32, 64, 96):
+        log.write({"timesteps": timesteps, "wall_time": timesteps / 10})
+    log.close()
+    with open(tmp_path / "log.csv", "a") as file:
+        file.write("128,1")  # a kill in the middle of a line
+    assert [row["timesteps"] for row in read_log(tmp_path / "log.csv")] == ["32", "64", "96"]
+    resumed = TrainingLog(tmp_path, 64)
+    resumed.close()
+    assert [row["timesteps"] for row in log_of(tmp_path)] == ["32", "64"] and resumed.wall_time == pytest.approx(6.4)
+
+
+def test_stopping_and_going_on_ends_with_the_same_bits(tmp_path):
+    """Stopped after the first iteration by a signal's flag; the second trainer goes on from the file."""
+    procgen_trainer(tmp_path / "whole", seed=3).train()
+    halves = tmp_path / "halves"
+    first = procgen_trainer(halves, Schedule(96, 1, NEVER, 2, 50, 32), seed=3)
+    collect = first.collect
+
+    def interrupted():
+        if first.iteration == 1:
+            raise KeyboardInterrupt
+        return collect()
+
+    first.collect = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    second = procgen_trainer(halves, seed=3)
+    assert second.timesteps == 32
+    second.train()
+    for name in ("model_96.safetensors", "train_state.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (halves / name).read_bytes()
+
+
+def test_seeds_differ(tmp_path):
+    for seed in (0, 1):
+        procgen_trainer(tmp_path / str(seed), Schedule(32, 1, NEVER, 2, 50, NEVER), seed=seed).train()
+    assert (tmp_path / "0" / "model_32.safetensors").read_bytes() != (tmp_path / "1" / "model_32.safetensors").read_bytes()
+
+
+def test_evaluation_does_not_touch_training(tmp_path):
+    for name, every in (("with", 32), ("without", NEVER)):
+        procgen_trainer(tmp_path / name, Schedule(96, 1, every, 2, 50, NEVER)).train()
+    assert (tmp_path / "with" / "model_96.safetensors").read_bytes() == (tmp_path / "without" / "model_96.safetensors").read_bytes()

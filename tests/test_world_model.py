@@ -1,0 +1,363 @@
+"""The world model's parts against independent computations, its losses against a slow loop, and that it learns what actions do."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from toy_world import NOOP, SIZE, square_at, toy_agent, toy_config, toy_episode, with_agent, write_toy_store
+from torch.distributions import Categorical, Independent, Normal, kl_divergence
+
+from common.runs import UsageError
+from generative import twohot
+from generative.categorical import balanced_kl, draw, kl, with_uniform
+from generative.config import LossScales, WorldModelConfig, load_preset
+from generative.frames import frames_to_bytes, round_frames
+from generative.layers import BlockLinear
+from generative.losses import SCALE_OF, TERMS, draw_noise, image_error, loss_terms, psnr, total_loss
+from generative.model import Latent, WorldModel
+from generative.rssm import BlockGRU
+from generative.simulator import NoiseKeys, Simulator, freeze
+
+K, STEPS = 3, 6
+LENGTH = K + STEPS - 1
+
+
+@pytest.fixture(scope="module")
+def agent():
+    return toy_agent()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, agent):
+    rng = np.random.default_rng(0)
+    episodes = [with_agent(toy_episode(rng, 16), agent) for _ in range(250)]
+    return write_toy_store(tmp_path_factory.mktemp("toy") / "store", episodes, agent)
+
+
+@pytest.fixture(scope="module")
+def segment(store):
+    """Windows of every kind: full, ending inside, and ending right after the first simulated frame."""
+    windows = store.windows(LENGTH, min_steps=K)
+    lengths = np.minimum(store.episodes["length"][windows.table[:, 0]] - windows.table[:, 1], LENGTH)
+    ended = store.episodes["end"][windows.table[:, 0]] == "terminated"
+    chosen = [np.flatnonzero((lengths == length) & ended)[0] for length in range(K, LENGTH + 1)]
+    return windows.batch(np.array([*chosen, *np.flatnonzero(lengths == LENGTH)[5:9]]))
+
+
+@pytest.fixture()
+def model():
+    torch.manual_seed(1)
+    model = WorldModel(toy_config())
+    torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.3)  # it starts at zero, where a shifted target would not show
+    return model
+
+
+def noise_for(model, segment, seed=0):
+    return draw_noise(model.config, STEPS, segment.mask.shape[1], torch.Generator().manual_seed(seed))
+
+
+def brute_force_terms(model, segment, noise, agent, shift=0):
+    """Every term, window by window and step by step, with PyTorch's own distributions. shift: a mutant's misaligned actions."""
+    sums = {name: [] for name in TERMS}
+    for b in range(segment.mask.shape[1]):
+        steps = int(segment.mask[:, b].sum())
+        raw = model.latent_head(torch.cat([model.encoder(segment.obs[t, b : b + 1]) for t in range(K)], -1))
+        mean, deviation = raw[:, : raw.shape[1] // 2], (raw[:, raw.shape[1] // 2 :] / 2).exp()
+        q = Independent(Normal(mean, deviation), 1)
+        sums["bottleneck"].append(kl_divergence(q, Independent(Normal(torch.zeros_like(mean), 1.0), 1)))
+        start = model.start(mean + deviation * noise.z[b : b + 1], noise.state[0, b : b + 1])
+        sums["init_hidden"].append(((start.hidden[0] - segment.hidden[K - 1, b]) ** 2).sum())
+        sums["init_action"].append(-Categorical(logits=start.action_logits[0]).log_prob(segment.action[K - 2, b]))
+        state = start.env
+        for t in range(K - 1, steps):
+            i = t - (K - 1)
+            frame = model.decoder(state.features())[0]
+            sums["image"].append(((frame - segment.obs[t, b] / 255) ** 2).sum())
+            seen = agent.advance(round_frames(frame)[None], segment.hidden[t, b : b + 1], torch.tensor([False]), segment.reward[t - 1, b : b + 1])
+            sums["hx"].append(((seen[0] - segment.hidden[t + 1, b]) ** 2).sum())
+            sums["act_log_probs"].append(kl_divergence(Categorical(logits=segment.logits[t, b]), Categorical(logits=agent.heads(seen)[0][0])))
+            action = torch.nn.functional.one_hot(segment.action[t - shift, b : b + 1], model.config.num_actions).float()
+            deter = model.rssm.core(state.deter, state.sample, action)
+            prior = model.rssm.prior(deter, noise.prior[i, b : b + 1])
+            outcome = model.outcome(prior)
+            weights = twohot.encode(segment.reward[t, b], model.bins)
+            sums["reward"].append(-(weights * torch.log_softmax(outcome.reward_logits[0], -1)).sum())
+            p = torch.sigmoid(outcome.done_logit[0])
+            sums["done"].append(-torch.log(p if segment.terminated[t, b] else 1 - p))
+            if t + 1 < steps:
+                state = model.rssm.posterior(deter, model.encoder(segment.obs[t + 1, b : b + 1]), noise.state[i + 1, b : b + 1])
+                divergence = kl_divergence(Categorical(logits=state.logits), Categorical(logits=prior.logits)).sum()
+                sums["kl"].append(divergence)
+                sums["kl_balanced"].append(1.1 * divergence.clamp(min=1.0))
+    return {name: torch.stack([x.squeeze() for x in values]).mean() for name, values in sums.items()}
+
+
+def test_every_term_equals_a_slow_loop_and_a_shifted_action_does_not(model, segment, agent):
+    with torch.no_grad():
+        noise = noise_for(model, segment)
+        fast = loss_terms(model, segment, noise, agent)
+        slow, mutant = brute_force_terms(model, segment, noise, agent), brute_force_terms(model, segment, noise, agent, shift=1)
+    assert fast.keys() == set(TERMS)
+    for name in TERMS:
+        assert fast[name].item() == pytest.approx(slow[name].item(), rel=1e-4, abs=1e-6), name
+    for name in ("image", "reward", "done", "kl"):
+        assert abs(mutant[name] - slow[name]) > 10 * abs(fast[name] - slow[name]), name
+
+
+def test_what_lies_after_an_end_changes_no_term_and_the_last_step_changes_all(model, segment, agent):
+    noise = noise_for(model, segment)
+
+    def terms(edit):
+        fields = {name: getattr(segment, name).clone() for name in ("obs", "action", "reward", "terminated", "logits", "hidden")}
+        edit(fields)
+        with torch.no_grad():
+            return loss_terms(model, type(segment)(**{**vars(segment), **fields}), noise, agent)
+
+    def garbage(fields, where):
+        fields["obs"][where] = 77
+        fields["action"][where] = 0
+        fields["reward"][where] = 3.0
+        fields["terminated"][where] ^= True
+        fields["logits"][where] += torch.arange(5.0)
+
+    plain = terms(lambda fields: None)
+    after_end = terms(lambda fields: garbage(fields, ~segment.mask))
+    last = segment.mask & ~torch.cat([segment.mask[1:], torch.zeros_like(segment.mask[:1])])
+    at_last = terms(lambda fields: garbage(fields, last))
+    for name in TERMS:
+        assert after_end[name] == plain[name], name
+    for name in ("image", "reward", "done", "act_log_probs"):
+        assert at_last[name] != plain[name], name
+
+
+def test_an_action_that_ends_an_episode_has_an_outcome_though_no_frame_follows(model, store):
+    windows = store.windows(LENGTH, min_steps=K)
+    length = store.episodes["length"][windows.table[:, 0]] - windows.table[:, 1]
+    last = np.flatnonzero((length == K) & (store.episodes["end"][windows.table[:, 0]] == "terminated"))[:8]
+    segment = windows.batch(last)  # the first simulated frame is the episode's last, and its action ends it
+    terms = loss_terms(model, segment, noise_for(model, segment), None)
+    gradient = torch.autograd.grad(terms["done"], model.outcome_head[-1].bias)[0][-1]
+    assert gradient < -0.1  # every target in these windows is an end: the logit is pulled up
+    assert terms["kl"] == 0 and terms["reward"] > 0
+
+
+def test_no_parameter_is_dead(segment, agent):
+    torch.manual_seed(0)
+    model = WorldModel(toy_config())
+    freeze(agent)
+    terms = loss_terms(model, segment, noise_for(model, segment), agent)
+    total_loss(terms, LossScales()).backward()
+    behind_zero_init = {"outcome_head.0.0.weight", "outcome_head.0.0.bias", "outcome_head.0.1.weight", "outcome_head.0.1.bias"}
+    dead = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    assert dead == behind_zero_init
+    assert all(p.grad is None for p in agent.parameters())
+    torch.nn.init.normal_(model.outcome_head[-1].weight)
+    total_loss(loss_terms(model, segment, noise_for(model, segment), agent), LossScales()).backward()
+    assert all(p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_kl_of_groups_equals_torch_distributions():
+    torch.manual_seed(0)
+    raw = torch.randn(2, 7, 5, 4) * 3
+    p, q = with_uniform(raw[0], 0.01), with_uniform(raw[1], 0.2)
+    expected = kl_divergence(Independent(Categorical(logits=p), 1), Independent(Categorical(logits=q), 1))
+    torch.testing.assert_close(kl(p, q), expected)
+    mixed = 0.99 * torch.softmax(raw[0], -1) + 0.01 / 4
+    torch.testing.assert_close(p.exp(), mixed)
+    assert with_uniform(torch.tensor([100.0, -100.0]), 0.01).exp().min() == pytest.approx(0.005)
+
+
+def test_balanced_kl_moves_the_prior_ten_times_as_much_and_stops_at_free_nats():
+    p, q = (torch.log_softmax(torch.randn(1, 3, 4, generator=torch.Generator().manual_seed(i)) * 3, -1).requires_grad_() for i in range(2))
+    balanced_kl(p, q).sum().backward()
+    towards_prior, towards_posterior = q.grad.clone(), p.grad.clone()
+    p.grad = q.grad = None
+    kl(p, q).sum().backward()
+    torch.testing.assert_close(towards_prior, q.grad)
+    torch.testing.assert_close(towards_posterior, 0.1 * p.grad)
+    near = p.detach() + 1e-3
+    close = near.clone().requires_grad_()
+    loss = balanced_kl(p.detach(), close)
+    loss.sum().backward()
+    assert loss.item() == pytest.approx(1.1) and not close.grad.any()
+
+
+def test_draw_is_one_hot_forward_and_probabilities_backward():
+    logits = torch.log_softmax(torch.randn(6, 5, generator=torch.Generator().manual_seed(0)), -1).requires_grad_()
+    noise, weights = torch.randn(6, 5, generator=torch.Generator().manual_seed(1)) * 3, torch.arange(5.0)
+    hard = draw(logits, noise)
+    assert torch.equal(hard.argmax(-1), (logits + noise).argmax(-1)) and set(hard.unique().tolist()) == {0.0, 1.0}
+    assert not torch.equal(hard.argmax(-1), logits.argmax(-1))
+    through = torch.autograd.grad((hard * weights).sum(), logits)[0]
+    soft = torch.autograd.grad((torch.softmax(logits, -1) * weights).sum(), logits)[0]
+    torch.testing.assert_close(through, soft)
+    torch.testing.assert_close(draw(logits, noise, "relaxed"), logits.exp())
+    with pytest.raises(ValueError, match="hard or relaxed"):
+        draw(logits, noise, "soft")
+
+
+def test_two_hot_keeps_means_and_symlog_inverts():
+    x = torch.tensor([-120.0, -3.3, 0.0, 0.01, 1.0, 10.0, 99.0])
+    torch.testing.assert_close(twohot.symexp(twohot.symlog(x)), x)
+    bins = twohot.make_bins(41, 5.0)
+    weights = twohot.encode(x, bins)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(7))
+    assert ((weights > 0).sum(-1) <= 2).all()
+    torch.testing.assert_close(weights @ bins, x, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(twohot.mean(torch.log(weights), bins), x, rtol=1e-5, atol=1e-5)
+    assert twohot.encode(torch.tensor(1e6), bins)[-1] == 1
+    best = twohot.cross_entropy(torch.log(weights + 1e-9), x, bins)
+    assert (best < twohot.cross_entropy(torch.log(weights.roll(1, -1) + 1e-9), x, bins)).all()
+    assert twohot.cross_entropy(torch.zeros(7, 41), x, bins)[0].item() == pytest.approx(math.log(41))
+
+
+def test_block_gru_equals_dense_matrices_with_zeros_between_blocks():
+    torch.manual_seed(0)
+    config = toy_config()
+    gru = BlockGRU(config)
+    blocks, width, shared_width = config.blocks, config.deter_size // config.blocks, 3 * config.units
+    deter, sample, action = torch.tanh(torch.randn(2, 64)), torch.softmax(torch.randn(2, 8, 4), -1), torch.eye(5)[:2]
+    mix, gates = torch.zeros(64 + shared_width, 64), torch.zeros(64, 3 * 64)
+    for g in range(blocks):
+        own = slice(g * width, (g + 1) * width)
+        mix[own, own] = gru.mix.weight[g, :width]
+        mix[64:, own] = gru.mix.weight[g, width:]
+        for part in range(3):
+            gates[own, part * 64 + g * width : part * 64 + (g + 1) * width] = gru.gates.weight[g, :, part * width : (part + 1) * width]
+    gru.gates.bias.data.normal_()
+    bias = torch.cat([gru.gates.bias[:, 0, part * width : (part + 1) * width].flatten() for part in range(3)])
+    shared = torch.cat([layer(x) for layer, x in zip(gru.inputs, (deter, sample.flatten(1), action))], -1)
+    reset, candidate, update = (gru.norm(torch.cat([deter, shared], -1) @ mix + gru.mix.bias.flatten()) @ gates + bias).chunk(3, -1)
+    update = torch.sigmoid(update - 1)
+    expected = update * torch.tanh(torch.sigmoid(reset) * candidate) + (1 - update) * deter
+    torch.testing.assert_close(gru(deter, sample, action), expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(BlockLinear(2, 3, 3)(torch.ones(1, 2, 3))[0, 0], BlockLinear(2, 3, 3)(torch.ones(1, 2, 3))[0, 1])
+
+
+def test_rounding_to_8_bits_passes_the_gradient_unchanged():
+    frames = (torch.rand(2, 4, 4, 3) * 1.4 - 0.2).requires_grad_()  # some beyond black and white
+    rounded, weights = round_frames(frames), torch.rand(2, 4, 4, 3)
+    torch.testing.assert_close(rounded * 255, torch.round(frames * 255).clamp(0, 255), rtol=0, atol=1e-4)
+    assert torch.equal(torch.round(rounded * 255).to(torch.uint8), frames_to_bytes(frames))
+    torch.testing.assert_close(torch.autograd.grad((rounded * weights).sum(), frames)[0], weights)
+
+
+def test_frames_in_any_chunking_and_either_type_give_one_embedding(model, segment, monkeypatch):
+    obs = segment.obs[:, :3]
+    together = model.encoder(obs)
+    monkeypatch.setattr("generative.layers.CHUNK", {"cpu": 4})
+    torch.testing.assert_close(model.encoder(obs), together, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.encoder(obs.float() / 255), together, rtol=1e-4, atol=1e-5)
+    assert together.shape == (*obs.shape[:2], model.config.embed_size)
+    state = model.start(torch.zeros(2, 16)).env
+    assert model.decode(state).shape == (2, SIZE, SIZE, 3)
+
+
+def test_the_latent_is_read_in_the_order_of_the_frames_and_is_sampled_as_a_gaussian(model, segment):
+    latent = model.encode(segment.obs[:K])
+    assert not torch.allclose(latent.mean, model.encode(segment.obs[:K].flip(0)).mean, atol=1e-4)
+    assert torch.equal(latent.sample(None), latent.mean)
+    wide = Latent(torch.full((100_000, 1), 2.0), torch.full((100_000, 1), math.log(9.0)))
+    drawn = wide.sample(torch.randn(100_000, 1, generator=torch.Generator().manual_seed(0)))
+    assert drawn.mean().item() == pytest.approx(2, abs=0.05) and drawn.std().item() == pytest.approx(3, abs=0.05)
+
+
+def test_the_agents_start_trains_the_latent_only_where_asked(model):
+    z = torch.randn(2, 16, requires_grad=True)
+    for detach in (True, False):
+        start = model.start(z, detach_agent=detach)
+        reached = torch.autograd.grad(start.hidden.sum() + start.action_logits.sum(), z, allow_unused=True)[0]
+        assert (reached is None) == detach
+    assert start.hidden.abs().max() < 1
+    free = WorldModel(toy_config(bounded_hidden=False))
+    free.hidden_head[-1].weight.data.mul_(100)
+    assert free.start(z).hidden.abs().max() > 1
+
+
+def test_each_scale_weights_its_term_and_nothing_else():
+    terms = {name: torch.tensor(float(i + 1)) for i, name in enumerate(TERMS)}
+    flags = set(SCALE_OF.values())
+    assert flags | {"free_nats"} == set(vars(LossScales()))
+    for flag in flags:
+        scales = LossScales(**{name: 0.0 for name in flags} | {flag: 3.0})
+        assert total_loss(terms, scales) == 3 * sum(terms[name] for name, by in SCALE_OF.items() if by == flag)
+
+
+def test_the_agent_may_be_shown_some_windows_only(model, segment, agent):
+    with torch.no_grad():
+        noise = noise_for(model, segment)
+        some = loss_terms(model, segment, noise, agent, agent_windows=2)
+        everything = loss_terms(model, segment, noise, agent)
+        first = type(segment)(**{n: x[:, :2] if torch.is_tensor(x) and x.ndim > 1 else x for n, x in vars(segment).items()})
+        alone = loss_terms(model, first, type(noise)(noise.z[:2], noise.state[:, :2], noise.prior[:, :2]), agent)
+    assert some["hx"] != everything["hx"]
+    for name in ("hx", "act_log_probs"):
+        assert some[name].item() == pytest.approx(alone[name].item(), rel=1e-4)
+
+
+def test_free_nats_hold_the_balanced_kl_from_below(model, segment):
+    with torch.no_grad():
+        noise = noise_for(model, segment)
+        few, many = (loss_terms(model, segment, noise, None, free_nats=free) for free in (0.0, 50.0))
+    assert few["kl_balanced"].item() == pytest.approx(1.1 * few["kl"].item(), rel=1e-4)
+    assert many["kl_balanced"].item() == pytest.approx(55.0) and many["kl"] == few["kl"]
+
+
+def test_presets_have_the_sizes_that_they_promise():
+    sizes = {}
+    for name in ("tiny", "small", "paper"):
+        config, _ = load_preset(name, {"num_actions": 15}, {})
+        with torch.device("meta"):
+            sizes[name] = sum(p.numel() for p in WorldModel(config).parameters())
+    assert sizes["tiny"] < 1e6 and sizes["small"] <= 7.5e6 and 27e6 < sizes["paper"] < 31e6
+
+
+@pytest.mark.parametrize("bad", [{"obs_shape": (48, 48, 3)}, {"obs_shape": (64, 32, 3)}, {"num_initializing_steps": 1}, {"blocks": 7}, {"precision": "fp8"}])
+def test_shapes_that_cannot_be_are_refused(bad):
+    with pytest.raises(ValueError):
+        WorldModelConfig(**({"num_actions": 15} | bad))
+    with pytest.raises(UsageError, match="tiny"):
+        load_preset("tiny", {"num_actions": 15} | bad, {})
+
+
+def test_psnr_is_that_of_the_pooled_error():
+    frames, obs = torch.full((4, 8, 8, 3), 0.5), torch.zeros(4, 8, 8, 3, dtype=torch.uint8)
+    frames[0] = 0
+    error = image_error(frames, obs)
+    assert error.tolist() == [0, 48, 48, 48]
+    assert psnr(error.mean().item(), (8, 8, 3)) == pytest.approx(-10 * math.log10(0.25 * 0.75), abs=1e-4)
+
+
+def test_a_tiny_model_learns_what_actions_do(store, agent):
+    """After some seconds it foresees the square's place under the true actions, and not under shifted ones; and it knows the goal."""
+    torch.manual_seed(0)
+    model, rng = WorldModel(toy_config()), np.random.default_rng(0)
+    windows, short = store.windows(K + 2, min_steps=K), 3
+    optimizer, scales = torch.optim.Adam(model.parameters(), lr=3e-3), LossScales(loss_scale_bottleneck=0.003)
+    for step in range(450):
+        batch = windows.sample(rng, 32)
+        noise = draw_noise(model.config, short, 32, torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        total_loss(loss_terms(model, batch, noise, None, free_nats=0.05), scales).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 100.0)
+        optimizer.step()
+    fresh = np.random.default_rng(9)
+    long = [e for e in (toy_episode(fresh, LENGTH) for _ in range(300)) if len(e["obs"]) == LENGTH]
+    obs, action, won = (torch.from_numpy(np.stack([e[name] for e in long], 1)) for name in ("obs", "action", "terminated"))
+    simulator, z = Simulator(model, agent, NOOP), model.encode(obs[:K]).mean
+    truth = square_at(obs[K - 1 :])
+
+    def run(actions):
+        out = simulator.simulate(z, STEPS, NoiseKeys(0, np.arange(len(long))), actions=actions, modal=True, ends=False)
+        return (square_at(out.obs) == truth).mean(1), out
+
+    right, out = run(action[K - 1 :])
+    wrong, _ = run(action[K - 1 :].roll(1, 0))
+    assert right[0] > 0.95 and right[1:4].min() > 0.75, right
+    assert wrong[1:4].max() < right[1:4].min() - 0.3, (right, wrong)
+    reached = won[K - 1 :]
+    done = out.extra["done_prob"][-1]
+    assert reached[-1].any()
+    assert done[reached[-1]].mean() > 5 * done[~reached[-1]].mean()
+    assert out.reward[-1][reached[-1]].mean() > 5 * out.reward[-1][~reached[-1]].mean()

@@ -1,0 +1,123 @@
+"""Trains the generative world model of an agent's environment on recorded rollouts, the frozen agent inside. The same command again resumes."""
+
+import logging
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from agents.actor_critic import load_agent
+from common.cli import run_script
+from common.runs import UsageError, choose_device, file_id, open_run
+from generative.compatibility import check_store, frame_shape, recorded_by
+from generative.config import LossScales, TrainConfig, WorldModelConfig, load_preset, window_length
+from generative.data import WindowSource
+from generative.model import load_world_model
+from generative.trainer import Trainer
+from rollouts.store import Rollouts
+
+RESULTS = Path("generative/results")
+
+
+@dataclass
+class Args:
+    agent_file: Path
+    """The agent that recorded the data."""
+    data_dir: Path = Path("data")
+    """Store of recorded rollouts."""
+    gen_mod_exp_name: Annotated[str, tyro.conf.arg(aliases=["--tgm-exp-name"])] = "test_tgm"
+    """Name of the experiment; results go to generative/results/<gen_mod_exp_name>/."""
+    interpreting_params_name: str = "small"
+    """Preset of hyperparams/generative.yml: tiny, small or paper. Flags left out below are the preset's."""
+    model_file: Path | None = None
+    """Begin with the weights of this world model."""
+    num_batches: int | None = None
+    """Batches to train for."""
+    epochs: int | None = None
+    """Instead of num_batches: train on as many frames as this many passes over the training levels' steps."""
+    batch_size: int | None = None
+    """Windows per batch."""
+    num_sim_steps: int | None = None
+    """Simulated frames per window; the first is the last initialising frame."""
+    num_initializing_steps: int | None = None
+    """Frames that the latent is read from."""
+    lr: float | None = None
+    """Learning rate of Adam, after its warm-up."""
+    log_interval: int | None = None
+    """Batches between rows of progress.csv."""
+    save_interval: int | None = None
+    """Batches between checkpoints."""
+    scales: tyro.conf.OmitArgPrefixes[LossScales] = field(default_factory=LossScales)
+    """Weight of each term of the loss."""
+    seed: int = 0
+    """Seed of everything random: weights, windows, noise."""
+    device: str = "auto"
+    """auto, gpu or cpu."""
+    gpu_device: int = 0
+    """Which GPU, where there are several."""
+    log_level: int = logging.INFO
+    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    new: bool = False
+    """Start another run even though this command has one."""
+
+
+def main(args: Args) -> None:
+    device = choose_device(args.device, args.gpu_device)
+    agent, agent_meta = load_agent(args.agent_file, device)
+    rollouts = Rollouts.open(args.data_dir)
+    check_store(rollouts, agent, agent_meta, args.agent_file)
+    model, train = resolve(args, agent, frame_shape(rollouts))
+    windows = rollouts.windows(window_length(model, train), anchor="start", pad="right", min_steps=model.num_initializing_steps)
+    source = WindowSource(windows, rollouts.episodes["level_seed"], train.validation_share, args.seed)
+    train = with_epochs(args, train, source)
+    agent_id = file_id(args.agent_file)
+    if not recorded_by(rollouts, agent_id):
+        logging.warning("not every episode of %s was played by %s: hidden states and logits in it are another agent's", args.data_dir, args.agent_file)
+    inputs = {"agent_file": agent_id, "data_dir": rollouts.id} | ({"model_file": file_id(args.model_file)} if args.model_file else {})
+    config = {"args": args, "model": model, "train": train}
+    run = open_run(RESULTS / args.gen_mod_exp_name, f"{args.interpreting_params_name}_seed_{args.seed}", config, args.new, inputs)
+    if run.done:
+        logging.info("%s is done; --new starts another", run.dir)
+        return
+    logging.info("%s %s", "resuming" if run.resumed else "writing to", run.dir)
+    meta = {
+        "agent": {"id": agent_id, "network": agent_meta["network"]}, "action_names": rollouts.manifest["action_names"], "noop": rollouts.manifest["noop"],
+        "env": rollouts.manifest.get("env", {}), "data": rollouts.id, "train": asdict(train), "loss_scales": asdict(args.scales), "seed": args.seed,
+    }  # fmt: skip
+    init_from = initial_weights(args.model_file, model)
+    run.finish(Trainer(model, train, args.scales, source, agent, run.dir, args.seed, device, meta, init_from).train())
+    logging.info("done: %s", run.dir)
+
+
+def resolve(args: Args, agent, obs_shape) -> tuple[WorldModelConfig, TrainConfig]:
+    """The preset with the flags over it, shaped for the agent and the frames. Raises UsageError for what does not go together."""
+    shape = {"num_actions": agent.num_actions, "obs_shape": obs_shape, "hidden_size": agent.core.state_size, "bounded_hidden": agent.config.core == "gru"}
+    steps = {"num_initializing_steps": args.num_initializing_steps} if args.num_initializing_steps is not None else {}
+    names = ("num_batches", "batch_size", "num_sim_steps", "lr", "log_interval", "save_interval")
+    return load_preset(args.interpreting_params_name, shape | steps, {name: getattr(args, name) for name in names if getattr(args, name) is not None})
+
+
+def with_epochs(args: Args, train: TrainConfig, source: WindowSource) -> TrainConfig:
+    """num_batches from --epochs, where that is given. Raises UsageError when both are."""
+    if args.epochs is None:
+        return train
+    if args.num_batches is not None:
+        raise UsageError("--epochs and --num_batches both say how long to train; give one of them")
+    frames = len(source.training) * args.epochs  # one window begins at (nearly) every step
+    return TrainConfig(**(asdict(train) | {"num_batches": max(frames // (train.batch_size * train.num_sim_steps), 1)}))
+
+
+def initial_weights(path: Path | None, config: WorldModelConfig):
+    """The world model to begin from, if any. Raises UsageError when its shape is another."""
+    if path is None:
+        return None
+    found = load_world_model(path)[0]
+    if found.config != config:
+        differing = [name for name, value in vars(config).items() if vars(found.config)[name] != value]
+        raise UsageError(f"{path} is a world model of another shape ({', '.join(differing)}); choose its preset with --interpreting_params_name")
+    return found
+
+
+if __name__ == "__main__":
+    run_script(main, tyro.cli(Args, description=__doc__))
