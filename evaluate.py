@@ -96,7 +96,8 @@ def held_out(env, levels: Sequence[int], excluded: tuple[int, int] | None) -> li
     kept = [level for level, state in zip(levels, first_states(env, levels)) if layout_hash(state) not in known]
     if not kept:
         raise UsageError(f"every level's layout is among those of {num} levels from {start}: take more levels or another range")
-    logging.info("dropped %d of %d levels: their layouts are among those of %d levels from %d", len(levels) - len(kept), len(levels), num, start)
+    dropped = len(levels) - len(kept)
+    logging.info("dropped %d of %d levels: their layouts are among those of %d levels from %d", dropped, len(levels), num, start)
     return kept
 
 
@@ -110,7 +111,8 @@ def main(args: Args) -> None:
     policy = make_behaviour(agent, args.behaviour, args.temperature, args.top_k, action_space(config.env_name))
     env = make_env(min(args.num_envs, args.num_episodes), config, args.seed, args.num_threads)
     if policy.num_actions != env.num_actions:
-        raise UsageError(f"the agent has {policy.num_actions} actions and {config.env_name} {env.num_actions}: take the game it was trained on")
+        found = f"the agent has {policy.num_actions} actions and {config.env_name} {env.num_actions}"
+        raise UsageError(f"{found}: take the game it was trained on")
     asked = range(args.start_level, args.start_level + args.num_levels)
     levels = held_out(env, asked, args.exclude_layouts_of)
     jobs = jobs_over(levels, args.num_episodes)
@@ -119,8 +121,8 @@ def main(args: Args) -> None:
     hard = difficulty(episodes.level, config.distribution_mode) if config.env_name == "coinrun" else None
     died = np.flatnonzero(episodes.outcome == OUTCOMES.index("died"))
     scores = score(episodes, hard, causes(env, jobs, log.actions, died) if args.causes else None)
-    print(f"{config.env_name} {config.distribution_mode}, {len(np.unique(episodes.level))} levels from {args.start_level}, behaviour {args.behaviour}; 95% intervals by level")
-    print(table(scores))
+    played = f"{len(np.unique(episodes.level))} levels from {args.start_level}, behaviour {args.behaviour}"
+    print(f"{config.env_name} {config.distribution_mode}, {played}; 95% intervals by level\n{table(scores)}")
     if args.output:
         inputs = {"model_file": file_id(args.model_file)} if args.model_file else {}
         about = {"asked": plain(args), "env": plain(config), "manifest": manifest(inputs), "levels_dropped": len(asked) - len(levels)}

@@ -1,4 +1,4 @@
-"""Records simulated rollouts: the agent plays in its world model, from recorded moments or from random latents. The same command again resumes."""
+"""Records simulated rollouts: the agent plays in its world model, from recorded or random starts. The same command again resumes."""
 
 import logging
 from dataclasses import dataclass
@@ -64,8 +64,9 @@ def main(args: Args) -> None:
     path = args.generated_data_dir or OUTPUT / ("rand_init" if args.rand_init else "informed_init")
     agent_id = file_id(args.agent_file)
     manifest = {
-        "num_actions": simulator.agent.num_actions, "action_names": meta["action_names"], "noop": meta["noop"], "hidden_size": simulator.agent.core.state_size,
-        "obs_shape": simulator.model.config.obs_shape, "env": meta["env"], "simulated": True, "sampling": sampling, "off_agent": not simulator.own_agent,
+        "num_actions": simulator.agent.num_actions, "action_names": meta["action_names"], "noop": meta["noop"],
+        "hidden_size": simulator.agent.core.state_size, "obs_shape": simulator.model.config.obs_shape, "env": meta["env"],
+        "simulated": True, "sampling": sampling, "off_agent": not simulator.own_agent,
         "inputs": {"model_file": file_id(args.model_file), "agent_file": agent_id, "data_dir": rollouts.id if rollouts else None},
     }  # fmt: skip
     record_samples(simulator, start, sampling, path, manifest, agent_id, device)

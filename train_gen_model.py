@@ -1,4 +1,4 @@
-"""Trains the generative world model of an agent's environment on recorded rollouts, the frozen agent inside. The same command again resumes."""
+"""Trains the world model of an agent's environment on recorded rollouts, the frozen agent inside. The same command again resumes."""
 
 import logging
 from dataclasses import asdict, dataclass, field
@@ -73,7 +73,7 @@ def main(args: Args) -> None:
     train = with_epochs(args, train, source)
     agent_id = file_id(args.agent_file)
     if not recorded_by(rollouts, agent_id):
-        logging.warning("not every episode of %s was played by %s: hidden states and logits in it are another agent's", args.data_dir, args.agent_file)
+        logging.warning("not every episode of %s is by %s: some hidden states and logits are not its own", args.data_dir, args.agent_file)
     inputs = {"agent_file": agent_id, "data_dir": rollouts.id} | ({"model_file": file_id(args.model_file)} if args.model_file else {})
     config = {"args": args, "model": model, "train": train}
     run = open_run(RESULTS / args.gen_mod_exp_name, f"{args.interpreting_params_name}_seed_{args.seed}", config, args.new, inputs)
@@ -82,8 +82,9 @@ def main(args: Args) -> None:
         return
     logging.info("%s %s", "resuming" if run.resumed else "writing to", run.dir)
     meta = {
-        "agent": {"id": agent_id, "network": agent_meta["network"]}, "action_names": rollouts.manifest["action_names"], "noop": rollouts.manifest["noop"],
-        "env": rollouts.manifest.get("env", {}), "data": rollouts.id, "train": asdict(train), "loss_scales": asdict(args.scales), "seed": args.seed,
+        "agent": {"id": agent_id, "network": agent_meta["network"]}, "env": rollouts.manifest.get("env", {}),
+        "action_names": rollouts.manifest["action_names"], "noop": rollouts.manifest["noop"],
+        "data": rollouts.id, "train": asdict(train), "loss_scales": asdict(args.scales), "seed": args.seed,
     }  # fmt: skip
     init_from = initial_weights(args.model_file, model)
     run.finish(Trainer(model, train, args.scales, source, agent, run.dir, args.seed, device, meta, init_from).train())
@@ -92,10 +93,11 @@ def main(args: Args) -> None:
 
 def resolve(args: Args, agent, obs_shape) -> tuple[WorldModelConfig, TrainConfig]:
     """The preset with the flags over it, shaped for the agent and the frames. Raises UsageError for what does not go together."""
-    shape = {"num_actions": agent.num_actions, "obs_shape": obs_shape, "hidden_size": agent.core.state_size, "bounded_hidden": agent.config.core == "gru"}
-    steps = {"num_initializing_steps": args.num_initializing_steps} if args.num_initializing_steps is not None else {}
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    shape = {"num_actions": agent.num_actions, "obs_shape": obs_shape, "hidden_size": agent.core.state_size}
+    shape |= {"bounded_hidden": agent.config.core == "gru"} | {k: v for k, v in given.items() if k == "num_initializing_steps"}
     names = ("num_batches", "batch_size", "num_sim_steps", "lr", "log_interval", "save_interval")
-    return load_preset(args.interpreting_params_name, shape | steps, {name: getattr(args, name) for name in names if getattr(args, name) is not None})
+    return load_preset(args.interpreting_params_name, shape, {k: v for k, v in given.items() if k in names})
 
 
 def with_epochs(args: Args, train: TrainConfig, source: WindowSource) -> TrainConfig:
@@ -115,7 +117,7 @@ def initial_weights(path: Path | None, config: WorldModelConfig):
     found = load_world_model(path)[0]
     if found.config != config:
         differing = [name for name, value in vars(config).items() if vars(found.config)[name] != value]
-        raise UsageError(f"{path} is a world model of another shape ({', '.join(differing)}); choose its preset with --interpreting_params_name")
+        raise UsageError(f"{path} has another shape ({', '.join(differing)}); choose its preset with --interpreting_params_name")
     return found
 
 

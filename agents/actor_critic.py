@@ -26,6 +26,10 @@ class NetworkConfig:
     """gru, lstm or none."""
     hidden_size: int = 64
     """Width of the recurrent core."""
+    normalize_features: bool = False
+    """Layer normalisation before the encoder's last ReLU: keeps what enters a recurrent core on one scale, so that it does not saturate."""
+    value_scale: float = 1.0
+    """The value head's output is multiplied by this (and its initial weights divided): a bounded hidden state can then say large values."""
     precision: str = "bf16"
     """bf16 or fp32 for the encoder; core and heads are always float32."""
 
@@ -42,11 +46,11 @@ class ActorCritic(nn.Module):
     def __init__(self, config: NetworkConfig):
         super().__init__()
         self.config, self.num_actions = config, config.num_actions
-        self.encoder = Encoder(config.architecture, tuple(config.obs_shape), config.feature_size, config.precision)
+        self.encoder = Encoder(config.architecture, tuple(config.obs_shape), config.feature_size, config.precision, config.normalize_features)
         self.core = CORES[config.core](config.feature_size, config.hidden_size)
         self.policy_head = nn.Linear(self.core.output_size, config.num_actions)
         self.value_head = nn.Linear(self.core.output_size, 1)
-        for head, gain in ((self.policy_head, 0.01), (self.value_head, 1.0)):
+        for head, gain in ((self.policy_head, 0.01), (self.value_head, 1.0 / config.value_scale)):
             nn.init.orthogonal_(head.weight, gain)
             nn.init.zeros_(head.bias)
 
@@ -58,7 +62,7 @@ class ActorCritic(nn.Module):
 
     def heads(self, state):
         output = self.core.output(state)
-        return self.policy_head(output), self.value_head(output).squeeze(-1)
+        return self.policy_head(output), self.config.value_scale * self.value_head(output).squeeze(-1)
 
     def choose(self, logits, noise):
         return sample(logits, noise)

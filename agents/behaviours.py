@@ -73,7 +73,9 @@ class RandomPolicy:
         return state
 
 
-def make_behaviour(policy: Policy | None, name: str, temperature: float = 1.0, top_k: int = 3, actions: ActionSpace | None = None) -> Policy:
+def make_behaviour(
+    policy: Policy | None, name: str, temperature: float = 1.0, top_k: int = 3, actions: ActionSpace | None = None
+) -> Policy:
     """The policy acting in the named way (see BEHAVIOURS).
 
     temperature: divides the logits (`temperature`). top_k: how many of the likeliest actions remain (`top-k`). actions: the

@@ -18,7 +18,9 @@ class PolicyError(ValueError):
     """The policy breaks the protocol; the message says which promise, and what to look at."""
 
 
-def check_policy(policy: Policy, obs_shape: tuple[int, int, int], differentiable: bool = True, device: torch.device | str = "cpu") -> list[str]:
+def check_policy(
+    policy: Policy, obs_shape: tuple[int, int, int], differentiable: bool = True, device: torch.device | str = "cpu"
+) -> list[str]:
     """Runs every check on random frames of obs_shape (H, W, C) and returns their names. Raises PolicyError at the first failure.
 
     differentiable: whether gradients must reach the frames, which the simulator's analyses need (a random policy has none).
@@ -115,7 +117,8 @@ def check_independent(case: _Case) -> None:
         after = case.policy.advance(frames, state, opens, torch.zeros(N, device=case.device))
         mixed = case.policy.hidden(after)[:1], *(x[:1] for x in case.policy.heads(after) if x is not None)
     alone = [x[:1] for x in case.outputs(case.frames, case.used)]
-    _must_agree(alone, mixed, "an environment's outputs depend on the others in the batch (batch normalisation? a shared state? a reset of all?)")
+    failure = "an environment's outputs depend on the others in the batch (batch normalisation? a shared state? a reset of all?)"
+    _must_agree(alone, mixed, failure)
 
 
 def check_frame_types(case: _Case) -> None:
@@ -153,4 +156,5 @@ def check_choice(case: _Case) -> None:
     allowed = SIGMAS * np.sqrt(probability * (1 - probability) / DRAWS) + 1e-6
     worst = int(np.argmax(np.abs(share - probability) - allowed))
     if abs(share[worst] - probability[worst]) > allowed[worst]:
-        raise PolicyError(f"choose and log_prob disagree: action {worst} was drawn {share[worst]:.3f} of the time, log_prob says {probability[worst]:.3f}")
+        found, said = share[worst], probability[worst]
+        raise PolicyError(f"choose and log_prob disagree: action {worst} was drawn {found:.3f} of the time, log_prob says {said:.3f}")

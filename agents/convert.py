@@ -78,7 +78,8 @@ def read_state_dict(path: Path, key: str = "") -> dict[str, torch.Tensor]:
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise BadCheckpoint(f"{path} is refused: it is no plain state dict, loading it could execute code; save model.state_dict() alone and convert that") from error
+        way_out = "save model.state_dict() alone and convert that"
+        raise BadCheckpoint(f"{path} is refused: it is no plain state dict, loading it could execute code; {way_out}") from error
     except (RuntimeError, EOFError, KeyError, IndexError, ValueError) as error:
         raise BadCheckpoint(f"{path} is not a whole PyTorch file: it may be truncated") from error
     usual = ("model_state_dict", "state_dict", "model", "agent")
@@ -151,7 +152,9 @@ def network_of(tensors: Mapping[str, torch.Tensor], obs_shape: tuple[int, int, i
     return NetworkConfig(num_actions, tuple(obs_shape), architecture, features, core, precision=precision, **hidden)
 
 
-def convert(tensors: Mapping[str, torch.Tensor], names: NameMap, obs_shape: tuple[int, int, int] = (64, 64, 3), precision: str = "fp32") -> ActorCritic:
+def convert(
+    tensors: Mapping[str, torch.Tensor], names: NameMap, obs_shape: tuple[int, int, int] = (64, 64, 3), precision: str = "fp32"
+) -> ActorCritic:
     """A foreign state dict as an agent of ours. Raises UsageError or BadCheckpoint naming what does not fit."""
     renamed = rename(tensors, names)
     agent = ActorCritic(network_of(renamed, obs_shape, precision))
@@ -167,7 +170,8 @@ def main(args: Args) -> None:
     names = load_name_map(args.name_map, tensors)
     agent = convert(tensors, names, args.obs_shape, args.precision)
     left_out = [name for name in tensors if names[_match(name, names)] is None]
-    meta = {"env": vars(env), "action_names": action_space(args.env_name).names, "converted_from": file_id(args.source), "left_out": left_out}
+    origin = {"converted_from": file_id(args.source), "left_out": left_out}
+    meta = {"env": vars(env), "action_names": action_space(args.env_name).names} | origin
     save_agent(args.target, agent, meta)
     logging.info("wrote %s: %s%s", args.target, agent.config, f"; left out: {', '.join(left_out)}" if left_out else "")
 

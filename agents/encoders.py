@@ -53,13 +53,14 @@ ARCHITECTURES = {"impala": impala_stages, "nature": nature_stages}
 class Encoder(nn.Module):
     """Frames [..., H, W, C], uint8 or float in [0, 1] -> features [..., F] float32, never negative."""
 
-    def __init__(self, architecture: str, obs_shape: tuple[int, int, int], feature_size: int, precision: str):
+    def __init__(self, architecture: str, obs_shape: tuple[int, int, int], feature_size: int, precision: str, normalize: bool = False):
         super().__init__()
         height, width, channels = obs_shape
         self.stages = nn.Sequential(*ARCHITECTURES[architecture](channels))
         with torch.no_grad():
             flat = self.stages(torch.zeros(1, channels, height, width)).numel()
         self.out = nn.Linear(flat, feature_size)
+        self.norm = nn.LayerNorm(feature_size) if normalize else nn.Identity()
         self.precision = precision
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -76,7 +77,7 @@ class Encoder(nn.Module):
         return torch.cat(features).float().reshape(*lead, -1)
 
     def _encode(self, frames):
-        return F.relu(self.out(self.stages(frames_to_float(frames)).flatten(1)))
+        return F.relu(self.norm(self.out(self.stages(frames_to_float(frames)).flatten(1))))
 
     def _recomputed(self, frames):
         return checkpoint(self._encode, frames, use_reentrant=False)

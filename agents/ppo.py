@@ -35,7 +35,9 @@ class PPOConfig:
     """Learning rate falls linearly to zero over num_timesteps; otherwise it is constant."""
     grad_clip_norm: float = 0.5
     eps_clip: float = 0.2
-    """Clip range of the policy ratio, and of the value in its own units."""
+    """Clip range of the policy ratio."""
+    eps_clip_value: float = 0.2
+    """Clip range of a value's change in one iteration, in its own units; 0 does not clip."""
     value_coef: float = 0.5
     entropy_coef: float = 0.01
     normalize_adv: bool = True
@@ -101,8 +103,7 @@ def ppo_loss(agent: ActorCritic, buffer: RolloutBuffer, advantage, returns, envs
     log_ratio = categorical_log_prob(logits, action) - old_log_prob
     ratio = log_ratio.exp()
     policy_loss = -torch.min(ratio * advantage, ratio.clamp(1 - config.eps_clip, 1 + config.eps_clip) * advantage).mean()
-    clipped = old_value + (value - old_value).clamp(-config.eps_clip, config.eps_clip)
-    value_loss = 0.5 * torch.max(F.mse_loss(value, returns, reduction="none"), F.mse_loss(clipped, returns, reduction="none")).mean()
+    value_loss = 0.5 * value_error(value, old_value, returns, config.eps_clip_value).mean()
     entropy = torch.distributions.Categorical(logits=logits).entropy().mean()
     loss = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
     parts = {
@@ -110,6 +111,15 @@ def ppo_loss(agent: ActorCritic, buffer: RolloutBuffer, advantage, returns, envs
         "approx_kl": (ratio - 1 - log_ratio).mean(), "clip_fraction": ((ratio - 1).abs() > config.eps_clip).float().mean(),
     }  # fmt: skip
     return loss, {name: part.detach() for name, part in parts.items()}
+
+
+def value_error(value, old_value, returns, clip: float):
+    """Squared error of the value; the larger of it and that of the value held within `clip` of the old one, where clip > 0."""
+    error = F.mse_loss(value, returns, reduction="none")
+    if clip == 0:
+        return error
+    held = old_value + (value - old_value).clamp(-clip, clip)
+    return torch.max(error, F.mse_loss(held, returns, reduction="none"))
 
 
 def update(agent: ActorCritic, optimizer, buffer: RolloutBuffer, config: PPOConfig, rng: np.random.Generator) -> dict[str, float]:

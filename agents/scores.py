@@ -28,7 +28,8 @@ def _group(episodes: Episodes, chosen: np.ndarray) -> dict:
     level, outcome = episodes.level[chosen], episodes.outcome[chosen]
     shares = {name: _plain(cluster_bootstrap(outcome == i, level)) for i, name in enumerate(OUTCOMES)}
     returns = _plain(cluster_bootstrap(episodes.total_reward[chosen], level))
-    return {"episodes": len(level), "levels": len(np.unique(level)), "return": returns, "length": float(episodes.length[chosen].mean()), **shares}
+    counts = {"episodes": len(level), "levels": len(np.unique(level))}
+    return {**counts, "return": returns, "length": float(episodes.length[chosen].mean()), **shares}
 
 
 def _causes(episodes: Episodes, causes: Sequence[str]) -> dict:

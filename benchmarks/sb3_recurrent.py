@@ -69,6 +69,7 @@ def recurrent_ppo(env, ppo: PPOConfig, feature_size: int, hidden_size: int, seed
     )  # fmt: skip
     batch_size = ppo.n_envs * ppo.n_steps // ppo.mini_batch_per_epoch
     return RecurrentPPO(
-        "CnnLstmPolicy", SB3Env(env), ppo.learning_rate, ppo.n_steps, batch_size, ppo.epoch, ppo.gamma, ppo.lmbda, ppo.eps_clip, ppo.eps_clip,
-        ent_coef=ppo.entropy_coef, vf_coef=ppo.value_coef, max_grad_norm=ppo.grad_clip_norm, policy_kwargs=policy, seed=seed, device="cpu",
+        "CnnLstmPolicy", SB3Env(env), ppo.learning_rate, ppo.n_steps, batch_size, ppo.epoch, ppo.gamma, ppo.lmbda,
+        ppo.eps_clip, ppo.eps_clip, ent_coef=ppo.entropy_coef, vf_coef=ppo.value_coef, max_grad_norm=ppo.grad_clip_norm,
+        policy_kwargs=policy, seed=seed, device="cpu",
     )  # fmt: skip

@@ -150,7 +150,7 @@ def main(args: Args) -> None:
     logging.info("our time: %s", ", ".join(f"{name} {share:.0%}" for name, share in pair["shares"].items()))
     logging.info("ours by environments: %s", ", ".join(f"{num}: {speed:.0f} steps/s" for num, speed in speeds.items()))
     logging.info("rollout of 256 x 256 steps: %.2f GB", rollout / 1e9)
-    config = {"n_envs": ppo.n_envs, "n_steps": ppo.n_steps, "epoch": ppo.epoch, "mini_batch_per_epoch": ppo.mini_batch_per_epoch, "rounds": args.rounds}
+    config = {name: getattr(ppo, name) for name in ("n_envs", "n_steps", "epoch", "mini_batch_per_epoch")} | {"rounds": args.rounds}
     write_json(args.output, {"config": config, **pair, "growth": speeds, "rollout_bytes_256x256": rollout, "manifest": manifest()})
 
 

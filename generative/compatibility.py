@@ -7,6 +7,8 @@ import numpy as np
 from common.runs import UsageError
 from rollouts.store import Rollouts
 
+REMEDY = "give the agent that recorded the store"
+
 
 def check_store(rollouts: Rollouts, agent, agent_meta: dict, agent_file: Path) -> None:
     """Raises UsageError unless the store can have been recorded by this agent, hidden states and all.
@@ -16,15 +18,16 @@ def check_store(rollouts: Rollouts, agent, agent_meta: dict, agent_file: Path) -
     manifest, path = rollouts.manifest, rollouts.path
     game, agents_game = game_of(manifest), game_of(agent_meta)
     if game and agents_game and game != agents_game:
-        raise UsageError(f"{path} was recorded in {game}, and {agent_file} plays {agents_game}; give a store of {agents_game} or an agent of {game}")
+        raise UsageError(f"{path} was recorded in {game}, and {agent_file} plays {agents_game}; take both of the same game")
     if not manifest["hidden_size"]:
         raise UsageError(f"{path} holds no hidden states; record it again with an agent that has them")
     if manifest["num_actions"] != agent.num_actions:
-        raise UsageError(f"{path} has {manifest['num_actions']} actions, and {agent_file} {agent.num_actions}; give the agent that recorded the store")
+        raise UsageError(f"{path} has {manifest['num_actions']} actions, and {agent_file} {agent.num_actions}; {REMEDY}")
     if manifest["hidden_size"] != agent.core.state_size:
-        raise UsageError(f"{path} holds hidden states of width {manifest['hidden_size']}, and those of {agent_file} have {agent.core.state_size}; give the agent that recorded the store")
+        widths = manifest["hidden_size"], agent.core.state_size
+        raise UsageError(f"{path} holds hidden states of width {widths[0]}, and those of {agent_file} have {widths[1]}; {REMEDY}")
     if frame_shape(rollouts) != tuple(agent.config.obs_shape):
-        raise UsageError(f"{path} holds frames of {frame_shape(rollouts)}, and {agent_file} sees {tuple(agent.config.obs_shape)}; give the agent that recorded the store")
+        raise UsageError(f"{path} holds frames of {frame_shape(rollouts)}, and {agent_file} sees {tuple(agent.config.obs_shape)}; {REMEDY}")
 
 
 def recorded_by(rollouts: Rollouts, agent_id: str) -> bool:

@@ -117,7 +117,7 @@ class TrainConfig:
     lr: float = 4e-4
     warmup: int = 500
     """Batches over which the learning rate rises linearly from 0."""
-    grad_clip_norm: float = 100.0
+    grad_clip_norm: float = 1000.0
     agent_share: float = 0.25
     """Share of each batch's windows whose decoded frames the agent is shown; on all of them it costs as much as the model."""
     log_interval: int = 100
@@ -134,7 +134,7 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         if not 0 < self.agent_share <= 1:
-            raise ValueError(f"agent_share is {self.agent_share}; it must lie in (0, 1]; loss_scale_hx 0 and loss_scale_act_log_probs 0 leave the agent out")
+            raise ValueError(f"agent_share is {self.agent_share}; it must lie in (0, 1] (weights of 0 leave the agent out)")
         if not 0 <= self.validation_share < 1:
             raise ValueError(f"validation_share is {self.validation_share}; it must lie in [0, 1)")
 

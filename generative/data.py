@@ -36,7 +36,7 @@ class WindowSource:
 
     def __init__(self, windows, levels: np.ndarray, share: float, seed: int):
         if not len(windows):
-            raise UsageError("no episode of this store is long enough for a single window; record longer episodes, or lower --num_initializing_steps")
+            raise UsageError("no episode of this store is long enough for one window; record longer ones or lower --num_initializing_steps")
         out = held_out(levels, share)[windows.table[:, 0]]
         self.windows, self.seed = windows, seed
         self.training, self.validation = np.flatnonzero(~out), np.flatnonzero(out)

@@ -72,7 +72,9 @@ def predict(model: WorldModel, segment: Segment, noise: Noise) -> Prediction:
     return Prediction(latent, start, states, prior, model.outcome(prior), frames)
 
 
-def loss_terms(model: WorldModel, segment: Segment, noise: Noise, agent: Policy | None, agent_windows: int | None = None, free_nats: float = 1.0) -> dict[str, torch.Tensor]:
+def loss_terms(
+    model: WorldModel, segment: Segment, noise: Noise, agent: Policy | None, agent_windows: int | None = None, free_nats: float = 1.0
+) -> dict[str, torch.Tensor]:
     """Every term of the loss as a scalar: means over existing steps or frames, and over windows for what a window has once.
 
     agent: the frozen agent; without it the two terms of its view are left out. agent_windows: it is shown the first so many

@@ -42,7 +42,7 @@ class InformedStart:
         k = simulator.model.config.num_initializing_steps
         windows = rollouts.windows(k, anchor="start", pad="none")
         if len(windows) < sampling.num_samples:
-            raise ValueError(f"{rollouts.path} has {len(windows)} places to begin from, and {sampling.num_samples} samples are asked for; lower --num_samples")
+            raise ValueError(f"{rollouts.path} has {len(windows)} starting places, fewer than {sampling.num_samples}; lower --num_samples")
         order = np.random.default_rng(sampling.seed).permutation(len(windows))[: sampling.num_samples]
         self.windows, self.simulator, self.modal = Windows(rollouts, k, windows.table[order]), simulator, sampling.modal
         self.source = windows.table[order] + [0, k - 1]  # the last initialising frame is the first simulated one
@@ -91,8 +91,10 @@ def record_samples(simulator: Simulator, start, sampling: Sampling, path: Path, 
 
 def extra_fields(config: WorldModelConfig) -> dict:
     """What a simulated store holds beyond a real one, as its manifest declares it."""
-    steps = {"env_state": ("float32", [config.deter_size]), "env_class": ("uint8", [config.groups]), "done_prob": ("float32", []), "reward_prob": ("float32", [])}
-    episodes = {"latent": ("float32", [config.latent_size]), "previous_action": ("int64", []), "source_episode": ("int64", []), "source_step": ("int64", [])}
+    steps = {"env_state": ("float32", [config.deter_size]), "env_class": ("uint8", [config.groups])}
+    steps |= {name: ("float32", []) for name in ("done_prob", "reward_prob")}
+    episodes = {"latent": ("float32", [config.latent_size])}
+    episodes |= {name: ("int64", []) for name in ("previous_action", "source_episode", "source_step")}
     declared = {"extra_step_fields": steps, "extra_episode_fields": episodes}
     return {key: {name: {"dtype": dtype, "shape": shape} for name, (dtype, shape) in fields.items()} for key, fields in declared.items()}
 

@@ -108,14 +108,15 @@ class Simulator:
     ) -> Segment:  # fmt: skip
         """Runs the agent on decoded frames from the latents z [B, Z] for `steps` steps, and returns them as a Segment.
 
-        policy: acts instead of the agent (the agent under an intervention, say). actions [T, B]: taken instead of the policy's own,
-        which still sees every frame. greedy: the likeliest action, without noise. modal: the likeliest environment state, without
-        noise. mode: `hard`, or `relaxed`, where states and actions are probabilities and frames are neither clipped nor rounded. grad:
-        keep gradients. obs is float then, and when relaxed. detach_agent: no gradient to z through the agent's starting state. ends: an episode ends when
-        the model says so (drawn by its probability, or above 0.5 when modal), and later steps are masked; otherwise all steps stand.
+        policy: acts instead of the agent (the agent under an intervention, say). actions [T, B]: taken instead of the policy's
+        own, which still sees every frame. greedy: the likeliest action, without noise. modal: the likeliest environment state,
+        without noise. mode: `hard`, or `relaxed`, where states and actions are probabilities and frames are neither clipped nor
+        rounded. grad: keep gradients; obs is then float, as it is when relaxed. detach_agent: no gradient to z through the
+        agent's starting state. ends: an episode ends when the model says so (drawn by its probability, or above 0.5 when
+        modal), and later steps are masked; otherwise all steps stand.
 
-        reward[t] and terminated[t] are of action[t], read from the prior state that it leads to, after the last frame too. `extra`:
-        latent [B, Z], previous_action [B], and by step env_state [T, B, Dh], env_class [T, B, G], done_prob and
+        reward[t] and terminated[t] are of action[t], read from the prior state that it leads to, after the last frame too.
+        `extra`: latent [B, Z], previous_action [B], and by step env_state [T, B, Dh], env_class [T, B, G], done_prob and
         reward_prob [T, B].
         """
         policy = policy or self.agent
@@ -136,8 +137,8 @@ class Simulator:
                 ended = self._ended(done, keys, i, modal, ends)
                 value = torch.full_like(reward, torch.nan) if value is None else value
                 history.append(_Step(
-                    shown, action, reward, done, self.model.reward_probability(outcome), ended, value, logits, policy.log_prob(logits, action),
-                    policy.hidden(hidden), env.deter, env.sample.argmax(-1).to(torch.uint8),
+                    shown, action, reward, done, self.model.reward_probability(outcome), ended, value, logits,
+                    policy.log_prob(logits, action), policy.hidden(hidden), env.deter, env.sample.argmax(-1).to(torch.uint8),
                 ))  # fmt: skip
                 env = after
             return self._segment(history, policy.hidden(start.hidden), z, start.action_logits.argmax(-1))
@@ -180,7 +181,9 @@ class Simulator:
         )  # fmt: skip
 
 
-def load_simulator(model_file: Path, agent_file: Path, off_agent: bool = False, device: torch.device | str = "cpu") -> tuple[Simulator, dict]:
+def load_simulator(
+    model_file: Path, agent_file: Path, off_agent: bool = False, device: torch.device | str = "cpu"
+) -> tuple[Simulator, dict]:
     """A trained simulator with its agent, and the model file's description.
 
     Raises BadCheckpoint when the agent is not the one that the model was trained with, unless off_agent allows it; and always
@@ -188,9 +191,10 @@ def load_simulator(model_file: Path, agent_file: Path, off_agent: bool = False, 
     """
     model, meta = load_world_model(model_file, device)
     agent, agent_meta = load_agent(agent_file, device)
-    own = file_id(agent_file) == meta["agent"]["id"]
+    trained_with, found = meta["agent"]["id"], file_id(agent_file)
+    own = found == trained_with
     if not own and not off_agent:
-        raise BadCheckpoint(f"{model_file} was trained with agent {meta['agent']['id']}, and {agent_file} is {file_id(agent_file)}; give that agent, or --off_agent to let this one act in it")
+        raise BadCheckpoint(f"{model_file} is for agent {trained_with}, not {agent_file} ({found}); give that one, or --off_agent")
     if agent.num_actions != model.config.num_actions:
-        raise BadCheckpoint(f"{agent_file} has {agent.num_actions} actions and the simulator {model.config.num_actions}; it cannot act there")
+        raise BadCheckpoint(f"{agent_file} has {agent.num_actions} actions, the simulator {model.config.num_actions}: it cannot act there")
     return Simulator(model.requires_grad_(False), agent, meta["noop"], own), meta

@@ -120,7 +120,8 @@ class Trainer:
     def _save(self) -> None:
         save_world_model(self.directory / f"model_{self.batches}.safetensors", self.model, self.meta | {"batches": self.batches})
         tensors = with_prefix("model", self.model.state_dict()) | with_prefix("optimizer", optimizer_tensors(self.optimizer))
-        save_checkpoint(self._state_path, tensors, {"kind": "world model training state", "batches": self.batches, "sums": vars(self._sums)})
+        meta = {"kind": "world model training state", "batches": self.batches, "sums": vars(self._sums)}
+        save_checkpoint(self._state_path, tensors, meta)
 
     def _load(self) -> None:
         tensors, meta = load_checkpoint(self._state_path)

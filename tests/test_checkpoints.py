@@ -63,7 +63,8 @@ def test_other_files_are_named(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     (tmp_path / "text.safetensors").write_text("no tensors at all, only text that is long enough")
     (tmp_path / "theirs.pth").write_bytes(b"anything")
-    for name, message in {"foreign.safetensors": "not written by", "text.safetensors": "not a whole", "theirs.pth": "agents.convert", "none.safetensors": "no checkpoint file", "": "no checkpoint file"}.items():
+    messages = {"foreign.safetensors": "not written by", "text.safetensors": "not a whole", "theirs.pth": "agents.convert"}
+    for name, message in (messages | {"none.safetensors": "no checkpoint file", "": "no checkpoint file"}).items():
         with pytest.raises(BadCheckpoint, match=message):
             load_checkpoint(tmp_path / name)
 
@@ -76,7 +77,8 @@ def test_another_architecture_is_named(change):
         del tensors["bias"]
     else:
         tensors |= {"extra": torch.zeros(1)} if change == "absent" else {"weight": torch.zeros(2, 4)}
-    with pytest.raises(BadCheckpoint, match=f"file.safetensors is of another architecture: {dict(missing='bias', absent='extra', shape='weight')[change]}"):
+    named = dict(missing="bias", absent="extra", shape="weight")[change]
+    with pytest.raises(BadCheckpoint, match=f"file.safetensors is of another architecture: {named} is"):
         load_module(module, tensors, "file.safetensors")
 
 

@@ -62,7 +62,8 @@ def plain_run(tmp_path_factory):
 
 
 OTHER_WEIGHTS = {
-    "start_level": 77, "num_levels": 1, "distribution_mode": "hard", "use_backgrounds": True, "blink": True, "param_name": "tiny-lstm", "num_timesteps": 96, "seed": 1,
+    "start_level": 77, "num_levels": 1, "distribution_mode": "hard", "use_backgrounds": True, "blink": True, "param_name": "tiny-lstm",
+    "num_timesteps": 96, "seed": 1,
 }  # fmt: skip
 
 
@@ -72,7 +73,10 @@ def test_flags_that_change_what_is_learned(tmp_path, plain_run, flag):
     assert last_weights(changed) != last_weights(plain_run) and changed.name != plain_run.name
 
 
-SAME_WEIGHTS = {"exp_name": "other", "num_checkpoints": 2, "eval_every": 32, "eval_episodes": 3, "save_every": 32, "num_threads": 2, "gpu_device": 1, "log_level": 40}
+SAME_WEIGHTS = {
+    "exp_name": "other", "num_checkpoints": 2, "eval_every": 32, "eval_episodes": 3, "save_every": 32, "num_threads": 2, "gpu_device": 1,
+    "log_level": 40,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("flag", SAME_WEIGHTS)
@@ -131,7 +135,8 @@ def test_device_threads_and_level_reach_what_they_set(tmp_path, monkeypatch):
 
 def test_track_logs_every_row(tmp_path, monkeypatch):
     logged = []
-    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **asked: types.SimpleNamespace(log=lambda row, step: logged.append(step))))
+    tracker = types.SimpleNamespace(log=lambda row, step: logged.append(step))
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **asked: tracker))
     trained(tmp_path, track=True)
     assert logged == [32, 64]
     monkeypatch.setitem(sys.modules, "wandb", None)
@@ -185,12 +190,17 @@ def test_bad_values_end_in_one_line(tmp_path, capsys, case):
     assert not list(tmp_path.rglob("model_*"))
 
 
-@pytest.mark.parametrize("make, message", [(None, "no checkpoint file|No such file"), (other_architecture, "another architecture"), (truncated, "not a whole"), (no_agent, "not a whole")])
+BAD_CHECKPOINTS = [
+    (None, "no checkpoint file"), (other_architecture, "another architecture"), (truncated, "not a whole"), (no_agent, "not a whole"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make, message", BAD_CHECKPOINTS)
 def test_bad_checkpoints_end_in_one_line(tmp_path, capsys, make, message):
     path = tmp_path / "agent.safetensors"
     if make is not None:
         make(path)
-    assert any(part in fails(capsys, tiny_args(tmp_path / "logs", model_file=path)) for part in message.split("|"))
+    assert message in fails(capsys, tiny_args(tmp_path / "logs", model_file=path))
     assert not list((tmp_path / "logs").rglob("*.json")), "a run that cannot begin must leave no run behind"
 
 
@@ -214,12 +224,14 @@ def test_a_full_disk_is_named(tmp_path, capsys, monkeypatch):
 
 def script(presets: Path) -> list[str]:
     """A command that is train.py with the tiny presets."""
-    code = f"import pathlib, sys, agents.presets; agents.presets.PRESETS = pathlib.Path({str(presets)!r}); sys.argv[0] = 'train.py'; import runpy; runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')"
-    return [sys.executable, "-c", code]
+    swap = f"import pathlib, runpy, agents.presets; agents.presets.PRESETS = pathlib.Path({str(presets)!r})"
+    return [sys.executable, "-c", f"{swap}; runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')"]
 
 
 def flags(args) -> list[str]:
-    return [word for name in ("param_name", "num_timesteps", "eval_every", "eval_episodes", "save_every", "num_levels", "env_name", "logdir", "num_checkpoints", "device") for word in (f"--{name}", str(getattr(args, name)))]
+    """Those of the arguments that these tests set, as words of a command."""
+    named = ("param_name", "num_timesteps", "num_checkpoints", "num_levels", "env_name", "eval_every", "eval_episodes", "save_every")
+    return [word for name in (*named, "logdir", "device") for word in (f"--{name}", str(getattr(args, name)))]
 
 
 def test_an_unknown_flag_is_refused(tiny_presets):
@@ -228,7 +240,8 @@ def test_an_unknown_flag_is_refused(tiny_presets):
 
 
 def test_the_command_line_itself_fails_in_one_line(tmp_path, tiny_presets):
-    ended = subprocess.run([*script(tiny_presets), *flags(tiny_args(tmp_path)), "--seed", "1", "--param_name", "wild"], capture_output=True, text=True)
+    command = [*script(tiny_presets), *flags(tiny_args(tmp_path)), "--param_name", "wild"]
+    ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 1 and ended.stderr.strip() == "error: unknown preset 'wild'; choose one of: tiny, tiny-lstm, broken"
 
 
@@ -240,7 +253,8 @@ def test_killed_and_started_again_ends_with_the_same_bits(tmp_path, tiny_presets
     args, rng, kills = tiny_args(tmp_path / "killed", **asked), random.Random(os.getpid()), 0
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     while True:
-        process = subprocess.Popen([*script(tiny_presets), *flags(args)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+        command = [*script(tiny_presets), *flags(args)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
         if kills < times:
             wait_for_progress(tmp_path / "killed", process)
             time.sleep(0.4 * rng.random())

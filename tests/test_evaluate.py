@@ -119,7 +119,8 @@ def test_scores_are_means_over_their_groups():
     scores = score(episodes, hard, deaths)
     for d in (1, 2, 3):
         group = scores["groups"][f"difficulty {d}"]
-        assert group["return"][0] == pytest.approx(episodes.total_reward[hard == d].mean()) and group["episodes"] == 12 and group["levels"] == 4
+        assert group["return"][0] == pytest.approx(episodes.total_reward[hard == d].mean())
+        assert group["episodes"] == 12 and group["levels"] == 4
         for i, name in enumerate(OUTCOMES):
             assert group[name][0] == pytest.approx((episodes.outcome[hard == d] == i).mean())
     everything = scores["groups"]["all"]
@@ -147,8 +148,8 @@ def agent_file(tmp_path_factory):
 
 
 def scored(tmp_path, agent_file, **changed) -> dict:
-    asked = dict(model_file=agent_file, num_levels=6, num_episodes=6, num_envs=6, num_threads=1, output=tmp_path / "scores.json", device="cpu")
-    main(Args(**(asked | changed)))
+    asked = dict(model_file=agent_file, num_levels=6, num_episodes=6, num_envs=6, num_threads=1, device="cpu")
+    main(Args(output=tmp_path / "scores.json", **(asked | changed)))
     return json.loads((tmp_path / "scores.json").read_text())
 
 
@@ -156,7 +157,8 @@ def test_defaults_are_the_agents_own(tmp_path, agent_file):
     given = scored(tmp_path, agent_file)
     assert (given["env"]["distribution_mode"], given["env"]["use_backgrounds"], given["env"]["num_levels"]) == ("hard", True, 0)
     assert given["per_episode"]["level"] == list(range(250, 256)) and len(given["manifest"]["inputs"]["model_file"]) == 16
-    steps = list(play(ProcgenVecEnv(6, ProcgenConfig("coinrun", 0, 0, "hard", True), 0, 1), script.load_agent(agent_file)[0], fixed_jobs(250, 6, 6), 0))
+    own = ProcgenVecEnv(6, ProcgenConfig("coinrun", 0, 0, "hard", True), 0, 1)
+    steps = list(play(own, script.load_agent(agent_file)[0], fixed_jobs(250, 6, 6), 0))
     assert sum(given["per_episode"]["length"]) == sum(len(step.t) for step in steps)
 
 

@@ -45,7 +45,15 @@ class Noise(gymnasium.Env):
 
 @pytest.fixture(scope="module")
 def sb3():
-    return PPO("CnnPolicy", Noise(), n_steps=32, batch_size=16, n_epochs=1, seed=0, device="cpu").learn(32).policy.eval()
+    policy = PPO("CnnPolicy", Noise(), n_steps=32, batch_size=16, n_epochs=1, seed=0, device="cpu").learn(32).policy.eval()
+    run_right(policy.action_net)
+    return policy
+
+
+def run_right(head):
+    """Biases a policy head so that CoinRun's episodes are short."""
+    with torch.no_grad():
+        head.bias[7:9] += 5
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +197,8 @@ class TrainProcgenAgent(nn.Module):
     def __init__(self):
         super().__init__()
         widths, parts = (3, 16, 32, 32), (("res1", "res2"), ("conv1", "conv2"))
-        self.embedder = nn.ModuleDict({f"block{i + 1}": Stage(widths[i], widths[i + 1], *parts) for i in range(3)} | {"fc": nn.Linear(2048, 64)})
+        stages = {f"block{i + 1}": Stage(widths[i], widths[i + 1], *parts) for i in range(3)}
+        self.embedder = nn.ModuleDict(stages | {"fc": nn.Linear(2048, 64)})
         self.gru = nn.ModuleDict({"gru": nn.GRU(64, 32)})
         self.fc_policy, self.fc_value = nn.Linear(32, 15), nn.Linear(32, 1)
         self.init_hx = nn.Parameter(torch.randn(32))
@@ -246,7 +255,7 @@ def test_cleanrl_weights_convert():
 
 def test_a_name_map_of_ones_own(tmp_path):
     ours = ActorCritic(NetworkConfig(15, feature_size=32, hidden_size=16, core="lstm", precision="fp32"))
-    theirs = {("torso." + name[8:] if name.startswith("encoder.") else name): tensor for name, tensor in ours.state_dict().items()} | {"extra": torch.zeros(1)}
+    theirs = {name.replace("encoder.", "torso.", 1): tensor for name, tensor in ours.state_dict().items()} | {"extra": torch.zeros(1)}
     parts = "torso: encoder\ncore: core\npolicy_head: policy_head\nvalue_head: value_head\n"
     (tmp_path / "names.yaml").write_text(parts + "extra: null\n")
     agent = convert(theirs, load_name_map(str(tmp_path / "names.yaml"), theirs))
@@ -261,12 +270,11 @@ def test_a_name_map_of_ones_own(tmp_path):
 
 def test_main_writes_what_evaluation_reads(tmp_path):
     torch.save({"model_state_dict": TrainProcgenAgent().state_dict(), "optimizer_state_dict": {}}, tmp_path / "a.pth")
-    asked = Args(tmp_path / "a.pth", tmp_path / "a.safetensors", env_name="jumper", distribution_mode="hard", num_levels=7, start_level=3, use_backgrounds=True, precision="bf16")
-    main(asked)
+    asked = dict(env_name="jumper", distribution_mode="hard", num_levels=7, start_level=3, use_backgrounds=True)
+    main(Args(tmp_path / "a.pth", tmp_path / "a.safetensors", precision="bf16", **asked))
     agent, meta = load_agent(tmp_path / "a.safetensors")
     assert agent.config.precision == "bf16" and meta["left_out"] == ["init_hx"]
-    options = ("env_name", "distribution_mode", "num_levels", "start_level", "use_backgrounds")
-    assert [meta["env"][name] for name in options] == ["jumper", "hard", 7, 3, True]
+    assert {name: meta["env"][name] for name in asked} == asked
 
 
 class Bomb:
@@ -303,7 +311,9 @@ def test_every_python_snippet_of_the_page_runs(page):
 
 
 def test_every_command_of_the_page_runs(tmp_path):
-    torch.save(TrainProcgenAgent().state_dict(), tmp_path / "theirs.pth")
+    theirs = TrainProcgenAgent()
+    run_right(theirs.fc_policy)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
     for line in snippets("your_agent.md", "bash")[0].splitlines():
         words = [str(ROOT / "evaluate.py") if word == "evaluate.py" else word for word in shlex.split(line)]
         subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, check=True, capture_output=True)

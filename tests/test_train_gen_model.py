@@ -38,7 +38,8 @@ def recorded(tmp_path_factory):
     path, rng = tmp_path_factory.mktemp("recorded"), np.random.default_rng(0)
     save_agent(path / "agent.safetensors", toy_agent(), {"env": {"env_name": "toy"}})
     agent = toy_agent()
-    write_toy_store(path / "store", [with_agent(toy_episode(rng, 12), agent) for _ in range(40)], agent, policy_id=file_id(path / "agent.safetensors"))
+    episodes = [with_agent(toy_episode(rng, 12), agent) for _ in range(40)]
+    write_toy_store(path / "store", episodes, agent, policy_id=file_id(path / "agent.safetensors"))
     return path
 
 
@@ -49,7 +50,8 @@ def source(path, steps=4, share=0.2, seed=0):
 
 def make(recorded, directory, config=SHORT, scales=LossScales(), seed=0, **changed):
     directory.mkdir(exist_ok=True)
-    return Trainer(toy_config(**changed), config, scales, source(recorded, seed=seed), toy_agent(), directory, seed, torch.device("cpu"), {})
+    windows, device = source(recorded, seed=seed), torch.device("cpu")
+    return Trainer(toy_config(**changed), config, scales, windows, toy_agent(), directory, seed, device, {})
 
 
 def rows(directory):
@@ -83,6 +85,19 @@ def test_training_depends_on_seed_and_flags_and_on_nothing_else(recorded, tmp_pa
         assert not same_state(tmp_path / "a", tmp_path / f"d{i}"), change
 
 
+def test_every_batch_has_noise_of_its_own_and_validation_always_the_same(recorded, tmp_path, monkeypatch):
+    real, drawn = trainer_module.loss_terms, {True: [], False: []}
+
+    def watched(model, segment, noise, *rest):
+        drawn[torch.is_grad_enabled()].append(noise.z.clone())
+        return real(model, segment, noise, *rest)
+
+    monkeypatch.setattr(trainer_module, "loss_terms", watched)
+    make(recorded, tmp_path / "run").train()
+    assert len(drawn[True]) == 6 and len(torch.stack(drawn[True]).unique(dim=0)) == 6
+    assert len(drawn[False]) == 3 and len(torch.stack(drawn[False]).unique(dim=0)) == 1
+
+
 def test_the_agents_terms_are_left_out_of_training_but_not_of_validation_when_unweighted(recorded, tmp_path):
     make(recorded, tmp_path / "run", scales=LossScales(loss_scale_hx=0, loss_scale_act_log_probs=0)).train()
     last = rows(tmp_path / "run")[-1]
@@ -110,8 +125,9 @@ def test_a_run_that_stopped_between_rows_and_saves_goes_on_as_if_it_had_not(reco
     assert same_state(tmp_path / "whole", tmp_path / "broken") and rows(tmp_path / "whole") == rows(tmp_path / "broken")
 
 
-COMMAND = [sys.executable, str(ROOT / "train_gen_model.py"), "--interpreting_params_name", "tiny", "--batch_size", "2", "--num_sim_steps", "3"]
-COMMAND += ["--num_batches", "30", "--save_interval", "3", "--log_interval", "5", "--device", "cpu", "--log_level", "40"]
+COMMAND = [sys.executable, str(ROOT / "train_gen_model.py"), "--interpreting_params_name", "tiny"]
+COMMAND += ["--batch_size", "2", "--num_sim_steps", "3", "--num_batches", "30"]
+COMMAND += ["--save_interval", "3", "--log_interval", "5", "--device", "cpu", "--log_level", "40"]
 
 
 def test_killed_outright_and_started_again_it_ends_with_the_same_bits(recorded, tmp_path):
@@ -169,7 +185,8 @@ def test_batches_are_keyed_by_step_and_keep_levels_apart(recorded):
     assert not torch.equal(one.train_batch(3, 8).obs, one.train_batch(4, 8).obs)
     assert not torch.equal(one.train_batch(3, 8).obs, source(recorded, seed=1).train_batch(3, 8).obs)
     levels = Rollouts.open(recorded / "store").episodes["level_seed"]
-    seen = {split: {int(levels[e]) for i in range(20) for e in draw(i, 8).episode} for split, draw in (("train", one.train_batch), ("held out", one.validation_batch))}
+    draws = (("train", one.train_batch), ("held out", one.validation_batch))
+    seen = {split: {int(levels[e]) for i in range(20) for e in draw(i, 8).episode} for split, draw in draws}
     assert seen["train"] and seen["held out"] and not seen["train"] & seen["held out"]
     assert seen["held out"] == {int(x) for x in np.unique(levels)[held_out(np.unique(levels), 0.2)]}
     assert not len(source(recorded, share=0).validation)
@@ -202,7 +219,8 @@ def parse(*words):
 
 
 def test_flags_of_both_generations_are_understood():
-    args = parse("--tgm_exp_name", "x", "--loss_scale_obs", "2", "--loss_scale_kl", "3", "--loss_scale_bottleneck", "4", "--num_sim_steps", "7")
+    scales = ("--loss_scale_obs", "2", "--loss_scale_kl", "3", "--loss_scale_bottleneck", "4")
+    args = parse("--tgm_exp_name", "x", "--num_sim_steps", "7", *scales)
     assert (args.gen_mod_exp_name, args.num_sim_steps) == ("x", 7)
     assert (args.scales.loss_scale_obs, args.scales.loss_scale_kl, args.scales.loss_scale_bottleneck) == (2, 3, 4)
     assert parse("--gen_mod_exp_name", "y").gen_mod_exp_name == "y"
@@ -211,11 +229,13 @@ def test_flags_of_both_generations_are_understood():
 
 
 def test_flags_stand_over_the_preset():
-    args = parse("--interpreting_params_name", "tiny", "--batch_size", "5", "--lr", "0.5", "--num_initializing_steps", "4", "--log_interval", "9", "--save_interval", "8")
+    words = "--batch_size 5 --lr 0.5 --num_initializing_steps 4 --log_interval 9 --save_interval 8"
+    args = parse("--interpreting_params_name", "tiny", *words.split())
     model, train = train_gen_model.resolve(args, toy_agent(), (64, 64, 3))
     plain_model, plain = train_gen_model.resolve(parse("--interpreting_params_name", "tiny"), toy_agent(), (64, 64, 3))
     assert (train.batch_size, train.lr, train.log_interval, train.save_interval, model.num_initializing_steps) == (5, 0.5, 9, 8, 4)
-    assert train == replace(plain, batch_size=5, lr=0.5, log_interval=9, save_interval=8) and model == replace(plain_model, num_initializing_steps=4)
+    assert train == replace(plain, batch_size=5, lr=0.5, log_interval=9, save_interval=8)
+    assert model == replace(plain_model, num_initializing_steps=4)
     assert (model.num_actions, model.hidden_size, model.bounded_hidden) == (5, 8, True)
     for words in (["--batch_size", "0"], ["--num_sim_steps", "0"], ["--num_initializing_steps", "1"]):
         with pytest.raises(UsageError):
@@ -240,9 +260,9 @@ def here(tmp_path, monkeypatch):
 
 
 def arguments(recorded, **changed):
-    small = dict(batch_size=2, num_sim_steps=3, num_batches=2, log_interval=1, save_interval=1, interpreting_params_name="tiny", device="cpu")
-    given = dict(agent_file=recorded / "agent.safetensors", data_dir=recorded / "store") | small | changed
-    return train_gen_model.Args(**given)
+    small = dict(batch_size=2, num_sim_steps=3, num_batches=2, log_interval=1, save_interval=1)
+    given = dict(agent_file=recorded / "agent.safetensors", data_dir=recorded / "store", device="cpu")
+    return train_gen_model.Args(**({"interpreting_params_name": "tiny"} | given | small | changed))
 
 
 def test_the_same_command_again_is_done_and_new_starts_another_from_given_weights(recorded, here):
@@ -257,7 +277,8 @@ def test_the_same_command_again_is_done_and_new_starts_another_from_given_weight
     train_gen_model.main(arguments(recorded, new=True))
     train_gen_model.main(arguments(recorded, model_file=run / "model_2.safetensors", lr=1e-30))
     assert len(list(run.parent.iterdir())) == 3
-    later = [load_world_model(path)[0] for path in run.parent.glob("*/model_2.safetensors") if "1e-30" in (path.parent / "config.json").read_text()]
+    with_lr = [path.parent for path in run.parent.glob("*/config.json") if "1e-30" in path.read_text()]
+    later = [load_world_model(path / "model_2.safetensors")[0] for path in with_lr]
     for one, other in zip(later[0].parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(one, other)
     with pytest.raises(UsageError, match="num_initializing_steps"):

@@ -36,9 +36,9 @@ def staggered(name: str, num: int, seed: int = 0) -> ProbeVecEnv:
     return env
 
 
-def trainer(directory: Path, env, config: PPOConfig, seed: int = 0, schedule: Schedule | None = None, core: str = "gru", precision: str = "fp32", **sizes) -> Trainer:
-    """A Trainer on a probe; `collect` and `update` do not need its evaluation."""
-    schedule = schedule or Schedule(NEVER, 1, NEVER, 1, 0, NEVER)
+def trainer(directory: Path, env, config: PPOConfig, seed: int = 0, core: str = "gru", precision: str = "fp32", **sizes) -> Trainer:
+    """A Trainer to be driven by `collect` and `update`; it never evaluates or saves."""
+    schedule = Schedule(NEVER, 1, NEVER, 1, 0, NEVER)
     return Trainer(env, env, network(env, core, precision, **sizes), config, schedule, directory, seed, torch.device("cpu"), {})
 
 
@@ -60,8 +60,9 @@ def tiny_presets(monkeypatch, tmp_path_factory):
 
 def tiny_args(logdir: Path, **changed) -> train.Args:
     """Two iterations of Dodgeball (short episodes) with the tiny preset, one evaluation of two episodes at the end."""
-    asked = dict(param_name="tiny", num_timesteps=64, eval_episodes=2, eval_every=NEVER, save_every=NEVER, num_levels=5, device="cpu", num_threads=1, env_name="dodgeball")
-    return train.Args(logdir=logdir, **(asked | changed))
+    often = dict(num_timesteps=64, eval_episodes=2, eval_every=NEVER, save_every=NEVER)
+    game = dict(param_name="tiny", env_name="dodgeball", num_levels=5, num_threads=1, device="cpu")
+    return train.Args(logdir=logdir, **(often | game | changed))
 
 
 def run_dirs(logdir: Path) -> list[Path]:

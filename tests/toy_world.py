@@ -13,8 +13,9 @@ GOAL = np.array([0, 0])
 
 
 def toy_config(**values) -> WorldModelConfig:
-    shape = dict(num_actions=ACTIONS, obs_shape=(SIZE, SIZE, 3), hidden_size=8, latent_size=16, deter_size=64, blocks=4, groups=8, classes=4)
-    return WorldModelConfig(**(shape | dict(units=64, embed_size=64, depth=8, precision="fp32") | values))
+    world = dict(num_actions=ACTIONS, obs_shape=(SIZE, SIZE, 3), hidden_size=8, precision="fp32")
+    sizes = dict(latent_size=16, deter_size=64, blocks=4, groups=8, classes=4, units=64, embed_size=64, depth=8)
+    return WorldModelConfig(**(world | sizes | values))
 
 
 def toy_agent(hidden_size: int = 8) -> ActorCritic:
@@ -68,8 +69,8 @@ def with_agent(episode: dict[str, np.ndarray], agent: ActorCritic) -> dict[str, 
 
 def write_toy_store(path, episodes: list[dict], agent: ActorCritic, per_level: int = 4, policy_id: str = "toy") -> Rollouts:
     """A store of the given episodes; every `per_level` of them share a level seed."""
-    manifest = {"num_actions": ACTIONS, "action_names": list("udlrn"), "noop": NOOP, "hidden_size": agent.config.hidden_size, "obs_shape": [SIZE, SIZE, 3]}
-    create_store(path, manifest | {"env": {"env_name": "toy"}})
+    actions = {"num_actions": ACTIONS, "action_names": list("udlrn"), "noop": NOOP}
+    create_store(path, actions | {"hidden_size": agent.config.hidden_size, "obs_shape": [SIZE, SIZE, 3], "env": {"env_name": "toy"}})
     count = len(episodes)
     names = ("obs", "action", "reward", "terminated", "value", "logits", "log_prob")
     steps = {name: np.concatenate([e[name] for e in episodes]) for name in names}
