@@ -58,8 +58,8 @@ def main(args: Args) -> None:
     run("record.py", *game, "--exp_name", "demo", "--model_file", agent, "--start_level", 10_000, "--num_levels", 90_000, "--num_episodes", args.num_episodes, "--logdir", out)
     recording = out / "data" / "demo"
     run("-m", "rollouts.inspect_store", recording, "--check", "--replay", 16)
-    run("train_gen_model.py", "--agent_file", agent, "--data_dir", recording, "--gen_mod_exp_name", f"demo_{args.env_name}", "--interpreting_params_name", "tiny", "--num_batches", args.num_batches)
-    model = newest("*/model_*.safetensors", Path("generative/results") / f"demo_{args.env_name}")
+    run("train_gen_model.py", "--agent_file", agent, "--data_dir", recording, "--gen_mod_exp_name", "demo", "--logdir", out / "world_model", "--interpreting_params_name", "tiny", "--num_batches", args.num_batches)
+    model = newest("*/model_*.safetensors", out / "world_model" / "demo")
     for store, flags in (("informed", ("--data_dir", recording)), ("random", ("--rand_init",))):
         run("record_gen_samples.py", "--model_file", model, "--agent_file", agent, *flags, "--num_samples", 128, "--generated_data_dir", out / store)
     made = Artefacts(

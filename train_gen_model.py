@@ -17,9 +17,6 @@ from generative.model import load_world_model
 from generative.trainer import Trainer
 from rollouts.store import Rollouts
 
-RESULTS = Path("generative/results")
-
-
 @dataclass
 class Args:
     agent_file: Path
@@ -27,7 +24,7 @@ class Args:
     data_dir: Path = Path("data")
     """Store of recorded rollouts."""
     gen_mod_exp_name: Annotated[str, tyro.conf.arg(aliases=["--tgm-exp-name"])] = "test_tgm"
-    """Name of the experiment; results go to generative/results/<gen_mod_exp_name>/."""
+    """Name of the experiment; results go to <logdir>/<gen_mod_exp_name>/."""
     interpreting_params_name: str = "small"
     """Preset of hyperparams/generative.yml: tiny, small or paper. Flags left out below are the preset's."""
     model_file: Path | None = None
@@ -58,6 +55,8 @@ class Args:
     """Which GPU, where there are several."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    logdir: Path = Path("generative/results")
+    """Where results go."""
     new: bool = False
     """Start another run even though this command has one."""
 
@@ -76,7 +75,7 @@ def main(args: Args) -> None:
         logging.warning("not every episode of %s is by %s: some hidden states and logits are not its own", args.data_dir, args.agent_file)
     inputs = {"agent_file": agent_id, "data_dir": rollouts.id} | ({"model_file": file_id(args.model_file)} if args.model_file else {})
     config = {"args": args, "model": model, "train": train}
-    run = open_run(RESULTS / args.gen_mod_exp_name, f"{args.interpreting_params_name}_seed_{args.seed}", config, args.new, inputs)
+    run = open_run(args.logdir / args.gen_mod_exp_name, f"{args.interpreting_params_name}_seed_{args.seed}", config, args.new, inputs)
     if run.done:
         logging.info("%s is done; --new starts another", run.dir)
         return
@@ -87,7 +86,12 @@ def main(args: Args) -> None:
         "data": rollouts.id, "train": asdict(train), "loss_scales": asdict(args.scales), "seed": args.seed,
     }  # fmt: skip
     init_from = initial_weights(args.model_file, model)
-    run.finish(Trainer(model, train, args.scales, source, agent, run.dir, args.seed, device, meta, init_from).train())
+    trainer = Trainer(model, train, args.scales, source, agent, run.dir, args.seed, device, meta, init_from)
+    last = trainer.train()
+    if trainer.batches < train.num_batches:
+        logging.info("stopped after %d batches; the same command goes on from there", trainer.batches)
+        return
+    run.finish(last)
     logging.info("done: %s", run.dir)
 
 

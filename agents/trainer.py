@@ -1,6 +1,5 @@
 """The training loop: roll out, update, log, evaluate on its own schedule, checkpoint; stoppable and resumable anywhere."""
 
-import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from agents.training_log import EpisodeStatistics, TrainingLog, summary
 from common.checkpoints import load_checkpoint, load_module, load_optimizer, optimizer_tensors, save_checkpoint, with_prefix, without_prefix
 from common.noise import gumbel_noise
 from common.policy import step
+from common.stopping import StopSignal
 from envs.procgen import Snapshot
 
 EVALUATION_NOISE = 1_000_003  # added to the run's seed, so that evaluation shares no noise with training
@@ -68,7 +68,7 @@ class Trainer:
     def train(self) -> dict:
         """Runs to the end of the schedule (or to a stop signal) and returns the last row of the log."""
         started, row = time.monotonic() - self.log.wall_time, {}
-        with _StopSignal() as stop, tqdm(total=self.schedule.num_timesteps, initial=self.timesteps, unit="step", unit_scale=True, desc="train", smoothing=0.05) as bar:
+        with StopSignal() as stop, tqdm(total=self.schedule.num_timesteps, initial=self.timesteps, unit="step", unit_scale=True, desc="train", smoothing=0.05) as bar:
             if self.timesteps == 0:
                 self._checkpoint_agent()
             while self.timesteps < self.schedule.num_timesteps and not stop.asked:
@@ -166,19 +166,3 @@ class Trainer:
         states = without_prefix("env", tensors)
         self.env.restore([Snapshot(states[str(i)].numpy().tobytes(), checksum) for i, checksum in enumerate(meta["checksums"])])
         self.timesteps, self.iteration = meta["timesteps"], meta["iteration"]
-
-
-class _StopSignal:
-    """While entered, SIGTERM and SIGINT ask for a stop after the iteration in progress instead of killing the run."""
-
-    def __enter__(self):
-        self.asked = False
-        self._previous = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def _ask(self, number, frame):
-        self.asked = True
-
-    def __exit__(self, *exception):
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from common.checkpoints import load_checkpoint, load_module, load_optimizer, optimizer_tensors, save_checkpoint, with_prefix, without_prefix
 from common.policy import Policy
+from common.stopping import StopSignal
 from generative.config import LossScales, TrainConfig, WorldModelConfig
 from generative.data import VALIDATION_STREAM, WindowSource, read_ahead, seeded_generator
 from generative.losses import draw_noise, loss_terms, psnr, total_loss
@@ -47,10 +48,10 @@ class Trainer:
         return self.directory / "train_state.safetensors"
 
     def train(self) -> dict:
-        """Runs to the last batch and returns the last row of the log. Raises FloatingPointError when a term of the loss is not finite."""
+        """Runs to the last batch (or to a stop signal) and returns the last row of the log. Raises FloatingPointError when a term of the loss is not finite."""
         self._clock, row, total = _Clock(self.log.wall_time), {}, self.config.num_batches
         ahead = read_ahead(lambda step: self.source.train_batch(step, self.config.batch_size), self.batches, total)
-        with tqdm(total=total, initial=self.batches, unit="batch", desc="train", smoothing=0.05) as bar:
+        with StopSignal() as stop, tqdm(total=total, initial=self.batches, unit="batch", desc="train", smoothing=0.05) as bar:
             for segment in self._clock.timed(ahead):
                 self._sums.add(self.update(segment.to(self.device)))
                 self._clock.frames += int(segment.mask.sum())
@@ -58,10 +59,12 @@ class Trainer:
                 if self._due(self.config.log_interval):
                     row = self._row()
                     self.log.write(row)
-                if self._due(self.config.save_interval):
+                if stop.asked or self._due(self.config.save_interval):
                     self._save()
                 bar.update()
                 bar.set_postfix_str(f"psnr {row.get('psnr', float('nan')):.1f} dB")
+                if stop.asked:
+                    break
         self.log.close()
         return row
 

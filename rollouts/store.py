@@ -102,6 +102,11 @@ class Rollouts:
     def __len__(self) -> int:
         return len(self.episodes["length"])
 
+    @property
+    def simulated(self) -> bool:
+        """Whether the episodes are simulated: they begin in mid-episode, with the hidden state of that moment."""
+        return bool(self.manifest.get("simulated", False))
+
     def __reduce__(self):
         return Rollouts.open, (self.path,)
 

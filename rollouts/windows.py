@@ -71,9 +71,9 @@ class Windows:
         extra = {name: tensors.pop(name) for name in self._extra_steps}
         extra |= {name: torch.from_numpy(table[name][episode]) for name in self._extra_episodes}
         tensors["action"] = tensors["action"].long()
-        first = torch.from_numpy((step[:, :-1] == 0).T.copy())
+        opens = (step[:, :-1] == 0) & (not self.rollouts.simulated)
         where = {"episode": torch.from_numpy(episode.copy()), "start": torch.from_numpy(start.copy())}
-        return Segment(first=first, mask=torch.from_numpy(mask.copy()), extra=extra, **where, **tensors)
+        return Segment(first=torch.from_numpy(opens.T.copy()), mask=torch.from_numpy(mask.copy()), extra=extra, **where, **tensors)
 
     def _read(self, episode: np.ndarray, step: np.ndarray, inside: np.ndarray) -> dict[str, np.ndarray]:
         """Every field, [T, B, ...] ([T + 1, B, D] for hidden), zero outside the episodes; one read per field and shard."""

@@ -310,3 +310,16 @@ def test_many_episodes_open_quickly(tmp_path):
 def test_manifest_is_kept_and_versions_are_added(store):
     written = json.loads((store.path / "manifest.json").read_text())
     assert written["noop"] == NOOP and written["made"]["packages"]["numpy"] == np.__version__
+
+
+def test_simulated_episodes_may_begin_anywhere_and_open_nothing(tmp_path):
+    """A simulated episode begins in mid-episode with the state of that moment: nothing may reset it there."""
+    for name, manifest in (("real", MANIFEST), ("simulated", MANIFEST | {"simulated": True})):
+        create_store(tmp_path / name, manifest)
+        steps, episodes = make_shard([3, 4])
+        drop_reset(steps, episodes)
+        write_shard(tmp_path / name, 0, steps, episodes)
+    real, simulated = (Rollouts.open(tmp_path / name) for name in ("real", "simulated"))
+    assert "different hidden states" in " ".join(check_store(real)) and not list(check_store(simulated))
+    opens = [store.windows(2).batch([0, 3]).first for store in (real, simulated)]
+    assert opens[0][0].all() and not opens[1].any()
