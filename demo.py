@@ -9,7 +9,7 @@ import tyro
 
 from analysis.demo_report import Artefacts, build
 from common.cli import run_script
-from common.runs import UsageError
+from common.runs import UsageError, file_id
 from envs.procgen import ProcgenConfig
 
 PRETRAINED = Path("pretrained/coinrun_easy_200")
@@ -46,26 +46,31 @@ def main(args: Args) -> None:
     ProcgenConfig(args.env_name)  # refuses an unknown game before any work
     out = args.out or Path("demo") / args.env_name
     game = ("--env_name", args.env_name)
-    run("train.py", *game, "--exp_name", "demo", "--param_name", "demo", "--num_levels", 200, "--num_timesteps", args.num_timesteps, "--eval_episodes", 32, "--logdir", out / "logs")
+    training = ("--param_name", "demo", "--num_levels", 200, "--num_timesteps", args.num_timesteps, "--eval_episodes", 32)
+    run("train.py", *game, "--exp_name", "demo", *training, "--logdir", out / "logs")
     trained = out / "logs" / "procgen" / args.env_name / "demo"
     reference = PRETRAINED / "seed_0"
     agent = reference / "model.safetensors" if args.env_name == "coinrun" else newest("*/model_*.safetensors", trained)
-    curves = [reference] if args.env_name == "coinrun" else [trained]
-    run("plot_training_csv.py", "--datapath", *curves, "--output", out / "curves")
+    run("plot_training_csv.py", "--datapath", reference if args.env_name == "coinrun" else trained, "--output", out / "curves")
     scores = {"training (0-199)": (0, 200), "unseen (from 250)": (250, 200)}
-    for name, (start, num) in scores.items():
-        run("evaluate.py", "--model_file", agent, "--start_level", start, "--num_levels", num, "--num_episodes", num, "--output", out / f"scores_{start}.json")
-    run("record.py", *game, "--exp_name", "demo", "--model_file", agent, "--start_level", 10_000, "--num_levels", 90_000, "--num_episodes", args.num_episodes, "--logdir", out)
-    recording = out / "data" / "demo"
+    for start, num in scores.values():
+        levels = ("--start_level", start, "--num_levels", num, "--num_episodes", num)
+        run("evaluate.py", "--model_file", agent, *levels, "--output", out / f"scores_{start}.json")
+    levels = ("--start_level", 10_000, "--num_levels", 90_000, "--num_episodes", args.num_episodes)
+    name = f"demo_{file_id(agent)}"
+    run("record.py", *game, "--exp_name", name, "--model_file", agent, *levels, "--logdir", out)
+    recording = out / "data" / name
     run("-m", "rollouts.inspect_store", recording, "--check", "--replay", 16)
-    run("train_gen_model.py", "--agent_file", agent, "--data_dir", recording, "--gen_mod_exp_name", "demo", "--logdir", out / "world_model", "--interpreting_params_name", "tiny", "--num_batches", args.num_batches)
-    model = newest("*/model_*.safetensors", out / "world_model" / "demo")
-    for store, flags in (("informed", ("--data_dir", recording)), ("random", ("--rand_init",))):
-        run("record_gen_samples.py", "--model_file", model, "--agent_file", agent, *flags, "--num_samples", 128, "--generated_data_dir", out / store)
-    made = Artefacts(
-        args.env_name, agent, out / "curves" / "plot_for_fig.png", {name: out / f"scores_{start}.json" for name, (start, _) in scores.items()},
-        recording, model, out / "informed", out / "random",
-    )  # fmt: skip
+    model_flags = ("--gen_mod_exp_name", name, "--interpreting_params_name", "tiny", "--num_batches", args.num_batches)
+    run("train_gen_model.py", "--agent_file", agent, "--data_dir", recording, *model_flags, "--logdir", out / "world_model")
+    model = newest("*/model_*.safetensors", out / "world_model" / name)
+    stores = {"informed": ("--data_dir", recording), "random": ("--rand_init",)}
+    for store, flags in stores.items():
+        there = ("--generated_data_dir", out / f"{store}_{file_id(model)}")
+        run("record_gen_samples.py", "--model_file", model, "--agent_file", agent, *flags, "--num_samples", 128, *there)
+    informed, random = (out / f"{store}_{file_id(model)}" for store in stores)
+    scored = {name: out / f"scores_{start}.json" for name, (start, _) in scores.items()}
+    made = Artefacts(args.env_name, agent, out / "curves" / "plot_for_fig.png", scored, recording, model, informed, random)
     print(f"\nreport: {build(made, out).resolve()}")
 
 

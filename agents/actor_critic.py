@@ -26,12 +26,12 @@ class NetworkConfig:
     """gru, lstm or none."""
     hidden_size: int = 64
     """Width of the recurrent core."""
+    precision: str = "bf16"
+    """bf16 or fp32 for the encoder; core and heads are always float32."""
     normalize_features: bool = False
     """Layer normalisation before the encoder's last ReLU: keeps what enters a recurrent core on one scale, so that it does not saturate."""
     value_scale: float = 1.0
     """The value head's output is multiplied by this (and its initial weights divided): a bounded hidden state can then say large values."""
-    precision: str = "bf16"
-    """bf16 or fp32 for the encoder; core and heads are always float32."""
 
     def __post_init__(self):
         object.__setattr__(self, "obs_shape", tuple(self.obs_shape))  # a file gives a list

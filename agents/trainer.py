@@ -12,8 +12,9 @@ from agents.actor_critic import ActorCritic, NetworkConfig, save_agent
 from agents.evaluate import evaluate, fixed_jobs
 from agents.ppo import PPOConfig, RolloutBuffer, update
 from agents.reward_norm import RewardNormalizer
-from agents.training_log import EpisodeStatistics, TrainingLog, summary
+from agents.training_log import COLUMNS, EpisodeStatistics, summary
 from common.checkpoints import load_checkpoint, load_module, load_optimizer, optimizer_tensors, save_checkpoint, with_prefix, without_prefix
+from common.csv_log import CsvLog
 from common.noise import gumbel_noise
 from common.policy import step
 from common.stopping import StopSignal
@@ -41,7 +42,10 @@ class Trainer:
     whose weights to begin with. All randomness is keyed by `seed` and the step, so a resumed run has the same bits.
     """
 
-    def __init__(self, env, eval_env, network: NetworkConfig, ppo: PPOConfig, schedule: Schedule, directory: Path, seed: int, device, meta: dict, tracker=None, init_from: ActorCritic | None = None):
+    def __init__(
+        self, env, eval_env, network: NetworkConfig, ppo: PPOConfig, schedule: Schedule, directory: Path, seed: int,
+        device: torch.device, meta: dict, tracker=None, init_from: ActorCritic | None = None,
+    ):  # fmt: skip
         torch.manual_seed(seed)
         self.env, self.eval_env, self.ppo, self.schedule = env, eval_env, ppo, schedule
         self.directory, self.seed, self.device, self.meta = directory, seed, device, meta
@@ -55,7 +59,7 @@ class Trainer:
         self.state, self.timesteps, self.iteration = self.agent.initial_state(env.num), 0, 0
         if self._state_path.exists():
             self._load()
-        self.log = TrainingLog(directory, self.timesteps, tracker)
+        self.log = CsvLog(directory / "log.csv", COLUMNS, self.timesteps, tracker)
 
     @property
     def _state_path(self) -> Path:
@@ -68,7 +72,8 @@ class Trainer:
     def train(self) -> dict:
         """Runs to the end of the schedule (or to a stop signal) and returns the last row of the log."""
         started, row = time.monotonic() - self.log.wall_time, {}
-        with StopSignal() as stop, tqdm(total=self.schedule.num_timesteps, initial=self.timesteps, unit="step", unit_scale=True, desc="train", smoothing=0.05) as bar:
+        bar = tqdm(total=self.schedule.num_timesteps, initial=self.timesteps, unit="step", unit_scale=True, desc="train", smoothing=0.05)
+        with StopSignal() as stop, bar:
             if self.timesteps == 0:
                 self._checkpoint_agent()
             while self.timesteps < self.schedule.num_timesteps and not stop.asked:
@@ -146,14 +151,18 @@ class Trainer:
             self._save()
 
     def _checkpoint_agent(self) -> None:
-        save_agent(self.directory / f"model_{self.timesteps}.safetensors", self.agent, self.meta | {"timesteps": self.timesteps, "reward_scale": self.normalizer.scale})
+        meta = self.meta | {"timesteps": self.timesteps, "reward_scale": self.normalizer.scale}
+        save_agent(self.directory / f"model_{self.timesteps}.safetensors", self.agent, meta)
 
     def _save(self) -> None:
         snapshots = self.env.snapshot()
         tensors = with_prefix("agent", self.agent.state_dict()) | with_prefix("optimizer", optimizer_tensors(self.optimizer))
         tensors |= with_prefix("normalizer", self.normalizer.tensors()) | {"state": self.state}
         tensors |= with_prefix("env", {str(i): torch.frombuffer(bytearray(s.data), dtype=torch.uint8) for i, s in enumerate(snapshots)})
-        meta = {"kind": "training state", "timesteps": self.timesteps, "iteration": self.iteration, "statistics": self.statistics.state(), "checksums": [s.checksum for s in snapshots]}
+        meta = {
+            "kind": "training state", "timesteps": self.timesteps, "iteration": self.iteration,
+            "statistics": self.statistics.state(), "checksums": [s.checksum for s in snapshots],
+        }  # fmt: skip
         save_checkpoint(self._state_path, tensors, meta)
 
     def _load(self) -> None:

@@ -1,15 +1,8 @@
-"""log.csv and TensorBoard: one row per iteration, cut back to the checkpoint when a run resumes."""
+"""What the training log says: its columns, and the statistics of recent episodes."""
 
-import csv
-import io
-import os
 from collections import deque
-from pathlib import Path
 
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
-
-from common.checkpoints import write_text
 
 WINDOW = 100
 _STATS = [(f"{kind}_{what}", what, function) for what in ("episode_rewards", "episode_len") for kind, function in (("max", max), ("mean", np.mean), ("min", min))]
@@ -52,40 +45,3 @@ class EpisodeStatistics:
         self.total, self.length = np.array(state["total"], float), np.array(state["length"], np.int64)
         self.rewards, self.lengths = deque(state["rewards"], WINDOW), deque(state["lengths"], WINDOW)
         self.episodes = state["episodes"]
-
-
-class TrainingLog:
-    """Appends rows to log.csv and scalars to TensorBoard (and to W&B when `track` names a project)."""
-
-    def __init__(self, directory: Path, timesteps: int, tracker=None):
-        self.path, self.tracker = directory / "log.csv", tracker
-        rows = read_log(self.path) if self.path.exists() else []
-        kept = [row for row in rows if int(row["timesteps"]) <= timesteps]  # rows after the checkpoint will be made again
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(kept)
-        write_text(self.path, text.getvalue())
-        self.wall_time = float(kept[-1]["wall_time"]) if kept else 0.0
-        self._board = SummaryWriter(directory, purge_step=timesteps)
-
-    def write(self, row: dict) -> None:
-        with open(self.path, "a", newline="") as file:
-            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
-            file.flush()
-            os.fsync(file.fileno())
-        for name, value in row.items():
-            if name != "timesteps":
-                self._board.add_scalar(name, value, row["timesteps"])
-        if self.tracker is not None:
-            self.tracker.log(row, step=row["timesteps"])
-
-    def close(self) -> None:
-        self._board.close()
-
-
-def read_log(path: Path) -> list[dict[str, str]]:
-    """The rows of a log.csv; a last line that a kill cut short is dropped."""
-    lines = path.read_text().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    return list(csv.DictReader(whole))

@@ -5,6 +5,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
+Color = tuple[int, int, int]
 _WORDS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 _FINER = 8  # drawn this many times larger, then averaged down: smooth edges
 _HEAD_ANGLE = np.deg2rad(145)
@@ -24,7 +25,7 @@ def direction(name: str) -> tuple[int, int] | None:
 
 
 @lru_cache(maxsize=256)
-def arrow(way: tuple[int, int], size: int, color: tuple[int, int, int] = (255, 255, 255), ground: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+def arrow(way: tuple[int, int], size: int, color: Color = (255, 255, 255), ground: Color = (0, 0, 0)) -> np.ndarray:
     """A square picture [size, size, 3] uint8 of an arrow; a dot for the way (0, 0). The array is shared and read-only."""
     side = size * _FINER
     picture = Image.new("RGB", (side, side), ground)

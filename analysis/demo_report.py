@@ -39,7 +39,10 @@ def build(artefacts: Artefacts, out: Path) -> Path:
     """Draws the figures and clips into `out` and writes `out/report.html`. Returns its path."""
     real, informed, random = (Rollouts.open(path) for path in (artefacts.recording, artefacts.informed, artefacts.random))
     page = Page(f"Worldlens: {artefacts.env_name}, end to end")
-    page.text("An agent, its recordings, a world model with the agent inside, and rollouts simulated by it. Every number below has its n; intervals are 95%, by level.")
+    page.text(
+        "An agent, its recordings, a world model with the agent inside, and rollouts simulated by it. Every number below has its n; "
+        "intervals are 95%, by level."
+    )
     _agent(page, artefacts)
     _recording(page, real)
     _simulator(page, artefacts, real, out)
@@ -74,11 +77,13 @@ def _simulator(page: Page, artefacts: Artefacts, real: Rollouts, out: Path) -> N
     page.heading("The world model")
     simulator, meta = load_simulator(artefacts.model_file, artefacts.agent_file)
     train = TrainConfig(**meta["train"])
-    windows = real.windows(window_length(simulator.model.config, train), anchor="start", pad="right", min_steps=simulator.model.config.num_initializing_steps)
+    config = simulator.model.config
+    windows = real.windows(window_length(config, train), anchor="start", pad="right", min_steps=config.num_initializing_steps)
     source = WindowSource(windows, real.episodes["level_seed"], train.validation_share, meta["seed"])
     scores = frame_scores(simulator, source.validation_batch(0, SCORED_WINDOWS))
     levels = np.unique(real.episodes["level_seed"][source.windows.table[source.validation, 0]])
-    page.picture(draw_frame_scores(scores, levels, out / "frames"), "A small model trained for minutes: read it as a check of the line, not as a simulator to draw conclusions from.")
+    note = "A small model trained for minutes: read it as a check of the line, not as a simulator to draw conclusions from."
+    page.picture(draw_frame_scores(scores, levels, out / "frames"), note)
     steps = [s for s in (0, 1, 5, 10) if s < len(scores.n)]
     rows = [[name, *(f"{psnr[s]:.1f}" for s in steps)] for name, psnr in scores.psnr.items()]
     page.table(["PSNR in dB, held-out levels", *(f"step {s} (n={scores.n[s]})" for s in steps)], rows)
@@ -87,25 +92,32 @@ def _simulator(page: Page, artefacts: Artefacts, real: Rollouts, out: Path) -> N
 def draw_frame_scores(scores: FrameScores, levels: np.ndarray, path: Path) -> Path:
     """PSNR against steps after the last seen frame."""
     figure, axes = new_figure(panel=(6.0, 3.2))
-    looks = {"posterior": {"color": SIMULATED["color"], "linestyle": ":"}, "open loop": SIMULATED, "copy of the last seen frame": NULL, "mean frame": NULL | {"linestyle": ":"}}
+    looks = {
+        "posterior": {"color": SIMULATED["color"], "linestyle": ":"}, "open loop": SIMULATED,
+        "copy of the last seen frame": NULL, "mean frame": NULL | {"linestyle": ":"},
+    }  # fmt: skip
     for name, psnr in scores.psnr.items():
         axes[0, 0].plot(psnr, label=name, **looks[name])
     axes[0, 0].set(xlabel="steps after the last seen frame", ylabel="PSNR (dB)")
     axes[0, 0].set_ylim(top=min(60, max(np.max(scores.psnr[name]) for name in ("posterior", "open loop")) + 3))
     axes[0, 0].legend()
     alive = scores.n[min(10, len(scores.n) - 1)] / scores.windows
-    add_caption(figure, f"Held-out levels, windows from anywhere in an episode; {alive:.0%} still run after 10 steps.", f"{scores.windows} windows", f"{len(levels)} from {levels.min()}-{levels.max()}")
+    text = f"Held-out levels, windows from anywhere in an episode; {alive:.0%} still run after 10 steps."
+    add_caption(figure, text, f"{scores.windows} windows", f"{len(levels)} from {levels.min()}-{levels.max()}")
     return save_figure(figure, path)[0]
 
 
 def _clips(page: Page, real: Rollouts, informed: Rollouts, random: Rollouts, out: Path) -> None:
     page.heading("Real and simulated, side by side")
-    page.text("Left of each pair the recorded episode, right the simulation that began from its frames. From there on the agent acts in both; the simulation is free to go another way.")
+    page.text(
+        "Left of each pair the recorded episode, right the simulation that began from its frames. From there on the agent acts in "
+        "both; the simulation is free to go another way."
+    )
     longest = np.argsort(-informed.episodes["length"], kind="stable")[:SHOWN_CLIPS]
-    pairs = [(side_by_side(real, informed, i, out / f"pair_{rank}.mp4"), _pair_caption(real, informed, i)) for rank, i in enumerate(longest)]
-    page.clips(pairs)
+    page.clips([(side_by_side(real, informed, i, out / f"pair_{rank}.mp4"), _pair_caption(real, informed, i)) for rank, i in enumerate(longest)])
     page.text("Simulations from latents drawn at random:")
-    page.clips([(_clip(random.episode(i)["obs"], out / f"random_{i}.mp4"), f"random start {i}, {random.episodes['length'][i]} steps") for i in range(min(SHOWN_CLIPS, len(random)))])
+    shown = [(i, _clip(random.episode(i)["obs"], out / f"random_{i}.mp4")) for i in range(min(SHOWN_CLIPS, len(random)))]
+    page.clips([(path, f"random start {i}, {random.episodes['length'][i]} steps") for i, path in shown])
 
 
 def side_by_side(real: Rollouts, simulated: Rollouts, i: int, path: Path) -> Path:
@@ -144,8 +156,10 @@ def _map(page: Page, real: Rollouts, simulated: Rollouts, out: Path) -> None:
     for axis in axes[0]:
         axis.set(xlabel=f"PC 1 ({points.explained[0]:.0%} of variance)", ylabel=f"PC 2 ({points.explained[1]:.0%})")
     levels = real.episodes["level_seed"]
-    add_caption(figure, "Hidden states after the observation, standardised; axes fit on real states only.", f"{len(points.real)} real and {len(points.simulated)} simulated steps", f"{levels.min()}-{levels.max()}")
-    page.picture(save_figure(figure, out / "hidden_map")[0], "A map, not a test: overlap in two dimensions does not show that the distributions agree.")
+    n = f"{len(points.real)} real and {len(points.simulated)} simulated steps"
+    add_caption(figure, "Hidden states after the observation, standardised; axes fit on real states only.", n, f"{levels.min()}-{levels.max()}")
+    note = "A map, not a test: overlap in two dimensions does not show that the distributions agree."
+    page.picture(save_figure(figure, out / "hidden_map")[0], note)
 
 
 def _thinned(rollouts: Rollouts, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -7,9 +7,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from analysis.arrows import arrow
+from analysis.arrows import Color, arrow
 
-Color = tuple[int, int, int]
 _FINER = 4  # curves are drawn this many times larger, then averaged down
 
 

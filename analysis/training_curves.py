@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.training_log import read_log
+from common.csv_log import read_log
 from common.runs import UsageError
 
 PUBLISHED = Path(__file__).with_name("published.json")

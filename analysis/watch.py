@@ -1,5 +1,6 @@
 """Whole episodes of an agent to look at: what it saw, what it thought, what it did, how it ended."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -28,9 +29,10 @@ class Episode:
         return len(self.action)
 
     def record(self) -> dict:
-        """The episode in one line: level, repeat, length, return and how it ended."""
-        total = float(self.reward.sum())
-        return {"level": self.job.level, "repeat": self.job.repeat, "length": self.length, "return": total, "outcome": self.outcome}
+        """The episode in one line: level, repeat, length, return, how it ended, and a hash of the frames that the agent saw."""
+        total, frames = float(self.reward.sum()), hashlib.sha256(self.obs.tobytes()).hexdigest()[:16]
+        asked = {"level": self.job.level, "repeat": self.job.repeat}
+        return asked | {"length": self.length, "return": total, "outcome": self.outcome, "frames": frames}
 
 
 def watch(env, policy: Policy, jobs: Sequence[Job], seed: int, device="cpu") -> Iterator[Episode]:

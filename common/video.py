@@ -12,8 +12,8 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from common.checkpoints import write_atomically
 
-ENCODER = {"crf": "16", "preset": "fast", "threads": "1"}
-"""x264 at constant quality; 16 is hard to tell from the original. With more threads, 2% of files came out with other bits."""
+ENCODER = {"crf": "16", "preset": "fast"}
+"""x264 at constant quality; 16 is hard to tell from the original."""
 
 
 def upscale(frame: np.ndarray, scale: int) -> np.ndarray:
@@ -26,6 +26,8 @@ def upscale(frame: np.ndarray, scale: int) -> np.ndarray:
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: int = 1) -> int:
     """Writes uint8 frames [H, W, 3], an array [T, H, W, 3] or any iterable of them, into an mp4. Returns how many.
 
+    The same frames may give files with other bits (x264 is not reproducible here), which decode to nearly the same pixels:
+    to tell whether two videos show the same, compare frames, not files.
     scale: enlarges each pixel to a square. Odd sizes gain a repeated last row or column: H.264 wants even ones. Raises
     ValueError for no frames, for frames that are not uint8 RGB of one size, and for fps <= 0; `path` is then as before.
     """

@@ -8,13 +8,14 @@ import torch
 from tqdm import tqdm
 
 from common.checkpoints import load_checkpoint, load_module, load_optimizer, optimizer_tensors, save_checkpoint, with_prefix, without_prefix
+from common.csv_log import CsvLog
 from common.policy import Policy
 from common.stopping import StopSignal
 from generative.config import LossScales, TrainConfig, WorldModelConfig
 from generative.data import VALIDATION_STREAM, WindowSource, read_ahead, seeded_generator
 from generative.losses import draw_noise, loss_terms, psnr, total_loss
 from generative.model import WorldModel, save_world_model
-from generative.progress import ProgressLog
+from generative.progress import COLUMNS
 from generative.simulator import freeze
 from rollouts.segment import Segment
 
@@ -41,7 +42,7 @@ class Trainer:
         self.batches, self._sums = 0, _Sums()
         if self._state_path.exists():
             self._load()
-        self.log = ProgressLog(directory, self.batches)
+        self.log = CsvLog(directory / "progress.csv", COLUMNS, self.batches)
 
     @property
     def _state_path(self) -> Path:

@@ -103,7 +103,7 @@ def test_bf16_is_close_and_a_shifted_reset_is_not(tmp_path):
 @pytest.mark.parametrize("precision, bound", [("fp32", 1e-4), ("bf16", 5e-3)])
 def test_the_trained_agent_is_consistent_on_coinrun(tmp_path, precision, bound):
     agent, meta = next(loaded for loaded in map(load_agent, SHIPPED) if loaded[0].config.core != "none")
-    sizes = {name: getattr(agent.config, name) for name in ("core", "feature_size", "hidden_size")}
+    sizes = {name: value for name, value in vars(agent.config).items() if name not in ("num_actions", "obs_shape", "precision")}
     env = ProcgenVecEnv(16, replace(ProcgenConfig(), **meta["env"]), 0, 1)
     learner = trainer(tmp_path, env, PPOConfig(n_envs=16, n_steps=96, mini_batch_per_epoch=4), precision=precision, **sizes)
     learner.agent.load_state_dict(agent.state_dict())
@@ -136,7 +136,7 @@ def numpy_loss(logits, value, buffer, advantage, returns, config):
     ratio = np.exp(taken - buffer.log_prob.numpy())
     policy = -np.minimum(ratio * advantage, np.clip(ratio, 1 - config.eps_clip, 1 + config.eps_clip) * advantage).mean()
     old = buffer.value.numpy()
-    clipped = old + np.clip(value - old, -config.eps_clip, config.eps_clip)
+    clipped = old + np.clip(value - old, -config.eps_clip_value, config.eps_clip_value)
     worth = 0.5 * np.maximum((value - returns) ** 2, (clipped - returns) ** 2).mean()
     entropy = -(np.exp(log_probs) * log_probs).sum(-1).mean()
     return policy + config.value_coef * worth - config.entropy_coef * entropy, policy, worth, entropy
@@ -167,7 +167,7 @@ def weights_after(tmp_path, config, seed=0):
 
 CHANGED = {
     "n_envs": 4, "n_steps": 16, "epoch": 3, "mini_batch_per_epoch": 2, "gamma": 0.5, "lmbda": 0.3, "learning_rate": 1e-3,
-    "grad_clip_norm": 0.05, "eps_clip": 0.001, "value_coef": 2.0, "entropy_coef": 0.5,
+    "grad_clip_norm": 0.05, "eps_clip": 0.001, "eps_clip_value": 0.0, "value_coef": 2.0, "entropy_coef": 0.5,
     "normalize_adv": False, "normalize_rew": False, "use_gae": False,
 }  # fmt: skip
 

@@ -11,7 +11,8 @@ from tiny import NEVER, network, staggered, trainer
 from agents.ppo import PPOConfig
 from agents.reward_norm import RewardNormalizer
 from agents.trainer import Schedule, Trainer
-from agents.training_log import COLUMNS, WINDOW, EpisodeStatistics, TrainingLog, read_log, summary
+from agents.training_log import COLUMNS, WINDOW, EpisodeStatistics, summary
+from common.csv_log import CsvLog, read_log
 from envs.procgen import ProcgenConfig, ProcgenVecEnv
 
 CONFIG = PPOConfig(n_envs=4, n_steps=8, epoch=1, mini_batch_per_epoch=2, gamma=0.9)
@@ -155,14 +156,14 @@ def test_statistics_are_of_the_last_episodes():
 
 
 def test_rows_after_the_checkpoint_are_cut(tmp_path):
-    log = TrainingLog(tmp_path, 0)
+    log = CsvLog(tmp_path / "log.csv", COLUMNS, 0)
     for timesteps in (32, 64, 96):
         log.write({"timesteps": timesteps, "wall_time": timesteps / 10})
     log.close()
     with open(tmp_path / "log.csv", "a") as file:
         file.write("128,1")  # a kill in the middle of a line
     assert [row["timesteps"] for row in read_log(tmp_path / "log.csv")] == ["32", "64", "96"]
-    resumed = TrainingLog(tmp_path, 64)
+    resumed = CsvLog(tmp_path / "log.csv", COLUMNS, 64)
     resumed.close()
     assert [row["timesteps"] for row in log_of(tmp_path)] == ["32", "64"] and resumed.wall_time == pytest.approx(6.4)
 

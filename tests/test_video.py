@@ -104,11 +104,3 @@ def test_reading_what_is_no_video(tmp_path):
         read_video(tmp_path / "cut.mp4")
     with pytest.raises(ValueError, match="no video file"):
         read_video(tmp_path / "none.mp4")
-
-
-def test_same_frames_same_bytes(tmp_path):
-    files = set()
-    for _ in range(20):
-        write_video(tmp_path / "clip.mp4", blocks(40, 64))
-        files.add((tmp_path / "clip.mp4").read_bytes())
-    assert len(files) == 1

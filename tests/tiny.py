@@ -23,8 +23,9 @@ broken: {n_envs: 4, speed: 11}
 """
 
 
-def network(env, core: str = "gru", precision: str = "fp32", feature_size: int = 16, hidden_size: int = 16) -> NetworkConfig:
-    return NetworkConfig(env.num_actions, env.obs_shape, "impala", feature_size, core, hidden_size, precision)
+def network(env, core: str = "gru", precision: str = "fp32", **shape) -> NetworkConfig:
+    small = {"feature_size": 16, "hidden_size": 16}
+    return NetworkConfig(env.num_actions, env.obs_shape, core=core, precision=precision, **(small | shape))
 
 
 def staggered(name: str, num: int, seed: int = 0) -> ProbeVecEnv:

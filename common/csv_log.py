@@ -1,0 +1,52 @@
+"""A CSV log with TensorBoard beside it; cut back to the checkpoint when a run resumes, so that no row stands twice."""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from common.checkpoints import write_text
+
+
+class CsvLog:
+    """Appends rows to a CSV file and scalars to TensorBoard (and to a tracker with `log(row, step)`, where there is one).
+
+    columns: the first counts steps, and one is `wall_time` in seconds. step: where the run goes on from; later rows are
+    dropped, for they will be made again. A value that a row lacks leaves its column empty.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], step: int, tracker=None):
+        self.path, self.columns, self.tracker = path, columns, tracker
+        kept = [row for row in (read_log(path) if path.exists() else []) if int(row[columns[0]]) <= step]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept)
+        write_text(path, text.getvalue())
+        self.wall_time = float(kept[-1]["wall_time"]) if kept else 0.0
+        self._board = SummaryWriter(path.parent, purge_step=step)
+
+    def write(self, row: dict) -> None:
+        with open(self.path, "a", newline="") as file:
+            csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
+            file.flush()
+            os.fsync(file.fileno())
+        step = row[self.columns[0]]
+        for name, value in row.items():
+            if name != self.columns[0]:
+                self._board.add_scalar(name, value, step)
+        if self.tracker is not None:
+            self.tracker.log(row, step=step)
+
+    def close(self) -> None:
+        self._board.close()
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV log; a last line that a kill cut short is dropped."""
+    lines = path.read_text().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    return list(csv.DictReader(whole))
