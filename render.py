@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tqdm import tqdm
 
 from agents.actor_critic import load_agent
 from agents.behaviours import make_behaviour
@@ -16,9 +15,11 @@ from analysis.overlay import Overlay
 from analysis.watch import Episode, watch
 from analysis.window import Window
 from common.cli import run_script
+from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id, open_run
 from common.video import upscale, write_video
-from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
+from envs.make import make_env
+from envs.procgen import ProcgenConfig, action_space
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Args:
     num_eps: int = 10
     """Episodes to play, one video each; levels in order, again with other action noise when they run out."""
     env_name: str | None = None
-    """Game; left out, the agent's own. So too the five options below."""
+    """Game; left out, the agent's own. So too the six options below."""
     start_level: int | None = None
     """Seed of the first level."""
     num_levels: int | None = None
@@ -41,6 +42,8 @@ class Args:
     """Draw the game's background images."""
     paint_vel_info: bool | None = None
     """Paint the player's velocity into the picture (where the game can)."""
+    blink: bool | None = None
+    """Blank 4-12 frames now and then."""
     behaviour: str = "agent"
     """How it acts: agent (samples its policy), temperature, greedy, top-k, random, seed-noise."""
     temperature: float = 1.0
@@ -75,7 +78,7 @@ class Args:
 
 def env_config(args: Args, own: dict) -> ProcgenConfig:
     """The agent's own game and options, with those asked for in their place."""
-    names = ("env_name", "start_level", "num_levels", "distribution_mode", "use_backgrounds", "paint_vel_info")
+    names = ("env_name", "start_level", "num_levels", "distribution_mode", "use_backgrounds", "paint_vel_info", "blink")
     asked = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return replace(ProcgenConfig(), **{**own, **asked})
 
@@ -109,11 +112,11 @@ def main(args: Args) -> None:
     if run.done and not args.window:
         logging.info("%s is done; --new makes the videos again", run.dir)
         return
-    env = ProcgenVecEnv(1, config, args.seed, args.num_threads)
+    env = make_env(1, config, args.seed, args.num_threads)
     jobs = fixed_jobs(config.start_level, config.num_levels or args.num_eps, args.num_eps)
     episodes = []
     with window or nullcontext():
-        for episode in tqdm(watch(env, policy, jobs, args.seed, device), total=len(jobs), unit="episode", desc="render"):
+        for episode in progress_bar(watch(env, policy, jobs, args.seed, device), total=len(jobs), unit="episode", desc="render"):
             name = f"level_{episode.job.level:06d}_repeat_{episode.job.repeat}.mp4"
             write_video(run.dir / name, window.shown(frames(episode)) if window else frames(episode), args.fps)
             episodes.append({"video": name} | episode.record())

@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from agents.actor_critic import ActorCritic, load_agent
+from agents.evaluate import first_unseen_level
 from agents.presets import load_preset
 from agents.trainer import Schedule, Trainer
 from common.checkpoints import load_module
@@ -83,7 +84,7 @@ def main(args: Args) -> None:
         logging.info("%s is done; --new starts another", run.dir)
         return
     logging.info("%s %s", "resuming" if run.resumed else "writing to", run.dir)
-    unseen = args.start_level + args.num_levels + 50  # the 50 levels after the training range are for validation
+    unseen = first_unseen_level(args.start_level, args.num_levels)
     schedule = Schedule(args.num_timesteps, args.num_checkpoints, args.eval_every, args.eval_episodes, unseen, args.save_every)
     env = make_env(ppo.n_envs, train_config, args.seed, args.num_threads)
     eval_env = make_env(min(args.eval_episodes, 64), ProcgenConfig(args.env_name, **drawn), args.seed, args.num_threads)

@@ -4,12 +4,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
+from common.progress import progress_bar
 from common.stats import Interval, cluster_bootstrap
 from rollouts.play import Job, Played, play
 
 OUTCOMES = ("solved", "died", "timed out")
+VALIDATION_LEVELS = 50
+
+
+def first_unseen_level(start_level: int, num_levels: int) -> int:
+    """Where levels begin that an agent trained on a range never saw: the VALIDATION_LEVELS after the range are for choices."""
+    return start_level + num_levels + VALIDATION_LEVELS
 
 
 def jobs_over(levels: Sequence[int], episodes: int) -> list[Job]:
@@ -41,7 +47,9 @@ class Episodes:
         return cluster_bootstrap(self.outcome == OUTCOMES.index(outcome), self.level)
 
 
-def evaluate(policy, env, jobs: Sequence[Job], seed: int, device="cpu", progress: bool = False, watch: Callable[[Played], None] | None = None) -> Episodes:
+def evaluate(
+    policy, env, jobs: Sequence[Job], seed: int, device="cpu", progress: bool = False, watch: Callable[[Played], None] | None = None
+) -> Episodes:
     """Plays all jobs in `env` (its slots share them) under the policy's own action choice, showing each step to `watch`.
 
     Raises ValueError for no jobs.
@@ -49,7 +57,7 @@ def evaluate(policy, env, jobs: Sequence[Job], seed: int, device="cpu", progress
     if not jobs:
         raise ValueError("zero episodes asked: nothing to evaluate")
     total, length, outcome = np.zeros(len(jobs)), np.zeros(len(jobs), np.int64), np.zeros(len(jobs), np.int64)
-    with tqdm(total=len(jobs), unit="episode", desc="evaluate", disable=not progress) as bar:
+    with progress_bar(total=len(jobs), unit="episode", desc="evaluate", disable=not progress) as bar:
         for played in play(env, policy, jobs, seed, device):
             total[played.job] += played.reward
             length[played.job] += 1

@@ -44,7 +44,8 @@ def main(args: Args) -> None:
     if not found:
         raise UsageError(f"no checkpoints in {args.run}; give --run the directory of a run of train.py")
     kept = chosen(found, args.checkpoints)
-    copies = {f"checkpoints/{path.name}": path for path in kept} | {"model.safetensors": kept[-1]} | {name: args.run / name for name in RECORDS}
+    copies = {f"checkpoints/{path.name}": path for path in kept} | {"model.safetensors": kept[-1]}
+    copies |= {name: args.run / name for name in RECORDS}
     for old in (args.out / "checkpoints").glob("model_*.safetensors"):
         if f"checkpoints/{old.name}" not in copies:
             old.unlink()
@@ -52,7 +53,7 @@ def main(args: Args) -> None:
         write_atomically(args.out / name, lambda temporary, source=source: shutil.copyfile(source, temporary))
     meta = load_agent(kept[-1])[1]
     ids = {name: file_id(args.out / name) for name in copies if name.endswith(".safetensors")}
-    write_json(args.out / "provenance.json", {"timesteps": meta["timesteps"], "param_name": meta["param_name"], "seed": meta["seed"], "env": meta["env"], "ids": ids})
+    write_json(args.out / "provenance.json", {name: meta[name] for name in ("timesteps", "param_name", "seed", "env")} | {"ids": ids})
     logging.info("%s: %d checkpoints up to %d steps", args.out, len(kept), meta["timesteps"])
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from agents.actor_critic import ActorCritic, NetworkConfig, save_agent
 from agents.evaluate import evaluate, fixed_jobs
@@ -17,6 +16,7 @@ from common.checkpoints import load_checkpoint, load_module, load_optimizer, opt
 from common.csv_log import CsvLog
 from common.noise import gumbel_noise
 from common.policy import step
+from common.progress import progress_bar
 from common.stopping import StopSignal
 from envs.procgen import Snapshot
 
@@ -72,7 +72,7 @@ class Trainer:
     def train(self) -> dict:
         """Runs to the end of the schedule (or to a stop signal) and returns the last row of the log."""
         started, row = time.monotonic() - self.log.wall_time, {}
-        bar = tqdm(total=self.schedule.num_timesteps, initial=self.timesteps, unit="step", unit_scale=True, desc="train", smoothing=0.05)
+        bar = progress_bar(total=self.schedule.num_timesteps, initial=self.timesteps, unit="step", unit_scale=True, desc="train", smoothing=0.05)
         with StopSignal() as stop, bar:
             if self.timesteps == 0:
                 self._checkpoint_agent()

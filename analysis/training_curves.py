@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agents.evaluate import first_unseen_level
 from common.csv_log import read_log
 from common.runs import UsageError
 
@@ -127,5 +128,5 @@ def evaluation_levels(run: TrainingRun) -> str:
     args = run.config.get("args", {})
     if "eval_episodes" not in args:
         return "unknown"
-    first = args["start_level"] + args["num_levels"] + 50
+    first = first_unseen_level(args["start_level"], args["num_levels"])
     return f"{first}-{first + args['eval_episodes'] - 1}, one episode each"

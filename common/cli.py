@@ -22,4 +22,5 @@ def run_script(main: Callable, args) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
             raise
-        sys.exit(f"error: {error.strerror} ({error.filename}); nothing half-written was kept: free some space or choose another place, then run the same command again")
+        advice = "nothing half-written was kept: free some space or choose another place, then run the same command again"
+        sys.exit(f"error: {error.strerror} ({error.filename}); {advice}")

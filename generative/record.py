@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from common.progress import progress_bar
 from generative.config import WorldModelConfig
 from generative.simulator import EXTRA_STEPS, NoiseKeys, Simulator
 from rollouts.segment import Segment
@@ -72,7 +72,7 @@ def record_samples(simulator: Simulator, start, sampling: Sampling, path: Path, 
     """
     create_store(path, manifest | extra_fields(simulator.model.config))
     shards = -(-sampling.num_samples // sampling.batch_size)
-    for index in tqdm(range(shards), unit="shard", desc="simulate"):
+    for index in progress_bar(range(shards), unit="shard", desc="simulate"):
         if shard_done(path, index):
             continue
         samples = np.arange(index * sampling.batch_size, min((index + 1) * sampling.batch_size, sampling.num_samples))

@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from common.checkpoints import load_checkpoint, load_module, load_optimizer, optimizer_tensors, save_checkpoint, with_prefix, without_prefix
 from common.csv_log import CsvLog
 from common.policy import Policy
+from common.progress import progress_bar
 from common.stopping import StopSignal
 from generative.config import LossScales, TrainConfig, WorldModelConfig
 from generative.data import VALIDATION_STREAM, WindowSource, read_ahead, seeded_generator
@@ -52,7 +52,7 @@ class Trainer:
         """Runs to the last batch (or to a stop signal) and returns the last row of the log. Raises FloatingPointError when a term of the loss is not finite."""
         self._clock, row, total = _Clock(self.log.wall_time), {}, self.config.num_batches
         ahead = read_ahead(lambda step: self.source.train_batch(step, self.config.batch_size), self.batches, total)
-        with StopSignal() as stop, tqdm(total=total, initial=self.batches, unit="batch", desc="train", smoothing=0.05) as bar:
+        with StopSignal() as stop, progress_bar(total=total, initial=self.batches, unit="batch", desc="train", smoothing=0.05) as bar:
             for segment in self._clock.timed(ahead):
                 self._sums.add(self.update(segment.to(self.device)))
                 self._clock.frames += int(segment.mask.sum())

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from common.noise import uniform_noise
 from common.policy import Policy
+from common.progress import progress_bar
 from common.runs import UsageError
 from rollouts.play import Job, Played, play
 from rollouts.store import shard_done, write_shard
@@ -103,7 +104,7 @@ def record(path: Path, plan: Plan, shards: Iterable[int], make_env: Callable, ac
     the plan and its number; actor_of(shard) says who plays it.
     """
     summary, todo = Summary(), [shard for shard in shards if not shard_done(path, shard)]
-    with tqdm(total=sum(len(plan.episodes(shard)) for shard in todo), unit="episode", desc="record", disable=not todo) as bar:
+    with progress_bar(total=sum(len(plan.episodes(shard)) for shard in todo), unit="episode", desc="record", disable=not todo) as bar:
         for shard in todo:
             began = time.perf_counter()
             env, actor = make_env(), actor_of(shard)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
+from common.progress import progress_bar
 from rollouts.store import Rollouts
 
 SAME = -1
@@ -20,7 +20,7 @@ def replay(rollouts: Rollouts, episodes: Sequence[int], env, progress: bool = Fa
     episodes = np.asarray(episodes)
     order = np.argsort(rollouts.episodes["length"][episodes], kind="stable")
     differs = np.full(len(episodes), SAME)
-    with tqdm(total=len(episodes), unit="episode", desc="replay", disable=not progress) as bar:
+    with progress_bar(total=len(episodes), unit="episode", desc="replay", disable=not progress) as bar:
         for begin in range(0, len(order), env.num):
             batch = order[begin : begin + env.num]
             differs[batch] = _replay_batch(rollouts, episodes[batch], env)

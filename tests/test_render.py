@@ -230,6 +230,7 @@ def test_num_levels_and_paint_vel_info_reach_the_game(rendered):
         config = render.env_config(render.Args(Path("x"), env_name="coinrun", paint_vel_info=painted), OWN)
         shown.append(ProcgenVecEnv(1, config, num_threads=0).observe()[1])
     assert (shown[0] != shown[1]).any()
+    assert episodes(rendered(num_eps=4, blink=True)) != episodes(rendered(num_eps=4))
 
 
 def test_where_videos_go_and_when_they_are_made_again(model_file, tmp_path):
