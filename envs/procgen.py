@@ -21,6 +21,9 @@ EXTREME_GAMES = ("chaser", "dodgeball", "leaper", "starpilot")
 MEMORY_GAMES = ("caveflyer", "dodgeball", "heist", "jumper", "maze", "miner")
 EXPLORATION_GAMES = ("coinrun", "caveflyer", "leaper", "jumper", "maze", "heist", "climber", "ninja")
 FORCE_RESET = -1
+_C_FUNCTIONS = ("libenv_observe", "libenv_act", "libenv_close", "get_state", "set_state")
+"""Looked up as soon as an environment is made: cffi looks a function up under a lock, and an environment that the garbage
+collector closes while another is being made would wait for that lock forever."""
 LAST_MOVE_LEAKS = ("dodgeball",)
 """Games that turn the player by the last move of the episode before; with it cleared, level and actions decide an episode."""
 _INITIAL_MOVE = 7
@@ -94,6 +97,8 @@ class ProcgenVecEnv:
             del options["num_levels"], options["start_level"]
         self.num, self.config = num, config
         self._env = ProcgenGym3Env(num=num, rand_seed=seed, num_threads=num_threads, **options)
+        for function in _C_FUNCTIONS:
+            getattr(self._env._c_lib, function)
         self._buffer = self._env._ffi.new(f"char[{MAX_STATE_SIZE}]")
         actions = action_space(config.env_name)
         self.num_actions = len(actions.names)

@@ -1,5 +1,7 @@
 """The Procgen adapter: the VecEnv protocol, bit-exact forks and replays, any level in any slot, honest ends."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -280,3 +282,14 @@ def test_effect_classes_are_what_forks_show(game):
     table = np.array(action_space(game).effect_classes)
     assert np.array_equal(different, table[:, None] != table[None, :])
     env.close()
+
+
+def test_collecting_one_environment_cannot_block_the_making_of_another():
+    """Closing takes no lock of cffi's, for it may happen while the making of another environment holds it."""
+    env = ProcgenVecEnv(1, ProcgenConfig(), num_threads=0)
+    lock = env._env._ffi._lock
+    with lock:
+        closing = threading.Thread(target=env.close, daemon=True)
+        closing.start()
+        closing.join(10)
+        assert not closing.is_alive()
