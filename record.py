@@ -71,7 +71,7 @@ class Args:
 def main(args: Args) -> None:
     check(args)
     device = choose_device(args.device, args.gpu_device)
-    drawn = dict(distribution_mode=args.distribution_mode, use_backgrounds=args.use_backgrounds, paint_vel_info=args.paint_vel_info, blink=args.blink)
+    drawn = {name: getattr(args, name) for name in ("distribution_mode", "use_backgrounds", "paint_vel_info", "blink")}
     env_config = ProcgenConfig(args.env_name, **drawn)
     actions = action_space(args.env_name)
     plan = Plan(args.num_episodes, args.episodes_per_shard, args.start_level, args.num_levels, args.seed)

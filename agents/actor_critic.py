@@ -46,7 +46,7 @@ class ActorCritic(nn.Module):
     def __init__(self, config: NetworkConfig):
         super().__init__()
         self.config, self.num_actions = config, config.num_actions
-        self.encoder = Encoder(config.architecture, tuple(config.obs_shape), config.feature_size, config.precision, config.normalize_features)
+        self.encoder = Encoder(config.architecture, config.obs_shape, config.feature_size, config.precision, config.normalize_features)
         self.core = CORES[config.core](config.feature_size, config.hidden_size)
         self.policy_head = nn.Linear(self.core.output_size, config.num_actions)
         self.value_head = nn.Linear(self.core.output_size, 1)

@@ -148,8 +148,8 @@ def network_of(tensors: Mapping[str, torch.Tensor], obs_shape: tuple[int, int, i
     recurrent = tensors.get("core.cell.weight_ih")
     core = "none" if recurrent is None else {3: "gru", 4: "lstm"}.get(recurrent.shape[0] // output, "unknown")
     architecture = "impala" if "encoder.stages.0.conv.weight" in tensors else "nature"
-    hidden = {} if recurrent is None else {"hidden_size": output}
-    return NetworkConfig(num_actions, tuple(obs_shape), architecture, features, core, precision=precision, **hidden)
+    parts = {"normalize_features": "encoder.norm.weight" in tensors} | ({} if recurrent is None else {"hidden_size": output})
+    return NetworkConfig(num_actions, tuple(obs_shape), architecture, features, core, precision=precision, **parts)
 
 
 def convert(

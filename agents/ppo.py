@@ -49,7 +49,8 @@ class PPOConfig:
 
     def __post_init__(self):
         if self.n_envs % self.mini_batch_per_epoch:
-            raise ValueError(f"n_envs {self.n_envs} must be a multiple of mini_batch_per_epoch {self.mini_batch_per_epoch}: minibatches are whole environments")
+            wanted = f"a multiple of mini_batch_per_epoch {self.mini_batch_per_epoch}"
+            raise ValueError(f"n_envs {self.n_envs} must be {wanted}: minibatches are whole environments")
 
 
 class RolloutBuffer:
@@ -124,7 +125,8 @@ def value_error(value, old_value, returns, clip: float):
 
 def update(agent: ActorCritic, optimizer, buffer: RolloutBuffer, config: PPOConfig, rng: np.random.Generator) -> dict[str, float]:
     """All epochs of one PPO iteration. Returns the mean of each part of the loss. Raises FloatingPointError on NaN."""
-    advantage = advantages(buffer.reward, buffer.value, buffer.ended, buffer.next_value, config.gamma, config.lmbda if config.use_gae else 1.0)
+    lmbda = config.lmbda if config.use_gae else 1.0
+    advantage = advantages(buffer.reward, buffer.value, buffer.ended, buffer.next_value, config.gamma, lmbda)
     returns = advantage + buffer.value
     if config.normalize_adv:
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)

@@ -36,7 +36,8 @@ class RewardNormalizer:
         self.mean, self.variance, self.count = self.mean + delta * len(batch) / total, squares / total, total
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        return {"returns": torch.from_numpy(self.returns), "moments": torch.tensor([self.mean, self.variance, self.count], dtype=torch.float64)}
+        moments = torch.tensor([self.mean, self.variance, self.count], dtype=torch.float64)
+        return {"returns": torch.from_numpy(self.returns), "moments": moments}
 
     def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         self.returns = tensors["returns"].numpy().copy()

@@ -71,8 +71,9 @@ class Trainer:
 
     def train(self) -> dict:
         """Runs to the end of the schedule (or to a stop signal) and returns the last row of the log."""
-        started, row = time.monotonic() - self.log.wall_time, {}
-        bar = progress_bar(total=self.schedule.num_timesteps, initial=self.timesteps, unit="step", unit_scale=True, desc="train", smoothing=0.05)
+        started, row = time.monotonic() - self.log.wall_time, self.log.last
+        total = self.schedule.num_timesteps
+        bar = progress_bar(total=total, initial=self.timesteps, unit="step", unit_scale=True, desc="train", smoothing=0.05)
         with StopSignal() as stop, bar:
             if self.timesteps == 0:
                 self._checkpoint_agent()
@@ -88,7 +89,7 @@ class Trainer:
                 self.log.write(row)
                 self._save_if_due(before, stop.asked)
                 bar.update(self.per_iteration)
-                bar.set_postfix_str(f"return {row.get('mean_episode_rewards', float('nan')):.2f}")
+                bar.set_postfix_str(f"return {float(row.get('mean_episode_rewards', 'nan')):.2f}")
         self.log.close()
         return row
 
@@ -100,9 +101,9 @@ class Trainer:
         slots = np.arange(env.num)
         reward, obs, first = env.observe()
         for t in range(self.ppo.n_steps):
-            noise = torch.from_numpy(gumbel_noise(self.seed, slots, 0, self.iteration * self.ppo.n_steps + t, env.num_actions)).to(self.device)
+            noise = gumbel_noise(self.seed, slots, 0, self.iteration * self.ppo.n_steps + t, env.num_actions)
             buffer.obs[t], buffer.first[t] = torch.from_numpy(obs), torch.from_numpy(first)
-            taken = step(self.agent, *self._inputs(obs, first, reward), noise)
+            taken = step(self.agent, *self._inputs(obs, first, reward), torch.from_numpy(noise).to(self.device))
             self.state = taken.state
             buffer.action[t], buffer.value[t] = taken.action, taken.value
             buffer.log_prob[t] = self.agent.log_prob(taken.logits, taken.action)

@@ -5,7 +5,8 @@ from collections import deque
 import numpy as np
 
 WINDOW = 100
-_STATS = [(f"{kind}_{what}", what, function) for what in ("episode_rewards", "episode_len") for kind, function in (("max", max), ("mean", np.mean), ("min", min))]
+_KINDS = {"max": max, "mean": np.mean, "min": min}
+_STATS = [(f"{kind}_{what}", what, function) for what in ("episode_rewards", "episode_len") for kind, function in _KINDS.items()]
 COLUMNS = (
     ["timesteps", "wall_time", "num_episodes", "num_episodes_val"]
     + [name for name, _, _ in _STATS]

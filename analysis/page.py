@@ -13,9 +13,12 @@ figure { margin: 1.2rem 0; } figcaption, .note { color: #555; font-size: .9rem; 
 img, video { max-width: 100%; } video { image-rendering: pixelated; background: #000; }
 .clips { display: flex; flex-wrap: wrap; gap: 1rem; } .clips figure { margin: 0; }
 table { border-collapse: collapse; font-family: Helvetica, Arial, sans-serif; font-size: .9rem; }
-th, td { padding: .35rem .9rem .35rem 0; text-align: left; border-bottom: 1px solid #ddd; } td.number { font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .9rem .35rem 0; text-align: left; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; }
 code { font-size: .85rem; background: #f4f4f2; padding: .1rem .3rem; }
 """
+
+
+_VIDEO = '<video autoplay loop muted playsinline controls src="{}"></video>'
 
 
 class Page:
@@ -42,8 +45,8 @@ class Page:
 
     def clips(self, clips: list[tuple[Path, str]]) -> None:
         """Clips side by side, each an mp4 file with its caption; they play in a loop without sound."""
-        figures = (_figure(f'<video autoplay loop muted playsinline controls src="{_data_uri(path)}"></video>', caption) for path, caption in clips)
-        self._parts.append(f'<div class="clips">{"".join(figures)}</div>')
+        figures = "".join(_figure(_VIDEO.format(_data_uri(path)), caption) for path, caption in clips)
+        self._parts.append(f'<div class="clips">{figures}</div>')
 
     def write(self, path: Path) -> None:
         title = html.escape(self.title)

@@ -27,9 +27,10 @@ def quoted(file: str, path: str, form: str | None) -> str:
         raise ValueError(f"no artefact {file}")
     value = json.loads(artefact.read_text())
     for key in path.split("."):
-        if key not in value:
-            raise ValueError(f"{file} has no {path} (at {key!r})")
-        value = value[key]
+        try:
+            value = value[int(key)] if isinstance(value, list) else value[key]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ValueError(f"{file} has no {path} (at {key!r})") from error
     return format(value, form or "")
 
 

@@ -15,7 +15,8 @@ class CsvLog:
     """Appends rows to a CSV file and scalars to TensorBoard (and to a tracker with `log(row, step)`, where there is one).
 
     columns: the first counts steps, and one is `wall_time` in seconds. step: where the run goes on from; later rows are
-    dropped, for they will be made again. A value that a row lacks leaves its column empty.
+    dropped, for they will be made again. last: the last row that was kept, or nothing. A value that a row lacks leaves its
+    column empty.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], step: int, tracker=None):
@@ -26,7 +27,8 @@ class CsvLog:
         writer.writeheader()
         writer.writerows(kept)
         write_text(path, text.getvalue())
-        self.wall_time = float(kept[-1]["wall_time"]) if kept else 0.0
+        self.last = kept[-1] if kept else {}
+        self.wall_time = float(self.last.get("wall_time", 0.0))
         self._board = SummaryWriter(path.parent, purge_step=step)
 
     def write(self, row: dict) -> None:

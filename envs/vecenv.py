@@ -1,5 +1,6 @@
 """The VecEnv protocol: N environments stepped together, in the gym3 manner that Procgen speaks natively."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -41,7 +42,7 @@ class VecEnv(Protocol):
         """Takes one action [N] in every environment."""
 
     def info(self) -> dict[str, np.ndarray]:
-        """Arrays [N] for the transition just finished: `terminated`, `truncated`; `level_seed` of the episode on show."""
+        """Arrays [N]: `terminated`, `truncated`, `level_complete` of the transition just finished; `level_seed` of the episode on show."""
 
 
 class QueuesLevels(Protocol):
@@ -52,3 +53,6 @@ class QueuesLevels(Protocol):
 
     def open_level(self, slot: int, seed: int) -> None:
         """The slot leaves its present episode and opens level `seed` at its first frame."""
+
+    def open_levels(self, slots: Sequence[int], seeds: Sequence[int]) -> None:
+        """`open_level` for several slots at once."""

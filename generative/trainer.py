@@ -50,7 +50,7 @@ class Trainer:
 
     def train(self) -> dict:
         """Runs to the last batch (or to a stop signal) and returns the last row of the log. Raises FloatingPointError when a term of the loss is not finite."""
-        self._clock, row, total = _Clock(self.log.wall_time), {}, self.config.num_batches
+        self._clock, row, total = _Clock(self.log.wall_time), self.log.last, self.config.num_batches
         ahead = read_ahead(lambda step: self.source.train_batch(step, self.config.batch_size), self.batches, total)
         with StopSignal() as stop, progress_bar(total=total, initial=self.batches, unit="batch", desc="train", smoothing=0.05) as bar:
             for segment in self._clock.timed(ahead):
@@ -63,7 +63,7 @@ class Trainer:
                 if stop.asked or self._due(self.config.save_interval):
                     self._save()
                 bar.update()
-                bar.set_postfix_str(f"psnr {row.get('psnr', float('nan')):.1f} dB")
+                bar.set_postfix_str(f"psnr {float(row.get('psnr', 'nan')):.1f} dB")
                 if stop.asked:
                     break
         self.log.close()

@@ -254,7 +254,7 @@ def test_cleanrl_weights_convert():
 
 
 def test_a_name_map_of_ones_own(tmp_path):
-    ours = ActorCritic(NetworkConfig(15, feature_size=32, hidden_size=16, core="lstm", precision="fp32"))
+    ours = ActorCritic(NetworkConfig(15, feature_size=32, hidden_size=16, core="lstm", precision="fp32", normalize_features=True))
     theirs = {name.replace("encoder.", "torso.", 1): tensor for name, tensor in ours.state_dict().items()} | {"extra": torch.zeros(1)}
     parts = "torso: encoder\ncore: core\npolicy_head: policy_head\nvalue_head: value_head\n"
     (tmp_path / "names.yaml").write_text(parts + "extra: null\n")

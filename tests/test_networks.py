@@ -54,6 +54,29 @@ def test_impala_is_impala():
     torch.testing.assert_close(encoder(obs), reference_impala(encoder, obs.permute(0, 3, 1, 2) / 255), atol=1e-4, rtol=1e-4)
 
 
+def test_features_are_normalised_where_asked():
+    """Before the last ReLU, each frame's features have mean 0 and deviation 1, whatever their size was."""
+    encoder = Encoder("impala", (16, 16, 3), 64, "fp32", normalize=True)
+    with torch.no_grad():
+        encoder.out.weight.mul_(1000)
+    seen = []
+    encoder.norm.register_forward_hook(lambda module, given, out: seen.append(out))
+    torch.testing.assert_close(encoder(frames(5)), seen[0].clamp(min=0))
+    torch.testing.assert_close(seen[0].mean(1), torch.zeros(5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(seen[0].std(1, correction=0), torch.ones(5), atol=1e-3, rtol=0)
+
+
+def test_a_value_scale_scales_the_value_but_not_where_it_begins():
+    values, weights = [], []
+    for scale in (1.0, 10.0):
+        torch.manual_seed(0)
+        agent = ActorCritic(NetworkConfig(5, value_scale=scale, **SMALL))
+        values.append(agent.heads(torch.ones(1, 8))[1])
+        weights.append(agent.value_head.weight)
+    torch.testing.assert_close(values[0], values[1])
+    torch.testing.assert_close(weights[0], 10 * weights[1])
+
+
 def test_bf16_differs_by_rounding_only():
     torch.manual_seed(0)
     encoder = Encoder("impala", (32, 32, 3), 24, "bf16")
