@@ -18,6 +18,9 @@ from rollouts.record import Actor, Plan, record, take_turns
 from rollouts.store import create_store
 
 
+OPTIONS = ("distribution_mode", "use_backgrounds", "paint_vel_info", "blink")
+
+
 @dataclass
 class Args:
     exp_name: str = "test"
@@ -71,7 +74,7 @@ class Args:
 def main(args: Args) -> None:
     check(args)
     device = choose_device(args.device, args.gpu_device)
-    drawn = {name: getattr(args, name) for name in ("distribution_mode", "use_backgrounds", "paint_vel_info", "blink")}
+    drawn = {name: getattr(args, name) for name in OPTIONS}
     env_config = ProcgenConfig(args.env_name, **drawn)
     actions = action_space(args.env_name)
     plan = Plan(args.num_episodes, args.episodes_per_shard, args.start_level, args.num_levels, args.seed)
@@ -105,9 +108,19 @@ def load_actors(args: Args, actions, device: torch.device) -> list[Actor]:
     """The agents that play, each with its behaviour; several for a mixture."""
     if args.behaviour == "mixture":
         return [Actor(load_agent(path, device)[0], "agent", file_id(path)) for path in args.mixture_files]
-    agent = load_agent(args.model_file, device)[0] if args.model_file else None
+    agent, meta = load_agent(args.model_file, device) if args.model_file else (None, {})
+    warn_of_other_options(args, meta.get("env") or {})
     policy = make_behaviour(agent, args.behaviour, args.temperature, args.top_k, actions)
     return [Actor(policy, args.behaviour, file_id(args.model_file) if args.model_file else "none")]
+
+
+def warn_of_other_options(args: Args, own: dict) -> None:
+    """Raises UsageError where the agent was trained on another game; says where the same game is drawn or made otherwise."""
+    if own.get("env_name", args.env_name) != args.env_name:
+        raise UsageError(f"{args.model_file} was trained on {own['env_name']}, not {args.env_name}; give --env_name {own['env_name']}")
+    for name in OPTIONS:
+        if own.get(name, getattr(args, name)) != getattr(args, name):
+            logging.warning("the agent was trained with %s = %s and is recorded with %s", name, own[name], getattr(args, name))
 
 
 def hidden_layout(actors: list[Actor]) -> dict:

@@ -79,13 +79,13 @@ def main(args: Args) -> None:
         load_module(ActorCritic(network), init_from.state_dict(), str(args.model_file))
     inputs = {"model_file": file_id(args.model_file)} if args.model_file else {}
     config = {"args": args, "env": train_config, "network": network, "ppo": ppo}
+    unseen = first_unseen_level(args.start_level, args.num_levels)
+    schedule = Schedule(args.num_timesteps, args.num_checkpoints, args.eval_every, args.eval_episodes, unseen, args.save_every)
     run = open_run(args.logdir / "procgen" / args.env_name / args.exp_name, f"seed_{args.seed}", config, args.new, inputs)
     if run.done:
         logging.info("%s is done; --new starts another", run.dir)
         return
     logging.info("%s %s", "resuming" if run.resumed else "writing to", run.dir)
-    unseen = first_unseen_level(args.start_level, args.num_levels)
-    schedule = Schedule(args.num_timesteps, args.num_checkpoints, args.eval_every, args.eval_episodes, unseen, args.save_every)
     env = make_env(ppo.n_envs, train_config, args.seed, args.num_threads)
     eval_env = make_env(min(args.eval_episodes, 64), ProcgenConfig(args.env_name, **drawn), args.seed, args.num_threads)
     meta = {"env": vars(train_config), "param_name": args.param_name, "seed": args.seed, "action_names": actions.names}

@@ -91,6 +91,9 @@ def load_agent(path: Path, device: torch.device | str = "cpu") -> tuple[ActorCri
     tensors, meta = load_checkpoint(path)
     if meta.get("kind") != "agent":
         raise BadCheckpoint(f"{path} holds {meta.get('kind', 'something unnamed')!r}, not an agent")
-    agent = ActorCritic(NetworkConfig(**meta["network"]))
+    try:
+        agent = ActorCritic(NetworkConfig(**meta["network"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadCheckpoint(f"{path} describes a network that this version does not know ({error}); take another checkpoint") from error
     load_module(agent, without_prefix("agent", tensors), str(path))
     return agent.to(device).eval(), meta

@@ -16,7 +16,7 @@ _PPO = {field.name for field in fields(PPOConfig)}
 
 def load_preset(name: str, num_actions: int, obs_shape: tuple[int, int, int]) -> tuple[NetworkConfig, PPOConfig]:
     """The preset's network and learner. Raises UsageError for an unknown preset, key or value."""
-    presets = yaml.safe_load(PRESETS.read_text())
+    presets = {key: values for key, values in yaml.safe_load(PRESETS.read_text()).items() if not key.startswith("_")}
     if name not in presets:
         raise UsageError(f"unknown preset {name!r}; choose one of: {', '.join(presets)}")
     values = presets[name]

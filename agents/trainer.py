@@ -12,7 +12,7 @@ from agents.evaluate import evaluate, fixed_jobs
 from agents.ppo import PPOConfig, RolloutBuffer, update
 from agents.reward_norm import RewardNormalizer
 from agents.training_log import COLUMNS, EpisodeStatistics, summary
-from common.checkpoints import load_checkpoint, load_module, load_optimizer, optimizer_tensors, save_checkpoint, with_prefix, without_prefix
+from common.checkpoints import load_module, load_optimizer, load_training_state, optimizer_tensors, save_checkpoint, with_prefix, without_prefix
 from common.csv_log import CsvLog
 from common.noise import gumbel_noise
 from common.policy import step
@@ -33,6 +33,11 @@ class Schedule:
     eval_episodes: int
     eval_first_level: int
     save_every: int
+
+    def __post_init__(self):
+        for name in ("num_timesteps", "num_checkpoints", "eval_every", "eval_episodes", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
 
 
 class Trainer:
@@ -167,7 +172,7 @@ class Trainer:
         save_checkpoint(self._state_path, tensors, meta)
 
     def _load(self) -> None:
-        tensors, meta = load_checkpoint(self._state_path)
+        tensors, meta = load_training_state(self._state_path)
         load_module(self.agent, without_prefix("agent", tensors), str(self._state_path))
         load_optimizer(self.optimizer, without_prefix("optimizer", tensors))
         self.normalizer.load_tensors(without_prefix("normalizer", tensors))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 
 
 class BadCheckpoint(ValueError):
@@ -29,8 +29,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:  # a failed write or fsync does not know its file
-        error.filename = str(path)
-        raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -48,7 +47,8 @@ def write_json(path: Path, value) -> None:
 def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], meta: dict) -> None:
     """Writes named tensors and a JSON-able description into one file, atomically."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, lambda temporary: save_file(contiguous, temporary, metadata={"worldlens": json.dumps(meta)}))
+    data = serialize(contiguous, metadata={"worldlens": json.dumps(meta)})
+    write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
@@ -66,7 +66,19 @@ def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
         raise BadCheckpoint(f"{path} is not a whole safetensors file ({error}); it may be truncated: take another checkpoint") from error
     if meta is None:
         raise BadCheckpoint(f"{path} was not written by Worldlens: it lacks the description that says what it holds")
-    return tensors, json.loads(meta)
+    try:
+        return tensors, json.loads(meta)
+    except ValueError as error:
+        raise BadCheckpoint(f"{path} has a damaged description ({error}); take another checkpoint") from error
+
+
+def load_training_state(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """`load_checkpoint` for the state that a run resumes from. Raises BadCheckpoint with the ways on when it is damaged."""
+    try:
+        return load_checkpoint(path)
+    except BadCheckpoint as error:
+        ways = "delete it to begin this run again, or start from the run's last model file with --model_file and --new"
+        raise BadCheckpoint(f"{path} is damaged, so this run cannot be resumed; {ways}") from error
 
 
 def load_module(module: torch.nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:

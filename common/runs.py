@@ -99,6 +99,14 @@ class Run:
         write_json(self.dir / "done.json", summary)
 
 
+def read_config(run: Path) -> dict:
+    """A run's config.json. Raises UsageError when it is damaged."""
+    try:
+        return json.loads((run / "config.json").read_text())
+    except ValueError as error:
+        raise UsageError(f"{run / 'config.json'} is damaged ({error}); delete that run or start another with --new") from error
+
+
 def open_run(parent: Path, name: str, config, new: bool = False, inputs: dict[str, str] | None = None) -> Run:
     """Finds the latest run of this config under `parent`, or starts one in `parent/<name>_<key>[_n]`.
 
@@ -107,8 +115,8 @@ def open_run(parent: Path, name: str, config, new: bool = False, inputs: dict[st
     stem = f"{name}_{key_of({'config': config, 'inputs': inputs or {}})}"
     taken = sorted(parent.glob(f"{stem}*"), key=lambda path: (len(path.name), path.name))
     begun = [path for path in taken if (path / "config.json").exists()]  # a kill may have left a directory without one
-    alike = [path for path in begun if agrees(json.loads((path / "config.json").read_text()), plain(config))]
-    if alike and not new:
+    alike = [] if new else [path for path in begun if agrees(read_config(path), plain(config))]
+    if alike:
         return Run(alike[-1], resumed=True)
     directory = parent / (f"{stem}_{len(taken) + 1}" if taken else stem)
     try:

@@ -16,6 +16,8 @@ def check_store(rollouts: Rollouts, agent, agent_meta: dict, agent_file: Path) -
     agent: an ActorCritic. agent_meta: its file's description.
     """
     manifest, path = rollouts.manifest, rollouts.path
+    if rollouts.simulated:
+        raise UsageError(f"{path} holds simulated episodes; give a store that record.py made of the real game")
     game, agents_game = game_of(manifest), game_of(agent_meta)
     if game and agents_game and game != agents_game:
         raise UsageError(f"{path} was recorded in {game}, and {agent_file} plays {agents_game}; take both of the same game")

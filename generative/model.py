@@ -128,6 +128,9 @@ def load_world_model(path: Path, device: torch.device | str = "cpu") -> tuple[Wo
     tensors, meta = load_checkpoint(path)
     if meta.get("kind") != "world model":
         raise BadCheckpoint(f"{path} holds {meta.get('kind', 'something unnamed')!r}, not a world model")
-    model = WorldModel(model_config(meta["model"]))
+    try:
+        model = WorldModel(model_config(meta["model"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadCheckpoint(f"{path} describes a model that this version does not know ({error}); take another checkpoint") from error
     load_module(model, without_prefix("model", tensors), str(path))
     return model.to(device).eval(), meta

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from common.checkpoints import load_checkpoint, load_module, load_optimizer, optimizer_tensors, save_checkpoint, with_prefix, without_prefix
+from common.checkpoints import load_module, load_optimizer, load_training_state, optimizer_tensors, save_checkpoint, with_prefix, without_prefix
 from common.csv_log import CsvLog
 from common.policy import Policy
 from common.progress import progress_bar
@@ -128,7 +128,7 @@ class Trainer:
         save_checkpoint(self._state_path, tensors, meta)
 
     def _load(self) -> None:
-        tensors, meta = load_checkpoint(self._state_path)
+        tensors, meta = load_training_state(self._state_path)
         load_module(self.model, without_prefix("model", tensors), str(self._state_path))
         load_optimizer(self.optimizer, without_prefix("optimizer", tensors))
         self.batches, self._sums = meta["batches"], _Sums(**meta["sums"])

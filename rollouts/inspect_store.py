@@ -67,7 +67,7 @@ def describe(rollouts: Rollouts) -> list[str]:
 
 def replay_findings(rollouts: Rollouts, count: int) -> list[str]:
     """Replays `count` episodes (-1: all) and says which differ from the real game, and where."""
-    if count < -1 or "env" not in rollouts.manifest:
+    if count < -1 or "env" not in rollouts.manifest or rollouts.simulated:
         raise UsageError(f"cannot replay {count} episodes of {rollouts.path}: give a number, or -1 for all, and a store of the real game")
     count = len(rollouts) if count == -1 else min(count, len(rollouts))
     chosen = np.linspace(0, len(rollouts) - 1, count).round().astype(int)

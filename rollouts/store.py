@@ -68,8 +68,9 @@ def write_shard(path: Path, index: int, steps: dict[str, np.ndarray], episodes: 
 
 
 def shard_done(path: Path, index: int) -> bool:
-    """Whether shard `index` is whole: its index entry, which is written last, is there."""
-    return shards.entry_path(path, index).exists()
+    """Whether shard `index` is whole: its index entry, which is written last, is there. Raises BadStore for a damaged shard."""
+    entry = shards.entry_path(path, index)
+    return entry.exists() and bool(shards.read_entry(entry))
 
 
 class Rollouts:
@@ -171,4 +172,7 @@ def _read_manifest(path: Path) -> dict:
     if foreign or manifest.get("schema") != SCHEMA:
         held = f"{manifest['kind']!r}, schema {manifest.get('schema')}"
         raise BadStore(f"{path} holds {held}; this version reads {KIND!r}, schema {SCHEMA}: record it again")
+    missing = [name for name in REQUIRED if name not in manifest]
+    if missing:
+        raise BadStore(f"{file} is damaged: it lacks {', '.join(missing)}; restore it or record again under another name")
     return manifest

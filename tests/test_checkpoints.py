@@ -11,6 +11,7 @@ from common.checkpoints import (
     load_checkpoint,
     load_module,
     load_optimizer,
+    load_training_state,
     optimizer_tensors,
     save_checkpoint,
     with_prefix,
@@ -112,3 +113,25 @@ def test_a_restored_optimiser_goes_on_alike():
     train(resumed, resumed_optimizer, 2)
     train(forgetful, forgetful_optimizer, 2)
     assert torch.equal(resumed.weight, whole.weight) and not torch.equal(forgetful.weight, whole.weight)
+
+
+def test_a_full_disk_is_an_os_error_that_names_the_file(tmp_path, monkeypatch):
+    """Whatever library notices it, and however its errors are made."""
+
+    class Stubborn(OSError):
+        filename = property(lambda self: None)
+
+    def write(temporary):
+        raise Stubborn(28, "No space left on device")
+
+    with pytest.raises(OSError) as caught:
+        write_atomically(tmp_path / "a", write)
+    assert (caught.value.errno, caught.value.filename) == (28, str(tmp_path / "a")) and not list(tmp_path.iterdir())
+
+
+def test_damaged_descriptions_are_named(tmp_path):
+    save_file({"x": torch.zeros(1)}, tmp_path / "a.safetensors", metadata={"worldlens": "{broken"})
+    with pytest.raises(BadCheckpoint, match="a.safetensors has a damaged description"):
+        load_checkpoint(tmp_path / "a.safetensors")
+    with pytest.raises(BadCheckpoint, match="delete it to begin this run again"):
+        load_training_state(tmp_path / "a.safetensors")

@@ -169,6 +169,11 @@ BAD = {
     "preset value": ({"param_name": "broken"}, "unknown keys: speed"),
     "levels": ({"num_levels": -1}, "must not be negative"),
     "device": ({"device": "abacus"}, "unknown device"),
+    "steps": ({"num_timesteps": 0}, "num_timesteps is 0"),
+    "checkpoints": ({"num_checkpoints": 0}, "num_checkpoints is 0"),
+    "episodes": ({"eval_episodes": 0}, "eval_episodes is 0"),
+    "evaluations": ({"eval_every": 0}, "eval_every is 0"),
+    "saves": ({"save_every": 0}, "save_every is 0"),
 }
 
 
@@ -187,7 +192,7 @@ def test_bad_values_end_in_one_line(tmp_path, capsys, case):
     if case == "mode":
         changed = changed | {"env_name": "coinrun"}
     assert any(part in fails(capsys, tiny_args(tmp_path, **changed)) for part in message.split("|"))
-    assert not list(tmp_path.rglob("model_*"))
+    assert not list(tmp_path.iterdir())
 
 
 BAD_CHECKPOINTS = [
@@ -209,7 +214,7 @@ def test_a_damaged_training_state_is_named(tmp_path, capsys):
     (run / "done.json").unlink()
     state = run / "train_state.safetensors"
     state.write_bytes(state.read_bytes()[:-10])
-    assert "not a whole safetensors file" in fails(capsys, tiny_args(tmp_path, save_every=32))
+    assert "cannot be resumed" in fails(capsys, tiny_args(tmp_path, save_every=32))
 
 
 def test_a_full_disk_is_named(tmp_path, capsys, monkeypatch):

@@ -323,3 +323,21 @@ def test_simulated_episodes_may_begin_anywhere_and_open_nothing(tmp_path):
     assert "different hidden states" in " ".join(check_store(real)) and not list(check_store(simulated))
     opens = [store.windows(2).batch([0, 3]).first for store in (real, simulated)]
     assert opens[0][0].all() and not opens[1].any()
+
+
+def test_a_damaged_shard_does_not_count_as_done(tmp_path):
+    store = make_store(tmp_path / "s", [3, 4])
+    assert shard_done(store.path, 0) and not shard_done(store.path, 1)
+    data = shards.data_path(store.path, 0)
+    data.write_bytes(data.read_bytes()[:-1])
+    with pytest.raises(BadStore, match="truncated"):
+        shard_done(store.path, 0)
+
+
+def test_a_manifest_that_lacks_what_it_must_say_is_refused(tmp_path):
+    store = make_store(tmp_path / "s", [3])
+    manifest = json.loads((store.path / "manifest.json").read_text())
+    del manifest["noop"]
+    (store.path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BadStore, match="lacks noop"):
+        Rollouts.open(store.path)
