@@ -94,7 +94,7 @@ class Trainer:
                 self.log.write(row)
                 self._save_if_due(before, stop.asked)
                 bar.update(self.per_iteration)
-                bar.set_postfix_str(f"return {float(row.get('mean_episode_rewards', 'nan')):.2f}")
+                bar.set_postfix_str(f"return {float(row.get('mean_episode_rewards', 'nan')):.2f}", refresh=False)
         self.log.close()
         return row
 

@@ -63,7 +63,7 @@ class Trainer:
                 if stop.asked or self._due(self.config.save_interval):
                     self._save()
                 bar.update()
-                bar.set_postfix_str(f"psnr {float(row.get('psnr', 'nan')):.1f} dB")
+                bar.set_postfix_str(f"psnr {float(row.get('psnr', 'nan')):.1f} dB", refresh=False)
                 if stop.asked:
                     break
         self.log.close()
