@@ -99,7 +99,6 @@ def test_bf16_is_close_and_a_shifted_reset_is_not(tmp_path):
     assert right <= 5e-3 and wrong >= 10 * max(right, 1e-4)
 
 
-@pytest.mark.skipif(not SHIPPED, reason="no trained agent is shipped yet")
 @pytest.mark.parametrize("precision, bound", [("fp32", 1e-4), ("bf16", 5e-3)])
 def test_the_trained_agent_is_consistent_on_coinrun(tmp_path, precision, bound):
     agent, meta = next(loaded for loaded in map(load_agent, SHIPPED) if loaded[0].config.core != "none")
