@@ -5,8 +5,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from analysis.demo_report import Artefacts, build
 from common.cli import run_script
 from common.runs import UsageError, file_id
@@ -49,9 +47,8 @@ def main(args: Args) -> None:
     training = ("--param_name", "demo", "--num_levels", 200, "--num_timesteps", args.num_timesteps, "--eval_episodes", 32)
     run("train.py", *game, "--exp_name", "demo", *training, "--logdir", out / "logs")
     trained = out / "logs" / "procgen" / args.env_name / "demo"
-    reference = PRETRAINED / "seed_0"
-    agent = reference / "model.safetensors" if args.env_name == "coinrun" else newest("*/model_*.safetensors", trained)
-    run("plot_training_csv.py", "--datapath", reference if args.env_name == "coinrun" else trained, "--output", out / "curves")
+    agent = PRETRAINED / "seed_0_finished" / "model.safetensors" if args.env_name == "coinrun" else newest("*/model_*.safetensors", trained)
+    run("plot_training_csv.py", "--datapath", PRETRAINED / "seed_0" if args.env_name == "coinrun" else trained, "--output", out / "curves")
     scores = {"training (0-199)": (0, 200), "unseen (from 250)": (250, 200)}
     for start, num in scores.values():
         levels = ("--start_level", start, "--num_levels", num, "--num_episodes", num)
@@ -75,4 +72,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, tyro.cli(Args, description=__doc__))
+    run_script(main, Args, __doc__)

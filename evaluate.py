@@ -1,24 +1,22 @@
 """Scores an agent on a fixed list of levels, every episode to its end: return, outcomes, difficulty, causes of death."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 
-from agents.actor_critic import load_agent
-from agents.behaviours import make_behaviour
+from agents.actor_critic import check_fits, load_agent
+from agents.behaviours import TEMPERATURE, TOP_K, make_behaviour
 from agents.death_causes import ActionLog, causes
 from agents.evaluate import OUTCOMES, evaluate, jobs_over
 from agents.scores import score, table
-from common.checkpoints import write_json
+from common.checkpoints import check_writable, write_json
 from common.cli import run_script
 from common.runs import UsageError, choose_device, file_id, manifest, plain
 from envs.coinrun import difficulty, first_states, layout_hash
-from envs.make import make_env
-from envs.procgen import ProcgenConfig, action_space
+from envs.make import game_of, make_env
+from envs.procgen import NUM_LEVELS, ProcgenConfig, ProcgenVecEnv, action_space
 
 
 @dataclass
@@ -27,9 +25,9 @@ class Args:
     """Agent to score; left out only with --behaviour random."""
     behaviour: str = "agent"
     """How it acts: agent (samples its policy), temperature, greedy, top-k, random, seed-noise."""
-    temperature: float = 1.0
+    temperature: float = TEMPERATURE
     """Divides the logits (behaviour temperature)."""
-    top_k: int = 3
+    top_k: int = TOP_K
     """How many of the likeliest actions remain (behaviour top-k)."""
     start_level: int = 250
     """Seed of the first level; 250 and above are unseen by an agent trained on the levels 0-199."""
@@ -38,7 +36,7 @@ class Args:
     num_episodes: int = 1000
     """Episodes, one per level in order; levels repeat with other action noise when they run out."""
     exclude_layouts_of: tuple[int, int] | None = None
-    """START NUM: leave out levels with the layout of one of these levels (CoinRun), usually the training levels: 0 200."""
+    """START NUM: in place of levels with the layout of one of these (CoinRun; say, the training levels: 0 200), further levels are played."""
     causes: bool = False
     """Find out what killed the player by deleting objects (CoinRun)."""
     env_name: str | None = None
@@ -67,11 +65,8 @@ class Args:
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
 
-def env_config(args: Args, own: dict) -> ProcgenConfig:
-    """The agent's own game and options with those asked for in their place, over all levels."""
-    asked = {name: getattr(args, name) for name in ("env_name", "distribution_mode", "use_backgrounds", "paint_vel_info", "blink")}
-    changed = {name: value for name, value in asked.items() if value is not None}
-    return replace(ProcgenConfig(), **{**own, **changed, "num_levels": 0, "start_level": 0, "use_sequential_levels": False})
+LOOKED_AT = 10
+"""How many times as many levels as asked are opened at most in search of those that are not excluded."""
 
 
 def check_asked(args: Args, config: ProcgenConfig) -> None:
@@ -79,25 +74,36 @@ def check_asked(args: Args, config: ProcgenConfig) -> None:
     for name in ("num_levels", "num_episodes", "num_envs"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name} must be at least 1, not {getattr(args, name)}: there is nothing to evaluate")
-    if args.start_level < 0:
-        raise UsageError(f"--start_level must not be negative, not {args.start_level}")
+    if not 0 <= args.start_level <= NUM_LEVELS - args.num_levels:
+        asked = f"{args.num_levels} levels from {args.start_level} on"
+        raise UsageError(f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend --start_level or --num_levels")
+    if args.exclude_layouts_of and (args.exclude_layouts_of[0] < 0 or args.exclude_layouts_of[1] < 1):
+        raise UsageError(f"--exclude_layouts_of takes a first level and how many, such as 0 200, not {args.exclude_layouts_of}")
     if config.env_name != "coinrun" and (args.causes or args.exclude_layouts_of):
         raise UsageError(f"--causes and --exclude_layouts_of know only coinrun, not {config.env_name}")
     if args.model_file is None and args.behaviour != "random":
         raise UsageError("no agent given: use --model_file, or --behaviour random")
+    if args.output:
+        check_writable(args.output)
 
 
-def held_out(env, levels: Sequence[int], excluded: tuple[int, int] | None) -> list[int]:
-    """The levels whose layout is none of the excluded range's. Raises UsageError when none is left."""
+def held_out(env, start: int, num: int, excluded: tuple[int, int] | None) -> list[int]:
+    """The first `num` levels from `start` on whose layout is none of the excluded range's (start, num).
+
+    Raises UsageError when LOOKED_AT times as many levels do not hold them.
+    """
     if excluded is None:
-        return list(levels)
-    start, num = excluded
-    known = {layout_hash(state) for state in first_states(env, range(start, start + num))}
-    kept = [level for level, state in zip(levels, first_states(env, levels)) if layout_hash(state) not in known]
-    if not kept:
-        raise UsageError(f"every level's layout is among those of {num} levels from {start}: take more levels or another range")
-    dropped = len(levels) - len(kept)
-    logging.info("dropped %d of %d levels: their layouts are among those of %d levels from %d", dropped, len(levels), num, start)
+        return list(range(start, start + num))
+    known = {layout_hash(state) for state in first_states(env, range(excluded[0], sum(excluded)))}
+    kept, at = [], start
+    while len(kept) < num and at < start + LOOKED_AT * num:
+        levels = range(at, at + num - len(kept))
+        kept += [level for level, state in zip(levels, first_states(env, levels)) if layout_hash(state) not in known]
+        at = levels.stop
+    if len(kept) < num:
+        found = f"only {len(kept)} of the {at - start} levels from {start} on have a layout that is not excluded"
+        raise UsageError(f"{found}: ask for no more --num_levels than that, or choose another --start_level")
+    logging.info("passed over %d of the levels %d to %d: they have an excluded layout", at - start - num, start, at - 1)
     return kept
 
 
@@ -105,29 +111,29 @@ def main(args: Args) -> None:
     agent, own, device = None, {}, choose_device(args.device, args.gpu_device)
     if args.model_file:
         agent, meta = load_agent(args.model_file, device)
-        own = meta.get("env", {})
-    config = env_config(args, own)
+        own = meta.get("env") or {}
+    config = game_of(args, own, num_levels=0, start_level=0)
     check_asked(args, config)
-    policy = make_behaviour(agent, args.behaviour, args.temperature, args.top_k, action_space(config.env_name))
+    actions = action_space(config.env_name)
+    if agent is not None:
+        check_fits(agent, len(actions.names), ProcgenVecEnv.obs_shape, config.env_name)
+    policy = make_behaviour(agent, args.behaviour, args.temperature, args.top_k, actions)
     env = make_env(min(args.num_envs, args.num_episodes), config, args.seed, args.num_threads)
-    if policy.num_actions != env.num_actions:
-        found = f"the agent has {policy.num_actions} actions and {config.env_name} {env.num_actions}"
-        raise UsageError(f"{found}: take the game it was trained on")
-    asked = range(args.start_level, args.start_level + args.num_levels)
-    levels = held_out(env, asked, args.exclude_layouts_of)
+    levels = held_out(env, args.start_level, args.num_levels, args.exclude_layouts_of)
     jobs = jobs_over(levels, args.num_episodes)
     log = ActionLog(len(jobs))
     episodes = evaluate(policy, env, jobs, args.seed, device, progress=True, watch=log.watch if args.causes else None)
     hard = difficulty(episodes.level, config.distribution_mode) if config.env_name == "coinrun" else None
     died = np.flatnonzero(episodes.outcome == OUTCOMES.index("died"))
     scores = score(episodes, hard, causes(env, jobs, log.actions, died) if args.causes else None)
-    played = f"{len(np.unique(episodes.level))} levels from {args.start_level}, behaviour {args.behaviour}"
+    played = f"{len(np.unique(episodes.level))} levels from {episodes.level.min()} to {episodes.level.max()}, behaviour {args.behaviour}"
     print(f"{config.env_name} {config.distribution_mode}, {played}; 95% intervals by level\n{table(scores)}")
     if args.output:
         inputs = {"model_file": file_id(args.model_file)} if args.model_file else {}
-        about = {"asked": plain(args), "env": plain(config), "manifest": manifest(inputs), "levels_dropped": len(asked) - len(levels)}
+        dropped = levels[-1] + 1 - args.start_level - len(levels)
+        about = {"asked": plain(args), "env": plain(config), "manifest": manifest(inputs), "levels_dropped": dropped}
         write_json(args.output, about | scores | {"per_episode": {name: column.tolist() for name, column in vars(episodes).items()}})
 
 
 if __name__ == "__main__":
-    run_script(main, tyro.cli(Args, description=__doc__))
+    run_script(main, Args, __doc__)

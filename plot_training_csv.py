@@ -4,8 +4,6 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from analysis.style import save_figure
 from analysis.training_curves import find_runs, load_run
 from analysis.training_plots import draw_columns, draw_returns
@@ -41,4 +39,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, tyro.cli(Args, description=__doc__))
+    run_script(main, Args, __doc__)

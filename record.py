@@ -6,39 +6,36 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import tyro
 
-from agents.actor_critic import load_agent
-from agents.behaviours import make_behaviour
+from agents.actor_critic import ActorCritic, check_fits, load_agent
+from agents.behaviours import TEMPERATURE, TOP_K, check_behaviour, make_behaviour
 from common.cli import run_script
 from common.runs import UsageError, choose_device, file_id
-from envs.make import make_env
+from envs.make import OPTIONS, game_of, make_env
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
+from envs.vecenv import ActionSpace
 from rollouts.record import Actor, Plan, record, take_turns
 from rollouts.store import create_store
-
-
-OPTIONS = ("distribution_mode", "use_backgrounds", "paint_vel_info", "blink")
 
 
 @dataclass
 class Args:
     exp_name: str = "test"
     """Name of the recording; it goes to <logdir>/data/<exp_name>/."""
-    env_name: str = "coinrun"
-    """One of Procgen's sixteen games."""
+    env_name: str | None = None
+    """Game; left out, the agent's own (coinrun without an agent). So too the four options below."""
+    distribution_mode: str | None = None
+    """easy, hard, extreme, memory or exploration."""
+    use_backgrounds: bool | None = None
+    """Draw the game's background images."""
+    paint_vel_info: bool | None = None
+    """Paint the player's velocity into the picture (where the game can)."""
+    blink: bool | None = None
+    """Blank 4-12 frames now and then (CoinRun-blink)."""
     start_level: int = 0
     """Seed of the first level that episodes are drawn from."""
     num_levels: int = 0
     """How many levels they are drawn from; 0 means all from start_level on."""
-    distribution_mode: str = "easy"
-    """easy, hard, extreme, memory or exploration."""
-    use_backgrounds: bool = False
-    """Draw the game's background images."""
-    paint_vel_info: bool = False
-    """Paint the player's velocity into the picture (where the game can)."""
-    blink: bool = False
-    """Blank 4-12 frames now and then (CoinRun-blink)."""
     model_file: Path | None = None
     """Checkpoint of the agent. Only the behaviour `random` does without."""
     num_episodes: int = 1000
@@ -49,9 +46,9 @@ class Args:
     """First and last shard to record, both included, for array jobs; default all."""
     behaviour: str = "agent"
     """agent, seed-noise, temperature, top-k, greedy, random or mixture."""
-    temperature: float = 1.0
+    temperature: float = TEMPERATURE
     """Divides the logits, for the behaviour `temperature`."""
-    top_k: int = 3
+    top_k: int = TOP_K
     """How many of the likeliest actions remain, for the behaviour `top-k`."""
     mixture_files: tuple[Path, ...] = ()
     """Checkpoints of the behaviour `mixture`; the shards are played by them in turn (name one twice for a double share)."""
@@ -74,11 +71,12 @@ class Args:
 def main(args: Args) -> None:
     check(args)
     device = choose_device(args.device, args.gpu_device)
-    drawn = {name: getattr(args, name) for name in OPTIONS}
-    env_config = ProcgenConfig(args.env_name, **drawn)
-    actions = action_space(args.env_name)
     plan = Plan(args.num_episodes, args.episodes_per_shard, args.start_level, args.num_levels, args.seed)
-    shards, actors = plan.shards(args.shards), load_actors(args, actions, device)
+    shards = plan.shards(args.shards)
+    agents = [load_agent(path, device) for path in files_of(args)]
+    env_config = common_game(args, [meta.get("env") or {} for _, meta in agents])
+    actions = action_space(env_config.env_name)
+    actors = cast(args, [agent for agent, _ in agents], actions)
     store = args.logdir / "data" / args.exp_name
     create_store(store, {
         "env": vars(env_config), "num_actions": len(actions.names), "action_names": actions.names, "noop": actions.noop,
@@ -97,30 +95,36 @@ def check(args: Args) -> None:
     """Raises UsageError for flags that would have no effect or cannot be met."""
     if args.num_envs < 1:
         raise UsageError(f"num_envs is {args.num_envs}; at least one environment is needed")
-    for name, behaviour in (("temperature", "temperature"), ("top_k", "top-k"), ("mixture_files", "mixture")):
-        if getattr(args, name) != getattr(Args, name) and args.behaviour != behaviour:
-            raise UsageError(f"--{name} has no effect on the behaviour {args.behaviour!r}; leave it out, or choose --behaviour {behaviour}")
+    check_behaviour(args.behaviour, args.temperature, args.top_k, besides=("mixture",))
+    if args.mixture_files and args.behaviour != "mixture":
+        raise UsageError(f"--mixture_files has no effect on the behaviour {args.behaviour!r}; leave it out, or choose --behaviour mixture")
     if args.behaviour == "mixture" and (not args.mixture_files or args.model_file):
         raise UsageError("the behaviour 'mixture' takes its agents from --mixture_files, at least one, and not from --model_file")
 
 
-def load_actors(args: Args, actions, device: torch.device) -> list[Actor]:
-    """The agents that play, each with its behaviour; several for a mixture."""
+def files_of(args: Args) -> tuple[Path, ...]:
+    """The checkpoints of the agents that play."""
+    return args.mixture_files or ((args.model_file,) if args.model_file else ())
+
+
+def common_game(args: Args, own: list[dict]) -> ProcgenConfig:
+    """The one game that every agent is to play, on whatever levels the plan says. Raises UsageError where the agents' own differ."""
+    games = {game_of(args, env, num_levels=0, start_level=0) for env in filter(None, own)} or {game_of(args, {}, num_levels=0, start_level=0)}
+    if len(games) > 1:
+        differing = [name for name in vars(ProcgenConfig()) if len({getattr(game, name) for game in games}) > 1]
+        way_out = f"give --{differing[0]}" if differing[0] in OPTIONS else "record them apart"
+        raise UsageError(f"the agents of a mixture were trained on games that differ in {', '.join(differing)}: {way_out}")
+    return games.pop()
+
+
+def cast(args: Args, agents: list[ActorCritic], actions: ActionSpace) -> list[Actor]:
+    """The actors, each an agent with its behaviour; several for a mixture. Raises UsageError for an agent that cannot play."""
+    for agent in agents:
+        check_fits(agent, len(actions.names), ProcgenVecEnv.obs_shape, "the game")
     if args.behaviour == "mixture":
-        return [Actor(load_agent(path, device)[0], "agent", file_id(path)) for path in args.mixture_files]
-    agent, meta = load_agent(args.model_file, device) if args.model_file else (None, {})
-    warn_of_other_options(args, meta.get("env") or {})
-    policy = make_behaviour(agent, args.behaviour, args.temperature, args.top_k, actions)
+        return [Actor(agent, "agent", file_id(path)) for agent, path in zip(agents, args.mixture_files)]
+    policy = make_behaviour(agents[0] if agents else None, args.behaviour, args.temperature, args.top_k, actions)
     return [Actor(policy, args.behaviour, file_id(args.model_file) if args.model_file else "none")]
-
-
-def warn_of_other_options(args: Args, own: dict) -> None:
-    """Raises UsageError where the agent was trained on another game; says where the same game is drawn or made otherwise."""
-    if own.get("env_name", args.env_name) != args.env_name:
-        raise UsageError(f"{args.model_file} was trained on {own['env_name']}, not {args.env_name}; give --env_name {own['env_name']}")
-    for name in OPTIONS:
-        if own.get(name, getattr(args, name)) != getattr(args, name):
-            logging.warning("the agent was trained with %s = %s and is recorded with %s", name, own[name], getattr(args, name))
 
 
 def hidden_layout(actors: list[Actor]) -> dict:
@@ -134,4 +138,4 @@ def hidden_layout(actors: list[Actor]) -> dict:
 
 
 if __name__ == "__main__":
-    run_script(main, tyro.cli(Args, description=__doc__))
+    run_script(main, Args, __doc__)

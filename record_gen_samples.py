@@ -1,18 +1,24 @@
-"""Records simulated rollouts: the agent plays in its world model, from recorded or random starts. The same command again resumes."""
+"""Records simulated rollouts: the agent, or a list of actions, acts in the world model, from recorded or random starts.
+
+The same command again resumes.
+"""
 
 import logging
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from agents.actor_critic import load_agent
+from analysis.action_grid import write_grids
 from common.cli import run_script
 from common.runs import UsageError, choose_device, file_id
-from generative.compatibility import check_store
-from generative.record import InformedStart, RandomStart, Sampling, record_samples
+from envs.vecenv import ActionSpace
+from generative.record import Sampling, record_samples
+from generative.sim_env import actions_of
 from generative.simulator import load_simulator
+from generative.starts import InformedStarts, RandomStarts, open_real
 from rollouts.store import Rollouts
 
 OUTPUT = Path("generative/rec_gen_mod_data")
@@ -27,9 +33,9 @@ class Args:
     data_dir: Path = Path("data")
     """Store of real rollouts that informed samples begin from; not read with --rand_init."""
     rand_init: bool = False
-    """Begin from latents drawn from N(0, I) in place of recorded frames."""
+    """Begin from random latents in place of recorded frames."""
     num_samples: Annotated[int, tyro.conf.arg(aliases=["--samples-to-record"])] = 200
-    """How many simulated episodes to record."""
+    """How many simulated episodes to record; with --action_grid, how many starting places."""
     num_sim_steps: int = 32
     """The longest a simulated episode may be."""
     batch_size: int = 64
@@ -38,10 +44,16 @@ class Args:
     """Draw latents, environment states and ends from their distributions, or take the likeliest of each."""
     greedy: bool = False
     """The agent takes its likeliest action in place of drawing one."""
+    manual_actions: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--manual-action"])] = ()
+    """Names of actions to take in turn, over and over, in place of the agent's own; the agent still looks on."""
+    action_grid: bool = False
+    """From each starting place one episode for every distinct act, held throughout; and a video of them side by side."""
+    env_state: Literal["float16", "float32", "none"] = "float16"
+    """How to store the environment's deterministic state, the largest field but the frames."""
     off_agent: bool = False
     """Let an agent act that the world model was not trained with. It starts from its own initial state."""
     generated_data_dir: Path | None = None
-    """The store to write; by default generative/rec_gen_mod_data/informed_init or .../rand_init."""
+    """The store to write; by default generative/rec_gen_mod_data/ informed_init, rand_init or manual_actions."""
     seed: int = 0
     """Seed of everything random."""
     device: str = "auto"
@@ -58,27 +70,38 @@ def main(args: Args) -> None:
             raise UsageError(f"--{name} is {getattr(args, name)}: there is nothing to record; give 1 or more")
     device = choose_device(args.device, args.gpu_device)
     simulator, meta = load_simulator(args.model_file, args.agent_file, args.off_agent, device)
-    sampling = Sampling(args.num_samples, args.num_sim_steps, args.batch_size, args.seed, args.sampling == "modal", args.greedy)
-    rollouts = None if args.rand_init else open_real(args)
-    start = RandomStart(simulator, sampling) if rollouts is None else InformedStart(simulator, rollouts, sampling)
-    path = args.generated_data_dir or OUTPUT / ("rand_init" if args.rand_init else "informed_init")
+    actions = actions_of(meta)
+    sampling = sampling_of(args, actions)
+    rollouts = None if args.rand_init else open_real(args.data_dir, args.agent_file)
+    starts = RandomStarts(simulator) if rollouts is None else InformedStarts(simulator, rollouts, sampling.seed, sampling.modal)
+    kind = "manual_actions" if sampling.manual else "rand_init" if args.rand_init else "informed_init"
+    path = args.generated_data_dir or OUTPUT / kind
     agent_id = file_id(args.agent_file)
     manifest = {
-        "num_actions": simulator.agent.num_actions, "action_names": meta["action_names"], "noop": meta["noop"],
+        "num_actions": simulator.agent.num_actions, "action_names": actions.names, "noop": actions.noop,
         "hidden_size": simulator.agent.core.state_size, "obs_shape": simulator.model.config.obs_shape, "env": meta["env"],
         "simulated": True, "sampling": sampling, "off_agent": not simulator.own_agent,
         "inputs": {"model_file": file_id(args.model_file), "agent_file": agent_id, "data_dir": rollouts.id if rollouts else None},
     }  # fmt: skip
-    record_samples(simulator, start, sampling, path, manifest, agent_id, device)
-    logging.info("%d simulated episodes in %s", args.num_samples, path)
+    record_samples(simulator, starts, sampling, path, manifest, agent_id, device)
+    if args.action_grid:
+        write_grids(Rollouts.open(path), [actions.names[action] for action in sampling.manual])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    logging.info("%d simulated episodes in %s; %.1f GiB of memory at most", sampling.num_samples, path, peak)
 
 
-def open_real(args: Args) -> Rollouts:
-    """The store that informed samples begin from. Raises UsageError when it is not the agent's."""
-    rollouts = Rollouts.open(args.data_dir)
-    check_store(rollouts, *load_agent(args.agent_file), args.agent_file)
-    return rollouts
+def sampling_of(args: Args, actions: ActionSpace) -> Sampling:
+    """What the flags ask for. Raises UsageError for an action that there is not, and for flags that contradict each other."""
+    unknown = [name for name in args.manual_actions if name not in actions.names]
+    if unknown:
+        raise UsageError(f"no action {unknown[0]!r} here; choose from: {', '.join(actions.names)}")
+    if sum(map(bool, (args.manual_actions, args.action_grid, args.greedy))) > 1:
+        raise UsageError("--manual_actions, --action_grid and --greedy each say who chooses the actions; give one of them")
+    manual = tuple(sorted(set(actions.effect_classes))) if args.action_grid else tuple(actions.names.index(name) for name in args.manual_actions)
+    samples = args.num_samples * (len(manual) if args.action_grid else 1)
+    modal = args.sampling == "modal"
+    return Sampling(samples, args.num_sim_steps, args.batch_size, args.seed, modal, args.greedy, manual, args.action_grid, args.env_state)
 
 
 if __name__ == "__main__":
-    run_script(main, tyro.cli(Args, description=__doc__))
+    run_script(main, Args, __doc__)

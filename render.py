@@ -1,6 +1,7 @@
-"""Watches an agent play: one video per episode, from the first frame to the end. Needs no display."""
+"""Watches an agent play, in the game or in a world model of it: one video per episode. Needs no display."""
 
 import logging
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,18 +9,19 @@ from typing import Annotated
 
 import tyro
 
-from agents.actor_critic import load_agent
-from agents.behaviours import make_behaviour
+from agents.actor_critic import check_fits, load_agent
+from agents.behaviours import TEMPERATURE, TOP_K, make_behaviour
 from agents.evaluate import fixed_jobs
 from analysis.overlay import Overlay
+from analysis.stages import Stage, real_stage, simulated_stage
 from analysis.watch import Episode, watch
 from analysis.window import Window
 from common.cli import run_script
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id, open_run
 from common.video import upscale, write_video
-from envs.make import make_env
-from envs.procgen import ProcgenConfig, action_space
+from envs.make import OPTIONS, game_of
+from envs.procgen import ProcgenConfig
 
 
 @dataclass
@@ -44,11 +46,19 @@ class Args:
     """Paint the player's velocity into the picture (where the game can)."""
     blink: bool | None = None
     """Blank 4-12 frames now and then."""
+    sim_model_file: Path | None = None
+    """Play in this world model in place of the game; levels are then numbers of starting places."""
+    data_dir: Path | None = None
+    """In a world model: the store of real rollouts whose windows are the starting places; left out, random latents."""
+    num_sim_steps: int | None = None
+    """In a world model: the longest that an episode may be; left out, 64."""
+    off_agent: bool = False
+    """In a world model: let an agent act that it was not trained with."""
     behaviour: str = "agent"
     """How it acts: agent (samples its policy), temperature, greedy, top-k, random, seed-noise."""
-    temperature: float = 1.0
+    temperature: float = TEMPERATURE
     """Divides the logits (behaviour temperature)."""
-    top_k: int = 3
+    top_k: int = TOP_K
     """How many of the likeliest actions remain (behaviour top-k)."""
     seed: int = 0
     """Seed of the action noise: the same seed plays the same episodes."""
@@ -76,48 +86,70 @@ class Args:
     """Make the videos again even though this command has made them."""
 
 
+SIMULATED = ("data_dir", "num_sim_steps", "off_agent")
+
+
+def stage_of(args: Args, own: dict, device) -> Stage:
+    """Where to play. Raises UsageError for options of the game in a world model, and the other way round."""
+    if args.sim_model_file is None:
+        given = [name for name in SIMULATED if getattr(args, name)]
+        if given:
+            raise UsageError(f"--{given[0]} is of a world model; give --sim_model_file, or leave it out")
+        return real_stage(env_config(args, own), args.num_eps, args.seed, args.num_threads)
+    given = [name for name in OPTIONS if getattr(args, name) is not None]
+    if given:
+        raise UsageError(f"--{given[0]} is of the game, and a world model has its own; leave it or --sim_model_file out")
+    jobs = fixed_jobs(args.start_level or 0, args.num_levels or args.num_eps, args.num_eps)
+    steps = 64 if args.num_sim_steps is None else args.num_sim_steps
+    return simulated_stage(args.sim_model_file, args.model_file, args.data_dir, args.off_agent, jobs, steps, args.seed, device)
+
+
 def env_config(args: Args, own: dict) -> ProcgenConfig:
-    """The agent's own game and options, with those asked for in their place."""
-    names = ("env_name", "start_level", "num_levels", "distribution_mode", "use_backgrounds", "paint_vel_info", "blink")
-    asked = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    return replace(ProcgenConfig(), **{**own, **asked})
+    """The agent's own game, options and levels, with those asked for in their place."""
+    return game_of(args, own, **{name: getattr(args, name) for name in ("start_level", "num_levels") if getattr(args, name) is not None})
 
 
-def claim(args: Args, config: ProcgenConfig) -> Run:
+def check(args: Args) -> None:
+    """Raises UsageError for what cannot be done, before any work."""
+    for name in ("num_eps", "scale"):
+        if getattr(args, name) < 1:
+            raise UsageError(f"--{name} must be at least 1, not {getattr(args, name)}: there is nothing to render")
+    if not 0 < args.fps < math.inf:
+        raise UsageError(f"--fps must be a positive number of frames per second, not {args.fps}")
+
+
+def claim(args: Args, stage: Stage) -> Run:
     """The directory for these videos; where they go and whether they are shown does not change which they are."""
-    parent = args.vid_dir or args.logdir / "procgen" / config.env_name / args.exp_name
-    asked = replace(args, model_file=None, vid_dir=None, window=False, exp_name="render")
-    return open_run(parent, f"seed_{args.seed}", {"args": asked, "env": config}, args.new, {"model_file": file_id(args.model_file)})
+    parent = args.vid_dir or args.logdir / stage.group / args.exp_name
+    asked = replace(args, model_file=None, sim_model_file=None, data_dir=None, vid_dir=None, window=False, exp_name="render")
+    inputs = {"model_file": file_id(args.model_file)} | stage.inputs
+    return open_run(parent, f"seed_{args.seed}", {"args": asked, "env": stage.options}, args.new, inputs)
 
 
 def main(args: Args) -> None:
-    if args.num_eps < 1:
-        raise UsageError(f"--num_eps must be at least 1, not {args.num_eps}: there is nothing to render")
+    check(args)
     device = choose_device(args.device, args.gpu_device)
     agent, meta = load_agent(args.model_file, device)
-    config = env_config(args, meta.get("env", {}))
-    actions = action_space(config.env_name)
-    if agent.num_actions != len(actions.names):
-        raise UsageError(f"the agent has {agent.num_actions} actions and {config.env_name} {len(actions.names)}: take its own game")
-    policy = make_behaviour(agent, args.behaviour, args.temperature, args.top_k, actions)
-    title = f"{config.env_name} {config.distribution_mode}" + (f" · {args.behaviour}" if args.behaviour != "agent" else "")
+    stage = stage_of(args, meta.get("env") or {}, device)
+    env = stage.open()
+    check_fits(agent, env.num_actions, env.obs_shape, stage.group.name)
+    policy = make_behaviour(agent, args.behaviour, args.temperature, args.top_k, stage.actions)
+    title = stage.title + (f" · {args.behaviour}" if args.behaviour != "agent" else "")
 
     def frames(episode: Episode):
         if args.overlay:
-            return Overlay(episode, actions, title, args.scale).frames()
+            return Overlay(episode, stage.actions, title, args.scale, stage.place).frames()
         return (upscale(frame, args.scale) for frame in episode.obs)
 
     window = Window(args.fps) if args.window else None
-    run = claim(args, config)
+    run = claim(args, stage)
     if run.done and not args.window:
         logging.info("%s is done; --new makes the videos again", run.dir)
         return
-    env = make_env(1, config, args.seed, args.num_threads)
-    jobs = fixed_jobs(config.start_level, config.num_levels or args.num_eps, args.num_eps)
-    episodes = []
+    episodes, watched = [], watch(env, policy, stage.jobs, args.seed, device, stage.cut)
     with window or nullcontext():
-        for episode in progress_bar(watch(env, policy, jobs, args.seed, device), total=len(jobs), unit="episode", desc="render"):
-            name = f"level_{episode.job.level:06d}_repeat_{episode.job.repeat}.mp4"
+        for episode in progress_bar(watched, total=len(stage.jobs), unit="episode", desc="render"):
+            name = f"{stage.place.lower()}_{episode.job.level:06d}_repeat_{episode.job.repeat}.mp4"
             write_video(run.dir / name, window.shown(frames(episode)) if window else frames(episode), args.fps)
             episodes.append({"video": name} | episode.record())
     run.finish({"episodes": episodes})
@@ -126,4 +158,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, tyro.cli(Args, description=__doc__))
+    run_script(main, Args, __doc__)

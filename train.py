@@ -4,8 +4,6 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from agents.actor_critic import ActorCritic, load_agent
 from agents.evaluate import first_unseen_level
 from agents.presets import load_preset
@@ -39,7 +37,7 @@ class Args:
     param_name: str = "easy-200"
     """Preset of hyperparams/procgen/config.yml."""
     num_timesteps: int = 25_000_000
-    """Environment steps to train for, over all environments together."""
+    """Steps to train for, over all environments: rounded up to whole iterations of n_envs * n_steps (the preset's), as are those below."""
     num_checkpoints: int = 1
     """Checkpoints spread evenly over training, the last at its end; the untrained agent is kept as model_0 besides."""
     model_file: Path | None = None
@@ -81,13 +79,14 @@ def main(args: Args) -> None:
     config = {"args": args, "env": train_config, "network": network, "ppo": ppo}
     unseen = first_unseen_level(args.start_level, args.num_levels)
     schedule = Schedule(args.num_timesteps, args.num_checkpoints, args.eval_every, args.eval_episodes, unseen, args.save_every)
+    ProcgenConfig(args.env_name, args.eval_episodes, unseen, **drawn)  # refuses levels beyond the last one
+    env = make_env(ppo.n_envs, train_config, args.seed, args.num_threads)
+    eval_env = make_env(min(args.eval_episodes, 64), ProcgenConfig(args.env_name, **drawn), args.seed, args.num_threads)
     run = open_run(args.logdir / "procgen" / args.env_name / args.exp_name, f"seed_{args.seed}", config, args.new, inputs)
     if run.done:
         logging.info("%s is done; --new starts another", run.dir)
         return
     logging.info("%s %s", "resuming" if run.resumed else "writing to", run.dir)
-    env = make_env(ppo.n_envs, train_config, args.seed, args.num_threads)
-    eval_env = make_env(min(args.eval_episodes, 64), ProcgenConfig(args.env_name, **drawn), args.seed, args.num_threads)
     meta = {"env": vars(train_config), "param_name": args.param_name, "seed": args.seed, "action_names": actions.names}
     tracker = open_tracker("worldlens", run.dir, config) if args.track else None
     trainer = Trainer(env, eval_env, network, ppo, schedule, run.dir, args.seed, device, meta, tracker, init_from)
@@ -100,4 +99,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, tyro.cli(Args, description=__doc__))
+    run_script(main, Args, __doc__)

@@ -1,21 +1,26 @@
-"""Trains the world model of an agent's environment on recorded rollouts, the frozen agent inside. The same command again resumes."""
+"""Trains the world model of an agent's environment on recorded rollouts, the frozen agent inside. The same command again resumes.
+
+On several GPUs, or several processes of a CPU: torchrun --nproc-per-node 4 train_gen_model.py ... (batch_size is the sum over processes).
+"""
 
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from agents.actor_critic import load_agent
 from common.cli import run_script
-from common.runs import UsageError, choose_device, file_id, open_run
+from common.runs import Run, UsageError, choose_device, file_id, open_run
 from generative.compatibility import check_store, frame_shape, recorded_by
 from generative.config import LossScales, TrainConfig, WorldModelConfig, load_preset, window_length
-from generative.data import WindowSource
+from generative.data import WindowSource, layouts_of
 from generative.model import load_world_model
+from generative.parallel import Ranks, join_ranks
 from generative.trainer import Trainer
 from rollouts.store import Rollouts
+
 
 @dataclass
 class Args:
@@ -39,8 +44,18 @@ class Args:
     """Simulated frames per window; the first is the last initialising frame."""
     num_initializing_steps: int | None = None
     """Frames that the latent is read from."""
+    latent: Literal["gaussian", "sphere"] | None = None
+    """What the first frames are squeezed into: a normal distribution, or a point of the unit sphere."""
     lr: float | None = None
     """Learning rate of Adam, after its warm-up."""
+    ema: float | None = None
+    """Decay of the average of the weights that is validated and saved; 0 takes the weights themselves."""
+    free_steps: int | None = None
+    """Steps that the free runs go on without a frame."""
+    free_runs: int | None = None
+    """Free runs per window."""
+    agent_share: float | None = None
+    """Share of the windows whose decoded frames the agent is shown."""
     log_interval: int | None = None
     """Batches between rows of progress.csv."""
     save_interval: int | None = None
@@ -62,20 +77,23 @@ class Args:
 
 
 def main(args: Args) -> None:
-    device = choose_device(args.device, args.gpu_device)
+    ranks = join_ranks(choose_device(args.device, args.gpu_device))
+    device = ranks.device
+    if not ranks.first:
+        logging.getLogger().setLevel(max(args.log_level, logging.WARNING))
     agent, agent_meta = load_agent(args.agent_file, device)
     rollouts = Rollouts.open(args.data_dir)
     check_store(rollouts, agent, agent_meta, args.agent_file)
     model, train = resolve(args, agent, frame_shape(rollouts))
+    ranks.check_batch(train.batch_size)
     windows = rollouts.windows(window_length(model, train), anchor="start", pad="right", min_steps=model.num_initializing_steps)
-    source = WindowSource(windows, rollouts.episodes["level_seed"], train.validation_share, args.seed)
+    source = WindowSource(windows, layouts_of(rollouts), args.seed)
     train = with_epochs(args, train, source)
     agent_id = file_id(args.agent_file)
     if not recorded_by(rollouts, agent_id):
         logging.warning("not every episode of %s is by %s: some hidden states and logits are not its own", args.data_dir, args.agent_file)
     inputs = {"agent_file": agent_id, "data_dir": rollouts.id} | ({"model_file": file_id(args.model_file)} if args.model_file else {})
-    config = {"args": args, "model": model, "train": train}
-    run = open_run(args.logdir / args.gen_mod_exp_name, f"{args.interpreting_params_name}_seed_{args.seed}", config, args.new, inputs)
+    run = shared_run(args, ranks, {"args": args, "model": model, "train": train}, inputs)
     if run.done:
         logging.info("%s is done; --new starts another", run.dir)
         return
@@ -86,21 +104,32 @@ def main(args: Args) -> None:
         "data": rollouts.id, "train": asdict(train), "loss_scales": asdict(args.scales), "seed": args.seed,
     }  # fmt: skip
     init_from = initial_weights(args.model_file, model)
-    trainer = Trainer(model, train, args.scales, source, agent, run.dir, args.seed, device, meta, init_from)
+    trainer = Trainer(model, train, args.scales, source, agent, run.dir, args.seed, device, meta, init_from, ranks)
     last = trainer.train()
+    ranks.leave()
     if trainer.batches < train.num_batches:
         logging.info("stopped after %d batches; the same command goes on from there", trainer.batches)
-        return
-    run.finish(last)
-    logging.info("done: %s", run.dir)
+    elif ranks.first:
+        run.finish(last)
+        logging.info("done: %s", run.dir)
+
+
+def shared_run(args: Args, ranks: Ranks, config: dict, inputs: dict[str, str]) -> Run:
+    """The run directory that the first process finds or starts, for all of them."""
+    name = f"{args.interpreting_params_name}_seed_{args.seed}"
+    if not ranks.first:
+        return Run(Path(ranks.of_first("")), resumed=True)
+    run = open_run(args.logdir / args.gen_mod_exp_name, name, config, args.new, inputs)
+    ranks.of_first(str(run.dir))
+    return run
 
 
 def resolve(args: Args, agent, obs_shape) -> tuple[WorldModelConfig, TrainConfig]:
     """The preset with the flags over it, shaped for the agent and the frames. Raises UsageError for what does not go together."""
     given = {name: value for name, value in vars(args).items() if value is not None}
     shape = {"num_actions": agent.num_actions, "obs_shape": obs_shape, "hidden_size": agent.core.state_size}
-    shape |= {"bounded_hidden": agent.config.core == "gru"} | {k: v for k, v in given.items() if k == "num_initializing_steps"}
-    names = ("num_batches", "batch_size", "num_sim_steps", "lr", "log_interval", "save_interval")
+    shape |= {"bounded_hidden": agent.config.core == "gru"} | {k: v for k, v in given.items() if k in ("num_initializing_steps", "latent")}
+    names = {field.name for field in fields(TrainConfig)}
     return load_preset(args.interpreting_params_name, shape, {k: v for k, v in given.items() if k in names})
 
 
@@ -126,4 +155,4 @@ def initial_weights(path: Path | None, config: WorldModelConfig):
 
 
 if __name__ == "__main__":
-    run_script(main, tyro.cli(Args, description=__doc__))
+    run_script(main, Args, __doc__)

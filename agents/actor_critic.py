@@ -10,6 +10,7 @@ from agents.cores import CORES
 from agents.encoders import ARCHITECTURES, Encoder
 from common.checkpoints import BadCheckpoint, load_checkpoint, load_module, save_checkpoint, with_prefix, without_prefix
 from common.policy import categorical_log_prob, sample
+from common.runs import UsageError
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class NetworkConfig:
     num_actions: int
     obs_shape: tuple[int, int, int] = (64, 64, 3)
     architecture: str = "impala"
-    """impala or nature."""
+    """impala, impala-half or nature."""
     feature_size: int = 256
     """Width of the encoder's output."""
     core: str = "gru"
@@ -30,6 +31,8 @@ class NetworkConfig:
     """bf16 or fp32 for the encoder; core and heads are always float32."""
     normalize_features: bool = False
     """Layer normalisation before the encoder's last ReLU: keeps what enters a recurrent core on one scale, so that it does not saturate."""
+    keep_bias: float = 0.0
+    """Added to the initial bias of a GRU's update gate, or an LSTM's forget gate: below zero, the untrained core keeps little of its past."""
     value_scale: float = 1.0
     """The value head's output is multiplied by this (and its initial weights divided): a bounded hidden state can then say large values."""
 
@@ -47,7 +50,7 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.config, self.num_actions = config, config.num_actions
         self.encoder = Encoder(config.architecture, config.obs_shape, config.feature_size, config.precision, config.normalize_features)
-        self.core = CORES[config.core](config.feature_size, config.hidden_size)
+        self.core = CORES[config.core](config.feature_size, config.hidden_size, config.keep_bias)
         self.policy_head = nn.Linear(self.core.output_size, config.num_actions)
         self.value_head = nn.Linear(self.core.output_size, 1)
         for head, gain in ((self.policy_head, 0.01), (self.value_head, 1.0 / config.value_scale)):
@@ -81,6 +84,14 @@ class ActorCritic(nn.Module):
         return self.core.unroll(self.encoder(obs), state, first)
 
 
+def check_fits(agent: ActorCritic, num_actions: int, obs_shape: tuple[int, int, int], game: str) -> None:
+    """Raises UsageError unless the agent has the game's number of actions and sees frames of its shape."""
+    if agent.num_actions != num_actions:
+        raise UsageError(f"the agent has {agent.num_actions} actions and {game} {num_actions}: take the game it was trained on")
+    if agent.config.obs_shape != tuple(obs_shape):
+        raise UsageError(f"the agent sees frames of {agent.config.obs_shape} and {game} shows {tuple(obs_shape)}: take another agent")
+
+
 def save_agent(path: Path, agent: ActorCritic, meta: dict) -> None:
     """Writes weights and description: `network` is the NetworkConfig; `meta` says where the agent comes from."""
     save_checkpoint(path, with_prefix("agent", agent.state_dict()), {"kind": "agent", "network": asdict(agent.config), **meta})
@@ -96,4 +107,7 @@ def load_agent(path: Path, device: torch.device | str = "cpu") -> tuple[ActorCri
     except (KeyError, TypeError, ValueError) as error:
         raise BadCheckpoint(f"{path} describes a network that this version does not know ({error}); take another checkpoint") from error
     load_module(agent, without_prefix("agent", tensors), str(path))
+    bad = [name for name, tensor in agent.state_dict().items() if not tensor.isfinite().all()]
+    if bad:
+        raise BadCheckpoint(f"{path} is damaged: {bad[0]} holds NaN or infinity; take another checkpoint")
     return agent.to(device).eval(), meta

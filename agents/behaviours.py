@@ -4,6 +4,7 @@ A behaviour only reshapes the distribution that actions are drawn from. `heads` 
 store keeps what the agent computed, while `choose` and `log_prob` say what was done and how likely that was.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -17,6 +18,8 @@ Reshape = Callable[[torch.Tensor], torch.Tensor]
 """The agent's logits [..., A] -> the logits [..., A] of the distribution that acts."""
 
 BEHAVIOURS = ("agent", "temperature", "greedy", "top-k", "random", "seed-noise")
+TEMPERATURE, TOP_K = 1.0, 3
+"""What a behaviour takes where nothing is said."""
 
 NOISE_GAIN, NOISE_RANGE = 0.7, (-1.8, 0.8)  # the recording noise of the study that this project grew out of
 NOISE_DUPLICATES, NOISE_RIGHT = -3.0, 0.1
@@ -73,16 +76,25 @@ class RandomPolicy:
         return state
 
 
+def check_behaviour(name: str, temperature: float = TEMPERATURE, top_k: int = TOP_K, besides: tuple[str, ...] = ()) -> None:
+    """Raises UsageError for a name that is neither in BEHAVIOURS nor in `besides`, and for an option that would have no effect."""
+    known = (*BEHAVIOURS, *besides)
+    if name not in known:
+        raise UsageError(f"unknown behaviour {name!r}; choose one of: {', '.join(known)}")
+    for option, given, default, behaviour in (("temperature", temperature, TEMPERATURE, "temperature"), ("top_k", top_k, TOP_K, "top-k")):
+        if given != default and name != behaviour:
+            raise UsageError(f"--{option} has no effect on the behaviour {name!r}; leave it out, or choose --behaviour {behaviour}")
+
+
 def make_behaviour(
-    policy: Policy | None, name: str, temperature: float = 1.0, top_k: int = 3, actions: ActionSpace | None = None
+    policy: Policy | None, name: str, temperature: float = TEMPERATURE, top_k: int = TOP_K, actions: ActionSpace | None = None
 ) -> Policy:
     """The policy acting in the named way (see BEHAVIOURS).
 
     temperature: divides the logits (`temperature`). top_k: how many of the likeliest actions remain (`top-k`). actions: the
     environment's action space, which `seed-noise` reads, and `random` where there is no policy. Raises UsageError.
     """
-    if name not in BEHAVIOURS:
-        raise UsageError(f"unknown behaviour {name!r}; choose one of: {', '.join(BEHAVIOURS)}")
+    check_behaviour(name, temperature, top_k)
     if policy is None:
         return _without_agent(name, actions)
     if name == "agent":
@@ -100,8 +112,8 @@ def _without_agent(name: str, actions: ActionSpace | None) -> RandomPolicy:
 
 def _reshape(name: str, num_actions: int, temperature: float, top_k: int, actions: ActionSpace | None) -> Reshape:
     if name == "temperature":
-        if temperature <= 0:
-            raise UsageError(f"temperature must be above zero, not {temperature}; for the likeliest action take the behaviour 'greedy'")
+        if not 0 < temperature < math.inf:
+            raise UsageError(f"temperature must be a number above zero, not {temperature}; for the likeliest action take the behaviour 'greedy'")
         return partial(torch.mul, other=1 / temperature)
     if name in ("greedy", "top-k"):
         kept = 1 if name == "greedy" else top_k

@@ -1,12 +1,17 @@
-"""Checks that an object keeps the Policy protocol, before anything is recorded or explained with it."""
+"""Checks that an agent keeps the Policy protocol, before anything is recorded or explained with it (`python -m agents.check_policy`)."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from agents.actor_critic import load_agent
+from common.cli import run_script
 from common.noise import gumbel_noise
 from common.policy import Policy
+from common.runs import UsageError
 
 N = 4
 TOLERANCE = 1e-3  # relative to one plus the largest magnitude: room for arithmetic, none for a wrong state
@@ -14,7 +19,13 @@ DRAWS = 20_000
 SIGMAS = 5
 
 
-class PolicyError(ValueError):
+@dataclass
+class Args:
+    model_file: Path
+    """Checkpoint of the agent to check."""
+
+
+class PolicyError(UsageError):
     """The policy breaks the protocol; the message says which promise, and what to look at."""
 
 
@@ -158,3 +169,12 @@ def check_choice(case: _Case) -> None:
     if abs(share[worst] - probability[worst]) > allowed[worst]:
         found, said = share[worst], probability[worst]
         raise PolicyError(f"choose and log_prob disagree: action {worst} was drawn {found:.3f} of the time, log_prob says {said:.3f}")
+
+
+def main(args: Args) -> None:
+    agent, _ = load_agent(args.model_file)
+    print(f"{args.model_file} keeps every promise: {', '.join(check_policy(agent, agent.config.obs_shape))}")
+
+
+if __name__ == "__main__":
+    run_script(main, Args, __doc__)

@@ -1,4 +1,4 @@
-"""Turns a PyTorch state dict (.pth, .pt) of an IMPALA agent from elsewhere into an agent file of this project.
+"""Turns a state dict (.pth, .pt, .safetensors) of an IMPALA agent from elsewhere into an agent file of this project.
 
     python -m agents.convert --source their.pth --target agent.safetensors
 
@@ -7,17 +7,16 @@ Nothing in the source is executed: it is read with weights_only=True, and a pick
 
 import json
 import logging
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 import yaml
 
 from agents.actor_critic import ActorCritic, NetworkConfig, save_agent
-from common.checkpoints import BadCheckpoint, load_module
+from agents.state_dicts import read_state_dict
+from common.checkpoints import load_module
 from common.cli import run_script
 from common.runs import UsageError, file_id
 from envs.procgen import ProcgenConfig, action_space
@@ -44,17 +43,18 @@ NAME_MAPS: dict[str, NameMap] = {
     | {"init_hx": None},  # it never acted after an environment's first episode: the state there is zeros
     "cleanrl": _impala_names("network.{}", ("res_block0", "res_block1"), ("conv0", "conv1"), 0)
     | {"network.5": "encoder.out", "actor": "policy_head", "critic": "value_head"},
+    "worldlens": {name: name for name in ("encoder", "core", "policy_head", "value_head")},
 }
 
 
 @dataclass
 class Args:
     source: Path
-    """State dict to read: .pth or .pt."""
+    """State dict to read: .pth, .pt or .safetensors."""
     target: Path
     """Agent file to write: .safetensors."""
     name_map: str = "auto"
-    """auto, train-procgen-pytorch, cleanrl, or a JSON or YAML file {their name or prefix: our name, or null to leave out}."""
+    """auto, train-procgen-pytorch, cleanrl, worldlens (ours already), or a JSON or YAML file {their name or prefix: ours, or null to leave out}."""
     key: str = ""
     """Where in the file the state dict lies, when it is not the file itself (found by itself for the usual names)."""
     obs_shape: tuple[int, int, int] = (64, 64, 3)
@@ -73,22 +73,6 @@ class Args:
     """Whether it was trained with background images."""
 
 
-def read_state_dict(path: Path, key: str = "") -> dict[str, torch.Tensor]:
-    """The tensors of a .pth file. Raises BadCheckpoint for a file that is damaged, holds code, or holds no state dict."""
-    try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        way_out = "save model.state_dict() alone and convert that"
-        raise BadCheckpoint(f"{path} is refused: it is no plain state dict, loading it could execute code; {way_out}") from error
-    except (RuntimeError, EOFError, KeyError, IndexError, ValueError) as error:
-        raise BadCheckpoint(f"{path} is not a whole PyTorch file: it may be truncated") from error
-    usual = ("model_state_dict", "state_dict", "model", "agent")
-    held = held.get(key) if key else next((held[k] for k in usual if k in held), held) if isinstance(held, dict) else None
-    if not isinstance(held, dict) or not held or not all(torch.is_tensor(value) for value in held.values()):
-        raise BadCheckpoint(f"{path} holds no state dict{f' under {key!r}' if key else ''}: name the entry that does with --key")
-    return held
-
-
 def load_name_map(name: str, tensors: Mapping[str, torch.Tensor]) -> NameMap:
     """A built-in map, the built-in map that fits (auto), or one from a file. Raises UsageError."""
     if name in NAME_MAPS:
@@ -104,9 +88,9 @@ def load_name_map(name: str, tensors: Mapping[str, torch.Tensor]) -> NameMap:
         raise UsageError(f"no name map {name!r}: choose auto, {', '.join(NAME_MAPS)}, or a JSON or YAML file")
     try:
         names = json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise UsageError(f"the name map {path} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(names, dict) or not all(isinstance(v, (str, type(None))) for v in names.values()):
+    if not isinstance(names, dict) or not all(isinstance(k, str) and isinstance(v, (str, type(None))) for k, v in names.items()):
         raise UsageError(f"the name map {path} must be a mapping from their names to ours (or null)")
     return names
 
@@ -139,14 +123,19 @@ def rename(tensors: Mapping[str, torch.Tensor], names: NameMap) -> dict[str, tor
 
 
 def network_of(tensors: Mapping[str, torch.Tensor], obs_shape: tuple[int, int, int], precision: str) -> NetworkConfig:
-    """The shape of the network, read off its tensors under our names. Raises UsageError where one is missing."""
-    try:
-        num_actions, output = tensors["policy_head.weight"].shape
-        features = tensors["encoder.out.weight"].shape[0]
-    except KeyError as error:
-        raise UsageError(f"the name map yields no {error.args[0]}; see the names in agents/convert.py") from error
+    """The shape of the network, read off its tensors under our names. Raises UsageError where they make none of ours."""
+    for name in ("policy_head.weight", "encoder.out.weight"):
+        if name not in tensors:
+            raise UsageError(f"the name map yields no {name}; see the names in agents/convert.py")
+        if tensors[name].ndim != 2:
+            raise UsageError(f"{name} must have two dimensions, outputs and inputs, not the shape {tuple(tensors[name].shape)}")
+    num_actions, output = tensors["policy_head.weight"].shape
+    features = tensors["encoder.out.weight"].shape[0]
     recurrent = tensors.get("core.cell.weight_ih")
-    core = "none" if recurrent is None else {3: "gru", 4: "lstm"}.get(recurrent.shape[0] // output, "unknown")
+    core = "none" if recurrent is None else {3: "gru", 4: "lstm"}.get(len(recurrent) / output)
+    if core is None:
+        widths = f"{len(recurrent)} rows, and the policy head reads {output} numbers"
+        raise UsageError(f"core.cell.weight_ih has {widths}: 3 times as many would be a GRU, 4 times an LSTM; no other core is known here")
     architecture = "impala" if "encoder.stages.0.conv.weight" in tensors else "nature"
     parts = {"normalize_features": "encoder.norm.weight" in tensors} | ({} if recurrent is None else {"hidden_size": output})
     return NetworkConfig(num_actions, tuple(obs_shape), architecture, features, core, precision=precision, **parts)
@@ -157,7 +146,12 @@ def convert(
 ) -> ActorCritic:
     """A foreign state dict as an agent of ours. Raises UsageError or BadCheckpoint naming what does not fit."""
     renamed = rename(tensors, names)
-    agent = ActorCritic(network_of(renamed, obs_shape, precision))
+    try:
+        agent = ActorCritic(network_of(renamed, obs_shape, precision))
+    except UsageError:
+        raise
+    except (ValueError, RuntimeError, ZeroDivisionError) as error:  # a size or an option that no network can have
+        raise UsageError(f"these tensors and options make no network: {str(error).splitlines()[0]}") from error
     load_module(agent, renamed, "the source")
     return agent.eval()
 
@@ -177,4 +171,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, tyro.cli(Args, description=__doc__))
+    run_script(main, Args, __doc__)

@@ -8,12 +8,19 @@ import torch
 from torch import nn
 
 
+def _add_to_second_gate(cell: nn.RNNCellBase, bias: float) -> None:
+    """Both cells keep the weights of the gate that holds the past (a GRU's update, an LSTM's forget gate) second."""
+    with torch.no_grad():
+        cell.bias_hh[cell.hidden_size : 2 * cell.hidden_size] += bias
+
+
 class GRUCore(nn.Module):
     """State [N, D]: the GRU's hidden vector, which is also what the heads read."""
 
-    def __init__(self, feature_size: int, hidden_size: int):
+    def __init__(self, feature_size: int, hidden_size: int, keep_bias: float = 0.0):
         super().__init__()
         self.cell = nn.GRUCell(feature_size, hidden_size)
+        _add_to_second_gate(self.cell, keep_bias)
         self.state_size = self.output_size = hidden_size
         self.parts = {"h": slice(0, hidden_size)}
 
@@ -35,9 +42,10 @@ class GRUCore(nn.Module):
 class LSTMCore(GRUCore):
     """State [N, 2D]: h and c side by side; the heads read h."""
 
-    def __init__(self, feature_size: int, hidden_size: int):
+    def __init__(self, feature_size: int, hidden_size: int, keep_bias: float = 0.0):
         nn.Module.__init__(self)
         self.cell = nn.LSTMCell(feature_size, hidden_size)
+        _add_to_second_gate(self.cell, keep_bias)
         self.state_size, self.output_size = 2 * hidden_size, hidden_size
         self.parts = {"h": slice(0, hidden_size), "c": slice(hidden_size, 2 * hidden_size)}
 
@@ -52,7 +60,7 @@ class LSTMCore(GRUCore):
 class NoCore(nn.Module):
     """No memory: the state is the last features, kept so that a store has something to show of a feed-forward agent."""
 
-    def __init__(self, feature_size: int, hidden_size: int):
+    def __init__(self, feature_size: int, hidden_size: int, keep_bias: float = 0.0):
         super().__init__()
         self.state_size = self.output_size = feature_size
         self.parts = {"features": slice(0, feature_size)}

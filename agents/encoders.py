@@ -42,12 +42,17 @@ def impala_stages(channels: int) -> list[nn.Module]:
     return [ImpalaStage(i, o) for i, o in zip(widths, widths[1:])] + [nn.ReLU()]
 
 
+def impala_half_stages(channels: int) -> list[nn.Module]:
+    """IMPALA on frames of half the resolution and four times the channels, without its last stage: a quarter of the operations."""
+    return [nn.PixelUnshuffle(2), ImpalaStage(4 * channels, 16), ImpalaStage(16, 32), nn.ReLU()]
+
+
 def nature_stages(channels: int) -> list[nn.Module]:
     convs = nn.Conv2d(channels, 32, 8, stride=4), nn.Conv2d(32, 64, 4, stride=2), nn.Conv2d(64, 64, 3)
     return [nn.Sequential(conv, nn.ReLU()) for conv in convs]
 
 
-ARCHITECTURES = {"impala": impala_stages, "nature": nature_stages}
+ARCHITECTURES = {"impala": impala_stages, "impala-half": impala_half_stages, "nature": nature_stages}
 
 
 class Encoder(nn.Module):

@@ -16,10 +16,13 @@ _PPO = {field.name for field in fields(PPOConfig)}
 
 def load_preset(name: str, num_actions: int, obs_shape: tuple[int, int, int]) -> tuple[NetworkConfig, PPOConfig]:
     """The preset's network and learner. Raises UsageError for an unknown preset, key or value."""
-    presets = {key: values for key, values in yaml.safe_load(PRESETS.read_text()).items() if not key.startswith("_")}
+    try:
+        presets = {key: values for key, values in yaml.safe_load(PRESETS.read_text()).items() if not key.startswith("_")}
+    except (yaml.YAMLError, ValueError, AttributeError) as error:
+        raise UsageError(f"{PRESETS} is not a mapping of presets in YAML: {' '.join(str(error).split())}") from error
     if name not in presets:
         raise UsageError(f"unknown preset {name!r}; choose one of: {', '.join(presets)}")
-    values = presets[name]
+    values = presets[name] or {}
     unknown = set(values) - _NETWORK - _PPO
     if unknown:
         raise UsageError(f"preset {name!r} in {PRESETS.name} has unknown keys: {', '.join(sorted(unknown))}")

@@ -1,18 +1,19 @@
 """Ships a training run small: its log, configuration and a few checkpoints, with the hash of each (`python -m agents.publish`)."""
 
+import json
 import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from agents.actor_critic import load_agent
-from common.checkpoints import write_atomically, write_json
+from common.checkpoints import BadCheckpoint, write_atomically, write_json
 from common.cli import run_script
+from common.csv_log import read_log
 from common.runs import UsageError, file_id
 
 RECORDS = ("config.json", "manifest.json", "log.csv")
+PROVENANCE = ("timesteps", "param_name", "seed", "env")
 
 
 @dataclass
@@ -31,19 +32,50 @@ def steps_of(path: Path) -> int:
     return int(path.stem.split("_")[-1])
 
 
-def chosen(paths: list[Path], count: int) -> list[Path]:
+def checkpoints_of(run: Path) -> list[Path]:
+    """The run's checkpoints from the first to the last. Raises UsageError where there are none."""
+    found = [path for path in run.glob("model_*.safetensors") if path.stem.split("_")[-1].isdecimal()]
+    if not found:
+        raise UsageError(f"no checkpoints in {run}; give --run the directory of a run of train.py")
+    return sorted(found, key=steps_of)
+
+
+def chosen(ordered: list[Path], count: int) -> list[Path]:
     """`count` of the checkpoints, the first and the last among them, the others as evenly spread in steps as they come."""
-    ordered = sorted(paths, key=steps_of)
     last = steps_of(ordered[-1])
-    wanted = [last * i / max(count - 1, 1) for i in range(count)]
+    wanted = [last * i / (count - 1) for i in range(count)]
     return sorted({min(ordered, key=lambda path: abs(steps_of(path) - step)) for step in wanted}, key=steps_of)
 
 
+def check_records(run: Path) -> None:
+    """Raises UsageError unless configuration, manifest and log are there and can be read."""
+    for name in RECORDS:
+        path = run / name
+        if not path.is_file():
+            raise UsageError(f"{path} is missing: only a whole run can be shipped")
+        try:
+            whole = read_log(path) if path.suffix == ".csv" else isinstance(json.loads(path.read_text()), dict)
+        except ValueError:
+            whole = False
+        if not whole:
+            raise UsageError(f"{path} is damaged or empty: mend it, or ship another run")
+
+
+def described(paths: list[Path]) -> dict:
+    """What the last checkpoint says of itself, once all of them have been loaded. Raises BadCheckpoint for one that cannot be."""
+    meta = [load_agent(path)[1] for path in paths][-1]
+    missing = [name for name in PROVENANCE if name not in meta]
+    if missing:
+        raise BadCheckpoint(f"{paths[-1]} does not say its {', '.join(missing)}: give --run the directory of a run of train.py")
+    return {name: meta[name] for name in PROVENANCE}
+
+
 def main(args: Args) -> None:
-    found = list(args.run.glob("model_*.safetensors"))
-    if not found:
-        raise UsageError(f"no checkpoints in {args.run}; give --run the directory of a run of train.py")
-    kept = chosen(found, args.checkpoints)
+    if args.checkpoints < 2:
+        raise UsageError(f"--checkpoints must be at least 2, the first and the last, not {args.checkpoints}")
+    kept = chosen(checkpoints_of(args.run), args.checkpoints)
+    check_records(args.run)
+    provenance = described(kept)
     copies = {f"checkpoints/{path.name}": path for path in kept} | {"model.safetensors": kept[-1]}
     copies |= {name: args.run / name for name in RECORDS}
     for old in (args.out / "checkpoints").glob("model_*.safetensors"):
@@ -51,11 +83,10 @@ def main(args: Args) -> None:
             old.unlink()
     for name, source in copies.items():
         write_atomically(args.out / name, lambda temporary, source=source: shutil.copyfile(source, temporary))
-    meta = load_agent(kept[-1])[1]
     ids = {name: file_id(args.out / name) for name in copies if name.endswith(".safetensors")}
-    write_json(args.out / "provenance.json", {name: meta[name] for name in ("timesteps", "param_name", "seed", "env")} | {"ids": ids})
-    logging.info("%s: %d checkpoints up to %d steps", args.out, len(kept), meta["timesteps"])
+    write_json(args.out / "provenance.json", provenance | {"ids": ids})
+    logging.info("%s: %d checkpoints up to %d steps", args.out, len(kept), provenance["timesteps"])
 
 
 if __name__ == "__main__":
-    run_script(main, tyro.cli(Args, description=__doc__))
+    run_script(main, Args, __doc__)

@@ -12,14 +12,25 @@ from agents.evaluate import evaluate, fixed_jobs
 from agents.ppo import PPOConfig, RolloutBuffer, update
 from agents.reward_norm import RewardNormalizer
 from agents.training_log import COLUMNS, EpisodeStatistics, summary
-from common.checkpoints import load_module, load_optimizer, load_training_state, optimizer_tensors, save_checkpoint, with_prefix, without_prefix
+from common.checkpoints import (
+    load_module,
+    load_optimizer,
+    load_training_state,
+    lost_state,
+    optimizer_tensors,
+    save_checkpoint,
+    with_prefix,
+    without_prefix,
+)
 from common.csv_log import CsvLog
 from common.noise import gumbel_noise
 from common.policy import step
 from common.progress import progress_bar
+from common.runs import UsageError
 from common.stopping import StopSignal
-from envs.procgen import Snapshot
+from envs.vecenv import BadState, Snapshot
 
+_KIND = "training state"
 EVALUATION_NOISE = 1_000_003  # added to the run's seed, so that evaluation shares no noise with training
 
 
@@ -37,13 +48,13 @@ class Schedule:
     def __post_init__(self):
         for name in ("num_timesteps", "num_checkpoints", "eval_every", "eval_episodes", "save_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be 1 or more")
 
 
 class Trainer:
     """Trains one agent. Receives its parts and owns none: environments, network and learner configs, a directory.
 
-    env: training environments that can snapshot and restore. eval_env: environments for unseen levels. init_from: agent
+    env: training environments that can snapshot and restore (envs/vecenv.py: Snapshots). eval_env: environments for unseen levels. init_from: agent
     whose weights to begin with. All randomness is keyed by `seed` and the step, so a resumed run has the same bits.
     """
 
@@ -166,18 +177,23 @@ class Trainer:
         tensors |= with_prefix("normalizer", self.normalizer.tensors()) | {"state": self.state}
         tensors |= with_prefix("env", {str(i): torch.frombuffer(bytearray(s.data), dtype=torch.uint8) for i, s in enumerate(snapshots)})
         meta = {
-            "kind": "training state", "timesteps": self.timesteps, "iteration": self.iteration,
+            "kind": _KIND, "timesteps": self.timesteps, "iteration": self.iteration,
             "statistics": self.statistics.state(), "checksums": [s.checksum for s in snapshots],
         }  # fmt: skip
         save_checkpoint(self._state_path, tensors, meta)
 
     def _load(self) -> None:
         tensors, meta = load_training_state(self._state_path)
+        if meta.get("kind") != _KIND:
+            raise lost_state(self._state_path, f"it holds {meta.get('kind', 'something unnamed')!r}")
         load_module(self.agent, without_prefix("agent", tensors), str(self._state_path))
         load_optimizer(self.optimizer, without_prefix("optimizer", tensors))
         self.normalizer.load_tensors(without_prefix("normalizer", tensors))
         self.statistics.load_state(meta["statistics"])
         self.state = tensors["state"].to(self.device)
         states = without_prefix("env", tensors)
-        self.env.restore([Snapshot(states[str(i)].numpy().tobytes(), checksum) for i, checksum in enumerate(meta["checksums"])])
+        try:
+            self.env.restore([Snapshot(states[str(i)].numpy().tobytes(), checksum) for i, checksum in enumerate(meta["checksums"])])
+        except BadState as error:
+            raise lost_state(self._state_path, error) from error
         self.timesteps, self.iteration = meta["timesteps"], meta["iteration"]

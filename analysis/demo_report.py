@@ -11,8 +11,8 @@ from analysis.hidden_map import hidden_map
 from analysis.page import Page
 from analysis.style import NULL, REAL, SIMULATED, add_caption, new_figure, save_figure
 from common.video import write_video
-from generative.config import TrainConfig, window_length
-from generative.data import WindowSource
+from generative.config import train_config, window_length
+from generative.data import WindowSource, layouts_of
 from generative.simulator import load_simulator
 from rollouts.store import Rollouts
 
@@ -76,10 +76,10 @@ def _recording(page: Page, real: Rollouts) -> None:
 def _simulator(page: Page, artefacts: Artefacts, real: Rollouts, out: Path) -> None:
     page.heading("The world model")
     simulator, meta = load_simulator(artefacts.model_file, artefacts.agent_file)
-    train = TrainConfig(**meta["train"])
+    train = train_config(meta["train"])
     config = simulator.model.config
     windows = real.windows(window_length(config, train), anchor="start", pad="right", min_steps=config.num_initializing_steps)
-    source = WindowSource(windows, real.episodes["level_seed"], train.validation_share, meta["seed"])
+    source = WindowSource(windows, layouts_of(real), meta["seed"])
     scores = frame_scores(simulator, source.validation_batch(0, SCORED_WINDOWS))
     levels = np.unique(real.episodes["level_seed"][source.windows.table[source.validation, 0]])
     note = "A small model trained for minutes: read it as a check of the line, not as a simulator to draw conclusions from."

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from generative.losses import draw_noise, predict
-from generative.data import seeded_generator
-from generative.simulator import NoiseKeys, Simulator
+from analysis.predictions import open_loop, teacher_forced
+from generative.simulator import Simulator
 from rollouts.segment import Segment
 
 
@@ -44,26 +43,14 @@ def frame_scores(simulator: Simulator, segment: Segment, seed: int = 0) -> Frame
     return FrameScores(psnr, mask.sum(1).numpy(), mask.shape[1])
 
 
-@torch.no_grad()
 def posterior_frames(simulator: Simulator, segment: Segment, seed: int) -> torch.Tensor:
     """Frames [S, B, H, W, C] in 0-255 drawn from states that have seen them."""
-    k = simulator.model.config.num_initializing_steps
-    mask = segment.mask[k - 1 :]
-    noise = draw_noise(simulator.model.config, len(mask), mask.shape[1], seeded_generator(torch.device("cpu"), seed))
-    frames = torch.zeros(segment.obs[k - 1 :].shape)
-    frames[mask] = (predict(simulator.model, segment, noise).frames.float() * 255).round()
-    return frames
+    return teacher_forced(simulator, segment, seed).posterior.float()
 
 
-@torch.no_grad()
 def open_loop_frames(simulator: Simulator, segment: Segment, seed: int) -> torch.Tensor:
     """Frames [S, B, H, W, C] in 0-255 of one sampled rollout from the first frames, along the recorded actions."""
-    k = simulator.model.config.num_initializing_steps
-    keys = NoiseKeys(seed, segment.episode.numpy(), 0, segment.start.numpy())
-    latent = simulator.encode(segment.obs[:k])
-    z = latent.sample(keys.normal(latent.mean.shape[1], latent.mean))
-    actions = segment.action[k - 1 :]
-    return simulator.simulate(z, len(actions), keys, actions=actions, ends=False).obs.float()
+    return open_loop(simulator, segment, seed).obs.float()
 
 
 def _pooled_error(frames: torch.Tensor, real: torch.Tensor, mask: torch.Tensor) -> np.ndarray:

@@ -6,6 +6,8 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
+from common.runs import UsageError
+
 
 @dataclass(frozen=True)
 class HiddenMap:
@@ -19,12 +21,12 @@ class HiddenMap:
 def hidden_map(real: np.ndarray, simulated: np.ndarray) -> HiddenMap:
     """Standardises by the real states, fits two principal axes to them, projects both. real [n, D], simulated [m, D].
 
-    Raises ValueError for NaN, or for fewer real states than features.
+    Raises UsageError for NaN, or for fewer real states than features.
     """
     if np.isnan(real).any() or np.isnan(simulated).any():
-        raise ValueError("hidden states hold NaN; check the store with: python -m rollouts.inspect_store PATH --check")
+        raise UsageError("hidden states hold NaN; check the store with: python -m rollouts.inspect_store PATH --check")
     if len(real) <= real.shape[1]:
-        raise ValueError(f"{len(real)} hidden states cannot span {real.shape[1]} dimensions; record more episodes")
+        raise UsageError(f"{len(real)} hidden states cannot span {real.shape[1]} dimensions; record more episodes")
     scaler = StandardScaler().fit(real)
     pca = PCA(2, svd_solver="full").fit(scaler.transform(real))
     return HiddenMap(pca.transform(scaler.transform(real)), pca.transform(scaler.transform(simulated)), pca.explained_variance_ratio_)

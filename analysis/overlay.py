@@ -24,17 +24,18 @@ _BARS_TOP, _BARS_BOTTOM, _TRACE_TOP, _TRACE_BOTTOM = 158, 362, 400, 470
 
 
 class Overlay:
-    """Draws the frames of one episode. title: what is played, for the panel's first line; scale: pixels per game pixel.
+    """Draws the frames of one episode. title: what is played, for the panel's first line; scale: pixels per game pixel; place: what
+    a level is called there.
 
     Raises UsageError where the enlarged frame is too small to stand beside text.
     """
 
-    def __init__(self, episode: Episode, actions: ActionSpace, title: str, scale: int):
+    def __init__(self, episode: Episode, actions: ActionSpace, title: str, scale: int, place: str = "Level"):
         height = episode.obs.shape[1] * scale
         if height < SMALLEST:
             enough = -(-SMALLEST // episode.obs.shape[1])
             raise UsageError(f"--scale {scale} is too small to read the overlay; take --scale {enough} or more, or --no-overlay")
-        self.episode, self.actions, self.title, self.scale = episode, actions, title, scale
+        self.episode, self.actions, self.title, self.scale, self.place = episode, actions, title, scale, place
         self.unit = height / _HEIGHT
         self.probabilities, self.classes = class_probabilities(episode.logits, actions.effect_classes)
         self.earned = np.cumsum(episode.reward)
@@ -57,7 +58,7 @@ class Overlay:
 
     def _draw_head(self, pen: Pen, t: int) -> None:
         pen.text((_MARGIN, 24), self.title, 12, _QUIET)
-        pen.text((_MARGIN, 52), f"Level {self.episode.job.level}", 25, _TEXT)
+        pen.text((_MARGIN, 52), f"{self.place} {self.episode.job.level}", 25, _TEXT)
         repeat = f" · repeat {self.episode.job.repeat}" if self.episode.job.repeat else ""
         pen.text((_MARGIN, 82), f"t = {t}, {self.episode.length} steps in all{repeat}", 12, _QUIET)
         name = self.actions.names[self.actions.effect_classes[self.episode.action[t]]]
@@ -96,6 +97,6 @@ class Overlay:
         pen.curve((left, _TRACE_TOP, right, _TRACE_BOTTOM), np.stack([x, y], 1), BAR_COLOR, _TEXT)
 
     def _draw_foot(self, pen: Pen, t: int) -> None:
-        pen.text((_MARGIN, 493), f"Return {self.earned[t]:g}", 14, _TEXT)
+        pen.text((_MARGIN, 493), f"Return {self.earned[t]:.4g}", 14, _TEXT)
         if t == self.episode.length - 1:
             pen.text((_WIDTH - _MARGIN, 493), self.episode.outcome, 14, TAKEN_COLOR, anchor="rm")

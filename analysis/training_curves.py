@@ -63,11 +63,20 @@ def load_run(directory: Path) -> TrainingRun:
         raise UsageError(f"{path} is not a training log: it has no column {missing[0]!r}; give --datapath a run that train.py wrote")
     if not rows:
         raise UsageError(f"{path} has no rows yet; wait for the first iteration of train.py to end")
-    config = directory / "config.json"
     columns = {name: _numbers([row[name] for row in rows], name, path) for name in rows[0] if name is not None}
     if not (np.diff(columns["timesteps"]) > 0).all():
         raise UsageError(f"{path} is damaged: its steps go back or are missing; give --datapath a run that train.py wrote")
-    return TrainingRun(directory, columns, json.loads(config.read_text()) if config.exists() else {})
+    return TrainingRun(directory, columns, _config(directory / "config.json"))
+
+
+def _config(path: Path) -> dict:
+    try:
+        config = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged ({error}): move it away, and the run is drawn without it") from error
+    if not isinstance(config, dict):
+        raise UsageError(f"{path} is no configuration of a run: move it away, and the run is drawn without it")
+    return config
 
 
 def _numbers(cells: list[str | None], name: str, path: Path) -> np.ndarray:

@@ -14,7 +14,7 @@ from rollouts.play import Job, play
 @dataclass(frozen=True)
 class Episode:
     """One episode of T steps. obs [T, H, W, C] uint8; action [T]; logits [T, A], the agent's own; value [T], NaN without one;
-    reward [T], of the action taken at that step; outcome: one of agents.evaluate.OUTCOMES."""
+    reward [T], of the action taken at that step; outcome: one of agents.evaluate.OUTCOMES, or what `watch` calls a cut."""
 
     job: Job
     obs: np.ndarray
@@ -35,10 +35,11 @@ class Episode:
         return asked | {"length": self.length, "return": total, "outcome": self.outcome, "frames": frames}
 
 
-def watch(env, policy: Policy, jobs: Sequence[Job], seed: int, device="cpu") -> Iterator[Episode]:
+def watch(env, policy: Policy, jobs: Sequence[Job], seed: int, device="cpu", cut: str = OUTCOMES[2]) -> Iterator[Episode]:
     """Plays each job to its end and yields it, in order. env needs one slot, so that no episode waits for another.
 
-    seed: of the action noise, as in `rollouts.play.play`. Raises ValueError for more slots.
+    seed: of the action noise, as in `rollouts.play.play`. cut: the outcome of an episode that ran out of time. Raises ValueError
+    for more slots.
     """
     if env.num != 1:
         raise ValueError(f"watching takes an environment with one slot, not {env.num}")
@@ -46,16 +47,16 @@ def watch(env, policy: Policy, jobs: Sequence[Job], seed: int, device="cpu") -> 
     for played in play(env, policy, jobs, seed, device):
         steps.append(played)
         if played.ended[0]:
-            yield _episode(jobs[played.job[0]], steps)
+            yield _episode(jobs[played.job[0]], steps, cut)
             steps = []
 
 
-def _episode(job: Job, steps: list) -> Episode:
+def _episode(job: Job, steps: list, cut: str) -> Episode:
     def stacked(name):
         return np.concatenate([getattr(played, name) for played in steps])
 
     last = steps[-1]
-    outcome = OUTCOMES[0 if last.complete[0] else 2 if last.truncated[0] else 1]
+    outcome = OUTCOMES[0] if last.complete[0] else cut if last.truncated[0] else OUTCOMES[1]
     return Episode(job, *(stacked(name) for name in ("obs", "action", "logits", "value", "reward")), outcome)
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import tyro
 
 from agents.actor_critic import ActorCritic, load_agent
 from agents.ppo import PPOConfig, RolloutBuffer, replay
@@ -75,4 +74,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, tyro.cli(Args, description=__doc__))
+    run_script(main, Args, __doc__)

@@ -224,4 +224,4 @@ def _rows(starts: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run_script(main, tyro.cli(Args, description=__doc__))
+    run_script(main, Args, __doc__)

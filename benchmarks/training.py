@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
 from tqdm import trange
 
 from agents.actor_critic import NetworkConfig
@@ -155,4 +154,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, tyro.cli(Args, description=__doc__))
+    run_script(main, Args, __doc__)

@@ -1,5 +1,6 @@
 """Weights and training state on disk: one safetensors file whose header also carries a JSON description."""
 
+import errno
 import json
 import os
 import tempfile
@@ -32,6 +33,15 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raises the OSError that writing `path` would raise: before long work rather than after it. Makes the directory it goes to."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 def write_text(path: Path, text: str) -> None:
@@ -77,8 +87,15 @@ def load_training_state(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
     try:
         return load_checkpoint(path)
     except BadCheckpoint as error:
-        ways = "delete it to begin this run again, or start from the run's last model file with --model_file and --new"
-        raise BadCheckpoint(f"{path} is damaged, so this run cannot be resumed; {ways}") from error
+        raise lost_state(path, "no whole file") from error
+
+
+def lost_state(path: Path, reason: object) -> BadCheckpoint:
+    """The error for a training state that cannot be used, with the ways on: the run's last model file, or its beginning."""
+    models = [file for file in path.parent.glob("model_*.safetensors") if file.stem[6:].isdecimal()]
+    last = max(models, key=lambda file: int(file.stem[6:]), default=None)
+    from_last = f"begin a new run from its last checkpoint with --model_file {last}, or " if last else ""
+    return BadCheckpoint(f"{path} is damaged ({reason}), so this run cannot be resumed: {from_last}delete {path.name} to begin this run again")
 
 
 def load_module(module: torch.nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:
@@ -88,7 +105,9 @@ def load_module(module: torch.nn.Module, tensors: dict[str, torch.Tensor], sourc
         found = tuple(tensors[name].shape) if name in tensors else "missing"
         wanted = tuple(expected[name].shape) if name in expected else "absent"
         if found != wanted:
-            raise BadCheckpoint(f"{source} is of another architecture: {name} is {found} in the file and {wanted} in the network")
+            difference = f"{name} is {found} in the file and {wanted} in the network"
+            way_out = "take another checkpoint, or the settings that this one was made with"
+            raise BadCheckpoint(f"{source} is of another architecture: {difference}; {way_out}")
     module.load_state_dict(tensors)
 
 
@@ -115,3 +134,5 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Te
         index, name = key.split("/", 1)
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, entry in optimizer.state.items():  # a fused optimiser reads memory as it lies: as the weights', not as the file's
+        entry |= {name: torch.empty_like(parameter).copy_(x) for name, x in entry.items() if x.shape == parameter.shape}

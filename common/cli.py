@@ -1,17 +1,46 @@
-"""How every script starts and fails: logging to the terminal, and one clear line instead of a traceback for bad input."""
+"""How every script starts and fails: flags from a dataclass, logging to the terminal, one clear line instead of a traceback for bad input."""
 
+import difflib
 import errno
+import itertools
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import tyro
+from tyro import _errors as refusals  # not public: requirements.txt pins tyro, and tests/test_command_line.py holds every message
 
 from common.checkpoints import BadCheckpoint
 from common.runs import UsageError
 
-USER_ERRORS = (UsageError, BadCheckpoint, ValueError, FileNotFoundError, FloatingPointError)
+USER_ERRORS = (UsageError, BadCheckpoint, FloatingPointError)
+"""What the user can mend: a demand that cannot be met, a file that is not what it should be, a training that diverged."""
+_NO_ROOM = "nothing half-written was kept: free some space or choose another place, then run the same command again"
+_NO_PATH = "check the path, and give another"
+_ADVICE = dict.fromkeys((errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT), _NO_ROOM)
+_ADVICE |= dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG), _NO_PATH)
 
 
-def run_script(main: Callable, args) -> None:
+def run_script(main: Callable, args_type: type, description: str) -> None:
+    """Calls main with what the command line says, read into the dataclass args_type; description opens --help."""
+    run_main(main, parse(args_type, description))
+
+
+def parse(args_type: type, description: str = "", words: Sequence[str] | None = None):
+    """The words (default: of the command line) as an args_type. A mistake in them ends in one line on stderr and exit code 2."""
+    words = sys.argv[1:] if words is None else words
+
+    def refuse(event) -> None:
+        message = _refusal(event, args_type, words)
+        if message:  # a kind of mistake that our flags do not have is left to tyro
+            print(f"error: {message}; --help lists the flags", file=sys.stderr)
+            sys.exit(2)
+
+    with refusals.on_parse_error(refuse):
+        return tyro.cli(args_type, description=description, args=words)
+
+
+def run_main(main: Callable, args) -> None:
     """Calls main(args). What the user can mend ends in one line on stderr and exit code 1; what is our bug keeps its traceback."""
     logging.basicConfig(level=getattr(args, "log_level", logging.INFO), format="%(message)s", force=True)
     try:
@@ -20,7 +49,47 @@ def run_script(main: Callable, args) -> None:
         logging.debug("traceback", exc_info=True)
         sys.exit(f"error: {error}")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+        if error.errno not in _ADVICE:
             raise
-        advice = "nothing half-written was kept: free some space or choose another place, then run the same command again"
-        sys.exit(f"error: {error.strerror} ({error.filename}); {advice}")
+        logging.debug("traceback", exc_info=True)
+        sys.exit(f"error: {error.strerror} ({error.filename}); {_ADVICE[error.errno]}")
+
+
+def _refusal(event, args_type: type, words: Sequence[str]) -> str | None:
+    """What is wrong with the command line, in one line, or None for an event that is not known here."""
+    flags = [_spelled(flag) for action in tyro.extras.get_parser(args_type)._actions for flag in action.option_strings]
+    for flag in (word.split("=")[0] for word in words if word.startswith("--")):
+        if _spelled(flag) not in flags:  # before all else: it may be why another one is missing
+            nearest = difflib.get_close_matches(_spelled(flag), flags, n=1)
+            return f"unknown flag {flag}" + (f", did you mean {nearest[0]}?" if nearest else "")
+    if isinstance(event, refusals.UnrecognizedArgs):
+        return f"unexpected {event.tokens[0]!r}"
+    if isinstance(event, refusals.MissingArgs):
+        return f"{', '.join(_name(missing.arg) for missing in event.missing_arguments)} must be given"
+    if isinstance(event, refusals.BadValue) and event.argument.is_positional():
+        return f"{_name(event.argument)} must be given"
+    if isinstance(event, refusals.InvalidChoice):
+        return f"{_name(event.argument)} takes {', '.join(event.choices)}, not {event.value!r}"
+    if isinstance(event, (refusals.BadValue, refusals.InstantiationFailure)) and event.argument is not None:
+        return f"{_name(event.argument)} takes {event.argument.lowered.metavar}, not {_given(event.argument, words) or 'nothing'}"
+    return None
+
+
+def _given(argument, words: Sequence[str]) -> str:
+    """The words that the command line gives a flag, the last time that it stands there."""
+    names, given = {_spelled(name) for name in argument.lowered.name_or_flags}, []
+    for i, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if _spelled(flag) in names:
+            given = [value] if equals else list(itertools.takewhile(lambda w: not w.startswith("--"), words[i + 1 :]))
+    return " ".join(map(repr, given))
+
+
+def _name(argument) -> str:
+    """A flag as the documentation spells it."""
+    return argument.lowered.metavar if argument.is_positional() else _spelled(argument.lowered.name_or_flags[0])
+
+
+def _spelled(flag: str) -> str:
+    """tyro takes hyphens and underscores alike; we write underscores."""
+    return flag[:2] + flag[2:].replace("-", "_")

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from common.checkpoints import write_text
+from common.runs import UsageError
 
 
 class CsvLog:
@@ -16,19 +17,22 @@ class CsvLog:
 
     columns: the first counts steps, and one is `wall_time` in seconds. step: where the run goes on from; later rows are
     dropped, for they will be made again. last: the last row that was kept, or nothing. A value that a row lacks leaves its
-    column empty.
+    column empty. Raises UsageError for a log that is damaged.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], step: int, tracker=None):
         self.path, self.columns, self.tracker = path, columns, tracker
-        kept = [row for row in (read_log(path) if path.exists() else []) if int(row[columns[0]]) <= step]
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(kept)
+        try:
+            kept = [row for row in (read_log(path) if path.exists() else []) if int(row[columns[0]]) <= step]
+            self.last = kept[-1] if kept else {}
+            self.wall_time = float(self.last.get("wall_time", 0.0))
+            writer.writerows(kept)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path} is damaged: mend it, or move it away, and this run goes on with a new log") from error
         write_text(path, text.getvalue())
-        self.last = kept[-1] if kept else {}
-        self.wall_time = float(self.last.get("wall_time", 0.0))
         self._board = SummaryWriter(path.parent, purge_step=step)
 
     def write(self, row: dict) -> None:

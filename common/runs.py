@@ -1,17 +1,23 @@
 """Run directories: what was asked, with what versions, and whether it is done; the same command finds its run again."""
 
 import dataclasses
+import errno
 import hashlib
 import json
+import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import IO
 
 import torch
 
 from common.checkpoints import write_json
+from common.locks import Locked, hold
 
 NOT_IDENTITY = ("device", "gpu_device", "num_threads", "log_level", "logdir", "new", "track")
 """Config fields that say where and how a run is made, not what it makes; they do not enter its key."""
@@ -86,10 +92,14 @@ def manifest(inputs: dict[str, str] | None = None) -> dict:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A directory that holds config.json, manifest.json, and done.json once everything in it is whole."""
+    """A directory that holds config.json, manifest.json, and done.json once everything in it is whole.
+
+    lock: while it lives, no other process opens the run; None for a run that was done when it was opened.
+    """
 
     dir: Path
     resumed: bool
+    lock: IO | None = None
 
     @property
     def done(self) -> bool:
@@ -110,22 +120,54 @@ def read_config(run: Path) -> dict:
 def open_run(parent: Path, name: str, config, new: bool = False, inputs: dict[str, str] | None = None) -> Run:
     """Finds the latest run of this config under `parent`, or starts one in `parent/<name>_<key>[_n]`.
 
-    new: start another even where one is there. inputs: ids of what is read; they are part of the key.
+    new: start another even where one is there. inputs: ids of what is read; they are part of the key. Raises UsageError while
+    another process works at the run.
     """
     stem = f"{name}_{key_of({'config': config, 'inputs': inputs or {}})}"
-    taken = sorted(parent.glob(f"{stem}*"), key=lambda path: (len(path.name), path.name))
-    begun = [path for path in taken if (path / "config.json").exists()]  # a kill may have left a directory without one
+    taken = _numbered(parent, stem)
+    begun = [path for _, path in taken if (path / "config.json").exists()]  # a kill may have left a directory without one
     alike = [] if new else [path for path in begun if agrees(read_config(path), plain(config))]
     if alike:
-        return Run(alike[-1], resumed=True)
-    directory = parent / (f"{stem}_{len(taken) + 1}" if taken else stem)
+        run = Run(alike[-1], resumed=True)
+        return run if run.done else dataclasses.replace(run, lock=_claim(run.dir))
+    directory = parent / (f"{stem}_{taken[-1][0] + 1}" if taken else stem)
+    lock = _begin(directory, config, inputs)
+    return Run(directory, resumed=False, lock=lock) if lock else open_run(parent, name, config, new, inputs)
+
+
+def _numbered(parent: Path, stem: str) -> list[tuple[int, Path]]:
+    """The directories <stem>, <stem>_2, <stem>_3, ... that are there, with their numbers and in that order."""
+    found = ((re.fullmatch(rf"{re.escape(stem)}(?:_(\d+))?", path.name), path) for path in parent.glob(f"{stem}*"))
+    return sorted((int(match[1] or 1), path) for match, path in found if match)
+
+
+def _begin(directory: Path, config, inputs: dict[str, str] | None) -> IO | None:
+    """Makes the run's directory, which appears whole and locked; None where another process was quicker. Gives the lock."""
+    making = directory.with_name(f".{directory.name}.{os.getpid()}")  # named after the process, so that two do not meet there
     try:
-        directory.mkdir(parents=True)
+        making.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot make the run directory {directory}: {error.strerror}") from error
-    write_json(directory / "manifest.json", manifest(inputs))
-    write_json(directory / "config.json", plain(config))
-    return Run(directory, resumed=False)
+        raise UsageError(f"cannot make the run directory {directory}: {error.strerror}; choose another place") from error
+    lock = _claim(making)
+    write_json(making / "manifest.json", manifest(inputs))
+    write_json(making / "config.json", plain(config))
+    try:
+        making.rename(directory)
+    except OSError as error:
+        shutil.rmtree(making)
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        return None
+    return lock
+
+
+def _claim(directory: Path) -> IO:
+    """The run's lock. Raises UsageError while another process has it."""
+    try:
+        return hold(directory / "lock")
+    except Locked as holder:
+        way_out = "wait for it, or stop it and run this command again, or start another run with --new"
+        raise UsageError(f"{directory} is being written by {holder}: {way_out}") from holder
 
 
 def choose_device(device: str, gpu_device: int = 0) -> torch.device:

@@ -4,12 +4,13 @@ After the probe environments of Andy Jones ("Debugging RL, without the agonizing
 They show images, so the same agents run on them as on Procgen.
 """
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
 
 from common.noise import uniform_noise
-from envs.procgen_state import BadState
+from envs.vecenv import BadState, Snapshot
 
 _LEVEL_REPEAT, _SLOT_REPEAT = 0x4C45564C, 0x534C4F54  # keep the draws apart from each other and from action noise
 
@@ -39,17 +40,6 @@ PROBES: dict[str, Probe] = {
 }
 """The probes, from the simplest on; the third symbol of "memory" stands on every frame but the first."""
 NAMES = tuple(PROBES)
-
-
-@dataclass(frozen=True)
-class ProbeSnapshot:
-    """One slot's saved state."""
-
-    name: str
-    level: int
-    step: int
-    episode: int
-    queued: int
 
 
 class ProbeVecEnv:
@@ -108,23 +98,27 @@ class ProbeVecEnv:
         final = 2 * self._shown() - 1 if self.name == "sign" else np.ones(self.num)
         return final * gamma ** (self.probe.length - 1 - self._step)
 
-    def snapshot(self, slots=None) -> list[ProbeSnapshot]:
-        """The saved states of the given slots (default: all)."""
-        fields = self._level, self._step, self._episode, self._queued
-        return [ProbeSnapshot(self.name, *(int(field[slot]) for field in fields)) for slot in self._slots(slots)]
+    def snapshot(self, slots=None) -> list[Snapshot]:
+        """The saved states of the given slots (default: all), from which play goes on bit for bit."""
+        return [Snapshot(json.dumps([self.name, *(column[slot].item() for column in self._columns)]).encode()) for slot in self._slots(slots)]
 
     def restore(self, snapshots, slots=None) -> None:
-        """Puts saved states into the given slots (default: all). Raises BadState, changing nothing, for those of another probe."""
+        """Puts saved states into the given slots (default: all). Raises BadState, changing nothing, for damaged ones and those of another probe."""
         slots = self._slots(slots)
         if len(snapshots) != len(slots):
             raise ValueError(f"{len(snapshots)} snapshots for {len(slots)} slots")
-        for saved in snapshots:
-            if saved.name != self.name:
-                raise BadState(f"the saved state is from {saved.name!r}, this environment plays {self.name!r}")
-        for slot, saved in zip(slots, snapshots):
-            self._level[slot], self._step[slot] = saved.level, saved.step
-            self._episode[slot], self._queued[slot] = saved.episode, saved.queued
-            self._reward[slot], self._ended[slot] = 0, False
+        saved = [json.loads(snapshot.verified()) for snapshot in snapshots]
+        for name, *_ in saved:
+            if name != self.name:
+                raise BadState(f"the saved state is from {name!r}, this environment plays {self.name!r}")
+        for slot, (_, *values) in zip(slots, saved):
+            for column, value in zip(self._columns, values, strict=True):
+                column[slot] = value
+
+    @property
+    def _columns(self) -> tuple[np.ndarray, ...]:
+        """Everything that tells one slot's future and present apart from another's, [N] each."""
+        return self._level, self._prev_level, self._step, self._episode, self._queued, self._reward, self._ended
 
     def queue_level(self, slot: int, seed: int) -> None:
         """When the slot's present episode ends, its next one is level `seed`; after that, levels are drawn again."""

@@ -1,15 +1,16 @@
 """All sixteen Procgen games behind the VecEnv protocol, with bit-exact snapshots and any level in any slot."""
 
 import contextlib
-import hashlib
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
+from common.runs import UsageError
 from envs.procgen_body import parse, serialize
-from envs.procgen_state import BadState, game_name, read_header, with_header
-from envs.vecenv import ActionSpace
+from envs.procgen_state import game_name, read_header, with_header
+from envs.symbols import Symbols, read_symbols
+from envs.vecenv import ActionSpace, BadState, Snapshot
 
 with contextlib.redirect_stderr(io.StringIO()):  # importing gym prints a notice that has nothing to say to our users
     from procgen import ProcgenGym3Env
@@ -21,6 +22,8 @@ EXTREME_GAMES = ("chaser", "dodgeball", "leaper", "starpilot")
 MEMORY_GAMES = ("caveflyer", "dodgeball", "heist", "jumper", "maze", "miner")
 EXPLORATION_GAMES = ("coinrun", "caveflyer", "leaper", "jumper", "maze", "heist", "climber", "ninja")
 FORCE_RESET = -1
+NUM_LEVELS = 2**31 - 1
+"""How many levels Procgen has."""
 _C_FUNCTIONS = ("libenv_observe", "libenv_act", "libenv_close", "get_state", "set_state")
 """Looked up as soon as an environment is made: cffi looks a function up under a lock, and an environment that the garbage
 collector closes while another is being made would wait for that lock forever."""
@@ -61,37 +64,30 @@ class ProcgenConfig:
     def __post_init__(self):
         action_space(self.env_name)
         if self.distribution_mode not in DISTRIBUTION_MODES:
-            raise ValueError(f"unknown distribution mode {self.distribution_mode!r}; choose one of: {', '.join(DISTRIBUTION_MODES)}")
+            raise UsageError(f"unknown distribution mode {self.distribution_mode!r}; choose one of: {', '.join(DISTRIBUTION_MODES)}")
         games = {"extreme": EXTREME_GAMES, "memory": MEMORY_GAMES, "exploration": EXPLORATION_GAMES}.get(self.distribution_mode)
         if games and self.env_name not in games:
-            raise ValueError(f"{self.env_name} has no {self.distribution_mode!r} mode; the games that have it: {', '.join(games)}")
+            raise UsageError(f"{self.env_name} has no {self.distribution_mode!r} mode; the games that have it: {', '.join(games)}")
         if self.use_generated_assets:
-            raise ValueError("use_generated_assets is not supported: Procgen can neither save nor restore states with it")
-        if self.num_levels < 0 or self.start_level < 0:
-            raise ValueError("num_levels and start_level must not be negative")
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One environment's saved state. Only bytes that match their checksum are ever given back to the game."""
-
-    data: bytes
-    checksum: str = field(default="")
-
-    def __post_init__(self):
-        if not self.checksum:
-            object.__setattr__(self, "checksum", hashlib.sha256(self.data).hexdigest())
+            raise UsageError("use_generated_assets is not supported: Procgen can neither save nor restore states with it")
+        if self.start_level < 0 or self.num_levels < 0 or self.start_level + max(self.num_levels, 1) > NUM_LEVELS:
+            asked = f"{self.num_levels or 'all'} levels from {self.start_level} on"
+            raise UsageError(f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend start_level or num_levels")
 
 
 class ProcgenVecEnv:
     """N copies of one game. Level draws are pinned by `seed`; results do not depend on `num_threads`.
 
-    Raises ValueError (from the config) for a game, mode or level range that Procgen does not have.
+    Raises UsageError for a game, mode or level range that Procgen does not have (from the config), and for no environments,
+    fewer than 0 threads, or a seed that it does not take.
     """
 
     obs_shape = (64, 64, 3)
 
     def __init__(self, num: int, config: ProcgenConfig, seed: int = 0, num_threads: int = 2):
+        if num < 1 or num_threads < 0 or not 0 <= seed < 2**31:  # some of these the game answers by ending the process
+            asked = f"{num} environments with {num_threads} threads and seed {seed}"
+            raise UsageError(f"{asked} cannot be made; ask for 1 or more, with 0 or more threads and a seed from 0 to {2**31 - 1}")
         options = {name: value for name, value in vars(config).items() if name != "blink"}
         if config.distribution_mode == "exploration":  # this mode is one fixed level; Procgen refuses a range with it
             del options["num_levels"], options["start_level"]
@@ -157,8 +153,14 @@ class ProcgenVecEnv:
             self._set_state_bytes(slot, snapshot.data)
             self._steps[slot], self._ended_at[slot] = read_header(snapshot.data, "cur_time")[0], 0
 
+    def symbols(self, slots=None) -> Symbols:
+        """What stands in the given slots' states (default: all), as arrays over the slots."""
+        return read_symbols([self._state_bytes(slot) for slot in self._slots(slots)])
+
     def queue_level(self, slot: int, seed: int) -> None:
-        """When the slot's present episode ends, its next one is level `seed`. Changes nothing before that."""
+        """When the slot's present episode ends, its next one is level `seed`. Changes nothing before that. Raises UsageError for no level."""
+        if not 0 <= seed < NUM_LEVELS:
+            raise UsageError(f"there is no level {seed}: levels go from 0 to {NUM_LEVELS - 1}")
         self._set_state_bytes(slot, with_header(self._state_bytes(slot), level_seed_low=seed, level_seed_high=seed + 1))
 
     def open_level(self, slot: int, seed: int) -> None:
@@ -199,10 +201,9 @@ class ProcgenVecEnv:
         return list(range(self.num)) if slots is None else list(slots)
 
     def _check(self, snapshot: Snapshot) -> None:
-        if hashlib.sha256(snapshot.data).hexdigest() != snapshot.checksum:
-            raise BadState("the saved state does not match its checksum: its bytes are damaged; take the snapshot again")
-        if game_name(snapshot.data) != self.config.env_name:
-            raise BadState(f"the saved state is from {game_name(snapshot.data)!r}, this environment plays {self.config.env_name!r}")
+        game = game_name(snapshot.verified())
+        if game != self.config.env_name:
+            raise BadState(f"the saved state is from {game!r}, this environment plays {self.config.env_name!r}")
 
     def _state_bytes(self, slot: int) -> bytes:
         self._env.observe()  # waits for the step in progress
@@ -216,7 +217,7 @@ class ProcgenVecEnv:
 def action_space(game: str) -> ActionSpace:
     """Action names and effect classes of a game (classes measured by forking: benchmarks/measure_effect_classes.py)."""
     if game not in GAMES:
-        raise ValueError(f"unknown game {game!r}; choose one of: {', '.join(GAMES)}")
+        raise UsageError(f"unknown game {game!r}; choose one of: {', '.join(GAMES)}")
     return ActionSpace(_NAMES, _NOOP, _EFFECT_CLASSES[game])
 
 

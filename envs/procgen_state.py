@@ -2,6 +2,8 @@
 
 import struct
 
+from envs.vecenv import BadState
+
 HEADER_OPTIONS = (
     "paint_vel_info", "use_generated_assets", "use_monochrome_assets", "restrict_themes", "use_backgrounds",
     "center_agent", "debug_mode", "distribution_mode", "use_sequential_levels", "use_easy_jump", "plain_assets", "physics_mode",
@@ -11,10 +13,6 @@ AFTER_GENERATORS = (
     "reward:f", "done", "level_complete", "action", "timeout", "current_level_seed", "prev_level_seed", "episodes_remaining",
     "episode_done", "last_reward_timer", "last_reward:f", "default_action", "fixed_asset_seed", "cur_time", "is_waiting_for_step",
 )  # fmt: skip
-
-
-class BadState(ValueError):
-    """The bytes are not a state that Procgen wrote."""
 
 
 def _read(data: bytes, at: int, code: str):

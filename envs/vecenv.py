@@ -1,5 +1,6 @@
 """The VecEnv protocol: N environments stepped together, in the gym3 manner that Procgen speaks natively."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -18,6 +19,28 @@ class ActionSpace:
     names: tuple[str, ...]
     noop: int
     effect_classes: tuple[int, ...]
+
+
+class BadState(ValueError):
+    """The bytes are not a state that this environment wrote."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One environment's saved state: bytes that only the environment reads, and only where they match their checksum."""
+
+    data: bytes
+    checksum: str = ""
+
+    def __post_init__(self):
+        if not self.checksum:
+            object.__setattr__(self, "checksum", hashlib.sha256(self.data).hexdigest())
+
+    def verified(self) -> bytes:
+        """The bytes. Raises BadState when they are not those that the checksum was made of."""
+        if hashlib.sha256(self.data).hexdigest() != self.checksum:
+            raise BadState("the saved state does not match its checksum: its bytes are damaged")
+        return self.data
 
 
 @runtime_checkable
@@ -45,6 +68,16 @@ class VecEnv(Protocol):
         """Arrays [N]: `terminated`, `truncated`, `level_complete` of the transition just finished; `level_seed` of the episode on show."""
 
 
+class Snapshots(Protocol):
+    """An environment whose state can be kept in a file and taken up again bit for bit: training needs it to be resumable."""
+
+    def snapshot(self, slots: Sequence[int] | None = None) -> list[Snapshot]:
+        """The saved states of the given slots (default: all)."""
+
+    def restore(self, snapshots: Sequence[Snapshot], slots: Sequence[int] | None = None) -> None:
+        """Puts saved states into the given slots (default: all). Raises BadState, and changes nothing, for one that does not fit."""
+
+
 class QueuesLevels(Protocol):
     """An environment whose next episode, slot by slot, can be chosen by level seed (Procgen can)."""
 
@@ -56,3 +89,10 @@ class QueuesLevels(Protocol):
 
     def open_levels(self, slots: Sequence[int], seeds: Sequence[int]) -> None:
         """`open_level` for several slots at once."""
+
+
+class BeginsInMidEpisode(Protocol):
+    """An environment whose episodes begin where an agent has already seen something (the simulator's do)."""
+
+    def arriving_state(self) -> np.ndarray | None:
+        """The agent's recurrent state [N, D] float32 before the first frame of each slot's episode; None where that is its initial state."""

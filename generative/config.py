@@ -25,8 +25,10 @@ class WorldModelConfig:
     """The agent's state lies in (-1, 1), as a GRU's does: the predicted one goes through a tanh."""
     num_initializing_steps: int = 3
     """K: how many frames the latent is read from. It describes the state at the last of them."""
+    latent: str = "gaussian"
+    """gaussian: q(z) is a normal distribution, drawn towards N(0, I). sphere: z is one point of the unit sphere, and latents are spread over it."""
     latent_size: int = 128
-    """Z: width of the Gaussian bottleneck."""
+    """Z: width of the latent."""
     deter_size: int = 512
     """Width of the deterministic environment state h."""
     blocks: int = 8
@@ -43,6 +45,11 @@ class WorldModelConfig:
     """Width of a frame's embedding."""
     depth: int = 32
     """Channels of the first convolution; the further ones have 2, 3, 4, ... times as many."""
+    patch: int = 1
+    """The encoder reads squares of patch x patch pixels as one, the decoder draws squares of twice that: 2 skips the full-resolution maps."""
+    resample: str = "pool"
+    """pool: convolve 3 x 3, then max-pool; upsample, then convolve. stride: 4 x 4 convolutions of stride 2 and their transposes, which
+    with patch 2 take a third of the time that pool takes with patch 1 (preset small, one core)."""
     reward_bins: int = 41
     """Bins of the two-hot reward distribution."""
     reward_range: float = 5.0
@@ -54,17 +61,25 @@ class WorldModelConfig:
         height, width, _ = self.obs_shape
         if height != width or height < 2 * SMALLEST or height & (height - 1):
             raise ValueError(f"frames of {height} x {width} pixels; the world model takes squares of 8, 16, 32, 64, ... pixels")
+        if self.patch < 1 or self.patch & (self.patch - 1):
+            raise ValueError(f"patch is {self.patch}; it must be a power of 2")
         if self.num_initializing_steps < 2:
             raise ValueError("num_initializing_steps must be 2 or more: the action before the last initialising frame has to be known")
         if self.deter_size % self.blocks:
             raise ValueError(f"deter_size {self.deter_size} must be a multiple of blocks {self.blocks}")
-        if self.precision not in ("bf16", "fp32"):
-            raise ValueError(f"unknown precision {self.precision!r}; choose bf16 or fp32")
+        for name, known in (("precision", ("bf16", "fp32")), ("latent", ("gaussian", "sphere")), ("resample", ("pool", "stride"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose {' or '.join(known)}")
 
     @property
     def stages(self) -> int:
-        """Halvings between a frame and the smallest feature map."""
-        return (self.obs_shape[0] // SMALLEST).bit_length() - 1
+        """Halvings between a frame's patches and the smallest feature map."""
+        return (self.obs_shape[0] // self.patch_size // SMALLEST).bit_length() - 1
+
+    @property
+    def patch_size(self) -> int:
+        """The patch, or as much of it as leaves small frames one halving."""
+        return min(self.patch, self.obs_shape[0] // (2 * SMALLEST))
 
     @property
     def channels(self) -> list[int]:
@@ -87,20 +102,27 @@ class LossScales:
 
     loss_scale_obs: float = 1.0
     """Squared error of the picture, summed over pixels and channels, per frame (pixels in [0, 1])."""
+    loss_scale_detail: float = 4.0
+    """The same error where the picture holds small things (saws, enemies, the agent, edges), by how much they stand out: added to the above."""
     loss_scale_reward: float = 1.0
     """Cross-entropy of the two-hot reward, nats per step."""
     loss_scale_done: float = 1.0
     """Cross-entropy of the episode's end, nats per step."""
     loss_scale_kl: float = 1.0
     """Balanced KL between posterior and prior, nats per step: 1.0 towards the prior, 0.1 towards the posterior."""
+    loss_scale_free_kl: float = 0.1
+    """KL from the posterior to the prior that has seen no frame for 1 to free_steps steps, nats per step."""
     loss_scale_bottleneck: float = 0.05
-    """KL of the latent to N(0, I), nats per window. 1 / num_sim_steps is the evidence bound, as frames count per step."""
+    """KL of a gaussian latent to N(0, I), nats per window: 1 / num_sim_steps is the evidence bound, as frames count per step. Of a spherical
+    one, the crowding of a batch's latents: log mean exp(-2 d^2) over pairs at distance d, 0 when all are the same."""
     loss_scale_init: float = 1.0
     """Agent at the start: squared error of its hidden state (sum over units) + cross-entropy of its previous action."""
     loss_scale_hx: float = 0.1
     """Agent on decoded frames: squared error of its hidden state against the stored one, summed over units, per frame."""
-    loss_scale_act_log_probs: float = 0.1
+    loss_scale_act_log_probs: float = 1.0
     """Agent on decoded frames: KL from the stored action distribution to the one it has there, nats per frame."""
+    loss_scale_value: float = 0.1
+    """Agent on decoded frames: squared error of its value against the stored one, per frame, in the agent's own units squared."""
     free_nats: float = 1.0
     """The balanced KL gives no gradient below so many nats, on the sum over groups."""
 
@@ -117,26 +139,34 @@ class TrainConfig:
     lr: float = 4e-4
     warmup: int = 500
     """Batches over which the learning rate rises linearly from 0."""
+    lr_end: float = 0.1
+    """Share of the learning rate that is left at the last batch; it falls linearly from the first."""
     grad_clip_norm: float = 1000.0
+    ema: float = 0.999
+    """Checkpoints hold the exponential moving average of the weights; after n batches its decay is the smaller of this and (1 + n) / (10 + n)."""
+    free_steps: int = 5
+    """H: steps that the free runs go on without a frame; num_sim_steps - 1 where that is less."""
+    free_runs: int = 1
+    """Free runs per window, each from a random step."""
     agent_share: float = 0.25
     """Share of each batch's windows whose decoded frames the agent is shown; on all of them it costs as much as the model."""
     log_interval: int = 100
     """Batches between rows of progress.csv."""
     save_interval: int = 1000
     """Batches between checkpoints; a killed run goes on from the last one."""
-    validation_share: float = 0.05
-    """Share of the levels that are held out, by a hash of the level seed."""
     validation_batches: int = 4
     """Batches of held-out windows behind each row of progress.csv."""
 
     def __post_init__(self):
-        for name in ("num_batches", "batch_size", "num_sim_steps", "log_interval", "save_interval", "validation_batches"):
+        for name in ("num_batches", "batch_size", "num_sim_steps", "free_steps", "free_runs", "log_interval", "save_interval", "validation_batches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if not 0 <= self.lr_end <= 1:
+            raise ValueError(f"lr_end is {self.lr_end}; it must lie in [0, 1]")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}; it must lie in [0, 1)")
         if not 0 < self.agent_share <= 1:
             raise ValueError(f"agent_share is {self.agent_share}; it must lie in (0, 1] (weights of 0 leave the agent out)")
-        if not 0 <= self.validation_share < 1:
-            raise ValueError(f"validation_share is {self.validation_share}; it must lie in [0, 1)")
 
 
 def window_length(model: WorldModelConfig, train: TrainConfig) -> int:
@@ -163,6 +193,11 @@ def load_preset(name: str, model_values: dict, train_values: dict) -> tuple[Worl
 def model_config(values: dict) -> WorldModelConfig:
     """A WorldModelConfig from what `asdict` and JSON made of it."""
     return WorldModelConfig(**(values | {"obs_shape": tuple(values["obs_shape"])}))
+
+
+def train_config(values: dict) -> TrainConfig:
+    """A TrainConfig from a checkpoint's description; fields that this version no longer has are dropped."""
+    return TrainConfig(**{name: value for name, value in values.items() if name in {field.name for field in fields(TrainConfig)}})
 
 
 def as_values(config: WorldModelConfig) -> dict:

@@ -1,5 +1,6 @@
 """The terms of the world model's loss, each masked after the end of its episode and each in its own units."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -9,50 +10,76 @@ from common.policy import Policy
 from generative import twohot
 from generative.categorical import balanced_kl, kl
 from generative.config import LossScales, WorldModelConfig
+from generative.detail import detail
 from generative.frames import round_frames
 from generative.model import Latent, Outcome, Start, WorldModel
-from generative.rssm import EnvState
+from generative.rssm import EnvState, stack_states
 from rollouts.segment import Segment
 
 SCALE_OF = {
     "image": "loss_scale_obs",
+    "detail": "loss_scale_detail",
     "reward": "loss_scale_reward",
     "done": "loss_scale_done",
     "kl_balanced": "loss_scale_kl",
+    "free_kl": "loss_scale_free_kl",
     "bottleneck": "loss_scale_bottleneck",
     "init_hidden": "loss_scale_init",
     "init_action": "loss_scale_init",
     "hx": "loss_scale_hx",
     "act_log_probs": "loss_scale_act_log_probs",
+    "value": "loss_scale_value",
 }
-"""Which flag weights which term. `kl` is reported beside them: the plain KL, without free nats."""
-TERMS = (*SCALE_OF, "kl")
+"""Which flag weights which term."""
+TERMS = (*SCALE_OF, "kl", "free_image")
+"""Reported beside them: the plain KL, without free nats, and the error of the picture at the end of a free run. As a loss, the latter
+drew all futures towards their mean: at weight 1, a toy world was foreseen 73% of the time instead of 99%."""
 
 
 class Noise(NamedTuple):
-    """The random numbers of one pass. z [B, Z] standard normal; state (states 0 .. S-1) and prior (1 .. S) [S, B, G, C] Gumbel."""
+    """The random numbers of one pass.
+
+    z [B, Z] standard normal; state (states 0 .. S-1) and prior (1 .. S) [S, B, G, C] Gumbel. For the free runs of H steps, R from
+    each window: when [R, B] uniform, where they begin, and free [H, R * B, G, C] Gumbel.
+    """
 
     z: torch.Tensor
     state: torch.Tensor
     prior: torch.Tensor
+    when: torch.Tensor
+    free: torch.Tensor
+
+    def windows(self, chosen: slice) -> "Noise":
+        """The numbers of some of the windows."""
+        free = self.free.unflatten(1, self.when.shape)[:, :, chosen].flatten(1, 2)
+        return Noise(self.z[chosen], self.state[:, chosen], self.prior[:, chosen], self.when[:, chosen], free)
 
 
-def draw_noise(config: WorldModelConfig, steps: int, batch: int, generator: torch.Generator) -> Noise:
-    """Noise for S = steps simulated steps of B = batch windows, on the generator's device."""
-    device, shape = generator.device, (2, steps, batch, config.groups, config.classes)
-    gumbel = -torch.empty(shape, device=device).exponential_(generator=generator).log()
-    return Noise(torch.randn(batch, config.latent_size, generator=generator, device=device), *gumbel)
+def draw_noise(
+    config: WorldModelConfig, steps: int, batch: int, generator: torch.Generator, free_steps: int = 0, free_runs: int = 0
+) -> Noise:
+    """Noise for S = steps simulated steps of B = batch windows, and for free_runs runs of free_steps steps each, on the generator's device."""
+    device, categorical = generator.device, (config.groups, config.classes)
+
+    def gumbel(*shape: int) -> torch.Tensor:
+        return -torch.empty(*shape, *categorical, device=device).exponential_(generator=generator).log()
+
+    state, prior = gumbel(2, steps, batch)
+    z = torch.randn(batch, config.latent_size, generator=generator, device=device)
+    when = torch.rand(free_runs, batch, generator=generator, device=device)
+    return Noise(z, state, prior, when, gumbel(free_steps, free_runs * batch))
 
 
 class Prediction(NamedTuple):
     """One teacher-forced pass over a window. n counts the frames that exist, in the order of mask [S, B].
 
-    states: 0 .. S-1, those after the first corrected by their frames. prior: 1 .. S. frames [n, H, W, C]
-    as decoded, neither clipped nor rounded.
+    actions [S, B, A]: taken in states 0 .. S-1. states: those after the first corrected by their frames. prior: 1 .. S. frames
+    [n, H, W, C] as decoded, neither clipped nor rounded.
     """
 
     latent: Latent
     start: Start
+    actions: torch.Tensor
     states: EnvState
     prior: EnvState
     outcome: Outcome
@@ -66,10 +93,11 @@ def predict(model: WorldModel, segment: Segment, noise: Noise) -> Prediction:
     embeddings = embedded.new_zeros(*segment.mask.shape, embedded.shape[-1]).masked_scatter(segment.mask[..., None], embedded)
     latent = model.latent(embeddings[:k])
     start = model.start(latent.sample(noise.z), noise.state[0])
-    deter, states = model.rssm.observe(start.env, model.action_weights(segment.action[k - 1 :]), embeddings[k:], noise.state[1:])
+    actions = model.action_weights(segment.action[k - 1 :])
+    deter, states = model.rssm.observe(start.env, actions, embeddings[k:], noise.state[1:])
     prior = model.rssm.prior(deter, noise.prior)
     frames = model.decoder(states.features()[segment.mask[k - 1 :]])
-    return Prediction(latent, start, states, prior, model.outcome(prior), frames)
+    return Prediction(latent, start, actions, states, prior, model.outcome(prior), frames)
 
 
 def loss_terms(
@@ -83,20 +111,49 @@ def loss_terms(
     """
     k = model.config.num_initializing_steps
     made, mask = predict(model, segment, noise), segment.mask[k - 1 :]
-    posterior, prior = made.states.logits[1:], made.prior.logits[:-1]
+    posterior, prior, obs = made.states.logits[1:], made.prior.logits[:-1], segment.obs[k - 1 :][mask]
     reward = twohot.cross_entropy(made.outcome.reward_logits, segment.reward[k - 1 :].to(model.bins.dtype), model.bins)
     done = F.binary_cross_entropy_with_logits(made.outcome.done_logit, segment.terminated[k - 1 :].to(reward.dtype), reduction="none")
+    error = squared_error(made.frames, obs)
     terms = {
-        "image": image_error(made.frames, segment.obs[k - 1 :][mask]).mean(),
+        "image": error.sum((1, 2)).mean(),
+        "detail": (error * detail(obs)).sum((1, 2)).mean(),
         "reward": reward[mask].mean(),
         "done": done[mask].mean(),
         "kl_balanced": masked_mean(balanced_kl(posterior, prior, free_nats), mask[1:]),
         "kl": masked_mean(kl(posterior, prior), mask[1:]),
-        "bottleneck": kl_to_standard_normal(made.latent).mean(),
+        "bottleneck": bottleneck(made.latent),
         "init_hidden": (made.start.hidden - segment.hidden[k - 1]).square().sum(-1).mean(),
         "init_action": F.cross_entropy(made.start.action_logits, segment.action[k - 2]),
     }
+    terms |= free_terms(model, made, segment.obs[k - 1 :], mask, noise)
     return terms if agent is None else terms | agent_terms(agent, made.frames, segment, k, agent_windows)
+
+
+def free_terms(model: WorldModel, made: Prediction, obs: torch.Tensor, mask: torch.Tensor, noise: Noise) -> dict[str, torch.Tensor]:
+    """Runs of H steps along the recorded actions without a frame, from states that had seen theirs; none when noise has none.
+
+    The priors are compared with the posteriors of the teacher-forced pass (latent overshooting, Hafner et al. 2019); no gradient
+    reaches those, nor the states that the runs begin from. The picture at step H is compared with the real one, without a gradient.
+    """
+    steps, (runs, batch) = len(noise.free), noise.when.shape
+    if not steps * runs:
+        return {}
+    begin, window = (noise.when * (len(mask) - steps)).long(), torch.arange(batch, device=mask.device)
+
+    def later(x: torch.Tensor, by: int) -> torch.Tensor:
+        return x[begin + by, window].flatten(0, 1)
+
+    state = EnvState(*(later(part, 0).detach() for part in made.states))
+    divergence, exists = [], []
+    for i in range(steps):
+        state = model.step(state, later(made.actions, i), noise.free[i])
+        divergence.append(kl(later(made.states.logits, i + 1).detach(), state.logits))
+        exists.append(later(mask, i + 1))
+    shown = exists[-1]
+    with torch.no_grad():
+        error = image_error(model.decoder(state.features()[shown]), later(obs, steps)[shown])
+    return {"free_kl": masked_mean(torch.stack(divergence), torch.stack(exists)), "free_image": error.sum() / shown.sum().clamp(min=1)}
 
 
 def agent_terms(agent: Policy, frames: torch.Tensor, segment: Segment, k: int, windows: int | None = None) -> dict[str, torch.Tensor]:
@@ -109,13 +166,20 @@ def agent_terms(agent: Policy, frames: torch.Tensor, segment: Segment, k: int, w
     came_with = torch.where(segment.first, 0.0, segment.reward.roll(1, 0))[k - 1 :]  # the reward of the action before
     before, after, logits = (x[kept] for x in (segment.hidden[k - 1 : -1], segment.hidden_after()[k - 1 :], segment.logits[k - 1 :]))
     state = agent.advance(round_frames(frames), before, segment.first[k - 1 :][kept], came_with[kept])
-    now, then = torch.log_softmax(agent.heads(state)[0], -1), torch.log_softmax(logits, -1)
-    return {"hx": (state - after).square().sum(-1).mean(), "act_log_probs": (then.exp() * (then - now)).sum(-1).mean()}
+    now_logits, value = agent.heads(state)
+    now, then = torch.log_softmax(now_logits, -1), torch.log_softmax(logits, -1)
+    terms = {"hx": (state - after).square().sum(-1).mean(), "act_log_probs": (then.exp() * (then - now)).sum(-1).mean()}
+    return terms if value is None else terms | {"value": (value - segment.value[k - 1 :][kept]).square().mean()}
+
+
+def squared_error(frames: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
+    """Squared error per pixel, summed over channels: [n, H, W, C] float in [0, 1] and uint8 -> [n, H, W]."""
+    return (frames - obs.to(frames.dtype) / 255).square().sum(-1)
 
 
 def image_error(frames: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
     """Squared error per frame, summed over pixels and channels: [n, H, W, C] float in [0, 1] and uint8 -> [n]."""
-    return (frames - obs.to(frames.dtype) / 255).square().flatten(1).sum(1)
+    return squared_error(frames, obs).sum((1, 2))
 
 
 def psnr(image: float, obs_shape: tuple[int, int, int]) -> float:
@@ -124,9 +188,22 @@ def psnr(image: float, obs_shape: tuple[int, int, int]) -> float:
     return -10 * torch.log10(torch.tensor(image / (height * width * channels))).item()
 
 
+def bottleneck(latent: Latent) -> torch.Tensor:
+    """What keeps random latents useful: the mean KL to N(0, I), or on the sphere how crowded the batch is there."""
+    return crowding(latent.mean) if latent.log_variance is None else kl_to_standard_normal(latent).mean()
+
+
 def kl_to_standard_normal(latent: Latent) -> torch.Tensor:
     """KL(q(z) || N(0, I)) in nats: [B]."""
     return 0.5 * (latent.mean.square() + latent.log_variance.exp() - 1 - latent.log_variance).sum(-1)
+
+
+def crowding(points: torch.Tensor) -> torch.Tensor:
+    """log mean exp(-2 |a - b|^2) over pairs of points [B, Z] of the unit sphere (Wang & Isola 2020): 0 where all are one, least when
+    they are spread evenly. One point alone crowds nothing."""
+    if len(points) < 2:
+        return points.sum() * 0
+    return torch.logsumexp(-2 * torch.pdist(points).square(), 0) - math.log(len(points) * (len(points) - 1) / 2)
 
 
 def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

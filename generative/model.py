@@ -23,14 +23,16 @@ from generative.rssm import RSSM, EnvState
 
 
 class Latent(NamedTuple):
-    """q(z | first frames): a diagonal Gaussian, [B, Z] each."""
+    """q(z | first frames): a diagonal Gaussian, [B, Z] each, or the point `mean` of the unit sphere, which has no variance."""
 
     mean: torch.Tensor
-    log_variance: torch.Tensor
+    log_variance: torch.Tensor | None = None
 
     def sample(self, noise: torch.Tensor | None) -> torch.Tensor:
-        """z [B, Z] from standard normal noise [B, Z]; without noise the mean."""
-        return self.mean if noise is None else self.mean + (0.5 * self.log_variance).exp() * noise
+        """z [B, Z] from standard normal noise [B, Z]; without noise, and on the sphere, the mean."""
+        if noise is None or self.log_variance is None:
+            return self.mean
+        return self.mean + (0.5 * self.log_variance).exp() * noise
 
 
 class Start(NamedTuple):
@@ -59,12 +61,16 @@ class WorldModel(nn.Module):
         super().__init__()
         self.config, c = config, config
         self.encoder, self.decoder, self.rssm = FrameEncoder(c), FrameDecoder(c), RSSM(c)
-        self.latent_head = mlp(c.num_initializing_steps * c.embed_size, c.units, 2 * c.latent_size)
+        self.latent_head = mlp(c.num_initializing_steps * c.embed_size, c.units, (2 - self.spherical) * c.latent_size)
         self.start_head = mlp(c.latent_size, c.units, c.feature_size)
         self.hidden_head = mlp(c.latent_size, c.units, c.hidden_size)
         self.action_head = mlp(c.latent_size, c.units, c.num_actions)
         self.outcome_head = mlp(c.feature_size, c.units, c.reward_bins + 1, zero=True)
         self.register_buffer("bins", twohot.make_bins(c.reward_bins, c.reward_range), persistent=False)
+
+    @property
+    def spherical(self) -> bool:
+        return self.config.latent == "sphere"
 
     def encode(self, frames: torch.Tensor) -> Latent:
         """q(z | frames [K, B, H, W, C]), of the state at the last of them."""
@@ -72,7 +78,12 @@ class WorldModel(nn.Module):
 
     def latent(self, embeddings: torch.Tensor) -> Latent:
         """q(z) from the embeddings [K, B, E] of the first frames."""
-        return Latent(*self.latent_head(embeddings.transpose(0, 1).flatten(1)).chunk(2, -1))
+        read = self.latent_head(embeddings.transpose(0, 1).flatten(1))
+        return Latent(F.normalize(read, dim=-1)) if self.spherical else Latent(*read.chunk(2, -1))
+
+    def random_latent(self, noise: torch.Tensor) -> torch.Tensor:
+        """z [B, Z] of no frames, from standard normal noise [B, Z]: a draw from N(0, I), or from the whole sphere."""
+        return F.normalize(noise, dim=-1) if self.spherical else noise
 
     def start(self, z: torch.Tensor, noise: torch.Tensor | None = None, mode: str = "hard", detach_agent: bool = True) -> Start:
         """The state that z [B, Z] describes. noise [B, G, C] or None for the likeliest.

@@ -9,12 +9,12 @@ import torch
 from common.progress import progress_bar
 from generative.config import WorldModelConfig
 from generative.simulator import EXTRA_STEPS, NoiseKeys, Simulator
+from generative.starts import Starts, check_enough
 from rollouts.segment import Segment
-from rollouts.store import Rollouts, create_store, shard_done, write_shard
-from rollouts.windows import Windows
+from rollouts.store import create_store, unwritten, write_shard
 
-NOWHERE = -1
-"""source_episode and source_step of a sample that began from a random latent."""
+NO_LEVEL = -1
+"""level_seed of an episode that no level of the game made."""
 _COPIED = ("action", "reward", "terminated", "truncated", "value", "logits", "log_prob")
 
 
@@ -26,80 +26,78 @@ class Sampling:
     num_sim_steps: int
     batch_size: int
     seed: int
-    modal: bool
+    modal: bool = False
     """The likeliest latent and environment states, and ends where their probability passes one half; else all are drawn."""
-    greedy: bool
+    greedy: bool = False
     """The agent's likeliest actions; else it draws them."""
+    manual: tuple[int, ...] = ()
+    """Actions taken in turn, from the first again when they run out, in place of the agent's own."""
+    grid: bool = False
+    """One episode for every action of `manual`, held throughout, from each starting place, with the same noise."""
+    env_state: str = "float16"
+    """How the environment's deterministic state is stored: float32, float16, or none."""
+
+    @property
+    def per_place(self) -> int:
+        """Episodes from each starting place."""
+        return len(self.manual) if self.grid else 1
+
+    def actions(self, samples: np.ndarray) -> torch.Tensor | None:
+        """What the numbered samples do [T, B], where that is given."""
+        if not self.manual:
+            return None
+        turn = np.arange(self.num_sim_steps)[:, None]
+        turn = np.broadcast_to(samples if self.grid else turn, (self.num_sim_steps, len(samples)))
+        return torch.from_numpy(np.array(self.manual)[turn % len(self.manual)])
+
+    def behaviour(self, names: list[str]) -> str:
+        """What a store calls the way in which actions came about."""
+        if self.manual:
+            return "manual: " + (" or " if self.grid else " ").join(names[action] for action in self.manual)
+        return "greedy" if self.greedy else "agent"
 
 
-class InformedStart:
-    """Latents of recorded windows: sample i begins at the i-th of a random order of the store's windows.
-
-    Raises ValueError when the store has fewer windows than samples are asked for.
-    """
-
-    def __init__(self, simulator: Simulator, rollouts: Rollouts, sampling: Sampling):
-        k = simulator.model.config.num_initializing_steps
-        windows = rollouts.windows(k, anchor="start", pad="none")
-        if len(windows) < sampling.num_samples:
-            raise ValueError(f"{rollouts.path} has {len(windows)} starting places, fewer than {sampling.num_samples}; lower --num_samples")
-        order = np.random.default_rng(sampling.seed).permutation(len(windows))[: sampling.num_samples]
-        self.windows, self.simulator, self.modal = Windows(rollouts, k, windows.table[order]), simulator, sampling.modal
-        self.source = windows.table[order] + [0, k - 1]  # the last initialising frame is the first simulated one
-
-    def latents(self, samples: np.ndarray, keys: NoiseKeys, device) -> torch.Tensor:
-        """z [B, Z] of the numbered samples."""
-        latent = self.simulator.encode(self.windows.batch(samples).obs.to(device))
-        return latent.sample(None if self.modal else keys.normal(latent.mean.shape[1], latent.mean))
-
-
-class RandomStart:
-    """Latents drawn from N(0, I)."""
-
-    def __init__(self, simulator: Simulator, sampling: Sampling):
-        self.width, self.like = simulator.model.config.latent_size, simulator.model.bins
-        self.source = np.full((sampling.num_samples, 2), NOWHERE)
-
-    def latents(self, samples: np.ndarray, keys: NoiseKeys, device) -> torch.Tensor:
-        return keys.normal(self.width, self.like)
-
-
-def record_samples(simulator: Simulator, start, sampling: Sampling, path: Path, manifest: dict, agent_id: str, device) -> None:
+def record_samples(simulator: Simulator, starts: Starts, sampling: Sampling, path: Path, manifest: dict, agent_id: str, device) -> None:
     """Simulates every sample that the store does not hold yet. Memory: one batch, whatever the number of samples.
 
-    start: an InformedStart or a RandomStart. manifest: what the store is to say beyond its fields. An episode ends `terminated`
-    where the model says so and is `cut` at num_sim_steps otherwise; steps after an end are not kept.
+    manifest: what the store is to say beyond its fields. An episode ends `terminated` where the model says so and is `cut` at
+    num_sim_steps otherwise; steps after an end are not kept. Raises UsageError when there are too few starting places.
     """
-    create_store(path, manifest | extra_fields(simulator.model.config))
+    check_enough(starts, -(-sampling.num_samples // sampling.per_place))
+    create_store(path, manifest | extra_fields(simulator.model.config, sampling.env_state))
     shards = -(-sampling.num_samples // sampling.batch_size)
-    for index in progress_bar(range(shards), unit="shard", desc="simulate"):
-        if shard_done(path, index):
-            continue
+    for index in unwritten(path, progress_bar(range(shards), unit="shard", desc="simulate")):
         samples = np.arange(index * sampling.batch_size, min((index + 1) * sampling.batch_size, sampling.num_samples))
-        keys = NoiseKeys(sampling.seed, samples)
-        with torch.no_grad():
-            z = start.latents(samples, keys, device)
-        segment = simulator.simulate(z, sampling.num_sim_steps, keys, greedy=sampling.greedy, modal=sampling.modal).to("cpu")
-        steps, episodes = as_shard(segment)
-        behaviour = "greedy" if sampling.greedy else "agent"
+        places = samples // sampling.per_place
+        segment = _simulate(simulator, starts, sampling, samples, places, device)
+        steps, episodes = as_shard(segment, sampling.env_state)
+        source, behaviour = starts.source(places), sampling.behaviour(manifest["action_names"])
         write_shard(path, index, steps, episodes | {
-            "id": samples, "level_seed": np.full(len(samples), NOWHERE), "repeat": np.zeros(len(samples), np.int64),
+            "id": samples, "level_seed": np.full(len(samples), NO_LEVEL), "repeat": np.zeros(len(samples), np.int64),
             "behaviour": np.full(len(samples), behaviour), "policy_id": np.full(len(samples), agent_id),
-            "source_episode": start.source[samples, 0], "source_step": start.source[samples, 1],
+            "source_episode": source[:, 0], "source_step": source[:, 1],
         })  # fmt: skip
 
 
-def extra_fields(config: WorldModelConfig) -> dict:
+def _simulate(simulator: Simulator, starts: Starts, sampling: Sampling, samples, places, device) -> Segment:
+    keys, actions = NoiseKeys(sampling.seed, places), sampling.actions(samples)
+    with torch.no_grad():
+        z = starts.latents(places, keys, device)
+    how = dict(greedy=sampling.greedy, modal=sampling.modal, actions=None if actions is None else actions.to(device))
+    return simulator.simulate(z, sampling.num_sim_steps, keys, **how).to("cpu")
+
+
+def extra_fields(config: WorldModelConfig, env_state: str) -> dict:
     """What a simulated store holds beyond a real one, as its manifest declares it."""
-    steps = {"env_state": ("float32", [config.deter_size]), "env_class": ("uint8", [config.groups])}
-    steps |= {name: ("float32", []) for name in ("done_prob", "reward_prob")}
+    steps = {} if env_state == "none" else {"env_state": (env_state, [config.deter_size])}
+    steps |= {"env_class": ("uint8", [config.groups])} | {name: ("float32", []) for name in ("done_prob", "reward_prob")}
     episodes = {"latent": ("float32", [config.latent_size])}
     episodes |= {name: ("int64", []) for name in ("previous_action", "source_episode", "source_step")}
     declared = {"extra_step_fields": steps, "extra_episode_fields": episodes}
     return {key: {name: {"dtype": dtype, "shape": shape} for name, (dtype, shape) in fields.items()} for key, fields in declared.items()}
 
 
-def as_shard(segment: Segment) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def as_shard(segment: Segment, env_state: str = "float32") -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The existing steps of a simulated Segment, episode after episode, and what its episodes have once.
 
     A sample counts as complete when it ended with an action that more likely than not earned a reward.
@@ -111,7 +109,9 @@ def as_shard(segment: Segment) -> tuple[dict[str, np.ndarray], dict[str, np.ndar
         return x.detach().transpose(0, 1).numpy()[alive]
 
     steps = {name: flat(getattr(segment, name)) for name in _COPIED} | {"obs": flat(segment.obs), "hidden": flat(segment.hidden[:-1])}
-    steps |= {name: flat(segment.extra[name]) for name in EXTRA_STEPS}
+    steps |= {name: flat(segment.extra[name]) for name in EXTRA_STEPS if name != "env_state"}
+    if env_state != "none":
+        steps["env_state"] = flat(segment.extra["env_state"]).astype(env_state)
     last = np.cumsum(length) - 1
     rows = np.arange(len(length))
     return steps, {

@@ -1,6 +1,8 @@
 """The simulator: the world model with the frozen agent in the loop, differentiable from any late quantity back to the latent."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +23,7 @@ from rollouts.segment import Segment
 STATE_NOISE, END_NOISE, LATENT_NOISE = 2_000_003, 3_000_017, 4_000_037  # added to the seed: each use has noise of its own
 EXTRA_STEPS = ("env_state", "env_class", "done_prob", "reward_prob")
 START = -1  # the step that keys the noise of the start state
+_ROWS = 64  # of noise drawn in one call: at batch 1, a call per step took a tenth of the time
 
 
 @dataclass(frozen=True)
@@ -36,19 +39,31 @@ class NoiseKeys:
     repeat: np.ndarray | int = 0
     step: np.ndarray | int = 0
 
-    def gumbel(self, offset: int, i: int, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
-        """Gumbel noise [B, *shape] for simulated step i."""
-        noise = gumbel_noise(self.seed + offset, self.stream, self.repeat, np.asarray(self.step) + i, int(np.prod(shape)))
-        return torch.from_numpy(noise).reshape(-1, *shape).to(like)
+    def gumbel(self, offset: int, i, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+        """Gumbel noise [B, *shape] for simulated step i; [n, B, *shape] for steps i [n, 1]."""
+        noise = gumbel_noise(self.seed + offset, *self._rows(i), int(np.prod(shape)))
+        return torch.from_numpy(noise).reshape(*np.shape(i)[:1], -1, *shape).to(like)
 
-    def uniform(self, offset: int, i: int, like: torch.Tensor) -> torch.Tensor:
-        """Uniform noise [B] for simulated step i."""
-        return torch.from_numpy(uniform_noise(self.seed + offset, self.stream, self.repeat, np.asarray(self.step) + i, 1)[:, 0]).to(like)
+    def uniform(self, offset: int, i, like: torch.Tensor) -> torch.Tensor:
+        """Uniform noise [B] for simulated step i; [n, B] for steps i [n, 1]."""
+        noise = uniform_noise(self.seed + offset, *self._rows(i), 1)
+        return torch.from_numpy(noise).reshape(*np.shape(i)[:1], -1).to(like)
 
     def normal(self, width: int, like: torch.Tensor) -> torch.Tensor:
         """Standard normal noise [B, width] for latents (Box-Muller)."""
         u, v = np.split(uniform_noise(self.seed + LATENT_NOISE, self.stream, self.repeat, self.step, 2 * width), 2, axis=1)
         return torch.from_numpy(np.sqrt(-2 * np.log(u)) * np.cos(2 * np.pi * v)).to(like)
+
+    def ahead(self, draw: Callable[..., torch.Tensor], steps: int) -> Iterator[torch.Tensor]:
+        """What draw(i) gives for the steps i = 0 .. steps - 1, one after the other, drawn for several steps at a time."""
+        block = max(_ROWS // len(self.stream), 1)
+        for begin in range(0, steps, block):
+            yield from draw(np.arange(begin, min(begin + block, steps))[:, None])
+
+    def _rows(self, i) -> tuple[np.ndarray, ...]:
+        """stream, repeat and step of every row of noise: flat, step after step."""
+        keys = np.broadcast_arrays(self.stream, self.repeat, np.asarray(self.step) + i)
+        return tuple(key.reshape(-1) for key in keys)
 
 
 class _Step(NamedTuple):
@@ -102,79 +117,90 @@ class Simulator:
         """Frames [B, H, W, C]; in hard mode at 8 bits in [0, 1]."""
         return self.model.decode(state, mode)
 
+    def outcome(self, after: EnvState) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of the action that led to the prior state `after`: expected reward, and the probabilities of an end and of a reward. [B] each."""
+        outcome = self.model.outcome(after)
+        return self.model.reward(outcome), torch.sigmoid(outcome.done_logit), self.model.reward_probability(outcome)
+
+    def state_noise(self, keys: NoiseKeys, i, like: torch.Tensor) -> torch.Tensor:
+        """The Gumbel noise that the environment's state is drawn with after step i (START: the first one): [B, G, C]."""
+        return keys.gumbel(STATE_NOISE, i, (self.model.config.groups, self.model.config.classes), like)
+
     def simulate(
         self, z: torch.Tensor, steps: int, keys: NoiseKeys, *, policy: Policy | None = None, actions: torch.Tensor | None = None,
-        greedy: bool = False, modal: bool = False, mode: str = "hard", grad: bool = False, detach_agent: bool = True, ends: bool = True,
+        hidden: torch.Tensor | None = None, greedy: bool = False, modal: bool = False, mode: str = "hard", grad: bool = False,
+        detach_agent: bool = True, detach_actions: bool = False, ends: bool = True,
     ) -> Segment:  # fmt: skip
         """Runs the agent on decoded frames from the latents z [B, Z] for `steps` steps, and returns them as a Segment.
 
-        policy: acts instead of the agent (the agent under an intervention, say). actions [T, B]: taken instead of the policy's
-        own, which still sees every frame. greedy: the likeliest action, without noise. modal: the likeliest environment state,
-        without noise. mode: `hard`, or `relaxed`, where states and actions are probabilities and frames are neither clipped nor
+        policy: acts instead of the agent (the agent under an intervention, say). actions: [T, B] integers or [T, B, A] weights,
+        taken instead of the policy's own, which still sees every frame. hidden [B, D]: what the policy remembers at the start,
+        in place of what z says. greedy: the likeliest action, without noise. modal: the likeliest environment state, without
+        noise. mode: `hard`, or `relaxed`, where states and actions are probabilities and frames are neither clipped nor
         rounded. grad: keep gradients; obs is then float, as it is when relaxed. detach_agent: no gradient to z through the
-        agent's starting state. ends: an episode ends when the model says so (drawn by its probability, or above 0.5 when
-        modal), and later steps are masked; otherwise all steps stand.
+        agent's starting state. detach_actions: no gradient through the choice of actions. ends: an episode ends when the model
+        says so (drawn by its probability, or above 0.5 when modal), and later steps are masked; otherwise all steps stand.
 
         reward[t] and terminated[t] are of action[t], read from the prior state that it leads to, after the last frame too.
-        `extra`: latent [B, Z], previous_action [B], and by step env_state [T, B, Dh], env_class [T, B, G], done_prob and
-        reward_prob [T, B].
+        log_prob is 0 where the action was given or greedy: it is the behaviour's. `extra`: latent [B, Z], previous_action [B], and
+        by step env_state [T, B, Dh], env_class [T, B, G], done_prob and reward_prob [T, B]. Once all episodes have ended nothing
+        more is computed.
         """
         policy = policy or self.agent
         with torch.set_grad_enabled(grad):
-            noise = None if modal else keys.gumbel(STATE_NOISE, START, self._noise_shape, z)
-            start = self.start(z, noise, mode, detach_agent)
-            env, hidden, history = start.env, start.hidden, []
-            reward = z.new_zeros(len(z))
+            start = self.start(z, None if modal else self.state_noise(keys, START, z), mode, detach_agent)
+            env, met = start.env, start.hidden if hidden is None else hidden
+            state_noise = repeat(None) if modal else keys.ahead(lambda i: self.state_noise(keys, i, z), steps)
+            action_noise = keys.ahead(lambda i: keys.gumbel(0, i, (policy.num_actions,), z), steps)
+            draw_end = repeat(0.5) if modal else keys.ahead(lambda i: keys.uniform(END_NOISE, i, z), steps)
+            state, reward, history = met, z.new_zeros(len(z)), []
+            first, over = (torch.zeros(len(z), dtype=torch.bool, device=z.device) for _ in range(2))
             for i in range(steps):
                 frame = self.decode(env, mode)
                 shown = frame if grad or mode == "relaxed" else frames_to_bytes(frame)
-                hidden = policy.advance(shown, hidden, torch.zeros(len(z), dtype=torch.bool, device=z.device), reward)
-                logits, value = policy.heads(hidden)
-                action, weights = self._act(policy, logits, None if actions is None else actions[i], None if greedy else keys, i, mode)
-                after = self.step(env, weights, None if modal else keys.gumbel(STATE_NOISE, i, self._noise_shape, z), mode)
-                outcome = self.model.outcome(after)
-                reward, done = self.model.reward(outcome), torch.sigmoid(outcome.done_logit)
-                ended = self._ended(done, keys, i, modal, ends)
-                value = torch.full_like(reward, torch.nan) if value is None else value
+                state = policy.advance(shown, state, first, reward)
+                logits, value = policy.heads(state)
+                if actions is None:
+                    action, weights = self._act(policy, logits, None if greedy else next(action_noise), mode, detach_actions)
+                else:
+                    weights = self.model.action_weights(actions[i])
+                    action = weights.argmax(-1)
+                after = self.step(env, weights, next(state_noise), mode)
+                reward, done, rewarded = self.outcome(after)
+                ended = (done.detach() > next(draw_end)) & ends
                 history.append(_Step(
-                    shown, action, reward, done, self.model.reward_probability(outcome), ended, value, logits,
-                    policy.log_prob(logits, action), policy.hidden(hidden), env.deter, env.sample.argmax(-1).to(torch.uint8),
+                    shown, action, reward, done, rewarded, ended, torch.full_like(reward, torch.nan) if value is None else value, logits,
+                    policy.log_prob(logits, action) if actions is None and not greedy else torch.zeros_like(reward),
+                    policy.hidden(state), env.deter, env.sample.argmax(-1).to(torch.uint8),
                 ))  # fmt: skip
-                env = after
-            return self._segment(history, policy.hidden(start.hidden), z, start.action_logits.argmax(-1))
+                env, over = after, over | ended
+                if ends and over.all():
+                    break
+            return self._segment(history, steps, policy.hidden(met), z, start.action_logits.argmax(-1))
 
-    @property
-    def _noise_shape(self) -> tuple[int, int]:
-        return self.model.config.groups, self.model.config.classes
-
-    def _act(self, policy, logits, given, keys, i, mode):
-        """The action [B] and the weights [B, A] that the environment is stepped with."""
-        if given is not None:
-            return given, self.model.action_weights(given)
-        noise = torch.zeros_like(logits) if keys is None else keys.gumbel(0, i, logits.shape[1:], logits)
-        action = policy.choose(logits, noise)
+    def _act(self, policy, logits, noise, mode, detach):
+        """The action [B] that the policy chooses and the weights [B, A] that the environment is stepped with."""
+        action = policy.choose(logits, torch.zeros_like(logits) if noise is None else noise)
         if mode == "relaxed":
-            return action, draw(logits, None, mode)
-        probabilities = torch.softmax(logits, -1)
-        return action, self.model.action_weights(action) + (probabilities - probabilities.detach())
+            weights = draw(logits, None, mode)
+        else:
+            probabilities = torch.softmax(logits, -1)
+            weights = self.model.action_weights(action) + (probabilities - probabilities.detach())
+        return action, weights.detach() if detach else weights
 
-    def _ended(self, done, keys, i, modal, ends):
-        if not ends:
-            return torch.zeros_like(done, dtype=torch.bool)
-        return done.detach() > (0.5 if modal else keys.uniform(END_NOISE, i, done))
-
-    def _segment(self, history: list[_Step], hidden, z, previous_action) -> Segment:
-        """Stacks the steps; what comes after an end is blanked as in any Segment."""
+    def _segment(self, history: list[_Step], steps: int, hidden, z, previous_action) -> Segment:
+        """Stacks the steps; what comes after an end, or was never computed, is blanked as in any Segment."""
         s = _Step(*(torch.stack(parts) for parts in zip(*history)))
-        ended_before = torch.cat([torch.zeros_like(s.terminated[:1]), s.terminated[:-1]]).int().cumsum(0) > 0
-        alive = ~ended_before
+        alive = torch.cat([torch.zeros_like(s.terminated[:1]), s.terminated[:-1]]).int().cumsum(0) == 0
 
         def kept(x, blank=0):
-            return torch.where(alive.reshape(*alive.shape, *[1] * (x.ndim - 2)), x, torch.full_like(x, blank))
+            x = torch.where(alive.reshape(*alive.shape, *[1] * (x.ndim - 2)), x, torch.full_like(x, blank))
+            return torch.cat([x, x.new_full((steps - len(x), *x.shape[1:]), blank)]) if len(x) < steps else x
 
-        none = torch.zeros_like(s.terminated)
+        terminated = kept(s.terminated)
+        none = torch.zeros_like(terminated)
         return Segment(
-            kept(s.obs), kept(s.action, self.noop), kept(s.reward), kept(s.terminated), none, none.clone(), alive,
+            kept(s.obs), kept(s.action, self.noop), kept(s.reward), terminated, none, none.clone(), kept(alive),
             kept(s.value), kept(s.logits), kept(s.log_prob), torch.cat([hidden[None], kept(s.hidden)]),
             torch.arange(len(z), device=z.device), torch.zeros(len(z), dtype=torch.int64, device=z.device),
             {"latent": z, "previous_action": previous_action} | {name: kept(getattr(s, name)) for name in EXTRA_STEPS},

@@ -1,7 +1,6 @@
 """Trains a world model on recorded windows; stoppable anywhere, and resumed to the same bits."""
 
 import math
-import time
 from pathlib import Path
 
 import torch
@@ -11,99 +10,132 @@ from common.csv_log import CsvLog
 from common.policy import Policy
 from common.progress import progress_bar
 from common.stopping import StopSignal
+from common.video import write_video
+from generative.average import WeightAverage
 from generative.config import LossScales, TrainConfig, WorldModelConfig
 from generative.data import VALIDATION_STREAM, WindowSource, read_ahead, seeded_generator
-from generative.losses import draw_noise, loss_terms, psnr, total_loss
+from generative.losses import Noise, draw_noise, loss_terms, psnr, total_loss
 from generative.model import WorldModel, save_world_model
-from generative.progress import COLUMNS
+from generative.parallel import Ranks
+from generative.preview import preview
+from generative.progress import COLUMNS, Clock, Sums
 from generative.simulator import freeze
 from rollouts.segment import Segment
+
+PREVIEW_WINDOWS, PREVIEW_FPS, PREVIEW_SCALE = 8, 6, 3
+WATCHED = ("loss_scale_hx", "loss_scale_act_log_probs", "loss_scale_value")
+"""Weights of the terms that need the agent."""
 
 
 class Trainer:
     """Receives its parts and owns none. Everything random is keyed by the seed and the number of the batch.
 
     source: windows of recorded rollouts. agent: the agent inside, frozen. meta: what a checkpoint says of where it comes from.
-    init_from: a world model of the same shape whose weights to begin with.
+    init_from: a world model of the same shape whose weights to begin with. ranks: this process among those that train together.
+
+    Writes into `directory`: progress.csv; at each save model_<batches>.safetensors (the averaged weights), a preview film of held-out
+    windows, and train_state.safetensors, from which training goes on; best.safetensors, the weights of the row with the least val_loss.
     """
 
     def __init__(
-        self, model: WorldModelConfig, config: TrainConfig, scales: LossScales, source: WindowSource, agent: Policy,
-        directory: Path, seed: int, device: torch.device, meta: dict, init_from: WorldModel | None = None,
+        self, model: WorldModelConfig, config: TrainConfig, scales: LossScales, source: WindowSource, agent: Policy, directory: Path,
+        seed: int, device: torch.device, meta: dict, init_from: WorldModel | None = None, ranks: Ranks = Ranks(),
     ):  # fmt: skip
         torch.manual_seed(seed)
         freeze(agent)
-        self.config, self.scales, self.source, self.agent = config, scales, source, agent
+        self.config, self.scales, self.source, self.agent, self.ranks = config, scales, source, agent, ranks
         self.directory, self.seed, self.device, self.meta = directory, seed, device, meta
         self.model = WorldModel(model).to(device)
         if init_from is not None:
             self.model.load_state_dict(init_from.state_dict())
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr)
-        self.batches, self._sums = 0, _Sums()
+        self.average = WeightAverage(self.model, config.ema)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=True)
+        self.batches, self.best, self._sums = 0, math.inf, Sums()
         if self._state_path.exists():
             self._load()
-        self.log = CsvLog(directory / "progress.csv", COLUMNS, self.batches)
+        self.log = CsvLog(directory / "progress.csv", COLUMNS, self.batches) if ranks.first else None
 
     @property
     def _state_path(self) -> Path:
         return self.directory / "train_state.safetensors"
 
     def train(self) -> dict:
-        """Runs to the last batch (or to a stop signal) and returns the last row of the log. Raises FloatingPointError when a term of the loss is not finite."""
-        self._clock, row, total = _Clock(self.log.wall_time), self.log.last, self.config.num_batches
-        ahead = read_ahead(lambda step: self.source.train_batch(step, self.config.batch_size), self.batches, total)
-        with StopSignal() as stop, progress_bar(total=total, initial=self.batches, unit="batch", desc="train", smoothing=0.05) as bar:
+        """Runs to the last batch (or to a stop signal) and returns the last row of the log, in the process that writes it.
+
+        Raises FloatingPointError when a term of the loss is not finite.
+        """
+        row, total, mine = self.log.last if self.log else {}, self.config.num_batches, self.ranks.mine
+        self._clock = Clock(self.log.wall_time if self.log else 0.0)
+        ahead = read_ahead(lambda step: self.source.train_batch(step, self.config.batch_size, mine), self.batches, total)
+        bar = progress_bar(total=total, initial=self.batches, unit="batch", desc="train", smoothing=0.05, disable=not self.ranks.first)
+        with StopSignal() as stop, bar:
             for segment in self._clock.timed(ahead):
-                self._sums.add(self.update(segment.to(self.device)))
-                self._clock.frames += int(segment.mask.sum())
+                values = self.update(segment.to(self.device), stop.asked)
+                stopping, self._clock.frames = values.pop("stop") > 0, self._clock.frames + values.pop("frames") * self.ranks.size
+                self._sums.add(values)
                 self.batches += 1
                 if self._due(self.config.log_interval):
                     row = self._row()
-                    self.log.write(row)
-                if stop.asked or self._due(self.config.save_interval):
+                if stopping or self._due(self.config.save_interval):
                     self._save()
                 bar.update()
                 bar.set_postfix_str(f"psnr {float(row.get('psnr', 'nan')):.1f} dB", refresh=False)
-                if stop.asked:
+                if stopping:
                     break
-        self.log.close()
+        if self.log:
+            self.log.close()
         return row
 
-    def update(self, segment: Segment) -> dict[str, float]:
-        """One optimiser step on a batch. Returns the terms, their sum and the gradient's norm."""
+    def update(self, segment: Segment, stop: bool = False) -> dict[str, float]:
+        """One optimiser step on this process's windows of a batch.
+
+        Returns the terms, their sum, the gradient's norm, the number of frames and the share of the processes that were asked to
+        stop, as means over the processes.
+        """
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr * min(1.0, (self.batches + 1) / max(self.config.warmup, 1))
-        watched = self.agent if self.scales.loss_scale_hx or self.scales.loss_scale_act_log_probs else None
-        shown = math.ceil(self.config.agent_share * self.config.batch_size)
-        terms = loss_terms(self.model, segment, self._noise(segment, self.batches), watched, shown, self.scales.free_nats)
+            group["lr"] = self.config.lr * learning_rate_factor(self.config, self.batches)
+        watched = self.agent if any(getattr(self.scales, name) for name in WATCHED) else None
+        shown = math.ceil(self.config.agent_share * segment.mask.shape[1])
+        noise = self._noise(segment, self.batches, self.config.free_runs if self.scales.loss_scale_free_kl else 0)
+        terms = loss_terms(self.model, segment, noise, watched, shown, self.scales.free_nats)
         loss = total_loss(terms, self.scales)
-        values = as_numbers(terms | {"loss": loss})
+        values = as_numbers(terms | {"loss": loss, "frames": segment.mask.sum()}) | {"stop": float(stop)}
+        values = self.ranks.mean(values)
         self._refuse_bad(values)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.ranks.average_gradients(self.model.parameters())
         values["grad_norm"] = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip_norm).item()
         self._refuse_bad(values)
         self.optimizer.step()
+        self.average.update(self.model, self.batches + 1)
         return values
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """The terms on held-out levels, all of them, under the same windows and noise each time; nothing where no level is held out."""
+        """The terms of the averaged weights in held-out layouts, all of them, under the same windows and noise each time.
+
+        Nothing where no layout is held out.
+        """
         if not len(self.source.validation):
             return {}
-        sums = _Sums()
+        sums = Sums()
         for i in range(self.config.validation_batches):
-            segment = self.source.validation_batch(i, self.config.batch_size).to(self.device)
-            terms = loss_terms(self.model, segment, self._noise(segment, VALIDATION_STREAM + i), self.agent, None, self.scales.free_nats)
+            segment = self.source.validation_batch(i, self.config.batch_size, self.ranks.mine).to(self.device)
+            noise = self._noise(segment, VALIDATION_STREAM + i, self.config.free_runs)
+            terms = loss_terms(self.average.model, segment, noise, self.agent, None, self.scales.free_nats)
             sums.add(as_numbers(terms | {"loss": total_loss(terms, self.scales)}))
-        return {f"val_{name}": value for name, value in self._with_psnr(sums.means()).items()}
+        return {f"val_{name}": value for name, value in self._with_psnr(self.ranks.mean(sums.means())).items()}
 
-    def _noise(self, segment: Segment, key: int):
+    def _noise(self, segment: Segment, key: int, free_runs: int) -> Noise:
+        """This process's part of the noise of a whole batch."""
         steps = len(segment.mask) - self.model.config.num_initializing_steps + 1
-        return draw_noise(self.model.config, steps, segment.mask.shape[1], seeded_generator(self.device, self.seed, key))
+        free = min(self.config.free_steps, steps - 1), free_runs
+        generator = seeded_generator(self.device, self.seed, key)
+        return draw_noise(self.model.config, steps, self.config.batch_size, generator, *free).windows(self.ranks.mine)
 
     def _refuse_bad(self, values: dict[str, float]) -> None:
-        bad = [name for name, value in values.items() if not abs(value) < float("inf")]
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
             kept = f"the last good checkpoint is {self._state_path}" if self._state_path.exists() else "no checkpoint had been written yet"
             raise FloatingPointError(f"{', '.join(bad)} not finite at batch {self.batches}: training stopped, {kept}; try a lower --lr")
@@ -113,8 +145,13 @@ class Trainer:
 
     def _row(self) -> dict:
         row = {"batch": self.batches, "lr": self.optimizer.param_groups[0]["lr"]} | self._with_psnr(self._sums.means())
-        self._sums = _Sums()
+        self._sums = Sums()
         row |= self._clock.read() | self.validate()
+        if row.get("val_loss", math.inf) < self.best:
+            self.best = row["val_loss"]
+            self._save_model("best")
+        if self.log:
+            self.log.write(row)
         self._clock.reset()
         return row
 
@@ -122,61 +159,44 @@ class Trainer:
         return means | {"psnr": psnr(means["image"], self.model.config.obs_shape)}
 
     def _save(self) -> None:
-        save_world_model(self.directory / f"model_{self.batches}.safetensors", self.model, self.meta | {"batches": self.batches})
-        tensors = with_prefix("model", self.model.state_dict()) | with_prefix("optimizer", optimizer_tensors(self.optimizer))
-        meta = {"kind": "world model training state", "batches": self.batches, "sums": vars(self._sums)}
-        save_checkpoint(self._state_path, tensors, meta)
+        self._save_model(f"model_{self.batches}")
+        if not self.ranks.first:
+            return
+        tensors = with_prefix("model", self.model.state_dict()) | with_prefix("average", self.average.model.state_dict())
+        tensors |= with_prefix("optimizer", optimizer_tensors(self.optimizer))
+        best = self.best if math.isfinite(self.best) else None
+        save_checkpoint(self._state_path, tensors, {
+            "kind": "world model training state", "batches": self.batches, "best": best, "sums": vars(self._sums),
+        })  # fmt: skip
+        self._film()
+
+    def _save_model(self, name: str) -> None:
+        if self.ranks.first:
+            meta = self.meta | {"batches": self.batches}
+            save_world_model(self.directory / f"{name}.safetensors", self.average.model, meta)
+
+    def _film(self) -> None:
+        """The preview: held-out windows, or windows to train on where none is held out."""
+        draw = self.source.validation_batch if len(self.source.validation) else self.source.train_batch
+        segment = draw(0, self.config.batch_size, slice(PREVIEW_WINDOWS)).to(self.device)
+        steps = len(segment.mask) - self.model.config.num_initializing_steps + 1
+        noise = draw_noise(self.model.config, steps, segment.mask.shape[1], seeded_generator(self.device, self.seed, VALIDATION_STREAM))
+        frames = preview(self.average.model, segment, noise)
+        write_video(self.directory / f"preview_{self.batches}.mp4", frames, PREVIEW_FPS, PREVIEW_SCALE)
 
     def _load(self) -> None:
         tensors, meta = load_training_state(self._state_path)
         load_module(self.model, without_prefix("model", tensors), str(self._state_path))
+        load_module(self.average.model, without_prefix("average", tensors), str(self._state_path))
         load_optimizer(self.optimizer, without_prefix("optimizer", tensors))
-        self.batches, self._sums = meta["batches"], _Sums(**meta["sums"])
+        self.batches, self.best, self._sums = meta["batches"], math.inf if meta["best"] is None else meta["best"], Sums(**meta["sums"])
 
 
-class _Sums:
-    """Running means of named numbers since the last row."""
-
-    def __init__(self, count: int = 0, totals: dict[str, float] | None = None):
-        self.count, self.totals = count, totals or {}
-
-    def add(self, values: dict[str, float]) -> None:
-        self.count += 1
-        for name, value in values.items():
-            self.totals[name] = self.totals.get(name, 0.0) + value
-
-    def means(self) -> dict[str, float]:
-        return {name: total / self.count for name, total in self.totals.items()}
-
-
-class _Clock:
-    """Where the time went since the last row: frames per second of training, and the share spent waiting for windows."""
-
-    def __init__(self, wall_time: float):
-        self._begun = time.monotonic() - wall_time
-        self.reset()
-
-    def reset(self) -> None:
-        self._lap, self.waited, self.frames = time.monotonic(), 0.0, 0
-
-    def timed(self, batches):
-        """The same batches, with the time each was waited for noted."""
-        iterator = iter(batches)
-        while True:
-            asked = time.monotonic()
-            try:
-                batch = next(iterator)
-            except StopIteration:
-                return
-            self.waited += time.monotonic() - asked
-            yield batch
-
-    def read(self) -> dict[str, float]:
-        now = time.monotonic()
-        spent = now - self._lap
-        return {"wall_time": now - self._begun, "frames_per_second": self.frames / spent, "wait_share": self.waited / spent}
+def learning_rate_factor(config: TrainConfig, batch: int) -> float:
+    """What the learning rate is multiplied by at a batch: a linear rise over `warmup` batches, a linear fall to lr_end over all."""
+    return min(1.0, (batch + 1) / max(config.warmup, 1)) * (1 - (1 - config.lr_end) * batch / config.num_batches)
 
 
 def as_numbers(tensors: dict[str, torch.Tensor]) -> dict[str, float]:
     """Scalar tensors as Python numbers, fetched from the device together."""
-    return dict(zip(tensors, torch.stack([x.detach() for x in tensors.values()]).tolist()))
+    return dict(zip(tensors, torch.stack([x.detach().float() for x in tensors.values()]).tolist()))

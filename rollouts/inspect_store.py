@@ -71,7 +71,10 @@ def replay_findings(rollouts: Rollouts, count: int) -> list[str]:
         raise UsageError(f"cannot replay {count} episodes of {rollouts.path}: give a number, or -1 for all, and a store of the real game")
     count = len(rollouts) if count == -1 else min(count, len(rollouts))
     chosen = np.linspace(0, len(rollouts) - 1, count).round().astype(int)
-    env = make_env(_REPLAY_SLOTS, ProcgenConfig(**rollouts.manifest["env"]))
+    try:
+        env = make_env(_REPLAY_SLOTS, ProcgenConfig(**rollouts.manifest["env"]))
+    except (TypeError, UsageError) as error:
+        raise BadStore(f"{rollouts.path} was recorded in a game that this version does not have ({error}): record it again") from error
     differs = replay(rollouts, chosen, env, progress=True)
     env.close()
     return [f"episode {episode} differs from the real game at step {at}" for episode, at in zip(chosen, differs) if at != SAME]
@@ -82,4 +85,4 @@ def _spread(values: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    run_script(main, tyro.cli(Args, description=__doc__))
+    run_script(main, Args, __doc__)

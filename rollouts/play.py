@@ -49,7 +49,8 @@ class Played(NamedTuple):
 def play(env, policy: Policy, jobs: Sequence[Job], seed: int, device: torch.device | str = "cpu") -> Iterator[Played]:
     """Plays every job to its end, however long it takes, and yields each step.
 
-    env: a VecEnv that also queues levels; its slots take the jobs in order, each taking the next one when it is free.
+    env: a VecEnv that also queues levels; its slots take the jobs in order, each taking the next one when it is free. Where it
+    says what the agent remembers as an episode begins (envs/vecenv.py: BeginsInMidEpisode), the policy begins with that.
     seed: with level, repeat and step it keys the action noise, so an episode does not depend on slot or company.
     """
     slots = _Slots(env, jobs)
@@ -63,6 +64,9 @@ def play(env, policy: Policy, jobs: Sequence[Job], seed: int, device: torch.devi
             noise = torch.from_numpy(gumbel_noise(seed, level, repeat, t, env.num_actions)).to(device)
             came_with = np.where(t == 0, 0, reward[busy]).astype(np.float32)
             seen, opens, came = (torch.from_numpy(x).to(device) for x in (obs[busy], t == 0, came_with))
+            if (arriving := env.arriving_state() if hasattr(env, "arriving_state") else None) is not None:
+                before = torch.where(opens[:, None], torch.from_numpy(arriving[busy]).to(device), before)
+                opens = torch.zeros_like(opens)
             taken = step(policy, seen, before, opens, came, noise)
             log_prob = policy.log_prob(taken.logits, taken.action)
             state = state.clone()

@@ -14,11 +14,10 @@ from common.noise import uniform_noise
 from common.policy import Policy
 from common.progress import progress_bar
 from common.runs import UsageError
+from envs.procgen import NUM_LEVELS
 from rollouts.play import Job, Played, play
-from rollouts.store import shard_done, write_shard
+from rollouts.store import shard_done, unwritten, write_shard
 
-NUM_LEVELS = 2**31 - 1
-"""How many levels Procgen has."""
 _LEVEL_DRAW = 2**32 - 1  # in place of a time step: a number that no step of an episode reaches
 _KEPT = ("obs", "action", "reward", "terminated", "truncated", "value", "logits", "log_prob", "hidden")
 
@@ -41,6 +40,8 @@ class Plan:
         for name in ("num_episodes", "episodes_per_shard"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}: there is nothing to record; ask for at least one episode")
+        if not 0 <= self.seed < 2**31:
+            raise UsageError(f"seed is {self.seed}; take one from 0 to {2**31 - 1}")
         if self.start_level < 0 or self.num_levels < 0 or self.start_level + max(self.num_levels, 1) > NUM_LEVELS:
             asked = f"{self.num_levels or 'all'} levels from {self.start_level} on"
             raise UsageError(f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend start_level or num_levels")
@@ -98,14 +99,14 @@ class Summary:
 
 
 def record(path: Path, plan: Plan, shards: Iterable[int], make_env: Callable, actor_of: Callable[[int], Actor], device="cpu") -> Summary:
-    """Plays and writes those of `shards` that are not yet there.
+    """Plays and writes those of `shards` that are not yet there. Raises UsageError at one that another process is making.
 
     path: a store (create_store). make_env() gives a fresh VecEnv for each shard, so that a shard depends on nothing but
     the plan and its number; actor_of(shard) says who plays it.
     """
     summary, todo = Summary(), [shard for shard in shards if not shard_done(path, shard)]
     with progress_bar(total=sum(len(plan.episodes(shard)) for shard in todo), unit="episode", desc="record", disable=not todo) as bar:
-        for shard in todo:
+        for shard in unwritten(path, todo):
             began = time.perf_counter()
             env, actor = make_env(), actor_of(shard)
             steps, episodes = play_shard(env, actor, plan.jobs(shard), plan.seed, device, bar)

@@ -16,6 +16,7 @@ import hdf5plugin
 import numpy as np
 
 from common.checkpoints import write_atomically, write_json
+from common.runs import UsageError
 
 CHUNK = 20
 """Frames that are compressed together: for frames of 64 x 64 just under the 256 KiB up to which zstd searches harder."""
@@ -26,7 +27,7 @@ _KIND = "worldlens shard"
 _BLOCK = 1 << 24  # bytes by which the file under construction grows in memory
 
 
-class BadStore(ValueError):
+class BadStore(UsageError):
     """The directory is not a whole store of rollouts; the message says what is wrong and the way out."""
 
 

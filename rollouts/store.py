@@ -7,13 +7,15 @@ progress. Time follows rollouts/segment.py: hidden[t] stands before obs[t], and 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from common.checkpoints import write_json
+from common.locks import Locked, held
 from common.runs import UsageError, manifest as versions, plain
 from rollouts import shard as shards
 from rollouts.fields import REQUIRED, check_lengths, conform, derive, episode_fields, step_fields
@@ -35,15 +37,45 @@ def create_store(path: Path, manifest: dict) -> None:
         raise ValueError(f"the manifest of a store must say: {', '.join(missing)}")
     path, asked = Path(path), plain({"kind": KIND, "schema": SCHEMA} | manifest)
     if not (path / "manifest.json").exists():
-        if path.is_dir() and any(path.iterdir()):
+        if path.is_dir() and any(not file.name.startswith(".") for file in path.iterdir()):  # hidden: another job's, begun at the same time
             raise UsageError(f"{path} is in use and holds no store; choose another place")
         write_json(path / "manifest.json", asked | {"made": versions()})
         return
-    found = _read_manifest(path)
-    for name in sorted((found.keys() | asked.keys()) - {"made"}):
-        if found.get(name) != asked.get(name):
-            difference = f"{name} = {found.get(name)}, not {asked.get(name)}"
-            raise UsageError(f"{path} was made with {difference}; choose another name or delete that store")
+    found = {name: value for name, value in _read_manifest(path).items() if name != "made"}
+    differing = "; ".join(_differences(found, asked))
+    if differing:
+        raise UsageError(f"{path} was made with {differing}: choose another name or delete that store")
+
+
+def _differences(found, asked, name: str = "") -> Iterator[str]:
+    """Where two plain values differ, down to the entries of nested mappings: `plan.seed = 0, not 1`."""
+    if isinstance(found, dict) and isinstance(asked, dict):
+        for key in sorted(found.keys() | asked.keys()):
+            yield from _differences(found.get(key), asked.get(key), f"{name}.{key}" if name else key)
+    elif found != asked:
+        yield f"{name} = {_short(found)}, not {_short(asked)}"
+
+
+def _short(value) -> str:
+    """A value in a few words: of a mapping its keys, of a long list its beginning."""
+    return textwrap.shorten(f"{{{', '.join(value)}}}" if isinstance(value, dict) else str(value), 60, placeholder=" ...")
+
+
+def unwritten(path: Path, indices: Iterable[int]) -> Iterator[int]:
+    """Those shards that are not there yet, each locked until the next is asked for, so that no other process makes it too.
+
+    Raises UsageError at a shard that another process is making.
+    """
+    for index in indices:
+        if shard_done(path, index):
+            continue
+        try:
+            with held(Path(path) / f".shard_{index:05d}.lock"):
+                if not shard_done(path, index):  # as it may be by now
+                    yield index
+        except Locked as holder:
+            way_out = "wait for it or stop it, then run this command again, or give each job its own --shards"
+            raise UsageError(f"shard {index} of {path} is being made by {holder}: {way_out}") from holder
 
 
 def write_shard(path: Path, index: int, steps: dict[str, np.ndarray], episodes: dict[str, np.ndarray]) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.behaviours import BEHAVIOURS, RandomPolicy, keep_top, make_behaviour
+from agents.behaviours import BEHAVIOURS, RandomPolicy, check_behaviour, keep_top, make_behaviour
 from agents.check_policy import check_policy
 from common.noise import gumbel_noise
 from common.runs import UsageError
@@ -57,7 +57,7 @@ def expected(name):
 
 
 def behave(name):
-    return make_behaviour(Constant(), name, temperature=0.5, top_k=4, actions=ACTIONS)
+    return make_behaviour(Constant(), name, **{"temperature": {"temperature": 0.5}, "top-k": {"top_k": 4}}.get(name, {}), actions=ACTIONS)
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
@@ -106,6 +106,9 @@ def test_random_needs_no_agent():
     [
         ("wild", {}, "unknown behaviour"),
         ("temperature", {"temperature": 0.0}, "above zero"),
+        ("temperature", {"temperature": float("nan")}, "above zero"),
+        ("greedy", {"temperature": 3.0}, "--temperature has no effect on the behaviour 'greedy'"),
+        ("temperature", {"top_k": 2}, "--top_k has no effect on the behaviour 'temperature'"),
         ("top-k", {"top_k": 0}, "top_k"),
         ("top-k", {"top_k": 16}, "top_k"),
         ("seed-noise", {}, "right"),
@@ -114,6 +117,14 @@ def test_random_needs_no_agent():
 def test_bad_input_is_named(name, options, message):
     with pytest.raises(UsageError, match=message):
         make_behaviour(Constant(), name, **options)
+
+
+def test_an_unknown_behaviour_is_answered_with_all_that_there_are():
+    with pytest.raises(UsageError, match=f"choose one of: {', '.join(BEHAVIOURS)}$"):
+        check_behaviour("wild")
+    with pytest.raises(UsageError, match="seed-noise, mixture$"):
+        check_behaviour("wild", besides=("mixture",))
+    check_behaviour("mixture", besides=("mixture",))
 
 
 def test_without_an_agent_only_random():

@@ -20,7 +20,7 @@ import train
 from agents.actor_critic import ActorCritic, NetworkConfig, load_agent, save_agent
 from agents.trainer import Trainer
 from agents.training_log import CLOCK_COLUMNS
-from common.cli import run_script
+from common.cli import run_main
 from common.runs import UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +43,7 @@ def rows(run):
 
 @pytest.fixture(autouse=True)
 def quiet_logging():
-    """run_script points the root logger at the terminal of the moment; afterwards it is as before."""
+    """run_main points the root logger at the terminal of the moment; afterwards it is as before."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -129,7 +129,7 @@ def test_device_threads_and_level_reach_what_they_set(tmp_path, monkeypatch):
     seen, threads, make_env = [], [], train.make_env
     monkeypatch.setattr(train, "choose_device", lambda *asked: seen.append(asked) or torch.device("cpu"))
     monkeypatch.setattr(train, "make_env", lambda *given: threads.append(given[3]) or make_env(*given))
-    run_script(train.main, tiny_args(tmp_path, device="gpu", gpu_device=3, num_threads=2, log_level=logging.ERROR, num_timesteps=32))
+    run_main(train.main, tiny_args(tmp_path, device="gpu", gpu_device=3, num_threads=2, log_level=logging.ERROR, num_timesteps=32))
     assert seen == [("gpu", 3)] and threads == [2, 2] and logging.getLogger().level == logging.ERROR
 
 
@@ -167,7 +167,12 @@ BAD = {
     "mode": ({"distribution_mode": "memory"}, "has no 'memory' mode|unknown distribution"),
     "preset": ({"param_name": "none-such"}, "unknown preset 'none-such'"),
     "preset value": ({"param_name": "broken"}, "unknown keys: speed"),
-    "levels": ({"num_levels": -1}, "must not be negative"),
+    "levels": ({"num_levels": -1}, "do not lie within 0 .. 2147483646"),
+    "last level": ({"start_level": 2**31, "num_levels": 0}, "all levels from 2147483648 on do not lie within"),
+    "levels to evaluate on": ({"start_level": 2**31 - 40, "num_levels": 2}, "2 levels from 2147483660 on do not lie within"),
+    "seed": ({"seed": -1}, "a seed from 0 to 2147483647"),
+    "large seed": ({"seed": 2**31}, "a seed from 0 to 2147483647"),
+    "threads": ({"num_threads": -1}, "0 or more threads"),
     "device": ({"device": "abacus"}, "unknown device"),
     "steps": ({"num_timesteps": 0}, "num_timesteps is 0"),
     "checkpoints": ({"num_checkpoints": 0}, "num_checkpoints is 0"),
@@ -180,7 +185,7 @@ BAD = {
 def fails(capsys, args) -> str:
     """The one line with which train.py ends on these arguments."""
     with pytest.raises(SystemExit) as ended:
-        run_script(train.main, args)
+        run_main(train.main, args)
     message = str(ended.value.code)
     assert message.startswith("error: ") and "\n" not in message and "Traceback" not in capsys.readouterr().err
     return message
@@ -227,6 +232,25 @@ def test_a_full_disk_is_named(tmp_path, capsys, monkeypatch):
     assert "No space left on device" in fails(capsys, tiny_args(tmp_path))
 
 
+def test_steps_are_rounded_up_to_whole_iterations(tmp_path):
+    """As --help says: 4 environments of 8 steps each make an iteration."""
+    run = trained(tmp_path, num_timesteps=65)
+    assert [row["timesteps"] for row in rows(run)] == ["32", "64", "96"] and (run / "model_96.safetensors").exists()
+    shown = subprocess.run([sys.executable, ROOT / "train.py", "--help"], capture_output=True, text=True).stdout
+    assert "rounded up to whole iterations of n_envs * n_steps" in " ".join(shown.replace("│", "").split())
+
+
+def test_the_same_command_at_the_same_time_is_refused(tmp_path, tiny_presets, capsys):
+    """While one process trains, the second is told which one it is; the run goes on unharmed to the same bits."""
+    asked = dict(num_timesteps=32 * 40, save_every=32)
+    process = subprocess.Popen([*script(tiny_presets), *flags(tiny_args(tmp_path, **asked))], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_rows(tmp_path, 1, process)
+    assert f"is being written by process {process.pid} on" in fails(capsys, tiny_args(tmp_path, **asked))
+    assert process.wait() == 0
+    trained(tmp_path, **asked)
+    assert "is done; --new" in capsys.readouterr().err
+
+
 def script(presets: Path) -> list[str]:
     """A command that is train.py with the tiny presets."""
     swap = f"import pathlib, runpy, agents.presets; agents.presets.PRESETS = pathlib.Path({str(presets)!r})"
@@ -240,8 +264,8 @@ def flags(args) -> list[str]:
 
 
 def test_an_unknown_flag_is_refused(tiny_presets):
-    ended = subprocess.run([*script(tiny_presets), "--speed", "11"], capture_output=True, text=True)
-    assert ended.returncode != 0 and "--speed" in ended.stderr + ended.stdout and "Traceback" not in ended.stderr
+    ended = subprocess.run([*script(tiny_presets), "--num_level", "11"], capture_output=True, text=True)
+    assert ended.returncode == 2 and ended.stderr == "error: unknown flag --num_level, did you mean --num_levels?; --help lists the flags\n"
 
 
 def test_the_command_line_itself_fails_in_one_line(tmp_path, tiny_presets):

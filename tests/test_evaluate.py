@@ -13,7 +13,7 @@ from agents.behaviours import RandomPolicy
 from agents.death_causes import ActionLog, causes, last_states
 from agents.evaluate import OUTCOMES, Episodes, evaluate, fixed_jobs, jobs_over
 from agents.scores import score, table
-from common.cli import run_script
+from common.cli import run_main
 from common.stats import cluster_bootstrap
 from envs.coinrun import difficulty, first_states, layout_hash
 from envs.probes import ProbeVecEnv
@@ -185,23 +185,41 @@ def test_options_reach_environment_and_behaviour(tmp_path, agent_file, monkeypat
     monkeypatch.setattr(script, "make_env", lambda *given: made.append(given) or make_env(*given))
     monkeypatch.setattr(script, "make_behaviour", lambda *given: behaved.append(given) or make_behaviour(*given))
     options = dict(use_backgrounds=False, paint_vel_info=True, blink=True, env_name="dodgeball", distribution_mode="easy")
-    scored(tmp_path, agent_file, **options, num_envs=2, num_threads=2, behaviour="top-k", top_k=2, temperature=3.0)
+    scored(tmp_path, agent_file, **options, num_envs=2, num_threads=2, behaviour="top-k", top_k=2)
     (num, config, seed, threads), (_, name, temperature, top_k, _) = made[0], behaved[0]
     assert {name: getattr(config, name) for name in options} == options and (num, seed, threads) == (2, 0, 2)
-    assert (name, temperature, top_k) == ("top-k", 3.0, 2)
+    assert (name, temperature, top_k) == ("top-k", 1.0, 2)
+    scored(tmp_path, agent_file, **options, num_envs=2, behaviour="temperature", temperature=3.0)
+    assert behaved[1][1:3] == ("temperature", 3.0)
 
 
-def test_excluded_layouts_are_gone(caplog):
-    """Levels 0-59 against the layouts of 100-179: exactly those with a twin are dropped."""
+def test_excluded_layouts_are_gone_and_further_levels_take_their_place(caplog):
+    """Levels from 0 on against the layouts of 100-179: exactly those with a twin are passed over, until there are 60."""
     caplog.set_level(logging.INFO)
     env = coinrun()
-    hashes = {level: layout_hash(next(first_states(env, [level]))) for level in [*range(60), *range(100, 180)]}
-    known = {hashes[level] for level in range(100, 180)}
-    kept = script.held_out(env, range(60), (100, 80))
-    assert kept == [level for level in range(60) if hashes[level] not in known] and 0 < len(kept) < 60
-    assert f"dropped {60 - len(kept)} of 60" in caplog.text
-    assert {difficulty(level) for level in set(range(60)) - set(kept)} <= {1}
-    assert script.held_out(env, range(5), None) == [0, 1, 2, 3, 4]
+    known = {layout_hash(next(first_states(env, [level]))) for level in range(100, 180)}
+    kept = script.held_out(env, 0, 60, (100, 80))
+    fresh = [level for level in range(kept[-1] + 1) if layout_hash(next(first_states(env, [level]))) not in known]
+    assert kept == fresh and len(kept) == 60 and kept[-1] > 60
+    assert f"passed over {kept[-1] - 59} of the levels 0 to {kept[-1]}" in caplog.text
+    assert {difficulty(level) for level in set(range(kept[-1])) - set(kept)} <= {1}
+    assert script.held_out(env, 3, 5, None) == [3, 4, 5, 6, 7]
+
+
+def test_as_many_levels_are_played_as_asked(tmp_path, agent_file, capsys):
+    scores = scored(tmp_path, agent_file, exclude_layouts_of=(250, 2))
+    levels = scores["per_episode"]["level"]
+    assert len(set(levels)) == 6 == scores["groups"]["all"]["levels"] and min(levels) == 252
+    assert scores["levels_dropped"] == max(levels) + 1 - 250 - 6
+    assert f"6 levels from 252 to {max(levels)}" in capsys.readouterr().out
+
+
+def test_an_option_that_is_not_the_agents_own_is_said(tmp_path, agent_file, caplog):
+    caplog.set_level(logging.INFO)
+    scored(tmp_path, agent_file, distribution_mode="hard")
+    assert "otherwise" not in caplog.text
+    scored(tmp_path, agent_file, distribution_mode="easy", blink=True)
+    assert caplog.text.count("the agent plays otherwise than it was trained: distribution_mode = easy, not hard; blink = True, not False") == 1
 
 
 def test_random_needs_no_agent(tmp_path):
@@ -214,12 +232,16 @@ BAD = {
     "no episodes": (dict(num_episodes=0), "nothing to evaluate"),
     "no levels": (dict(num_levels=0), "nothing to evaluate"),
     "no environments": (dict(num_envs=0), "num_envs must be"),
-    "negative": (dict(start_level=-1), "must not be negative"),
+    "negative": (dict(start_level=-1), "do not lie within 0"),
     "causes elsewhere": (dict(causes=True, env_name="maze"), "know only coinrun"),
     "game": (dict(env_name="pong"), "unknown game"),
     "behaviour": (dict(behaviour="wild"), "unknown behaviour"),
     "temperature": (dict(behaviour="temperature", temperature=0.0), "above zero"),
-    "all excluded": (dict(exclude_layouts_of=(250, 6)), "take more levels"),
+    "all excluded": (dict(exclude_layouts_of=(250, 100), num_levels=1), "only 0 of the 10 levels from 250 on"),
+    "nothing excluded": (dict(exclude_layouts_of=(0, 0)), "such as 0 200"),
+    "levels beyond the last": (dict(start_level=2**31 - 3), "do not lie within 0 .. 2147483646"),
+    "no effect": (dict(behaviour="greedy", temperature=3.0), "--temperature has no effect on the behaviour 'greedy'"),
+    "no effect either": (dict(behaviour="temperature", top_k=2), "--top_k has no effect"),
 }
 
 
@@ -228,11 +250,25 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(tmp_path, agent_file, cas
     changed, message = BAD[case]
     asked = Args(**(dict(model_file=agent_file, num_levels=6, num_episodes=6, output=tmp_path / "scores.json", device="cpu") | changed))
     with pytest.raises(SystemExit) as ended:
-        run_script(main, asked)
+        run_main(main, asked)
     assert message in str(ended.value.code) and "\n" not in str(ended.value.code) and not (tmp_path / "scores.json").exists()
+
+
+@pytest.mark.parametrize("place", ["", "file/scores.json"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, agent_file, monkeypatch, place):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(script, "evaluate", None)
+    with pytest.raises(SystemExit, match="^error: .*check the path"):
+        run_main(main, Args(model_file=agent_file, num_levels=6, num_episodes=6, output=tmp_path / place, device="cpu"))
+
+
+def test_frames_of_another_size_are_named(tmp_path):
+    save_agent(tmp_path / "small.safetensors", ActorCritic(NetworkConfig(15, (32, 32, 3), feature_size=8)), {})
+    with pytest.raises(SystemExit, match="sees frames of .32, 32, 3. and coinrun shows .64, 64, 3."):
+        run_main(main, Args(model_file=tmp_path / "small.safetensors", num_episodes=1, device="cpu"))
 
 
 def test_another_action_space_is_named(tmp_path, agent_file):
     save_agent(tmp_path / "two.safetensors", ActorCritic(NetworkConfig(2, architecture="nature", feature_size=8)), {})
     with pytest.raises(SystemExit, match="2 actions"):
-        run_script(main, Args(model_file=tmp_path / "two.safetensors", num_episodes=1, device="cpu"))
+        run_main(main, Args(model_file=tmp_path / "two.safetensors", num_episodes=1, device="cpu"))

@@ -5,22 +5,28 @@ import re
 import shlex
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from stable_baselines3 import PPO
 from torch import nn
 from torch.nn import functional as F
 
-from agents.actor_critic import ActorCritic, NetworkConfig, load_agent
+import agents.check_policy
+from agents.actor_critic import ActorCritic, NetworkConfig, load_agent, save_agent
 from agents.check_policy import PolicyError, check_policy
-from agents.convert import Args, convert, load_name_map, main, read_state_dict
+from agents.convert import Args, convert, load_name_map, main
 from agents.evaluate import evaluate, fixed_jobs
 from agents.foreign import ForeignAgent
+from agents.state_dicts import read_state_dict
 from common.checkpoints import BadCheckpoint
+from common.cli import run_main
 from common.runs import UsageError
 from envs.procgen import ProcgenConfig, ProcgenVecEnv
 from rollouts.play import Job, play
@@ -129,6 +135,18 @@ def adapter(kind=ForeignAgent, fault=""):
 
 def test_a_good_policy_passes():
     assert len(check_policy(adapter(), OBS_SHAPE)) == 7
+
+
+def test_a_checkpoint_is_checked_from_the_command_line(tmp_path, capsys):
+    agent = ActorCritic(NetworkConfig(15, (32, 32, 3), feature_size=8, hidden_size=4, precision="fp32"))
+    save_agent(tmp_path / "agent.safetensors", agent, {})
+    agents.check_policy.main(agents.check_policy.Args(tmp_path / "agent.safetensors"))
+    assert "keeps every promise: shapes, deterministic, first_resets" in capsys.readouterr().out
+    with torch.no_grad():
+        agent.policy_head.weight.fill_(3e38)
+    save_agent(tmp_path / "agent.safetensors", agent, {})
+    with pytest.raises(SystemExit, match="^error: .* not finite"):
+        run_main(agents.check_policy.main, agents.check_policy.Args(tmp_path / "agent.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -286,7 +304,7 @@ def test_code_is_refused_and_damage_named(tmp_path):
     (tmp_path / "bomb.pth").write_bytes(pickle.dumps({"weight": Bomb()}))
     torch.save({"weight": Bomb()}, tmp_path / "bomb2.pth")
     for name in ("bomb.pth", "bomb2.pth"):
-        with pytest.raises(BadCheckpoint, match="refused"):
+        with pytest.raises(BadCheckpoint, match="refused: it holds more than tensors"):
             read_state_dict(tmp_path / name)
     torch.save({"weights": {"a": torch.zeros(3)}}, tmp_path / "good.pth")
     assert read_state_dict(tmp_path / "good.pth", "weights")["a"].shape == (3,)
@@ -295,6 +313,116 @@ def test_code_is_refused_and_damage_named(tmp_path):
     (tmp_path / "cut.pth").write_bytes((tmp_path / "good.pth").read_bytes()[:-200])
     with pytest.raises(BadCheckpoint):
         read_state_dict(tmp_path / "cut.pth")
+
+
+def saved(held, **how) -> Callable[[Path], None]:
+    return lambda path: torch.save(held, path, **how)
+
+
+def text(words: str | bytes) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(words if isinstance(words, bytes) else words.encode())
+
+
+def zipped(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "no tensors")
+
+
+def cut(path):
+    torch.save(nn.Linear(2, 2).state_dict(), path)
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flipped(path):
+    """A weight of another value: torch.load would take it."""
+    torch.save({"weight": torch.full((64,), 1.5)}, path)
+    data = path.read_bytes()
+    at = data.index(np.full(64, 1.5, np.float32).tobytes())
+    path.write_bytes(data[: at + 3] + b"\x40" + data[at + 4 :])
+    assert torch.load(path, weights_only=True)["weight"][0] != 1.5
+
+
+def ours(path):
+    save_agent(path, ActorCritic(NetworkConfig(15, feature_size=8, hidden_size=4)), {})
+
+
+def cut_safetensors(path):
+    ours(path)
+    path.write_bytes(path.read_bytes()[:500])
+
+
+RUBBISH = [
+    (lambda path: None, "no file at"),
+    (Path.mkdir, "no file at"),
+    (text(""), "no file of PyTorch's"),
+    (text("some words about weights"), "no file of PyTorch's"),
+    (text(b"\x89PNG\r\n\x1a\n" + bytes(99)), "no file of PyTorch's"),
+    (zipped, "an archive, but not one of torch.save"),
+    (cut, "not a whole PyTorch file"),
+    (flipped, "does not match its checksum"),
+    (ours, "give it to --model_file as it is"),
+    (cut_safetensors, "not a whole safetensors file"),
+    (lambda path: torch.jit.script(nn.Linear(2, 2)).save(path), "TorchScript program"),
+    (saved(nn.Linear(2, 2)), "refused: it holds more than tensors"),
+    (saved([torch.zeros(2)]), "holds no state dict; save model.state_dict"),
+    (saved({}), "holds no state dict"),
+    (saved({3: torch.zeros(2)}), "holds no state dict"),
+    (saved({"ema": {"a": torch.zeros(2)}, "step": 3}), "with --key: ema$"),
+    (saved({"a": 1}, _use_new_zipfile_serialization=False), "holds no state dict"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), RUBBISH)
+def test_rubbish_is_called_what_it_is(tmp_path, make, message, recwarn):
+    path = tmp_path / "theirs.pth"
+    make(path)
+    recwarn.clear()
+    with pytest.raises(SystemExit, match=f"^error: .*{message}") as ended:
+        run_main(main, Args(path, tmp_path / "agent.safetensors"))
+    assert "\n" not in ended.value.code and not (tmp_path / "agent.safetensors").exists() and not len(recwarn)
+
+
+def test_names_that_are_ours_already_convert(tmp_path):
+    """A state dict of our own network, saved by torch or by safetensors, older format included."""
+    agent = ActorCritic(NetworkConfig(15, feature_size=32, hidden_size=16, core="lstm", precision="fp32"))
+    tensors = {name: tensor.contiguous() for name, tensor in agent.state_dict().items()}
+    torch.save(tensors, tmp_path / "new.pth")
+    torch.save(tensors, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    save_file(tensors, tmp_path / "theirs.safetensors")
+    for source in ("new.pth", "old.pth", "theirs.safetensors"):
+        main(Args(tmp_path / source, tmp_path / "agent.safetensors"))
+        found = load_agent(tmp_path / "agent.safetensors")[0]
+        assert found.config == agent.config and all(torch.equal(found.state_dict()[name], tensor) for name, tensor in tensors.items())
+
+
+def reshaped(**shapes):
+    tensors = ActorCritic(NetworkConfig(15, feature_size=32, hidden_size=16)).state_dict()
+    return tensors | {name.replace("__", "."): torch.zeros(shape) for name, shape in shapes.items()}
+
+
+MISFITS = [
+    (reshaped(policy_head__weight=15), {}, "policy_head.weight must have two dimensions"),
+    (reshaped(core__cell__weight_ih=(80, 32)), {}, "3 times as many would be a GRU"),
+    (reshaped(policy_head__weight=(15, 0)), {}, "."),
+    (reshaped(), {"obs_shape": (0, 64, 3)}, "."),
+    (reshaped(), {"obs_shape": (48, 48, 3)}, "another architecture"),
+    (reshaped(), {"precision": "fp8"}, "unknown 'fp8'"),
+]
+
+
+@pytest.mark.parametrize(("tensors", "options", "message"), MISFITS)
+def test_tensors_that_make_no_network_are_named(tensors, options, message):
+    with pytest.raises((UsageError, BadCheckpoint), match=message) as caught:
+        convert(tensors, load_name_map("worldlens", tensors), **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00bad", b"{1: core}", b"- a\n- b", b"a: [1]", b"{"])
+def test_a_name_map_that_is_none_is_named(tmp_path, content):
+    (tmp_path / "names.yaml").write_bytes(content)
+    with pytest.raises(UsageError, match="the name map .*names.yaml") as caught:
+        load_name_map(str(tmp_path / "names.yaml"), {})
+    assert "\n" not in str(caught.value)
 
 
 def snippets(page: str, language: str) -> list[str]:

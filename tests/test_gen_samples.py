@@ -1,18 +1,21 @@
 """Recorded simulated rollouts: what they hold, where they came from, and that they are the same however they were made."""
 
+import gc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import tyro
-from toy_world import NOOP, toy_agent, toy_config, toy_episode, with_agent, write_toy_store
+from toy_simulator import NAMES, save_toy_files
+from toy_world import toy_agent
 
 import record_gen_samples
 from agents.actor_critic import save_agent
+from analysis.action_grid import grid_places
 from common.checkpoints import BadCheckpoint
-from common.runs import UsageError, file_id
-from generative.model import WorldModel, save_world_model
+from common.runs import UsageError
+from common.video import read_video
 from generative.simulator import NoiseKeys, load_simulator
 from rollouts.store import Rollouts
 
@@ -20,15 +23,8 @@ from rollouts.store import Rollouts
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """An agent, a store that it recorded, and an untrained world model whose episodes often end."""
-    path, rng, agent = tmp_path_factory.mktemp("made"), np.random.default_rng(0), toy_agent()
-    save_agent(path / "agent.safetensors", agent, {"env": {"env_name": "toy"}})
-    write_toy_store(path / "store", [with_agent(toy_episode(rng, 10), agent) for _ in range(12)], agent)
-    torch.manual_seed(0)
-    model = WorldModel(toy_config())
-    torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.3)
-    model.outcome_head[-1].bias.data[-1] -= 1.5
-    meta = {"agent": {"id": file_id(path / "agent.safetensors")}, "noop": NOOP, "action_names": list("udlrn"), "env": {"env_name": "toy"}}
-    save_world_model(path / "model.safetensors", model, meta)
+    path = tmp_path_factory.mktemp("made")
+    save_toy_files(path)
     return path
 
 
@@ -43,7 +39,7 @@ def record(made, **changed):
     given = dict(num_samples=10, num_sim_steps=6, batch_size=4, device="cpu", log_level=40) | changed
     args = record_gen_samples.Args(made / "model.safetensors", made / "agent.safetensors", made / "store", **given)
     record_gen_samples.main(args)
-    kind = "rand_init" if args.rand_init else "informed_init"
+    kind = "manual_actions" if args.manual_actions or args.action_grid else "rand_init" if args.rand_init else "informed_init"
     return args.generated_data_dir or Path("generative/rec_gen_mod_data") / kind
 
 
@@ -68,7 +64,8 @@ def test_informed_samples_are_linked_to_the_frames_that_they_began_from(made):
         assert np.abs(again.obs[:length, 0].numpy().astype(int) - kept["obs"]).max() <= 1
         np.testing.assert_array_equal(again.action[:length, 0], kept["action"])
         np.testing.assert_allclose(again.hidden[: length + 1, 0], kept["hidden"], rtol=1e-3, atol=1e-4)
-        for name in ("env_state", "done_prob", "reward_prob"):
+        np.testing.assert_allclose(again.extra["env_state"][:length, 0], kept["env_state"], atol=2e-3)  # stored in float16
+        for name in ("done_prob", "reward_prob"):
             np.testing.assert_allclose(again.extra[name][:length, 0], kept[name], rtol=1e-3, atol=1e-4)
 
 
@@ -95,12 +92,75 @@ def test_random_latents_are_normal_and_have_no_source(made):
 def test_every_flag_changes_what_is_recorded(made):
     base = Rollouts.open(record(made, num_samples=8, generated_data_dir=Path("base")))
     changes = [dict(seed=1), dict(sampling="modal"), dict(greedy=True), dict(num_sim_steps=3), dict(rand_init=True), dict(num_samples=7)]
+    changes += [dict(manual_actions=("left",)), dict(action_grid=True), dict(env_state="float32")]
     for i, change in enumerate(changes):
         other = Rollouts.open(record(made, **{"num_samples": 8, "generated_data_dir": Path(str(i))} | change))
         assert other.id != base.id, change
     assert set(Rollouts.open(Path("2")).episodes["behaviour"]) == {"greedy"}
     same = Rollouts.open(record(made, num_samples=8, generated_data_dir=Path("same")))
     assert same.id == base.id
+
+
+def test_the_environments_state_is_stored_as_asked(made):
+    whole = Rollouts.open(record(made, env_state="float32", generated_data_dir=Path("whole")))
+    half = Rollouts.open(record(made, generated_data_dir=Path("half")))
+    none = Rollouts.open(record(made, env_state="none", generated_data_dir=Path("none")))
+    assert whole.steps("env_state").dtype == np.float32 and np.abs(whole.steps("env_state")).max() > 0.1
+    np.testing.assert_array_equal(half.steps("env_state"), whole.steps("env_state").astype(np.float16))
+    assert "env_state" not in none.step_fields and "env_state" not in none.windows(3).batch([0]).extra
+    bytes_per_step = [store.entries[0]["data"]["bytes"] / store.num_steps for store in (whole, half, none)]
+    assert bytes_per_step[0] - bytes_per_step[1] > 20 < bytes_per_step[1] - bytes_per_step[2]
+
+
+def test_named_actions_are_taken_in_turn_and_the_agent_looks_on(made):
+    store = Rollouts.open(record(made, manual_actions=("left", "up", "up"), num_sim_steps=7))
+    assert store.path == Path("generative/rec_gen_mod_data/manual_actions") and set(store.episodes["behaviour"]) == {"manual: left up up"}
+    for i in range(len(store)):
+        episode = store.episode(i)
+        assert episode["action"].tolist() == [2, 0, 0, 2, 0, 0, 2][: len(episode["action"])]
+        assert not episode["log_prob"].any() and episode["logits"].std() > 0
+    assert Rollouts.open(record(made, greedy=True, generated_data_dir=Path("greedy"))).steps("log_prob").any() == False  # noqa: E712
+
+
+def test_the_grid_holds_every_act_from_the_same_start_under_the_same_noise(made):
+    store = Rollouts.open(record(made, action_grid=True, num_samples=3, batch_size=4))
+    assert len(store) == 15 and store.episodes["behaviour"][0] == "manual: " + " or ".join(NAMES)
+    source = np.stack([store.episodes["source_episode"], store.episodes["source_step"]], 1)
+    for start in range(3):
+        episodes = [store.episode(5 * start + k) for k in range(5)]
+        assert all((episode["action"] == k).all() for k, episode in enumerate(episodes))
+        assert (source[5 * start : 5 * start + 5] == source[5 * start]).all()
+        shown = np.stack([episode["obs"][0] for episode in episodes])
+        assert np.abs(shown.astype(int) - shown[0]).max() <= 1  # batches of other sizes round otherwise
+        latent = store.episodes["latent"][5 * start : 5 * start + 5]
+        np.testing.assert_allclose(latent, np.broadcast_to(latent[0], latent.shape), rtol=1e-4, atol=1e-4)
+        video, _ = read_video(store.path / "videos" / f"grid_manual_actions_{start:05d}.mp4")
+        assert len(video) == max(len(episode["action"]) for episode in episodes)
+    assert len(np.unique(source, axis=0)) == 3
+    later = [store.episode(k)["obs"][1] for k in range(5) if store.episodes["length"][k] > 1]
+    assert len({frame.tobytes() for frame in later}) == len(later) > 1
+
+
+def test_acts_stand_where_they_point():
+    eight = ["down-left", "left", "up-left", "down", "none", "up", "down-right", "right", "up-right"]
+    assert grid_places(eight) == ([2, 5, 8, 1, 4, 7, 0, 3, 6], 3)
+    assert grid_places(["right", "none"]) == ([None, None, None, None, 1, 0, None, None, None], 3)
+    assert grid_places(["left", "key-d", "none"]) == ([0, 1, 2], 2) and grid_places(list("abcdefghij"))[1] == 4
+
+
+def test_memory_does_not_grow_with_the_number_of_samples(made, monkeypatch):
+    from generative import record as module
+
+    real, held = module.write_shard, []
+
+    def weighed(*given):
+        gc.collect()
+        held.append(sum(x.nbytes for x in gc.get_objects() if type(x) is torch.Tensor))
+        real(*given)
+
+    monkeypatch.setattr(module, "write_shard", weighed)
+    record(made, num_samples=60, batch_size=4)
+    assert len(held) == 15 and held[-1] <= 1.02 * max(held[:3])
 
 
 def test_samples_do_not_depend_on_the_batch(made):
@@ -136,7 +196,11 @@ def test_bad_requests_are_refused_in_one_line(made, here):
     for change in (dict(num_samples=0), dict(num_sim_steps=0), dict(batch_size=0)):
         with pytest.raises(UsageError, match="nothing to record"):
             record(made, **change)
-    with pytest.raises(ValueError, match="lower --num_samples"):
+    with pytest.raises(UsageError, match="no action 'jump' here; choose from: up, down"):
+        record(made, manual_actions=("up", "jump"))
+    with pytest.raises(UsageError, match="give one of them"):
+        record(made, manual_actions=("up",), greedy=True)
+    with pytest.raises(UsageError, match="starting places, fewer than the 100000"):
         record(made, num_samples=100_000)
     record(made)
     with pytest.raises(UsageError, match="sampling"):

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 import agents.encoders
 from agents.actor_critic import ActorCritic, NetworkConfig, load_agent, save_agent
 from agents.cores import CORES
-from agents.encoders import Encoder
+from agents.encoders import Encoder, ImpalaStage
 from common.checkpoints import BadCheckpoint
 
 SMALL = dict(obs_shape=(16, 16, 3), feature_size=12, hidden_size=8, precision="fp32")
@@ -42,7 +42,7 @@ def reference_impala(encoder: Encoder, images: torch.Tensor) -> torch.Tensor:
         return F.conv2d(x, layer.weight.contiguous(), layer.bias, padding=1)
 
     x = images
-    for stage in list(encoder.stages)[:3]:
+    for stage in (module for module in encoder.stages if isinstance(module, ImpalaStage)):
         x = F.max_pool2d(conv(x, stage.conv), 3, 2, 1)
         for block in (stage.block1, stage.block2):
             x = x + conv(conv(x.clamp(min=0), block.conv1).clamp(min=0), block.conv2)
@@ -52,6 +52,25 @@ def reference_impala(encoder: Encoder, images: torch.Tensor) -> torch.Tensor:
 def test_impala_is_impala():
     encoder, obs = Encoder("impala", (32, 32, 3), 24, "fp32"), frames(5, size=32)
     torch.testing.assert_close(encoder(obs), reference_impala(encoder, obs.permute(0, 3, 1, 2) / 255), atol=1e-4, rtol=1e-4)
+
+
+def test_half_impala_reads_every_pixel_at_half_the_resolution():
+    encoder, obs = Encoder("impala-half", (32, 32, 3), 24, "fp32"), frames(5, size=32)
+    blocks = obs.reshape(5, 16, 2, 16, 2, 3).permute(0, 5, 2, 4, 1, 3).reshape(5, 12, 16, 16)  # 2 x 2 pixels of each colour become 4 channels
+    torch.testing.assert_close(encoder(obs), reference_impala(encoder, blocks / 255), atol=1e-4, rtol=1e-4)
+    assert encoder.out.in_features == 32 * 4 * 4  # an eighth of each side, like the whole of IMPALA
+
+
+@pytest.mark.parametrize("core", ["gru", "lstm"])
+def test_the_keep_bias_says_how_much_of_its_past_an_untrained_core_keeps(core):
+    def kept(bias):
+        torch.manual_seed(0)
+        cell = CORES[core](12, 8, bias)
+        state = torch.zeros(1, cell.state_size, requires_grad=True)
+        after = cell.step(torch.zeros(1, 12), state, torch.tensor([False]))
+        return torch.autograd.grad(after[:, -8:].sum(), state)[0][:, -8:].mean().item()  # of h (GRU) or c (LSTM) on itself
+
+    assert kept(-2.0) < kept(0.0) - 0.2 and kept(2.0) > kept(0.0) + 0.2
 
 
 def test_features_are_normalised_where_asked():
@@ -176,4 +195,13 @@ def test_other_files_are_not_agents(tmp_path):
 
     save_checkpoint(tmp_path / "a.safetensors", {"x": torch.zeros(1)}, {"kind": "world model"})
     with pytest.raises(BadCheckpoint, match="holds 'world model', not an agent"):
+        load_agent(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    agent = ActorCritic(NetworkConfig(3, **SMALL))
+    agent.core.cell.bias_hh.data[3] = value
+    save_agent(tmp_path / "a.safetensors", agent, {})
+    with pytest.raises(BadCheckpoint, match="core.cell.bias_hh holds NaN or infinity"):
         load_agent(tmp_path / "a.safetensors")

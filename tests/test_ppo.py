@@ -104,7 +104,7 @@ def test_the_trained_agent_is_consistent_on_coinrun(tmp_path, precision, bound):
     agent, meta = next(loaded for loaded in map(load_agent, SHIPPED) if loaded[0].config.core != "none")
     sizes = {name: value for name, value in vars(agent.config).items() if name not in ("num_actions", "obs_shape", "precision")}
     env = ProcgenVecEnv(16, replace(ProcgenConfig(), **meta["env"]), 0, 1)
-    learner = trainer(tmp_path, env, PPOConfig(n_envs=16, n_steps=96, mini_batch_per_epoch=4), precision=precision, **sizes)
+    learner = trainer(tmp_path, env, PPOConfig(n_envs=16, n_steps=192, mini_batch_per_epoch=4), precision=precision, **sizes)
     learner.agent.load_state_dict(agent.state_dict())
     learner.collect()
     assert learner.buffer.ended.sum() >= 8

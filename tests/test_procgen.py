@@ -257,7 +257,7 @@ def test_damaged_and_foreign_snapshots_are_refused_and_change_nothing():
         ({"distribution_mode": "medium"}, "easy, hard"),
         ({"distribution_mode": "memory"}, "the games that have it: caveflyer"),
         ({"env_name": "bigfish", "distribution_mode": "exploration"}, "the games that have it: coinrun"),
-        ({"num_levels": -1}, "not be negative"),
+        ({"num_levels": -1}, "-1 levels from 0 on do not lie within"),
         ({"use_generated_assets": True}, "not supported"),
     ],
 )

@@ -1,6 +1,7 @@
 """Recording in the real game: frames replay bit for bit, states are the agent's, a killed recording ends with the same bits."""
 
 import hashlib
+import json
 import logging
 import os
 import signal
@@ -22,7 +23,7 @@ from rollouts import inspect_store
 from rollouts.check import check_store
 from rollouts.record import NUM_LEVELS, Plan
 from rollouts.replay import SAME, replay
-from rollouts.store import Rollouts
+from rollouts.store import BadStore, Rollouts
 
 ROOT = Path(__file__).parents[1]
 GAME = "dodgeball"  # its episodes are short under any policy
@@ -45,8 +46,8 @@ def models(tmp_path_factory):
 
 
 def asked(models, logdir, **changed) -> record.Args:
-    default = dict(env_name=GAME, model_file=models[0], num_episodes=10, episodes_per_shard=4, num_envs=3, num_threads=1, device="cpu")
-    return record.Args(logdir=logdir, **(default | changed))
+    default = dict(env_name=GAME, num_episodes=10, episodes_per_shard=4, num_envs=3, num_threads=1, device="cpu")
+    return record.Args(logdir=logdir, **(default | {"model_file": models[0] if models else None} | changed))
 
 
 def make(models, logdir, **changed) -> Rollouts:
@@ -279,13 +280,15 @@ def test_names_and_places(models, tmp_path):
         (dict(shards=(0, 3)), "has shards 0 to 2"),
         (dict(shards=(2, 1)), "has shards 0 to 2"),
         (dict(start_level=-1), "do not lie within"),
+        (dict(seed=-1), "seed is -1"),
         (dict(num_levels=2**31), "do not lie within"),
         (dict(model_file=None), "needs an agent"),
         (dict(model_file=Path("nowhere.safetensors")), "no checkpoint"),
-        (dict(behaviour="brave"), "unknown behaviour 'brave'"),
+        (dict(behaviour="brave"), "unknown behaviour 'brave'.*seed-noise, mixture$"),
         (dict(behaviour="mixture"), "takes its agents from --mixture_files"),
         (dict(mixture_files=(Path("x"),)), "--mixture_files has no effect"),
         (dict(temperature=2.0), "--temperature has no effect"),
+        (dict(behaviour="mixture", mixture_files=(Path("x"),), model_file=None, temperature=2.0), "--temperature has no effect"),
         (dict(top_k=1), "--top_k has no effect"),
         (dict(env_name="pong"), "unknown game 'pong'"),
         (dict(device="tpu"), "unknown device"),
@@ -296,6 +299,62 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing(models, tmp_path, chang
     with pytest.raises(ValueError, match=message) as caught:
         record.main(asked(models, tmp_path, **changed))
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def described(path: Path, **env) -> Path:
+    """The agent of a fresh file that says what it was trained on."""
+    agent = ActorCritic(NetworkConfig(15, architecture="nature", feature_size=16, core="gru", hidden_size=8, precision="fp32"))
+    save_agent(path, agent, {"env": vars(ProcgenConfig(**({"env_name": GAME, "num_levels": 7, "start_level": 3} | env)))})
+    return path
+
+
+OWN = dict(distribution_mode="hard", use_backgrounds=True, center_agent=False, blink=True)
+
+
+def test_the_game_is_the_agents_own_unless_a_flag_says_otherwise(tmp_path, caplog):
+    """Against the description in the agent's file, option by option; a flag that differs is said in one line."""
+    caplog.set_level(logging.INFO)
+    small = dict(model_file=described(tmp_path / "hard.safetensors", **OWN), num_episodes=1, num_envs=1, env_name=None)
+    own = make(None, tmp_path, exp_name="own", **small).manifest["env"]
+    assert own == vars(ProcgenConfig(GAME, **OWN)) and "otherwise" not in caplog.text  # on all levels: the plan says which
+    other = make(None, tmp_path, exp_name="other", **(small | dict(distribution_mode="easy", blink=True))).manifest["env"]
+    assert other == own | {"distribution_mode": "easy"}
+    assert caplog.text.count("the agent plays otherwise than it was trained: distribution_mode = easy, not hard\n") == 1
+
+
+def test_agents_of_other_games_mix_only_when_told_which_to_play(tmp_path):
+    files = (described(tmp_path / "hard.safetensors", **OWN), described(tmp_path / "easy.safetensors", center_agent=False))
+    small = dict(model_file=None, behaviour="mixture", mixture_files=files, num_episodes=2, episodes_per_shard=1, num_envs=1, env_name=None)
+    with pytest.raises(UsageError, match="games that differ in distribution_mode, use_backgrounds, blink: give --distribution_mode$"):
+        record.main(asked(None, tmp_path, **small))
+    told = dict(distribution_mode="easy", use_backgrounds=False, blink=False)
+    assert make(None, tmp_path, **small, **told).manifest["env"] == vars(ProcgenConfig(GAME, center_agent=False))
+    described(files[1])
+    with pytest.raises(UsageError, match="differ in center_agent: record them apart"):
+        record.main(asked(None, tmp_path, exp_name="x", **small, **told))
+
+
+def test_an_agent_that_cannot_play_the_game_is_refused(tmp_path):
+    for name, shape, message in (("few", (5, (64, 64, 3)), "has 5 actions"), ("small", (15, (32, 32, 3)), "sees frames of .32, 32, 3.")):
+        save_agent(tmp_path / name, ActorCritic(NetworkConfig(*shape, feature_size=8, hidden_size=4)), {})
+        with pytest.raises(UsageError, match=message):
+            record.main(asked(None, tmp_path, model_file=tmp_path / name))
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_same_command_at_the_same_time_is_refused_and_other_shards_are_not(models, tmp_path):
+    """Another process is at work on shard 1; the shards beside it can be recorded, and it itself once that process is gone."""
+    make(models, tmp_path, shards=(0, 0))
+    lock = tmp_path / "data" / "test" / ".shard_00001.lock"
+    take = "import sys; from pathlib import Path; from common.locks import hold; kept = hold(Path(sys.argv[1])); print(); sys.stdin.read()"
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", take, str(lock)], cwd=ROOT, **pipes) as other:
+        other.stdout.readline()
+        with pytest.raises(UsageError, match=f"shard 1 .* is being made by process {other.pid} "):
+            record.main(asked(models, tmp_path))
+        assert shard_numbers(make(models, tmp_path, shards=(2, 2))) == [0, 2]
+        other.kill()
+    assert shard_numbers(make(models, tmp_path)) == [0, 1, 2]
 
 
 def test_agents_of_other_widths_do_not_mix(models, tmp_path):
@@ -329,6 +388,14 @@ def test_inspector_names_what_is_missing_and_what_is_wrong(models, tmp_path, cap
     data.write_bytes(image)
     with pytest.raises(ValueError, match="is not sound: shard_00001.h5: its bytes"):
         inspect_store.main(inspect_store.Args(store.path, check=True))
+
+
+@pytest.mark.parametrize("env", [{"gravity": 2}, {"env_name": "pong"}, "coinrun"])
+def test_a_store_of_a_game_that_is_not_there_cannot_be_replayed(models, tmp_path, env):
+    store = make(models, tmp_path, num_episodes=1)
+    (store.path / "manifest.json").write_text(json.dumps(store.manifest | {"env": env}))
+    with pytest.raises(BadStore, match="recorded in a game that this version does not have"):
+        inspect_store.main(inspect_store.Args(store.path, replay=1))
 
 
 def test_manifest_describes_the_recording(store):

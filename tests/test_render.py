@@ -1,6 +1,7 @@
 """Watching an agent: arrows point the right way, bars and videos say what happened, every episode whole, every flag acts."""
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from analysis.overlay import BAR_COLOR, TAKEN_COLOR, Overlay
 from analysis.watch import Episode, class_probabilities, watch
 from analysis.window import Window
 from common.checkpoints import BadCheckpoint
-from common.cli import run_script
+from common.cli import run_main
 from common.runs import UsageError
 from common.video import read_video, upscale
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
@@ -270,7 +271,11 @@ def test_the_seed_systems_name_for_fps():
         ({"env_name": "pong"}, "unknown game 'pong'"),
         ({"behaviour": "wild"}, "unknown behaviour 'wild'"),
         ({"fps": 0}, "positive number of frames per second"),
-        ({"scale": 0}, "not by 0"),
+        ({"scale": 0}, "--scale must be at least 1"),
+        ({"behaviour": "greedy", "temperature": 3.0}, "--temperature has no effect on the behaviour 'greedy'"),
+        ({"top_k": 2}, "--top_k has no effect on the behaviour 'agent'"),
+        ({"start_level": -1}, "do not lie within"),
+        ({"start_level": 2**31 - 2, "num_levels": 0, "num_eps": 2}, "there is no level 2147483647"),
         ({"overlay": True, "scale": 2}, "too small to read the overlay"),
         ({"model_file": Path("nowhere.safetensors")}, "no checkpoint file"),
         ({"window": True}, "needs a display"),
@@ -282,7 +287,7 @@ def test_bad_input_ends_in_one_clear_line(model_file, tmp_path, monkeypatch, fla
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     args = render.Args(**({"model_file": model_file, "vid_dir": tmp_path, "overlay": False, "device": "cpu"} | flags))
     with pytest.raises(SystemExit, match=f"error: .*{message}"):
-        run_script(render.main, args)
+        run_main(render.main, args)
     assert not list(tmp_path.rglob("*.mp4")) and not list(tmp_path.rglob("done.json"))
 
 
@@ -294,6 +299,12 @@ def test_an_agent_of_another_kind_is_refused(tmp_path):
     path.write_bytes(b"nothing")
     with pytest.raises(BadCheckpoint):
         render.main(render.Args(path, vid_dir=tmp_path, device="cpu"))
+
+
+def test_what_is_not_the_agents_own_is_said(model_file, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        render.main(render.Args(model_file, num_eps=1, overlay=False, scale=1, device="cpu", vid_dir=tmp_path, distribution_mode="hard"))
+    assert "the agent plays otherwise than it was trained: distribution_mode = hard, not easy" in caplog.text
 
 
 def test_watching_takes_one_slot(agent):

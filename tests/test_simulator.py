@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from toy_simulator import toy_simulator
 from toy_world import ACTIONS, NOOP, SIZE, toy_agent, toy_config
 
 from agents.actor_critic import ActorCritic, NetworkConfig, save_agent
@@ -12,21 +13,14 @@ from common.policy import Policy, sample
 from common.runs import file_id
 from generative.frames import frames_to_bytes, round_frames
 from generative.model import WorldModel, load_world_model, save_world_model
-from generative.simulator import STATE_NOISE, NoiseKeys, Simulator, load_simulator
+from generative.simulator import EXTRA_STEPS, STATE_NOISE, NoiseKeys, Simulator, load_simulator
 
 STEPS = 5
 
 
 @pytest.fixture(scope="module")
 def simulator():
-    torch.manual_seed(3)
-    model = WorldModel(toy_config())
-    torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.5)
-    for module in model.modules():  # an untrained model's states barely differ: make them
-        if isinstance(module, torch.nn.Linear):
-            module.weight.data.mul_(2)
-    model.outcome_head[-1].bias.data[-1] -= 3  # most steps go on
-    return Simulator(model, toy_agent(), NOOP)
+    return toy_simulator()
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +131,55 @@ def test_an_end_masks_what_follows_and_only_that(simulator, z):
     assert torch.equal(modal.terminated[0], modal.extra["done_prob"][0] > 0.5)
 
 
+def test_a_batch_that_has_ended_is_not_simulated_further(simulator, z):
+    """Neither a step is computed nor a bit changed: against the same rows with one beside them that goes on."""
+    many = z.repeat(8, 1)
+    whole = simulator.simulate(many, STEPS, keys(48))
+    length = whole.mask.sum(0)
+    short, longest = (length <= 2).nonzero().flatten()[:4].numpy(), int(length.argmax())
+    assert len(short) == 4 and length[longest] == STEPS
+    steps, taken = simulator.step, []
+
+    def counted(*given):
+        taken.append(1)
+        return steps(*given)
+
+    simulator.step = counted
+    try:
+        rows = np.append(short, short[0])
+        alone = simulator.simulate(many[rows], STEPS, NoiseKeys(0, rows))
+        few = len(taken)
+        rows[-1] = longest
+        beside = simulator.simulate(many[rows], STEPS, NoiseKeys(0, rows))
+    finally:
+        del simulator.step
+    assert few == int(length[short].max()) < STEPS and len(taken) == few + STEPS
+    for name in ("obs", "action", "reward", "terminated", "truncated", "first", "mask", "value", "logits", "log_prob", "hidden"):
+        assert torch.equal(getattr(alone, name)[:, :4], getattr(beside, name)[:, :4]), name
+    assert all(torch.equal(alone.extra[name][:, :4], beside.extra[name][:, :4]) for name in EXTRA_STEPS)
+
+
+@pytest.mark.parametrize("batch", [1, 6, 100])
+def test_noise_drawn_ahead_is_the_noise_of_each_step(batch):
+    some, like = NoiseKeys(3, np.arange(batch), repeat=np.arange(batch) % 3, step=np.arange(batch) * 7), torch.zeros(1)
+    ahead = list(some.ahead(lambda i: some.gumbel(STATE_NOISE, i, (3, 5), like), 70))
+    assert len(ahead) == 70 and all(torch.equal(ahead[i], some.gumbel(STATE_NOISE, i, (3, 5), like)) for i in range(70))
+    ahead = list(some.ahead(lambda i: some.uniform(0, i, like), 70))
+    assert all(torch.equal(ahead[i], some.uniform(0, i, like)) for i in range(70)) and ahead[0].shape == (batch,)
+
+
+def test_the_log_probability_is_the_behaviours_and_the_memory_can_be_given(simulator, z):
+    own = simulator.simulate(z, STEPS, keys(), ends=False)
+    assert (own.log_prob < 0).all()
+    for given in (dict(actions=own.action), dict(greedy=True)):
+        assert not simulator.simulate(z, STEPS, keys(), ends=False, **given).log_prob.any()
+    weights = torch.nn.functional.one_hot(own.action, ACTIONS).float()
+    again = simulator.simulate(z, STEPS, keys(), actions=weights, hidden=own.hidden[0], ends=False)
+    assert torch.equal(again.obs, own.obs) and torch.equal(again.action, own.action) and torch.equal(again.hidden, own.hidden)
+    blank = simulator.simulate(z, STEPS, keys(), hidden=torch.zeros_like(own.hidden[0]), ends=False)
+    assert not blank.hidden[0].any() and not torch.allclose(blank.hidden[1], own.hidden[1]) and torch.equal(blank.obs[0], own.obs[0])
+
+
 class DoublePolicy(torch.nn.Module):
     """A small smooth agent in float64, for finite differences."""
 
@@ -174,36 +217,67 @@ def smooth():
     torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.5)
     model.bins = model.bins.clamp(-20, 20)
     policy = DoublePolicy()
+    for layer, times in ((policy.act, 3), (policy.keep, 2), (model.hidden_head[-1], 3)):  # what it does and remembers matters
+        layer.weight.data.mul_(times)
     assert isinstance(policy, Policy)
     return Simulator(model, policy, NOOP)
 
 
-@pytest.mark.parametrize("quantity", ["value", "logits", "reward", "done_prob", "obs"])
-@pytest.mark.parametrize("detach_agent", [True, False])
-def test_relaxed_gradients_agree_with_finite_differences(smooth, quantity, detach_agent):
+QUANTITIES = ("value", "logits", "hidden", "reward", "done_prob", "reward_prob", "obs", "env_state")
+PATHS = {
+    "mixed": dict(detach_agent=True, detach_actions=False),
+    "with the agent's start": dict(detach_agent=False, detach_actions=False),
+    "environment": dict(detach_agent=True, detach_actions=True),
+}
+
+
+def read(out, quantity):
+    """One number of the last step: its field, weighed."""
+    field = (out.extra[quantity] if quantity in out.extra else getattr(out, quantity))[-1]
+    return (field * torch.linspace(0.5, 1.5, field.numel(), dtype=torch.float64).reshape(field.shape)).sum()
+
+
+def walked(smooth, z, **given):
+    return smooth.simulate(z, 4, keys(1), mode="relaxed", ends=False, **given)
+
+
+@pytest.fixture(scope="module")
+def gradients(smooth):
+    """By path and quantity: the gradient, and central differences in which what the path leaves out is held where it was. [Z] each."""
     z = torch.randn(1, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    anchor = smooth.start(z).hidden  # when detached, the agent's start does not move with z
+    base, found = walked(smooth, z), {}
+    steps = 1e-5 * torch.eye(16, dtype=torch.float64)
+    for path, detached in PATHS.items():
+        moving = z.clone().requires_grad_()
+        out = walked(smooth, moving, grad=True, **detached)
+        held = {"hidden": base.hidden[0]} if detached["detach_agent"] else {}
+        held |= {"actions": torch.softmax(base.logits, -1)} if detached["detach_actions"] else {}
+        moved = [[walked(smooth, z + sign * h, **held) for sign in (1, -1)] for h in steps]
+        for quantity in QUANTITIES:
+            gradient = torch.autograd.grad(read(out, quantity), moving, retain_graph=True)[0][0]
+            differences = torch.stack([(read(after, quantity) - read(before, quantity)) / 2e-5 for after, before in moved])
+            found[path, quantity] = gradient, differences
+    return found
 
-    def late(latent):
-        if detach_agent:
-            smooth_start = smooth.model.start
-            smooth.model.start = lambda *given: smooth_start(*given)._replace(hidden=anchor)
-        try:
-            out = smooth.simulate(latent, 4, keys(1), mode="relaxed", grad=True, ends=False, detach_agent=detach_agent)
-        finally:
-            if detach_agent:
-                del smooth.model.start
-        field = out.extra[quantity] if quantity in out.extra else getattr(out, quantity)
-        return (field[-1] * torch.linspace(0.5, 1.5, field[-1].numel(), dtype=torch.float64).reshape(field[-1].shape)).sum()
 
-    moving = z.clone().requires_grad_()
-    gradient = torch.autograd.grad(late(moving), moving)[0][0]
-    with torch.no_grad():
-        steps = 1e-5 * torch.eye(16, dtype=torch.float64)
-        differences = torch.stack([(late(z + h) - late(z - h)) / 2e-5 for h in steps])
+def off(gradient, differences):
+    return ((gradient - differences).norm() / differences.norm()).item()
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("path", PATHS)
+def test_relaxed_gradients_agree_with_finite_differences(gradients, path, quantity):
+    gradient, differences = gradients[path, quantity]
     assert differences.norm() > 1e-6
-    assert (gradient - differences).norm() / differences.norm() < 1e-2
-    assert (gradient.roll(1) - differences).norm() / differences.norm() > 0.1
+    assert off(gradient, differences) < 1e-2
+    assert off(gradient.roll(1), differences) > 0.1
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("dropped", ["environment", "with the agent's start"])
+def test_a_path_too_few_or_too_many_is_found(gradients, dropped, quantity):
+    """The gradient of another path fails the same comparison."""
+    assert off(gradients[dropped, quantity][0], gradients["mixed", quantity][1]) > 2e-2
 
 
 def test_a_late_value_moves_the_latent_in_hard_mode_through_the_frozen_agent(simulator):
@@ -231,9 +305,10 @@ def test_credit_flows_through_actions_as_the_policys_probabilities(simulator):
     """Cut every other path: a soft action's gradient is what its one-hot's straight-through gradient says."""
     env = simulator.start(torch.randn(1, 16, generator=torch.Generator().manual_seed(6))).env
     logits = torch.randn(1, ACTIONS, generator=torch.Generator().manual_seed(7)).requires_grad_()
-    action, weights = simulator._act(simulator.agent, logits, None, None, 0, "hard")
+    action, weights = simulator._act(simulator.agent, logits, None, "hard", False)
     assert torch.equal(weights.argmax(-1), action) and set(weights.unique().tolist()) == {0.0, 1.0}
     one_hot = weights.detach().requires_grad_()
+    assert not simulator._act(simulator.agent, logits, None, "hard", True)[1].requires_grad
     with_respect_to_weights = torch.autograd.grad(simulator.step(env, one_hot).deter.sum(), one_hot)[0]
     expected = torch.autograd.grad((torch.softmax(logits, -1) * with_respect_to_weights).sum(), logits)[0]
     found = torch.autograd.grad(simulator.step(env, weights).deter.sum(), logits)[0]

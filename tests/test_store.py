@@ -4,18 +4,23 @@ import errno
 import json
 import os
 import pickle
+import subprocess
+import sys
 import time
+from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from common.cli import run_script
+import rollouts.store
+from common.cli import run_main
 from common.runs import UsageError
 from rollouts import shard as shards
 from rollouts.check import check_store
 from rollouts.fields import derive
-from rollouts.store import BadStore, Rollouts, create_store, shard_done, write_shard
+from rollouts.store import BadStore, Rollouts, create_store, shard_done, unwritten, write_shard
 from made_store import MANIFEST, NOOP, make_shard, make_store
 
 LENGTHS = ([3, 1, 45], [2, 70])
@@ -104,13 +109,63 @@ def test_writing_a_shard_again_changes_nothing(store):
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in store.path.iterdir()} == before
 
 
-def test_another_manifest_is_refused(store):
-    with pytest.raises(UsageError, match="noop = 4, not 3"):
-        create_store(store.path, MANIFEST | {"noop": 3})
-    with pytest.raises(UsageError, match="plan = None, not"):
-        create_store(store.path, MANIFEST | {"plan": {"seed": 1}})
+def test_another_manifest_is_refused_with_what_differs_and_nothing_else(tmp_path):
+    mine = MANIFEST | {"plan": {"seed": 0, "range": {"start": 1, "num": 5}}, "policies": ["a" * 16] * 40}
+    create_store(tmp_path, mine)
+    for changed, difference in (
+        ({"noop": 3}, "noop = 4, not 3"),
+        ({"sound": {"rate": 8, "channels": 2}}, "sound = None, not {rate, channels}"),
+        ({"noop": 3, "plan": {"seed": 1, "range": {"start": 1, "num": 6}}}, "noop = 4, not 3; plan.range.num = 5, not 6; plan.seed = 0, not 1"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            create_store(tmp_path, mine | changed)
+        assert str(caught.value) == f"{tmp_path} was made with {difference}: choose another name or delete that store"
+    with pytest.raises(UsageError) as caught:
+        create_store(tmp_path, mine | {"policies": ["b"]})
+    assert len(str(caught.value)) < len(str(tmp_path)) + 200 and "policies = ['aaaa" in str(caught.value)
     with pytest.raises(ValueError, match="must say: hidden_size"):
-        create_store(store.path, {k: v for k, v in MANIFEST.items() if k != "hidden_size"})
+        create_store(tmp_path, {k: v for k, v in MANIFEST.items() if k != "hidden_size"})
+
+
+def test_jobs_that_start_at_once_share_a_store(tmp_path):
+    (tmp_path / ".manifest.json.x1.part").write_text("half")  # the other job is just writing it
+    create_store(tmp_path, MANIFEST)
+    assert (tmp_path / "manifest.json").exists()
+
+
+def test_a_shard_is_made_by_one_process_at_a_time(tmp_path):
+    create_store(tmp_path, MANIFEST)
+    write_shard(tmp_path, 0, *make_shard([3]))
+    made = []
+    for index in unwritten(tmp_path, range(3)):
+        assert (tmp_path / f".shard_{index:05d}.lock").exists()
+        write_shard(tmp_path, index, *make_shard([3]))
+        made.append(index)
+    assert made == [1, 2] and not list(tmp_path.glob("*.lock"))
+    lock = tmp_path / ".shard_00004.lock"
+    take = "import sys; from pathlib import Path; from common.locks import hold; kept = hold(Path(sys.argv[1])); print(); sys.stdin.read()"
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", take, str(lock)], cwd=Path(__file__).parents[1], **pipes) as other:
+        other.stdout.readline()
+        asked = unwritten(tmp_path, range(3, 6))
+        assert next(asked) == 3
+        with pytest.raises(UsageError, match=f"shard 4 of .* is being made by process {other.pid} on .*--shards"):
+            next(asked)
+        assert next(unwritten(tmp_path, [5])) == 5
+        other.kill()
+    assert next(unwritten(tmp_path, [4])) == 4
+
+
+def test_a_shard_that_another_process_has_just_made_is_not_made_again(tmp_path, monkeypatch):
+    create_store(tmp_path, MANIFEST)
+
+    @contextmanager
+    def late(lock):
+        write_shard(tmp_path, 0, *make_shard([3]))
+        yield
+
+    monkeypatch.setattr(rollouts.store, "held", late)
+    assert list(unwritten(tmp_path, [0])) == []
 
 
 def test_a_directory_of_other_things_is_refused(tmp_path):
@@ -280,7 +335,7 @@ def test_a_full_disk_leaves_no_shard_that_counts(tmp_path, monkeypatch, fails_at
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(SystemExit, match="No space left on device .*shard_00000.*run the same command again"):
-        run_script(lambda args: write_shard(path, 0, *make_shard([3, 4])), SimpleNamespace())
+        run_main(lambda args: write_shard(path, 0, *make_shard([3, 4])), SimpleNamespace())
     assert not shard_done(path, 0)
     with pytest.raises(BadStore, match="no episodes yet"):
         Rollouts.open(path)

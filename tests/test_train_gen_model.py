@@ -1,6 +1,7 @@
 """Training a world model from a store: keyed batches, the log, resuming to the same bits, and clear refusals."""
 
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,12 +22,18 @@ import train_gen_model
 from agents.actor_critic import save_agent
 from common.checkpoints import BadCheckpoint, load_checkpoint
 from common.runs import UsageError, file_id
+from common.video import read_video
+from envs.coinrun import first_states, layout_hash
+from envs.procgen import ProcgenConfig, ProcgenVecEnv
 from generative import trainer as trainer_module
 from generative.config import LossScales, TrainConfig
-from generative.data import WindowSource, held_out, read_ahead
-from generative.model import load_world_model
+from generative.data import HELD_OUT, WindowSource, layouts_of, read_ahead, split
+from generative.frames import frames_to_bytes
+from generative.losses import draw_noise
+from generative.model import WorldModel, load_world_model
+from generative.preview import preview
 from generative.progress import CLOCK_COLUMNS, COLUMNS
-from generative.trainer import Trainer
+from generative.trainer import Trainer, learning_rate_factor
 from rollouts.store import BadStore, Rollouts
 
 ROOT = Path(__file__).parents[1]
@@ -38,14 +46,14 @@ def recorded(tmp_path_factory):
     path, rng = tmp_path_factory.mktemp("recorded"), np.random.default_rng(0)
     save_agent(path / "agent.safetensors", toy_agent(), {"env": {"env_name": "toy"}})
     agent = toy_agent()
-    episodes = [with_agent(toy_episode(rng, 12), agent) for _ in range(40)]
-    write_toy_store(path / "store", episodes, agent, policy_id=file_id(path / "agent.safetensors"))
+    episodes = [with_agent(toy_episode(rng, 12), agent) for _ in range(120)]
+    write_toy_store(path / "store", episodes, agent, 2, policy_id=file_id(path / "agent.safetensors"))
     return path
 
 
-def source(path, steps=4, share=0.2, seed=0):
+def source(path, steps=4, seed=0):
     store = Rollouts.open(path / "store")
-    return WindowSource(store.windows(3 + steps - 1, min_steps=3), store.episodes["level_seed"], share, seed)
+    return WindowSource(store.windows(3 + steps - 1, min_steps=3), layouts_of(store), seed)
 
 
 def make(recorded, directory, config=SHORT, scales=LossScales(), seed=0, **changed):
@@ -70,6 +78,9 @@ def test_the_log_holds_every_term_for_training_and_held_out_levels(recorded, tmp
     assert [row["batch"] for row in log] == ["2", "4", "6"]
     assert set(log[0]) == set(COLUMNS) - set(CLOCK_COLUMNS)
     assert all(np.isfinite(float(value)) for row in log for value in row.values())
+    with open(tmp_path / "run" / "progress.csv") as file:
+        clocks = [row for row in csv.DictReader(file)]
+    assert all(50 < float(row["peak_memory_mb"]) < 1e5 and 0 <= float(row["wait_share"]) < 1 for row in clocks)
     assert float(log[-1]["psnr"]) == pytest.approx(-10 * np.log10(float(log[-1]["image"]) / (8 * 8 * 3)), abs=1e-4)
     assert any(path.name.startswith("events.out") for path in (tmp_path / "run").iterdir())
 
@@ -80,7 +91,9 @@ def test_training_depends_on_seed_and_flags_and_on_nothing_else(recorded, tmp_pa
     assert same_state(tmp_path / "a", tmp_path / "b") and rows(tmp_path / "a") == rows(tmp_path / "b")
     make(recorded, tmp_path / "c", seed=1).train()
     assert not same_state(tmp_path / "a", tmp_path / "c")
-    for i, change in enumerate([dict(lr=1e-3), dict(warmup=1), dict(grad_clip_norm=0.01), dict(agent_share=1.0)]):
+    changes = [dict(lr=1e-3), dict(warmup=1), dict(grad_clip_norm=0.01), dict(agent_share=1.0)]
+    changes += [dict(lr_end=1.0), dict(ema=0.0), dict(free_steps=1), dict(free_runs=3)]
+    for i, change in enumerate(changes):
         make(recorded, tmp_path / f"d{i}", replace(SHORT, **change)).train()
         assert not same_state(tmp_path / "a", tmp_path / f"d{i}"), change
 
@@ -98,10 +111,12 @@ def test_every_batch_has_noise_of_its_own_and_validation_always_the_same(recorde
     assert len(drawn[False]) == 3 and len(torch.stack(drawn[False]).unique(dim=0)) == 1
 
 
-def test_the_agents_terms_are_left_out_of_training_but_not_of_validation_when_unweighted(recorded, tmp_path):
-    make(recorded, tmp_path / "run", scales=LossScales(loss_scale_hx=0, loss_scale_act_log_probs=0)).train()
+def test_the_agents_terms_and_the_free_runs_are_left_out_of_training_but_not_of_validation_when_unweighted(recorded, tmp_path):
+    off = dict(loss_scale_hx=0, loss_scale_act_log_probs=0, loss_scale_value=0, loss_scale_free_kl=0)
+    make(recorded, tmp_path / "run", scales=LossScales(**off)).train()
     last = rows(tmp_path / "run")[-1]
-    assert last["hx"] == "" and float(last["val_hx"]) > 0 and float(last["val_act_log_probs"]) > 0
+    for name in ("hx", "act_log_probs", "value", "free_kl", "free_image"):
+        assert last[name] == "" and float(last[f"val_{name}"]) > 0
 
 
 def test_a_run_that_stopped_between_rows_and_saves_goes_on_as_if_it_had_not(recorded, tmp_path, monkeypatch):
@@ -123,6 +138,80 @@ def test_a_run_that_stopped_between_rows_and_saves_goes_on_as_if_it_had_not(reco
     assert again.batches == 4
     again.train()
     assert same_state(tmp_path / "whole", tmp_path / "broken") and rows(tmp_path / "whole") == rows(tmp_path / "broken")
+
+
+def test_checkpoints_hold_the_average_of_the_weights(recorded, tmp_path):
+    trainer = make(recorded, tmp_path / "run", replace(SHORT, ema=0.3, save_interval=1))
+    mean = {name: x.clone() for name, x in trainer.model.state_dict().items()}
+    raw, real = [], trainer.optimizer.step
+
+    def watched():
+        real()
+        raw.append({name: x.clone() for name, x in trainer.model.state_dict().items()})
+
+    trainer.optimizer.step = watched
+    trainer.train()
+    for n, weights in enumerate(raw, start=1):
+        decay = min(0.3, (1 + n) / (10 + n))
+        mean = {name: decay * mean[name] + (1 - decay) * x for name, x in weights.items()}
+        saved = load_world_model(tmp_path / "run" / f"model_{n}.safetensors")[0].state_dict()
+        for name, x in saved.items():
+            torch.testing.assert_close(x, mean[name], rtol=1e-4, atol=1e-6)
+    assert not torch.equal(raw[-1]["encoder.stack.0.weight"], saved["encoder.stack.0.weight"])
+
+
+def test_the_best_checkpoint_is_the_one_of_the_least_validation_loss(recorded, tmp_path, monkeypatch):
+    losses = iter([5.0, 3.0, 4.0, 4.0, None, 3.5, 2.0])
+
+    def validate(self):
+        loss = next(losses)
+        if loss is None:
+            raise KeyboardInterrupt
+        return {"val_loss": loss}
+
+    monkeypatch.setattr(Trainer, "validate", validate)
+    config = replace(SHORT, log_interval=1, save_interval=2)
+    with pytest.raises(KeyboardInterrupt):
+        make(recorded, tmp_path / "run", config).train()
+    assert load_world_model(tmp_path / "run" / "best.safetensors")[1]["batches"] == 2
+    make(recorded, tmp_path / "run", config).train()  # goes on from batch 4, and remembers that 3.5 is not the best
+    assert load_world_model(tmp_path / "run" / "best.safetensors")[1]["batches"] == 6
+
+
+def test_the_learning_rate_rises_and_falls(recorded, tmp_path):
+    config = replace(SHORT, num_batches=10, warmup=4, lr=1.0, lr_end=0.2)
+    factors = [learning_rate_factor(config, batch) for batch in range(10)]
+    assert factors[:4] == pytest.approx([0.25, 0.5 * 0.92, 0.75 * 0.84, 0.76]) and factors[9] == pytest.approx(1 - 0.8 * 0.9)
+    flat = replace(config, lr_end=1.0, warmup=0)
+    assert all(learning_rate_factor(flat, batch) == 1 for batch in range(10))
+
+
+def test_every_save_leaves_a_film_of_real_posterior_and_open_loop(recorded, tmp_path):
+    make(recorded, tmp_path / "run").train()
+    frames, fps = read_video(tmp_path / "run" / "preview_6.mp4")
+    rows = -(-trainer_module.PREVIEW_WINDOWS // 2) if SHORT.batch_size >= trainer_module.PREVIEW_WINDOWS else -(-SHORT.batch_size // 2)
+    assert frames.shape == (4, rows * (8 + 4) * 3, 2 * 3 * (8 + 4) * 3, 3) and fps == trainer_module.PREVIEW_FPS
+    one = source(recorded).validation_batch(0, SHORT.batch_size)
+    real = one.obs[2:, 0].numpy().repeat(3, 1).repeat(3, 2)
+    assert np.abs(frames[:, :24, :24].astype(int) - real).mean() < 12  # H.264 is lossy
+
+
+def test_open_loop_frames_are_those_of_the_simulator_and_end_black(recorded):
+    torch.manual_seed(0)
+    model, segment = WorldModel(toy_config()), source(recorded).validation_batch(0, 6)
+    noise = draw_noise(model.config, 4, 6, torch.Generator().manual_seed(0))
+    pictures = preview(model, segment, noise).reshape(4, 3, 12, 2, 3, 12, 3).transpose(4, 0, 1, 3, 2, 5, 6).reshape(3, 4, 6, 12, 12, 3)
+    assert (pictures[..., 8:, :, :] == 255).all() and (pictures[..., 8:, :] == 255).all()
+    real, posterior, free = pictures[..., :8, :8, :]
+    with torch.no_grad():
+        z = model.encode(segment.obs[:3]).sample(noise.z)
+        state = model.start(z, noise.state[0]).env
+        for t in range(4):
+            there = segment.mask[2 + t].numpy()
+            assert np.array_equal(free[t][there], frames_to_bytes(model.decode(state)).numpy()[there]), t
+            assert np.array_equal(real[t][there], segment.obs[2 + t].numpy()[there]) and not free[t][~there].any()
+            state = model.step(state, segment.action[2 + t], noise.prior[t])
+    assert np.array_equal(posterior[0], free[0]) and not np.array_equal(posterior[1], free[1])
 
 
 COMMAND = [sys.executable, str(ROOT / "train_gen_model.py"), "--interpreting_params_name", "tiny"]
@@ -168,15 +257,32 @@ def test_a_term_that_is_not_finite_stops_training_and_is_named(recorded, tmp_pat
     assert meta["batches"] == 2 and all(torch.isfinite(x).all() for x in tensors.values())
 
 
-def test_held_out_levels_depend_on_the_level_alone():
-    levels = np.repeat(np.arange(1000), 2)
-    out = held_out(levels, 0.1)
-    assert 60 < out[::2].sum() < 140 and (out[::2] == out[1::2]).all()
-    assert np.array_equal(held_out(levels[500:1500], 0.1), out[500:1500])
-    assert not held_out(levels, 0.0).any() and not held_out(np.zeros(5, int), 0.5).any()
-    few = held_out(np.arange(2), 0.01)
-    assert few.sum() == 1
-    assert out.sum() < held_out(levels, 0.3).sum()
+def test_the_split_depends_on_the_layout_alone_and_holds_out_a_tenth():
+    layouts = np.repeat([f"{i:016x}" for i in range(4000)], 2)
+    parts = split(layouts)
+    assert set(parts) == {"train", "validation", "test"} and (parts[::2] == parts[1::2]).all()
+    for name, share in HELD_OUT.items():
+        assert abs((parts == name).mean() - share) < 0.015
+    assert np.array_equal(split(layouts[500:1500]), parts[500:1500]) and np.array_equal(split(layouts[::-1]), parts[::-1])
+    assert np.array_equal(split(np.arange(50)), split(np.arange(50).astype(str))) and len(split(np.array([]))) == 0
+    assert split(np.array(["a", "f", "0"])).tolist() == [part_of("a"), part_of("f"), part_of("0")]
+
+
+def part_of(name):
+    """The rule once more: the first 4 bytes of the name's SHA-256 as a share of all."""
+    score = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8
+    return "validation" if score < 0.05 else "test" if score < 0.1 else "train"
+
+
+def test_coinruns_levels_are_told_apart_by_layout_and_other_games_by_seed(recorded):
+    toy = Rollouts.open(recorded / "store")
+    assert np.array_equal(layouts_of(toy), toy.episodes["level_seed"].astype(str))
+    env = ProcgenVecEnv(1, ProcgenConfig(), num_threads=0)
+    seeds = np.arange(10_000, 10_040)
+    expected = {seed: layout_hash(state) for seed, state in zip(seeds, first_states(env, seeds.tolist()))}
+    assert len(set(expected.values())) < len(seeds)  # different seeds, one place
+    real = SimpleNamespace(episodes={"level_seed": np.random.default_rng(0).permutation(np.repeat(seeds, 2))}, manifest={"env": vars(env.config)})
+    assert layouts_of(real).tolist() == [expected[seed] for seed in real.episodes["level_seed"]]
 
 
 def test_batches_are_keyed_by_step_and_keep_levels_apart(recorded):
@@ -185,11 +291,15 @@ def test_batches_are_keyed_by_step_and_keep_levels_apart(recorded):
     assert not torch.equal(one.train_batch(3, 8).obs, one.train_batch(4, 8).obs)
     assert not torch.equal(one.train_batch(3, 8).obs, source(recorded, seed=1).train_batch(3, 8).obs)
     levels = Rollouts.open(recorded / "store").episodes["level_seed"]
-    draws = (("train", one.train_batch), ("held out", one.validation_batch))
-    seen = {split: {int(levels[e]) for i in range(20) for e in draw(i, 8).episode} for split, draw in draws}
-    assert seen["train"] and seen["held out"] and not seen["train"] & seen["held out"]
-    assert seen["held out"] == {int(x) for x in np.unique(levels)[held_out(np.unique(levels), 0.2)]}
-    assert not len(source(recorded, share=0).validation)
+    parts = split(levels)
+    for name, draw in (("train", one.train_batch), ("validation", one.validation_batch)):
+        drawn = {int(levels[e]) for i in range(60) for e in draw(i, 8).episode}
+        assert drawn and drawn <= set(levels[parts == name].tolist()), name
+    halves = [one.train_batch(3, 8, slice(rank, None, 2)) for rank in range(2)]
+    assert torch.equal(torch.stack([half.obs for half in halves], 2).flatten(1, 2), one.train_batch(3, 8).obs)
+    windows = Rollouts.open(recorded / "store").windows(6, min_steps=3)
+    with pytest.raises(UsageError, match="record more levels"):
+        WindowSource(windows, np.full(len(levels), next(str(i) for i in range(99) if part_of(str(i)) == "test")), 0)
 
 
 def test_reading_ahead_keeps_order_raises_errors_and_stops():
@@ -312,4 +422,4 @@ def test_agents_and_stores_that_do_not_belong_together_are_refused_in_one_line(r
 def test_episodes_too_short_for_a_window_are_said_to_be(recorded):
     store = Rollouts.open(recorded / "store")
     with pytest.raises(UsageError, match="long enough"):
-        WindowSource(store.windows(40, min_steps=40), store.episodes["level_seed"], 0.1, 0)
+        WindowSource(store.windows(40, min_steps=40), layouts_of(store), 0)

@@ -1,6 +1,7 @@
 """The training loop: reward scale, learning rate, what the log says, and what a resumed run repeats."""
 
 import csv
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,11 @@ from agents.ppo import PPOConfig
 from agents.reward_norm import RewardNormalizer
 from agents.trainer import Schedule, Trainer
 from agents.training_log import COLUMNS, WINDOW, EpisodeStatistics, summary
+from common.checkpoints import BadCheckpoint, load_training_state, save_checkpoint
 from common.csv_log import CsvLog, read_log
+from common.runs import UsageError
 from envs.procgen import ProcgenConfig, ProcgenVecEnv
+from envs.procgen_state import game_name
 
 CONFIG = PPOConfig(n_envs=4, n_steps=8, epoch=1, mini_batch_per_epoch=2, gamma=0.9)
 
@@ -188,6 +192,80 @@ def test_stopping_and_going_on_ends_with_the_same_bits(tmp_path):
     second.train()
     for name in ("model_96.safetensors", "train_state.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (halves / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["memory", "counter"])
+def test_training_on_a_probe_is_saved_and_goes_on_with_the_same_bits(tmp_path, name):
+    """Episodes are cut by the rollouts' ends, so the second half depends on every slot's place, level and draw."""
+
+    def learner(directory, save_every=NEVER):
+        env = staggered(name, 4)
+        schedule = Schedule(4 * 7 * 6, 1, NEVER, 2, 0, save_every)
+        return Trainer(env, staggered(name, 2), network(env), replace(CONFIG, n_steps=7), schedule, directory, 0, torch.device("cpu"), {})
+
+    learner(tmp_path / "whole").train()
+    first = learner(tmp_path / "halves", save_every=4 * 7)
+    collect = first.collect
+
+    def interrupted():
+        if first.iteration == 3:
+            raise KeyboardInterrupt
+        return collect()
+
+    first.collect = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    second = learner(tmp_path / "halves")
+    assert second.timesteps == 4 * 7 * 3
+    second.train()
+    for file in ("model_168.safetensors", "train_state.safetensors"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "halves" / file).read_bytes()
+    clock = ("wall_time", "steps_per_second")
+    logs = [[{k: v for k, v in row.items() if k not in clock} for row in log_of(tmp_path / half)] for half in ("whole", "halves")]
+    assert logs[0] == logs[1]
+
+
+def test_states_saved_by_earlier_versions_still_load(tmp_path):
+    """The file as it has been since the first version: every name, and the game's own bytes with their checksums."""
+    procgen_trainer(tmp_path, Schedule(32, 1, NEVER, 2, 50, 32)).train()
+    tensors, meta = load_training_state(tmp_path / "train_state.safetensors")
+    assert set(meta) == {"kind", "timesteps", "iteration", "statistics", "checksums"} and meta["kind"] == "training state"
+    assert {name.split("/")[0] for name in tensors} == {"agent", "optimizer", "normalizer", "state", "env"}
+    states = [tensors[f"env/{i}"].numpy().tobytes() for i in range(4)]
+    assert [hashlib.sha256(state).hexdigest() for state in states] == meta["checksums"]
+    assert {game_name(state) for state in states} == {"dodgeball"}
+
+
+def spoiled_state(tensors, meta):
+    tensors["env/2"][100] += 1
+
+
+def foreign_state(tensors, meta):
+    meta["kind"] = "agent"
+
+
+@pytest.mark.parametrize(("spoil", "reason"), [(spoiled_state, "does not match its checksum"), (foreign_state, "it holds 'agent'")])
+def test_a_state_that_cannot_be_used_says_how_to_go_on(tmp_path, spoil, reason):
+    schedule = Schedule(64, 1, NEVER, 2, 50, 32)
+    procgen_trainer(tmp_path, schedule).train()
+    path = tmp_path / "train_state.safetensors"
+    tensors, meta = load_training_state(path)
+    spoil(tensors, meta)
+    save_checkpoint(path, tensors, meta)
+    with pytest.raises(BadCheckpoint, match=reason) as caught:
+        procgen_trainer(tmp_path, schedule)
+    message = str(caught.value)
+    assert f"--model_file {tmp_path / 'model_64.safetensors'}, or delete train_state.safetensors to begin this run again" in message
+    assert "\n" not in message
+    path.unlink()
+    assert procgen_trainer(tmp_path, schedule).timesteps == 0
+
+
+@pytest.mark.parametrize("log", [b"\xff\xfe", b"timesteps,wall_time\nmany,1\n", b"timesteps,wall_time\n0,1,2,3\n", b"time\n3\n"])
+def test_a_damaged_log_is_named(tmp_path, log):
+    (tmp_path / "log.csv").write_bytes(log)
+    with pytest.raises(UsageError, match="log.csv is damaged: mend it, or move it away"):
+        CsvLog(tmp_path / "log.csv", COLUMNS, 64)
 
 
 def test_seeds_differ(tmp_path):

@@ -12,7 +12,7 @@ from agents.training_log import COLUMNS
 from analysis.style import NULL, PUBLISHED, REAL, SIMULATED, add_caption, new_figure, save_figure
 from analysis.training_curves import find_runs, group_runs, load_run, mean_curve, published_for, smooth
 from analysis.training_plots import draw_columns, draw_returns, steps_in_words
-from common.cli import run_script
+from common.cli import run_main
 from common.runs import UsageError
 
 
@@ -182,8 +182,16 @@ def test_bad_logs_end_in_one_clear_line(tmp_path, content, message):
     if content is not None:
         (tmp_path / "log.csv").write_bytes(content)
     with pytest.raises(SystemExit, match=f"error: .*{message}") as stopped:
-        run_script(plot_training_csv.main, plot_training_csv.Args((tmp_path,)))
+        run_main(plot_training_csv.main, plot_training_csv.Args((tmp_path,)))
     assert stopped.value.code != 0 and not list(tmp_path.rglob("*.png"))
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
+def test_a_damaged_config_is_named(tmp_path, content):
+    (make_run(tmp_path / "run") / "config.json").write_bytes(content)
+    with pytest.raises(UsageError, match="config.json is .*: move it away, and the run is drawn without it") as caught:
+        load_run(tmp_path / "run")
+    assert "\n" not in str(caught.value)
 
 
 def test_bad_flags(tmp_path):

@@ -12,15 +12,17 @@ from common.runs import UsageError
 from generative import twohot
 from generative.categorical import balanced_kl, draw, kl, with_uniform
 from generative.config import LossScales, WorldModelConfig, load_preset
+from generative.detail import detail
 from generative.frames import frames_to_bytes, round_frames
 from generative.layers import BlockLinear
-from generative.losses import SCALE_OF, TERMS, draw_noise, image_error, loss_terms, psnr, total_loss
+from generative.losses import SCALE_OF, TERMS, crowding, draw_noise, image_error, loss_terms, psnr, total_loss
 from generative.model import Latent, WorldModel
 from generative.rssm import BlockGRU
 from generative.simulator import NoiseKeys, Simulator, freeze
 
 K, STEPS = 3, 6
 LENGTH = K + STEPS - 1
+FREE, RUNS = 3, 2
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +55,15 @@ def model():
     return model
 
 
-def noise_for(model, segment, seed=0):
-    return draw_noise(model.config, STEPS, segment.mask.shape[1], torch.Generator().manual_seed(seed))
+def noise_for(model, segment, seed=0, free=(FREE, RUNS)):
+    return draw_noise(model.config, STEPS, segment.mask.shape[1], torch.Generator().manual_seed(seed), *free)
+
+
+def top_hat(obs):
+    """The larger top-hat of a frame [H, W, C], by PyTorch's max-pool."""
+    x = obs.float().movedim(-1, 0)[None]
+    wide = lambda x, sign: sign * torch.nn.functional.max_pool2d(sign * x, 5, 1, 2)  # noqa: E731
+    return torch.maximum(x - wide(wide(x, -1), 1), wide(wide(x, 1), -1) - x)[0].amax(0) / 255
 
 
 def brute_force_terms(model, segment, noise, agent, shift=0):
@@ -69,15 +78,19 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
         start = model.start(mean + deviation * noise.z[b : b + 1], noise.state[0, b : b + 1])
         sums["init_hidden"].append(((start.hidden[0] - segment.hidden[K - 1, b]) ** 2).sum())
         sums["init_action"].append(-Categorical(logits=start.action_logits[0]).log_prob(segment.action[K - 2, b]))
-        state = start.env
+        state, states = start.env, [start.env]
         for t in range(K - 1, steps):
             i = t - (K - 1)
             frame = model.decoder(state.features())[0]
-            sums["image"].append(((frame - segment.obs[t, b] / 255) ** 2).sum())
+            error = (frame - segment.obs[t, b] / 255) ** 2
+            sums["image"].append(error.sum())
+            sums["detail"].append((error * top_hat(segment.obs[t, b])[..., None]).sum())
             met = segment.hidden[t, b : b + 1], torch.tensor([False]), segment.reward[t - 1, b : b + 1]
             seen = agent.advance(round_frames(frame)[None], *met)
             sums["hx"].append(((seen[0] - segment.hidden[t + 1, b]) ** 2).sum())
-            then, now = Categorical(logits=segment.logits[t, b]), Categorical(logits=agent.heads(seen)[0][0])
+            logits, value = agent.heads(seen)
+            sums["value"].append((value[0] - segment.value[t, b]) ** 2)
+            then, now = Categorical(logits=segment.logits[t, b]), Categorical(logits=logits[0])
             sums["act_log_probs"].append(kl_divergence(then, now))
             action = torch.nn.functional.one_hot(segment.action[t - shift, b : b + 1], model.config.num_actions).float()
             deter = model.rssm.core(state.deter, state.sample, action)
@@ -92,6 +105,19 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
                 divergence = kl_divergence(Categorical(logits=state.logits), Categorical(logits=prior.logits)).sum()
                 sums["kl"].append(divergence)
                 sums["kl_balanced"].append(1.1 * divergence.clamp(min=1.0))
+                states.append(state)
+        for run in range(RUNS):
+            begin = int(noise.when[run, b] * (STEPS - FREE))
+            state = states[begin] if begin < len(states) else None
+            for i in range(FREE):
+                if begin + i + 1 >= len(states):
+                    break
+                action = torch.nn.functional.one_hot(segment.action[K - 1 + begin + i - shift, b : b + 1], model.config.num_actions).float()
+                state = model.rssm.prior(model.rssm.core(state.deter, state.sample, action), noise.free[i, run * segment.mask.shape[1] + b, None])
+                then = Categorical(logits=states[begin + i + 1].logits)
+                sums["free_kl"].append(kl_divergence(then, Categorical(logits=state.logits)).sum())
+                if i == FREE - 1:
+                    sums["free_image"].append(((model.decoder(state.features())[0] - segment.obs[K + begin + i, b] / 255) ** 2).sum())
     return {name: torch.stack([x.squeeze() for x in values]).mean() for name, values in sums.items()}
 
 
@@ -103,7 +129,7 @@ def test_every_term_equals_a_slow_loop_and_a_shifted_action_does_not(model, segm
     assert fast.keys() == set(TERMS)
     for name in TERMS:
         assert fast[name].item() == pytest.approx(slow[name].item(), rel=1e-4, abs=1e-6), name
-    for name in ("image", "reward", "done", "kl"):
+    for name in ("image", "detail", "reward", "done", "kl", "free_kl", "free_image"):
         assert abs(mutant[name] - slow[name]) > 10 * abs(fast[name] - slow[name]), name
 
 
@@ -111,7 +137,7 @@ def test_what_lies_after_an_end_changes_no_term_and_the_last_step_changes_all(mo
     noise = noise_for(model, segment)
 
     def terms(edit):
-        fields = {name: getattr(segment, name).clone() for name in ("obs", "action", "reward", "terminated", "logits", "hidden")}
+        fields = {name: getattr(segment, name).clone() for name in ("obs", "action", "reward", "terminated", "logits", "value", "hidden")}
         edit(fields)
         with torch.no_grad():
             return loss_terms(model, type(segment)(**{**vars(segment), **fields}), noise, agent)
@@ -122,6 +148,7 @@ def test_what_lies_after_an_end_changes_no_term_and_the_last_step_changes_all(mo
         fields["reward"][where] = 3.0
         fields["terminated"][where] ^= True
         fields["logits"][where] += torch.arange(5.0)
+        fields["value"][where] += 9.0
 
     plain = terms(lambda fields: None)
     after_end = terms(lambda fields: garbage(fields, ~segment.mask))
@@ -129,7 +156,7 @@ def test_what_lies_after_an_end_changes_no_term_and_the_last_step_changes_all(mo
     at_last = terms(lambda fields: garbage(fields, last))
     for name in TERMS:
         assert after_end[name] == plain[name], name
-    for name in ("image", "reward", "done", "act_log_probs"):
+    for name in ("image", "detail", "reward", "done", "act_log_probs", "value"):
         assert at_last[name] != plain[name], name
 
 
@@ -286,15 +313,89 @@ def test_each_scale_weights_its_term_and_nothing_else():
         assert total_loss(terms, scales) == 3 * sum(terms[name] for name, by in SCALE_OF.items() if by == flag)
 
 
+def test_free_runs_train_the_core_and_not_the_states_that_they_begin_from(model, segment):
+    terms = loss_terms(model, segment, noise_for(model, segment), None)
+    terms["free_kl"].backward()
+    assert {part for part, module in model.named_children() if any(p.grad is not None for p in module.parameters())} == {"rssm"}
+    assert not terms["free_image"].requires_grad and not any(p.grad is not None and p.grad.any() for p in model.rssm.posterior_head.parameters())
+    assert {"free_kl", "free_image"} & loss_terms(model, segment, noise_for(model, segment, free=(FREE, 0)), None).keys() == set()
+
+
+def test_free_runs_begin_anywhere_and_are_left_out_beyond_an_end(model, store):
+    windows = store.windows(LENGTH, min_steps=K)
+    length = store.episodes["length"][windows.table[:, 0]] - windows.table[:, 1]
+    short = windows.batch(np.flatnonzero(length == K)[:4])  # one simulated frame: no run has anything to compare with
+    terms = loss_terms(model, short, noise_for(model, short), None)
+    assert terms["free_kl"] == 0 and terms["free_image"] == 0
+    many = draw_noise(model.config, STEPS, 400, torch.Generator().manual_seed(0), FREE, 1)
+    assert set((many.when * (STEPS - FREE)).long().unique().tolist()) == set(range(STEPS - FREE))
+
+
+def test_detail_finds_a_small_moving_thing_and_not_the_scrolling_ground():
+    rng = np.random.default_rng(0)
+    ground = rng.integers(100, 140, (1, 20, 16, 3)).repeat(8, 1).repeat(8, 2).astype(np.uint8)  # tiles of 8 x 8, a scroll of 3 pixels
+    for t in range(4):
+        frame = torch.from_numpy(ground[:, 3 * t : 3 * t + 64, :64].copy())
+        frame[:, 20 + 2 * t : 23 + 2 * t, 30:33] = 255
+        found = detail(frame)[0]
+        thing = found[20 + 2 * t : 23 + 2 * t, 30:33]
+        assert thing.min() > 0.4 and found.mean() < 0.02
+        assert torch.allclose(found, top_hat(frame[0]))
+        dark = detail(255 - frame)[0]
+        assert torch.allclose(dark, found)
+    assert detail(torch.full((1, 8, 8, 3), 77, dtype=torch.uint8)).max() == 0
+
+
+def test_a_latent_on_the_sphere_has_unit_length_and_random_ones_cover_it(segment, agent):
+    torch.manual_seed(0)
+    sphere, normal = WorldModel(toy_config(latent="sphere")), WorldModel(toy_config())
+    latent, noise = sphere.encode(segment.obs[:K]), torch.randn(2000, 16, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(latent.mean.norm(dim=-1), torch.ones(len(latent.mean)))
+    assert torch.equal(latent.sample(noise[: len(latent.mean)]), latent.mean) and latent.log_variance is None
+    drawn = sphere.random_latent(noise)
+    torch.testing.assert_close(drawn.norm(dim=-1), torch.ones(2000))
+    torch.testing.assert_close(drawn * noise.norm(dim=-1, keepdim=True), noise)
+    assert torch.equal(normal.random_latent(noise), noise)
+    terms = loss_terms(sphere, segment, noise_for(sphere, segment), agent)
+    assert terms["bottleneck"].item() == pytest.approx(crowding(latent.mean).item(), rel=1e-4)
+    total_loss(terms, LossScales()).backward()
+    assert all(p.grad is not None and p.grad.any() for p in sphere.latent_head.parameters())
+
+
+def test_crowding_is_least_for_spread_points_and_zero_for_one_place():
+    corners = torch.cat([torch.eye(3), -torch.eye(3)])
+    assert crowding(torch.eye(3)[:1].expand(6, 3)).item() == pytest.approx(0)
+    pairs = [2.0 if i // 1 % 3 != j % 3 else 4.0 for i in range(6) for j in range(i)]
+    assert crowding(corners).item() == pytest.approx(math.log(np.mean(np.exp(-2 * np.array(pairs)))), rel=1e-5)
+    bunched = torch.nn.functional.normalize(corners + torch.tensor([2.0, 0, 0]), dim=-1)
+    assert crowding(corners) < crowding(bunched) < 0 and crowding(corners[:1]) == 0
+
+
+@pytest.mark.parametrize("layout", [dict(obs_shape=(32, 32, 3), patch=2), dict(obs_shape=(32, 32, 3), resample="stride")])
+def test_patches_and_strides_keep_the_shapes(layout):
+    torch.manual_seed(0)
+    config = toy_config(**layout)
+    model, frames = WorldModel(config), torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
+    assert model.encoder(frames).shape == (2, config.embed_size) and len(config.channels) == config.stages
+    picture = model.decoder(torch.randn(2, config.feature_size))
+    assert picture.shape == (2, 32, 32, 3)
+    seen = frames.float().div(255).requires_grad_()
+    embedding = model.encoder(seen)
+    reached = torch.autograd.grad((embedding * torch.randn_like(embedding)).sum(), seen)[0]
+    assert reached.ne(0).float().mean() > 0.99
+    assert (picture[0] - picture[1]).ne(0).float().mean() > 0.99
+    cells = config.stages + (config.patch_size.bit_length() - 1)
+    assert 4 * 2**cells == 32
+
 def test_the_agent_may_be_shown_some_windows_only(model, segment, agent):
     with torch.no_grad():
         noise = noise_for(model, segment)
         some = loss_terms(model, segment, noise, agent, agent_windows=2)
         everything = loss_terms(model, segment, noise, agent)
         first = type(segment)(**{n: x[:, :2] if torch.is_tensor(x) and x.ndim > 1 else x for n, x in vars(segment).items()})
-        alone = loss_terms(model, first, type(noise)(noise.z[:2], noise.state[:, :2], noise.prior[:, :2]), agent)
+        alone = loss_terms(model, first, noise.windows(slice(2)), agent)
     assert some["hx"] != everything["hx"]
-    for name in ("hx", "act_log_probs"):
+    for name in ("hx", "act_log_probs", "value"):
         assert some[name].item() == pytest.approx(alone[name].item(), rel=1e-4)
 
 
@@ -316,7 +417,7 @@ def test_presets_have_the_sizes_that_they_promise():
 
 
 BAD_SHAPES = [dict(obs_shape=(48, 48, 3)), dict(obs_shape=(64, 32, 3)), dict(num_initializing_steps=1)]
-BAD_SHAPES += [dict(blocks=7), dict(precision="fp8")]
+BAD_SHAPES += [dict(blocks=7), dict(precision="fp8"), dict(latent="cube"), dict(resample="magic"), dict(patch=3)]
 
 
 @pytest.mark.parametrize("bad", BAD_SHAPES)

@@ -1,0 +1,150 @@
+"""The report card of a simulator: scores a world model on held-out levels, and on its training levels, and writes report.json and a page."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from agents.actor_critic import load_agent
+from analysis.agent_view import Whitener, fit_whitener
+from analysis.artefacts import part as artefact
+from analysis.card_batch import Yardsticks, score_batch
+from analysis.card_film import film
+from analysis.card_report import STEPS, part_report
+from analysis.card_targets import table, targets
+from analysis.card_windows import Part, choose_parts
+from analysis.hazards import Detector, fit_detector
+from analysis.report_card_plotting import build
+from common.checkpoints import write_json
+from common.cli import run_script
+from common.progress import progress_bar
+from common.runs import Run, UsageError, choose_device, file_id, manifest, open_run
+from envs.procgen import action_space
+from generative.compatibility import check_store, game_of, recorded_by
+from generative.data import HELD_OUT
+from generative.simulator import Simulator, load_simulator
+from rollouts.states import replay_env
+from rollouts.store import Rollouts
+
+REPLAY_SLOTS = 32
+
+
+@dataclass
+class Args:
+    model_file: Path
+    """The world model to score."""
+    agent_file: Path
+    """The agent that it was trained with, and that recorded the store."""
+    data_dir: Path = Path("data")
+    """Store of real CoinRun rollouts."""
+    part: str = "test"
+    """Which held-out layouts: test, or validation while a model is still being developed."""
+    num_windows: int = 512
+    """Windows scored on held-out levels; their starts are uniform over episode time."""
+    training_windows: int = 256
+    """Windows scored on training levels, for the gap; the detector is fit on them too."""
+    batch_size: int = 64
+    """Windows scored at a time: memory grows with it, not with num_windows."""
+    seed: int = 0
+    """Seed of windows, noise and resamples."""
+    device: str = "auto"
+    """auto, gpu or cpu."""
+    gpu_device: int = 0
+    """Which GPU, where there are several."""
+    log_level: int = logging.INFO
+    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    logdir: Path = Path("analysis/report_card_precomp")
+    """Where results go."""
+    new: bool = False
+    """Start another run even though this command has one."""
+
+
+def main(args: Args) -> None:
+    check_asked(args)
+    device = choose_device(args.device, args.gpu_device)
+    simulator, rollouts = load(args, device)
+    inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
+    run = open_run(args.logdir, args.model_file.stem, args, args.new, inputs)
+    if run.done:
+        logging.info("%s is done; --new starts another", run.dir)
+        return
+    logging.info("%s %s", "resuming" if run.resumed else "writing to", run.dir)
+    report = evaluate(args, simulator, rollouts, run, device)
+    write_json(run.dir / "report.json", {"manifest": manifest(inputs)} | report)
+    page = build(run.dir)
+    reached = [row["reached"] for row in report["targets"]]
+    run.finish({"reached": sum(map(bool, reached)), "of": len(reached)})
+    logging.info("%d of %d targets reached; %s", sum(map(bool, reached)), len(reached), page)
+
+
+def check_asked(args: Args) -> None:
+    """Raises UsageError for what cannot be done, before any work."""
+    for name in ("num_windows", "training_windows", "batch_size"):
+        if getattr(args, name) < 2:
+            raise UsageError(f"--{name} is {getattr(args, name)}; give 2 or more: a window is also compared with one of another level")
+    if args.part not in HELD_OUT:
+        raise UsageError(f"--part is {args.part!r}; choose one of: {', '.join(HELD_OUT)}")
+
+
+def load(args: Args, device: torch.device) -> tuple[Simulator, Rollouts]:
+    """The simulator and a store that fits it. Raises UsageError for a game whose state bytes the card cannot read."""
+    rollouts = Rollouts.open(args.data_dir)
+    if game_of(rollouts.manifest) != "coinrun":
+        raise UsageError(f"the report card reads CoinRun's states; {args.data_dir} was recorded in {game_of(rollouts.manifest)}")
+    agent, agent_meta = load_agent(args.agent_file, device)
+    check_store(rollouts, agent, agent_meta, args.agent_file)
+    if not recorded_by(rollouts, file_id(args.agent_file)):
+        logging.warning("not every episode of %s is by %s: some hidden states and logits are not its own", args.data_dir, args.agent_file)
+    return load_simulator(args.model_file, args.agent_file, device=device)[0], rollouts
+
+
+def evaluate(args: Args, simulator: Simulator, rollouts: Rollouts, run: Run, device: torch.device) -> dict:
+    """Everything that report.json says but its manifest. What the run already holds is not made again."""
+    k = simulator.model.config.num_initializing_steps
+    counts = args.num_windows, args.training_windows
+    parts = choose_parts(rollouts, (args.part, "train"), k + STEPS, k, counts, args.seed)
+    env = replay_env(rollouts, REPLAY_SLOTS)
+    yardsticks = unpack(artefact(run, "yardsticks", lambda: fit_yardsticks(parts[1], k, args, env)))
+    reports, scores = [], []
+    for part in parts:
+        scores.append(score_part(run, part, simulator, yardsticks, args, env, device))
+        reports.append(part.describe() | part_report(scores[-1], part.clusters, args.seed))
+    env.close()
+    artefact(run, "film", lambda: film(simulator, parts[0], scores[0], args.seed, device))
+    return {"targets": table(targets(*reports)), "held_out": reports[0], "training": reports[1]}
+
+
+def fit_yardsticks(training: Part, k: int, args: Args, env) -> dict[str, np.ndarray]:
+    """Mean frame, whitening and detector, fit on a few frames of every training window."""
+    frames, hidden, scenes = training.sample(range(k - 1, k + STEPS, 4), args.batch_size, env)
+    logging.info("fitting the detector on %d frames", len(frames))
+    whitener, detector = fit_whitener(hidden), fit_detector(frames, scenes, args.seed)
+    weights = {f"detector/{name}": x.numpy() for name, x in detector.state_dict().items()}
+    return {"mean_frame": np.mean(frames, axis=0, dtype=np.float64), "mean": whitener.mean, "axes": whitener.axes} | weights
+
+
+def unpack(kept: dict[str, np.ndarray]) -> Yardsticks:
+    """What `fit_yardsticks` packed."""
+    detector = Detector()
+    weights = {name.removeprefix("detector/"): torch.from_numpy(x) for name, x in kept.items() if name.startswith("detector/")}
+    detector.load_state_dict(weights)
+    return Yardsticks(kept["mean_frame"], Whitener(kept["mean"], kept["axes"]), detector.eval().requires_grad_(False))
+
+
+def score_part(run: Run, part: Part, simulator: Simulator, yardsticks: Yardsticks, args: Args, env, device) -> dict[str, np.ndarray]:
+    """The measures of all windows of a part, windows last, made batch by batch, each kept in a file of its own."""
+    classes, batches = action_space("coinrun").effect_classes, part.batches(args.batch_size)
+
+    def score(windows: np.ndarray) -> dict[str, np.ndarray]:
+        segment, scenes, partner = part.read(windows, env)
+        return score_batch(simulator, segment.to(device), scenes, partner, yardsticks, classes, args.seed)
+
+    numbered = enumerate(progress_bar(batches, unit="batch", desc=part.name))
+    made = [artefact(run, f"scores/{part.name}_{i:04d}", lambda: score(windows)) for i, windows in numbered]
+    return {name: np.concatenate([scores[name] for scores in made], axis=-1) for name in made[0]}
+
+
+if __name__ == "__main__":
+    run_script(main, Args, __doc__)

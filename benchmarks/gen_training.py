@@ -1,0 +1,188 @@
+"""Training speed of the world model: our loop against a plain one, same model, losses and windows, in turns in one process.
+
+The plain loop is what one writes first: float32, PyTorch's default memory layout, one frame of each window encoded and decoded at a
+time inside the loop over time, the agent carried along frame by frame, the outcome read step by step. Both train by Adam on the same
+batches. Then: whether the reader keeps up, and peak memory.
+"""
+
+import logging
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from agents.actor_critic import ActorCritic, load_agent
+from common.checkpoints import write_json
+from common.cli import run_script
+from common.runs import manifest
+from generative import twohot
+from generative.categorical import balanced_kl
+from generative.config import LossScales, TrainConfig, load_preset, window_length
+from generative.data import WindowSource, layouts_of, read_ahead, seeded_generator
+from generative.detail import detail
+from generative.frames import round_frames
+from generative.losses import Noise, draw_noise, kl_to_standard_normal, loss_terms, squared_error, total_loss
+from generative.model import WorldModel
+from generative.progress import Clock, peak_memory
+from generative.simulator import freeze
+from rollouts.segment import Segment
+from rollouts.store import Rollouts
+
+SCALES = LossScales(loss_scale_free_kl=0)
+"""Both loops leave the free runs out: a plain loop has none."""
+
+
+@dataclass
+class Args:
+    agent_file: Path
+    """The agent that recorded the data."""
+    data_dir: Path = Path("data")
+    """Store of recorded rollouts."""
+    interpreting_params_name: str = "paper"
+    """Preset of hyperparams/generative.yml."""
+    rounds: int = 2
+    """Timed batches of each loop, after one of each to warm up."""
+    batch_size: int = 8
+    """Windows per batch."""
+    num_sim_steps: int = 32
+    """Simulated frames per window."""
+    reading_batches: int = 20
+    """Batches of the preset's own training step that the reader is timed against; 0 leaves this out."""
+    threads: int = 0
+    """PyTorch threads; 0 takes what PyTorch takes."""
+    seed: int = 0
+    """Seed of weights, windows and noise."""
+    output: Path = Path("benchmarks/results/gen_training.json")
+    """Where the figures go."""
+    log_level: int = logging.INFO
+    """Python logging level."""
+
+
+def ours(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise, shown: int) -> torch.Tensor:
+    """The loss as the trainer computes it."""
+    return total_loss(loss_terms(model, segment, noise, agent, shown, SCALES.free_nats), SCALES)
+
+
+def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise, shown: int) -> torch.Tensor:
+    """The same loss, one frame of each window at a time; every window must be full."""
+    k, sums = model.config.num_initializing_steps, {}
+
+    def add(name: str, value: torch.Tensor) -> None:
+        sums.setdefault(name, []).append(value)
+
+    latent = model.latent(torch.stack([model.encoder(segment.obs[t]) for t in range(k)]))
+    start = model.start(latent.sample(noise.z), noise.state[0])
+    add("bottleneck", kl_to_standard_normal(latent).mean())
+    add("init_hidden", (start.hidden - segment.hidden[k - 1]).square().sum(-1).mean())
+    add("init_action", F.cross_entropy(start.action_logits, segment.action[k - 2]))
+    state, prior = start.env, None
+    for i, t in enumerate(range(k - 1, len(segment.obs))):
+        if prior is not None:
+            state = model.rssm.posterior(prior.deter, model.encoder(segment.obs[t]), noise.state[i])
+            add("kl_balanced", balanced_kl(state.logits, prior.logits, SCALES.free_nats).mean())
+        frames = model.decoder(state.features())
+        error = squared_error(frames, segment.obs[t])
+        add("image", error.sum((1, 2)).mean())
+        add("detail", (error * detail(segment.obs[t])).sum((1, 2)).mean())
+        seen = agent.advance(round_frames(frames[:shown]), segment.hidden[t, :shown], segment.first[t, :shown], segment.reward[t - 1, :shown])
+        logits, value = agent.heads(seen)
+        now, then = torch.log_softmax(logits, -1), torch.log_softmax(segment.logits[t, :shown], -1)
+        add("hx", (seen - segment.hidden[t + 1, :shown]).square().sum(-1).mean())
+        add("act_log_probs", (then.exp() * (then - now)).sum(-1).mean())
+        add("value", (value - segment.value[t, :shown]).square().mean())
+        prior = model.step(state, segment.action[t], noise.prior[i])
+        outcome = model.outcome(prior)
+        add("reward", twohot.cross_entropy(outcome.reward_logits, segment.reward[t], model.bins).mean())
+        add("done", F.binary_cross_entropy_with_logits(outcome.done_logit, segment.terminated[t].float()))
+    return total_loss({name: torch.stack(values).mean() for name, values in sums.items()}, SCALES)
+
+
+class Loop:
+    """A model of its own, its optimiser, and the seconds that a training step takes."""
+
+    def __init__(self, loss, model: WorldModel, agent: ActorCritic, train: TrainConfig):
+        self.loss, self.model, self.agent = loss, model, agent
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=train.lr, fused=loss is ours)
+        self.clip = train.grad_clip_norm
+
+    def step(self, segment: Segment, noise: Noise, shown: int) -> tuple[float, float]:
+        """One training step: seconds, and the loss before it."""
+        begun = time.perf_counter()
+        loss = self.loss(self.model, self.agent, segment, noise, shown)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        self.optimizer.step()
+        return time.perf_counter() - begun, loss.item()
+
+
+def full_windows(rollouts: Rollouts, length: int, seed: int) -> WindowSource:
+    """Windows without padding, for the plain loop knows no mask."""
+    return WindowSource(rollouts.windows(length, anchor="start", pad="none"), layouts_of(rollouts), seed)
+
+
+def loops(args: Args, model_config, train: TrainConfig) -> tuple[Loop, Loop]:
+    """Ours and the plain one, from the same weights."""
+    made = []
+    for loss, precision in ((ours, model_config.precision), (plain, "fp32")):
+        torch.manual_seed(args.seed)
+        model, agent = WorldModel(replace(model_config, precision=precision)), load_agent(args.agent_file)[0]
+        freeze(agent)
+        if loss is plain:
+            model.to(memory_format=torch.contiguous_format)
+            agent.to(memory_format=torch.contiguous_format).encoder.precision = "fp32"
+        made.append(Loop(loss, model, agent, train))
+    return tuple(made)
+
+
+def paired(args: Args, model_config, train: TrainConfig, source: WindowSource) -> dict:
+    """Frames per second of both loops over `rounds` turns on the same batches, and their losses on the first."""
+    pair, seconds, losses = loops(args, model_config, train), [], []
+    shown = math.ceil(train.agent_share * args.batch_size)
+    for i in range(args.rounds + 1):
+        segment = source.train_batch(i, args.batch_size)
+        noise = draw_noise(model_config, args.num_sim_steps, args.batch_size, seeded_generator(torch.device("cpu"), args.seed, i))
+        turn = [loop.step(segment, noise, shown) for loop in pair]
+        seconds.append([spent for spent, _ in turn])
+        losses.append([loss for _, loss in turn])
+        logging.info("round %d: ours %.1f s, plain %.1f s", i, *seconds[-1])
+    timed, frames = np.array(seconds[1:]), args.batch_size * args.num_sim_steps
+    speeds = frames / timed.mean(0)
+    return {
+        "ours": speeds[0], "plain": speeds[1], "ratio": timed[:, 1].sum() / timed[:, 0].sum(),
+        "ratio_by_round": (timed[:, 1] / timed[:, 0]).tolist(), "first_losses": losses[0],
+    }  # fmt: skip
+
+
+def reading(args: Args, model_config, train: TrainConfig, source: WindowSource) -> dict:
+    """The share of the time that our loop waits for windows, with the reader's thread beside it."""
+    loop, clock, shown = loops(args, model_config, train)[0], Clock(0.0), math.ceil(train.agent_share * args.batch_size)
+    for i, segment in enumerate(clock.timed(read_ahead(lambda i: source.train_batch(i, args.batch_size), 0, args.reading_batches))):
+        if i == 0:
+            clock.reset()  # the first is always waited for
+        noise = draw_noise(model_config, args.num_sim_steps, args.batch_size, seeded_generator(torch.device("cpu"), args.seed, i))
+        loop.step(segment, noise, shown)
+    return {"wait_share": clock.read()["wait_share"]}
+
+
+def main(args: Args) -> None:
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    rollouts, agent = Rollouts.open(args.data_dir), load_agent(args.agent_file)[0]
+    shape = {"num_actions": agent.num_actions, "hidden_size": agent.core.state_size}
+    model_config, train = load_preset(args.interpreting_params_name, shape, {"num_sim_steps": args.num_sim_steps})
+    source = full_windows(rollouts, window_length(model_config, train), args.seed)
+    result = paired(args, model_config, train, source)
+    result |= reading(args, model_config, train, source) if args.reading_batches else {}
+    logging.info("ours %.1f frames/s, plain %.2f frames/s: %.1f times", result["ours"], result["plain"], result["ratio"])
+    logging.info("losses of the first batch: ours %.2f, plain %.2f", *result["first_losses"])
+    config = {name: getattr(args, name) for name in ("interpreting_params_name", "batch_size", "num_sim_steps", "rounds")}
+    write_json(args.output, {"config": config, **result, "peak_memory_bytes": peak_memory(), "manifest": manifest()})
+
+
+if __name__ == "__main__":
+    run_script(main, Args, __doc__)

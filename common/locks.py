@@ -1,0 +1,72 @@
+"""Locks on files: one process at a time works at a run or a shard. A lock ends with its process, however that dies."""
+
+import fcntl
+import logging
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+from weakref import WeakValueDictionary
+
+
+class Locked(Exception):
+    """Another process holds the lock; the message says which."""
+
+
+_held: WeakValueDictionary[tuple[int, int], IO] = WeakValueDictionary()
+"""The locks of this process, by device and inode: what it holds already it may take again."""
+
+
+def hold(path: Path) -> IO:
+    """Locks the file, made where it is missing, for as long as the result (or the process) lives; it may be renamed meanwhile.
+
+    Raises Locked while another process holds it. Where the file system has no locks, a warning says so.
+    """
+    while True:
+        file = open(path, "a+")
+        identity = _identity(os.fstat(file.fileno()))
+        own = _held.get(identity)
+        if own is not None and not own.closed:
+            return own
+        _lock(file, path)
+        if _stands(path, identity):  # else its last holder removed it after we had opened it
+            break
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {platform.node()}")
+    file.flush()
+    _held[identity] = file
+    return file
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """`hold` while the body runs; the file goes with it."""
+    file = hold(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _lock(file: IO, path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        raise Locked(file.read() or "another process") from error
+    except OSError as error:  # some network file systems
+        logging.warning("%s cannot be locked (%s): take care not to start the same command twice", path, error.strerror)
+
+
+def _stands(path: Path, identity: tuple[int, int]) -> bool:
+    try:
+        return _identity(path.stat()) == identity
+    except FileNotFoundError:
+        return False
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

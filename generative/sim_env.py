@@ -1,0 +1,183 @@
+"""The simulator as an environment: whoever can act in the game can act in the world model, by the same protocol (envs/vecenv.py)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from common.noise import uniform_noise
+from envs.procgen import GAMES, action_space
+from envs.procgen_state import BadState
+from envs.vecenv import ActionSpace
+from generative.frames import frames_to_bytes
+from generative.rssm import EnvState
+from generative.simulator import END_NOISE, START, NoiseKeys, Simulator
+from generative.starts import Starts
+
+_SLOT_REPEAT = 0x53494D53  # keeps the draw of a slot's next place apart from other noise
+
+
+@dataclass(frozen=True)
+class SimSnapshot:
+    """One slot's saved state. env: deter [Dh], logits and sample [G, C]. hidden [D]: the agent's, where its episode began."""
+
+    env: EnvState
+    hidden: torch.Tensor
+    level: int
+    step: int
+    episode: int
+    queued: int
+
+
+class SimVecEnv:
+    """N simulated episodes stepped together, with a VecEnv's face. Level i is starting place i of `starts`.
+
+    With `seed`, a level fixes the place and every draw of the environment, whichever slot plays it; its frames are those of
+    `Simulator.simulate` under NoiseKeys(seed, [i]) and the same actions. An episode ends where the model says so (`terminated`)
+    and is `truncated` after `horizon` steps; it counts as complete as in generative/record.py. modal: the likeliest states, and
+    ends above one half, without noise.
+    """
+
+    def __init__(
+        self, simulator: Simulator, starts: Starts, num: int, actions: ActionSpace, seed: int = 0, horizon: int = 64, modal: bool = False
+    ):
+        config = simulator.model.config
+        self.simulator, self.starts, self.num, self.seed, self.timeout, self.modal = simulator, starts, num, seed, horizon, modal
+        self.obs_shape, self.num_actions = config.obs_shape, config.num_actions
+        self.action_names, self.noop, self.effect_classes = actions.names, actions.noop, actions.effect_classes
+        self._like = simulator.model.bins
+        self._level, self._step, self._episode = (np.zeros(num, np.int64) for _ in range(3))
+        self._queued, self._prev_level = np.full(num, -1), np.zeros(num, np.int64)
+        self._env = EnvState(*(self._like.new_zeros(num, *shape) for shape in _shapes(config)))
+        self._hidden = self._like.new_zeros(num, config.hidden_size)
+        self._outcome = np.zeros((3, num), np.float32)
+        self._terminated, self._truncated = np.zeros(num, bool), np.zeros(num, bool)
+        self._open_next(np.arange(num))
+        self._show()
+
+    def observe(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self._outcome[0].copy(), self._obs, self._step == 0
+
+    @torch.no_grad()
+    def act(self, action: np.ndarray) -> None:
+        action = np.asarray(action)
+        if action.shape != (self.num,) or not ((action >= 0) & (action < self.num_actions)).all():
+            raise ValueError(f"need {self.num} actions from 0 to {self.num_actions - 1}")
+        keys = NoiseKeys(self.seed, self._level, 0, self._step)
+        noise = None if self.modal else self.simulator.state_noise(keys, 0, self._like)
+        self._env = self.simulator.step(self._env, torch.from_numpy(action.astype(np.int64)).to(self._like.device), noise)
+        outcome = self.simulator.outcome(self._env)
+        self._terminated = (outcome[1] > (0.5 if self.modal else keys.uniform(END_NOISE, 0, self._like))).cpu().numpy()
+        self._outcome = torch.stack(outcome).cpu().numpy()
+        self._step, self._prev_level = self._step + 1, self._level.copy()
+        self._truncated = ~self._terminated & (self._step >= self.timeout)
+        self._open_next(np.flatnonzero(self._terminated | self._truncated))
+        self._show()
+
+    def info(self) -> dict[str, np.ndarray]:
+        """Of the last transition: terminated, truncated, level_complete, done_prob, reward_prob; and level seeds."""
+        _, done, rewarded = self._outcome.copy()
+        return {
+            "terminated": self._terminated.copy(), "truncated": self._truncated.copy(),
+            "level_complete": self._terminated & (rewarded > 0.5), "level_seed": self._level.copy(),
+            "prev_level_seed": self._prev_level.copy(), "done_prob": done, "reward_prob": rewarded,
+        }  # fmt: skip
+
+    def arriving_state(self) -> np.ndarray | None:
+        """What the simulator's agent remembers [N, D] before the first frame of each slot's episode; None for another agent."""
+        return self._hidden.cpu().numpy() if self.simulator.own_agent else None
+
+    def snapshot(self, slots=None) -> list[SimSnapshot]:
+        """The saved states of the given slots (default: all)."""
+        counters = self._level, self._step, self._episode, self._queued
+        return [
+            SimSnapshot(EnvState(*(part[slot].clone() for part in self._env)), self._hidden[slot].clone(), *(int(c[slot]) for c in counters))
+            for slot in self._slots(slots)
+        ]
+
+    def restore(self, snapshots: list[SimSnapshot], slots=None) -> None:
+        """Puts saved states into the given slots (default: all). Raises BadState, changing nothing, for those of another model."""
+        slots = self._slots(slots)
+        if len(snapshots) != len(slots):
+            raise ValueError(f"{len(snapshots)} snapshots for {len(slots)} slots")
+        for saved in snapshots:
+            if any(part.shape != own.shape[1:] for part, own in zip(saved.env, self._env)):
+                raise BadState("the saved state is from a world model of another shape")
+        for slot, saved in zip(slots, snapshots):
+            self._put([slot], EnvState(*(part[None] for part in saved.env)), saved.hidden[None])
+            self._level[slot], self._step[slot] = saved.level, saved.step
+            self._episode[slot], self._queued[slot] = saved.episode, saved.queued
+            self._forget(slot)
+        self._show()
+
+    def queue_level(self, slot: int, seed: int) -> None:
+        """When the slot's present episode ends, its next one begins at place `seed`; after that, places are drawn again."""
+        self._queued[slot] = self._checked(seed)
+
+    def open_level(self, slot: int, seed: int) -> None:
+        """The slot goes to place `seed`; the other slots stay where they are."""
+        self.open_levels([slot], [seed])
+
+    def open_levels(self, slots, seeds) -> None:
+        """`open_level` for several slots at once."""
+        slots, seeds = np.asarray(slots, np.int64), np.asarray(seeds, np.int64)
+        self._checked(seeds)
+        self._begin(slots, seeds)
+        self._forget(slots)
+        self._show()
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _slots(self, slots) -> list[int]:
+        return list(range(self.num)) if slots is None else list(slots)
+
+    def _checked(self, places):
+        if np.any(np.asarray(places) < 0) or np.any(np.asarray(places) >= self.starts.count):
+            raise ValueError(f"starting places are numbered 0 to {self.starts.count - 1}; found {np.max(places)}")
+        return places
+
+    def _forget(self, slots) -> None:
+        """No transition has led to what these slots show."""
+        self._outcome[:, slots], self._terminated[slots], self._truncated[slots] = 0, False, False
+
+    def _open_next(self, slots: np.ndarray) -> None:
+        """The next episode in these slots: the place queued there, or one drawn from (seed, slot, number of the draw)."""
+        drawn = np.floor(uniform_noise(self.seed, slots, _SLOT_REPEAT, self._episode[slots], 1)[:, 0] * self.starts.count)
+        places = np.where(self._queued[slots] >= 0, self._queued[slots], drawn.astype(np.int64))
+        self._episode[slots] += 1
+        self._queued[slots] = -1
+        self._begin(slots, places)
+
+    @torch.no_grad()
+    def _begin(self, slots: np.ndarray, places: np.ndarray) -> None:
+        if not len(slots):
+            return
+        keys = NoiseKeys(self.seed, places)
+        z = self.starts.latents(places, keys, self._like.device)
+        start = self.simulator.start(z, None if self.modal else self.simulator.state_noise(keys, START, z))
+        self._level[slots], self._step[slots] = places, 0
+        self._put(slots, start.env, start.hidden)
+
+    def _put(self, slots, env: EnvState, hidden: torch.Tensor) -> None:
+        index = torch.as_tensor(slots, device=self._like.device)
+        self._env = EnvState(*(own.index_copy(0, index, new) for own, new in zip(self._env, env)))
+        if self.simulator.own_agent:
+            self._hidden = self._hidden.index_copy(0, index, hidden)
+
+    @torch.no_grad()
+    def _show(self) -> None:
+        self._obs = frames_to_bytes(self.simulator.decode(self._env)).cpu().numpy()
+
+
+def _shapes(config) -> tuple[tuple[int, ...], ...]:
+    """Of one slot's deter, logits and sample."""
+    return (config.deter_size,), (config.groups, config.classes), (config.groups, config.classes)
+
+
+def actions_of(meta: dict) -> ActionSpace:
+    """The actions that a world model's description names. Where its game is not one of Procgen's, every action is an act of its own."""
+    game = (meta.get("env") or {}).get("env_name")
+    names = tuple(meta["action_names"])
+    classes = action_space(game).effect_classes if game in GAMES else tuple(range(len(names)))
+    return ActionSpace(names, meta["noop"], classes)

@@ -1,0 +1,69 @@
+"""Where simulations begin: numbered starting places, in recorded frames or at random, each with its latent."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from agents.actor_critic import load_agent
+from common.runs import UsageError
+from generative.compatibility import check_store
+from generative.simulator import NoiseKeys, Simulator
+from rollouts.store import Rollouts
+
+NOWHERE = -1
+"""Source episode and step of a place that no recording has."""
+
+
+class InformedStarts:
+    """Latents of recorded windows: place i is the i-th in a random order of all windows of the store.
+
+    modal: the likeliest latent of a window; else it is drawn.
+    """
+
+    def __init__(self, simulator: Simulator, rollouts: Rollouts, seed: int, modal: bool = False):
+        k = simulator.model.config.num_initializing_steps
+        self.windows = rollouts.windows(k, anchor="start", pad="none")
+        self.order = np.random.default_rng(seed).permutation(len(self.windows))
+        self.simulator, self.count, self.modal, self.path = simulator, len(self.order), modal, rollouts.path
+        self._to_last = np.array([0, k - 1])  # the last initialising frame is the first simulated one
+
+    def latents(self, places: np.ndarray, keys: NoiseKeys, device) -> torch.Tensor:
+        """z [B, Z] of the numbered places."""
+        latent = self.simulator.encode(self.windows.batch(self.order[places]).obs.to(device))
+        return latent.sample(None if self.modal else keys.normal(latent.mean.shape[1], latent.mean))
+
+    def source(self, places: np.ndarray) -> np.ndarray:
+        """[B, 2]: episode and step, in the real store, of the frame that the simulation shows first."""
+        return self.windows.table[self.order[places]] + self._to_last
+
+
+class RandomStarts:
+    """Latents drawn from N(0, I), or from the sphere; a place's number, with the seed, is its draw."""
+
+    count = 2**31 - 1
+
+    def __init__(self, simulator: Simulator):
+        self.model = simulator.model
+
+    def latents(self, places: np.ndarray, keys: NoiseKeys, device) -> torch.Tensor:
+        return self.model.random_latent(keys.normal(self.model.config.latent_size, self.model.bins))
+
+    def source(self, places: np.ndarray) -> np.ndarray:
+        return np.full((len(places), 2), NOWHERE)
+
+
+Starts = InformedStarts | RandomStarts
+
+
+def check_enough(starts: Starts, wanted: int) -> None:
+    """Raises UsageError when there are fewer places than wanted."""
+    if wanted > starts.count:
+        raise UsageError(f"{starts.path} has {starts.count} starting places, fewer than the {wanted} asked for; ask for fewer")
+
+
+def open_real(data_dir: Path, agent_file: Path) -> Rollouts:
+    """The store that informed samples begin from. Raises UsageError when it is not the agent's."""
+    rollouts = Rollouts.open(data_dir)
+    check_store(rollouts, *load_agent(agent_file), agent_file)
+    return rollouts

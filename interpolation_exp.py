@@ -1,0 +1,111 @@
+"""From one latent to another: the world model simulates every point on the way, side by side in one video per pair."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+
+from analysis.tiles import Tile, tiled
+from common.checkpoints import save_checkpoint
+from common.cli import run_script
+from common.progress import progress_bar
+from common.runs import Run, UsageError, choose_device, file_id, open_run
+from common.video import write_video
+from generative.interpolation import path_between
+from generative.simulator import NoiseKeys, Simulator, load_simulator
+from generative.starts import InformedStarts, RandomStarts, check_enough, open_real
+from rollouts.segment import Segment
+
+
+@dataclass
+class Args:
+    model_file: Path
+    """The world model."""
+    agent_file: Path
+    """The agent that acts in it."""
+    data_dir: Path | None = None
+    """Store of real rollouts whose windows are the ends of the paths; left out, the ends are random latents."""
+    num_pairs: int = 4
+    """How many paths, one video each."""
+    num_points: Annotated[int, tyro.conf.arg(aliases=["--num-interpolations"])] = 7
+    """Latents on a path, both ends included."""
+    num_sim_steps: int = 32
+    """Simulated steps from each latent."""
+    stochastic: bool = False
+    """Draw actions, states and ends, with the same noise all along a path; else the likeliest of each."""
+    fps: float = 10.0
+    """Steps per second of video."""
+    seed: int = 0
+    """Which ends, and the noise."""
+    device: str = "auto"
+    """auto, gpu or cpu."""
+    gpu_device: int = 0
+    """Which GPU, where there are several."""
+    log_level: int = logging.INFO
+    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    logdir: Path = Path("generative/results/interpolation")
+    """Where results go."""
+    new: bool = False
+    """Make the videos again even though this command has made them."""
+
+
+def main(args: Args) -> None:
+    if args.num_pairs < 1 or args.num_points < 2 or args.num_sim_steps < 1:
+        raise UsageError("a path needs --num_pairs 1, --num_points 2 and --num_sim_steps 1, or more of each")
+    device = choose_device(args.device, args.gpu_device)
+    simulator, _ = load_simulator(args.model_file, args.agent_file, device=device)
+    rollouts = open_real(args.data_dir, args.agent_file) if args.data_dir else None
+    starts = InformedStarts(simulator, rollouts, args.seed, not args.stochastic) if rollouts else RandomStarts(simulator)
+    check_enough(starts, 2 * args.num_pairs)
+    inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": rollouts.id if rollouts else None}
+    run = claim(args, inputs)
+    if run.done:
+        logging.info("%s is done; --new makes the videos again", run.dir)
+        return
+    summary = [write_pair(args, simulator, starts, pair, run.dir, device) for pair in progress_bar(range(args.num_pairs), unit="pair")]
+    run.finish({"pairs": summary, "path": "great circle" if simulator.model.spherical else "straight"})
+    logging.info("%d videos in %s", args.num_pairs, run.dir)
+
+
+def claim(args: Args, inputs: dict) -> Run:
+    asked = {name: value for name, value in vars(args).items() if name not in ("model_file", "agent_file", "data_dir")}
+    return open_run(args.logdir, f"seed_{args.seed}", asked, args.new, inputs)
+
+
+def write_pair(args: Args, simulator: Simulator, starts, pair: int, directory: Path, device) -> dict:
+    """Simulates one path, writes its video and its latents, and says how evenly pictures change along it."""
+    ends = np.array([2 * pair, 2 * pair + 1])
+    with torch.no_grad():
+        latents = path_between(*starts.latents(ends, NoiseKeys(args.seed, ends), device), args.num_points, simulator.model.spherical)
+    keys = NoiseKeys(args.seed, np.full(args.num_points, pair))
+    how = dict(greedy=not args.stochastic, modal=not args.stochastic)
+    segment = simulator.simulate(latents, args.num_sim_steps, keys, **how).to("cpu")
+    name = f"pair_{pair:03d}"
+    write_video(directory / f"{name}.mp4", tiled(tiles_of(segment), args.num_points, title_of(starts, ends), scale=2), args.fps)
+    save_checkpoint(directory / f"{name}.safetensors", {"latents": latents}, {"ends": starts.source(ends).tolist()})
+    return {"video": f"{name}.mp4", "ends": starts.source(ends).tolist(), "length": segment.mask.sum(0).tolist(), **evenness(segment)}
+
+
+def tiles_of(segment: Segment) -> list[Tile]:
+    """One tile for each latent of the path, labelled with its share of the way."""
+    length, points = segment.mask.sum(0), segment.obs.shape[1]
+    return [Tile(segment.obs[: length[p], p].numpy(), f"{p / (points - 1):.0%}") for p in range(points)]
+
+
+def title_of(starts, ends: np.ndarray) -> str:
+    places = [f"episode {episode}, step {step}" if episode >= 0 else "a random latent" for episode, step in starts.source(ends)]
+    return f"Simulated · from {places[0]} to {places[1]}"
+
+
+def evenness(segment: Segment) -> dict[str, list[float]]:
+    """Root mean squared difference of the first frames of neighbours on the path, in grey levels, and the value at each."""
+    first = segment.obs[0].float()
+    return {"neighbours": (first[1:] - first[:-1]).square().mean((1, 2, 3)).sqrt().tolist(), "value": segment.value[0].tolist()}
+
+
+if __name__ == "__main__":
+    run_script(main, Args, __doc__)

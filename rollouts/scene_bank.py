@@ -1,0 +1,83 @@
+"""A bank of made scenes on disk: pairs of states, with an object and without, their frames, and what was put where.
+
+Two files: scenes.h5 with arrays, then scenes.json, which names what they are and holds the checksum of the first.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import hdf5plugin  # noqa: F401, so that HDF5 can read what it compressed
+import numpy as np
+
+from common.checkpoints import write_atomically, write_json
+from common.runs import UsageError
+from envs.procgen import Snapshot
+from rollouts.shard import encode
+
+KIND = "worldlens scene bank"
+WITH, WITHOUT = 0, 1
+"""The second axis of everything that a pair has twice: the scene, and its twin without the object."""
+
+
+@dataclass(frozen=True)
+class SceneBank:
+    """n pairs. about: JSON-able; its `kinds` says what columns["kind"] counts in. columns: arrays [n, ...] (docs/concepts.md).
+
+    frames [n, 2, H, W, C] uint8: what the game draws. states [n][2]: state bytes, with their checksums.
+    """
+
+    about: dict
+    columns: dict[str, np.ndarray]
+    frames: np.ndarray
+    states: list[tuple[Snapshot, Snapshot]]
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def snapshots(self, side: int, index=None) -> list[Snapshot]:
+        """The states WITH or WITHOUT the object, of all pairs or those at `index`, ready for `restore`."""
+        return [self.states[i][side] for i in (range(len(self)) if index is None else index)]
+
+    def save(self, directory: Path) -> None:
+        """Writes both files, each whole or not at all."""
+        image = encode({"frames": self.frames, **_pack(self.states), **{f"columns/{name}": column for name, column in self.columns.items()}})
+        write_atomically(Path(directory) / "scenes.h5", lambda temporary: temporary.write_bytes(image))
+        write_json(Path(directory) / "scenes.json", self.about | {"kind": KIND, "sha256": hashlib.sha256(image).hexdigest()})
+
+    @classmethod
+    def open(cls, directory: Path) -> "SceneBank":
+        """Reads a bank. Raises UsageError for one that is missing, foreign or damaged."""
+        path, again = Path(directory), "make it again with: python -m analysis.scene_bank --new"
+        if not (path / "scenes.json").exists():
+            raise UsageError(f"no scene bank in {path}: it lacks scenes.json; {again}")
+        try:
+            about = json.loads((path / "scenes.json").read_text())
+            whole = about.pop("kind") == KIND and about.pop("sha256") == hashlib.sha256((path / "scenes.h5").read_bytes()).hexdigest()
+        except (ValueError, KeyError, TypeError, OSError):
+            whole = False
+        if not whole:
+            raise UsageError(f"the scene bank in {path} is damaged: its files do not match their checksum; {again}")
+        with h5py.File(path / "scenes.h5", "r") as file:
+            columns = {name: column[:] for name, column in file["columns"].items()}
+            return cls(about, columns, file["frames"][:], _unpack(file["states"][:], file["size"][:], file["sha256"][:]))
+
+
+def _pack(states: list[tuple[Snapshot, Snapshot]]) -> dict[str, np.ndarray]:
+    """The bytes of all states as one array [n, 2, longest], with their lengths and checksums; twins side by side compress best."""
+    size = np.array([[len(snapshot.data) for snapshot in pair] for pair in states])
+    packed = np.zeros((*size.shape, size.max()), np.uint8)
+    for i, pair in enumerate(states):
+        for side, snapshot in enumerate(pair):
+            packed[i, side, : size[i, side]] = np.frombuffer(snapshot.data, np.uint8)
+    digests = [[list(bytes.fromhex(snapshot.checksum)) for snapshot in pair] for pair in states]
+    return {"states": packed, "size": size, "sha256": np.array(digests, np.int16)}
+
+
+def _unpack(packed: np.ndarray, size: np.ndarray, digests: np.ndarray) -> list[tuple[Snapshot, Snapshot]]:
+    def snapshot(i: int, side: int) -> Snapshot:
+        return Snapshot(packed[i, side, : size[i, side]].tobytes(), bytes(digests[i, side].tolist()).hex())
+
+    return [(snapshot(i, WITH), snapshot(i, WITHOUT)) for i in range(len(packed))]

@@ -1,0 +1,43 @@
+"""An untrained world model of the toy world whose states differ and whose episodes end now and then, with its agent and a real store."""
+
+import numpy as np
+import torch
+from toy_world import NOOP, toy_agent, toy_config, toy_episode, with_agent, write_toy_store
+
+from agents.actor_critic import save_agent
+from common.runs import file_id
+from generative.model import WorldModel, save_world_model
+from generative.simulator import Simulator
+from rollouts.store import Rollouts
+
+NAMES = ["up", "down", "left", "right", "none"]
+
+
+def toy_model(end_bias: float = -3.0, **config) -> WorldModel:
+    """Weights doubled and the outcome head filled: an untrained model's states barely differ."""
+    torch.manual_seed(3)
+    model = WorldModel(toy_config(**config))
+    torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.5)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.weight.data.mul_(2)
+    model.outcome_head[-1].bias.data[-1] += end_bias  # most steps go on
+    return model.requires_grad_(False)
+
+
+def toy_simulator(**config) -> Simulator:
+    return Simulator(toy_model(**config), toy_agent(), NOOP)
+
+
+def toy_store(path, episodes: int = 12) -> Rollouts:
+    """Real play of the toy agent; every four episodes share a level."""
+    rng, agent = np.random.default_rng(0), toy_agent()
+    return write_toy_store(path, [with_agent(toy_episode(rng, 10), agent) for _ in range(episodes)], agent)
+
+
+def save_toy_files(path, **model) -> None:
+    """agent.safetensors, model.safetensors and store in `path`: what the scripts ask for."""
+    save_agent(path / "agent.safetensors", toy_agent(), {"env": {"env_name": "toy"}})
+    toy_store(path / "store")
+    meta = {"agent": {"id": file_id(path / "agent.safetensors")}, "noop": NOOP, "action_names": NAMES, "env": {"env_name": "toy"}}
+    save_world_model(path / "model.safetensors", toy_model(**model), meta)
