@@ -1,0 +1,128 @@
+"""Made scenes: an object put into a CoinRun state ahead of the player, so that one moment exists with it and without.
+
+Objects stand where the generator could have put them: in the middle of a column, on its ground or some tiles above. Their looks and
+sizes are those of real ones.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from envs.concepts import FLOOR_ROW, RIM
+from envs.coinrun import COIN, CRATE, EMPTY, ENEMY, LAVAS, SAW, WALLS
+from envs.procgen_body import State, parse, serialize
+
+ENTITY_KINDS = {"saw": SAW, "enemy": ENEMY, "crate": CRATE}
+KINDS = (*ENTITY_KINDS, "coin", "wall", "lava", "pit")
+DEADLY = ("saw", "enemy", "lava", "pit")
+FLAT = ("lava", "pit")
+"""Kinds that lie in the ground, and so have no height."""
+SPAN = 2
+"""Columns that pools of lava and pits take up."""
+
+
+class NoRoom(ValueError):
+    """The object cannot stand there; the message says why."""
+
+
+class Box(NamedTuple):
+    """A rectangle in tiles: everything that an edit changes lies within."""
+
+    left: float
+    right: float
+    bottom: float
+    top: float
+
+
+def templates(states: Iterable[State]) -> dict[str, np.void]:
+    """An entity of each kind in ENTITY_KINDS, as the game made it, as far as the states have one."""
+    found = {}
+    for state in states:
+        for kind, type_ in ENTITY_KINDS.items():
+            things = state.entities[state.entities["type"] == type_]
+            if kind not in found and len(things):
+                found[kind] = things[0].copy()
+        if len(found) == len(ENTITY_KINDS):
+            break
+    return found
+
+
+def copy(state: State, **player: float) -> State:
+    """The same moment as a State of its own, with the player's fields (vx, vy) as given."""
+    other = parse(serialize(state))
+    for name, value in player.items():
+        other.player[name] = value
+    return other
+
+
+def insert(state: State, kind: str, tiles: int, height: int, looks: dict[str, np.void]) -> tuple[State, Box]:
+    """The moment with one more object: in the column `tiles` to the right of the player's, `height` tiles above that column's ground.
+
+    Of crates and walls it is the height of the topmost, which stands on others. looks: see `templates`. Returns the new state and what it
+    covers. Raises NoRoom where something else stands there, ValueError for a kind that is none or has no height.
+    """
+    if kind not in KINDS or (kind in FLAT and height) or height < 0:
+        raise ValueError(f"cannot put {kind!r} at height {height}; kinds are {', '.join(KINDS)}, and {' and '.join(FLAT)} have no height")
+    column = int(np.floor(state.player["x"])) + tiles
+    ground = _ground(state, column, SPAN if kind in FLAT else 1)
+    box = _digging(state, kind, column, ground) if kind in FLAT else _standing(state, kind, column, ground, height)
+    other = copy(state)
+    if kind in ENTITY_KINDS:
+        lowest = ground if kind == "crate" else ground + height
+        _add(other, looks[kind], [(column, row) for row in range(lowest, ground + height + 1)])
+    elif kind == "wall":
+        other.grid[ground - 1 : ground + height, column], other.grid[ground + height, column] = WALLS
+    elif kind == "coin":
+        other.grid[ground + height, column] = COIN
+    elif kind == "lava":
+        other.grid[ground - 1, column : column + SPAN] = LAVAS[1]
+    else:
+        other.grid[FLOOR_ROW:ground, column : column + SPAN] = EMPTY
+        _add(other, looks["saw"], [(column + i, FLOOR_ROW) for i in range(SPAN)])
+    return other, box
+
+
+def _ground(state: State, column: int, span: int) -> int:
+    """Height of the ground in `span` columns from `column` on. Raises NoRoom where they differ or lie outside."""
+    if column < 1 or column + span > state.grid.shape[1] - 1:
+        raise NoRoom("beyond the world")
+    solid = np.isin(state.grid[:, column : column + span], WALLS)
+    heights = np.where(solid.all(0), len(solid), solid.argmin(0))
+    if heights.min() != heights.max() or not 1 <= heights[0] < len(solid) - 1:
+        raise NoRoom("no even ground")
+    return int(heights[0])
+
+
+def _standing(state: State, kind: str, column: int, ground: int, height: int) -> Box:
+    """What something on the ground covers. Raises NoRoom where that is not free."""
+    low = ground if kind in ("crate", "wall") else ground + height
+    box = Box(column, column + 1, low, ground + height + 1)
+    _check_free(state, box)
+    return box._replace(bottom=ground - 1) if kind == "wall" else box  # the ground under a wall looks otherwise
+
+
+def _digging(state: State, kind: str, column: int, ground: int) -> Box:
+    """What a hole in the ground covers. Raises NoRoom where the ground is too low or has something on it."""
+    _check_free(state, Box(column, column + SPAN, ground, ground + 1))
+    rims = np.isin(state.grid[FLOOR_ROW : FLOOR_ROW + RIM, [column - 1, column + SPAN]], WALLS).all() and ground >= FLOOR_ROW + RIM
+    if ground <= FLOOR_ROW or (kind == "pit" and not rims):
+        raise NoRoom("the ground is too low")
+    return Box(column, column + SPAN, ground - 1 if kind == "lava" else FLOOR_ROW, ground)
+
+
+def _check_free(state: State, box: Box) -> None:
+    """Raises NoRoom unless the cells are empty and no entity reaches into them, the player included."""
+    cells = state.grid[int(box.bottom) : int(box.top), int(box.left) : int(box.right)]
+    things = state.entities
+    beside = (things["x"] + things["rx"] <= box.left) | (things["x"] - things["rx"] >= box.right)
+    above = (things["y"] - things["ry"] >= box.top) | (things["y"] + things["ry"] <= box.bottom)
+    if (cells != EMPTY).any() or not (beside | above).all():
+        raise NoRoom("something stands there")
+
+
+def _add(state: State, look: np.void, cells: list[tuple[int, int]]) -> None:
+    """Adds an entity of that look in the middle of each (column, row)."""
+    new = np.repeat(look[None], len(cells))
+    new["x"], new["y"] = (np.array(cells, np.float32) + 0.5).T
+    state.entities = np.concatenate([state.entities, new])
