@@ -29,7 +29,8 @@ def draw(bank: SceneBank, path: Path) -> Path:
     for axis, distance in zip(axes[0], distances):
         axis.set_title(f"{distance} tiles", fontsize=8, fontweight="normal", loc="center")
     level = bank.columns["level"]
-    text = "Made scenes and, below each, the same moment without the object, as the game draws them, by the object's distance in columns. Framed: the pixels that differ."
+    text = "Made scenes and, below each, the same moment without the object, as the game draws them, by the object's distance in columns."
+    text += " Framed: the pixels that differ."
     add_caption(figure, text, f"{len(bank)} pairs on {len(np.unique(bank.columns['layout']))} layouts", f"{level.min()}-{level.max()}")
     return save_figure(figure, path)[0]
 

@@ -136,7 +136,8 @@ def slowly(state) -> dict[str, tuple[float, float] | None]:
     """Per kind the nearest thing ahead, (tiles, rise), cell by cell and entity by entity; and how far the coin is."""
     grid, player = state.grid, state.player
     px, py, feet, head = float(player["x"]), float(player["y"]), float(player["y"] - player["ry"]), float(player["y"] + player["ry"])
-    things = {kind: [(float(e["x"]), float(e["y"])) for e in state.entities if e["type"] == type_] for kind, type_ in (("saw", SAW), ("enemy", ENEMY), ("crate", CRATE))}
+    types = {"saw": SAW, "enemy": ENEMY, "crate": CRATE}
+    things = {kind: [(float(e["x"]), float(e["y"])) for e in state.entities if e["type"] == type_] for kind, type_ in types.items()}
     for kind, id_ in (("coin", COIN), ("lava", LAVAS[1])):
         things[kind] = [(c + 0.5, r + 0.5) for r, c in np.argwhere(grid == id_)]
     found = {}
@@ -194,15 +195,21 @@ def test_things_ahead_are_those_of_a_slow_search(sample):
     assert any(slow_pits(state) for state in sample)
 
 
-@pytest.mark.parametrize(("depth", "bottom", "is_pit"), [(3, "saw", True), (3, "lava", True), (3, "nothing", False), (2, "saw", False), (3, "floor", False)])
+PITS = [(3, "saw", True), (3, "lava", True), (2, "saw", False)] + [
+    (3, bottom, False) for bottom in ("nothing", "floor", "saw overhead", "saw, left rim low", "saw, right rim low")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("depth", "bottom", "is_pit"), PITS)
 def test_a_pit_is_deep_and_deadly_and_goes_down_to_the_floor(play, depth, bottom, is_pit):
     state = copy(parse(play[0][0][0]))
     state.entities, saw = state.entities[state.entities["type"] == 0], next(e for one in play[0][0] for e in parse(one).entities if e["type"] == SAW).copy()
     state.grid[1:-1, 1:-1] = EMPTY
     state.grid[1 : 1 + depth, 1:-1] = WALLS[0]
     state.grid[1 : 1 + depth, 30:33] = EMPTY
-    saw["x"], saw["y"] = 31.5, 1.5
-    if bottom in ("saw", "floor"):
+    saw["x"], saw["y"] = 31.5, 8.5 if bottom == "saw overhead" else 1.5
+    state.grid[3, {"saw, left rim low": slice(1, 30), "saw, right rim low": slice(33, 63)}.get(bottom, slice(0))] = EMPTY
+    if bottom.startswith("saw") or bottom == "floor":
         state.entities = np.append(state.entities, saw)
     if bottom == "lava":
         state.grid[1, 30:33] = LAVAS[1]

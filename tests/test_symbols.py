@@ -7,7 +7,7 @@ from common.runs import UsageError
 from envs.make import make_env
 from envs.probes import ProbeVecEnv
 from envs.procgen import GAMES, ProcgenConfig, ProcgenVecEnv
-from envs.procgen_body import TAILS, parse
+from envs.procgen_body import TAILS, parse, serialize
 from envs.procgen_state import BadState
 from envs.symbols import OUTSIDE, read_symbols, symbols_of
 
@@ -51,6 +51,16 @@ def test_worlds_of_several_sizes_are_filled_up():
     sizes = {parse(one).grid.shape for one in data}
     symbols = read_symbols(data)
     assert len(sizes) > 1 and symbols.grid.shape[1:] == max(sizes) and (symbols.grid == OUTSIDE).any()
+
+
+def test_of_several_players_the_last_counts_and_none_is_refused():
+    two, none = (parse(one) for one in states_of("coinrun", ["easy"]))
+    two.entities = np.concatenate([two.entities, two.player[None]])
+    two.entities["x"][-1] += 3
+    assert_same(read_symbols([serialize(two)]), [parse(serialize(two))])
+    none.entities["type"][none.entities["type"] == 0] = 20
+    with pytest.raises(BadState, match="no player"):
+        read_symbols([serialize(two), serialize(none)])
 
 
 @pytest.mark.parametrize("blink", [False, True])
