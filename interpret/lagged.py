@@ -1,0 +1,148 @@
+"""Lagged correlations of scores within episodes, and the two nulls that they are held against.
+
+A row of scores is a step of an episode. A pair at lag k is a step and the one k steps later in the same episode: pairs never reach over
+an end. Every correlation is Pearson's over the pairs of its own lag, whose means and variances are those of these pairs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import false_discovery_control, t as students_t
+
+from common.runs import UsageError
+
+FEWEST_EPISODES = 20
+"""So many must have a step in a set: a null of fewer is too coarse to tell anything."""
+_BLOCK = 16  # episodes of like length among which partners are drawn
+_FLAT = float(np.finfo(np.float32).eps) ** 2  # of a score's mean square: with a smaller variance it does not vary
+
+Surrogate = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""Lengths of episodes [E] -> for every row [n] the row whose later score stands in for its own, -1 for none."""
+
+
+@dataclass(frozen=True)
+class Lagged:
+    """Correlations of score i (row) at a step with score j (column) some steps later, and what they are under each null."""
+
+    correlation: np.ndarray
+    """[L + 1, K, K], by lag; NaN where a score does not vary over the pairs."""
+    pairs: np.ndarray
+    """[L + 1] int: how many pairs each lag has."""
+    episodes: int
+    """How many episodes have a pair."""
+    mean: dict[str, np.ndarray]
+    """{null: [L + 1, K, K]}."""
+    std: dict[str, np.ndarray]
+    p: np.ndarray
+    """[L + 1, K, K]: two-sided, the larger of those against each null; NaN where nothing is tested (see `family`)."""
+
+
+def lagged(scores, length, lags: int, member=None, nulls: tuple[str, ...] = ("shift", "pairing"), draws: int = 199, seed: int = 0) -> Lagged:
+    """Correlations of scores [n, K] of episodes with lengths [E], at lags 0 to `lags`, against `draws` draws from each null.
+
+    member [n] bool: a pair counts where its earlier step is one of these; all do by default. Null correlations of so many episodes are
+    close to normal: p is that of Student's t, which allows for the number of draws. A correlation that differs from both nulls is neither a
+    matter of what an episode is like as a whole (`shift` keeps that) nor of what all episodes do at that time (`pairing` keeps that).
+    Raises UsageError for NaN, too few episodes, and fewer than 20 draws.
+    """
+    scores, length = np.asarray(scores, np.float64), np.asarray(length)
+    member = np.ones(len(scores), bool) if member is None else np.asarray(member)
+    _check(scores, length, member, draws)
+    keep = np.add.reduceat(member, np.cumsum(length) - length) > 0  # episodes without a member have no pair, and give no partner
+    rows = np.repeat(keep, length)
+    pairs = _Pairs(scores[rows], length[keep], lags, member[rows])
+    found, count = pairs.correlate(np.arange(rows.sum()))
+    mean, std, p = {}, {}, []
+    for null in nulls:
+        rng = np.random.default_rng([seed, list(NULLS).index(null)])
+        drawn = np.stack([pairs.correlate(NULLS[null](length[keep], rng))[0] for _ in range(draws)])
+        mean[null], std[null] = drawn.mean(0), drawn.std(0, ddof=1)
+        p.append(_two_sided(found, mean[null], std[null], draws))
+    return Lagged(found, count, int(keep.sum()), mean, std, np.where(family(len(found), scores.shape[1]), np.max(p, axis=0), np.nan))
+
+
+def family(lags: int, count: int) -> np.ndarray:
+    """[lags, K, K] bool: the correlations that are tested. Not those of a score with itself; at lag 0 each pair of scores once."""
+    mask = np.repeat(~np.eye(count, dtype=bool)[None], lags, 0)
+    mask[0] = np.triu(mask[0], 1)
+    return mask
+
+
+def discoveries(p: np.ndarray, rate: float) -> np.ndarray:
+    """Which p of one family, any shape, stand at a false discovery rate (Benjamini & Hochberg 1995); NaN are not in the family."""
+    known = np.isfinite(p)
+    stand = np.zeros(p.shape, bool)
+    stand[known] = false_discovery_control(p[known]) <= rate if known.any() else False
+    return stand
+
+
+def shift(length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each episode's later scores are turned round within it, by a number of steps of its own, never by none."""
+    first, step = _places(length)
+    by = 1 + rng.integers(np.maximum(length - 1, 1))
+    return first + (step + np.repeat(by, length)) % np.repeat(length, length)
+
+
+def pairing(length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each episode's later scores are those of another one of about its length, at the same step; none where that one is over."""
+    order = np.lexsort((rng.random(len(length)), length))
+    partner = np.empty(len(length), np.int64)
+    for block in np.array_split(order, max(len(order) // _BLOCK, 1)):
+        block = rng.permutation(block)
+        partner[block] = np.roll(block, 1)
+    step, begin = _places(length)[1], (np.cumsum(length) - length)[partner]
+    return np.where(step < np.repeat(length[partner], length), np.repeat(begin, length) + step, -1)
+
+
+NULLS: dict[str, Surrogate] = {"shift": shift, "pairing": pairing}
+
+
+class _Pairs:
+    """Pairs of steps at every lag, for correlating earlier scores with whatever stands in for the later ones."""
+
+    def __init__(self, scores: np.ndarray, length: np.ndarray, lags: int, member: np.ndarray):
+        self.z = scores - scores.mean(0)
+        self.floor = _FLAT * np.square(scores).mean(0)
+        left = np.repeat(length, length) - _places(length)[1]  # steps from this one to the end, itself included
+        self.early = [(member & (left > lag)).astype(np.float64) for lag in range(lags + 1)]
+
+    def correlate(self, stand_in: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Correlations [L + 1, K, K] and numbers of pairs [L + 1]. stand_in [n]: a row for every row, -1 for none."""
+        there = (stand_in >= 0).astype(np.float64)
+        later = self.z[stand_in] * there[:, None]
+        return tuple(np.stack(parts) for parts in zip(*(self._at(lag, later, there) for lag in range(len(self.early)))))
+
+    def _at(self, lag: int, later: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        n = len(self.z) - lag
+        weight = self.early[lag][:n] * there[lag:]
+        x, y, count = self.z[:n] * weight[:, None], later[lag:], weight.sum()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean_x, mean_y = x.sum(0) / count, weight @ y / count
+            var_x, var_y = (x * self.z[:n]).sum(0) / count - mean_x**2, weight @ y**2 / count - mean_y**2
+            scale = [np.sqrt(np.where(v > self.floor, v, np.nan)) for v in (var_x, var_y)]
+            return (x.T @ y / count - np.outer(mean_x, mean_y)) / np.outer(*scale), np.int64(count)
+
+
+def _two_sided(found: np.ndarray, mean: np.ndarray, std: np.ndarray, draws: int) -> np.ndarray:
+    """p of a further draw being as far from the mean as `found`; NaN where the null does not vary."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 2 * students_t.sf(np.abs(found - mean) / np.where(std > 0, std, np.nan) / np.sqrt(1 + 1 / draws), draws - 1)
+
+
+def _places(length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of every row [n]: its episode's first row, and its step within the episode."""
+    first = np.repeat(np.cumsum(length) - length, length)
+    return first, np.arange(len(first)) - first
+
+
+def _check(scores: np.ndarray, length: np.ndarray, member: np.ndarray, draws: int) -> None:
+    if scores.ndim != 2 or length.sum() != len(scores) or member.shape != scores.shape[:1]:
+        raise ValueError(f"scores {scores.shape} and members {member.shape} do not fit episodes of {length.sum()} steps in all")
+    if not np.isfinite(scores).all():
+        raise UsageError("scores hold NaN or infinity; check the store with: python -m rollouts.inspect_store PATH --check")
+    episodes = int((np.add.reduceat(member, np.cumsum(length) - length) > 0).sum())
+    if episodes < FEWEST_EPISODES:
+        raise UsageError(f"{episodes} episodes are too few for lagged correlations, which need {FEWEST_EPISODES}: record more, or ask for fewer clusters")
+    if draws < 20:
+        raise UsageError(f"{draws} draws do not tell how a null varies: take at least 20")
