@@ -4,6 +4,7 @@ import difflib
 import errno
 import itertools
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -12,10 +13,12 @@ from tyro import _errors as refusals  # not public: requirements.txt pins tyro, 
 
 from common.checkpoints import BadCheckpoint
 from common.runs import UsageError
+from common.stopping import Interruptible
 
 USER_ERRORS = (UsageError, BadCheckpoint, FloatingPointError)
 """What the user can mend: a demand that cannot be met, a file that is not what it should be, a training that diverged."""
 _NO_ROOM = "nothing half-written was kept: free some space or choose another place, then run the same command again"
+_INTERRUPTED = "error: interrupted; what was finished is kept, and the same command goes on from there"
 _NO_PATH = "check the path, and give another"
 _ADVICE = dict.fromkeys((errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT), _NO_ROOM)
 _ADVICE |= dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG), _NO_PATH)
@@ -41,10 +44,14 @@ def parse(args_type: type, description: str = "", words: Sequence[str] | None = 
 
 
 def run_main(main: Callable, args) -> None:
-    """Calls main(args). What the user can mend ends in one line on stderr and exit code 1; what is our bug keeps its traceback."""
+    """Calls main(args). What the user can mend ends in one line on stderr and exit code 1; what is our bug keeps its traceback.
+
+    Ctrl-C ends in one line too, and in the exit code that a shell expects of it.
+    """
     logging.basicConfig(level=getattr(args, "log_level", logging.INFO), format="%(message)s", force=True)
     try:
-        main(args)
+        with Interruptible():
+            main(args)
     except USER_ERRORS as error:
         logging.debug("traceback", exc_info=True)
         sys.exit(f"error: {error}")
@@ -53,6 +60,10 @@ def run_main(main: Callable, args) -> None:
             raise
         logging.debug("traceback", exc_info=True)
         sys.exit(f"error: {error.strerror} ({error.filename}); {_ADVICE[error.errno]}")
+    except KeyboardInterrupt:
+        logging.debug("traceback", exc_info=True)
+        print(_INTERRUPTED, file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def _refusal(event, args_type: type, words: Sequence[str]) -> str | None:

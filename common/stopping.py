@@ -1,6 +1,9 @@
-"""Stopping a long run politely: finish the piece in hand, save, and leave."""
+"""Stopping a long run: politely, after the piece in hand is saved; or by Ctrl-C at once, without that it is ever lost."""
 
 import signal
+import sys
+
+RETRY_SECONDS = 0.01
 
 
 class StopSignal:
@@ -17,3 +20,27 @@ class StopSignal:
     def __exit__(self, *exception):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+
+class Interruptible:
+    """While entered, a KeyboardInterrupt that falls into a destructor is raised again a moment later.
+
+    Python can only print and forget what a destructor raises, and the games' C interface frees memory at every step: a Ctrl-C
+    often falls just there.
+    """
+
+    def __enter__(self):
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._forgotten
+        self._handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        return self
+
+    def _forgotten(self, unraisable):
+        if unraisable.exc_type is KeyboardInterrupt:
+            signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
+        else:
+            self._hook(unraisable)
+
+    def __exit__(self, *exception):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._handler)
+        sys.unraisablehook = self._hook

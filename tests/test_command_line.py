@@ -140,6 +140,14 @@ def test_a_place_that_will_not_do_is_one_line_with_advice(number):
     assert fails(main).startswith("error: It will not do (/some/where); ") and "\n" not in fails(main)
 
 
+def test_ctrl_c_is_one_line(capsys):
+    def main(args):
+        raise KeyboardInterrupt
+
+    assert fails(main) == 130
+    assert capsys.readouterr().err == "error: interrupted; what was finished is kept, and the same command goes on from there\n"
+
+
 def test_the_traceback_can_be_asked_for(capsys):
     @dataclass
     class Asked:

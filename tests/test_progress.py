@@ -1,13 +1,15 @@
-"""Progress bars and polite stops."""
+"""Progress bars, polite stops and impolite ones."""
 
 import io
 import os
 import signal
+import sys
+import time
 
 import pytest
 
 from common import progress
-from common.stopping import StopSignal
+from common.stopping import Interruptible, StopSignal
 
 
 @pytest.mark.parametrize("terminal, seconds", [(True, 0.1), (False, progress.LOG_SECONDS)])
@@ -26,3 +28,34 @@ def test_a_stop_signal_asks_and_then_handlers_are_as_before():
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.asked
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+class Freed:
+    """Raises in its destructor, where Python forgets it."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __del__(self):
+        raise self.error
+
+
+def wait_after_freeing(error) -> None:
+    Freed(error)
+    time.sleep(0.3)
+
+
+def test_ctrl_c_in_a_destructor_is_not_lost(capsys):
+    before = sys.unraisablehook, signal.getsignal(signal.SIGALRM)
+    with Interruptible(), pytest.raises(KeyboardInterrupt):
+        wait_after_freeing(KeyboardInterrupt())
+    assert (sys.unraisablehook, signal.getsignal(signal.SIGALRM)) == before and not capsys.readouterr().err
+
+
+def test_other_errors_in_a_destructor_are_told_as_ever(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
+    with Interruptible():
+        wait_after_freeing(ValueError())
+    wait_after_freeing(KeyboardInterrupt())  # as it is without
+    assert told == [ValueError, KeyboardInterrupt]

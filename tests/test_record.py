@@ -159,18 +159,20 @@ def test_threads_of_the_game_do_not_matter(store, models, tmp_path):
     assert make(models, tmp_path, num_threads=2, num_episodes=10).id == store.id
 
 
-def test_a_killed_recording_ends_with_the_same_bits(models, tmp_path):
-    """kill -9 once the first shard stands and the next is being played; the same command again finishes it."""
+@pytest.mark.parametrize("kill, code", [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_a_killed_recording_ends_with_the_same_bits(models, tmp_path, kill, code):
+    """kill -9 or Ctrl-C once the first shard stands and the next is being played; the same command again finishes it."""
     flags = ["--env_name", GAME, "--model_file", str(models[0]), "--num_episodes", "12", "--episodes_per_shard", "4", "--num_envs", "3"]
     flags += ["--num_threads", "1", "--device", "cpu", "--logdir", str(tmp_path / "killed")]
     command = [sys.executable, "record.py", *flags]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
     killed = tmp_path / "killed" / "data" / "test"
     while not (killed / "shard_00000.json").exists() and process.poll() is None:
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.send_signal(kill)
+    said = process.communicate()[1]
+    assert process.returncode == code and "Traceback" not in said and ("error: interrupted; " in said) == (kill == signal.SIGINT)
     done = len(checksums(killed)) // 2
     assert done < 3 and len(Rollouts.open(killed)) == 4 * done
     again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
