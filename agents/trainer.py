@@ -168,7 +168,7 @@ class Trainer:
             self._save()
 
     def _checkpoint_agent(self) -> None:
-        meta = self.meta | {"timesteps": self.timesteps, "reward_scale": self.normalizer.scale}
+        meta = self.meta | {"timesteps": self.timesteps, "reward_scale": self.normalizer.scale, "gamma": self.ppo.gamma}
         save_agent(self.directory / f"model_{self.timesteps}.safetensors", self.agent, meta)
 
     def _save(self) -> None:

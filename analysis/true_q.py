@@ -6,13 +6,14 @@ command again goes on or redraws.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from agents.actor_critic import load_agent
+from agents.ppo import PPOConfig
 from analysis.artefacts import moment_names, part
 from analysis.true_q_page import build
 from common.checkpoints import write_json
@@ -45,8 +46,8 @@ class Args:
     """Noise draws per moment and action."""
     steps: int = 128
     """The longest a fork is played; what comes after is left out."""
-    gamma: float = 0.999
-    """Discount: the one that the agent was trained with, whose value head is asked."""
+    gamma: float | None = None
+    """Discount; left out, the one that the agent was trained with (0.999, Procgen's, where its checkpoint does not say)."""
     batch_size: int = 288
     """Forks that are played together."""
     seed: int = 0
@@ -73,7 +74,7 @@ def check_asked(args: Args) -> None:
     for name, least in (("per_layout", 1), ("num_moments", 2), ("draws", 2), ("steps", 1), ("batch_size", 1)):
         if getattr(args, name) < least:
             raise UsageError(f"--{name} is {getattr(args, name)}: give {least} or more")
-    if not 0 < args.gamma <= 1:
+    if args.gamma is not None and not 0 < args.gamma <= 1:
         raise UsageError(f"--gamma is {args.gamma}: a discount lies above 0 and at most at 1")
 
 
@@ -93,6 +94,7 @@ def main(args: Args) -> None:
     check_asked(args)
     device, rollouts = choose_device(args.device, args.gpu_device), Rollouts.open(args.data_dir)
     agent, meta = load_agent(args.model_file, device)
+    args = args if args.gamma is not None else replace(args, gamma=meta.get("gamma", PPOConfig.gamma))
     check_store(rollouts, agent, meta, args.model_file)
     if not recorded_by(rollouts, file_id(args.model_file)):
         raise UsageError(f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one")

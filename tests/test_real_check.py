@@ -249,9 +249,23 @@ def test_what_cannot_be_checked_is_refused_in_a_line(files):
             true_q.main(true_q.Args(agent, path / "store", device="cpu", out_dir=path / "out", **wrong))
 
 
+real_forks = true_q.fork_returns
+
+
+@pytest.mark.parametrize("asked, trained_with, taken", [(None, {"gamma": 0.5}, 0.5), (None, {}, 0.999), (0.25, {"gamma": 0.5}, 0.25)])
+def test_true_q_discounts_as_the_agent_was_trained_unless_told(files, monkeypatch, tmp_path, asked, trained_with, taken):
+    path, agent, _ = files
+    (network, meta), used = load_agent(agent), []
+    monkeypatch.setattr(true_q, "load_agent", lambda *_: (network, meta | trained_with))
+    monkeypatch.setattr(true_q, "fork_returns", lambda *given: used.append(given[5]) or real_forks(*given))
+    small = dict(num_moments=4, draws=2, steps=2, device="cpu", out_dir=tmp_path)
+    true_q.main(true_q.Args(agent, path / "store", gamma=asked, **small))
+    assert used == [taken] and f"gamma = {taken}" in next(tmp_path.rglob("true_q.html")).read_text()
+
+
 def test_true_q_writes_a_page_and_its_flags_change_it(files, bank):
     path, agent, _ = files
-    small = dict(num_moments=12, draws=2, steps=40, batch_size=108, device="cpu", out_dir=path / "q")
+    small = dict(num_moments=12, draws=2, steps=40, batch_size=108, gamma=0.9, device="cpu", out_dir=path / "q")
     true_q.main(true_q.Args(agent, path / "store", **small))
     (run,) = (path / "q" / "true_q_precomp").iterdir()
     page = (path / "q" / "true_q_plots" / run.name / "true_q.html").read_text()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny import NEVER, network, staggered, trainer
 
+from agents.actor_critic import load_agent
 from agents.ppo import PPOConfig
 from agents.reward_norm import RewardNormalizer
 from agents.trainer import Schedule, Trainer
@@ -67,7 +68,10 @@ def test_the_normaliser_survives_its_tensors():
 
 @pytest.mark.parametrize("gamma", [0.9, 0.5])
 def test_its_discount_is_the_learners(tmp_path, gamma):
-    assert trainer(tmp_path, staggered("counter", 4), replace(CONFIG, gamma=gamma)).normalizer.gamma == gamma
+    learner = trainer(tmp_path, staggered("counter", 4), replace(CONFIG, gamma=gamma))
+    assert learner.normalizer.gamma == gamma
+    learner._checkpoint_agent()
+    assert load_agent(tmp_path / "model_0.safetensors")[1]["gamma"] == gamma, "a checkpoint says which value its head predicts"
 
 
 def test_the_buffer_holds_what_happened(tmp_path):
