@@ -1,0 +1,108 @@
+"""Which points of a recording are looked at: a stratified subsample, without outliers, on the axes that hold most of their variance."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.neighbors import NearestNeighbors
+
+from common.runs import UsageError
+from interpret.directions import Directions
+from interpret.pca import fit_pca
+
+SHARE = 0.95
+"""Of the variance: what the axes hold on which points are clustered and mapped."""
+REFERENCE = 10_000
+"""Points among which neighbours are sought when there are more: a random subsample of them."""
+_CHUNK = 65_536
+
+
+def subsample(groups: np.ndarray, most: int, seed: int = 0) -> np.ndarray:
+    """Rows, ascending, of at most `most` of n points, stratified by episode (or level): groups [n].
+
+    The points, episode after episode, are cut into `most` equal stretches, of which each gives one at random: an episode has
+    its share of the sample to within one point at either end, and early and late steps have theirs. All rows where there are no more.
+    """
+    if most < 1:
+        raise UsageError(f"a sample of {most} points was asked for: take at least 1")
+    n = len(groups)
+    if n <= most:
+        return np.arange(n)
+    edges = np.linspace(0, n, most + 1)
+    drawn = np.random.default_rng([seed, 6]).random(most)
+    taken = (edges[:-1] + drawn * np.diff(edges)).astype(np.int64)
+    return np.sort(np.argsort(groups, kind="stable")[taken])
+
+
+class Inliers(NamedTuple):
+    """kept [n] bool: the points whose `distance` [n] is at most `limit`."""
+
+    kept: np.ndarray
+    distance: np.ndarray
+    limit: float
+
+
+def inliers(points: np.ndarray, neighbours: int = 5, sigmas: float = 2.0, seed: int = 0) -> Inliers:
+    """Leaves out points [n, D] whose median distance to their nearest `neighbours` is beyond the mean of such distances plus `sigmas` standard deviations.
+
+    Neighbours are sought among REFERENCE of the points, or all where there are no more. Raises UsageError for too few points.
+    """
+    if len(points) <= neighbours:
+        raise UsageError(f"{len(points)} points have no {neighbours} neighbours each: record more episodes")
+    reference = np.sort(np.random.default_rng([seed, 7]).permutation(len(points))[:REFERENCE])
+    own = np.full(len(points), -1)
+    own[reference] = np.arange(len(reference))
+    distance = np.concatenate([
+        np.median(nearest(points[at : at + _CHUNK], points[reference], neighbours, own[at : at + _CHUNK])[0], 1)
+        for at in range(0, len(points), _CHUNK)
+    ])  # fmt: skip
+    limit = float(distance.mean() + sigmas * distance.std())
+    return Inliers(distance <= limit, distance, limit)
+
+
+def nearest(points: np.ndarray, reference: np.ndarray, count: int, own: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Distances and rows [n, count] of the nearest of reference [m, D] to points [n, D], by brute force.
+
+    own [n]: the row of reference that a point is itself, which does not count, or -1.
+    """
+    if own is None:
+        return NearestNeighbors(n_neighbors=count, algorithm="brute").fit(reference).kneighbors(points)
+    distance, row = NearestNeighbors(n_neighbors=count + 1, algorithm="brute").fit(reference).kneighbors(points)
+    itself = row == own[:, None]
+    itself[~itself.any(1), -1] = True  # one is dropped in every row: itself, or else the farthest
+    return distance[~itself].reshape(-1, count), row[~itself].reshape(-1, count)
+
+
+def axes_for(variance: np.ndarray, share: float = SHARE) -> int:
+    """How many leading axes hold `share` of the whole: variance [K], largest first, of all axes."""
+    held = np.cumsum(variance) / np.sum(variance)
+    return int(np.searchsorted(held, share - 1e-9) + 1)
+
+
+def leading(pca: Directions, share: float = SHARE) -> Directions:
+    """Of principal components fit in full, the first that hold `share` of the variance of their width's standardised features.
+
+    All of them where they hold less, which fewer components than features may. Scores keep their variance: distances are those of standardised features.
+    """
+    variance = np.asarray(pca.provenance["variance"])
+    rest = max(pca.width - variance.sum(), 0.0)  # each standardised feature has variance 1
+    count = min(axes_for(np.append(variance, rest), share), len(pca))
+    facts = pca.provenance | {"variance": variance[:count].tolist()}
+    return Directions(pca.read[:count], pca.offset[:count], pca.write[:, :count], pca.origin, pca.names[:count], facts)
+
+
+def principal_space(x: np.ndarray, groups: np.ndarray, share: float = SHARE, seed: int = 0) -> Directions:
+    """The principal components that hold `share` of the variance of standardised x [n, D]; groups [n]: level or episode of each.
+
+    Raises UsageError as `interpret.fitting.checked` does: NaN, constant features, too few groups.
+    """
+    most = min(x.shape[1], len(np.unique(groups)) - 1) if x.ndim == 2 else 1
+    return leading(fit_pca(x, groups, max(most, 1), seed), share)
+
+
+def scores_of(directions: Directions, x: np.ndarray) -> np.ndarray:
+    """Scores [n, K] float32 of x [n, D], chunk by chunk."""
+    scores = np.empty((len(x), len(directions)), np.float32)
+    for at in range(0, len(x), _CHUNK):
+        scores[at : at + _CHUNK] = directions.scores(torch.from_numpy(np.ascontiguousarray(x[at : at + _CHUNK], np.float32))).numpy()
+    return scores

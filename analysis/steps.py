@@ -1,0 +1,71 @@
+"""Steps of an analysis: each precompute has a directory named after what it was made from, does nothing the second time, and is what plots read.
+
+`<out_dir>/<name>_precomp/<key>/` holds arrays by `artefacts.part`, directions, numbers.json, and done.json once it is whole; `latest` beside it
+points to the last one finished.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from common.checkpoints import BadCheckpoint, load_checkpoint, write_json
+from common.runs import Run, UsageError, open_run, read_config
+
+LATEST = "latest"
+
+
+def open_step(out_dir: Path, name: str, version: int, settings: dict, inputs: dict[str, str], force: bool = False) -> Run:
+    """The run of a step, found again where the same was asked of the same inputs, else begun.
+
+    version: of the step's definitions, raised when its numbers would come out otherwise. settings: parameters that say what is made.
+    inputs: ids of what it is made from. force: make it again even where it is done.
+    """
+    return open_run(Path(out_dir) / f"{name}_precomp", name, {"version": version} | settings, force, inputs)
+
+
+def finish_step(run: Run, numbers: dict) -> None:
+    """Writes numbers.json, marks the run as whole, and points `latest` to it."""
+    write_json(run.dir / "numbers.json", numbers)
+    run.finish({})
+    point_latest(run)
+
+
+def point_latest(run: Run) -> None:
+    """Lets `latest` point to a run that is done."""
+    making = run.dir.with_name(f".{LATEST}.{os.getpid()}")
+    making.unlink(missing_ok=True)
+    making.symlink_to(run.dir.name)
+    os.replace(making, run.dir.with_name(LATEST))
+
+
+def find_step(out_dir: Path, name: str, version: int, command: str, chosen: Path | None = None) -> Path:
+    """The directory of the latest run of a step, or `chosen`. command: what makes it, for the message.
+
+    Raises UsageError where there is none, it is not whole, or another version made it.
+    """
+    directory = Path(chosen or Path(out_dir) / f"{name}_precomp" / LATEST).resolve()
+    if not (directory / "done.json").exists():
+        raise UsageError(f"no finished artefacts at {directory}; make them with: {command}")
+    made = read_config(directory).get("version")
+    if made != version:
+        raise UsageError(f"{directory} is stale: it was made by version {made} of the step, and this one reads {version}; make it again with: {command}")
+    return directory
+
+
+def read_part(directory: Path, name: str) -> dict[str, np.ndarray]:
+    """The arrays of one part of a finished step. Raises UsageError where they are missing or damaged."""
+    try:
+        tensors = load_checkpoint(directory / f"{name}.safetensors")[0]
+    except BadCheckpoint as error:
+        raise UsageError(f"{directory} lacks what the plot needs ({error}); make it again with --force") from error
+    return {key: value.numpy() for key, value in tensors.items()}
+
+
+def read_numbers(directory: Path) -> dict:
+    """What numbers.json says. Raises UsageError where it is missing or damaged."""
+    try:
+        return json.loads((directory / "numbers.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{directory / 'numbers.json'} is missing or damaged ({error}); make it again with --force") from error
