@@ -48,7 +48,7 @@ def main(args: Args) -> None:
     run("train.py", *game, "--exp_name", "demo", *training, "--logdir", out / "logs")
     trained = out / "logs" / "procgen" / args.env_name / "demo"
     agent = PRETRAINED / "seed_0_finished" / "model.safetensors" if args.env_name == "coinrun" else newest("*/model_*.safetensors", trained)
-    run("plot_training_csv.py", "--datapath", PRETRAINED / "seed_0" if args.env_name == "coinrun" else trained, "--output", out / "curves")
+    run("plot_training_csv.py", "--datapath", PRETRAINED if args.env_name == "coinrun" else trained, "--output", out / "curves")
     scores = {"training (0-199)": (0, 200), "unseen (from 250)": (250, 200)}
     for start, num in scores.values():
         levels = ("--start_level", start, "--num_levels", num, "--num_episodes", num)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.style import save_figure
-from analysis.training_curves import find_runs, load_run
+from analysis.training_curves import find_runs, joined, load_run
 from analysis.training_plots import draw_columns, draw_returns
 from common.cli import run_script
 from common.runs import UsageError
@@ -15,7 +15,7 @@ from common.runs import UsageError
 class Args:
     datapath: tuple[Path, ...]
     """Directories of runs, or directories that hold runs: every log.csv below them is drawn. Runs that differ only in
-    their seed share a colour: a thin line each, and their mean."""
+    their seed share a colour: a thin line each, and their mean. A run that went on from another's checkpoint continues its line."""
     smoothing: int = 100_000
     """Window of the centred mean, in environment steps; 0 draws the log as it is."""
     output: Path | None = None
@@ -31,7 +31,7 @@ def main(args: Args) -> None:
         raise UsageError(f"--smoothing is a number of environment steps from 0 on, not {args.smoothing}")
     if not args.datapath:
         raise UsageError("no --datapath given: name the directory of at least one run")
-    runs = [load_run(directory) for directory in find_runs(args.datapath)]
+    runs = joined([load_run(directory) for directory in find_runs(args.datapath)])
     output = args.output or args.datapath[0]
     for name, draw in (("plot", draw_columns), ("plot_for_fig", draw_returns)):
         for path in save_figure(draw(runs, args.smoothing), output / name, args.formats):

@@ -1,15 +1,16 @@
-"""Training logs as curves: finding runs, reading them, smoothing, averaging over seeds, and the published results."""
+"""Training logs as curves: finding runs, reading and joining them, smoothing, averaging over seeds, and the published results."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from agents.evaluate import first_unseen_level
+from common.checkpoints import load_checkpoint
 from common.csv_log import read_log
-from common.runs import UsageError
+from common.runs import UsageError, file_id
 
 PUBLISHED = Path(__file__).with_name("published.json")
 NEEDED = ("timesteps", "mean_episode_rewards")
@@ -17,11 +18,18 @@ NEEDED = ("timesteps", "mean_episode_rewards")
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One run. columns: name -> float [rows], NaN where the log has no number; config: its config.json, or empty."""
+    """One run. columns: name -> float [rows], NaN where the log has no number; config: its config.json, or empty.
+
+    begun_from: id of the checkpoint whose weights it began with, if any. before: the run that has this checkpoint, once the two are
+    joined: columns then hold its rows first, and `begins` is the step of the first that are this run's own.
+    """
 
     dir: Path
     columns: dict[str, np.ndarray]
     config: dict
+    begun_from: str | None = None
+    before: "TrainingRun | None" = None
+    begins: float = 0
 
     @property
     def last_step(self) -> float:
@@ -33,12 +41,21 @@ class TrainingRun:
         there = np.isfinite(values)
         return self.columns["timesteps"][there], values[there]
 
+    def parts(self) -> list["TrainingRun"]:
+        """The runs that it was joined from, the first one first."""
+        return [*(self.before.parts() if self.before else ()), self]
+
+    def joints(self) -> list[float]:
+        """The steps at which one run went on from another."""
+        return [part.begins for part in self.parts()[1:]]
+
     def same_experiment(self) -> str:
         """Equal for runs that differ only in their seed, length and place; runs without a config go by their parent folder."""
         if not self.config:
             return str(self.dir.parent)
         kept = {name: self.config.get(name) for name in ("env", "network", "ppo")}
-        return json.dumps(kept | {"model_file": self.config.get("args", {}).get("model_file")}, sort_keys=True)
+        begun = self.before.same_experiment() if self.before else self.config.get("args", {}).get("model_file")
+        return json.dumps(kept | {"begun": begun}, sort_keys=True)
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
@@ -52,7 +69,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 
 
 def load_run(directory: Path) -> TrainingRun:
-    """Reads log.csv and, where it is there, config.json. Raises UsageError for an empty or foreign log."""
+    """Reads log.csv and, where they are there, config.json and manifest.json. Raises UsageError for an empty or foreign log."""
     path = directory / "log.csv"
     try:
         rows = read_log(path)
@@ -66,10 +83,46 @@ def load_run(directory: Path) -> TrainingRun:
     columns = {name: _numbers([row[name] for row in rows], name, path) for name in rows[0] if name is not None}
     if not (np.diff(columns["timesteps"]) > 0).all():
         raise UsageError(f"{path} is damaged: its steps go back or are missing; give --datapath a run that train.py wrote")
-    return TrainingRun(directory, columns, _config(directory / "config.json"))
+    begun_from = _described(directory / "manifest.json").get("inputs", {}).get("model_file")
+    return TrainingRun(directory, columns, _described(directory / "config.json"), begun_from)
 
 
-def _config(path: Path) -> dict:
+def joined(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
+    """The runs, those that go on from another one's checkpoint joined to it: they stand for both, with steps counted from its beginning.
+
+    What the earlier run did after that checkpoint is left out.
+    """
+    parents = {run.dir: _parent(run, runs) for run in runs}
+
+    def whole(run: TrainingRun) -> TrainingRun:
+        if parents[run.dir] is None:
+            return run
+        earlier, checkpoint = parents[run.dir]
+        return _appended(whole(earlier), load_checkpoint(checkpoint)[1]["timesteps"], run)
+
+    gone_on_from = {parent[0].dir for parent in parents.values() if parent}
+    return [whole(run) for run in runs if run.dir not in gone_on_from]
+
+
+def _parent(run: TrainingRun, runs: Sequence[TrainingRun]) -> tuple[TrainingRun, Path] | None:
+    """The run that has the checkpoint which this one began with, and the checkpoint."""
+    if run.begun_from is None:
+        return None
+    kept = ((other, path) for other in runs if other is not run for path in sorted(other.dir.rglob("model*.safetensors")))
+    return next(((other, path) for other, path in kept if file_id(path) == run.begun_from), None)
+
+
+def _appended(earlier: TrainingRun, steps: int, run: TrainingRun) -> TrainingRun:
+    """`run`, put behind the first `steps` steps of the run before it."""
+    begins = earlier.begins + steps
+    kept = earlier.columns["timesteps"] <= begins
+    none = np.full(len(kept), np.nan)
+    own = run.columns | {"timesteps": run.columns["timesteps"] + begins}
+    columns = {name: np.concatenate([earlier.columns.get(name, none)[kept], values]) for name, values in own.items()}
+    return replace(run, columns=columns, before=earlier, begins=begins)
+
+
+def _described(path: Path) -> dict:
     try:
         config = json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:

@@ -70,6 +70,9 @@ def draw_columns(runs: Sequence[TrainingRun], window: float) -> Figure:
 
 def _draw_groups(axis: Axes, groups: list[list[TrainingRun]], name: str, window: float, **marks) -> None:
     for color, group in zip(_colors(groups), groups):
+        for run in group:
+            for step in run.joints():
+                axis.axvline(step, color=color, linewidth=0.9, linestyle=":", zorder=1.3)
         curves = [(steps, smooth(steps, values, window)) for steps, values in (run.curve(name) for run in group) if len(steps)]
         if len(curves) > 1:
             for steps, values in curves:
@@ -159,6 +162,7 @@ def _caption(runs: Sequence[TrainingRun], window: float, published: dict | None)
     parts.append(f"Curves are centred means over {steps_in_words(window)} environment steps." if window else "Curves are not smoothed.")
     if len(runs) > len(group_runs(runs)):
         parts.append("Thin lines are seeds, thick ones their mean as far as all of them go.")
+    parts += dict.fromkeys(f"From the dotted line on: {words}." for words in map(_joints_in_words, runs) if words)
     if published and published["spread"]["steps"] <= _shown_to(runs, published):
         parts.append(f"Bars at {steps_in_words(published['spread']['steps'])}: spread of the published runs.")
     return " ".join(parts)
@@ -172,7 +176,13 @@ def _numbers_of(groups: list[list[TrainingRun]]) -> tuple[str, str]:
     return ", ".join(named), "; ".join(levels)
 
 
+def _joints_in_words(run: TrainingRun) -> str:
+    """What stands behind each dotted line of a run, and where that is; nothing for a run of one part."""
+    presets = [part.config.get("args", {}).get("param_name", "another run") for part in run.parts()[1:]]
+    return ", ".join(f"{preset} ({steps_in_words(step)} steps)" for preset, step in zip(presets, run.joints()))
+
+
 def steps_in_words(steps: float) -> str:
-    """1500000 -> 1.5M, 20000 -> 20k."""
+    """1500000 -> 1.5M, 20000 -> 20k, to three digits."""
     unit, size = next((name, size) for name, size in _UNITS if steps >= size)
-    return f"{steps / size:g}{unit}"
+    return f"{steps / size:.3g}{unit}"

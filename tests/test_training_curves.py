@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import plot_training_csv
 from agents.training_log import COLUMNS
 from analysis.style import NULL, PUBLISHED, REAL, SIMULATED, add_caption, new_figure, save_figure
-from analysis.training_curves import find_runs, group_runs, load_run, mean_curve, published_for, smooth
+from analysis.training_curves import find_runs, group_runs, joined, load_run, mean_curve, published_for, smooth
 from analysis.training_plots import draw_columns, draw_returns, steps_in_words
+from common.checkpoints import save_checkpoint
 from common.cli import run_main
-from common.runs import UsageError
+from common.runs import UsageError, file_id
 
 
 def make_run(directory: Path, seed=0, rows=40, mode="easy", game="coinrun", core="gru", config=True) -> Path:
@@ -155,6 +157,65 @@ def test_each_flag_changes_an_output(tmp_path, monkeypatch):
     assert (one / "plot_for_fig.png").read_bytes() == base["plot_for_fig.png"]
 
 
+def goes_on(directory: Path, earlier: Path, steps: int, **made) -> Path:
+    """A made-up run that began with the checkpoint that `earlier` is given here, of `steps` steps."""
+    checkpoint = earlier / f"model_{steps}.safetensors"
+    save_checkpoint(checkpoint, {"weights": torch.zeros(1)}, {"timesteps": steps, "of": str(earlier)})
+    make_run(directory, **made)
+    config = json.loads((directory / "config.json").read_text())
+    config["args"] |= {"model_file": str(checkpoint), "param_name": directory.name}
+    (directory / "config.json").write_text(json.dumps(config))
+    (directory / "manifest.json").write_text(json.dumps({"inputs": {"model_file": file_id(checkpoint)}}))
+    return directory
+
+
+def lineage(folder: Path, seed: int = 0) -> list[Path]:
+    """Three runs: b goes on from a at 10 of its 12 rows, c from b at 2 of its 4."""
+    a = make_run(folder / "a", seed, 12)
+    b = goes_on(folder / "b", a, 10 * 16384, seed=seed + 1, rows=4)
+    return [a, b, goes_on(folder / "c", b, 2 * 16384, seed=seed + 2, rows=3)]
+
+
+def test_a_run_that_goes_on_continues_the_line(tmp_path):
+    a, b, c = map(load_run, lineage(tmp_path))
+    (whole,) = joined([c, a, b])  # in any order
+    returns = [run.columns["mean_episode_rewards"] for run in (a, b, c)]
+    np.testing.assert_array_equal(whole.columns["timesteps"], 16384 * np.arange(1, 16))
+    np.testing.assert_array_equal(whole.columns["mean_episode_rewards"], np.concatenate([returns[0][:10], returns[1][:2], returns[2]]))
+    assert [part.dir.name for part in whole.parts()] == ["a", "b", "c"] and whole.joints() == [10 * 16384, 12 * 16384]
+    assert a.columns["timesteps"][-1] == 12 * 16384, "what was joined is left as it was"
+
+
+def test_what_does_not_go_on_from_one_of_the_runs_stays_alone(tmp_path):
+    a, b, c = map(load_run, lineage(tmp_path))
+    assert joined([a, c]) == [a, c] and joined([b]) == [b]
+    (tmp_path / "a" / f"model_{10 * 16384}.safetensors").write_bytes(b"another checkpoint of that name")
+    assert [run.dir.name for run in joined([a, b, c])] == ["a", "c"]
+
+
+def test_lineages_that_differ_in_their_seed_are_one_experiment(tmp_path):
+    runs = joined([load_run(path) for seed in (0, 5) for path in lineage(tmp_path / str(seed), seed)])
+    assert [len(group) for group in group_runs(runs)] == [2]
+    other = joined([load_run(path) for path in lineage(tmp_path / "alone", 9)])
+    assert len(group_runs([*other, load_run(make_run(tmp_path / "short"))])) == 2
+
+
+def test_where_a_run_goes_on_is_marked_and_named(tmp_path):
+    for figure in (draw([whole], 0) for whole in joined(list(map(load_run, lineage(tmp_path)))) for draw in (draw_returns, draw_columns)):
+        dotted = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_linestyle() == ":" and line.get_color() == REAL["color"]]
+        assert set(dotted) == {10 * 16384, 12 * 16384}
+        caption = figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
+        assert "From the dotted line on: b (164k steps), c (197k steps)." in caption
+
+
+def test_the_plot_joins_what_it_finds(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plot_training_csv, "draw_returns", lambda runs, window: drawn.extend(runs) or new_figure()[0])
+    lineage(tmp_path / "runs")
+    plot_training_csv.main(plot_training_csv.Args((tmp_path / "runs",), output=tmp_path / "out"))
+    assert [run.joints() for run in drawn] == [[10 * 16384, 12 * 16384]]
+
+
 def test_a_parent_directory_stands_for_the_runs_below(tmp_path):
     runs = [make_run(tmp_path / name) for name in ("a/0", "a/1", "b")]
     assert find_runs([tmp_path]) == find_runs(runs) == runs
@@ -202,4 +263,4 @@ def test_bad_flags(tmp_path):
 
 
 def test_steps_in_words():
-    assert [steps_in_words(steps) for steps in (1_500_000, 20_000, 250, 3_000_000)] == ["1.5M", "20k", "250", "3M"]
+    assert [steps_in_words(steps) for steps in (1_500_000, 20_000, 250, 3_014_656)] == ["1.5M", "20k", "250", "3.01M"]
