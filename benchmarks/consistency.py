@@ -1,7 +1,7 @@
 """Do training and acting agree? Log-probabilities recomputed over whole rollouts of a trained agent against those of acting.
 
-The rollouts are full of episode ends, where recurrent state is reset; a copy in which `first` is shifted by one step shows
-what the comparison would look like if the reset were in the wrong place.
+The rollouts are full of episode ends, where recurrent state is reset: the game's own and those that are forced. A copy in which
+`first` is shifted by one step shows what the comparison would look like if the reset were in the wrong place.
 """
 
 import logging
@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from agents.actor_critic import ActorCritic, load_agent
@@ -17,8 +18,8 @@ from agents.trainer import Schedule, Trainer
 from common.checkpoints import write_json
 from common.cli import run_script
 from common.policy import categorical_log_prob
-from common.runs import file_id, manifest
-from envs.procgen import ProcgenConfig, ProcgenVecEnv
+from common.runs import UsageError, file_id, manifest
+from envs.procgen import FORCE_RESET, ProcgenConfig, ProcgenVecEnv
 
 
 @dataclass
@@ -27,16 +28,30 @@ class Args:
     """The trained agent."""
     num_envs: int = 16
     """Environments of the rollout, 256 steps each."""
+    cut_share: float = 0.125
+    """Share of steps at which an episode is ended by force; 0 leaves only the ends that the game has."""
     output: Path = Path("benchmarks/results/consistency.json")
     """Where the figures go."""
     log_level: int = logging.INFO
+    """Python logging level."""
 
 
-def rollout(model_file: Path, precision: str, num_envs: int) -> tuple[ActorCritic, RolloutBuffer]:
+class Cut(ProcgenVecEnv):
+    """A game that now and then opens another level, whatever the action was."""
+
+    def __init__(self, num: int, config: ProcgenConfig, share: float):
+        super().__init__(num, config)
+        self.share, self.rng = share, np.random.default_rng(0)
+
+    def act(self, action: np.ndarray) -> None:
+        super().act(np.where(self.rng.random(self.num) < self.share, FORCE_RESET, action))
+
+
+def rollout(model_file: Path, precision: str, num_envs: int, cut_share: float) -> tuple[ActorCritic, RolloutBuffer]:
     """A rollout by the trainer's own collection, its second one, so that it begins in mid-episode."""
     trained, meta = load_agent(model_file)
     network = replace(trained.config, precision=precision)
-    env = ProcgenVecEnv(num_envs, ProcgenConfig(**meta["env"]))
+    env = Cut(num_envs, ProcgenConfig(**meta["env"]), cut_share)
     schedule = Schedule(num_timesteps=10**9, num_checkpoints=1, eval_every=10**9, eval_episodes=1, eval_first_level=0, save_every=10**9)
     ppo = PPOConfig(n_envs=num_envs, mini_batch_per_epoch=1)
     with tempfile.TemporaryDirectory() as directory:
@@ -56,8 +71,9 @@ def log_ratio(agent: ActorCritic, buffer: RolloutBuffer, first: torch.Tensor) ->
     return (categorical_log_prob(logits, buffer.action) - buffer.log_prob).abs()
 
 
-def figures(model_file: Path, precision: str, num_envs: int) -> dict[str, float]:
-    agent, buffer = rollout(model_file, precision, num_envs)
+def figures(args: Args, precision: str) -> dict[str, float]:
+    """The comparison at one precision, and what it would be with resets in the wrong place."""
+    agent, buffer = rollout(args.model_file, precision, args.num_envs, args.cut_share)
     right, shifted = (log_ratio(agent, buffer, first) for first in (buffer.first, buffer.first.roll(1, 0)))
     return {
         "episode_ends": int(buffer.ended.sum()), "steps": right.numel(), "mean": right.mean().item(), "max": right.max().item(),
@@ -66,7 +82,9 @@ def figures(model_file: Path, precision: str, num_envs: int) -> dict[str, float]
 
 
 def main(args: Args) -> None:
-    results = {precision: figures(args.model_file, precision, args.num_envs) for precision in ("fp32", "bf16")}
+    if not 0 <= args.cut_share < 1:
+        raise UsageError(f"--cut_share is {args.cut_share}: a share of steps lies from 0 to below 1")
+    results = {precision: figures(args, precision) for precision in ("fp32", "bf16")}
     for precision, row in results.items():
         logging.info("%s: |log ratio| mean %.2e, max %.2e over %d steps with %d episode ends; resets shifted by one: mean %.2e, max %.2e",
                      precision, row["mean"], row["max"], row["steps"], row["episode_ends"], row["shifted_mean"], row["shifted_max"])  # fmt: skip
