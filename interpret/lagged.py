@@ -15,6 +15,7 @@ from common.runs import UsageError
 FEWEST_EPISODES = 20
 """So many must have a step in a set: a null of fewer is too coarse to tell anything."""
 _BLOCK = 16  # episodes of like length among which partners are drawn
+_ROWS, _TOGETHER = 2048, 25  # steps (and the rest of their episode), and draws, that are in memory at a time
 _FLAT = float(np.finfo(np.float32).eps) ** 2  # of a score's mean square: with a smaller variance it does not vary
 
 Surrogate = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -35,7 +36,7 @@ class Lagged:
     """{null: [L + 1, K, K]}."""
     std: dict[str, np.ndarray]
     p: np.ndarray
-    """[L + 1, K, K]: two-sided, the larger of those against each null; NaN where nothing is tested (see `family`)."""
+    """[L + 1, K, K]: two-sided, the larger of those against each null, 1 between two nulls; NaN where nothing is tested (see `family`)."""
 
 
 def lagged(scores, length, lags: int, member=None, nulls: tuple[str, ...] = ("shift", "pairing"), draws: int = 199, seed: int = 0) -> Lagged:
@@ -52,14 +53,17 @@ def lagged(scores, length, lags: int, member=None, nulls: tuple[str, ...] = ("sh
     keep = np.add.reduceat(member, np.cumsum(length) - length) > 0  # episodes without a member have no pair, and give no partner
     rows = np.repeat(keep, length)
     pairs = _Pairs(scores[rows], length[keep], lags, member[rows])
-    found, count = pairs.correlate(np.arange(rows.sum()))
-    mean, std, p = {}, {}, []
+    (found,), (count,) = pairs.correlate(np.arange(rows.sum())[None])
+    mean, std, p, side = {}, {}, [], []
     for null in nulls:
         rng = np.random.default_rng([seed, list(NULLS).index(null)])
-        drawn = np.stack([pairs.correlate(NULLS[null](length[keep], rng))[0] for _ in range(draws)])
+        batches = [min(_TOGETHER, draws - done) for done in range(0, draws, _TOGETHER)]
+        drawn = np.concatenate([pairs.correlate(np.stack([NULLS[null](length[keep], rng) for _ in range(batch)]))[0] for batch in batches])
         mean[null], std[null] = drawn.mean(0), drawn.std(0, ddof=1)
         p.append(_two_sided(found, mean[null], std[null], draws))
-    return Lagged(found, count, int(keep.sum()), mean, std, np.where(family(len(found), scores.shape[1]), np.max(p, axis=0), np.nan))
+        side.append(np.sign(found - mean[null]))
+    p = np.where(np.ptp(side, axis=0) > 0, 1.0, np.max(p, axis=0))
+    return Lagged(found, count, int(keep.sum()), mean, std, np.where(family(len(found), scores.shape[1]), p, np.nan))
 
 
 def family(lags: int, count: int) -> np.ndarray:
@@ -102,26 +106,43 @@ class _Pairs:
     """Pairs of steps at every lag, for correlating earlier scores with whatever stands in for the later ones."""
 
     def __init__(self, scores: np.ndarray, length: np.ndarray, lags: int, member: np.ndarray):
-        self.z = scores - scores.mean(0)
+        z = scores - scores.mean(0)
+        self.known = np.concatenate([z, np.ones((len(z), 1)), z**2], 1)  # [n, K + 1 + K]
         self.floor = _FLAT * np.square(scores).mean(0)
-        left = np.repeat(length, length) - _places(length)[1]  # steps from this one to the end, itself included
-        self.early = [(member & (left > lag)).astype(np.float64) for lag in range(lags + 1)]
+        self.left = np.repeat(length, length) - _places(length)[1]  # steps from this one to the end, itself included
+        self.member, self.lags, self.count = member, lags, scores.shape[1]
+        ends = np.cumsum(length)
+        cuts = ends[np.searchsorted(ends, np.arange(_ROWS, ends[-1] + _ROWS, _ROWS).clip(max=ends[-1]))]
+        self.blocks = [slice(begin, end) for begin, end in zip([0, *cuts], cuts) if end > begin]
 
     def correlate(self, stand_in: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Correlations [L + 1, K, K] and numbers of pairs [L + 1]. stand_in [n]: a row for every row, -1 for none."""
-        there = (stand_in >= 0).astype(np.float64)
-        later = self.z[stand_in] * there[:, None]
-        return tuple(np.stack(parts) for parts in zip(*(self._at(lag, later, there) for lag in range(len(self.early)))))
+        """Correlations [D, L + 1, K, K] and numbers of pairs [D, L + 1]. stand_in [D, n]: in each of D draws a row for every row, -1 for none."""
+        K, draws = self.count, len(stand_in)
+        xy, yy = np.zeros((self.lags + 1, K + 1, draws * K)), np.zeros((self.lags + 1, draws * K))
+        x_there = np.zeros((self.lags + 1, 2 * K + 1, draws))
+        for rows in self.blocks:
+            chosen = stand_in[:, rows].T
+            there = (chosen >= 0).astype(np.float64)  # [m, D]
+            later = (self.known[chosen, :K] * there[..., None]).reshape(len(chosen), -1)
+            squared = later**2
+            for lag in range(self.lags + 1):
+                early = (self.member[rows] & (self.left[rows] > lag))[: max(len(chosen) - lag, 0)]
+                x = self.known[rows][: len(early)] * early[:, None]
+                xy[lag] += x[:, : K + 1].T @ later[lag:]
+                yy[lag] += x[:, K] @ squared[lag:]
+                x_there[lag] += x.T @ there[lag:]
+        return self._from_sums(xy.reshape(-1, K + 1, draws, K), yy.reshape(-1, draws, K), x_there)
 
-    def _at(self, lag: int, later: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        n = len(self.z) - lag
-        weight = self.early[lag][:n] * there[lag:]
-        x, y, count = self.z[:n] * weight[:, None], later[lag:], weight.sum()
+    def _from_sums(self, xy: np.ndarray, yy: np.ndarray, x_there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        K = self.count
+        pairs = x_there[:, K].T  # [D, L + 1]
+        n = pairs[..., None]
         with np.errstate(divide="ignore", invalid="ignore"):
-            mean_x, mean_y = x.sum(0) / count, weight @ y / count
-            var_x, var_y = (x * self.z[:n]).sum(0) / count - mean_x**2, weight @ y**2 / count - mean_y**2
-            scale = [np.sqrt(np.where(v > self.floor, v, np.nan)) for v in (var_x, var_y)]
-            return (x.T @ y / count - np.outer(mean_x, mean_y)) / np.outer(*scale), np.int64(count)
+            mean_x, mean_y = np.moveaxis(x_there[:, :K], 2, 0) / n, np.moveaxis(xy[:, K], 1, 0) / n
+            var_x, var_y = np.moveaxis(x_there[:, K + 1 :], 2, 0) / n - mean_x**2, np.moveaxis(yy, 1, 0) / n - mean_y**2
+            scale_x, scale_y = (np.sqrt(np.where(var > self.floor, var, np.nan)) for var in (var_x, var_y))
+            covariance = np.moveaxis(xy[:, :K], 2, 0) / n[..., None] - mean_x[..., None] * mean_y[..., None, :]
+            return covariance / scale_x[..., None] / scale_y[..., None, :], pairs.astype(np.int64)
 
 
 def _two_sided(found: np.ndarray, mean: np.ndarray, std: np.ndarray, draws: int) -> np.ndarray:

@@ -131,6 +131,18 @@ def test_each_null_explains_what_it_keeps_and_only_both_together_are_safe():
         assert not discoveries(lagged(made, length, LAGS, draws=60).p, 0.05).any()
 
 
+def test_what_lies_between_two_nulls_does_not_stand():
+    length, rng = lengths(400), np.random.default_rng(8)
+    whole = np.repeat(rng.normal(size=len(length)), length)
+    ramp = np.exp(-steps(length) / 6) * 4
+    a, b = (rng.normal(size=len(ramp)) * 0.3 for _ in range(2))
+    scores = np.stack([whole + ramp + a, whole - ramp + b], 1)  # shift expects more than there is, pairing less
+    both = lagged(scores, length, 1, draws=40)
+    assert both.mean["pairing"][0, 0, 1] < both.correlation[0, 0, 1] < both.mean["shift"][0, 0, 1]
+    assert all(lagged(scores, length, 1, nulls=(null,), draws=40).p[0, 0, 1] < 1e-6 for null in NULLS)
+    assert both.p[0, 0, 1] == 1
+
+
 def test_a_cluster_is_measured_on_its_own_members():
     length = lengths()
     scores, rng = slow(length, 2), np.random.default_rng(5)

@@ -1,0 +1,101 @@
+"""Lagged correlations between the scores of directions, within episodes: of all episodes of a store, and of each cluster of them.
+
+Every correlation is held against two nulls (the later score turned round within its episode; that of another episode), and marked where
+it differs from both, at a false discovery rate over all that is tested. Writes analysis/xcorr_precomp.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from analysis.artefacts import part
+from analysis.points import subsample
+from analysis.sampled_states import levels_of, steps_of
+from analysis.steps import finish_step, open_step, point_latest
+from analysis.xcorr import ALL, NAME, VERSION, as_arrays, from_arrays, joint_scores, judged, large_enough, members, summary
+from common.cli import run_script
+from common.progress import progress_bar
+from common.runs import Run, UsageError
+from interpret.directions import Directions, load_directions
+from interpret.lagged import NULLS, lagged
+from rollouts.store import Rollouts
+
+
+@dataclass
+class Args:
+    directions: Path
+    """Saved directions of the agent's hidden state, whose scores are correlated."""
+    data_dir: Path = Path("data")
+    """Store of rollouts, real or simulated."""
+    env_directions: Path | None = None
+    """Saved directions of the environment's state (of a simulated store), whose scores are taken alongside."""
+    clusters_dir: Path | None = None
+    """A finished map of the same simulated store, such as combined_agent_env_hx_analysis: the same is done for the episodes of each behaviour."""
+    lags: int = 10
+    """The largest lag, in steps."""
+    num_episodes: int = 2000
+    """At most so many episodes, spread evenly over the store."""
+    null: Literal["both", "shift", "pairing"] = "both"
+    """What a correlation must differ from: shifts within the episode, pairs of different episodes, or either."""
+    draws: int = 199
+    """Draws from each null."""
+    rate: float = 0.1
+    """False discovery rate of the marks (Benjamini-Hochberg), over all sets, lags and pairs together."""
+    out_dir: Path = Path("analysis")
+    """Where xcorr_precomp is written."""
+    seed: int = 0
+    """Which episodes, and the draws of the nulls."""
+    force: bool = False
+    """Make it again where it is done."""
+    log_level: int = logging.INFO
+    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+def main(args: Args) -> None:
+    if args.lags < 0 or not 0 < args.rate < 1:
+        raise UsageError(f"--lags {args.lags} and --rate {args.rate}: give lags from 0 on and a rate between 0 and 1")
+    rollouts = Rollouts.open(args.data_dir)
+    given = {"hidden_after": args.directions, "env_state": args.env_directions}
+    fields = {field: load_directions(path) for field, path in given.items() if path is not None}
+    inputs = {"data_dir": rollouts.id} | {field: found.id for field, found in fields.items()}
+    inputs |= {"clusters_dir": args.clusters_dir.resolve().name} if args.clusters_dir else {}
+    asked = {name: getattr(args, name) for name in ("lags", "num_episodes", "null", "draws", "rate", "seed")}
+    run = open_step(args.out_dir, NAME, VERSION, asked, inputs, args.force)
+    if run.done:
+        point_latest(run)
+    else:
+        compute(args, rollouts, fields, run)
+    logging.info("lagged correlations: %s", run.dir)
+
+
+def compute(args: Args, rollouts: Rollouts, fields: dict[str, Directions], run: Run) -> None:
+    kept = steps_of(rollouts, subsample(np.arange(len(rollouts)), args.num_episodes, args.seed))
+    scored, names = joint_scores(rollouts, kept, fields)
+    episode = rollouts.step_table()[kept, 0]
+    length = np.bincount(np.unique(episode, return_inverse=True)[1])
+    if args.lags >= length.max():
+        raise UsageError(f"no episode here has two steps that are {args.lags} apart, the longest has {length.max()}: ask for fewer --lags")
+    sets, small = large_enough(members(rollouts, kept, args.clusters_dir), episode)
+    if small:
+        logging.warning("%d clusters have too few of these episodes and are left out: %s", len(small), ", ".join(small))
+    nulls = tuple(NULLS) if args.null == "both" else (args.null,)
+    found = {}
+    for name, member in progress_bar(sets.items(), unit="set", desc="correlate"):
+        arrays = part(run, name.replace(" ", "_"), lambda: as_arrays(lagged(scored, length, args.lags, member, nulls, args.draws, args.seed)))
+        found[name] = from_arrays(arrays)
+    stands = judged(found, args.rate)
+    part(run, "stands", lambda: {name.replace(" ", "_"): marks for name, marks in stands.items()})
+    rows = summary(found, stands, names)
+    logging.info("%d of %d correlations of all episodes stand", rows[ALL]["stand"], rows[ALL]["tests"])
+    finish_step(run, {
+        "names": names, "sets": rows, "left_out": small, "rate": args.rate, "null": args.null, "draws": args.draws, "steps": len(scored),
+        "simulated": rollouts.simulated, "levels": levels_of(rollouts, kept), "store": rollouts.id,
+        "directions": {field: directions.id for field, directions in fields.items()},
+    })  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_script(main, Args, __doc__)
