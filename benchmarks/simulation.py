@@ -60,7 +60,7 @@ def plain(simulator: Simulator, z: torch.Tensor, steps: int, grad: bool) -> None
         return -torch.log(-torch.log(torch.rand(shape, device=z.device)))
 
     with torch.set_grad_enabled(grad):
-        start, kept = model.start(z, gumbel((len(z), model.config.groups, model.config.classes))), []
+        start, kept = model.start(z, gumbel((len(z), *model.config.stoch_shape))), []
         env, hidden = start.env, start.hidden
         nothing = torch.zeros(len(z), device=z.device)
         for _ in range(steps):

@@ -8,8 +8,8 @@ import yaml
 from common.runs import UsageError
 
 PRESETS = Path(__file__).parents[1] / "hyperparams" / "generative.yml"
-SMALLEST = 4
-"""Height and width, in cells, of the encoder's last and the decoder's first feature map."""
+CELL = 4
+"""Height and width, in pixels, of a cell of the state's map; its categorical variables and the latent have cells of twice that."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class WorldModelConfig:
 
     num_actions: int
     obs_shape: tuple[int, int, int] = (64, 64, 3)
-    """H, W, C of a frame; H and W are 4, 8, 16, 32, ... and equal."""
+    """H, W, C of a frame; H and W are multiples of 8."""
     hidden_size: int = 64
     """Width D of the agent's recurrent state."""
     bounded_hidden: bool = True
@@ -27,29 +27,26 @@ class WorldModelConfig:
     """K: how many frames the latent is read from. It describes the state at the last of them."""
     latent: str = "gaussian"
     """gaussian: q(z) is a normal distribution, drawn towards N(0, I). sphere: z is one point of the unit sphere, and latents are spread over it."""
-    latent_size: int = 128
-    """Z: width of the latent."""
-    deter_size: int = 512
-    """Width of the deterministic environment state h."""
+    latent_global: int = 64
+    """Width of the part of the latent that belongs to no place."""
+    latent_cell: int = 4
+    """Width of the latent's part for each 8 x 8 pixels."""
+    vector_size: int = 512
+    """Width of the part of the environment state h that belongs to no place."""
     blocks: int = 8
-    """Blocks of the recurrent core; each owns deter_size / blocks units."""
-    groups: int = 32
-    """Categorical variables of the stochastic environment state."""
+    """Blocks of the recurrent core of that part; each owns vector_size / blocks units."""
+    map_channels: int = 24
+    """Width of h for each 4 x 4 pixels."""
+    groups: int = 1
+    """Categorical variables of the stochastic environment state for each 8 x 8 pixels."""
     classes: int = 16
     """Values of each categorical variable."""
     uniform_mix: float = 0.01
     """Share of the uniform distribution in every categorical, so that no probability is ever 0."""
-    units: int = 384
+    units: int = 256
     """Width of the dense layers."""
-    embed_size: int = 512
-    """Width of a frame's embedding."""
-    depth: int = 32
-    """Channels of the first convolution; the further ones have 2, 3, 4, ... times as many."""
-    patch: int = 1
-    """The encoder reads squares of patch x patch pixels as one, the decoder draws squares of twice that: 2 skips the full-resolution maps."""
-    resample: str = "pool"
-    """pool: convolve 3 x 3, then max-pool; upsample, then convolve. stride: 4 x 4 convolutions of stride 2 and their transposes, which
-    with patch 2 take a third of the time that pool takes with patch 1 (preset small, one core)."""
+    depth: int = 64
+    """Channels of the convolutions."""
     reward_bins: int = 41
     """Bins of the two-hot reward distribution."""
     reward_range: float = 5.0
@@ -59,41 +56,59 @@ class WorldModelConfig:
 
     def __post_init__(self):
         height, width, _ = self.obs_shape
-        if height != width or height < 2 * SMALLEST or height & (height - 1):
-            raise ValueError(f"frames of {height} x {width} pixels; the world model takes squares of 8, 16, 32, 64, ... pixels")
-        if self.patch < 1 or self.patch & (self.patch - 1):
-            raise ValueError(f"patch is {self.patch}; it must be a power of 2")
+        if height < 2 * CELL or width < 2 * CELL or height % (2 * CELL) or width % (2 * CELL):
+            raise ValueError(f"frames of {height} x {width} pixels; the world model takes heights and widths that are multiples of {2 * CELL}")
         if self.num_initializing_steps < 2:
             raise ValueError("num_initializing_steps must be 2 or more: the action before the last initialising frame has to be known")
-        if self.deter_size % self.blocks:
-            raise ValueError(f"deter_size {self.deter_size} must be a multiple of blocks {self.blocks}")
-        for name, known in (("precision", ("bf16", "fp32")), ("latent", ("gaussian", "sphere")), ("resample", ("pool", "stride"))):
+        if self.vector_size % self.blocks:
+            raise ValueError(f"vector_size {self.vector_size} must be a multiple of blocks {self.blocks}")
+        for name, known in (("precision", ("bf16", "fp32")), ("latent", ("gaussian", "sphere"))):
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose {' or '.join(known)}")
 
     @property
-    def stages(self) -> int:
-        """Halvings between a frame's patches and the smallest feature map."""
-        return (self.obs_shape[0] // self.patch_size // SMALLEST).bit_length() - 1
+    def fine(self) -> tuple[int, int]:
+        """Rows and columns of the map."""
+        return self.obs_shape[0] // CELL, self.obs_shape[1] // CELL
 
     @property
-    def patch_size(self) -> int:
-        """The patch, or as much of it as leaves small frames one halving."""
-        return min(self.patch, self.obs_shape[0] // (2 * SMALLEST))
+    def coarse(self) -> tuple[int, int]:
+        """Rows and columns of the cells of embedding, latent and categorical variables."""
+        return self.obs_shape[0] // (2 * CELL), self.obs_shape[1] // (2 * CELL)
 
     @property
-    def channels(self) -> list[int]:
-        """Channels after each halving."""
-        return [self.depth * (i + 1) for i in range(self.stages)]
+    def cells(self) -> int:
+        """How many coarse cells there are."""
+        return self.coarse[0] * self.coarse[1]
+
+    @property
+    def latent_size(self) -> int:
+        """Z: the part without a place, then that of every cell."""
+        return self.latent_global + self.cells * self.latent_cell
+
+    @property
+    def deter_size(self) -> int:
+        """Dh: the part of h without a place, then the map, row by row."""
+        return self.vector_size + self.fine[0] * self.fine[1] * self.map_channels
+
+    @property
+    def stoch_shape(self) -> tuple[int, int]:
+        """G, C: categorical variables, cell by cell, and their values."""
+        return self.cells * self.groups, self.classes
 
     @property
     def stoch_size(self) -> int:
-        return self.groups * self.classes
+        return self.stoch_shape[0] * self.classes
 
     @property
     def feature_size(self) -> int:
-        """Width of what the decoder and the outcome head read: h and the sample side by side."""
+        """Width of what the decoder reads: h and the sample side by side."""
         return self.deter_size + self.stoch_size
+
+    @property
+    def embed_size(self) -> int:
+        """E: width of a frame's embedding, cell by cell."""
+        return self.cells * self.depth
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
-"""Small parts of the world model: channel norm, dense stacks, block-diagonal layers, and convolutions in cache-sized chunks."""
+"""Small parts of the world model: channel norm, dense stacks, block-diagonal layers, maps of cells, convolutions in cache-sized chunks."""
 
 import contextlib
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 CHUNK = {"cpu": 128, "cuda": 4096}
 """Frames per call of a convolutional stack: on a CPU, as many as keep their activations in cache."""
@@ -47,8 +49,44 @@ class BlockLinear(nn.Module):
         return torch.baddbmm(self.bias, x.transpose(0, 1), self.weight).transpose(0, 1)
 
 
-def in_chunks(stack: nn.Module, x: torch.Tensor, precision: str) -> torch.Tensor:
-    """stack(x) over [N, ...], a cache-sized part at a time, in bf16 where asked; the result has the type of the weights."""
-    kind, dtype = x.device.type, next(stack.parameters()).dtype
-    with torch.autocast(kind, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext():
-        return torch.cat([stack(part).to(dtype) for part in x.split(CHUNK[kind])])
+class Modulated(nn.Module):
+    """Norm, then a scale and a shift per channel that a vector decides (Perez et al. 2018), then SiLU: [N, C, H, W], [N, V] -> [N, C, H, W]."""
+
+    def __init__(self, vector: int, channels: int):
+        super().__init__()
+        self.norm, self.read = ChannelNorm(channels), nn.Linear(vector, 2 * channels)
+
+    def forward(self, x, vector):
+        scale, shift = self.read(vector)[..., None, None].to(x.dtype).chunk(2, 1)
+        return F.silu(self.norm(x) * (1 + scale) + shift)
+
+
+def as_map(flat: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Cells row by row [N, H * W * C] as a map [N, C, H, W], channels last in memory."""
+    return flat.unflatten(-1, (*size, -1)).permute(0, 3, 1, 2)
+
+
+def as_flat(cells: torch.Tensor) -> torch.Tensor:
+    """The opposite of `as_map`."""
+    return cells.permute(0, 2, 3, 1).flatten(1)
+
+
+def doubling(inputs: int, outputs: int) -> nn.Module:
+    """A layer that doubles height and width of a map."""
+    return nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
+
+
+def halving(inputs: int, outputs: int) -> nn.Module:
+    """A layer that halves them."""
+    return nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
+
+
+def lower(precision: str, device_type: str):
+    """The context in which convolutions run: bf16 where asked."""
+    return torch.autocast(device_type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+
+
+def in_chunks(stack: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, precision: str) -> torch.Tensor:
+    """stack(x) over [N, ...], a cache-sized part at a time, in bf16 where asked; the result has the type of x."""
+    with lower(precision, x.device.type):
+        return torch.cat([stack(part).to(x.dtype) for part in x.split(CHUNK[x.device.type])])

@@ -59,7 +59,7 @@ def draw_noise(
     config: WorldModelConfig, steps: int, batch: int, generator: torch.Generator, free_steps: int = 0, free_runs: int = 0
 ) -> Noise:
     """Noise for S = steps simulated steps of B = batch windows, and for free_runs runs of free_steps steps each, on the generator's device."""
-    device, categorical = generator.device, (config.groups, config.classes)
+    device, categorical = generator.device, config.stoch_shape
 
     def gumbel(*shape: int) -> torch.Tensor:
         return -torch.empty(*shape, *categorical, device=device).exponential_(generator=generator).log()

@@ -18,6 +18,7 @@ from generative import twohot
 from generative.config import WorldModelConfig, as_values, model_config
 from generative.frames import FrameDecoder, FrameEncoder, round_frames
 from generative.categorical import draw
+from generative.latent import LatentHead, StartHead
 from generative.layers import mlp
 from generative.rssm import RSSM, EnvState
 
@@ -61,11 +62,10 @@ class WorldModel(nn.Module):
         super().__init__()
         self.config, c = config, config
         self.encoder, self.decoder, self.rssm = FrameEncoder(c), FrameDecoder(c), RSSM(c)
-        self.latent_head = mlp(c.num_initializing_steps * c.embed_size, c.units, (2 - self.spherical) * c.latent_size)
-        self.start_head = mlp(c.latent_size, c.units, c.feature_size)
+        self.latent_head, self.start_head = LatentHead(c), StartHead(c)
         self.hidden_head = mlp(c.latent_size, c.units, c.hidden_size)
         self.action_head = mlp(c.latent_size, c.units, c.num_actions)
-        self.outcome_head = mlp(c.feature_size, c.units, c.reward_bins + 1, zero=True)
+        self.outcome_head = mlp(self.rssm.summary_size + c.stoch_size, c.units, c.reward_bins + 1, zero=True)
         self.register_buffer("bins", twohot.make_bins(c.reward_bins, c.reward_range), persistent=False)
 
     @property
@@ -78,8 +78,8 @@ class WorldModel(nn.Module):
 
     def latent(self, embeddings: torch.Tensor) -> Latent:
         """q(z) from the embeddings [K, B, E] of the first frames."""
-        read = self.latent_head(embeddings.transpose(0, 1).flatten(1))
-        return Latent(F.normalize(read, dim=-1)) if self.spherical else Latent(*read.chunk(2, -1))
+        read = self.latent_head(embeddings)
+        return Latent(F.normalize(read[0], dim=-1)) if self.spherical else Latent(*read)
 
     def random_latent(self, noise: torch.Tensor) -> torch.Tensor:
         """z [B, Z] of no frames, from standard normal noise [B, Z]: a draw from N(0, I), or from the whole sphere."""
@@ -90,12 +90,12 @@ class WorldModel(nn.Module):
 
         detach_agent: no gradient reaches z through the agent's hidden state and previous action.
         """
-        deter, raw = self.start_head(z).split([self.config.deter_size, self.config.stoch_size], -1)
+        deter, raw = self.start_head(z)
         logits = self.rssm.distribution(raw)
         source = z.detach() if detach_agent else z
         hidden = self.hidden_head(source)
         return Start(
-            EnvState(torch.tanh(deter), logits, draw(logits, noise, mode)),
+            EnvState(deter, logits, draw(logits, noise, mode)),
             torch.tanh(hidden) if self.config.bounded_hidden else hidden,
             self.action_head(source),
         )
@@ -117,7 +117,8 @@ class WorldModel(nn.Module):
 
     def outcome(self, prior: EnvState) -> Outcome:
         """Reward and end of the action that led to this state, which must not have seen its frame."""
-        reward_logits, done_logit = self.outcome_head(prior.features()).split([self.config.reward_bins, 1], -1)
+        read = torch.cat([self.rssm.summary(prior.deter), prior.sample.flatten(-2)], -1)
+        reward_logits, done_logit = self.outcome_head(read).split([self.config.reward_bins, 1], -1)
         return Outcome(reward_logits, done_logit.squeeze(-1))
 
     def reward(self, outcome: Outcome) -> torch.Tensor:

@@ -90,7 +90,7 @@ def _simulate(simulator: Simulator, starts: Starts, sampling: Sampling, samples,
 def extra_fields(config: WorldModelConfig, env_state: str) -> dict:
     """What a simulated store holds beyond a real one, as its manifest declares it."""
     steps = {} if env_state == "none" else {"env_state": (env_state, [config.deter_size])}
-    steps |= {"env_class": ("uint8", [config.groups])} | {name: ("float32", []) for name in ("done_prob", "reward_prob")}
+    steps |= {"env_class": ("uint8", [config.stoch_shape[0]])} | {name: ("float32", []) for name in ("done_prob", "reward_prob")}
     episodes = {"latent": ("float32", [config.latent_size])}
     episodes |= {name: ("int64", []) for name in ("previous_action", "source_episode", "source_step")}
     declared = {"extra_step_fields": steps, "extra_episode_fields": episodes}

@@ -1,7 +1,8 @@
-"""The recurrent state-space model: a block-diagonal GRU for what is certain, groups of categoricals for what is not.
+"""The recurrent state-space model: what is certain is kept in h, what is not in groups of categorical variables.
 
-After Hafner et al. 2023 (DreamerV3). The prior guesses the categorical part from h alone; the posterior has also seen the
-frame. Only this core walks through time.
+After Hafner et al. 2023 (DreamerV3). h has two parts: a vector, kept by a block-diagonal GRU, and a map of cells that lie where
+the picture shows them, kept by generative/map_memory.py. The categorical variables belong to cells too. The prior guesses
+them from h alone; the posterior has also seen the frame. Only this core walks through time.
 """
 
 from typing import NamedTuple
@@ -11,13 +12,14 @@ from torch import nn
 
 from generative.categorical import draw, with_uniform
 from generative.config import WorldModelConfig
-from generative.layers import BlockLinear, dense, mlp
+from generative.layers import BlockLinear, Modulated, as_flat, as_map, dense, halving, lower
+from generative.map_memory import MapMemory
 
 
 class EnvState(NamedTuple):
     """The environment's state at one step (or, time-major, at many).
 
-    deter [..., Dh]: h, in (-1, 1). logits [..., G, C]: log-probabilities of the categorical part. sample [..., G, C]: the draw
+    deter [..., Dh]: h, in (-1, 1), the vector and then the map, cell by cell. logits [..., G, C]: log-probabilities of the categorical part. sample [..., G, C]: the draw
     from them (one-hot, or the probabilities in relaxed mode).
     """
 
@@ -35,29 +37,50 @@ def stack_states(states: list[EnvState]) -> EnvState:
     return EnvState(*(torch.stack(parts) for parts in zip(*states)))
 
 
+GLANCE = 16
+"""Channels of the coarse view of the map that dense layers read."""
+
+
 class BlockGRU(nn.Module):
-    """h' from h, the categorical draw and the action: every block has its own recurrent weights and sees all inputs.
+    """The vector of h from the last one and what there is to know: every block has its own recurrent weights and sees all inputs.
 
     The update gate has a bias of -1: at first, states change slowly.
     """
 
-    def __init__(self, config: WorldModelConfig):
+    def __init__(self, config: WorldModelConfig, sizes: tuple[int, ...]):
         super().__init__()
-        self.blocks, width = config.blocks, config.deter_size // config.blocks
-        sizes = (config.deter_size, config.stoch_size, config.num_actions)
-        self.inputs = nn.ModuleList(dense(size, config.units) for size in sizes)
-        self.mix = BlockLinear(config.blocks, width + len(sizes) * config.units, width)
-        self.norm = nn.Sequential(nn.LayerNorm(config.deter_size), nn.SiLU())
+        self.blocks, width = config.blocks, config.vector_size // config.blocks
+        self.inputs = nn.ModuleList(dense(size, config.units) for size in (config.vector_size, *sizes))
+        self.mix = BlockLinear(config.blocks, width + len(self.inputs) * config.units, width)
+        self.norm = nn.Sequential(nn.LayerNorm(config.vector_size), nn.SiLU())
         self.gates = BlockLinear(config.blocks, width, 3 * width)
 
-    def forward(self, deter, sample, action):
-        """deter [B, Dh], sample [B, G, C], action [B, A] (one-hot or soft) -> [B, Dh]."""
-        shared = torch.cat([layer(x) for layer, x in zip(self.inputs, (deter, sample.flatten(-2), action))], -1)
-        own = deter.unflatten(-1, (self.blocks, -1))
+    def forward(self, vector, *others):
+        """vector [B, V] and further inputs [B, size] each -> [B, V]."""
+        shared = torch.cat([layer(x) for layer, x in zip(self.inputs, (vector, *others))], -1)
+        own = vector.unflatten(-1, (self.blocks, -1))
         mixed = self.mix(torch.cat([own, shared[:, None].expand(-1, self.blocks, -1)], -1)).flatten(1)
         reset, candidate, update = self.gates(self.norm(mixed).unflatten(-1, (self.blocks, -1))).chunk(3, -1)
         update = torch.sigmoid(update - 1)
         return (update * torch.tanh(torch.sigmoid(reset) * candidate) + (1 - update) * own).flatten(1)
+
+
+class CellHead(nn.Module):
+    """Raw outputs [N, G * C] for the categorical variables of every cell, from vector, map and, for the posterior, an embedding [N, E]."""
+
+    def __init__(self, config: WorldModelConfig, seen: int = 0):
+        super().__init__()
+        self.config, d = config, config.depth
+        self.halve, self.mix = halving(config.map_channels, d), nn.Conv2d(d + seen, d, 3, padding=1)
+        self.shade, self.out = Modulated(config.vector_size, d), nn.Conv2d(d, config.groups * config.classes, 1)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, vector, cells, embedding=None):
+        with lower(self.config.precision, vector.device.type):
+            x = self.halve(cells)
+            if embedding is not None:
+                x = torch.cat([x, as_map(embedding, self.config.coarse).to(x.dtype)], 1)
+            return as_flat(self.out(self.shade(self.mix(x), vector))).to(vector.dtype)
 
 
 class RSSM(nn.Module):
@@ -66,22 +89,41 @@ class RSSM(nn.Module):
     def __init__(self, config: WorldModelConfig):
         super().__init__()
         self.config = config
-        self.core = BlockGRU(config)
-        self.prior_head = mlp(config.deter_size, config.units, config.stoch_size)
-        self.posterior_head = mlp(config.deter_size + config.embed_size, config.units, config.stoch_size)
+        self.glance = nn.Sequential(halving(config.map_channels, GLANCE), nn.Flatten()).to(memory_format=torch.channels_last)
+        self.vector = BlockGRU(config, (config.stoch_size, config.num_actions, GLANCE * config.cells))
+        self.map = MapMemory(config)
+        self.prior_head, self.posterior_head = CellHead(config), CellHead(config, config.depth)
+        self.summary_size = config.vector_size + GLANCE * config.cells
+
+    def parts(self, deter: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """h [N, Dh] as its vector [N, V] and its map [N, M, H / 4, W / 4]."""
+        vector, cells = deter.split([self.config.vector_size, self.config.deter_size - self.config.vector_size], -1)
+        return vector, as_map(cells, self.config.fine)
+
+    def summary(self, deter: torch.Tensor) -> torch.Tensor:
+        """h [..., Dh] with its map seen coarsely, for dense layers: [..., V + GLANCE * cells]."""
+        vector, cells = self.parts(deter.reshape(-1, deter.shape[-1]))
+        return torch.cat([vector, self.glance(cells)], -1).reshape(*deter.shape[:-1], -1)
+
+    def core(self, deter, sample, action) -> torch.Tensor:
+        """h after an action: deter [B, Dh], sample [B, G, C], action [B, A] (one-hot or soft) -> [B, Dh]."""
+        (vector, cells), flat = self.parts(deter), sample.flatten(1)
+        vector = self.vector(vector, flat, action, self.glance(cells))
+        return torch.cat([vector, as_flat(self.map(cells, as_map(flat, self.config.coarse), vector))], -1)
 
     def distribution(self, raw: torch.Tensor) -> torch.Tensor:
         """Log-probabilities [..., G, C], uniform mixed in, of raw outputs [..., G * C]."""
-        return with_uniform(raw.unflatten(-1, (self.config.groups, self.config.classes)), self.config.uniform_mix)
+        return with_uniform(raw.unflatten(-1, self.config.stoch_shape), self.config.uniform_mix)
 
     def prior(self, deter, noise=None, mode: str = "hard") -> EnvState:
         """The state [..., Dh] that no frame has been shown to; noise [..., G, C] or None for the likeliest."""
-        logits = self.distribution(self.prior_head(deter))
+        raw = self.prior_head(*self.parts(deter.reshape(-1, deter.shape[-1])))
+        logits = self.distribution(raw.reshape(*deter.shape[:-1], -1))
         return EnvState(deter, logits, draw(logits, noise, mode))
 
     def posterior(self, deter, embedding, noise=None) -> EnvState:
-        """The state that has seen its frame, as an embedding [..., E]."""
-        logits = self.distribution(self.posterior_head(torch.cat([deter, embedding], -1)))
+        """The state [B, Dh] that has seen its frame, as an embedding [B, E]."""
+        logits = self.distribution(self.posterior_head(*self.parts(deter), embedding))
         return EnvState(deter, logits, draw(logits, noise))
 
     def observe(self, start: EnvState, action, embeddings, noise) -> tuple[torch.Tensor, EnvState]:

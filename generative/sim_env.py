@@ -172,7 +172,7 @@ class SimVecEnv:
 
 def _shapes(config) -> tuple[tuple[int, ...], ...]:
     """Of one slot's deter, logits and sample."""
-    return (config.deter_size,), (config.groups, config.classes), (config.groups, config.classes)
+    return (config.deter_size,), config.stoch_shape, config.stoch_shape
 
 
 def actions_of(meta: dict) -> ActionSpace:

@@ -124,7 +124,7 @@ class Simulator:
 
     def state_noise(self, keys: NoiseKeys, i, like: torch.Tensor) -> torch.Tensor:
         """The Gumbel noise that the environment's state is drawn with after step i (START: the first one): [B, G, C]."""
-        return keys.gumbel(STATE_NOISE, i, (self.model.config.groups, self.model.config.classes), like)
+        return keys.gumbel(STATE_NOISE, i, self.model.config.stoch_shape, like)
 
     def simulate(
         self, z: torch.Tensor, steps: int, keys: NoiseKeys, *, policy: Policy | None = None, actions: torch.Tensor | None = None,

@@ -39,7 +39,7 @@ def record_runner(path: Path, agent_file: Path, episodes: int = 30, seed: int = 
 
 def save_untrained(path: Path, agent_file: Path) -> Path:
     torch.manual_seed(1)
-    sizes = dict(latent_size=8, deter_size=32, blocks=4, groups=4, classes=4, units=16, embed_size=16, depth=4)
+    sizes = dict(latent_global=8, latent_cell=1, vector_size=32, blocks=4, map_channels=4, groups=1, classes=4, units=16, depth=8)
     model = WorldModel(WorldModelConfig(15, (64, 64, 3), hidden_size=8, num_initializing_steps=FRAMES, precision="fp32", **sizes))
     about = {"agent": {"id": file_id(agent_file)}, "noop": 4, "action_names": list(action_space("coinrun").names), "env": vars(CONFIG)}
     save_world_model(path, model, about)

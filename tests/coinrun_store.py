@@ -79,6 +79,6 @@ def _some_frames() -> torch.Tensor:
 
 def _write_model(path: Path, agent_file: Path) -> None:
     torch.manual_seed(0)
-    sizes = dict(latent_size=8, deter_size=32, blocks=4, groups=4, classes=4, units=16, embed_size=16, depth=4)
+    sizes = dict(latent_global=8, latent_cell=1, vector_size=32, blocks=4, map_channels=4, groups=1, classes=4, units=16, depth=8)
     model = WorldModel(WorldModelConfig(15, (64, 64, 3), hidden_size=WIDTH, precision="fp32", **sizes))
     save_world_model(path, model, {"agent": {"id": file_id(agent_file)}, "noop": action_space("coinrun").noop})

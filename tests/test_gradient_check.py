@@ -47,7 +47,7 @@ def test_predictions_are_the_gradient_that_saliency_uses_path_by_path(simulator)
 
 def test_measurements_are_differences_of_common_noise_rollouts(simulator):
     (z, move), keys, unit = latents(), NoiseKeys(0, np.arange(B)), torch.arange(B)
-    move = 5 * move  # so far that actions change
+    move = 20 * move  # so far that actions change
     _, measured = changes(simulator, z, move, keys, STEPS, unit)
     base = simulator.simulate(z, STEPS, keys, ends=False)
     for path, given in (("mixed", {}), ("environment", {"actions": base.action})):

@@ -177,7 +177,7 @@ def test_a_fork_equals_its_twin_wherever_it_is_put(simulator, starts):
 
 
 def test_foreign_snapshots_are_refused_and_change_nothing(simulator, starts):
-    env, small = made(simulator, starts), Simulator(WorldModel(toy_config(deter_size=32)), toy_agent(), NOOP)
+    env, small = made(simulator, starts), Simulator(WorldModel(toy_config(vector_size=32)), toy_agent(), NOOP)
     frames = env.observe()[1].copy()
     with pytest.raises(BadState, match="another shape"):
         env.restore(env.snapshot([0]) + SimVecEnv(small, RandomStarts(small), 1, SPACE).snapshot(), [1, 2])

@@ -269,7 +269,7 @@ def off(gradient, differences):
 def test_relaxed_gradients_agree_with_finite_differences(gradients, path, quantity):
     gradient, differences = gradients[path, quantity]
     assert differences.norm() > 1e-6
-    assert off(gradient, differences) < 1e-2
+    assert off(gradient, differences) < 1e-3
     assert off(gradient.roll(1), differences) > 0.1
 
 
@@ -277,7 +277,7 @@ def test_relaxed_gradients_agree_with_finite_differences(gradients, path, quanti
 @pytest.mark.parametrize("dropped", ["environment", "with the agent's start"])
 def test_a_path_too_few_or_too_many_is_found(gradients, dropped, quantity):
     """The gradient of another path fails the same comparison."""
-    assert off(gradients[dropped, quantity][0], gradients["mixed", quantity][1]) > 2e-2
+    assert off(gradients[dropped, quantity][0], gradients["mixed", quantity][1]) > 1e-2
 
 
 def test_a_late_value_moves_the_latent_in_hard_mode_through_the_frozen_agent(simulator):

@@ -14,13 +14,14 @@ NAMES = ["up", "down", "left", "right", "none"]
 
 
 def toy_model(end_bias: float = -3.0, **config) -> WorldModel:
-    """Weights doubled and the outcome head filled: an untrained model's states barely differ."""
+    """Weights times 2.5 and the outcome head filled: an untrained model's states barely differ."""
     torch.manual_seed(3)
     model = WorldModel(toy_config(**config))
     torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.5)
     for module in model.modules():
-        if isinstance(module, torch.nn.Linear):
-            module.weight.data.mul_(2)
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
+            module.weight.data.mul_(2.5)
+    model.decoder.draw[-2].weight.data.mul_(4)  # frames that the agent can tell apart
     model.outcome_head[-1].bias.data[-1] += end_bias  # most steps go on
     return model.requires_grad_(False)
 

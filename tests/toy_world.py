@@ -14,7 +14,7 @@ GOAL = np.array([0, 0])
 
 def toy_config(**values) -> WorldModelConfig:
     world = dict(num_actions=ACTIONS, obs_shape=(SIZE, SIZE, 3), hidden_size=8, precision="fp32")
-    sizes = dict(latent_size=16, deter_size=64, blocks=4, groups=8, classes=4, units=64, embed_size=64, depth=8)
+    sizes = dict(latent_global=12, latent_cell=4, vector_size=64, blocks=4, map_channels=8, groups=8, classes=4, units=64, depth=16)
     return WorldModelConfig(**(world | sizes | values))
 
 

@@ -1,0 +1,56 @@
+"""The bottleneck: embeddings of the first frames to a latent, and a latent to the state that it describes.
+
+A part of the latent belongs to no place, the rest to the cells of the picture.
+"""
+
+import torch
+from torch import nn
+
+from generative.config import WorldModelConfig
+from generative.layers import Modulated, as_flat, as_map, doubling, lower, mlp
+
+NARROW = 16
+"""Channels through which the part without a place is read from the cells."""
+
+
+class LatentHead(nn.Module):
+    """Embeddings [K, B, E] -> mean and log-variance of the latent, [B, Z] each; the mean alone on the sphere."""
+
+    def __init__(self, config: WorldModelConfig):
+        super().__init__()
+        self.config, d = config, config.depth
+        self.parts = 1 if config.latent == "sphere" else 2
+        self.read = nn.Sequential(nn.Conv2d(config.num_initializing_steps * d, d, 3, padding=1), nn.SiLU(), nn.Conv2d(d, d, 3, padding=1), nn.SiLU())
+        self.of_cells, self.narrow = nn.Conv2d(d, self.parts * config.latent_cell, 1), nn.Conv2d(d, NARROW, 1)
+        self.of_all = mlp(NARROW * config.cells, config.units, self.parts * config.latent_global)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        c = self.config
+        maps = torch.cat([as_map(frame, c.coarse) for frame in embeddings], 1)
+        with lower(c.precision, embeddings.device.type):
+            x = self.read(maps)
+            of_cells, narrow = (as_flat(layer(x)).to(embeddings.dtype) for layer in (self.of_cells, self.narrow))
+        of_all = self.of_all(narrow).chunk(self.parts, -1)
+        of_cells = of_cells.unflatten(-1, (c.cells, self.parts, c.latent_cell)).unbind(2)
+        return tuple(torch.cat([one, cells.flatten(1)], -1) for one, cells in zip(of_all, of_cells))
+
+
+class StartHead(nn.Module):
+    """z [B, Z] -> h [B, Dh] in (-1, 1), and raw outputs [B, G * C] for the categorical variables."""
+
+    def __init__(self, config: WorldModelConfig):
+        super().__init__()
+        self.config, d = config, config.depth
+        self.vector = mlp(config.latent_size, config.units, config.vector_size)
+        self.read, self.shade = nn.Conv2d(config.latent_cell, d, 3, padding=1), Modulated(config.vector_size, d)
+        self.mix = nn.Sequential(nn.Conv2d(d, d, 3, padding=1), nn.SiLU())
+        self.cells, self.classes = doubling(d, config.map_channels), nn.Conv2d(d, config.groups * config.classes, 1)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        c, vector = self.config, torch.tanh(self.vector(z))
+        with lower(c.precision, z.device.type):
+            x = self.mix(self.shade(self.read(as_map(z[:, c.latent_global :], c.coarse)), vector))
+            cells, raw = (as_flat(layer(x)).to(z.dtype) for layer in (self.cells, self.classes))
+        return torch.cat([vector, torch.tanh(cells)], -1), raw
