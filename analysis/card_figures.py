@@ -101,8 +101,8 @@ def draw_reliability(part: dict, path: Path) -> Path:
     ax.plot([0, 1], [0, 1], **NULL)
     ax.plot([b["foretold"] for b in bins], [b["observed"] for b in bins], marker="o", markersize=4, **SIMULATED)
     for b in bins:
-        ax.annotate(f"{b['n']}", (b["foretold"], b["observed"]), textcoords="offset points", xytext=(5, -9), fontsize=7, color="#555555")
-    ax.set(xlabel=f"foretold P(end within {found['steps']} steps)", ylabel="observed share", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        ax.annotate(f"{b['n']}", (b["foretold"], b["observed"]), textcoords="offset points", xytext=(3, 5), fontsize=7, color="#555555")
+    ax.set(xlabel=f"foretold P(end within {found['steps']} steps)", ylabel="observed share", xlim=(-0.03, 1.05), ylim=(-0.04, 1.08))
     text = "Open loop; the numbers say how many windows a point stands for."
     add_caption(figure, text, f"{part['windows']} windows", _levels(part))
     return save_figure(figure, path)[0]

@@ -19,6 +19,7 @@ class Part:
 
     def __init__(self, name: str, rollouts: Rollouts, length: int, table: np.ndarray, layouts: np.ndarray):
         self.name, self.rollouts, self.table = name, rollouts, table
+        self._of_part = split(layouts) == name
         self.windows = Windows(rollouts, length, table)
         self.clusters = np.unique(layouts[table[:, 0]], return_inverse=True)[1]
 
@@ -45,6 +46,10 @@ class Part:
             steps = times[:, None] + self.table[windows, 1]
             scenes.append(np.stack([np.broadcast_to(self.table[windows, 0], there.shape)[there], steps[there]]))
         return np.concatenate(frames), np.concatenate(hidden), replay_scenes(self.rollouts, *np.concatenate(scenes, axis=1), env)
+
+    def levels(self) -> np.ndarray:
+        """The level seeds of all episodes of this part, those without a window included."""
+        return self.rollouts.episodes["level_seed"][self._of_part]
 
     def describe(self) -> dict:
         """Where the windows come from, for the report."""

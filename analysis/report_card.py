@@ -17,6 +17,8 @@ from analysis.card_targets import table, targets
 from analysis.card_windows import Part, choose_parts
 from analysis.hazards import Detector, fit_detector
 from analysis.report_card_plotting import build
+from analysis.scenes import join
+from analysis.staged import staged
 from common.checkpoints import write_json
 from common.cli import run_script
 from common.progress import progress_bar
@@ -117,12 +119,16 @@ def evaluate(args: Args, simulator: Simulator, rollouts: Rollouts, run: Run, dev
 
 
 def fit_yardsticks(training: Part, k: int, args: Args, env) -> dict[str, np.ndarray]:
-    """Mean frame, whitening and detector, fit on a few frames of every training window."""
+    """Mean frame and whitening, fit on a few frames of every training window; the detector on these and on staged ones."""
     frames, hidden, scenes = training.sample(range(k - 1, k + STEPS, 4), args.batch_size, env)
+    whitener, mean_frame = fit_whitener(hidden), np.mean(frames, axis=0, dtype=np.float64)
+    more = staged(env, training.levels(), args.seed)
+    if more is not None:
+        frames, scenes = np.concatenate([frames, more[0]]), join(scenes, more[1])
     logging.info("fitting the detector on %d frames", len(frames))
-    whitener, detector = fit_whitener(hidden), fit_detector(frames, scenes, args.seed)
+    detector = fit_detector(frames, scenes, args.seed)
     weights = {f"detector/{name}": x.numpy() for name, x in detector.state_dict().items()}
-    return {"mean_frame": np.mean(frames, axis=0, dtype=np.float64), "mean": whitener.mean, "axes": whitener.axes} | weights
+    return {"mean_frame": mean_frame, "mean": whitener.mean, "axes": whitener.axes} | weights
 
 
 def unpack(kept: dict[str, np.ndarray]) -> Yardsticks:

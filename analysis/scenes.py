@@ -82,6 +82,14 @@ def gather(scenes: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Scene
     return Scenes(Camera(*camera.T), player, Objects(np.repeat(np.arange(len(scenes)), counts), kind.astype(np.int64), x, y))
 
 
+def join(first: Scenes, second: Scenes) -> Scenes:
+    """The frames of both, the second's after the first's."""
+    moved = second.objects._replace(frame=second.objects.frame + len(first.player))
+    pairs = zip(tuple(first.camera), tuple(second.camera)), zip(first.objects, moved)
+    camera, objects = ([np.concatenate(pair) for pair in fields] for fields in pairs)
+    return Scenes(Camera(*camera), np.concatenate([first.player, second.player]), Objects(*objects))
+
+
 def replay_scenes(rollouts: Rollouts, episodes: np.ndarray, steps: np.ndarray, env=None) -> Scenes:
     """The scenes of the frames obs[steps[i]] of episodes[i], in order, by replaying levels and actions in the real game.
 

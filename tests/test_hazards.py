@@ -5,8 +5,9 @@ import pytest
 
 from analysis.hazards import detect, fit_detector, pixel_of
 from analysis.matching import match
-from analysis.scenes import KINDS, Objects, Scenes, gather, read_scene
-from envs.coinrun import ENEMY, EMPTY, LAVAS, SAW
+from analysis.scenes import KINDS, Objects, Scenes, gather, join, read_scene
+from analysis.staged import rare_places, staged
+from envs.coinrun import EMPTY, ENEMY, LAVAS, SAW, first_states
 from envs.make import make_env
 from envs.procgen import ProcgenConfig, Snapshot
 from envs.procgen_body import parse, serialize
@@ -51,8 +52,8 @@ def rates(detector, frames, scenes, kind):
     found = detect(detector, frames, scenes.camera)
     matches = match(scenes.objects, found)
     real, claimed = in_sight(scenes.objects, scenes) & (scenes.objects.kind == kind), in_sight(found, scenes) & (found.kind == kind)
-    hit = ~np.isnan(matches.error[real])
-    return hit.mean(), matches.found[claimed].mean(), np.nanmean(matches.error[real]), real.sum()
+    error = matches.error[real][~np.isnan(matches.error[real])]
+    return len(error) / real.sum(), matches.found[claimed].sum() / max(claimed.sum(), 1), error.sum() / max(len(error), 1), real.sum()
 
 
 @pytest.mark.parametrize("kind", [SAW_KIND, CRATE_KIND, COIN_KIND])
@@ -135,3 +136,28 @@ def test_a_found_place_is_in_tiles_by_the_camera_of_its_frame(detector, fresh):
     moved = detect(detector, frames, scenes.camera._replace(x_off=scenes.camera.x_off + scenes.camera.unit))
     np.testing.assert_allclose(moved.x, found.x + 1)
     np.testing.assert_allclose(moved.y, found.y)
+
+
+def test_staged_frames_show_the_rare_hazards_where_their_scenes_say():
+    env = make_env(8, ProcgenConfig())
+    frames, scenes = staged(env, range(10_000, 10_080))
+    plain = next(level for level, state in enumerate(first_states(env, range(40))) if not len(rare_places(state)))
+    assert staged(env, [plain]) is None
+    env.close()
+    rare = scenes.objects.of_kinds((ENEMY_KIND, LAVA_KIND))
+    assert len(frames) == len(scenes.player) >= 8 and len(np.unique(rare.frame)) > 0.7 * len(frames)
+    lava = rare.take(rare.kind == LAVA_KIND)
+    row, column = pixel_of(lava, scenes.camera)
+    red, green, blue = frames[lava.frame, row, column].astype(int).T
+    assert len(red) and np.mean((red > 180) & (blue < 100)) > 0.8
+    both = join(scenes, scenes)
+    assert len(both.player) == 2 * len(frames) and (both.objects.frame[len(scenes.objects.x) :] == scenes.objects.frame + len(frames)).all()
+
+
+def test_staging_helps_to_find_enemies(fit_on, fresh):
+    env = make_env(8, ProcgenConfig())
+    shown, unseen = staged(env, range(10_000, 10_200)), staged(env, range(20_000, 20_100))
+    env.close()
+    more = fit_detector(np.concatenate([fit_on[0], shown[0]]), join(fit_on[1], shown[1]))
+    recall, precision, *_, n = rates(more, *unseen, ENEMY_KIND)
+    assert n > 20 and recall > 0.6 and precision > 0.7
