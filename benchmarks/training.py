@@ -35,7 +35,7 @@ class Args:
     param_name: str = "hard-local-dev-rec"
     """Preset of both learners; the core is an LSTM on both sides, the kind that RecurrentPPO has."""
     rounds: int = 4
-    """Timed turns of each learner, one iteration each, after one of each to warm up."""
+    """Timed turns of each learner, one iteration each, after one of each to warm up; 0 times our own alone."""
     n_steps: int = 256
     """Steps per environment and iteration."""
     growth: tuple[int, ...] = (16, 64, 256)
@@ -122,15 +122,19 @@ def paired(args: Args, network: NetworkConfig, ppo: PPOConfig, directory: Path) 
     }  # fmt: skip
 
 
-def growth(args: Args, network: NetworkConfig, ppo: PPOConfig, directory: Path) -> dict[int, float]:
-    """Our steps per second by number of environments; minibatches stay an eighth of the rollout."""
+def growth(args: Args, network: NetworkConfig, ppo: PPOConfig, directory: Path) -> dict[int, dict[str, float]]:
+    """Our steps per second by number of environments; minibatches stay an eighth of the rollout.
+
+    Also per second of processor time, over all threads: with one thread that is the speed of an idle core, whatever else runs.
+    """
     speeds = {}
     for num in args.growth:
         config = replace(ppo, n_envs=num)
         ours = Ours(args, network, config, directory / str(num))
         ours.iterate()
+        busy, steps = time.process_time(), num * config.n_steps * args.growth_rounds
         seconds = sum(sum(ours.iterate().values()) for _ in trange(args.growth_rounds, desc=f"{num} environments", unit="round"))
-        speeds[num] = num * config.n_steps * args.growth_rounds / seconds
+        speeds[num] = {"per_second": steps / seconds, "per_cpu_second": steps / (time.process_time() - busy)}
         ours.env.close()
     return speeds
 
@@ -142,12 +146,14 @@ def main(args: Args) -> None:
     network, ppo = replace(network, core="lstm"), replace(ppo, n_steps=args.n_steps)
     rollout = RolloutBuffer(256, 256, ProcgenVecEnv.obs_shape, network.hidden_size).nbytes
     with tempfile.TemporaryDirectory() as directory:
-        pair = paired(args, network, ppo, Path(directory) / "paired")
+        pair = paired(args, network, ppo, Path(directory) / "paired") if args.rounds else {}
         speeds = growth(args, network, ppo, Path(directory))
-    logging.info("ours %.0f steps/s, RecurrentPPO %.0f steps/s: %.1f times (by round: %s)",
-                 pair["ours"], pair["recurrent_ppo"], pair["ratio"], ", ".join(f"{x:.1f}" for x in pair["ratio_by_round"]))  # fmt: skip
-    logging.info("our time: %s", ", ".join(f"{name} {share:.0%}" for name, share in pair["shares"].items()))
-    logging.info("ours by environments: %s", ", ".join(f"{num}: {speed:.0f} steps/s" for num, speed in speeds.items()))
+    if pair:
+        logging.info("ours %.0f steps/s, RecurrentPPO %.0f steps/s: %.1f times (by round: %s)",
+                     pair["ours"], pair["recurrent_ppo"], pair["ratio"], ", ".join(f"{x:.1f}" for x in pair["ratio_by_round"]))  # fmt: skip
+        logging.info("our time: %s", ", ".join(f"{name} {share:.0%}" for name, share in pair["shares"].items()))
+    for num, speed in speeds.items():
+        logging.info("ours, %d environments: %.0f steps/s, %.0f per second of processor time", num, speed["per_second"], speed["per_cpu_second"])
     logging.info("rollout of 256 x 256 steps: %.2f GB", rollout / 1e9)
     config = {name: getattr(ppo, name) for name in ("n_envs", "n_steps", "epoch", "mini_batch_per_epoch")} | {"rounds": args.rounds}
     write_json(args.output, {"config": config, **pair, "growth": speeds, "rollout_bytes_256x256": rollout, "manifest": manifest()})
