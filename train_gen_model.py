@@ -54,6 +54,8 @@ class Args:
     """Steps that the free runs go on without a frame."""
     free_runs: int | None = None
     """Free runs per window."""
+    blind_steps: int | None = None
+    """Steps that the runs with nothing drawn, whose frames are painted from h alone, go on for."""
     agent_share: float | None = None
     """Share of the windows whose decoded frames the agent is shown."""
     log_interval: int | None = None

@@ -32,8 +32,8 @@ from generative.simulator import freeze
 from rollouts.segment import Segment
 from rollouts.store import Rollouts
 
-SCALES = LossScales(loss_scale_free_kl=0)
-"""Both loops leave the free runs out: a plain loop has none."""
+SCALES = LossScales(loss_scale_free_kl=0, loss_scale_blind=0)
+"""Both loops leave the runs without frames out: a plain loop has none."""
 
 
 @dataclass

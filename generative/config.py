@@ -119,6 +119,8 @@ class LossScales:
     """Squared error of the picture, summed over pixels and channels, per frame (pixels in [0, 1])."""
     loss_scale_detail: float = 4.0
     """The same error where the picture holds small things (saws, enemies, the agent, edges), by how much they stand out: added to the above."""
+    loss_scale_blind: float = 0.5
+    """Squared error of the picture painted from h alone, 1 to blind_steps steps ahead with nothing drawn, as loss_scale_obs."""
     loss_scale_reward: float = 1.0
     """Cross-entropy of the two-hot reward, nats per step."""
     loss_scale_done: float = 1.0
@@ -127,7 +129,7 @@ class LossScales:
     """Balanced KL between posterior and prior, nats per step: 1.0 towards the prior, 0.1 towards the posterior."""
     loss_scale_free_kl: float = 0.1
     """KL from the posterior to the prior that has seen no frame for 1 to free_steps steps, nats per step."""
-    loss_scale_bottleneck: float = 0.05
+    loss_scale_bottleneck: float = 0.02
     """KL of a gaussian latent to N(0, I), nats per window: 1 / num_sim_steps is the evidence bound, as frames count per step. Of a spherical
     one, the crowding of a batch's latents: log mean exp(-2 d^2) over pairs at distance d, 0 when all are the same."""
     loss_scale_init: float = 1.0
@@ -163,6 +165,8 @@ class TrainConfig:
     """H: steps that the free runs go on without a frame; num_sim_steps - 1 where that is less."""
     free_runs: int = 1
     """Free runs per window, each from a random step."""
+    blind_steps: int = 8
+    """Steps that the blind runs go on with nothing drawn; num_sim_steps - 1 where that is less."""
     agent_share: float = 0.25
     """Share of each batch's windows whose decoded frames the agent is shown; on all of them it costs as much as the model."""
     log_interval: int = 100
@@ -173,7 +177,7 @@ class TrainConfig:
     """Batches of held-out windows behind each row of progress.csv."""
 
     def __post_init__(self):
-        for name in ("num_batches", "batch_size", "num_sim_steps", "free_steps", "free_runs", "log_interval", "save_interval", "validation_batches"):
+        for name in ("num_batches", "batch_size", "num_sim_steps", "free_steps", "free_runs", "blind_steps", "log_interval", "save_interval", "validation_batches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         if not 0 <= self.lr_end <= 1:

@@ -19,6 +19,7 @@ from rollouts.segment import Segment
 SCALE_OF = {
     "image": "loss_scale_obs",
     "detail": "loss_scale_detail",
+    "blind_image": "loss_scale_blind",
     "reward": "loss_scale_reward",
     "done": "loss_scale_done",
     "kl_balanced": "loss_scale_kl",
@@ -40,7 +41,7 @@ class Noise(NamedTuple):
     """The random numbers of one pass.
 
     z [B, Z] standard normal; state (states 0 .. S-1) and prior (1 .. S) [S, B, G, C] Gumbel. For the free runs of H steps, R from
-    each window: when [R, B] uniform, where they begin, and free [H, R * B, G, C] Gumbel.
+    each window: when [R, B] uniform, where they begin, and free [H, R * B, G, C] Gumbel. blind [B] uniform: where the blind runs begin.
     """
 
     z: torch.Tensor
@@ -48,11 +49,12 @@ class Noise(NamedTuple):
     prior: torch.Tensor
     when: torch.Tensor
     free: torch.Tensor
+    blind: torch.Tensor
 
     def windows(self, chosen: slice) -> "Noise":
         """The numbers of some of the windows."""
         free = self.free.unflatten(1, self.when.shape)[:, :, chosen].flatten(1, 2)
-        return Noise(self.z[chosen], self.state[:, chosen], self.prior[:, chosen], self.when[:, chosen], free)
+        return Noise(self.z[chosen], self.state[:, chosen], self.prior[:, chosen], self.when[:, chosen], free, self.blind[chosen])
 
 
 def draw_noise(
@@ -67,7 +69,8 @@ def draw_noise(
     state, prior = gumbel(2, steps, batch)
     z = torch.randn(batch, config.latent_size, generator=generator, device=device)
     when = torch.rand(free_runs, batch, generator=generator, device=device)
-    return Noise(z, state, prior, when, gumbel(free_steps, free_runs * batch))
+    free = gumbel(free_steps, free_runs * batch)
+    return Noise(z, state, prior, when, free, torch.rand(batch, generator=generator, device=device))
 
 
 class Prediction(NamedTuple):
@@ -92,7 +95,7 @@ def predict(model: WorldModel, segment: Segment, noise: Noise) -> Prediction:
     embedded = model.encoder(segment.obs[segment.mask])
     embeddings = embedded.new_zeros(*segment.mask.shape, embedded.shape[-1]).masked_scatter(segment.mask[..., None], embedded)
     latent = model.latent(embeddings[:k])
-    start = model.start(latent.sample(noise.z), noise.state[0])
+    start = model.start(latent.sample(noise.z), noise.state[0], detach_agent=False)
     actions = model.action_weights(segment.action[k - 1 :])
     deter, states = model.rssm.observe(start.env, actions, embeddings[k:], noise.state[1:])
     prior = model.rssm.prior(deter, noise.prior)
@@ -101,12 +104,13 @@ def predict(model: WorldModel, segment: Segment, noise: Noise) -> Prediction:
 
 
 def loss_terms(
-    model: WorldModel, segment: Segment, noise: Noise, agent: Policy | None, agent_windows: int | None = None, free_nats: float = 1.0
-) -> dict[str, torch.Tensor]:
+    model: WorldModel, segment: Segment, noise: Noise, agent: Policy | None, agent_windows: int | None = None, free_nats: float = 1.0,
+    blind_steps: int = 0,
+) -> dict[str, torch.Tensor]:  # fmt: skip
     """Every term of the loss as a scalar: means over existing steps or frames, and over windows for what a window has once.
 
     agent: the frozen agent; without it the two terms of its view are left out. agent_windows: it is shown the first so many
-    windows' frames only. A step exists where segment.mask says so; it has a frame, an action and an outcome, so one mask
+    windows' frames only. blind_steps: the length of the blind runs. A step exists where segment.mask says so; it has a frame, an action and an outcome, so one mask
     serves all three. The KL compares states that have both a prior and a frame.
     """
     k = model.config.num_initializing_steps
@@ -126,7 +130,7 @@ def loss_terms(
         "init_hidden": (made.start.hidden - segment.hidden[k - 1]).square().sum(-1).mean(),
         "init_action": F.cross_entropy(made.start.action_logits, segment.action[k - 2]),
     }
-    terms |= free_terms(model, made, segment.obs[k - 1 :], mask, noise)
+    terms |= free_terms(model, made, segment.obs[k - 1 :], mask, noise) | blind_terms(model, made, segment.obs[k - 1 :], mask, noise, blind_steps)
     return terms if agent is None else terms | agent_terms(agent, made.frames, segment, k, agent_windows)
 
 
@@ -154,6 +158,28 @@ def free_terms(model: WorldModel, made: Prediction, obs: torch.Tensor, mask: tor
     with torch.no_grad():
         error = image_error(model.decoder(state.features()[shown]), later(obs, steps)[shown])
     return {"free_kl": masked_mean(torch.stack(divergence), torch.stack(exists)), "free_image": error.sum() / shown.sum().clamp(min=1)}
+
+
+def blind_terms(model: WorldModel, made: Prediction, obs: torch.Tensor, mask: torch.Tensor, noise: Noise, steps: int) -> dict[str, torch.Tensor]:
+    """Runs along the recorded actions in which no variable is drawn, each frame painted from h alone; none for no steps.
+
+    What h can know, where the picture moves to and what stays in it, it has to know here; what is new and cannot be known is drawn as its mean,
+    which harms no simulation, for there the draw says what is new. Half of the runs begin where the windows do.
+    """
+    if not steps:
+        return {}
+    begin = ((2 * noise.blind - 1).clamp(min=0) * (len(mask) - steps)).long()
+    window = torch.arange(len(begin), device=mask.device)
+    deter, sample = (part[begin, window] for part in (made.states.deter, made.states.sample))
+    nothing, painted, there = torch.zeros_like(sample), [], []
+    for i in range(steps):
+        deter = model.rssm.core(deter, nothing if i else sample, made.actions[begin + i, window])
+        painted.append(torch.cat([deter, nothing.flatten(1)], -1))
+        there.append(mask[begin + i + 1, window])
+    there = torch.stack(there)
+    real = torch.stack([obs[begin + i + 1, window] for i in range(steps)])[there]
+    error = image_error(model.decoder(torch.stack(painted)[there]), real)
+    return {"blind_image": error.sum() / there.sum().clamp(min=1)}
 
 
 def agent_terms(agent: Policy, frames: torch.Tensor, segment: Segment, k: int, windows: int | None = None) -> dict[str, torch.Tensor]:

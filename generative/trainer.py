@@ -97,7 +97,8 @@ class Trainer:
         watched = self.agent if any(getattr(self.scales, name) for name in WATCHED) else None
         shown = math.ceil(self.config.agent_share * segment.mask.shape[1])
         noise = self._noise(segment, self.batches, self.config.free_runs if self.scales.loss_scale_free_kl else 0)
-        terms = loss_terms(self.model, segment, noise, watched, shown, self.scales.free_nats)
+        blind = self._blind_steps(segment) if self.scales.loss_scale_blind else 0
+        terms = loss_terms(self.model, segment, noise, watched, shown, self.scales.free_nats, blind)
         loss = total_loss(terms, self.scales)
         values = as_numbers(terms | {"loss": loss, "frames": segment.mask.sum()}) | {"stop": float(stop)}
         values = self.ranks.mean(values)
@@ -123,16 +124,22 @@ class Trainer:
         for i in range(self.config.validation_batches):
             segment = self.source.validation_batch(i, self.config.batch_size, self.ranks.mine).to(self.device)
             noise = self._noise(segment, VALIDATION_STREAM + i, self.config.free_runs)
-            terms = loss_terms(self.average.model, segment, noise, self.agent, None, self.scales.free_nats)
+            terms = loss_terms(self.average.model, segment, noise, self.agent, None, self.scales.free_nats, self._blind_steps(segment))
             sums.add(as_numbers(terms | {"loss": total_loss(terms, self.scales)}))
         return {f"val_{name}": value for name, value in self._with_psnr(self.ranks.mean(sums.means())).items()}
 
     def _noise(self, segment: Segment, key: int, free_runs: int) -> Noise:
         """This process's part of the noise of a whole batch."""
-        steps = len(segment.mask) - self.model.config.num_initializing_steps + 1
+        steps = self._simulated(segment)
         free = min(self.config.free_steps, steps - 1), free_runs
         generator = seeded_generator(self.device, self.seed, key)
         return draw_noise(self.model.config, steps, self.config.batch_size, generator, *free).windows(self.ranks.mine)
+
+    def _simulated(self, segment: Segment) -> int:
+        return len(segment.mask) - self.model.config.num_initializing_steps + 1
+
+    def _blind_steps(self, segment: Segment) -> int:
+        return min(self.config.blind_steps, self._simulated(segment) - 1)
 
     def _refuse_bad(self, values: dict[str, float]) -> None:
         bad = [name for name, value in values.items() if not math.isfinite(value)]
@@ -179,8 +186,7 @@ class Trainer:
         """The preview: held-out windows, or windows to train on where none is held out."""
         draw = self.source.validation_batch if len(self.source.validation) else self.source.train_batch
         segment = draw(0, self.config.batch_size, slice(PREVIEW_WINDOWS)).to(self.device)
-        steps = len(segment.mask) - self.model.config.num_initializing_steps + 1
-        noise = draw_noise(self.model.config, steps, segment.mask.shape[1], seeded_generator(self.device, self.seed, VALIDATION_STREAM))
+        noise = draw_noise(self.model.config, self._simulated(segment), segment.mask.shape[1], seeded_generator(self.device, self.seed, VALIDATION_STREAM))
         frames = preview(self.average.model, segment, noise)
         write_video(self.directory / f"preview_{self.batches}.mp4", frames, PREVIEW_FPS, PREVIEW_SCALE)
 

@@ -92,7 +92,7 @@ def test_training_depends_on_seed_and_flags_and_on_nothing_else(recorded, tmp_pa
     make(recorded, tmp_path / "c", seed=1).train()
     assert not same_state(tmp_path / "a", tmp_path / "c")
     changes = [dict(lr=1e-3), dict(warmup=1), dict(grad_clip_norm=0.01), dict(agent_share=1.0)]
-    changes += [dict(lr_end=1.0), dict(ema=0.0), dict(free_steps=1), dict(free_runs=3)]
+    changes += [dict(lr_end=1.0), dict(ema=0.0), dict(free_steps=1), dict(free_runs=3), dict(blind_steps=1)]
     for i, change in enumerate(changes):
         make(recorded, tmp_path / f"d{i}", replace(SHORT, **change)).train()
         assert not same_state(tmp_path / "a", tmp_path / f"d{i}"), change
@@ -111,11 +111,11 @@ def test_every_batch_has_noise_of_its_own_and_validation_always_the_same(recorde
     assert len(drawn[False]) == 3 and len(torch.stack(drawn[False]).unique(dim=0)) == 1
 
 
-def test_the_agents_terms_and_the_free_runs_are_left_out_of_training_but_not_of_validation_when_unweighted(recorded, tmp_path):
-    off = dict(loss_scale_hx=0, loss_scale_act_log_probs=0, loss_scale_value=0, loss_scale_free_kl=0)
+def test_the_agents_terms_and_the_runs_without_frames_are_left_out_of_training_but_not_of_validation_when_unweighted(recorded, tmp_path):
+    off = dict(loss_scale_hx=0, loss_scale_act_log_probs=0, loss_scale_value=0, loss_scale_free_kl=0, loss_scale_blind=0)
     make(recorded, tmp_path / "run", scales=LossScales(**off)).train()
     last = rows(tmp_path / "run")[-1]
-    for name in ("hx", "act_log_probs", "value", "free_kl", "free_image"):
+    for name in ("hx", "act_log_probs", "value", "free_kl", "free_image", "blind_image"):
         assert last[name] == "" and float(last[f"val_{name}"]) > 0
 
 

@@ -23,7 +23,7 @@ from generative.simulator import NoiseKeys, Simulator, freeze
 
 K, STEPS = 3, 6
 LENGTH = K + STEPS - 1
-FREE, RUNS = 3, 2
+FREE, RUNS, BLIND = 3, 2, 4
 
 
 @pytest.fixture(scope="module")
@@ -119,18 +119,27 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
                 sums["free_kl"].append(kl_divergence(then, Categorical(logits=state.logits)).sum())
                 if i == FREE - 1:
                     sums["free_image"].append(((model.decoder(state.features())[0] - segment.obs[K + begin + i, b] / 255) ** 2).sum())
+        begin = int(max(2 * noise.blind[b] - 1, 0) * (STEPS - BLIND))
+        deter, sample = (states[begin].deter, states[begin].sample) if begin < len(states) else (None, None)
+        for i in range(BLIND):
+            if begin + i + 1 >= len(states):
+                break
+            action = torch.nn.functional.one_hot(segment.action[K - 1 + begin + i - shift, b : b + 1], model.config.num_actions).float()
+            deter, sample = model.rssm.core(deter, sample, action), torch.zeros_like(sample)
+            painted = model.decoder(torch.cat([deter, sample.flatten(1)], -1))[0]
+            sums["blind_image"].append(((painted - segment.obs[K + begin + i, b] / 255) ** 2).sum())
     return {name: torch.stack([x.squeeze() for x in values]).mean() for name, values in sums.items()}
 
 
 def test_every_term_equals_a_slow_loop_and_a_shifted_action_does_not(model, segment, agent):
     with torch.no_grad():
         noise = noise_for(model, segment)
-        fast = loss_terms(model, segment, noise, agent)
+        fast = loss_terms(model, segment, noise, agent, blind_steps=BLIND)
         slow, mutant = brute_force_terms(model, segment, noise, agent), brute_force_terms(model, segment, noise, agent, shift=1)
     assert fast.keys() == set(TERMS)
     for name in TERMS:
         assert fast[name].item() == pytest.approx(slow[name].item(), rel=1e-4, abs=1e-6), name
-    for name in ("image", "detail", "reward", "done", "kl", "free_kl", "free_image"):
+    for name in ("image", "detail", "blind_image", "reward", "done", "kl", "free_kl", "free_image"):
         assert abs(mutant[name] - slow[name]) > 10 * abs(fast[name] - slow[name]), name
 
 
@@ -141,7 +150,7 @@ def test_what_lies_after_an_end_changes_no_term_and_the_last_step_changes_all(mo
         fields = {name: getattr(segment, name).clone() for name in ("obs", "action", "reward", "terminated", "logits", "value", "hidden")}
         edit(fields)
         with torch.no_grad():
-            return loss_terms(model, type(segment)(**{**vars(segment), **fields}), noise, agent)
+            return loss_terms(model, type(segment)(**{**vars(segment), **fields}), noise, agent, blind_steps=BLIND)
 
     def garbage(fields, where):
         fields["obs"][where] = 77
