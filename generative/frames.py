@@ -35,7 +35,7 @@ class FrameDecoder(nn.Module):
 
     def __init__(self, config: WorldModelConfig):
         super().__init__()
-        self.config, d = config, config.depth
+        self.config, self.precision, d = config, config.precision, config.depth
         self.raise_sample = doubling(config.groups * config.classes, config.map_channels)
         self.read = nn.Conv2d(2 * config.map_channels, d, 3, padding=1)
         self.shade = Modulated(config.vector_size, d)
@@ -45,7 +45,7 @@ class FrameDecoder(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         flat = features.reshape(-1, features.shape[-1])
-        images = 0.5 + in_chunks(self.picture, flat, self.config.precision).permute(0, 2, 3, 1)
+        images = 0.5 + in_chunks(self.picture, flat, self.precision).permute(0, 2, 3, 1)
         return images.reshape(*features.shape[:-1], *images.shape[1:])
 
     def picture(self, features: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ class LatentHead(nn.Module):
 
     def __init__(self, config: WorldModelConfig):
         super().__init__()
-        self.config, d = config, config.depth
+        self.config, self.precision, d = config, config.precision, config.depth
         self.parts = 1 if config.latent == "sphere" else 2
         self.read = nn.Sequential(nn.Conv2d(config.num_initializing_steps * d, d, 3, padding=1), nn.SiLU(), nn.Conv2d(d, d, 3, padding=1), nn.SiLU())
         self.of_cells, self.narrow = nn.Conv2d(d, self.parts * config.latent_cell, 1), nn.Conv2d(d, NARROW, 1)
@@ -28,7 +28,7 @@ class LatentHead(nn.Module):
     def forward(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, ...]:
         c = self.config
         maps = torch.cat([as_map(frame, c.coarse) for frame in embeddings], 1)
-        with lower(c.precision, embeddings.device.type):
+        with lower(self.precision, embeddings.device.type):
             x = self.read(maps)
             of_cells, narrow = (as_flat(layer(x)).to(embeddings.dtype) for layer in (self.of_cells, self.narrow))
         of_all = self.of_all(narrow).chunk(self.parts, -1)
@@ -41,7 +41,7 @@ class StartHead(nn.Module):
 
     def __init__(self, config: WorldModelConfig):
         super().__init__()
-        self.config, d = config, config.depth
+        self.config, self.precision, d = config, config.precision, config.depth
         self.vector = mlp(config.latent_size, config.units, config.vector_size)
         self.read, self.shade = nn.Conv2d(config.latent_cell, d, 3, padding=1), Modulated(config.vector_size, d)
         self.mix = nn.Sequential(nn.Conv2d(d, d, 3, padding=1), nn.SiLU())
@@ -50,7 +50,7 @@ class StartHead(nn.Module):
 
     def forward(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         c, vector = self.config, torch.tanh(self.vector(z))
-        with lower(c.precision, z.device.type):
+        with lower(self.precision, z.device.type):
             x = self.mix(self.shade(self.read(as_map(z[:, c.latent_global :], c.coarse)), vector))
             cells, raw = (as_flat(layer(x)).to(z.dtype) for layer in (self.cells, self.classes))
         return torch.cat([vector, torch.tanh(cells)], -1), raw

@@ -70,13 +70,13 @@ class CellHead(nn.Module):
 
     def __init__(self, config: WorldModelConfig, seen: int = 0):
         super().__init__()
-        self.config, d = config, config.depth
+        self.config, self.precision, d = config, config.precision, config.depth
         self.halve, self.mix = halving(config.map_channels, d), nn.Conv2d(d + seen, d, 3, padding=1)
         self.shade, self.out = Modulated(config.vector_size, d), nn.Conv2d(d, config.groups * config.classes, 1)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, vector, cells, embedding=None):
-        with lower(self.config.precision, vector.device.type):
+        with lower(self.precision, vector.device.type):
             x = self.halve(cells)
             if embedding is not None:
                 x = torch.cat([x, as_map(embedding, self.config.coarse).to(x.dtype)], 1)

@@ -10,7 +10,7 @@ from toy_simulator import save_toy_files, toy_simulator
 from analysis import gradient_check
 from common.checkpoints import load_checkpoint
 from common.runs import UsageError
-from generative.estimator import PATHS, QUANTITIES, agreement, ceiling, changes, crossed, perturbations, read
+from generative.estimator import PATHS, QUANTITIES, agreement, ceiling, changes, crossed, perturbations, read, in_float32
 from generative.simulator import NoiseKeys
 
 B, STEPS = 6, 4
@@ -43,6 +43,13 @@ def test_predictions_are_the_gradient_that_saliency_uses_path_by_path(simulator)
     for path, expected in (("mixed", mixed), ("environment", environment), ("agent", mixed - environment)):
         torch.testing.assert_close(predicted[PATHS.index(path)], expected, rtol=1e-3, atol=1e-4)
     assert (mixed - environment)[:, 1:].abs().max() > 1e-3 and not (mixed - environment)[0, 0].any()
+
+
+def test_a_simulator_in_bf16_is_checked_in_float32():
+    (z, move), keys, unit = latents(), NoiseKeys(0, np.arange(B)), torch.arange(B)
+    half, whole = toy_simulator(precision="bf16"), toy_simulator()
+    predicted, _ = changes(in_float32(half), z, move, keys, 2, unit)
+    assert torch.equal(predicted, changes(whole, z, move, keys, 2, unit)[0])
 
 
 def test_measurements_are_differences_of_common_noise_rollouts(simulator):
