@@ -59,7 +59,8 @@ def run_main(main: Callable, args) -> None:
         if error.errno not in _ADVICE:
             raise
         logging.debug("traceback", exc_info=True)
-        sys.exit(f"error: {error.strerror} ({error.filename}); {_ADVICE[error.errno]}")
+        where = f" ({error.filename})" if error.filename else ""  # a failed write does not know its file
+        sys.exit(f"error: {error.strerror}{where}; {_ADVICE[error.errno]}")
     except KeyboardInterrupt:
         logging.debug("traceback", exc_info=True)
         print(_INTERRUPTED, file=sys.stderr)

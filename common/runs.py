@@ -146,11 +146,12 @@ def _begin(directory: Path, config, inputs: dict[str, str] | None) -> IO | None:
     making = directory.with_name(f".{directory.name}.{os.getpid()}")  # named after the process, so that two do not meet there
     try:
         making.mkdir(parents=True, exist_ok=True)
+        lock = _claim(making)
+        write_json(making / "manifest.json", manifest(inputs))
+        write_json(making / "config.json", plain(config))
     except OSError as error:
+        shutil.rmtree(making, ignore_errors=True)
         raise UsageError(f"cannot make the run directory {directory}: {error.strerror}; choose another place") from error
-    lock = _claim(making)
-    write_json(making / "manifest.json", manifest(inputs))
-    write_json(making / "config.json", plain(config))
     try:
         making.rename(directory)
     except OSError as error:

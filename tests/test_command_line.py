@@ -140,6 +140,13 @@ def test_a_place_that_will_not_do_is_one_line_with_advice(number):
     assert fails(main).startswith("error: It will not do (/some/where); ") and "\n" not in fails(main)
 
 
+def test_a_failed_write_that_does_not_know_its_file_is_one_line_too():
+    def main(args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert fails(main).startswith("error: No space left on device; nothing half-written was kept")
+
+
 def test_ctrl_c_is_one_line(capsys):
     def main(args):
         raise KeyboardInterrupt

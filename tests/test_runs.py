@@ -93,6 +93,17 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         open_run(tmp_path / "file", "run", {"config": Config()})
 
 
+def test_a_full_disk_leaves_no_run_behind(tmp_path, monkeypatch):
+    def full(path, value):
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as filled, pytest.raises(UsageError, match="cannot make the run directory .*: No space left on device"):
+        filled.setattr(common.runs, "write_json", full)
+        open_run(tmp_path, "run", {"config": Config()})
+    assert not list(tmp_path.iterdir())
+    assert not open_run(tmp_path, "run", {"config": Config()}).resumed
+
+
 def test_file_ids_follow_the_bytes(tmp_path):
     ids = []
     for name, data in {"a": b"1", "b": b"1", "c": b"2"}.items():
