@@ -1,5 +1,6 @@
 """Stopping a long run: politely, after the piece in hand is saved; or by Ctrl-C at once, without that it is ever lost."""
 
+import logging
 import signal
 import sys
 
@@ -7,7 +8,10 @@ RETRY_SECONDS = 0.01
 
 
 class StopSignal:
-    """While entered, SIGTERM and SIGINT ask for a stop after the piece of work in progress instead of killing the run."""
+    """While entered, SIGTERM and SIGINT ask for a stop after the piece of work in progress instead of killing the run.
+
+    A second Ctrl-C does not wait for it.
+    """
 
     def __enter__(self):
         self.asked = False
@@ -15,7 +19,10 @@ class StopSignal:
         return self
 
     def _ask(self, number, frame):
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
         self.asked = True
+        logging.info("stopping after the piece of work in hand; Ctrl-C once more stops at once, without it")
 
     def __exit__(self, *exception):
         for number, handler in self._previous.items():

@@ -21,13 +21,25 @@ def test_a_log_file_gets_few_lines(monkeypatch, terminal, seconds):
         assert bar.mininterval == seconds and list(bar) == [0, 1, 2]
 
 
-def test_a_stop_signal_asks_and_then_handlers_are_as_before():
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_asks_and_then_handlers_are_as_before(number, caplog):
+    caplog.set_level("INFO")
+    before = signal.getsignal(number)
     with StopSignal() as stop:
         assert not stop.asked
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.asked
-    assert signal.getsignal(signal.SIGTERM) is before
+        os.kill(os.getpid(), number)
+        assert stop.asked and "stopping after the piece of work in hand" in caplog.text
+        os.kill(os.getpid(), signal.SIGTERM)  # a scheduler may insist
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_ctrl_c_does_not_wait():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), StopSignal():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 class Freed:
