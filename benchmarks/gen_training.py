@@ -25,6 +25,7 @@ from generative.config import LossScales, TrainConfig, load_preset, window_lengt
 from generative.data import WindowSource, layouts_of, read_ahead, seeded_generator
 from generative.detail import detail
 from generative.frames import round_frames
+from generative.latent import remembered
 from generative.losses import Noise, draw_noise, kl_to_standard_normal, loss_terms, squared_error, total_loss
 from generative.model import WorldModel
 from generative.progress import Clock, peak_memory
@@ -74,8 +75,8 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
     def add(name: str, value: torch.Tensor) -> None:
         sums.setdefault(name, []).append(value)
 
-    latent = model.latent(torch.stack([model.encoder(segment.obs[t]) for t in range(k)]))
-    start = model.start(latent.sample(noise.z), noise.state[0])
+    latent = model.latent(torch.stack([model.encoder(segment.obs[t]) for t in range(k)]), remembered(agent, segment.obs[:k]))
+    start = model.start(latent.sample(noise.z), noise.state[0], detach_agent=False)
     add("bottleneck", kl_to_standard_normal(latent).mean())
     add("init_hidden", (start.hidden - segment.hidden[k - 1]).square().sum(-1).mean())
     add("init_action", F.cross_entropy(start.action_logits, segment.action[k - 2]))

@@ -134,9 +134,9 @@ class LossScales:
     one, the crowding of a batch's latents: log mean exp(-2 d^2) over pairs at distance d, 0 when all are the same."""
     loss_scale_init: float = 1.0
     """Agent at the start: squared error of its hidden state (sum over units) + cross-entropy of its previous action."""
-    loss_scale_hx: float = 0.1
+    loss_scale_hx: float = 0.5
     """Agent on decoded frames: squared error of its hidden state against the stored one, summed over units, per frame."""
-    loss_scale_act_log_probs: float = 1.0
+    loss_scale_act_log_probs: float = 2.0
     """Agent on decoded frames: KL from the stored action distribution to the one it has there, nats per frame."""
     loss_scale_value: float = 0.1
     """Agent on decoded frames: squared error of its value against the stored one, per frame, in the agent's own units squared."""

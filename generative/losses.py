@@ -12,6 +12,7 @@ from generative.categorical import balanced_kl, kl
 from generative.config import LossScales, WorldModelConfig
 from generative.detail import detail
 from generative.frames import round_frames
+from generative.latent import remembered
 from generative.model import Latent, Outcome, Start, WorldModel
 from generative.rssm import EnvState, stack_states
 from rollouts.segment import Segment
@@ -89,12 +90,15 @@ class Prediction(NamedTuple):
     frames: torch.Tensor
 
 
-def predict(model: WorldModel, segment: Segment, noise: Noise) -> Prediction:
-    """Runs a window [L, B] through the model along its recorded actions; frames that do not exist are neither read nor drawn."""
+def predict(model: WorldModel, segment: Segment, noise: Noise, memory: torch.Tensor) -> Prediction:
+    """Runs a window [L, B] through the model along its recorded actions; frames that do not exist are neither read nor drawn.
+
+    memory [B, D]: what the agent `remembered` of its first frames.
+    """
     k = model.config.num_initializing_steps
     embedded = model.encoder(segment.obs[segment.mask])
     embeddings = embedded.new_zeros(*segment.mask.shape, embedded.shape[-1]).masked_scatter(segment.mask[..., None], embedded)
-    latent = model.latent(embeddings[:k])
+    latent = model.latent(embeddings[:k], memory)
     start = model.start(latent.sample(noise.z), noise.state[0], detach_agent=False)
     actions = model.action_weights(segment.action[k - 1 :])
     deter, states = model.rssm.observe(start.env, actions, embeddings[k:], noise.state[1:])
@@ -104,17 +108,17 @@ def predict(model: WorldModel, segment: Segment, noise: Noise) -> Prediction:
 
 
 def loss_terms(
-    model: WorldModel, segment: Segment, noise: Noise, agent: Policy | None, agent_windows: int | None = None, free_nats: float = 1.0,
+    model: WorldModel, segment: Segment, noise: Noise, agent: Policy, agent_windows: int | None = None, free_nats: float = 1.0,
     blind_steps: int = 0,
 ) -> dict[str, torch.Tensor]:  # fmt: skip
     """Every term of the loss as a scalar: means over existing steps or frames, and over windows for what a window has once.
 
-    agent: the frozen agent; without it the two terms of its view are left out. agent_windows: it is shown the first so many
-    windows' frames only. blind_steps: the length of the blind runs. A step exists where segment.mask says so; it has a frame, an action and an outcome, so one mask
+    agent: the frozen agent. agent_windows: it is shown the decoded frames of the first so many windows only; the terms of its view are left
+    out where these are none. blind_steps: the length of the blind runs. A step exists where segment.mask says so; it has a frame, an action and an outcome, so one mask
     serves all three. The KL compares states that have both a prior and a frame.
     """
     k = model.config.num_initializing_steps
-    made, mask = predict(model, segment, noise), segment.mask[k - 1 :]
+    made, mask = predict(model, segment, noise, remembered(agent, segment.obs[:k])), segment.mask[k - 1 :]
     posterior, prior, obs = made.states.logits[1:], made.prior.logits[:-1], segment.obs[k - 1 :][mask]
     reward = twohot.cross_entropy(made.outcome.reward_logits, segment.reward[k - 1 :].to(model.bins.dtype), model.bins)
     done = F.binary_cross_entropy_with_logits(made.outcome.done_logit, segment.terminated[k - 1 :].to(reward.dtype), reduction="none")
@@ -131,7 +135,7 @@ def loss_terms(
         "init_action": F.cross_entropy(made.start.action_logits, segment.action[k - 2]),
     }
     terms |= free_terms(model, made, segment.obs[k - 1 :], mask, noise) | blind_terms(model, made, segment.obs[k - 1 :], mask, noise, blind_steps)
-    return terms if agent is None else terms | agent_terms(agent, made.frames, segment, k, agent_windows)
+    return terms if agent_windows == 0 else terms | agent_terms(agent, made.frames, segment, k, agent_windows)
 
 
 def free_terms(model: WorldModel, made: Prediction, obs: torch.Tensor, mask: torch.Tensor, noise: Noise) -> dict[str, torch.Tensor]:

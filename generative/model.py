@@ -72,13 +72,13 @@ class WorldModel(nn.Module):
     def spherical(self) -> bool:
         return self.config.latent == "sphere"
 
-    def encode(self, frames: torch.Tensor) -> Latent:
-        """q(z | frames [K, B, H, W, C]), of the state at the last of them."""
-        return self.latent(self.encoder(frames))
+    def encode(self, frames: torch.Tensor, memory: torch.Tensor) -> Latent:
+        """q(z | frames [K, B, H, W, C]), of the state at the last of them; memory [B, D]: what the agent `remembered` before that one."""
+        return self.latent(self.encoder(frames), memory)
 
-    def latent(self, embeddings: torch.Tensor) -> Latent:
-        """q(z) from the embeddings [K, B, E] of the first frames."""
-        read = self.latent_head(embeddings)
+    def latent(self, embeddings: torch.Tensor, memory: torch.Tensor) -> Latent:
+        """q(z) from the embeddings [K, B, E] of the first frames and what the agent remembered [B, D]."""
+        read = self.latent_head(embeddings, memory)
         return Latent(F.normalize(read[0], dim=-1)) if self.spherical else Latent(*read)
 
     def random_latent(self, noise: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from common.policy import Policy
 from common.runs import file_id
 from generative.categorical import draw
 from generative.frames import frames_to_bytes
+from generative.latent import remembered
 from generative.model import Latent, Start, WorldModel, load_world_model
 from generative.rssm import EnvState
 from rollouts.segment import Segment
@@ -102,7 +103,13 @@ class Simulator:
 
     def encode(self, frames: torch.Tensor) -> Latent:
         """q(z | first frames [K, B, H, W, C])."""
-        return self.model.encode(frames)
+        return self.model.encode(frames, self.remembered(frames))
+
+    def remembered(self, frames: torch.Tensor) -> torch.Tensor:
+        """What the model's own agent remembers [B, D] before the last of the first frames; nothing where another agent acts."""
+        if self.own_agent:
+            return remembered(self.agent, frames)
+        return self.model.bins.new_zeros(frames.shape[1], self.model.config.hidden_size)
 
     def start(self, z, noise=None, mode: str = "hard", detach_agent: bool = True) -> Start:
         """The moment that z [B, Z] describes: environment, agent's hidden state, previous action."""

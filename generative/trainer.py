@@ -94,11 +94,11 @@ class Trainer:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * learning_rate_factor(self.config, self.batches)
-        watched = self.agent if any(getattr(self.scales, name) for name in WATCHED) else None
-        shown = math.ceil(self.config.agent_share * segment.mask.shape[1])
+        watched = any(getattr(self.scales, name) for name in WATCHED)
+        shown = math.ceil(self.config.agent_share * segment.mask.shape[1]) if watched else 0
         noise = self._noise(segment, self.batches, self.config.free_runs if self.scales.loss_scale_free_kl else 0)
         blind = self._blind_steps(segment) if self.scales.loss_scale_blind else 0
-        terms = loss_terms(self.model, segment, noise, watched, shown, self.scales.free_nats, blind)
+        terms = loss_terms(self.model, segment, noise, self.agent, shown, self.scales.free_nats, blind)
         loss = total_loss(terms, self.scales)
         values = as_numbers(terms | {"loss": loss, "frames": segment.mask.sum()}) | {"stop": float(stop)}
         values = self.ranks.mean(values)
@@ -187,7 +187,7 @@ class Trainer:
         draw = self.source.validation_batch if len(self.source.validation) else self.source.train_batch
         segment = draw(0, self.config.batch_size, slice(PREVIEW_WINDOWS)).to(self.device)
         noise = draw_noise(self.model.config, self._simulated(segment), segment.mask.shape[1], seeded_generator(self.device, self.seed, VALIDATION_STREAM))
-        frames = preview(self.average.model, segment, noise)
+        frames = preview(self.average.model, segment, noise, self.agent)
         write_video(self.directory / f"preview_{self.batches}.mp4", frames, PREVIEW_FPS, PREVIEW_SCALE)
 
     def _load(self) -> None:

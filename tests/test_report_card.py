@@ -164,7 +164,7 @@ def test_predictions_are_what_the_model_says_step_by_step(simulator, batch):
     forced, mask = teacher_forced(simulator, segment), segment.mask[K - 1 :]
     noise = draw_noise(simulator.model.config, *mask.shape, seeded_generator(torch.device("cpu"), 0))
     with torch.no_grad():
-        made = predict(simulator.model, segment, noise)
+        made = predict(simulator.model, segment, noise, simulator.remembered(segment.obs[:K]))
         second = (simulator.model.decoder(made.prior.features())[4].clamp(0, 1) * 255).round()
     torch.testing.assert_close(forced.one_step[5][mask[5]].float(), second[mask[5]], atol=1.01, rtol=0)
     assert not forced.posterior[~mask].any() and torch.equal(forced.posterior[0], forced.one_step[0])

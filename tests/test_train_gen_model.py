@@ -29,6 +29,7 @@ from generative import trainer as trainer_module
 from generative.config import LossScales, TrainConfig
 from generative.data import HELD_OUT, WindowSource, layouts_of, read_ahead, split
 from generative.frames import frames_to_bytes
+from generative.latent import remembered
 from generative.losses import draw_noise
 from generative.model import WorldModel, load_world_model
 from generative.preview import preview
@@ -200,11 +201,11 @@ def test_open_loop_frames_are_those_of_the_simulator_and_end_black(recorded):
     torch.manual_seed(0)
     model, segment = WorldModel(toy_config()), source(recorded).validation_batch(0, 6)
     noise = draw_noise(model.config, 4, 6, torch.Generator().manual_seed(0))
-    pictures = preview(model, segment, noise).reshape(4, 3, 12, 2, 3, 12, 3).transpose(4, 0, 1, 3, 2, 5, 6).reshape(3, 4, 6, 12, 12, 3)
+    pictures = preview(model, segment, noise, toy_agent()).reshape(4, 3, 12, 2, 3, 12, 3).transpose(4, 0, 1, 3, 2, 5, 6).reshape(3, 4, 6, 12, 12, 3)
     assert (pictures[..., 8:, :, :] == 255).all() and (pictures[..., 8:, :] == 255).all()
     real, posterior, free = pictures[..., :8, :8, :]
     with torch.no_grad():
-        z = model.encode(segment.obs[:3]).sample(noise.z)
+        z = model.encode(segment.obs[:3], remembered(toy_agent(), segment.obs[:3])).sample(noise.z)
         state = model.start(z, noise.state[0]).env
         for t in range(4):
             there = segment.mask[2 + t].numpy()

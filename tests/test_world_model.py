@@ -14,6 +14,7 @@ from generative.categorical import balanced_kl, draw, kl, with_uniform
 from generative.config import LossScales, WorldModelConfig, load_preset
 from generative.detail import detail
 from generative.frames import frames_to_bytes, round_frames
+from generative.latent import remembered
 from generative.layers import BlockLinear
 from generative.losses import SCALE_OF, TERMS, crowding, draw_noise, image_error, loss_terms, psnr, total_loss
 from generative.map_memory import REACH, MapMemory
@@ -72,7 +73,10 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
     sums = {name: [] for name in TERMS}
     for b in range(segment.mask.shape[1]):
         steps = int(segment.mask[:, b].sum())
-        mean, log_variance = model.latent_head(torch.stack([model.encoder(segment.obs[t, b : b + 1]) for t in range(K)]))
+        memory = agent.initial_state(1)
+        for t in range(K - 1):
+            memory = agent.advance(segment.obs[t, b : b + 1], memory, torch.tensor([False]), None)
+        mean, log_variance = model.latent_head(torch.stack([model.encoder(segment.obs[t, b : b + 1]) for t in range(K)]), memory)
         deviation = (log_variance / 2).exp()
         q = Independent(Normal(mean, deviation), 1)
         sums["bottleneck"].append(kl_divergence(q, Independent(Normal(torch.zeros_like(mean), 1.0), 1)))
@@ -175,7 +179,7 @@ def test_an_action_that_ends_an_episode_has_an_outcome_though_no_frame_follows(m
     length = store.episodes["length"][windows.table[:, 0]] - windows.table[:, 1]
     last = np.flatnonzero((length == K) & (store.episodes["end"][windows.table[:, 0]] == "terminated"))[:8]
     segment = windows.batch(last)  # the first simulated frame is the episode's last, and its action ends it
-    terms = loss_terms(model, segment, noise_for(model, segment), None)
+    terms = loss_terms(model, segment, noise_for(model, segment), toy_agent(), 0)
     gradient = torch.autograd.grad(terms["done"], model.outcome_head[-1].bias)[0][-1]
     assert gradient < -0.1  # every target in these windows is an end: the logit is pulled up
     assert terms["kl"] == 0 and terms["reward"] > 0
@@ -343,12 +347,25 @@ def test_frames_in_any_chunking_and_either_type_give_one_embedding(model, segmen
 
 
 def test_the_latent_is_read_in_the_order_of_the_frames_and_is_sampled_as_a_gaussian(model, segment):
-    latent = model.encode(segment.obs[:K])
-    assert not torch.allclose(latent.mean, model.encode(segment.obs[:K].flip(0)).mean, atol=1e-4)
+    memory = torch.zeros(segment.mask.shape[1], 8)
+    latent = model.encode(segment.obs[:K], memory)
+    assert not torch.allclose(latent.mean, model.encode(segment.obs[:K].flip(0), memory).mean, atol=1e-4)
+    assert not torch.allclose(latent.mean, model.encode(segment.obs[:K], memory + 1).mean, atol=1e-4)
     assert torch.equal(latent.sample(None), latent.mean)
     wide = Latent(torch.full((100_000, 1), 2.0), torch.full((100_000, 1), math.log(9.0)))
     drawn = wide.sample(torch.randn(100_000, 1, generator=torch.Generator().manual_seed(0)))
     assert drawn.mean().item() == pytest.approx(2, abs=0.05) and drawn.std().item() == pytest.approx(3, abs=0.05)
+
+
+def test_what_the_agent_remembers_is_that_of_the_frames_before_the_last(segment, agent):
+    frames, zeros = segment.obs[:K], agent.initial_state(segment.mask.shape[1])
+    none = torch.zeros(len(zeros), dtype=torch.bool)
+    with torch.no_grad():
+        expected = agent.advance(frames[1], agent.advance(frames[0], zeros, none, None), none, None)
+    torch.testing.assert_close(remembered(agent, frames), expected)
+    simulator = Simulator(WorldModel(toy_config()), agent, NOOP)
+    torch.testing.assert_close(simulator.remembered(frames), expected)
+    assert not Simulator(simulator.model, agent, NOOP, own_agent=False).remembered(frames).any()
 
 
 def test_the_agents_start_trains_the_latent_only_where_asked(model):
@@ -373,18 +390,18 @@ def test_each_scale_weights_its_term_and_nothing_else():
 
 
 def test_free_runs_train_the_core_and_not_the_states_that_they_begin_from(model, segment):
-    terms = loss_terms(model, segment, noise_for(model, segment), None)
+    terms = loss_terms(model, segment, noise_for(model, segment), toy_agent(), 0)
     terms["free_kl"].backward()
     assert {part for part, module in model.named_children() if any(p.grad is not None for p in module.parameters())} == {"rssm"}
     assert not terms["free_image"].requires_grad and not any(p.grad is not None and p.grad.any() for p in model.rssm.posterior_head.parameters())
-    assert {"free_kl", "free_image"} & loss_terms(model, segment, noise_for(model, segment, free=(FREE, 0)), None).keys() == set()
+    assert {"free_kl", "free_image"} & loss_terms(model, segment, noise_for(model, segment, free=(FREE, 0)), toy_agent(), 0).keys() == set()
 
 
 def test_free_runs_begin_anywhere_and_are_left_out_beyond_an_end(model, store):
     windows = store.windows(LENGTH, min_steps=K)
     length = store.episodes["length"][windows.table[:, 0]] - windows.table[:, 1]
     short = windows.batch(np.flatnonzero(length == K)[:4])  # one simulated frame: no run has anything to compare with
-    terms = loss_terms(model, short, noise_for(model, short), None)
+    terms = loss_terms(model, short, noise_for(model, short), toy_agent(), 0)
     assert terms["free_kl"] == 0 and terms["free_image"] == 0
     many = draw_noise(model.config, STEPS, 400, torch.Generator().manual_seed(0), FREE, 1)
     assert set((many.when * (STEPS - FREE)).long().unique().tolist()) == set(range(STEPS - FREE))
@@ -408,7 +425,7 @@ def test_detail_finds_a_small_moving_thing_and_not_the_scrolling_ground():
 def test_a_latent_on_the_sphere_has_unit_length_and_random_ones_cover_it(segment, agent):
     torch.manual_seed(0)
     sphere, normal = WorldModel(toy_config(latent="sphere")), WorldModel(toy_config())
-    latent, noise = sphere.encode(segment.obs[:K]), torch.randn(2000, 16, generator=torch.Generator().manual_seed(0))
+    latent, noise = sphere.encode(segment.obs[:K], remembered(agent, segment.obs[:K])), torch.randn(2000, 16, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(latent.mean.norm(dim=-1), torch.ones(len(latent.mean)))
     assert torch.equal(latent.sample(noise[: len(latent.mean)]), latent.mean) and latent.log_variance is None
     drawn = sphere.random_latent(noise)
@@ -459,7 +476,7 @@ def test_the_agent_may_be_shown_some_windows_only(model, segment, agent):
 def test_free_nats_hold_the_balanced_kl_from_below(model, segment):
     with torch.no_grad():
         noise = noise_for(model, segment)
-        few, many = (loss_terms(model, segment, noise, None, free_nats=free) for free in (0.0, 50.0))
+        few, many = (loss_terms(model, segment, noise, toy_agent(), 0, free_nats=free) for free in (0.0, 50.0))
     assert few["kl_balanced"].item() == pytest.approx(1.1 * few["kl"].item(), rel=1e-4)
     assert many["kl_balanced"].item() == pytest.approx(55.0) and many["kl"] == few["kl"]
 
@@ -503,13 +520,14 @@ def test_a_tiny_model_learns_what_actions_do(store, agent):
         batch = windows.sample(rng, 32)
         noise = draw_noise(model.config, short, 32, torch.Generator().manual_seed(step))
         optimizer.zero_grad()
-        total_loss(loss_terms(model, batch, noise, None, free_nats=0.05), scales).backward()
+        total_loss(loss_terms(model, batch, noise, agent, 0, free_nats=0.05), scales).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 100.0)
         optimizer.step()
     fresh = np.random.default_rng(9)
     long = [e for e in (toy_episode(fresh, LENGTH) for _ in range(300)) if len(e["obs"]) == LENGTH]
     obs, action, won = (torch.from_numpy(np.stack([e[name] for e in long], 1)) for name in ("obs", "action", "terminated"))
-    simulator, z = Simulator(model, agent, NOOP), model.encode(obs[:K]).mean
+    simulator = Simulator(model, agent, NOOP)
+    z = simulator.encode(obs[:K]).mean
     truth = square_at(obs[K - 1 :])
 
     def run(actions):
