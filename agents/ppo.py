@@ -48,6 +48,14 @@ class PPOConfig:
     """Generalised advantage estimation; otherwise advantages from discounted returns."""
 
     def __post_init__(self):
+        for name in ("n_envs", "n_steps", "epoch", "mini_batch_per_epoch"):
+            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be a whole number, 1 or more")
+        for name in ("gamma", "learning_rate", "grad_clip_norm", "eps_clip"):
+            if not (isinstance(getattr(self, name), int | float) and getattr(self, name) > 0):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be a number above zero")
+        if self.gamma > 1 or not 0 <= self.lmbda <= 1:
+            raise ValueError(f"gamma {self.gamma} and lmbda {self.lmbda} must not pass 1")
         if self.n_envs % self.mini_batch_per_epoch:
             wanted = f"a multiple of mini_batch_per_epoch {self.mini_batch_per_epoch}"
             raise ValueError(f"n_envs {self.n_envs} must be {wanted}: minibatches are whole environments")

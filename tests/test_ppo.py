@@ -193,6 +193,19 @@ def test_minibatches_are_whole_environments():
         PPOConfig(n_envs=6, mini_batch_per_epoch=4)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"n_envs": 0}, "n_envs is 0"), ({"n_steps": 1.5}, "n_steps is 1.5"), ({"epoch": "3"}, "epoch is '3'"), ({"gamma": 2}, "must not pass 1"),
+        ({"gamma": 0}, "gamma is 0"), ({"learning_rate": "fast"}, "learning_rate is 'fast'"), ({"learning_rate": -1}, "learning_rate is -1"),
+        ({"lmbda": 1.5}, "must not pass 1"), ({"mini_batch_per_epoch": 0}, "mini_batch_per_epoch is 0"), ({"eps_clip": 0}, "eps_clip is 0"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_named(changed, message):
+    with pytest.raises(ValueError, match=message):
+        PPOConfig(**changed)
+
+
 def test_what_is_not_finite_stops_training(tmp_path):
     learner = rollout(tmp_path)
     learner.buffer.reward[3, 2] = torch.nan
