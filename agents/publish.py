@@ -47,9 +47,9 @@ def chosen(ordered: list[Path], count: int) -> list[Path]:
     return sorted({min(ordered, key=lambda path: abs(steps_of(path) - step)) for step in wanted}, key=steps_of)
 
 
-def check_records(run: Path) -> None:
+def check_records(run: Path, records: tuple[str, ...] = RECORDS) -> None:
     """Raises UsageError unless configuration, manifest and log are there and can be read."""
-    for name in RECORDS:
+    for name in records:
         path = run / name
         if not path.is_file():
             raise UsageError(f"{path} is missing: only a whole run can be shipped")
@@ -70,6 +70,12 @@ def described(paths: list[Path]) -> dict:
     return {name: meta[name] for name in PROVENANCE}
 
 
+def copy_all(copies: dict[str, Path], out: Path) -> None:
+    """Copies files into `out` under the given names, each whole or not at all."""
+    for name, source in copies.items():
+        write_atomically(out / name, lambda temporary, source=source: shutil.copyfile(source, temporary))
+
+
 def main(args: Args) -> None:
     if args.checkpoints < 2:
         raise UsageError(f"--checkpoints must be at least 2, the first and the last, not {args.checkpoints}")
@@ -81,8 +87,7 @@ def main(args: Args) -> None:
     for old in (args.out / "checkpoints").glob("model_*.safetensors"):
         if f"checkpoints/{old.name}" not in copies:
             old.unlink()
-    for name, source in copies.items():
-        write_atomically(args.out / name, lambda temporary, source=source: shutil.copyfile(source, temporary))
+    copy_all(copies, args.out)
     ids = {name: file_id(args.out / name) for name in copies if name.endswith(".safetensors")}
     write_json(args.out / "provenance.json", provenance | {"ids": ids})
     logging.info("%s: %d checkpoints up to %d steps", args.out, len(kept), provenance["timesteps"])

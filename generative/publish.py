@@ -1,0 +1,63 @@
+"""Ships a world model with the logs and configurations of the runs that made it, and its report card (`python -m generative.publish`)."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents.publish import check_records, copy_all
+from common.checkpoints import write_json
+from common.cli import run_script
+from common.csv_log import read_log
+from common.runs import UsageError, file_id
+from generative.model import load_world_model
+
+RECORDS = ("config.json", "manifest.json", "progress.csv")
+
+
+@dataclass
+class Args:
+    runs: tuple[Path, ...]
+    """Directories of training runs, as train_gen_model.py wrote them, each of which went on from the one before; the last one's model is shipped."""
+    out: Path
+    """Where to ship it; an earlier shipment there is replaced."""
+    checkpoint: str = "best.safetensors"
+    """Which checkpoint of the last run."""
+    report_dir: Path | None = None
+    """Run of analysis.report_card on that very checkpoint, whose report.json and report.html are shipped with it."""
+    log_level: int = logging.INFO
+    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+def report_of(report_dir: Path | None, model_id: str) -> dict[str, Path]:
+    """The files of a report card. Raises UsageError where they are missing or of another model."""
+    if report_dir is None:
+        return {}
+    files = {name: report_dir / name for name in ("report.json", "report.html")}
+    missing = [path for path in files.values() if not path.is_file()]
+    if missing:
+        raise UsageError(f"{missing[0]} is missing: give --report_dir a finished run of analysis.report_card")
+    if model_id not in files["report.json"].read_text():
+        raise UsageError(f"{report_dir} is not of this world model ({model_id}): score this one first")
+    return files
+
+
+def main(args: Args) -> None:
+    if not args.runs:
+        raise UsageError("no runs were given: name with --runs the directories that train_gen_model.py wrote")
+    for run in args.runs:
+        check_records(run, RECORDS)
+    model = args.runs[-1] / args.checkpoint
+    meta, model_id = load_world_model(model)[1], file_id(model)
+    copies = {"model.safetensors": model} | report_of(args.report_dir, model_id)
+    for i, run in enumerate(args.runs):
+        copies |= {f"run_{i}/{name}": run / name for name in RECORDS}
+    copy_all(copies, args.out)
+    batches = [int(read_log(run / "progress.csv")[-1]["batch"]) for run in args.runs[:-1]] + [meta["batches"]]
+    write_json(args.out / "provenance.json", {
+        "id": model_id, "agent": meta["agent"]["id"], "data": meta["data"], "seed": meta["seed"], "batches": batches, "env": meta["env"],
+    })  # fmt: skip
+    logging.info("%s: the world model %s after %s batches", args.out, model_id, " + ".join(map(str, batches)))
+
+
+if __name__ == "__main__":
+    run_script(main, Args, __doc__)
