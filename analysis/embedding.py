@@ -63,10 +63,10 @@ def trustworthiness(points: np.ndarray, flat: np.ndarray, most: int = 3000, seed
     return float(manifold.trustworthiness(points[rows], flat[rows], n_neighbors=NEIGHBOURS))
 
 
-def neighbours_kept(points: np.ndarray, flat: np.ndarray, reference: np.ndarray, reference_flat: np.ndarray) -> float:
-    """The share of a placed point's NEIGHBOURS nearest reference points that are among its nearest in the map too.
+def neighbours_kept(points: np.ndarray, flat: np.ndarray, reference: np.ndarray, reference_flat: np.ndarray) -> np.ndarray:
+    """The share [m] of each placed point's NEIGHBOURS nearest reference points that are among its nearest in the map too.
 
     points [m, D] with places flat [m, 2], among reference [n, D] with places [n, 2]. NEIGHBOURS / n where places say nothing.
     """
     near, near_flat = nearest(points, reference, NEIGHBOURS)[1], nearest(flat, reference_flat, NEIGHBOURS)[1]
-    return float((near[:, :, None] == near_flat[:, None]).any(2).mean())
+    return (near[:, :, None] == near_flat[:, None]).any(2).mean(1)

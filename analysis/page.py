@@ -40,6 +40,10 @@ class Page:
         body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
         self._parts.append(f"<table><tr>{cells(header, 'th')}</tr>{body}</table>")
 
+    def link(self, address: str, words: str) -> None:
+        """A link to a file beside the page."""
+        self._parts.append(f'<p><a href="{html.escape(address)}">{html.escape(words)}</a></p>')
+
     def picture(self, path: Path, caption: str) -> None:
         self._parts.append(_figure(f'<img alt="{html.escape(caption)}" src="{_data_uri(path)}">', caption))
 

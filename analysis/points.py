@@ -1,5 +1,6 @@
 """Which points of a recording are looked at: a stratified subsample, without outliers, on the axes that hold most of their variance."""
 
+import logging
 from typing import NamedTuple
 
 import numpy as np
@@ -35,11 +36,12 @@ def subsample(groups: np.ndarray, most: int, seed: int = 0) -> np.ndarray:
 
 
 class Inliers(NamedTuple):
-    """kept [n] bool: the points whose `distance` [n] is at most `limit`."""
+    """kept [n] bool: the points whose `distance` [n] is at most `limit`; reference [m]: the rows among which neighbours were sought."""
 
     kept: np.ndarray
     distance: np.ndarray
     limit: float
+    reference: np.ndarray
 
 
 def inliers(points: np.ndarray, neighbours: int = 5, sigmas: float = 2.0, seed: int = 0) -> Inliers:
@@ -47,17 +49,21 @@ def inliers(points: np.ndarray, neighbours: int = 5, sigmas: float = 2.0, seed: 
 
     Neighbours are sought among REFERENCE of the points, or all where there are no more. Raises UsageError for too few points.
     """
-    if len(points) <= neighbours:
-        raise UsageError(f"{len(points)} points have no {neighbours} neighbours each: record more episodes")
+    if neighbours < 1 or len(points) <= neighbours:
+        raise UsageError(f"{len(points)} points have no {neighbours} neighbours each: record more episodes, or ask for 1 neighbour or more")
     reference = np.sort(np.random.default_rng([seed, 7]).permutation(len(points))[:REFERENCE])
     own = np.full(len(points), -1)
     own[reference] = np.arange(len(reference))
-    distance = np.concatenate([
-        np.median(nearest(points[at : at + _CHUNK], points[reference], neighbours, own[at : at + _CHUNK])[0], 1)
-        for at in range(0, len(points), _CHUNK)
-    ])  # fmt: skip
+    distance = typical_distance(points, points[reference], neighbours, own)
     limit = float(distance.mean() + sigmas * distance.std())
-    return Inliers(distance <= limit, distance, limit)
+    return Inliers(distance <= limit, distance, limit, reference)
+
+
+def typical_distance(points: np.ndarray, reference: np.ndarray, neighbours: int, own: np.ndarray | None = None) -> np.ndarray:
+    """The median distance [n] of points [n, D] to their nearest `neighbours` of reference [m, D]; own: see `nearest`."""
+    own = np.full(len(points), -1) if own is None else own
+    chunks = (slice(at, at + _CHUNK) for at in range(0, len(points), _CHUNK))
+    return np.concatenate([np.median(nearest(points[rows], reference, neighbours, own[rows])[0], 1) for rows in chunks])
 
 
 def nearest(points: np.ndarray, reference: np.ndarray, count: int, own: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -71,6 +77,16 @@ def nearest(points: np.ndarray, reference: np.ndarray, count: int, own: np.ndarr
     itself = row == own[:, None]
     itself[~itself.any(1), -1] = True  # one is dropped in every row: itself, or else the farthest
     return distance[~itself].reshape(-1, count), row[~itself].reshape(-1, count)
+
+
+def changing(x: np.ndarray) -> np.ndarray:
+    """The columns of x [n, D] that change, ascending; the others are named in the log. Raises UsageError where fewer than two do."""
+    changes = x.std(0) > 1e-6 * np.abs(x).max(0) + 1e-12
+    if changes.sum() < 2:
+        raise UsageError(f"{changes.sum()} of {x.shape[1]} features change over {len(x)} points: there is nothing to map; check what was recorded")
+    if not changes.all():
+        logging.info("%d of %d features never change and are left out: %s", (~changes).sum(), len(changes), np.flatnonzero(~changes).tolist()[:20])
+    return np.flatnonzero(changes)
 
 
 def axes_for(variance: np.ndarray, share: float = SHARE) -> int:

@@ -6,12 +6,14 @@ points to the last one finished.
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from common.checkpoints import BadCheckpoint, load_checkpoint, write_json
 from common.runs import Run, UsageError, open_run, read_config
+from interpret.directions import Directions, load_directions, save_directions
 
 LATEST = "latest"
 
@@ -23,6 +25,22 @@ def open_step(out_dir: Path, name: str, version: int, settings: dict, inputs: di
     inputs: ids of what it is made from. force: make it again even where it is done.
     """
     return open_run(Path(out_dir) / f"{name}_precomp", name, {"version": version} | settings, force, inputs)
+
+
+def fitted(run: Run, name: str, fit: Callable[[], Directions]) -> Directions:
+    """Directions of a run: read where they are there, else fit and written."""
+    path = run.dir / f"{name}.safetensors"
+    if not path.exists():
+        save_directions(path, fit())
+    return load_directions(path)
+
+
+def json_part(run: Run, name: str, compute: Callable[[], dict | list]):
+    """A part of a run that is no array: read where it is there, else computed and written."""
+    path = run.dir / f"{name}.json"
+    if not path.exists():
+        write_json(path, compute())
+    return json.loads(path.read_text())
 
 
 def finish_step(run: Run, numbers: dict) -> None:

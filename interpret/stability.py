@@ -40,17 +40,17 @@ class Stability:
         return "\n".join(f"{name}: median |cosine| {median:.2f}, {'stable' if stable else 'unstable'}" for name, median, stable in verdicts)
 
 
-def stability(fit: Fit, x, groups, draws: int = FEWEST_DRAWS, seed: int = 0) -> Stability:
+def stability(fit: Fit, x, groups, draws: int = FEWEST_DRAWS, seed: int = 0, reference: Directions | None = None) -> Stability:
     """Fits `draws` times, each time to levels drawn with repetition and with another seed, and matches write columns with those of the whole.
 
-    x [n, D], groups [n]: the level of each state. Raises UsageError for fewer than 20 draws or levels, or fewer than four levels for each
+    x [n, D], groups [n]: the level of each state. reference: the directions to find again, where they were fit to more than x. Raises UsageError for fewer than 20 draws or levels, or fewer than four levels for each
     direction, from which a draw may miss what is there.
     """
     if draws < FEWEST_DRAWS:
         raise UsageError(f"{draws} draws say nothing of stability: take at least {FEWEST_DRAWS}")
-    reference = fit(x, groups, seed)
+    reference = reference or fit(x, groups, seed)
     sample = checked(x, groups, 1)
-    fewest = max(FEWEST_LEVELS, 4 * len(reference) if reference.linear else 0)
+    fewest = fewest_levels(reference)
     if sample.num_groups < fewest:
         raise UsageError(f"the stability of {len(reference)} directions needs {fewest} levels, and there are {sample.num_groups}: record more")
     metric = whitened(sample.covariance)
@@ -63,6 +63,11 @@ def stability(fit: Fit, x, groups, draws: int = FEWEST_DRAWS, seed: int = 0) -> 
         again = fit(sample.x[rows], sample.groups[rows], seed + 1 + draw)
         found.append(matched_cosines(reference.write.numpy(), again.write.numpy(), metric))
     return Stability(reference.names, np.stack(found))
+
+
+def fewest_levels(directions: Directions) -> int:
+    """How many levels a test of these directions takes."""
+    return max(FEWEST_LEVELS, 4 * len(directions) if directions.linear else 0)
 
 
 def matched_cosines(columns: np.ndarray, others: np.ndarray, metric: np.ndarray) -> np.ndarray:

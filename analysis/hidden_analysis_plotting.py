@@ -1,0 +1,162 @@
+"""Draws the hidden-state analysis from its artefacts alone: twelve colourings of every map, paths, clusters, animations, numbers, explorer.
+
+Reads what analysis/hidden_analysis_precompute.py wrote; needs neither agent nor store nor simulator.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from analysis.colourings import HIDDEN, Colouring, colour
+from analysis.explorer import write_explorer
+from analysis.hidden_figures import NAMES, draw_numbers
+from analysis.hidden_numbers import COMMAND, STEP, VERSION
+from analysis.hidden_pages import clusters_table, numbers_tables
+from analysis.map_figures import Caption, draw_cluster, draw_grid, draw_paths, draw_worlds
+from analysis.map_spin import write_spin
+from analysis.page import Page
+from analysis.steps import find_step, read_numbers, read_part
+from common.checkpoints import write_json
+from common.cli import run_script
+from common.progress import progress_bar
+
+PATHS, LONGEST = 12, 80
+"""Episodes whose paths are drawn, and the most steps that they may have: longer ones cannot be read."""
+
+
+@dataclass
+class Args:
+    precomp_dir: Path | None = None
+    """Directory that the precompute step wrote; left out, the latest in <out_dir>/hx_analysis_precomp."""
+    out_dir: Path = Path("analysis")
+    """Where hx_plots is written, and hx_analysis_precomp is looked for."""
+    spins: tuple[str, ...] = tuple(how.label for how in HIDDEN)
+    """Variables of which a rotating animation is made; none for no animation."""
+    explorer: bool = True
+    """Write explorer.html, a page of its own in which points show their frames and play their episodes."""
+    log_level: int = logging.INFO
+    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """What the precompute step wrote: numbers, maps {kind: {name: [n, 2]}}, labels {name: {label: [n]}}, frames."""
+
+    numbers: dict
+    maps: dict[str, dict[str, np.ndarray]]
+    labels: dict[str, dict[str, np.ndarray]]
+    frames: dict[str, np.ndarray]
+    scores: np.ndarray
+    """Leading three axes [n, 3] of the real sample."""
+
+
+def main(args: Args) -> None:
+    directory = find_step(args.out_dir, STEP, VERSION, COMMAND, args.precomp_dir)
+    out = args.out_dir / "hx_plots" / directory.name
+    page = draw_all(read_artefacts(directory), out, args.spins, args.explorer)
+    logging.info("pictures, numbers and page: %s", page)
+
+
+def read_artefacts(directory: Path) -> Artefacts:
+    """Raises UsageError where a part is missing or damaged."""
+    numbers = read_numbers(directory)
+    maps = {kind: read_part(directory, f"map_{kind}") for kind in numbers["maps"]}
+    labels: dict[str, dict[str, np.ndarray]] = {}
+    for name, column in read_part(directory, "labels").items():
+        of, label = name.split(".")
+        labels.setdefault(of, {})[label] = column
+    return Artefacts(numbers, maps, labels, read_part(directory, "frames"), read_part(directory, "axes")["real"])
+
+
+def draw_all(made: Artefacts, out: Path, spins: tuple[str, ...], explorer: bool) -> Path:
+    """Every picture into `out`, and a page with all of them. Returns the page's path."""
+    stores, colourings = made.numbers["stores"], [how for how in HIDDEN if how.label in made.labels["real"]]
+    caption = Caption(f"{len(made.maps['pca']['real'])} of {stores['states']} steps in {stores['episodes']} episodes", "{}-{}".format(*stores["levels"]))
+    page = Page("The agent's hidden states")
+    page.text("States after each observation, standardised, without outliers. Every picture is drawn from artefacts; a map shows neighbourhoods, not distances, and is no test.")
+    write_json(out / "numbers.json", made.numbers)
+    page.heading("Numbers")
+    page.picture(draw_numbers(made.numbers, caption, out / "numbers"), "How much the directions hold, and whether they and the clusters come back.")
+    numbers_tables(page, made.numbers)
+    work = list(_pictures(made, colourings, caption, out))
+    for heading, words, draw in progress_bar(work, unit="picture", desc="draw"):
+        page.heading(heading)
+        page.picture(draw(), words)
+    page.heading("Clusters")
+    clusters_table(page, made)
+    draw_clusters(made, caption, out)
+    clips = [(how, write_spin(made.scores, colour(how, made.labels["real"][how.label], made.numbers["actions"]), how.title, out / f"spin_{how.label}.mp4")) for how in colourings if how.label in spins]
+    if clips:
+        page.heading("Three principal axes, from all sides")
+        page.clips([(path, how.title) for how, path in clips])
+    if explorer:
+        about = f"Steps of episodes drawn at random from store {stores['real']}, levels {caption.levels}, in maps of {caption.n} (grey)."
+        write_explorer(out / "explorer.html", made.maps, made.labels, made.frames, colourings, made.numbers["actions"], {kind: NAMES[kind] for kind in made.maps}, about)
+        page.heading("Explorer")
+        page.link("explorer.html", "Points with their frames and episodes, in a page of its own.")
+    page.write(out / "hidden_analysis.html")
+    return out / "hidden_analysis.html"
+
+
+def _pictures(made: Artefacts, colourings: list[Colouring], caption: Caption, out: Path) -> Iterator[tuple]:
+    """(heading, caption, what draws it and returns its path) of every picture of a whole map."""
+    for kind, arrays in made.maps.items():
+        name = NAMES[kind]
+        yield (
+            f"Twelve colourings: {name}", "Simulated states are in the picture of both worlds.",
+            lambda kind=kind, arrays=arrays: draw_grid(kind, arrays["real"], made.labels["real"], colourings, made.numbers["actions"], caption, out / f"grid_{kind}"),
+        )  # fmt: skip
+        yield (
+            f"Paths: {name}", f"Episodes drawn at random, of at most {LONGEST} steps.",
+            lambda kind=kind, arrays=arrays: draw_paths(kind, arrays["real"], made.labels["real"]["progress"], paths_of(made, kind), caption, out / f"paths_{kind}"),
+        )  # fmt: skip
+    if "simulated" in made.labels:
+        outliers = made.numbers["outliers"]
+        words = f"{outliers['simulated']:.0%} of simulated states lie beyond the distance that {outliers['real']:.0%} of real ones do."
+        notes = {kind: f"{numbers['placed_simulated']:.0%} of neighbours kept" for kind, numbers in made.numbers["maps"].items()}
+        yield "Both worlds in one map", words, lambda: draw_worlds(made.maps, notes, caption, out / "worlds")
+
+
+def paths_of(made: Artefacts, kind: str) -> list[tuple[str, np.ndarray]]:
+    """Title and places [T, 2] of the first PATHS followed episodes of at most LONGEST steps."""
+    labels, points = made.labels["followed"], made.maps[kind]["followed"]
+    paths = []
+    for episode in np.unique(labels["episode"][labels["length"] <= LONGEST])[:PATHS]:
+        rows = np.flatnonzero(labels["episode"] == episode)
+        end = "coin" if labels["rewarded"][rows[0]] else "no reward"
+        paths.append((f"level {labels['level'][rows[0]]}, {len(rows)} steps, {end}", points[rows]))
+    return paths
+
+
+def draw_clusters(made: Artefacts, caption: Caption, out: Path) -> list[Path]:
+    """One picture per cluster, every cluster included."""
+    maps = {kind: arrays["real"] for kind, arrays in made.maps.items()}
+    labels, numbers, members = made.labels["real"], made.numbers["clusters"], made.frames["members"]
+    ends, drawn = np.cumsum((members >= 0).sum(1)), []
+    for cluster in progress_bar(range(numbers["count"]), unit="cluster", desc="clusters"):
+        inside = labels["cluster"] == cluster
+        frames = made.frames["member_frames"][ends[cluster] - (members[cluster] >= 0).sum() : ends[cluster]]
+        title = f"cluster {cluster}: {numbers['sizes'][cluster]} states"
+        drawn.append(draw_cluster(maps, inside, frames, title, cluster_facts(made, cluster, inside), caption, out / "clusters" / f"cluster_{cluster:02d}"))
+    return drawn
+
+
+def cluster_facts(made: Artefacts, cluster: int, inside: np.ndarray) -> str:
+    """A cluster in a sentence."""
+    labels, numbers = made.labels["real"], made.numbers["clusters"]
+    if not inside.any():
+        return "No member is in the map's sample."
+    acts, counts = np.unique(labels["taken"][inside], return_counts=True)
+    stable = f"Jaccard overlap over draws {numbers['jaccard'][cluster]:.2f}" if "jaccard" in numbers else "stability untested"
+    return (
+        f"{inside.sum()} members in the map (blue). {stable}. Mean value {labels['value'][inside].mean():.2f} (all {labels['value'].mean():.2f}), entropy "
+        f"{labels['entropy'][inside].mean():.2f} ({labels['entropy'].mean():.2f}), commonest act {made.numbers['actions'][acts[counts.argmax()]]} ({counts.max() / counts.sum():.0%}), "
+        f"episode gone {labels['progress'][inside].mean():.0%}, in episodes with a reward {labels['rewarded'][inside].mean():.0%} ({labels['rewarded'].mean():.0%})."
+    )
+
+
+if __name__ == "__main__":
+    run_script(main, Args, __doc__)

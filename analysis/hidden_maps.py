@@ -1,0 +1,80 @@
+"""The parts of the hidden-state analysis: each takes arrays and gives arrays or plain numbers; nothing here knows files."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.metrics import silhouette_score
+
+from analysis.clusters import Clusters, cluster_stability, fit_clusters, without_clusters
+from analysis.embedding import embed, neighbours_kept, trustworthiness
+from analysis.hidden_states import States, labels_of
+from analysis.points import inliers, scores_of, typical_distance
+from envs.vecenv import ActionSpace
+from interpret.directions import Directions
+from interpret.fitting import sample_of
+
+SILHOUETTES = 5000
+
+
+class Sample(NamedTuple):
+    """States of which a map shows some: rows of `states`, or all of them."""
+
+    states: States
+    rows: np.ndarray
+
+
+def find_outliers(states: States, placed: States | None, columns: np.ndarray, neighbours: int, sigmas: float, seed: int) -> dict[str, np.ndarray]:
+    """kept [n], distance [n] and limit of real states, and sim_distance [m] of simulated ones to the same real neighbours, in standardised features."""
+    sample = sample_of(states.x[:, columns], states.level)
+    z = sample.standardised()
+    found = inliers(z, neighbours, sigmas, seed)
+    arrays = {"kept": found.kept, "distance": found.distance, "limit": np.array(found.limit)}
+    if placed is None:
+        return arrays
+    simulated = ((placed.x[:, columns] - sample.mean) / sample.std).astype(np.float32)
+    return arrays | {"sim_distance": typical_distance(simulated, z[found.reference], neighbours)}
+
+
+def find_clusters(points: np.ndarray, groups: np.ndarray, count: int, rows: np.ndarray, draws: int, seed: int) -> dict[str, np.ndarray]:
+    """Clusters of points [n, D] with groups [n]: centres [C, D], and how stable they are over `draws` fits to the points numbered `rows`.
+
+    rand, jaccard: see ClusterStability; null_rand, null_jaccard: of Gaussian points with the same covariance; silhouette, null_silhouette
+    (Rousseeuw 1987), each of a random few thousand.
+    """
+    centres = fit_clusters(points, groups, count, seed).centres
+    arrays, few = {"centres": centres}, points[rows]
+    for prefix, cloud in (("", few), ("null_", without_clusters(few, seed))):
+        labels = fit_clusters(cloud, groups[rows], count, seed).assign(cloud)
+        some = np.random.default_rng([seed, 13]).permutation(len(cloud))[:SILHOUETTES]
+        arrays[f"{prefix}silhouette"] = np.array(silhouette_score(cloud[some], labels[some]))
+        if draws:
+            found = cluster_stability(cloud, groups[rows], count, draws, seed)
+            arrays |= {f"{prefix}rand": found.rand, f"{prefix}jaccard": found.jaccard}
+    return arrays
+
+
+def make_map(kind: str, points: dict[str, np.ndarray], seed: int, threads: int) -> dict[str, np.ndarray]:
+    """A map of points["real"] [n, K], with the others placed into it: [.., 2] by name; its trust; and for each placed point the neighbours that it keeps, kept_<name>."""
+    made = embed(kind, points["real"], seed, threads)
+    arrays = {"real": made.points, "trust": np.array(trustworthiness(points["real"], made.points, seed=seed))}
+    for name, others in points.items():
+        if name != "real":
+            arrays[name] = made.place(others)
+            arrays[f"kept_{name}"] = neighbours_kept(others, arrays[name], points["real"], made.points)
+    return arrays
+
+
+def point_labels(sample: Sample, actions: ActionSpace, clusters: Clusters, space: Directions, factors: Mapping[str, Directions]) -> dict[str, np.ndarray]:
+    """Every label [m] of a sample's states: episode, t, level, what `labels_of` says, cluster, and for each set of factors the strongest.
+
+    The strongest of ICA is that of largest magnitude in standard deviations, of NMF and a dictionary that of largest score.
+    """
+    states, rows = sample
+    named = {"episode": states.episode, "t": states.step, "level": states.level} | labels_of(states, actions)
+    labels = {name: np.asarray(values)[rows] for name, values in named.items()}
+    labels["cluster"] = clusters.assign(scores_of(space, states.x[rows]))
+    for name, directions in factors.items():
+        scores = scores_of(directions, states.x[rows])
+        labels[name] = (np.abs(scores) if name == "ica" else scores).argmax(1)
+    return labels

@@ -1,0 +1,146 @@
+"""Pictures of a map: grids of colourings, paths of episodes, single clusters, and real states beside simulated ones."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.lines import Line2D
+
+from analysis.cloud import limits, raster
+from analysis.colourings import Coloured, Colouring, colour
+from analysis.style import NULL, REAL, SIMULATED, add_caption, new_figure, save_figure
+
+TITLES = {"pca": ("PC 1", "PC 2"), "tsne": ("t-SNE 1", "t-SNE 2"), "umap": ("UMAP 1", "UMAP 2")}
+_PIXELS = 560  # of a panel's side
+_FEW = 10  # classes that a legend can list
+_MANY = 8000  # points that are drawn smaller
+_PALE = 0.35
+_ARROWS = 14  # of a path, at most
+
+
+class Caption(NamedTuple):
+    """n: how many of what; levels: where they are from."""
+
+    n: str
+    levels: str
+
+
+def draw_grid(kind: str, points: np.ndarray, labels: Mapping[str, np.ndarray], colourings: Sequence[Colouring], names: list[str], caption: Caption, path: Path) -> Path:
+    """A panel per colouring over the same points [n, 2]; names: of the actions."""
+    columns = 4 if len(colourings) > 9 else 3
+    figure, axes = new_figure(-(-len(colourings) // columns), columns, panel=(3.1, 3.0))
+    bounds = limits(points)
+    for axis, how in zip(axes.flat, colourings):
+        values = labels[how.label]
+        painted = colour(how, values, names)
+        show_cloud(axis, raster(points[painted.order], painted.rgb[painted.order], bounds, (_PIXELS, _PIXELS), _radius(points)), bounds, kind)
+        axis.set_title(how.title)
+        _key(figure, axis, painted, len(points))
+        if how.label == "cluster":
+            _number(axis, points, values)
+    for axis in axes.flat[len(colourings) :]:
+        axis.set_axis_off()
+    add_caption(figure, "Every point is a step; the same points in every panel, later-drawn ones on top in random order (flags: those that are set).", *caption)
+    return save_figure(figure, path)[0]
+
+
+def show_cloud(axis: Axes, picture: np.ndarray, bounds: np.ndarray, kind: str) -> None:
+    """Lays a picture of a cloud into an axis, whose own units are the map's."""
+    (left, low), (right, high) = bounds
+    axis.imshow(picture, extent=(left, right, low, high), aspect="auto", interpolation="antialiased")
+    axis.set(xlabel=TITLES[kind][0], ylabel=TITLES[kind][1], xticks=[], yticks=[])
+    axis.grid(False)
+
+
+def draw_paths(kind: str, ground: np.ndarray, progress: np.ndarray, paths: Sequence[tuple[str, np.ndarray]], caption: Caption, path: Path) -> Path:
+    """A panel per episode: its steps [T, 2] joined by arrows, over the cloud ground [n, 2], pale, coloured by the share of the episode that is gone."""
+    figure, axes = new_figure(-(-len(paths) // 4), 4, panel=(3.1, 2.9))
+    bounds = limits(np.concatenate([ground, *(steps for _, steps in paths)]))
+    rgb = 255 - _PALE * (255 - matplotlib.colormaps["plasma"](progress)[:, :3] * 255)
+    cloud = raster(ground, rgb, bounds, (_PIXELS, _PIXELS))
+    for axis, (title, steps) in zip(axes.flat, paths):
+        show_cloud(axis, cloud, bounds, kind)
+        axis.plot(*steps.T, color="#222222", linewidth=0.7)
+        every = max(1, -(-(len(steps) - 1) // _ARROWS))
+        for i in range(0, len(steps) - 1, every):
+            axis.annotate("", steps[i + 1], steps[i], arrowprops={"arrowstyle": "-|>", "color": "#222222", "linewidth": 0.8, "mutation_scale": 8, "shrinkA": 0, "shrinkB": 0})
+        axis.plot(*steps[0], "o", color="white", markeredgecolor="#222222", markersize=6)
+        axis.plot(*steps[-1], "s", color="#c2407c", markeredgecolor="white", markersize=6)
+        axis.set_title(title, fontsize=8.5)
+    for axis in axes.flat[len(paths) :]:
+        axis.set_axis_off()
+    figure.colorbar(matplotlib.cm.ScalarMappable(cmap="plasma"), ax=axes[:, -1], label="share of the episode gone (ground)", shrink=0.6)
+    add_caption(figure, "One episode a panel, placed into the map: from the white circle along the arrows to the square. A random choice of those that are not too long to be read.", *caption)
+    return save_figure(figure, path)[0]
+
+
+def draw_worlds(maps: Mapping[str, Mapping[str, np.ndarray]], notes: Mapping[str, str], caption: Caption, path: Path) -> Path:
+    """Real and simulated states in every map: maps[kind] holds `real` [n, 2] and `simulated` [m, 2]; notes: a line for each."""
+    figure, axes = new_figure(2, len(maps), panel=(3.4, 3.1))
+    for column, (kind, arrays) in enumerate(maps.items()):
+        bounds = limits(np.concatenate([arrays["real"], arrays["simulated"]]))
+        pale = raster(arrays["real"], np.tile(_rgb(NULL) + (255 - _rgb(NULL)) * 0.5, (len(arrays["real"]), 1)), bounds, (_PIXELS, _PIXELS))
+        few = np.random.default_rng(0).permutation(len(arrays["real"]))[: len(arrays["simulated"])]
+        for axis, shown, look in zip(axes[:, column], (arrays["real"][few], arrays["simulated"]), (REAL, SIMULATED)):
+            show_cloud(axis, raster(shown, np.tile(_rgb(look), (len(shown), 1)), bounds, (_PIXELS, _PIXELS), ground=pale), bounds, kind)
+        axes[0, column].set_title(f"real, {len(few)} of them")
+        axes[1, column].set_title(f"simulated; {notes[kind]}" if kind in notes else "simulated")
+    add_caption(figure, "Grey: all real states of the map. Blue: as many of them as there are simulated ones (orange), which are placed into the map without moving it.", *caption)
+    return save_figure(figure, path)[0]
+
+
+def draw_cluster(maps: Mapping[str, np.ndarray], member: np.ndarray, frames: np.ndarray, title: str, facts: str, caption: Caption, path: Path) -> Path:
+    """One cluster: its members [n] bool in every map [n, 2], and frames [M, H, W, C] of some of them."""
+    figure, axes = new_figure(1, len(maps) + 1, panel=(3.0, 3.1), width_ratios=[1] * len(maps) + [1.5])
+    for axis, (kind, points) in zip(axes[0], maps.items()):
+        bounds = limits(points)
+        rgb = np.where(member[:, None], _rgb(REAL), 215.0)
+        order = np.argsort(member, kind="stable")
+        show_cloud(axis, raster(points[order], rgb[order], bounds, (_PIXELS, _PIXELS)), bounds, kind)
+    axes[0, 0].set_title(title)
+    axes[0, -1].imshow(montage(frames))
+    axes[0, -1].set_axis_off()
+    axes[0, -1].set_title("members, at random")
+    add_caption(figure, facts, *caption)
+    return save_figure(figure, path)[0]
+
+
+def montage(frames: np.ndarray, columns: int = 6, gap: int = 2) -> np.ndarray:
+    """Frames [n, H, W, C] in rows of `columns`, on white: [height, width, C]."""
+    n, height, width, channels = frames.shape
+    rows = max(1, -(-n // columns))
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), 255, np.uint8)
+    for i, frame in enumerate(frames):
+        y, x = i // columns * (height + gap), i % columns * (width + gap)
+        sheet[y : y + height, x : x + width] = frame
+    return sheet
+
+
+def _radius(points: np.ndarray) -> int:
+    return 3 if len(points) < _MANY else 2
+
+
+def _rgb(look: Mapping[str, str]) -> np.ndarray:
+    return np.array(to_rgb(look["color"])) * 255
+
+
+def _key(figure, axis: Axes, painted: Coloured, n: int) -> None:
+    """What the colours of a panel mean: a scale, a list of classes, or nothing for too many of them."""
+    if isinstance(painted.key, tuple):
+        low, high, name = painted.key
+        scale = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(low, high), name)
+        figure.colorbar(scale, ax=axis, location="bottom", shrink=0.8, pad=0.02, aspect=30)
+    elif len(painted.key) <= _FEW:
+        marks = [Line2D([], [], marker="o", linestyle="", color=look, markersize=4, label=name) for name, look in painted.key]
+        axis.legend(handles=marks, loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=min(3, len(marks)), handletextpad=0.1, columnspacing=0.8, fontsize=7)
+
+
+def _number(axis: Axes, points: np.ndarray, labels: np.ndarray) -> None:
+    """The number of each cluster at the middle of its members."""
+    for cluster in np.unique(labels):
+        x, y = np.median(points[labels == cluster], 0)
+        axis.text(x, y, str(cluster), fontsize=6, ha="center", va="center", bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.7, "linewidth": 0})

@@ -1,0 +1,104 @@
+"""The agent's heads expressed in directions: what one standard deviation of each direction adds to the value and to the log odds of each act.
+
+Heads are linear in the hidden state, so this is exact. Reads the agent and the directions that analysis/hidden_analysis_precompute.py fit.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from agents.actor_critic import ActorCritic, load_agent
+from analysis.hidden_figures import NAMES
+from analysis.hidden_numbers import COMMAND, STEP, VERSION
+from analysis.steps import find_step, read_numbers, read_part
+from analysis.style import add_caption, new_figure, save_figure
+from common.checkpoints import write_json
+from common.cli import run_script
+from common.runs import UsageError
+from envs.vecenv import ActionSpace
+from generative.sim_env import actions_of
+from interpret.directions import Directions, load_directions
+from interpret.stability import labels
+
+
+@dataclass
+class Args:
+    model_file: Path
+    """The agent whose heads are read."""
+    method: str = "ica"
+    """Directions to express them in: pca, ica, nmf or dictionary."""
+    most: int = 24
+    """Directions shown: those that write most to the heads."""
+    precomp_dir: Path | None = None
+    """Directory that the precompute step wrote; left out, the latest in <out_dir>/hx_analysis_precomp."""
+    out_dir: Path = Path("analysis")
+    """Where plot_act_and_val_weights_plots is written, and hx_analysis_precomp is looked for."""
+    log_level: int = logging.INFO
+    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+def main(args: Args) -> None:
+    directory = find_step(args.out_dir, STEP, VERSION, COMMAND, args.precomp_dir)
+    numbers, file = read_numbers(directory), directory / f"{args.method}.safetensors"
+    if not file.exists():
+        why = numbers["refused"].get(args.method, f"{directory} holds {', '.join(numbers['methods'])}")
+        raise UsageError(f"no directions by {args.method!r} ({why}); choose another --method")
+    agent, meta = load_agent(args.model_file)
+    directions, spread = load_directions(file), read_part(directory, "spread")[args.method]
+    policy, value = head_weights(agent)
+    if directions.width != policy.shape[1]:
+        raise UsageError(f"the directions are of width {directions.width} and the agent's states of {policy.shape[1]}: give the agent that was recorded")
+    actions = actions_of(meta | {"action_names": numbers["actions"], "noop": numbers["noop"]})
+    rows = {"value": value} | act_rows(policy, actions)
+    effects = expressed(torch.cat(list(rows.values())), directions, spread)
+    path = args.out_dir / "plot_act_and_val_weights_plots" / directory.name / f"act_and_val_weights_{args.method}"
+    names = list(rows)
+    write_json(path.with_suffix(".json"), {"rows": names, "directions": list(directions.names), "effects": effects.tolist()})
+    print(draw(effects, names, directions, args.most, numbers, path))
+
+
+def head_weights(agent: ActorCritic) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the logits [A, D] and the value [1, D] gain from each unit of the state; heads are linear in it."""
+    width = agent.core.state_size
+    with torch.no_grad():
+        (logits, value), (logits_at_zero, value_at_zero) = agent.heads(torch.eye(width)), agent.heads(torch.zeros(1, width))
+    return (logits - logits_at_zero).T.double(), (value - value_at_zero)[None].double()
+
+
+def act_rows(weight: torch.Tensor, actions: ActionSpace) -> dict[str, torch.Tensor]:
+    """The policy head's weights [A, D] by act: {name: [1, D]}, the mean of its actions less the mean of all of them, which moves no probability."""
+    classes, centred = np.asarray(actions.effect_classes), weight - weight.mean(0)
+    return {actions.names[act]: centred[classes == act].mean(0, keepdim=True) for act in np.unique(classes)}
+
+
+def expressed(weight: torch.Tensor, directions: Directions, spread: np.ndarray) -> np.ndarray:
+    """What one standard deviation `spread` [K] of each score, written, adds to what weights [R, D] read: [R, K]."""
+    return directions.score_gradients(weight).numpy() * spread
+
+
+def draw(effects: np.ndarray, rows: list[str], directions: Directions, most: int, numbers: dict, path: Path) -> Path:
+    """Heat maps of the value and of the acts over the directions that write most, in the order of the set."""
+    shown = np.sort(np.argsort(-np.linalg.norm(effects, axis=0), kind="stable")[:most])
+    parts = (("value (the agent's units)", effects[:1, shown], rows[:1]), ("log odds against the mean action", effects[1:, shown], rows[1:]))
+    figure, axes = new_figure(2, 1, panel=(max(5.0, 0.36 * len(shown) + 2.2), 2.4), height_ratios=[1, 5])
+    for axis, (title, part, names) in zip(axes[:, 0], parts):
+        size = np.abs(part).max() or 1.0
+        image = axis.imshow(part, cmap="RdBu_r", vmin=-size, vmax=size, aspect="auto")
+        axis.set(title=title, yticks=range(len(names)), yticklabels=names, xticks=[])
+        axis.grid(False)
+        figure.colorbar(image, ax=axis, pad=0.02)
+    words = labels(directions)
+    axes[1, 0].set_xticks(range(len(shown)), [words[i] for i in shown], rotation=60, ha="right", fontsize=7)
+    text = f"What one standard deviation of each direction ({NAMES[directions.provenance['method']]}) adds to the heads. Actions with the same effect are averaged."
+    if len(shown) < len(directions):
+        text += f" The {len(shown)} of {len(directions)} directions that add most."
+    stores = numbers["stores"]
+    add_caption(figure, text, f"{stores['states']} steps in {stores['episodes']} episodes", "{}-{}".format(*stores["levels"]))
+    return save_figure(figure, path)[0]
+
+
+if __name__ == "__main__":
+    run_script(main, Args, __doc__)

@@ -1,0 +1,95 @@
+"""Draws the agent's hidden states in the game and in the simulator over each other, with the effect sizes of their difference.
+
+Reads only what analysis/show_hx_overlap_precompute.py wrote.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from analysis.cloud import limits
+from analysis.overlap import STEP, VERSION
+from analysis.steps import find_step, read_numbers, read_part
+from analysis.style import NULL, REAL, SIMULATED, add_caption, new_figure, save_figure
+from common.checkpoints import write_json
+from common.cli import run_script
+
+COMMAND = "python analysis/show_hx_overlap_precompute.py --data_dir STORE --sim_data_dir STORE"
+
+
+@dataclass
+class Args:
+    precomp_dir: Path | None = None
+    """Directory that the precompute step wrote; left out, the latest in <out_dir>/hx_overlap_precomp."""
+    out_dir: Path = Path("analysis")
+    """Where hx_overlap_plots is written, and hx_overlap_precomp is looked for."""
+    log_level: int = logging.INFO
+    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+def main(args: Args) -> None:
+    directory = find_step(args.out_dir, STEP, VERSION, COMMAND, args.precomp_dir)
+    numbers, out = read_numbers(directory), args.out_dir / "hx_overlap_plots" / directory.name
+    path = draw(read_part(directory, "axes"), numbers, out / "agent_h_overlap")
+    write_json(out / "numbers.json", numbers)
+    for line in table(numbers):
+        print(line)
+    logging.info("picture: %s", path)
+
+
+def table(numbers: dict) -> list[str]:
+    """The effect sizes, a line each, with the floor beside."""
+    lines = ["                    simulated against real    real against real"]
+    for kind in numbers["auroc"]["real"]:
+        found = [numbers["auroc"][side][kind]["all"] for side in ("simulated", "real")]
+        lines.append(f"AUROC, {kind:<12} " + "    ".join(f"{f['value']:.3f} [{f['low']:.3f}, {f['high']:.3f}]" for f in found))
+    mmd = [numbers["mmd2"][side] for side in ("simulated", "real")]
+    return lines + ["MMD squared         " + "    ".join(f"{np.mean(m):.5f} [{np.min(m):.5f}, {np.max(m):.5f}]" for m in mmd)]
+
+
+def draw(arrays: dict[str, np.ndarray], numbers: dict, path: Path) -> Path:
+    """PC i against i + 1 for all axes that were kept, and the AUROC by steps after the start."""
+    pairs = arrays["real"].shape[1] - 1
+    figure, axes = new_figure(-(-(pairs + 1) // 3), 3, panel=(3.3, 3.0))
+    bounds = limits(arrays["real"])
+    for i, axis in zip(range(pairs), axes.flat):
+        for name, look in (("real", REAL), ("simulated", SIMULATED)):
+            points = arrays[name][:, i : i + 2]
+            axis.plot(*points.T, ".", color=look["color"], markersize=1.5, alpha=0.45, label=name, rasterized=True)
+            axis.plot(*points.mean(0), "P" if name == "real" else "X", color=look["color"], markersize=8, markeredgecolor="white")
+        shares = arrays["share"][i : i + 2]
+        axis.set(xlabel=f"PC {i + 1} ({shares[0]:.0%})", ylabel=f"PC {i + 2} ({shares[1]:.0%})", xlim=bounds[:, i], ylim=bounds[:, i + 1])
+    axes[0, 0].legend(markerscale=6, loc="upper right")
+    _by_step(axes.flat[pairs], numbers["auroc"])
+    for axis in axes.flat[pairs + 1 :]:
+        axis.set_axis_off()
+    best = max(numbers["auroc"]["simulated"].values(), key=lambda found: found["all"]["value"])["all"]
+    floor = max(numbers["auroc"]["real"].values(), key=lambda found: found["all"]["value"])["all"]
+    mmd = numbers["mmd2"]
+    text = (
+        f"Axes of real states, standardised; crosses: means. On unseen levels a classifier tells simulated from real states with AUROC {best['value']:.2f} [{best['low']:.2f}, {best['high']:.2f}], "
+        f"real from real with {floor['value']:.2f} [{floor['low']:.2f}, {floor['high']:.2f}]; squared MMD {np.mean(mmd['simulated']):.4f} against {np.mean(mmd['real']):.4f}. Intervals 95%, by level."
+    )
+    n = numbers["n"]
+    add_caption(figure, text, f"{n['simulated']} simulated and {n['real']} real steps against {n['reference']} real ones of other levels", "{}-{}".format(*numbers["levels"]))
+    return save_figure(figure, path)[0]
+
+
+def _by_step(axis, found: dict) -> None:
+    """AUROC against steps after the start, of the classifier by trees and of the linear one (thin)."""
+    for side, look, word in (("simulated", SIMULATED, "simulated from real"), ("real", NULL, "real from real")):
+        for kind, width in (("trees", 1.8), ("linear", 0.8)):
+            steps = found[side][kind]["steps"]
+            middle = [(step["from"] + step["to"] - 1) / 2 for step in steps]
+            axis.plot(middle, [step["value"] for step in steps], **look | {"linewidth": width}, label=f"{word}, {kind}")
+            if kind == "trees":
+                axis.fill_between(middle, [step["low"] for step in steps], [step["high"] for step in steps], color=look["color"], alpha=0.15, linewidth=0)
+    axis.axhline(0.5, color="#444444", linewidth=0.6)
+    axis.set(xlabel="steps after the start", ylabel="AUROC, unseen levels", ylim=(0.4, 1.02))
+    axis.legend(fontsize=7)
+
+
+if __name__ == "__main__":
+    run_script(main, Args, __doc__)

@@ -1,0 +1,42 @@
+"""Stores of made-up episodes whose hidden states mix independent sources, for the tests of maps; frames spell out episode and step."""
+
+import numpy as np
+
+from rollouts.store import Rollouts, create_store, write_shard
+
+WIDTH, SOURCES, SIZE, ACTIONS = 6, 3, 8, 5
+MIXING = np.random.default_rng(0).normal(size=(SOURCES, WIDTH - 1))
+MANIFEST = {"num_actions": ACTIONS, "action_names": ["left", "right", "up", "down", "none"], "noop": 4, "hidden_size": WIDTH, "obs_shape": [SIZE, SIZE, 3]}
+
+
+def write_map_store(path, episodes: int = 80, seed: int = 0, shift: float = 0.0, source: Rollouts | None = None, policy: str = "agent", per_level: int = 1) -> Rollouts:
+    """Episodes of 8 to 14 steps on levels 100, 101, ...; the last feature never changes. source: the store that simulated episodes began from, which are
+    then shifted by `shift` in every source; step s of simulated episode i began at step 2 of real episode i."""
+    rng = np.random.default_rng(seed)
+    length = rng.integers(8, 15, episodes)
+    n, last = int(length.sum()), np.cumsum(length) - 1
+    after = np.zeros((n, WIDTH), np.float32)
+    after[:, :-1] = (rng.uniform(-2, 2, (n, SOURCES)) + shift) @ MIXING + 0.05 * rng.normal(size=(n, WIDTH - 1))
+    opens = np.append(0, last[:-1] + 1)
+    hidden = np.concatenate([np.zeros((1, WIDTH), np.float32), after[:-1]])
+    hidden[opens] = 0
+    step = np.arange(n) - np.repeat(opens, length)
+    obs = np.zeros((n, SIZE, SIZE, 3), np.uint8)
+    obs[..., 0], obs[..., 1] = (np.repeat(np.arange(episodes), length) * 3)[:, None, None], (step * 16)[:, None, None]
+    ended = np.isin(np.arange(n), last)
+    won = ended & (np.repeat(np.arange(episodes), length) % 2 == 0)
+    steps = {
+        "obs": obs, "action": rng.integers(0, ACTIONS, n), "reward": won * 10.0, "terminated": ended if source is None else ended & False,
+        "truncated": ended & False, "value": after[:, 0], "logits": rng.normal(size=(n, ACTIONS)).astype(np.float32), "log_prob": -rng.random(n, dtype=np.float32), "hidden": hidden,
+    }  # fmt: skip
+    table = {
+        "id": np.arange(episodes), "level_seed": 100 + np.arange(episodes) // per_level, "repeat": np.arange(episodes), "length": length,
+        "complete": won[last], "behaviour": np.full(episodes, "agent"), "policy_id": np.full(episodes, policy), "final_hidden": after[last],
+    }  # fmt: skip
+    manifest = dict(MANIFEST)
+    if source is not None:
+        manifest |= {"simulated": True, "inputs": {"data_dir": source.id}, "extra_episode_fields": {name: {"dtype": "int64", "shape": []} for name in ("source_episode", "source_step")}}
+        table |= {"level_seed": np.full(episodes, -1), "source_episode": np.arange(episodes) % len(source), "source_step": np.full(episodes, 2)}
+    create_store(path, manifest)
+    write_shard(path, 0, steps, table)
+    return Rollouts.open(path)
