@@ -53,7 +53,8 @@ def draw_matrices(found: Lagged, stands: np.ndarray, names: Sequence[str], order
 def draw_overview(sets: dict[str, Lagged], order: np.ndarray, lag: int, text: str, n: str, levels: str, path: Path) -> Path:
     """The matrices of all sets at one lag, small, side by side."""
     columns = min(len(sets), 6)
-    figure, axes = new_figure(-(-len(sets) // columns), columns, panel=(1.6, 1.75))
+    side = max(1.6, 6.4 / columns)
+    figure, axes = new_figure(-(-len(sets) // columns), columns, panel=(side, side + 0.15))
     limit = _limit(np.stack([found.correlation[lag] for found in sets.values()]))
     for ax, (name, found) in zip(axes.flat, sets.items()):
         image = _matrix(ax, found.correlation[lag], order, limit)

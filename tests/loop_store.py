@@ -22,19 +22,20 @@ def kinds(episodes: int) -> np.ndarray:
 
 def make_loop_store(path, episodes: int = 120, shards: int = 2, seed: int = 0, policy_id: str = "abc", env_state: bool = True, **changed) -> Rollouts:
     """Half the episodes run to the horizon of 16 steps. Unit 0 of the agent is white noise, which feature 0 of the environment repeats LAG steps later;
-    behaviours lie apart in the other units and features. Source episodes hold two samples each."""
+    behaviours lie apart in the other units and features, and drift apart over their first steps. Source episodes hold two samples each."""
     rng = np.random.default_rng(seed)
     fields = {name: field for name, field in MANIFEST["extra_step_fields"].items() if env_state or name != "env_state"}
     create_store(path, MANIFEST | {"extra_step_fields": fields} | changed)
-    mixing, centres = np.random.default_rng(1).normal(size=(WIDTH, ENV)), np.random.default_rng(2).normal(size=(KINDS, WIDTH))
+    mixing, centres = np.random.default_rng(1).normal(size=(WIDTH, ENV)), 2 * np.random.default_rng(2).normal(size=(KINDS, WIDTH))
+    slopes = np.random.default_rng(3).normal(size=(KINDS, WIDTH))
     for shard, chosen in enumerate(np.array_split(np.arange(episodes), shards)):
         length = np.where(rng.random(len(chosen)) < 0.5, 16, rng.integers(11, 16, len(chosen)))
         last, n = np.cumsum(length) - 1, int(length.sum())
-        after = 0.15 * rng.normal(size=(n, WIDTH)) + np.repeat(centres[kinds(episodes)[chosen]], length, 0)
-        after[:, 0] = rng.normal(size=n)
+        t, kind = np.arange(n) - np.repeat(np.cumsum(length) - length, length), np.repeat(kinds(episodes)[chosen], length)
+        after = 0.15 * rng.normal(size=(n, WIDTH)) + centres[kind] + 0.15 * np.minimum(t, 8)[:, None] * slopes[kind]
+        after[:, 0] = 0.3 * rng.normal(size=n)
         env = 0.3 * rng.normal(size=(n, ENV)) + after @ (mixing * (np.arange(WIDTH) > 0)[:, None])
-        t = np.arange(n) - np.repeat(np.cumsum(length) - length, length)
-        env[:, 0] = np.where(t >= LAG, np.roll(after[:, 0], LAG), rng.normal(size=n)) + 0.2 * rng.normal(size=n)
+        env[:, 0] = np.where(t >= LAG, np.roll(after[:, 0], LAG), 0.3 * rng.normal(size=n)) + 0.06 * rng.normal(size=n)
         env[:, DEAD] = 0.5
         before = np.roll(after, 1, 0)
         before[t == 0] = 0

@@ -1,0 +1,38 @@
+"""Draws the bottleneck of a world model from its artefacts: informed and random latents in one map, and how far q(z) is from N(0, I)."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.latent_figures import draw_distance, draw_latents
+from analysis.latents import COMMAND, STEP, VERSION
+from analysis.steps import find_step, read_numbers, read_part
+from common.cli import run_script
+
+
+@dataclass
+class Args:
+    precomp_dir: Path | None = None
+    """Directory that the precompute step wrote; left out, the latest in <out_dir>/bottleneck_vec_analysis_precomp."""
+    out_dir: Path = Path("analysis")
+    """Where bottleneck_vec_analysis_plots is written, and the artefacts are looked for."""
+    log_level: int = logging.INFO
+    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+def main(args: Args) -> None:
+    directory = find_step(args.out_dir, STEP, VERSION, COMMAND, args.precomp_dir)
+    numbers, columns = read_numbers(directory), read_part(directory, "labels")
+    labels = {name: {key.split(".")[1]: column for key, column in columns.items() if key.startswith(f"{name}.")} for name in ("informed", "random")}
+    counts = numbers["samples"]
+    where = f"{counts['informed']:,} informed and {counts['random']:,} random latents", numbers["levels"]
+    out = args.out_dir / f"{STEP}_plots" / directory.name
+    for kind in numbers["maps"]:
+        arrays = read_part(directory, f"map_{kind}")
+        draw_latents(kind, {"informed": arrays["real"], "random": arrays["random"]}, labels, *where, out / f"latents_{kind}")
+    draw_distance(read_part(directory, "dimensions"), read_part(directory, "radius"), numbers, *where, out / "distance_from_prior")
+    logging.info("pictures: %s", out)
+
+
+if __name__ == "__main__":
+    run_script(main, Args, __doc__)

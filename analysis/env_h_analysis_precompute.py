@@ -1,0 +1,35 @@
+"""The structure of a simulator's environment states: principal axes, clusters and flat maps, with what happened at each step.
+
+Reads a store of simulated rollouts, however wide its states, in pieces. Draw the artefacts with analysis/env_h_analysis_plotting.py.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.joint_states import environment_axes, some_features
+from analysis.sampled_states import scores
+from analysis.state_map import MapArgs, Points, map_step
+from analysis.state_steps import ENV_H
+from common.cli import run_script
+
+
+@dataclass
+class Args(MapArgs):
+    clusters: int = 128
+    """How many clusters."""
+    components: int = 128
+    """Principal components on which states are clustered and mapped, at most."""
+
+
+def main(args: Args) -> None:
+    def make(run, rollouts, kept, states):
+        axes, numbers = environment_axes(run, rollouts, kept, args.components, args.seed)
+        features = some_features(rollouts, kept, args.seed)
+        return Points(scores(rollouts, "env_state", axes, kept), np.arange(len(states)), features, numbers)
+
+    map_step(ENV_H, args, make)
+
+
+if __name__ == "__main__":
+    run_script(main, Args, __doc__)

@@ -1,0 +1,187 @@
+"""Maps of simulated steps, whatever the space: clusters, flat maps, labels, frames and numbers, from points that a script has made.
+
+The scripts of environment states, sensorimotor loops and behaviours differ in their points alone.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from analysis.artefacts import part
+from analysis.clusters import Clusters
+from analysis.hidden_maps import find_clusters, make_map
+from analysis.hidden_numbers import cluster_numbers, map_numbers
+from analysis.hidden_states import States, choose_episodes, gather, labels_of
+from analysis.map_frames import cluster_members, frames_at
+from analysis.points import changing, scores_of, subsample
+from analysis.sampled_states import groups_of, levels_of, steps_of
+from analysis.state_steps import Step
+from analysis.steps import finish_step, fitted, open_step, point_latest
+from common.progress import progress_bar
+from common.runs import Run, UsageError
+from generative.sim_env import actions_of
+from interpret.nmf import fit_nmf
+from rollouts.store import Rollouts
+
+NOT_SETTINGS = ("data_dir", "agent_file", "num_threads", "force", "out_dir", "log_level")
+"""Flags that say where things are, not what is made."""
+_FEWEST_PARTS = 2
+
+
+@dataclass
+class MapArgs:
+    data_dir: Path = Path("generative/rec_gen_mod_data/informed_init")
+    """Store of simulated rollouts, with their environment states."""
+    num_episodes: int = 2000
+    """Episodes, drawn at random; all where there are no more."""
+    clusters: int = 32
+    """How many clusters."""
+    draws: int = 20
+    """Fits to episodes drawn again, for the stability of clusters; 0 leaves them untested."""
+    parts: int = 16
+    """Parts of a non-negative factorisation, the strongest of which colours a map; 0 for none."""
+    maps: tuple[str, ...] = ("tsne",)
+    """Flat maps to make beside the principal axes: tsne, umap, both or none."""
+    points: int = 10_000
+    """Steps in the maps: a sample stratified by episode."""
+    followed: int = 12
+    """Episodes whose paths are drawn."""
+    members: int = 12
+    """Frames kept of each cluster."""
+    seed: int = 0
+    """Seed of everything random."""
+    num_threads: int = 2
+    """Threads of the linear algebra and of t-SNE."""
+    force: bool = False
+    """Make it again even where it is done."""
+    out_dir: Path = Path("analysis")
+    """Where artefacts are written."""
+    log_level: int = logging.INFO
+    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+class Points(NamedTuple):
+    """x [n, K]: principal scores in which distances count. rows [n]: the step of the states that each stands for. features [n, F]: what is
+    factorised. numbers: what is to be said of them. more {label: count}: further clusterings, each of points [n, .] of the same rows."""
+
+    x: np.ndarray
+    rows: np.ndarray
+    features: np.ndarray
+    numbers: dict
+    more: Mapping[str, np.ndarray] = {}
+
+
+Make = Callable[[Run, Rollouts, np.ndarray, States], Points]
+"""(run, store, kept steps [num_steps] bool, their states) -> Points; what it fits it saves in the run."""
+
+
+def open_simulated(path: Path) -> Rollouts:
+    """A store of simulated rollouts. Raises UsageError for a real one."""
+    rollouts = Rollouts.open(path)
+    if not rollouts.simulated:
+        raise UsageError(f"{path} holds real episodes, which have no such states: give a store that record_gen_samples.py made")
+    return rollouts
+
+
+def map_step(step: Step, args: MapArgs, make: Make, inputs: Mapping[str, str] = {}) -> None:
+    """Makes the step, or finds that it is made. inputs: ids of what is read besides the store."""
+    unknown = [kind for kind in args.maps if kind not in ("tsne", "umap")]
+    if unknown:
+        raise UsageError(f"unknown map {unknown[0]!r} in --maps; choose tsne, umap, both or none")
+    rollouts = open_simulated(args.data_dir)
+    settings = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}
+    run = open_step(args.out_dir, step.name, step.version, settings, {"data_dir": rollouts.id, **inputs}, args.force)
+    if run.done:
+        point_latest(run)
+    else:
+        with threadpool_limits(args.num_threads):
+            _compute(args, run, rollouts, make)
+    logging.info("%s: %s", step.title, run.dir)
+
+
+def _compute(args: MapArgs, run: Run, rollouts: Rollouts, make: Make) -> None:
+    with progress_bar(total=4 + len(args.maps), unit="part", desc="map") as bar:
+        episodes = choose_episodes(rollouts, args.num_episodes, args.seed)
+        kept, states = steps_of(rollouts, episodes), gather(rollouts, episodes)
+        made = make(run, rollouts, kept, states)
+        episode, groups = states.episode[made.rows], groups_of(rollouts)[states.episode[made.rows]]
+        bar.update()
+        sample = subsample(episode, args.points, args.seed)
+        clusters = _clusters(args, run, made, groups, sample)
+        bar.update()
+        chosen = np.random.default_rng([args.seed, 14]).permutation(np.unique(episode))[: args.followed]
+        shown = {"real": sample, "followed": np.flatnonzero(np.isin(episode, chosen))}
+        maps = {}
+        for kind in ("pca", *args.maps):
+            maps[kind] = part(run, f"map_{kind}", lambda: make_map(kind, {name: made.x[rows] for name, rows in shown.items()}, args.seed, args.num_threads))
+            bar.update()
+        columns = _labels(args, run, rollouts, states, made, clusters, groups, sample)
+        part(run, "behaviours", lambda: behaviours(episode, columns["cluster"]))
+        part(run, "labels", lambda: {f"{name}.{key}": column[rows] for name, rows in shown.items() for key, column in columns.items()})
+        part(run, "frames", lambda: _frames(args, rollouts, states, made.rows, columns["cluster"]))
+        bar.update()
+    numbers = {
+        "store": rollouts.id, "episodes": len(episodes), "steps": len(made.x), "levels": levels_of(rollouts, kept), "axes": made.x.shape[1],
+        "actions": list(actions_of(rollouts.manifest).names), "clusters": args.clusters, "maps": map_numbers(maps),
+        "clusterings": {name: cluster_numbers(found, columns[name]) for name, found in clusters.items()}, **made.numbers,
+    }  # fmt: skip
+    finish_step(run, numbers)
+
+
+def _clusters(args: MapArgs, run: Run, made: Points, groups: np.ndarray, sample: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """Clusters of the points, and of every further set of points, with their stability."""
+    spaces = {"cluster": made.x, **made.more}
+    return {name: part(run, name, lambda: find_clusters(x, groups, args.clusters, sample, args.draws, args.seed)) for name, x in spaces.items()}
+
+
+def _labels(args, run, rollouts, states, made, clusters, groups, sample) -> dict[str, np.ndarray]:
+    """What every point is coloured by: [n] each."""
+    named = {"episode": states.episode, "t": states.step} | labels_of(states, actions_of(rollouts.manifest)) | of_episodes(states)
+    labels = {name: np.asarray(values)[made.rows] for name, values in named.items()}
+    spaces = {"cluster": made.x, **made.more}
+    labels |= {name: Clusters(found["centres"]).assign(spaces[name]) for name, found in clusters.items()}
+    common = behaviours(labels["episode"], labels["cluster"])
+    labels["behaviour"] = common["cluster"][np.searchsorted(common["episode"], labels["episode"])]
+    factors = _strongest_part(args, run, made.features, groups, sample)
+    return labels | ({} if factors is None else {"nmf": factors})
+
+
+def behaviours(episode: np.ndarray, cluster: np.ndarray) -> dict[str, np.ndarray]:
+    """The commonest cluster of each episode, the larger one where two are as common: episode [E], ascending, cluster [E]."""
+    episodes, index = np.unique(episode, return_inverse=True)
+    counts = np.zeros((len(episodes), cluster.max() + 1), np.int64)
+    np.add.at(counts, (index, cluster), 1)
+    return {"episode": episodes, "cluster": counts.argmax(1)}
+
+
+def of_episodes(states: States) -> dict[str, np.ndarray]:
+    """What a simulated episode came to, at each of its steps [n]: whether it ended, and the largest expected reward."""
+    first = np.flatnonzero(states.step == 0)
+    length = np.diff(np.append(first, len(states)))
+    ended = np.logical_or.reduceat(states.columns["terminated"], first)
+    return {"ever_done": np.repeat(ended, length), "max_reward": np.repeat(np.maximum.reduceat(states.columns["reward"], first), length)}
+
+
+def _strongest_part(args: MapArgs, run: Run, features: np.ndarray, groups: np.ndarray, sample: np.ndarray) -> np.ndarray | None:
+    """The strongest NMF part [n] of every point's features; None where none are asked for, or the features do not allow it."""
+    if args.parts < _FEWEST_PARTS:
+        return None
+    columns = changing(features[sample])
+    try:
+        found = fitted(run, "nmf", lambda: fit_nmf(features[sample][:, columns], groups[sample], args.parts, args.seed).within(columns, features.shape[1]))
+    except UsageError as error:
+        logging.warning("no NMF: %s", error)
+        return None
+    return scores_of(found, features).argmax(1)
+
+
+def _frames(args: MapArgs, rollouts: Rollouts, states: States, rows: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """members [C, M] (rows of the points, -1 for none) and their frames."""
+    members = cluster_members(labels, states.episode[rows], args.clusters, args.members, args.seed)
+    chosen = rows[members[members >= 0]]
+    return {"members": members, "member_frames": frames_at(rollouts, states.episode[chosen], states.step[chosen])}
