@@ -25,7 +25,7 @@ def raster(points: np.ndarray, colors: np.ndarray, bounds: np.ndarray, size: tup
     row = height - 1 - row
     seen = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     column, row, colors = column[seen], row[seen], np.asarray(colors)[seen]
-    offsets = [(dy, dx) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1) if dy**2 + dx**2 <= radius**2 + 0.5]
+    offsets = [(dy, dx) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1) if dy**2 + dx**2 <= radius**2 + 1.2]
     places = np.stack([(row[:, None] + np.array(offsets)[:, 0]), (column[:, None] + np.array(offsets)[:, 1])])  # [2, n, discs]
     inside = (places[0] >= 0) & (places[0] < height) & (places[1] >= 0) & (places[1] < width)
     owner = np.broadcast_to(np.arange(len(column))[:, None], inside.shape)

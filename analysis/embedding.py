@@ -44,7 +44,14 @@ def _tsne(points: np.ndarray, seed: int, threads: int) -> Embedding:
     from openTSNE import TSNE  # 2 s
 
     fitted = TSNE(perplexity=PERPLEXITY, initialization="pca", n_jobs=threads, random_state=seed).fit(points)
-    return Embedding(np.asarray(fitted, np.float32), lambda new: np.asarray(fitted.transform(new), np.float32))
+    points = np.array(fitted)
+
+    def place(new: np.ndarray) -> np.ndarray:
+        placed = np.array(fitted.transform(new))
+        moved = points - np.asarray(fitted)  # openTSNE shifts the whole map when it places points into it
+        return (placed + moved.mean(0)).astype(np.float32)
+
+    return Embedding(points.astype(np.float32), place)
 
 
 def _umap(points: np.ndarray, seed: int, threads: int) -> Embedding:

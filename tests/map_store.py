@@ -16,7 +16,8 @@ def write_map_store(path, episodes: int = 80, seed: int = 0, shift: float = 0.0,
     length = rng.integers(8, 15, episodes)
     n, last = int(length.sum()), np.cumsum(length) - 1
     after = np.zeros((n, WIDTH), np.float32)
-    after[:, :-1] = (rng.uniform(-2, 2, (n, SOURCES)) + shift) @ MIXING + 0.05 * rng.normal(size=(n, WIDTH - 1))
+    sources = rng.choice([-1, 1], (n, SOURCES)) + 0.15 * rng.normal(size=(n, SOURCES))  # far from Gaussian
+    after[:, :-1] = (sources + shift) @ MIXING + 0.05 * rng.normal(size=(n, WIDTH - 1))
     opens = np.append(0, last[:-1] + 1)
     hidden = np.concatenate([np.zeros((1, WIDTH), np.float32), after[:-1]])
     hidden[opens] = 0

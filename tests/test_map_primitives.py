@@ -121,6 +121,9 @@ def test_maps_keep_planted_clusters_apart_and_place_new_points_among_their_own(k
     assert (nearest_middle == true[:100]).mean() > floor
     trust, shuffled = (trustworthiness(x, flat) for flat in (made.points, np.random.default_rng(0).permutation(made.points)))
     assert trust > (0.75 if kind == "pca" else 0.9) and abs(shuffled - 0.5) < 0.06
+    for _ in range(2):
+        twins = made.place(x[:50])
+        assert np.median(np.linalg.norm(twins - made.points[:50], axis=1)) < 0.1 * made.points.std(), "what is placed again lies where it was"
     kept = neighbours_kept(scores_of(scores, new[:100]), placed, x, made.points)
     wrong = neighbours_kept(scores_of(scores, new[:100]), placed[::-1], x, made.points)
     assert kept.shape == (100,) and kept.mean() > 3 * wrong.mean()
