@@ -51,15 +51,17 @@ def simple_readers(bench: Bench, agent: ActorCritic, encoder: np.ndarray, x: np.
 
 
 def compare(
-    bench: Bench, name: str, x: np.ndarray, read: Read, simple: dict[str, np.ndarray], rows: np.ndarray | slice = slice(None)
+    bench: Bench, name: str, x: np.ndarray, simple: dict[str, np.ndarray], rows: np.ndarray | slice = slice(None)
 ) -> dict[str, np.ndarray]:
     """A reader's arrays by draw: `value`, `gain` over the best baseline (itself left out), `selectivity` over the control task, and each
-    baseline's number."""
+    baseline's number; and its probes: `weights` [K, D], `offset` and `penalty` [K]. x [m, D]: its states at some rows of the study."""
+    read = bench.read(x, rows)
     value = bench.score(read.values, rows)
     others = {"majority": bench.chance()} | {one: bench.score(values[rows], rows) for one, values in simple.items() if one != name}
     gain, best = over_best(value, np.stack(list(others.values())))
     named = np.array([BASELINES.index(one) for one in others])[best]
-    arrays = {"value": value, "gain": gain, "selectivity": value - bench.by_heart(x, rows), "best": named, "penalty": read.probes.penalty}
+    arrays = {"value": value, "gain": gain, "selectivity": value - bench.by_heart(x, rows), "best": named}
+    arrays |= read.probes._asdict()
     arrays |= {f"baseline/{one}": draws for one, draws in others.items()}
     known = np.isfinite(bench.study.targets.truth[rows])
     groups = bench.study.groups[rows]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from agents.encoders import Encoder
 
-BATCH = 64
+BATCH = 128
 LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-2
 READ_AT_ONCE = 1024
 FEATURES = 256
