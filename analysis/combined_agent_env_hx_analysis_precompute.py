@@ -16,7 +16,7 @@ from common.runs import UsageError
 @dataclass
 class Args(MapArgs):
     moments: int = 4
-    """Moments of each episode, from its first step on."""
+    """Moments of each episode, from step --begin on."""
     ahead: tuple[int, ...] = (2, 4, 6)
     """The changes that count are those over so many steps."""
     env_components: int = 16
@@ -30,8 +30,8 @@ def main(args: Args) -> None:
         raise UsageError("behaviours need --moments 1 and --ahead 1, or more of each")
 
     def make(run, rollouts, kept, states):
-        axes, numbers = environment_axes(run, rollouts, kept, args.env_components, args.seed)
-        rows = moments_with(states, max(args.ahead), args.moments)
+        axes, numbers = environment_axes(run, rollouts, kept, args.begin, args.env_components, args.seed)
+        rows = moments_with(states, args.begin, max(args.ahead), args.moments)
         blocks = {"agent": states.x, "environment": scores(rollouts, "env_state", axes, kept)}
         vectors = joined(blocks, rows, args.ahead)
         points, held = principal_scores(run, "joint_axes", vectors, args.components)

@@ -5,9 +5,7 @@ Reads a store of simulated rollouts, however wide its states, in pieces. Draw th
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from analysis.joint_states import environment_axes, some_features
+from analysis.joint_states import environment_axes, moments_with, some_features
 from analysis.sampled_states import scores
 from analysis.state_map import MapArgs, Points, map_step
 from analysis.state_steps import ENV_H
@@ -24,9 +22,9 @@ class Args(MapArgs):
 
 def main(args: Args) -> None:
     def make(run, rollouts, kept, states):
-        axes, numbers = environment_axes(run, rollouts, kept, args.components, args.seed)
-        features = some_features(rollouts, kept, args.seed)
-        return Points(scores(rollouts, "env_state", axes, kept), np.arange(len(states)), features, numbers)
+        axes, numbers = environment_axes(run, rollouts, kept, args.begin, args.components, args.seed)
+        rows = moments_with(states, args.begin)
+        return Points(scores(rollouts, "env_state", axes, kept)[rows], rows, some_features(rollouts, kept, args.seed)[rows], numbers)
 
     map_step(ENV_H, args, make)
 

@@ -19,9 +19,13 @@ FEATURES = 512
 """Of the environment's state, drawn at random, that are factorised: all of them would take hours."""
 
 
-def environment_axes(run: Run, rollouts: Rollouts, kept: np.ndarray, components: int, seed: int) -> tuple[Directions, dict]:
-    """Principal directions of the kept steps' environment states, saved as `env_pca` of the run, and how much of their variance they hold."""
-    axes = fitted(run, "env_pca", lambda: streamed_pca(lambda: pieces(rollouts, "env_state", kept), components, seed).with_provenance(store=rollouts.id, site="env_state"))
+def environment_axes(run: Run, rollouts: Rollouts, kept: np.ndarray, begin: int, components: int, seed: int) -> tuple[Directions, dict]:
+    """Principal directions of the kept steps' environment states from step `begin` on, saved as `env_pca` of the run, and how much of their
+    variance they hold. Raises UsageError where no episode lasts so long."""
+    later = kept & (rollouts.step_table()[:, 1] >= begin)
+    if not later.any():
+        raise UsageError(f"no episode of {rollouts.path} has a step {begin}: give a smaller --begin, or record longer ones, with --num_sim_steps")
+    axes = fitted(run, "env_pca", lambda: streamed_pca(lambda: pieces(rollouts, "env_state", later), components, seed).with_provenance(store=rollouts.id, site="env_state"))
     told = axes.provenance
     shares = np.array(told["variance"]) / told["total_variance"]
     return axes, {"env": {"width": axes.width, "changing": told["total_variance"], "axes": len(axes), "shares": shares.tolist()}}
@@ -34,13 +38,13 @@ def some_features(rollouts: Rollouts, kept: np.ndarray, seed: int) -> np.ndarray
     return np.concatenate([piece[:, columns].astype(np.float32) for piece in pieces(rollouts, "env_state", kept)])
 
 
-def moments_with(states: States, ahead: int, most: int | None = None) -> np.ndarray:
-    """Rows of the steps that have one `ahead` steps later in their episode; of the first `most` steps of each. Raises UsageError for none."""
+def moments_with(states: States, begin: int, ahead: int = 0, most: int | None = None) -> np.ndarray:
+    """Rows of the steps from `begin` on that have one `ahead` steps later in their episode; of each episode the first `most`. Raises UsageError for none."""
     last = np.append(np.flatnonzero(states.step == 0)[1:], len(states)) - 1  # of each episode
     left = np.repeat(last, np.diff(np.append(-1, last))) - np.arange(len(states))
-    rows = np.flatnonzero((left >= ahead) & (states.step < (len(states) if most is None else most)))
+    rows = np.flatnonzero((left >= ahead) & (states.step >= begin) & (states.step < begin + (len(states) if most is None else most)))
     if not len(rows):
-        raise UsageError(f"no episode lasts {ahead + 1} steps: record longer ones, with --num_sim_steps, or ask for changes over fewer steps")
+        raise UsageError(f"no episode lasts {begin + ahead + 1} steps: record longer ones, with --num_sim_steps, or ask for changes over fewer steps")
     return rows
 
 

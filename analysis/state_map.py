@@ -39,6 +39,8 @@ class MapArgs:
     """Store of simulated rollouts, with their environment states."""
     num_episodes: int = 2000
     """Episodes, drawn at random; all where there are no more."""
+    begin: int = 1
+    """The first step that counts. At step 0 the environment's state is read from the latent; from 1 on it is one that the model has stepped to."""
     clusters: int = 32
     """How many clusters."""
     draws: int = 20
@@ -93,6 +95,8 @@ def map_step(step: Step, args: MapArgs, make: Make, inputs: Mapping[str, str] = 
     unknown = [kind for kind in args.maps if kind not in ("tsne", "umap")]
     if unknown:
         raise UsageError(f"unknown map {unknown[0]!r} in --maps; choose tsne, umap, both or none")
+    if args.begin < 0:
+        raise UsageError(f"--begin is {args.begin}: steps are counted from 0")
     rollouts = open_simulated(args.data_dir)
     settings = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}
     run = open_step(args.out_dir, step.name, step.version, settings, {"data_dir": rollouts.id, **inputs}, args.force)

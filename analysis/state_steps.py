@@ -9,12 +9,12 @@ _MORE = {
     how.label: how
     for how in (
         Colouring("nmf", "strongest NMF part", "classes"),
-        Colouring("reward", "expected reward at this step", "scale", "viridis"),
+        Colouring("reward", "reward expected here", "scale", "viridis"),
         Colouring("ever_done", "episode that the model ends", "flag"),
-        Colouring("max_reward", "largest expected reward of the episode", "scale", "viridis"),
+        Colouring("max_reward", "largest reward expected", "scale", "viridis"),
         Colouring("t", "simulated step", "scale", "plasma"),
         Colouring("moving", "cluster of the changes", "classes"),
-        Colouring("behaviour", "behaviour (commonest cluster of the episode)", "classes"),
+        Colouring("behaviour", "behaviour of the episode", "classes"),
     )
 }
 

@@ -11,7 +11,7 @@ from analysis.style import NULL, add_caption, new_figure, save_figure
 from interpret.lagged import Lagged
 
 COLOURS = "RdBu_r"
-NAMED = 24
+NAMED = 36
 """So many scores have room for their names along a matrix."""
 PANELS = 12
 _UNKNOWN = "#dddddd"
@@ -37,7 +37,7 @@ def draw_matrices(found: Lagged, stands: np.ndarray, names: Sequence[str], order
         ax.set_title(f"lag {lag}")
         if len(names) <= NAMED:
             for axis in (ax.xaxis, ax.yaxis):
-                axis.set_ticks(range(len(names)), [names[i] for i in order], fontsize=5)
+                axis.set_ticks(range(len(names)), [names[i] for i in order], fontsize=min(5, 115 / len(names)))
             ax.tick_params("x", rotation=90)
     for row in axes:
         row[0].set_ylabel("score at step t")
@@ -53,7 +53,7 @@ def draw_matrices(found: Lagged, stands: np.ndarray, names: Sequence[str], order
 def draw_overview(sets: dict[str, Lagged], order: np.ndarray, lag: int, text: str, n: str, levels: str, path: Path) -> Path:
     """The matrices of all sets at one lag, small, side by side."""
     columns = min(len(sets), 6)
-    side = max(1.6, 6.4 / columns)
+    side = max(1.6, 8 / columns)
     figure, axes = new_figure(-(-len(sets) // columns), columns, panel=(side, side + 0.15))
     limit = _limit(np.stack([found.correlation[lag] for found in sets.values()]))
     for ax, (name, found) in zip(axes.flat, sets.items()):
@@ -63,7 +63,7 @@ def draw_overview(sets: dict[str, Lagged], order: np.ndarray, lag: int, text: st
     for ax in axes.flat[len(sets) :]:
         ax.remove()
     figure.colorbar(image, ax=list(axes.flat[: len(sets)]), shrink=0.6, label=f"correlation at lag {lag}", extend="both" if limit < 1 else "neither")
-    add_caption(figure, f"{text} Rows: score at step t; columns: score {lag} steps later, in the same order everywhere. In brackets: episodes.", n, levels)
+    add_caption(figure, f"{text} Rows: score at step t; columns: score {lag} step{'s' * (lag != 1)} later, in the same order everywhere. In brackets: episodes.", n, levels)
     return save_figure(figure, path)[0]
 
 

@@ -8,7 +8,7 @@ import torch
 from toy_simulator import save_toy_files, toy_store
 
 import record_gen_samples
-from analysis import overlap
+from analysis import bottleneck_vec_analysis_precompute, overlap
 from analysis.bottleneck_vec_analysis_plotting import Args as PlotArgs, main as plot
 from analysis.bottleneck_vec_analysis_precompute import Args, main
 from analysis.latents import by_episode, discrepancy, distance, prior_axes
@@ -96,9 +96,17 @@ def run(made, out, **changed):
     return (out / "bottleneck_vec_analysis_precomp" / "latest").resolve()
 
 
-def test_numbers_are_those_of_the_models_posteriors(made, tmp_path):
-    path, latent = made
-    directory = run(made, tmp_path)
+@pytest.fixture(scope="module")
+def finished(made, tmp_path_factory):
+    """Where a step was made, and its directory."""
+    out = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overlap, "RESAMPLES", 40)
+        return out, run(made, out)
+
+
+def test_numbers_are_those_of_the_models_posteriors(made, finished):
+    (path, latent), directory = made, finished[1]
     informed, real, simulator = Rollouts.open(path / "informed"), Rollouts.open(path / "many"), load_simulator(path / "model.safetensors", path / "agent.safetensors")[0]
     k, q, about = simulator.model.config.num_initializing_steps, read_part(directory, "posteriors"), read_numbers(directory)
     for i in (0, 40, 95):
@@ -126,19 +134,21 @@ def test_labels_are_what_came_of_each_latent(made):
         assert labels["value"][i] == pytest.approx(steps["value"].mean(), abs=1e-5)
 
 
-def test_the_same_command_is_done_and_every_flag_changes_what_is_made(made, tmp_path):
+def test_the_same_command_is_done_and_every_flag_changes_what_is_made(made, finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(bottleneck_vec_analysis_precompute, "distances", lambda *given: {})  # tested above, and slow
     if made[1] == "sphere":
         pytest.skip("once is enough")
-    first = run(made, tmp_path)
-    assert run(made, tmp_path) == first and run(made, tmp_path, force=True) != first
+    first = finished[1]
+    assert run(made, finished[0]) == first and run(made, finished[0], force=True) != first
     labels = read_part(first, "labels")
+    assert (run(made, tmp_path, maps=("tsne",)) / "map_tsne.safetensors").exists() and not (first / "map_tsne.safetensors").exists()
     for change in (dict(clusters=2), dict(num_samples=92), dict(seed=1)):
         other = read_part(run(made, tmp_path, **change), "labels")
         assert any(other[key].shape != labels[key].shape or not np.array_equal(other[key], labels[key]) for key in labels), change
 
 
-def test_pictures_are_drawn_from_artefacts_alone(made, tmp_path, monkeypatch):
-    directory = run(made, tmp_path)
+def test_pictures_are_drawn_from_artefacts_alone(finished, tmp_path, monkeypatch):
+    directory = finished[1]
     monkeypatch.setattr(Rollouts, "open", None)
     plot(PlotArgs(directory, tmp_path, 40))
     drawn = {path.name: path.stat().st_size for path in (tmp_path / "bottleneck_vec_analysis_plots" / directory.name).iterdir()}

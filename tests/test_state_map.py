@@ -11,6 +11,7 @@ from agents.actor_critic import save_agent
 from analysis import combined_agent_env_hx_analysis_precompute as combined
 from analysis import env_h_analysis_precompute as env_h
 from analysis import sml_analysis_precompute as sml
+from analysis import state_map_plots
 from analysis.hidden_states import gather
 from analysis.joint_states import joined, moments_with
 from analysis.state_map import behaviours
@@ -22,7 +23,7 @@ from interpret.directions import load_directions
 from interpret.pca import fit_pca
 from rollouts.store import Rollouts
 
-SMALL = dict(clusters=4, draws=0, parts=0, maps=(), points=200, followed=3, members=3, num_threads=1, log_level=40)
+SMALL = dict(begin=0, clusters=4, draws=0, parts=0, maps=(), points=200, followed=3, members=3, num_threads=1, log_level=40)
 SCRIPTS = {"env_h": (env_h, ENV_H), "combined": (combined, COMBINED), "sml": (sml, SML)}
 
 
@@ -115,10 +116,11 @@ def test_moments_have_their_later_steps_in_the_same_episode(made):
     length = store.episodes["length"][[3, 7, 8]]
     begin = np.cumsum(length) - length
     by_hand = [at + t for at, T in zip(begin, length) for t in range(T) if t + 6 < T and t < 4]
-    assert moments_with(states, 6, 4).tolist() == by_hand
-    assert moments_with(states, 6).tolist() == [at + t for at, T in zip(begin, length) for t in range(T - 6)]
+    assert moments_with(states, 0, 6, 4).tolist() == by_hand
+    assert moments_with(states, 2, 6).tolist() == [at + t for at, T in zip(begin, length) for t in range(2, T - 6)]
+    assert moments_with(states, 1, 0, 2).tolist() == [at + t for at in begin for t in (1, 2)]
     with pytest.raises(UsageError, match="no episode lasts 41 steps"):
-        moments_with(states, 40)
+        moments_with(states, 0, 40)
 
 
 def test_a_behaviour_is_the_commonest_cluster():
@@ -146,7 +148,7 @@ def differ(a, b) -> bool:
 
 
 CHANGES = [
-    ("env_h", dict(seed=1)), ("env_h", dict(clusters=3)), ("env_h", dict(maps=("tsne",))), ("env_h", dict(points=150)),
+    ("env_h", dict(seed=1)), ("env_h", dict(begin=2)), ("combined", dict(begin=2)), ("sml", dict(begin=2)), ("env_h", dict(clusters=3)), ("env_h", dict(maps=("tsne",))), ("env_h", dict(points=150)),
     ("env_h", dict(followed=2)), ("env_h", dict(members=2)), ("env_h", dict(num_episodes=100)), ("env_h", dict(components=3)), ("combined", dict(moments=2)),
     ("combined", dict(ahead=(1,))), ("combined", dict(env_components=2)), ("combined", dict(components=3)), ("sml", dict(env_components=2)), ("sml", dict(components=3)),
 ]  # fmt: skip
@@ -155,6 +157,14 @@ CHANGES = [
 @pytest.mark.parametrize(("which", "change"), CHANGES, ids=str)
 def test_every_flag_changes_what_is_made(made, mapped, tmp_path, which, change):
     assert differ(run(made, tmp_path, which, **change), mapped[1][which])
+
+
+def test_the_first_steps_are_left_out(made, tmp_path):
+    store, directory = Rollouts.open(made / "store"), run(made, tmp_path, begin=3, points=5000)
+    late = store.step_table()[:, 1] >= 3
+    assert read_numbers(directory)["steps"] == late.sum() and read_part(directory, "labels")["real.t"].min() == 3
+    whole = fit_pca(np.delete(store.steps("env_state")[late].astype(np.float32), DEAD, 1), np.arange(late.sum()), 3)
+    np.testing.assert_allclose(load_directions(directory / "env_pca.safetensors").provenance["variance"][:3], whole.provenance["variance"], rtol=0.01)
 
 
 def test_stability_and_parts_are_there_where_they_are_asked_for(mapped, judged):
@@ -177,6 +187,8 @@ def test_pictures_are_drawn_from_artefacts_alone(judged, tmp_path, monkeypatch):
     assert {path.name for path in page.parent.glob("*.png")} == {"numbers.png", "grid_pca.png", "paths_pca.png"} and page.stat().st_size > 50_000
     clusters = [path.read_bytes() for path in (page.parent / "clusters").glob("*.png")]
     assert len(set(clusters)) == 4
+    for name in ("draw_held", "draw_grid", "draw_paths"):
+        monkeypatch.setattr(state_map_plots, name, lambda *given: page.parent / "numbers.png")
     assert not (draw_step(ENV_H, PlotArgs(judged, False, tmp_path / "bare", 40)).parent / "clusters").exists()
 
 
@@ -189,6 +201,9 @@ def test_every_colouring_has_its_labels(mapped, judged, which):
 def test_what_does_not_fit_is_refused_in_one_line(made, tmp_path):
     with pytest.raises(UsageError, match="unknown map 'som'"):
         run(made, tmp_path, maps=("som",))
+    for begin, said in ((-1, "counted from 0"), (30, "has a step 30")):
+        with pytest.raises(UsageError, match=said):
+            run(made, tmp_path, begin=begin)
     with pytest.raises(UsageError, match="behaviours need"):
         run(made, tmp_path, "combined", ahead=())
     bare = make_loop_store(tmp_path / "bare", shards=1, env_state=False)
