@@ -17,6 +17,8 @@ from rollouts.scene_bank import SceneBank
 SMALLEST = {"ahead": 0.1, "tiles": 0.05, "rise": 0.05}
 """Standard deviations of a score (per tile, of a slope) that a response has at least: with paired scenes the faintest leak is sure to be
 above zero."""
+SPREAD = 0.25
+"""Tiles: a slope on distance or height is taken where these differ by so much, in standard deviations."""
 _AT_ONCE = 512
 
 
@@ -68,7 +70,7 @@ def responses(scores: np.ndarray, columns: dict[str, np.ndarray], kinds: list[st
     draws, found, change = draws_of(scenes.groups), {}, moves(scores)
     for kind in np.unique(scenes.kind):
         for measure, name in MEASURES.items():
-            if measure == "ahead" or np.ptp(getattr(scenes, measure)[scenes.kind == kind]) > 0.5:
+            if measure == "ahead" or np.nanstd(getattr(scenes, measure)[scenes.kind == kind]) > SPREAD:
                 parts = respond(change, scenes, kind, measure, draws)._asdict()
                 parts |= {"n": np.array((scenes.kind == kind).sum()), "smallest": np.array(SMALLEST[measure])}
                 found |= {f"{name.format(kinds[kind])}/{part}": value for part, value in parts.items()}

@@ -57,12 +57,13 @@ def respond(move: np.ndarray, scenes: Scenes, kind: int, measure: str, draws: np
     cell = scenes.size if measure != "ahead" else scenes.distance * (SIZES + 1) + scenes.size
     value = None if measure == "ahead" else getattr(scenes, measure)
     count = cell.max() + 1
-    kinds = np.unique(scenes.kind)
-    here = {one: np.bincount(cell[scenes.kind == one], minlength=count) for one in kinds}
-    statistic = {one: _by_cell(move, value, cell, count, np.flatnonzero(scenes.kind == one), draws[:, scenes.groups]) for one in kinds}
+    known = np.ones(len(cell), bool) if value is None else np.isfinite(value)  # of an object at the edge of the picture no place is known
+    rows = {one: np.flatnonzero((scenes.kind == one) & known) for one in np.unique(scenes.kind)}
+    here = {one: np.bincount(cell[its], minlength=count) for one, its in rows.items()}
+    statistic = {one: _by_cell(move, value, cell, count, its, draws[:, scenes.groups]) for one, its in rows.items()}
     own, weight = statistic[kind]
     overall = _pooled(own, weight)
-    leads, rivals = [], [one for one in kinds if one != kind and np.minimum(here[kind], here[one]).sum() >= FEWEST]
+    leads, rivals = [], [one for one in rows if one != kind and np.minimum(here[kind], here[one]).sum() >= FEWEST]
     for one in rivals:
         other, its_weight = statistic[one]
         shared = np.divide(weight * its_weight, weight + its_weight, out=np.zeros_like(weight), where=weight + its_weight > 0)

@@ -134,6 +134,8 @@ def test_a_score_that_follows_the_distance_responds_by_its_slope(agent, world):
     assert responding(found, "tiles_to_saw").tolist() == [False, False, False, True]
     assert found["tiles_to_saw/move"][0, 3] == pytest.approx(0.5, abs=0.02)
     assert not responding(found, "tiles_to_coin").any() and "saw_rise/move" not in found  # all at one height
+    edge = columns | {"tiles_to_saw": np.where(columns["distance"][:, None] == 7, np.nan, columns["tiles_to_saw"])}  # shown, but not ahead
+    assert responding(responses(graded, edge, KINDS), "tiles_to_saw")[3]
     constant = scores.copy()
     constant[saws, 0, 3] = constant[saws, 1, 3] + 2  # moved, but the same at every distance
     assert not responding(responses(constant, columns, KINDS), "tiles_to_saw")[3]
