@@ -102,7 +102,7 @@ def draw_frame_scores(scores: FrameScores, levels: np.ndarray, path: Path) -> Pa
     axes[0, 0].legend()
     alive = scores.n[min(10, len(scores.n) - 1)] / scores.windows
     text = f"Held-out levels, windows from anywhere in an episode; {alive:.0%} still run after 10 steps."
-    add_caption(figure, text, f"{scores.windows} windows", f"{len(levels)} from {levels.min()}-{levels.max()}")
+    add_caption(figure, text, f"{scores.windows} windows", f"{levels.min()}-{levels.max()} ({len(levels)} of them)")
     return save_figure(figure, path)[0]
 
 
