@@ -1,0 +1,167 @@
+"""Does the agent use its memory, and how far back? Its state is computed anew from its last k frames, and the agent compared with itself.
+
+On stored episodes: how far the policy and the value move, on the ground and in the air. On a fixed list of levels: how many fewer are
+solved by an agent that remembers no more, with the same noise. And one frame with two pasts: real play that ends in the stored frame, bit
+for bit, with another velocity, which is not on the screen. Controls: the state of another episode at the same time; agents without
+memory, in which nothing may change. Numbers go to analysis/memory_precomp (the same command again goes on where it was); draw them with
+analysis.memory_plotting.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from agents.actor_critic import ActorCritic, load_agent
+from agents.evaluate import evaluate, fixed_jobs
+from agents.last_frames import LastFrames
+from analysis.artefacts import part
+from analysis.concepts import load_concepts
+from analysis.memory import FRAMES, black_run, donors, horizon
+from analysis.memory_pasts import interchange
+from analysis.memory_summary import ARMS, STEP, VERSION, summarise
+from analysis.steps import finish_step, open_step
+from common.cli import run_script
+from common.progress import progress_bar
+from common.runs import UsageError, choose_device, file_id
+from envs.make import make_env
+from envs.procgen import NUM_LEVELS, ProcgenConfig
+from generative.compatibility import check_store, recorded_by
+from rollouts.store import Rollouts
+
+LEAST = 10
+"""Episodes and moments: with fewer levels an interval by level says nothing."""
+OTHERS = 64
+"""Episodes whose states stand in for the agent's own while it plays."""
+
+
+@dataclass
+class Args:
+    model_file: Path
+    """The agent, which recorded the store. It may have no memory: then it is a control, in which nothing may change."""
+    data_dir: Path = Path("data")
+    """Store of real CoinRun rollouts, whose concepts are there (python -m analysis.concepts_precompute)."""
+    num_episodes: int = 1500
+    """Stored episodes that are looked at, at most; one of each level."""
+    start_level: int = 200_000
+    """First of the levels that are played, each once; from 100,000 on they are for discovery."""
+    num_levels: int = 600
+    """How many levels are played, by the whole agent and by each that remembers less."""
+    num_moments: int = 600
+    """Moments at which a frame is given another past, at most; one of each level."""
+    past: int = 4
+    """Steps before such a moment at which the pasts part."""
+    num_envs: int = 64
+    """Environments stepped together; results differ by no more than rounding with it."""
+    seed: int = 0
+    """Seed of the agent's noise while it plays, of the other episodes, of moments and velocities."""
+    out_dir: Path = Path("analysis")
+    """Where concepts_precomp is, and memory_precomp is written."""
+    force: bool = False
+    """Make it again even where it is done."""
+    device: str = "auto"
+    """auto, gpu or cpu."""
+    gpu_device: int = 0
+    """Which GPU, where there are several."""
+    num_threads: int = 2
+    """Threads of the game; results do not depend on it."""
+    log_level: int = logging.INFO
+    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+def settings(args: Args) -> dict:
+    """What the numbers depend on, besides the inputs."""
+    return {name: getattr(args, name) for name in ("num_episodes", "start_level", "num_levels", "num_moments", "past", "seed")}
+
+
+def check_asked(args: Args) -> None:
+    """Raises UsageError for numbers that make no sense."""
+    for name, least in (("num_episodes", LEAST), ("num_levels", 2), ("num_moments", LEAST), ("past", 1), ("num_envs", 1)):
+        if getattr(args, name) < least:
+            raise UsageError(f"--{name} is {getattr(args, name)}: give {least} or more")
+    if not 0 <= args.start_level <= NUM_LEVELS - args.num_levels:
+        asked = f"{args.num_levels} levels from {args.start_level} on"
+        raise UsageError(f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend --start_level or --num_levels")
+
+
+def one_of_each_level(rollouts: Rollouts, most: int) -> np.ndarray:
+    """The first episode of each level, up to `most`. Raises UsageError for fewer than LEAST."""
+    first = np.sort(np.unique(rollouts.episodes["level_seed"], return_index=True)[1])[:most]
+    if len(first) < LEAST:
+        raise UsageError(f"{rollouts.path} has episodes of {len(first)} levels; {LEAST} or more are needed: record more with record.py")
+    return first
+
+
+def steps(agent: ActorCritic, rollouts: Rollouts, episodes: np.ndarray, effect_classes, seed: int) -> dict[str, np.ndarray]:
+    """The horizon at every step of the episodes: arrays [n, ...]. row: the step's place in the whole store."""
+    device, columns = agent.initial_state(1).device, []
+    length = rollouts.episodes["length"][episodes]
+    with progress_bar(total=int(length.sum()), unit="step", unit_scale=True, desc="last frames") as bar:
+        for episode, other in zip(episodes, episodes[donors(length, seed)]):
+            obs, row = rollouts.episode(episode)["obs"], rollouts.first_step[episode]
+            states = padded(rollouts.episode(other)["hidden"], len(obs) + 1).to(device)
+            with torch.inference_mode():
+                found = horizon(agent, agent.encoder(torch.from_numpy(obs).to(device)), states, effect_classes)
+            level = np.full(len(obs), rollouts.episodes["level_seed"][episode])
+            about = {"level": level, "t": np.arange(len(obs)), "row": row + np.arange(len(obs)), "black": black_run(obs)}
+            columns.append(about | {name: x.astype(np.float32) for name, x in found._asdict().items()})
+            bar.update(len(obs))
+    return {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
+
+
+def padded(states: np.ndarray, length: int) -> torch.Tensor:
+    """States [T, S] cut to `length` or carried on with the last of them."""
+    return torch.from_numpy(states[np.minimum(np.arange(length), len(states) - 1)])
+
+
+def others(rollouts: Rollouts, episodes: np.ndarray, seed: int) -> torch.Tensor:
+    """States [R, T, S] before each step of up to OTHERS of the episodes, T that of the longest."""
+    some = np.random.default_rng(seed).permutation(episodes)[:OTHERS]
+    longest = int(rollouts.episodes["length"][some].max()) + 1
+    return torch.stack([padded(rollouts.episode(i)["hidden"], longest) for i in some])
+
+
+def arm(agent: ActorCritic, name: str, bank: torch.Tensor):
+    """The agent that plays: `all` is the whole one; a number, one with so many last frames; `other`, one with the frame on show and the
+    state of another episode before it."""
+    if name == "all":
+        return agent
+    return LastFrames(agent, 1, bank) if name == "other" else LastFrames(agent, int(name))
+
+
+def played(env, policy, args: Args, device) -> dict[str, np.ndarray]:
+    """How the policy does on the levels: arrays [num_levels]."""
+    jobs = fixed_jobs(args.start_level, args.num_levels, args.num_levels)
+    return vars(evaluate(policy, env, jobs, args.seed, device, progress=True))
+
+
+def main(args: Args) -> None:
+    check_asked(args)
+    device, rollouts = choose_device(args.device, args.gpu_device), Rollouts.open(args.data_dir)
+    agent, meta = load_agent(args.model_file, device)
+    check_store(rollouts, agent, meta, args.model_file)
+    if not recorded_by(rollouts, file_id(args.model_file)):
+        raise UsageError(f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one")
+    episodes, concepts = one_of_each_level(rollouts, args.num_episodes), load_concepts(rollouts, args.out_dir)
+    inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
+    run = open_step(args.out_dir, STEP, VERSION, settings(args), inputs, args.force)
+    env = make_env(args.num_envs, ProcgenConfig(**rollouts.manifest["env"]), num_threads=args.num_threads)
+    found = {"steps": part(run, "steps", lambda: steps(agent, rollouts, episodes, env.effect_classes, args.seed))}
+    found["pasts"] = part(run, "pasts", lambda: interchange(agent, rollouts, concepts, env, args.num_moments, args.past, args.seed))
+    bank = others(rollouts, episodes, args.seed).to(device)
+    for name in ARMS:
+        logging.info("levels, %s", {"all": "the whole agent", "other": "another episode's memory"}.get(name, f"{name} last frames"))
+        found[f"levels_{name}"] = part(run, f"levels_{name}", lambda: played(env, arm(agent, name, bank), args, device))
+    env.close()
+    about = {"inputs": inputs, "asked": settings(args), "frames": list(FRAMES), "core": agent.config.core, "env": rollouts.manifest["env"]}
+    summary = about | summarise(found, concepts, meta.get("reward_scale", 1.0))
+    finish_step(run, summary)
+    for line in summary["lines"]:
+        logging.info("%s", line)
+    logging.info("numbers: %s", run.dir)
+
+
+if __name__ == "__main__":
+    run_script(main, Args, __doc__)
