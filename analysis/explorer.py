@@ -1,10 +1,11 @@
-"""The explorer: one HTML file, without server or scripts from elsewhere, in which the points of a map show their frames and play their episodes."""
+"""The explorer: one HTML file, without server or foreign scripts, in which the points of a map show their frames and play their episodes."""
 
 import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.colors import to_hex
@@ -23,23 +24,34 @@ _GRID = 4095  # places are whole numbers up to this
 _KEY = 5  # of a scale, colours that its key shows
 
 
-def write_explorer(path: Path, maps: Mapping[str, Mapping[str, np.ndarray]], labels: Mapping[str, Mapping[str, np.ndarray]],
-                   frames: Mapping[str, np.ndarray], colourings: Sequence[Colouring], names: list[str], titles: Mapping[str, str], about: str) -> None:  # fmt: skip
-    """Writes the page. Shown are the steps of the followed episodes, frames["followed"] [n, H, W, C], and those of simulated episodes of which frames are
-    there: the first steps of labels["simulated"]. names: of the actions; titles: of the maps."""
-    shown = {"real": ("followed", len(frames["followed"]))}
-    if "simulated" in frames:
-        shown["simulated"] = ("simulated", len(frames["simulated"]))
-    columns = {key: np.concatenate([labels[of][key][:n] for of, n in shown.values()]) for key in labels["followed"]}
-    pictures = {source: frames[of] for source, (of, _) in shown.items()}
+class Shown(NamedTuple):
+    """What a page shows: the steps of the followed real episodes, and those simulated steps, the first of them, of which frames are there."""
+
+    maps: Mapping[str, Mapping[str, np.ndarray]]
+    """[n, 2] by map and sample: real (the pale cloud), followed, simulated."""
+    labels: Mapping[str, Mapping[str, np.ndarray]]
+    """[n] by sample and label."""
+    frames: Mapping[str, np.ndarray]
+    """[n, H, W, C] uint8: followed, and simulated if there are any."""
+    actions: list[str]
+    """Their names."""
+    titles: Mapping[str, str]
+    """Names of the maps."""
+
+
+def write_explorer(path: Path, shown: Shown, colourings: Sequence[Colouring], about: str) -> None:
+    """Writes the page; `about` is a line at its top."""
+    pictures = {name: shown.frames[name] for name in ("followed", "simulated") if name in shown.frames}
+    columns = {key: np.concatenate([shown.labels[of][key][: len(some)] for of, some in pictures.items()]) for key in shown.labels["followed"]}
+    episodes = episodes_of(columns, pictures)
     data = {
-        "title": "Explorer of hidden states", "about": about, "names": dict(titles), "columns": COLUMNS, "side": int(frames["followed"].shape[1]),
-        "episodes": episodes_of(columns, pictures), "t": columns["t"].tolist(), "maps": {}, "ground": {},
-        "colourings": [colouring_of(how, columns[how.label], names) for how in colourings],
+        "title": "Explorer of hidden states", "about": about, "names": dict(shown.titles), "columns": COLUMNS,
+        "side": int(pictures["followed"].shape[1]), "episodes": episodes, "t": columns["t"].tolist(), "maps": {}, "ground": {},
+        "episode": np.repeat(np.arange(len(episodes)), [episode["length"] for episode in episodes]).tolist(),
+        "colourings": [colouring_of(how, columns[how.label], shown.actions) for how in colourings],
     }  # fmt: skip
-    data["episode"] = np.repeat(np.arange(len(data["episodes"])), [episode["length"] for episode in data["episodes"]]).tolist()
-    for kind, arrays in maps.items():
-        points = np.concatenate([arrays[of][:n] for of, n in shown.values()])
+    for kind, arrays in shown.maps.items():
+        points = np.concatenate([arrays[of][: len(some)] for of, some in pictures.items()])
         everything = np.concatenate([points, arrays["real"]])
         low, high = everything.min(0), everything.max(0)
         few = np.random.default_rng(0).permutation(len(arrays["real"]))[:GROUND]
@@ -49,15 +61,16 @@ def write_explorer(path: Path, maps: Mapping[str, Mapping[str, np.ndarray]], lab
 
 
 def episodes_of(columns: Mapping[str, np.ndarray], pictures: Mapping[str, np.ndarray]) -> list[dict]:
-    """Name, source, first row, length and sheet of frames of each episode; columns [n] and the frames of each source [.., H, W, C], in the same order."""
+    """Name, source, first row, length and sheet of frames of each episode; columns [n], and the frames of each sample, in the same order."""
     episodes, at = [], 0
-    for source, shown in pictures.items():
-        ids = columns["episode"][at : at + len(shown)]
+    for of, frames in pictures.items():
+        ids = columns["episode"][at : at + len(frames)]
         for begin, end in zip(*_runs(ids)):
-            level = columns["level"][at + begin]
-            name = f"level {level}, {end - begin} steps" if source == "real" else f"simulated {ids[begin]}, {end - begin} steps"
-            episodes.append({"name": name, "source": source, "first": int(at + begin), "length": int(end - begin), "sheet": sheet(shown[begin:end])})
-        at += len(shown)
+            name = f"level {columns['level'][at + begin]}" if of == "followed" else f"simulated {ids[begin]}"
+            source = "real" if of == "followed" else "simulated"
+            where = {"first": int(at + begin), "length": int(end - begin)}
+            episodes.append({"name": f"{name}, {end - begin} steps", "source": source} | where | {"sheet": sheet(frames[begin:end])})
+        at += len(frames)
     return episodes
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.colourings import HIDDEN, Colouring, colour
-from analysis.explorer import write_explorer
+from analysis.explorer import Shown, write_explorer
 from analysis.hidden_figures import NAMES, draw_numbers
 from analysis.hidden_numbers import COMMAND, STEP, VERSION
 from analysis.hidden_pages import clusters_table, numbers_tables
@@ -74,9 +74,13 @@ def read_artefacts(directory: Path) -> Artefacts:
 def draw_all(made: Artefacts, out: Path, spins: tuple[str, ...], explorer: bool) -> Path:
     """Every picture into `out`, and a page with all of them. Returns the page's path."""
     stores, colourings = made.numbers["stores"], [how for how in HIDDEN if how.label in made.labels["real"]]
-    caption = Caption(f"{len(made.maps['pca']['real'])} of {stores['states']} steps in {stores['episodes']} episodes", "{}-{}".format(*stores["levels"]))
+    shown = f"{len(made.maps['pca']['real'])} of {stores['states']} steps in {stores['episodes']} episodes"
+    caption = Caption(shown, "{}-{}".format(*stores["levels"]))
     page = Page("The agent's hidden states")
-    page.text("States after each observation, standardised, without outliers. Every picture is drawn from artefacts; a map shows neighbourhoods, not distances, and is no test.")
+    page.text(
+        "States after each observation, standardised, without outliers. Every picture is drawn from artefacts; a map shows neighbourhoods, "
+        "not distances, and is no test."
+    )
     write_json(out / "numbers.json", made.numbers)
     page.heading("Numbers")
     page.picture(draw_numbers(made.numbers, caption, out / "numbers"), "How much the directions hold, and whether they and the clusters come back.")
@@ -88,31 +92,38 @@ def draw_all(made: Artefacts, out: Path, spins: tuple[str, ...], explorer: bool)
     page.heading("Clusters")
     clusters_table(page, made)
     draw_clusters(made, caption, out)
-    clips = [(how, write_spin(made.scores, colour(how, made.labels["real"][how.label], made.numbers["actions"]), how.title, out / f"spin_{how.label}.mp4")) for how in colourings if how.label in spins]
+    clips = [(_spin(made, how, out), how.title) for how in colourings if how.label in spins]
     if clips:
         page.heading("Three principal axes, from all sides")
-        page.clips([(path, how.title) for how, path in clips])
+        page.clips(clips)
     if explorer:
         about = f"Steps of episodes drawn at random from store {stores['real']}, levels {caption.levels}, in maps of {caption.n} (grey)."
-        write_explorer(out / "explorer.html", made.maps, made.labels, made.frames, colourings, made.numbers["actions"], {kind: NAMES[kind] for kind in made.maps}, about)
+        shown = Shown(made.maps, made.labels, made.frames, made.numbers["actions"], {kind: NAMES[kind] for kind in made.maps})
+        write_explorer(out / "explorer.html", shown, colourings, about)
         page.heading("Explorer")
         page.link("explorer.html", "Points with their frames and episodes, in a page of its own.")
     page.write(out / "hidden_analysis.html")
     return out / "hidden_analysis.html"
 
 
+def _spin(made: Artefacts, how: Colouring, out: Path) -> Path:
+    painted = colour(how, made.labels["real"][how.label], made.numbers["actions"])
+    return write_spin(made.scores, painted, how.title, out / f"spin_{how.label}.mp4")
+
+
 def _pictures(made: Artefacts, colourings: list[Colouring], caption: Caption, out: Path) -> Iterator[tuple]:
     """(heading, caption, what draws it and returns its path) of every picture of a whole map."""
+    labels, actions = made.labels["real"], made.numbers["actions"]
     for kind, arrays in made.maps.items():
-        name = NAMES[kind]
-        yield (
-            f"Twelve colourings: {name}", "Simulated states are in the picture of both worlds.",
-            lambda kind=kind, arrays=arrays: draw_grid(kind, arrays["real"], made.labels["real"], colourings, made.numbers["actions"], caption, out / f"grid_{kind}"),
-        )  # fmt: skip
-        yield (
-            f"Paths: {name}", f"Episodes drawn at random, of at most {LONGEST} steps.",
-            lambda kind=kind, arrays=arrays: draw_paths(kind, arrays["real"], made.labels["real"]["progress"], paths_of(made, kind), caption, out / f"paths_{kind}"),
-        )  # fmt: skip
+
+        def grid(kind=kind, points=arrays["real"]):
+            return draw_grid(kind, points, labels, colourings, actions, caption, out / f"grid_{kind}")
+
+        def paths(kind=kind, points=arrays["real"]):
+            return draw_paths(kind, points, labels["progress"], paths_of(made, kind), caption, out / f"paths_{kind}")
+
+        yield f"Twelve colourings: {NAMES[kind]}", "Simulated states are in the picture of both worlds.", grid
+        yield f"Paths: {NAMES[kind]}", f"Episodes drawn at random, of at most {LONGEST} steps.", paths
     if "simulated" in made.labels:
         outliers = made.numbers["outliers"]
         words = f"{outliers['simulated']:.0%} of simulated states lie beyond the distance that {outliers['real']:.0%} of real ones do."
@@ -139,8 +150,8 @@ def draw_clusters(made: Artefacts, caption: Caption, out: Path) -> list[Path]:
     for cluster in progress_bar(range(numbers["count"]), unit="cluster", desc="clusters"):
         inside = labels["cluster"] == cluster
         frames = made.frames["member_frames"][ends[cluster] - (members[cluster] >= 0).sum() : ends[cluster]]
-        title = f"cluster {cluster}: {numbers['sizes'][cluster]} states"
-        drawn.append(draw_cluster(maps, inside, frames, title, cluster_facts(made, cluster, inside), caption, out / "clusters" / f"cluster_{cluster:02d}"))
+        title, path = f"cluster {cluster}: {numbers['sizes'][cluster]} states", out / "clusters" / f"cluster_{cluster:02d}"
+        drawn.append(draw_cluster(maps, inside, frames, title, cluster_facts(made, cluster, inside), caption, path))
     return drawn
 
 
@@ -150,12 +161,13 @@ def cluster_facts(made: Artefacts, cluster: int, inside: np.ndarray) -> str:
     if not inside.any():
         return "No member is in the map's sample."
     acts, counts = np.unique(labels["taken"][inside], return_counts=True)
-    stable = f"Jaccard overlap over draws {numbers['jaccard'][cluster]:.2f}" if "jaccard" in numbers else "stability untested"
+    commonest = f"{made.numbers['actions'][acts[counts.argmax()]]} ({counts.max() / counts.sum():.0%})"
+    stable = f"Jaccard overlap over draws {numbers['jaccard'][cluster]:.2f}" if "jaccard" in numbers else "Stability untested"
+    both = {name: (labels[name][inside].mean(), labels[name].mean()) for name in ("value", "entropy", "progress", "rewarded")}
     return (
-        f"{inside.sum()} members in the map (blue). {stable}. Mean value {labels['value'][inside].mean():.2f} (all {labels['value'].mean():.2f}), entropy "
-        f"{labels['entropy'][inside].mean():.2f} ({labels['entropy'].mean():.2f}), commonest act {made.numbers['actions'][acts[counts.argmax()]]} ({counts.max() / counts.sum():.0%}), "
-        f"episode gone {labels['progress'][inside].mean():.0%}, in episodes with a reward {labels['rewarded'][inside].mean():.0%} ({labels['rewarded'].mean():.0%})."
-    )
+        f"{inside.sum()} members in the map (blue). {stable}. Means of members (of all): value {{:.2f}} ({{:.2f}}), entropy {{:.2f}} ({{:.2f}}), episode gone "
+        f"{{:.0%}} ({{:.0%}}), in episodes with a reward {{:.0%}} ({{:.0%}}). Commonest act: {commonest}."
+    ).format(*(number for pair in both.values() for number in pair))
 
 
 if __name__ == "__main__":

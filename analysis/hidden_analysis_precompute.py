@@ -1,8 +1,8 @@
-"""The structure of an agent's hidden states: outliers, directions by four methods, clusters, and flat maps into which simulated states are placed.
+"""The structure of an agent's hidden states: outliers, directions by four methods, clusters, and flat maps with simulated states placed in.
 
 Reads a store of real rollouts and, if there is one, a store of simulated ones. Writes to analysis/hx_analysis_precomp whatever plots need,
-frames included, with the numbers that say how far each of them can be trusted; draw them with analysis/hidden_analysis_plotting.py. The same command
-again does nothing; interrupted, it goes on where it was.
+frames included, with the numbers that say how far each of them can be trusted; draw them with analysis/hidden_analysis_plotting.py.
+The same command again does nothing; interrupted, it goes on where it was.
 """
 
 import logging
@@ -29,6 +29,10 @@ from generative.sim_env import actions_of
 from interpret.directions import Directions
 from interpret.fitting import checked
 from rollouts.store import Rollouts
+
+
+NOT_SETTINGS = ("data_dir", "sim_data_dir", "force", "out_dir", "num_threads", "log_level")
+"""Flags that do not say what is made; stores enter by their ids."""
 
 
 @dataclass
@@ -82,7 +86,7 @@ def main(args: Args) -> None:
     real = Rollouts.open(args.data_dir)
     simulated = Rollouts.open(args.sim_data_dir) if args.sim_data_dir else None
     check_stores(real, simulated)
-    settings = {k: v for k, v in vars(args).items() if k not in ("data_dir", "sim_data_dir", "force", "out_dir", "num_threads", "log_level")}
+    settings = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}
     inputs = {"data_dir": real.id} | ({"sim_data_dir": simulated.id} if simulated else {})
     run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.force)
     if run.done:
@@ -113,7 +117,8 @@ def check_stores(real: Rollouts, simulated: Rollouts | None) -> None:
         raise UsageError(f"{simulated.path} holds real episodes: --sim_data_dir takes a store that record_gen_samples.py made")
     agents = [sorted(np.unique(store.episodes["policy_id"])) for store in (real, simulated)]
     if agents[0] != agents[1]:
-        raise UsageError(f"{simulated.path} is of agent {', '.join(agents[1])} and {real.path} of {', '.join(agents[0])}: states of different agents share no map")
+        whose = f"{simulated.path} is of agent {', '.join(agents[1])} and {real.path} of {', '.join(agents[0])}"
+        raise UsageError(f"{whose}: states of different agents share no map; give stores of one agent")
 
 
 def compute(args: Args, run: Run, real: Rollouts, simulated: Rollouts | None) -> None:
@@ -128,7 +133,8 @@ def compute(args: Args, run: Run, real: Rollouts, simulated: Rollouts | None) ->
             bar.update()
             return what
 
-        outliers = timed(part(run, "inliers", lambda: find_outliers(states, placed, columns, args.outlier_neighbours, args.outlier_sigmas, args.seed)))
+        rule = args.outlier_neighbours, args.outlier_sigmas, args.seed
+        outliers = timed(part(run, "inliers", lambda: find_outliers(states, placed, columns, *rule)))
         inner = np.flatnonzero(outliers["kept"])
         rows = subsample(states.episode[inner], args.points, args.seed)
         directions, refused = timed(fit_all(args, run, states, inner, rows, columns))
@@ -136,9 +142,10 @@ def compute(args: Args, run: Run, real: Rollouts, simulated: Rollouts | None) ->
         compared = timed(json_part(run, "equal_counts", lambda: equal_counts(list(directions), x, level, args.counts, args.seed)))
         space = leading(directions["pca"], args.share)
         points = scores_of(space, states.x)
-        found = timed(part(run, "clusters", lambda: find_clusters(points[inner], states.level[inner], args.clusters, rows, args.draws, args.seed)))
+        tested = args.clusters, rows, args.draws, args.seed
+        found = timed(part(run, "clusters", lambda: find_clusters(points[inner], states.level[inner], *tested)))
         samples = samples_of(args, states, placed, inner[rows])
-        shown = {name: points[sample.rows] if sample.states is states else scores_of(space, sample.states.x) for name, sample in samples.items()}
+        shown = {name: scores_of(space, sample.states.x[sample.rows]) for name, sample in samples.items()}
         part(run, "axes", lambda: {name: some[:, :3] for name, some in shown.items()})
         part(run, "spread", lambda: {name: scores_of(made, states.x[inner][rows]).std(0) for name, made in directions.items()})
         maps = {"pca": part(run, "map_pca", lambda: make_map("pca", shown, args.seed, 1))}
@@ -150,16 +157,21 @@ def compute(args: Args, run: Run, real: Rollouts, simulated: Rollouts | None) ->
         part(run, "labels", lambda: {f"{name}.{key}": column for name, columns in labels.items() for key, column in columns.items()})
         timed(part(run, "frames", lambda: frames_of(args, real, simulated, states, samples, clusters.assign(points[inner]), inner)))
     write_tables(run, maps, labels, actions.names)
+    episodes = {name: columns["episode"] for name, columns in labels.items()}
     numbers = {
-        "stores": stores(real, simulated, states, placed), "actions": list(actions.names), "noop": actions.noop, "outliers": outlier_shares(outliers),
-        "spectrum": spectrum(directions["pca"]), "axes": len(space), "methods": {name: verdict(made) for name, made in directions.items()}, "refused": refused,
-        "equal_counts": compared, "clusters": cluster_numbers(found, clusters.assign(points[inner])), "maps": map_numbers(maps, {name: column["episode"] for name, column in labels.items()}),
+        "stores": stores(real, simulated, states, placed), "actions": list(actions.names), "noop": actions.noop,
+        "outliers": outlier_shares(outliers), "spectrum": spectrum(directions["pca"]), "axes": len(space),
+        "methods": {name: verdict(made) for name, made in directions.items()}, "refused": refused, "equal_counts": compared,
+        "clusters": cluster_numbers(found, clusters.assign(points[inner])), "maps": map_numbers(maps, episodes),
     }  # fmt: skip
     finish_step(run, numbers)
 
 
-def fit_all(args: Args, run: Run, states: States, inner: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[dict[str, Directions], dict[str, str]]:
-    """Directions of inliers by every method, in the whole width, PCA in full; and why a method refused, for those that did."""
+def fit_all(args: Args, run: Run, states: States, inner, rows, columns) -> tuple[dict[str, Directions], dict[str, str]]:
+    """Directions of the states numbered `inner` by every method, in the whole width, PCA in full; and why a method refused, for those that did.
+
+    rows: those of the inner ones that test stability. columns: the features that change.
+    """
     x, level = states.x[inner][:, columns], states.level[inner]
     checked(x, level, args.components)
     full = min(len(columns), len(np.unique(level)) - 1)
@@ -186,8 +198,11 @@ def samples_of(args: Args, states: States, placed: States | None, sample: np.nda
     return samples | ({"simulated": Sample(placed, np.arange(len(placed)))} if placed else {})
 
 
-def frames_of(args: Args, real: Rollouts, simulated: Rollouts | None, states: States, samples: dict[str, Sample], labels: np.ndarray, inner: np.ndarray) -> dict[str, np.ndarray]:
-    """members [C, M] (rows of the inliers, -1 for none) with their frames, and the frames of followed real and simulated episodes."""
+def frames_of(args: Args, real: Rollouts, simulated: Rollouts | None, states: States, samples: dict[str, Sample], labels, inner) -> dict:
+    """members [C, M] (numbers of inliers, -1 for none) with their frames, and the frames of followed real and simulated episodes.
+
+    labels: the cluster of each of the states numbered `inner`.
+    """
     members = cluster_members(labels, states.episode[inner], args.clusters, args.members, args.seed)
     chosen = inner[members[members >= 0]]
     there = samples["followed"].rows
@@ -215,7 +230,8 @@ def write_tables(run: Run, maps: dict, labels: dict, action_names) -> None:
 def stores(real: Rollouts, simulated: Rollouts | None, states: States, placed: States | None) -> dict:
     """What the numbers are of."""
     levels = real.episodes["level_seed"][np.unique(states.episode)]
-    told = {"real": real.id, "episodes": len(levels), "states": len(states), "levels": [int(levels.min()), int(levels.max())], "num_levels": len(np.unique(levels))}
+    told = {"real": real.id, "episodes": len(levels), "states": len(states), "num_levels": len(np.unique(levels))}
+    told["levels"] = [int(levels.min()), int(levels.max())]
     if placed is None:
         return told
     return told | {"simulated": simulated.id, "sim_episodes": len(np.unique(placed.episode)), "sim_states": len(placed)}

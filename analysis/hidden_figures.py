@@ -20,8 +20,8 @@ def draw_numbers(numbers: dict, caption: Caption, path: Path) -> Path:
     _directions(axes[1, 0], numbers["methods"])
     _clusters(axes[1, 1], numbers["clusters"])
     text = (
-        "Fits on inliers; reconstruction on a quarter of the levels that the fit has not seen, a dictionary counted by the units that a state uses. Stability over levels "
-        "drawn again, matched |cosine| in whitened space; of clusters the Jaccard overlap."
+        "Fits on inliers; reconstruction on a quarter of the levels that the fit has not seen, a dictionary counted by the units that a state "
+        "uses. Stability over levels drawn again, matched |cosine| in whitened space; of clusters the Jaccard overlap."
     )
     add_caption(figure, text, *caption)
     return save_figure(figure, path)[0]
@@ -45,7 +45,8 @@ def _equal_counts(axis, rows: list[dict]) -> None:
     for look, method in zip(GROUPS, dict.fromkeys(row["method"] for row in rows)):
         mine = [row for row in rows if row["method"] == method and row["explained"] is not None]
         axis.plot([row["count"] for row in mine], [row["explained"] for row in mine], "o-", color=look, label=NAMES.get(method, method), markersize=4)
-    axis.set(xlabel="scores that a state uses", ylabel="variance that they hold", title="reconstruction, held-out levels", ylim=(0, 1), xticks=sorted({row["count"] for row in rows}))
+    axis.set(xlabel="scores that a state uses", ylabel="variance that they hold", title="reconstruction, held-out levels", ylim=(0, 1))
+    axis.set_xticks(sorted({row["count"] for row in rows}))
     axis.legend()
 
 

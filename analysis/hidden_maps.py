@@ -25,7 +25,7 @@ class Sample(NamedTuple):
 
 
 def find_outliers(states: States, placed: States | None, columns: np.ndarray, neighbours: int, sigmas: float, seed: int) -> dict[str, np.ndarray]:
-    """kept [n], distance [n] and limit of real states, and sim_distance [m] of simulated ones to the same real neighbours, in standardised features."""
+    """kept [n], distance [n] and limit of real states; sim_distance [m] of simulated ones to the same real neighbours. Features are standardised."""
     sample = sample_of(states.x[:, columns], states.level)
     z = sample.standardised()
     found = inliers(z, neighbours, sigmas, seed)
@@ -55,7 +55,8 @@ def find_clusters(points: np.ndarray, groups: np.ndarray, count: int, rows: np.n
 
 
 def make_map(kind: str, points: dict[str, np.ndarray], seed: int, threads: int) -> dict[str, np.ndarray]:
-    """A map of points["real"] [n, K], with the others placed into it: [.., 2] by name; its trust; and for each placed point the neighbours that it keeps, kept_<name>."""
+    """A map of points["real"] [n, K] with the others placed into it: [.., 2] by name; its trust; and kept_<name>, the share of neighbours that each
+    placed point keeps."""
     made = embed(kind, points["real"], seed, threads)
     arrays = {"real": made.points, "trust": np.array(trustworthiness(points["real"], made.points, seed=seed))}
     for name, others in points.items():
@@ -65,7 +66,9 @@ def make_map(kind: str, points: dict[str, np.ndarray], seed: int, threads: int) 
     return arrays
 
 
-def point_labels(sample: Sample, actions: ActionSpace, clusters: Clusters, space: Directions, factors: Mapping[str, Directions]) -> dict[str, np.ndarray]:
+def point_labels(
+    sample: Sample, actions: ActionSpace, clusters: Clusters, space: Directions, factors: Mapping[str, Directions]
+) -> dict[str, np.ndarray]:
     """Every label [m] of a sample's states: episode, t, level, what `labels_of` says, cluster, and for each set of factors the strongest.
 
     The strongest of ICA is that of largest magnitude in standard deviations, of NMF and a dictionary that of largest score.

@@ -14,7 +14,7 @@ COMMAND = "python analysis/hidden_analysis_precompute.py --data_dir STORE"
 
 def outlier_shares(outliers: Mapping[str, np.ndarray]) -> dict:
     """The limit, and the share of real and simulated states beyond it."""
-    limit = float(outliers["limit"])
+    limit = outliers["limit"].item()
     shares = {"limit": limit, "real": float(1 - outliers["kept"].mean())}
     return shares | ({"simulated": float((outliers["sim_distance"] > limit).mean())} if "sim_distance" in outliers else {})
 
@@ -23,7 +23,7 @@ def cluster_numbers(found: Mapping[str, np.ndarray], labels: np.ndarray) -> dict
     """Sizes [C] and stability of clusters, beside those of Gaussian points with the same covariance. labels [n]: of all inliers."""
     sizes = np.bincount(labels, minlength=len(found["centres"]))
     told = {"count": len(sizes), "sizes": sizes.tolist()}
-    told |= {name: float(found[name]) for name in ("silhouette", "null_silhouette")}
+    told |= {name: found[name].item() for name in ("silhouette", "null_silhouette")}
     if "rand" not in found:
         return told
     for prefix in ("", "null_"):
@@ -43,7 +43,8 @@ def map_numbers(maps: Mapping[str, Mapping[str, np.ndarray]], episodes: Mapping[
         placed = [name.removeprefix("kept_") for name in arrays if name.startswith("kept_")]
         kept = {name: arrays[f"kept_{name}"] for name in placed}
         kept = {f"placed_{name}": by_episode(values, episodes.get(name, np.arange(len(values)))) for name, values in kept.items()}
-        told[kind] = {"trustworthiness": float(arrays["trust"]), "points": len(arrays["real"])} | kept | {"by_chance": NEIGHBOURS / len(arrays["real"])}
+        count = len(arrays["real"])
+        told[kind] = {"trustworthiness": arrays["trust"].item(), "points": count} | kept | {"by_chance": NEIGHBOURS / count}
     return told
 
 

@@ -48,7 +48,8 @@ def gather(rollouts: Rollouts, episodes: np.ndarray) -> States:
     bad = np.flatnonzero(~np.isfinite(x).all(1))
     if len(bad):
         where = f"the first in episode {episode[bad[0]]}, step {step[bad[0]]}"
-        raise UsageError(f"{len(bad)} hidden states of {rollouts.path} hold NaN or infinity, {where}; check it with: python -m rollouts.inspect_store {rollouts.path} --check")
+        way_out = f"check it with: python -m rollouts.inspect_store {rollouts.path} --check"
+        raise UsageError(f"{len(bad)} hidden states of {rollouts.path} hold NaN or infinity, {where}; {way_out}")
     columns = {name: rollouts.steps(name)[row] for name in COLUMNS}
     return States(x, episode, step, rollouts.episodes["level_seed"][episode], columns)
 

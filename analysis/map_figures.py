@@ -19,6 +19,8 @@ _PIXELS = 560  # of a panel's side
 _FEW = 10  # classes that a legend can list
 _MANY = 8000  # points that are drawn smaller
 _PALE = 0.35
+_ARROW = {"arrowstyle": "-|>", "color": "#222222", "linewidth": 0.8, "mutation_scale": 8, "shrinkA": 0, "shrinkB": 0}
+_LABEL = {"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.7, "linewidth": 0}
 _ARROWS = 14  # of a path, at most
 
 
@@ -29,7 +31,9 @@ class Caption(NamedTuple):
     levels: str
 
 
-def draw_grid(kind: str, points: np.ndarray, labels: Mapping[str, np.ndarray], colourings: Sequence[Colouring], names: list[str], caption: Caption, path: Path) -> Path:
+def draw_grid(
+    kind: str, points: np.ndarray, labels: Mapping[str, np.ndarray], colourings: Sequence[Colouring], names: list[str], caption: Caption, path: Path
+) -> Path:
     """A panel per colouring over the same points [n, 2]; names: of the actions."""
     columns = 4 if len(colourings) > 9 else 3
     figure, axes = new_figure(-(-len(colourings) // columns), columns, panel=(3.1, 3.0))
@@ -44,7 +48,8 @@ def draw_grid(kind: str, points: np.ndarray, labels: Mapping[str, np.ndarray], c
             _number(axis, points, values)
     for axis in axes.flat[len(colourings) :]:
         axis.set_axis_off()
-    add_caption(figure, "Every point is a step; the same points in every panel, later-drawn ones on top in random order (flags: those that are set).", *caption)
+    text = "Every point is a step; the same points in every panel, drawn over each other in random order (flags that are set on top)."
+    add_caption(figure, text, *caption)
     return save_figure(figure, path)[0]
 
 
@@ -56,8 +61,10 @@ def show_cloud(axis: Axes, picture: np.ndarray, bounds: np.ndarray, kind: str) -
     axis.grid(False)
 
 
-def draw_paths(kind: str, ground: np.ndarray, progress: np.ndarray, paths: Sequence[tuple[str, np.ndarray]], caption: Caption, path: Path) -> Path:
-    """A panel per episode: its steps [T, 2] joined by arrows, over the cloud ground [n, 2], pale, coloured by the share of the episode that is gone."""
+def draw_paths(
+    kind: str, ground: np.ndarray, progress: np.ndarray, paths: Sequence[tuple[str, np.ndarray]], caption: Caption, path: Path
+) -> Path:
+    """A panel per (title, steps [T, 2]) of an episode, joined by arrows, over a pale cloud ground [n, 2], coloured by its progress [n]."""
     figure, axes = new_figure(-(-len(paths) // 4), 4, panel=(3.1, 2.9))
     bounds = limits(np.concatenate([ground, *(steps for _, steps in paths)]))
     rgb = 255 - _PALE * (255 - matplotlib.colormaps["plasma"](progress)[:, :3] * 255)
@@ -67,14 +74,15 @@ def draw_paths(kind: str, ground: np.ndarray, progress: np.ndarray, paths: Seque
         axis.plot(*steps.T, color="#222222", linewidth=0.7)
         every = max(1, -(-(len(steps) - 1) // _ARROWS))
         for i in range(0, len(steps) - 1, every):
-            axis.annotate("", steps[i + 1], steps[i], arrowprops={"arrowstyle": "-|>", "color": "#222222", "linewidth": 0.8, "mutation_scale": 8, "shrinkA": 0, "shrinkB": 0})
+            axis.annotate("", steps[i + 1], steps[i], arrowprops=_ARROW)
         axis.plot(*steps[0], "o", color="white", markeredgecolor="#222222", markersize=6)
         axis.plot(*steps[-1], "s", color="#c2407c", markeredgecolor="white", markersize=6)
         axis.set_title(title, fontsize=8.5)
     for axis in axes.flat[len(paths) :]:
         axis.set_axis_off()
     figure.colorbar(matplotlib.cm.ScalarMappable(cmap="plasma"), ax=axes[:, -1], label="share of the episode gone (ground)", shrink=0.6)
-    add_caption(figure, "One episode a panel, placed into the map: from the white circle along the arrows to the square. A random choice of those that are not too long to be read.", *caption)
+    text = "One episode a panel, placed into the map: from the white circle along the arrows to the square. A random choice of short ones."
+    add_caption(figure, text, *caption)
     return save_figure(figure, path)[0]
 
 
@@ -89,11 +97,14 @@ def draw_worlds(maps: Mapping[str, Mapping[str, np.ndarray]], notes: Mapping[str
             show_cloud(axis, raster(shown, np.tile(_rgb(look), (len(shown), 1)), bounds, (_PIXELS, _PIXELS), ground=pale), bounds, kind)
         axes[0, column].set_title(f"real, {len(few)} of them")
         axes[1, column].set_title(f"simulated; {notes[kind]}" if kind in notes else "simulated")
-    add_caption(figure, "Grey: all real states of the map. Blue: as many of them as there are simulated ones (orange), which are placed into the map without moving it.", *caption)
+    text = "Grey: all real states of the map. Blue: as many of them as there are simulated ones, at most. Orange: simulated ones, placed into the map."
+    add_caption(figure, text, *caption)
     return save_figure(figure, path)[0]
 
 
-def draw_cluster(maps: Mapping[str, np.ndarray], member: np.ndarray, frames: np.ndarray, title: str, facts: str, caption: Caption, path: Path) -> Path:
+def draw_cluster(
+    maps: Mapping[str, np.ndarray], member: np.ndarray, frames: np.ndarray, title: str, facts: str, caption: Caption, path: Path
+) -> Path:
     """One cluster: its members [n] bool in every map [n, 2], and frames [M, H, W, C] of some of them."""
     figure, axes = new_figure(1, len(maps) + 1, panel=(3.0, 3.1), width_ratios=[1] * len(maps) + [1.5])
     for axis, (kind, points) in zip(axes[0], maps.items()):
@@ -136,11 +147,12 @@ def _key(figure, axis: Axes, painted: Coloured, n: int) -> None:
         figure.colorbar(scale, ax=axis, location="bottom", shrink=0.8, pad=0.02, aspect=30)
     elif len(painted.key) <= _FEW:
         marks = [Line2D([], [], marker="o", linestyle="", color=look, markersize=4, label=name) for name, look in painted.key]
-        axis.legend(handles=marks, loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=min(3, len(marks)), handletextpad=0.1, columnspacing=0.8, fontsize=7)
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.09), "ncols": min(3, len(marks))}
+        axis.legend(handles=marks, **below, handletextpad=0.1, columnspacing=0.8, fontsize=7)
 
 
 def _number(axis: Axes, points: np.ndarray, labels: np.ndarray) -> None:
     """The number of each cluster at the middle of its members."""
     for cluster in np.unique(labels):
         x, y = np.median(points[labels == cluster], 0)
-        axis.text(x, y, str(cluster), fontsize=6, ha="center", va="center", bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.7, "linewidth": 0})
+        axis.text(x, y, str(cluster), fontsize=6, ha="center", va="center", bbox=_LABEL)

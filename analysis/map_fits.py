@@ -35,7 +35,10 @@ def check_methods(methods: Sequence[str]) -> None:
 
 
 def fit_judged(method: str, x: np.ndarray, groups: np.ndarray, count: int, rows: np.ndarray, draws: int, seed: int) -> Directions:
-    """Directions of x [n, D], and whether each is found again in `draws` fits to the states numbered `rows`; untested for no draws or too few levels."""
+    """Directions of x [n, D], and whether each is found again in `draws` fits to the states numbered `rows`.
+
+    They stay untested without draws, with too few levels, and where a fit to some of the levels refuses.
+    """
     whole, levels = METHODS[method](x, groups, count, seed), len(np.unique(groups[rows]))
     if not draws:
         return whole
@@ -43,7 +46,11 @@ def fit_judged(method: str, x: np.ndarray, groups: np.ndarray, count: int, rows:
         logging.warning("%s stays untested: that takes %d levels, and there are %d", method, fewest_levels(whole), levels)
         return whole
     again = lambda x, groups, seed: METHODS[method](x, groups, count, seed)  # noqa: E731
-    return judged(whole, stability(again, x[rows], groups[rows], draws, seed, reference=whole))
+    try:
+        return judged(whole, stability(again, x[rows], groups[rows], draws, seed, reference=whole))
+    except UsageError as error:
+        logging.warning("%s stays untested, for a fit to some of its levels refuses: %s", method, error)
+        return whole
 
 
 def spectrum(pca: Directions) -> dict:

@@ -29,7 +29,7 @@ def write_spin(points: np.ndarray, painted: Coloured, title: str, path: Path) ->
             order = np.argsort(depth)
             shade = 0.55 + 0.45 * (depth[order] - depth.min()) / np.ptp(depth)  # farther points are paler
             faded = 255 - (255 - rgb[order]) * shade[:, None]
-            yield np.concatenate([head, raster(flat[order], faded, np.array([[-1.55, -1.4], [1.55, 1.4]]), (SIZE, SIZE - TITLE - KEY + 40), 1), key])
+            yield np.concatenate([head, raster(flat[order], faded, np.array([[-1.3, -1.2], [1.3, 1.2]]), (SIZE, SIZE - TITLE - KEY + 40), 1), key])
 
     write_video(path, frames(), FPS)
     return path

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from analysis.outcome_scores import ranking
 from common.runs import UsageError
 from interpret.resampling import Estimate, estimate, level_weights
 
@@ -44,11 +44,13 @@ def split_levels(levels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndar
 
 
 def out_of_fold(a: Cloud, b: Cloud, kind: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The score [n] that each state is of the first sample, by a classifier that has not seen its level, and whether it is [n]."""
-    x, level = np.concatenate([a.x, b.x]), np.concatenate([a.level, b.level])
-    first = np.repeat([True, False], [len(a.x), len(b.x)])
-    fold_of = np.random.default_rng([seed, 16]).permutation(len(np.unique(level))) % FOLDS
-    fold = fold_of[np.unique(level, return_inverse=True)[1]]
+    """The score [n] that each state is of the first sample, by a classifier that has not seen its level, and whether it is [n].
+
+    Each fold holds its share of either sample's levels, which differ. Where nothing tells small samples apart the area is below 0.5: what is missing
+    from the levels at hand is in those held out. The floor has the same bias.
+    """
+    x, first = np.concatenate([a.x, b.x]), np.repeat([True, False], [len(a.x), len(b.x)])
+    fold = np.concatenate([_folds(sample.level, seed) for sample in (a, b)])
     scores = np.empty(len(x))
     for held_out in range(FOLDS):
         test = fold == held_out
@@ -57,12 +59,16 @@ def out_of_fold(a: Cloud, b: Cloud, kind: str, seed: int = 0) -> tuple[np.ndarra
     return scores, first
 
 
+def _folds(level: np.ndarray, seed: int) -> np.ndarray:
+    """A fold [n] for each state, the same for all of a level."""
+    levels, index = np.unique(level, return_inverse=True)
+    return (np.random.default_rng([seed, 16]).permutation(len(levels)) % FOLDS)[index]
+
+
 def auroc(a: Cloud, b: Cloud, scores: np.ndarray, first: np.ndarray, rows: np.ndarray, seed: int = 0) -> Estimate:
     """AUROC of out-of-fold scores over some rows [n] bool, its interval over levels drawn again: 0.5 where nothing tells the samples apart."""
-    level = np.concatenate([a.level, b.level])[rows]
-    s, y = scores[rows], first[rows]
-    draws = [roc_auc_score(y, s, sample_weight=weights) if _both(y, weights) else np.nan for weights in level_weights(level, RESAMPLES, seed)]
-    return estimate(np.array(draws))
+    levels, index = np.unique(np.concatenate([a.level, b.level]), return_inverse=True)
+    return estimate(ranking(level_weights(levels, RESAMPLES, seed), scores, first, rows, index)["auroc"])
 
 
 def mmd2(a: np.ndarray, b: np.ndarray, bandwidth: float) -> float:
@@ -84,7 +90,3 @@ def median_distance(x: np.ndarray) -> float:
 
 def _squared(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.maximum((p**2).sum(1)[:, None] - 2 * p @ q.T + (q**2).sum(1), 0)
-
-
-def _both(y: np.ndarray, weights: np.ndarray) -> bool:
-    return weights[y].any() and weights[~y].any()

@@ -50,7 +50,8 @@ def main(args: Args) -> None:
     directions, spread = load_directions(file), read_part(directory, "spread")[args.method]
     policy, value = head_weights(agent)
     if directions.width != policy.shape[1]:
-        raise UsageError(f"the directions are of width {directions.width} and the agent's states of {policy.shape[1]}: give the agent that was recorded")
+        widths = f"the directions are of width {directions.width} and the agent's states of {policy.shape[1]}"
+        raise UsageError(f"{widths}: give the agent that was recorded")
     actions = actions_of(meta | {"action_names": numbers["actions"], "noop": numbers["noop"]})
     rows = {"value": value} | act_rows(policy, actions)
     effects = expressed(torch.cat(list(rows.values())), directions, spread)
@@ -92,7 +93,8 @@ def draw(effects: np.ndarray, rows: list[str], directions: Directions, most: int
         figure.colorbar(image, ax=axis, pad=0.02)
     words = labels(directions)
     axes[1, 0].set_xticks(range(len(shown)), [words[i] for i in shown], rotation=60, ha="right", fontsize=7)
-    text = f"What one standard deviation of each direction ({NAMES[directions.provenance['method']]}) adds to the heads. Actions with the same effect are averaged."
+    method = NAMES[directions.provenance["method"]]
+    text = f"What one standard deviation of each direction ({method}) adds to the heads. Actions with the same effect are averaged."
     if len(shown) < len(directions):
         text += f" The {len(shown)} of {len(directions)} directions that add most."
     stores = numbers["stores"]

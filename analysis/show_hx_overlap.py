@@ -69,12 +69,18 @@ def draw(arrays: dict[str, np.ndarray], numbers: dict, path: Path) -> Path:
     floor = max(numbers["auroc"]["real"].values(), key=lambda found: found["all"]["value"])["all"]
     mmd = numbers["mmd2"]
     text = (
-        f"Axes of real states, standardised; crosses: means. On unseen levels a classifier tells simulated from real states with AUROC {best['value']:.2f} [{best['low']:.2f}, {best['high']:.2f}], "
-        f"real from real with {floor['value']:.2f} [{floor['low']:.2f}, {floor['high']:.2f}]; squared MMD {np.mean(mmd['simulated']):.4f} against {np.mean(mmd['real']):.4f}. Intervals 95%, by level."
+        "Axes of real states, standardised; crosses: means. On unseen levels a classifier tells simulated from real states with AUROC "
+        f"{_interval(best)}, real from real with {_interval(floor)}; squared MMD {np.mean(mmd['simulated']):.4f} against "
+        f"{np.mean(mmd['real']):.4f}. Intervals 95%, by level."
     )
     n = numbers["n"]
-    add_caption(figure, text, f"{n['simulated']} simulated and {n['real']} real steps against {n['reference']} real ones of other levels", "{}-{}".format(*numbers["levels"]))
+    counts = f"{n['simulated']} simulated and {n['real']} real steps against {n['reference']} real ones of other levels"
+    add_caption(figure, text, counts, "{}-{}".format(*numbers["levels"]))
     return save_figure(figure, path)[0]
+
+
+def _interval(found: dict) -> str:
+    return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
 def _by_step(axis, found: dict) -> None:

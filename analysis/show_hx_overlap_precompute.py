@@ -67,10 +67,11 @@ def main(args: Args) -> None:
 
 
 def clouds(real: Rollouts, simulated: Rollouts, most: int, seed: int) -> tuple[Cloud, Cloud]:
-    """Simulated states, and the real ones of the recorded episodes over the steps that the simulations began from. Raises UsageError for other stores."""
+    """Simulated states, and the recorded ones over the steps that the simulations began from. Raises UsageError for another store than that."""
     source = simulated.manifest.get("inputs", {}).get("data_dir")
     if source != real.id:
-        raise UsageError(f"{simulated.path} began from store {source or 'none (random starts)'}, not from {real.path} ({real.id}): give the store that it began from")
+        began = f"{simulated.path} began from store {source or 'none (random starts)'}, not from {real.path} ({real.id})"
+        raise UsageError(f"{began}: give the store that it began from")
     chosen = choose_episodes(simulated, most, seed)
     states = gather(simulated, chosen)
     episode, start = (simulated.episodes[name][chosen] for name in ("source_episode", "source_step"))
@@ -90,7 +91,8 @@ def compare(sim: Cloud, twins: Cloud, points: int, seed: int) -> dict:
     ours, others = split_levels(twins.level, seed)
     reference = twins.where(np.isin(twins.level, others))
     sides = {"simulated": sim.where(np.isin(sim.level, ours)), "real": twins.where(np.isin(twins.level, ours))}
-    numbers: dict = {"n": {name: len(side.x) for name, side in sides.items()} | {"reference": len(reference.x)}, "num_levels": len(ours) + len(others)}
+    counts = {name: len(side.x) for name, side in sides.items()} | {"reference": len(reference.x)}
+    numbers: dict = {"n": counts, "num_levels": len(ours) + len(others)}
     numbers["auroc"] = {name: {kind: by_step(side, reference, kind, seed) for kind in CLASSIFIERS} for name, side in sides.items()}
     return numbers | {"mmd2": discrepancies(sim, twins, points, seed)}
 
@@ -128,8 +130,11 @@ def axes(sim: Cloud, twins: Cloud, points: int, seed: int) -> dict[str, np.ndarr
     columns = changing(twins.x)
     count = min(AXES, len(columns))
     pca = fit_pca(twins.x[:, columns], twins.level, count, seed)
-    shown = {name: scores_of(pca, cloud.x[:, columns][subsample(cloud.level, 4 * points, seed)]) for name, cloud in (("real", twins), ("simulated", sim))}
-    return shown | {"share": np.array(pca.provenance["variance"]) / len(columns)}
+
+    def shown(cloud: Cloud) -> np.ndarray:
+        return scores_of(pca, cloud.x[subsample(cloud.level, 4 * points, seed)][:, columns])
+
+    return {"real": shown(twins), "simulated": shown(sim)} | {"share": np.array(pca.provenance["variance"]) / len(columns)}
 
 
 if __name__ == "__main__":

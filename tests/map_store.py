@@ -6,12 +6,18 @@ from rollouts.store import Rollouts, create_store, write_shard
 
 WIDTH, SOURCES, SIZE, ACTIONS = 6, 3, 8, 5
 MIXING = np.random.default_rng(0).normal(size=(SOURCES, WIDTH - 1))
-MANIFEST = {"num_actions": ACTIONS, "action_names": ["left", "right", "up", "down", "none"], "noop": 4, "hidden_size": WIDTH, "obs_shape": [SIZE, SIZE, 3]}
+NAMES = ["left", "right", "up", "down", "none"]
+MANIFEST = {"num_actions": ACTIONS, "action_names": NAMES, "noop": 4, "hidden_size": WIDTH, "obs_shape": [SIZE, SIZE, 3]}
+BEGAN = {name: {"dtype": "int64", "shape": []} for name in ("source_episode", "source_step")}
 
 
-def write_map_store(path, episodes: int = 80, seed: int = 0, shift: float = 0.0, source: Rollouts | None = None, policy: str = "agent", per_level: int = 1) -> Rollouts:
-    """Episodes of 8 to 14 steps on levels 100, 101, ...; the last feature never changes. source: the store that simulated episodes began from, which are
-    then shifted by `shift` in every source; step s of simulated episode i began at step 2 of real episode i."""
+def write_map_store(
+    path, episodes: int = 80, seed: int = 0, shift: float = 0.0, source: Rollouts | None = None, policy: str = "agent"
+) -> Rollouts:
+    """Episodes of 8 to 14 steps on levels 100, 101, ...; the last feature never changes. shift: of every source.
+
+    source: the store that simulated episodes began from: episode i at step 2 of its episode i.
+    """
     rng = np.random.default_rng(seed)
     length = rng.integers(8, 15, episodes)
     n, last = int(length.sum()), np.cumsum(length) - 1
@@ -28,15 +34,16 @@ def write_map_store(path, episodes: int = 80, seed: int = 0, shift: float = 0.0,
     won = ended & (np.repeat(np.arange(episodes), length) % 2 == 0)
     steps = {
         "obs": obs, "action": rng.integers(0, ACTIONS, n), "reward": won * 10.0, "terminated": ended if source is None else ended & False,
-        "truncated": ended & False, "value": after[:, 0], "logits": rng.normal(size=(n, ACTIONS)).astype(np.float32), "log_prob": -rng.random(n, dtype=np.float32), "hidden": hidden,
+        "truncated": ended & False, "value": after[:, 0], "logits": rng.normal(size=(n, ACTIONS)).astype(np.float32),
+        "log_prob": -rng.random(n, dtype=np.float32), "hidden": hidden,
     }  # fmt: skip
     table = {
-        "id": np.arange(episodes), "level_seed": 100 + np.arange(episodes) // per_level, "repeat": np.arange(episodes), "length": length,
+        "id": np.arange(episodes), "level_seed": 100 + np.arange(episodes), "repeat": np.arange(episodes), "length": length,
         "complete": won[last], "behaviour": np.full(episodes, "agent"), "policy_id": np.full(episodes, policy), "final_hidden": after[last],
     }  # fmt: skip
     manifest = dict(MANIFEST)
     if source is not None:
-        manifest |= {"simulated": True, "inputs": {"data_dir": source.id}, "extra_episode_fields": {name: {"dtype": "int64", "shape": []} for name in ("source_episode", "source_step")}}
+        manifest |= {"simulated": True, "inputs": {"data_dir": source.id}, "extra_episode_fields": BEGAN}
         table |= {"level_seed": np.full(episodes, -1), "source_episode": np.arange(episodes) % len(source), "source_step": np.full(episodes, 2)}
     create_store(path, manifest)
     write_shard(path, 0, steps, table)

@@ -53,7 +53,7 @@ def whole(stores, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         small = lambda x, groups, count, seed: fit_dictionary(x, groups, 4 * count, count, seed, steps=50, batch=64)  # noqa: E731
         patch.setitem(map_fits.METHODS, "dictionary", small)
-        made = run(copy, out, "sim", methods=tuple(map_fits.METHODS), maps=("tsne",), draws=20)
+        made = run(copy, out, "sim", methods=tuple(map_fits.METHODS), maps=("tsne",), draws=20, points=900)
     shutil.rmtree(copy)
     return out, made
 
@@ -71,10 +71,9 @@ def drawn(whole):
 
 def test_everything_is_drawn_after_stores_agent_and_simulator_are_gone(drawn):
     names = {str(path.relative_to(drawn)) for path in drawn.rglob("*.*")}
-    assert names == {
-        "numbers.png", "numbers.json", "grid_pca.png", "grid_tsne.png", "paths_pca.png", "paths_tsne.png", "worlds.png", "hidden_analysis.html", "explorer.html",
-        "spin_value.mp4", "spin_cluster.mp4", *(f"clusters/cluster_{i:02d}.png" for i in range(3)),
-    }  # fmt: skip
+    maps = (f"{picture}_{kind}.png" for picture in ("grid", "paths") for kind in ("pca", "tsne"))
+    rest = ("numbers.png", "numbers.json", "worlds.png", "hidden_analysis.html", "explorer.html", "spin_value.mp4", "spin_cluster.mp4")
+    assert names == {*maps, *rest, *(f"clusters/cluster_{i:02d}.png" for i in range(3))}
     assert len(read_video(drawn / "spin_value.mp4")[0]) == 5
     page = (drawn / "hidden_analysis.html").read_text()
     assert "explorer.html" in page and "untested" not in page
@@ -82,8 +81,9 @@ def test_everything_is_drawn_after_stores_agent_and_simulator_are_gone(drawn):
 
 
 def test_animations_and_explorer_can_be_left_out(whole, drawn, tmp_path, monkeypatch):
-    for name, instead in (("draw_numbers", lambda *args: drawn / "numbers.png"), ("_pictures", lambda *args: ()), ("draw_clusters", lambda *args: [])):
-        monkeypatch.setattr(plotting, name, instead)
+    monkeypatch.setattr(plotting, "draw_numbers", lambda *args: drawn / "numbers.png")
+    for name in ("_pictures", "draw_clusters"):
+        monkeypatch.setattr(plotting, name, lambda *args: ())
     monkeypatch.setattr(map_spin, "FRAMES", 2)
     plotting.main(plotting.Args(precomp_dir=whole[1], out_dir=tmp_path, spins=("entropy",), explorer=False))
     assert {path.name for path in tmp_path.rglob("*.*")} == {"numbers.json", "hidden_analysis.html", "spin_entropy.mp4"}
@@ -156,7 +156,8 @@ def test_the_parquet_map_opens_as_it_is(whole):
     both = np.concatenate([points["real"], points["simulated"]])
     assert np.allclose(table["x"], both[:, 0]) and np.allclose(table["y"], both[:, 1])
     assert table["source"].to_pylist() == ["real"] * len(points["real"]) + ["simulated"] * len(points["simulated"])
-    assert np.array_equal(table["t"], np.concatenate([labels["real.t"], labels["simulated.t"]])) and {"cluster", "ica", "nmf", "entropy"} <= set(table.column_names)
+    assert np.array_equal(table["t"], np.concatenate([labels["real.t"], labels["simulated.t"]]))
+    assert {"cluster", "ica", "nmf", "entropy"} <= set(table.column_names)
     assert table["taken"][0].as_py() == read_numbers(made)["actions"][labels["real.taken"][0]]
 
 

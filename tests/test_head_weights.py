@@ -1,0 +1,72 @@
+"""Heads expressed in directions: what the numbers promise is what writing a score does to them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from toy_world import NOOP, toy_agent
+
+from agents.actor_critic import save_agent
+from analysis import plot_value_and_action_weights as weights
+from analysis.artefacts import part
+from analysis.hidden_numbers import STEP, VERSION
+from analysis.steps import finish_step, open_step
+from common.runs import UsageError
+from envs.vecenv import ActionSpace
+from interpret.directions import save_directions
+from interpret.pca import fit_pca
+
+NAMES = ["up", "down", "left", "right", "none"]
+WIDTH = 8
+
+
+@pytest.fixture
+def made(tmp_path):
+    """An agent, and the artefacts that its weights are expressed with."""
+    x = np.random.default_rng(0).normal(size=(400, WIDTH)) @ np.random.default_rng(1).normal(size=(WIDTH, WIDTH))
+    run = open_step(tmp_path, STEP, VERSION, {}, {})
+    pca = fit_pca(x, np.arange(400) // 10, WIDTH)
+    save_directions(run.dir / "pca.safetensors", pca)
+    part(run, "spread", lambda: {"pca": np.sqrt(pca.provenance["variance"])})
+    stores = {"states": 400, "episodes": 40, "levels": [0, 39]}
+    finish_step(run, {"stores": stores, "actions": NAMES, "noop": NOOP, "methods": {"pca": {}}, "refused": {"ica": "all Gaussian"}})
+    save_agent(tmp_path / "agent.safetensors", toy_agent(), {"env": {"env_name": "toy"}})
+    return tmp_path, pca
+
+
+def test_an_effect_is_what_writing_one_deviation_does_to_the_heads(made):
+    out, pca = made
+    weights.main(weights.Args(out / "agent.safetensors", "pca", out_dir=out))
+    (file,) = out.rglob("act_and_val_weights_pca.json")
+    told, agent = json.loads(file.read_text()), toy_agent()
+    assert told["rows"] == ["value", *NAMES] and file.with_suffix(".png").exists()
+    h = torch.randn(1, WIDTH)
+    scores = pca.scores(h)
+    scores[:, 3] += pca.provenance["variance"][3] ** 0.5
+    with torch.no_grad():
+        (logits, value), (after, value_after) = agent.heads(h), agent.heads(pca.edit(h, scores))
+    moved = (after - logits)[0]
+    assert np.isclose(told["effects"][0][3], (value_after - value).item(), atol=1e-4)
+    assert np.allclose(np.array(told["effects"])[1:, 3], moved - moved.mean(), atol=1e-4)
+
+
+def test_actions_with_one_effect_share_a_row_and_most_limits_the_picture(made):
+    weight = torch.arange(10.0).reshape(5, 2)
+    rows = weights.act_rows(weight, ActionSpace(tuple(NAMES), 4, (0, 1, 2, 4, 4)))
+    assert list(rows) == ["up", "down", "left", "none"] and rows["none"].tolist() == [[3.0, 3.0]]
+    out, _ = made
+    pictures = []
+    for most in (8, 3):
+        weights.main(weights.Args(out / "agent.safetensors", "pca", most, out_dir=out))
+        pictures.append(next(out.rglob("act_and_val_weights_pca.png")).read_bytes())
+    assert pictures[0] != pictures[1]
+
+
+def test_missing_directions_and_other_agents_are_refused(made):
+    out, _ = made
+    with pytest.raises(UsageError, match="all Gaussian.*--method"):
+        weights.main(weights.Args(out / "agent.safetensors", out_dir=out))
+    save_agent(out / "wide.safetensors", toy_agent(hidden_size=12), {"env": {"env_name": "toy"}})
+    with pytest.raises(UsageError, match="of width 8 and the agent's states of 12"):
+        weights.main(weights.Args(out / "wide.safetensors", "pca", out_dir=out))

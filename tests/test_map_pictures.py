@@ -1,0 +1,66 @@
+"""Clouds, colours and turns: every point where it belongs, every class in the colours, nothing left out."""
+
+import numpy as np
+import pytest
+
+from analysis.cloud import limits, raster, turned
+from analysis.colourings import HIDDEN, Colouring, colour, hues
+from analysis.map_figures import montage
+
+RED, BLUE = [255, 0, 0], [0, 0, 255]
+BOUNDS = np.array([[0.0, 0.0], [1.0, 1.0]])
+
+
+def test_a_cloud_is_drawn_upwards_with_later_points_on_top():
+    picture = raster(np.array([[0.25, 0.75], [0.25, 0.75], [5.0, 0.5]]), np.array([RED, BLUE, RED]), BOUNDS, (20, 20), radius=0)
+    assert np.argwhere((picture != 255).any(2)).tolist() == [[4, 5]] and picture[4, 5].tolist() == BLUE
+    disc = raster(np.array([[0.5, 0.5]]), np.array([RED]), BOUNDS, (20, 20), radius=2)
+    assert (disc != 255).any(2).sum() == 21
+    assert np.array_equal(raster(np.zeros((0, 2)), np.zeros((0, 3)), BOUNDS, (20, 20), ground=disc), disc)
+    assert (raster(np.array([[0.001, 0.001]]), np.array([RED]), BOUNDS, (20, 20), radius=2) != 255).any(2).sum() < 21, "the rim cuts, it does not wrap"
+
+
+def test_limits_hold_nearly_all_points_and_not_the_farthest():
+    points = np.random.default_rng(0).normal(size=(5000, 2))
+    points[0] = 1000
+    low, high = limits(points)
+    assert high.max() < 6 and ((points > low) & (points < high)).all(1).mean() > 0.99
+
+
+def test_turning_keeps_lengths_and_comes_round():
+    points = np.random.default_rng(0).normal(size=(50, 3))
+    flat, depth = turned(points, 70, 30)
+    assert np.allclose((flat**2).sum(1) + depth**2, (points**2).sum(1))
+    assert np.allclose(turned(points, 430, 30)[0], flat) and not np.allclose(turned(points, 80, 30)[0], flat)
+    assert np.allclose(turned(np.array([[0, 0, 1.0]]), 123, 0)[0], [[0, 1]]), "the third axis points up"
+
+
+def test_every_class_has_a_colour_of_its_own_the_last_included():
+    labels = np.array([0, 1, 2, 31, 31, 5])
+    painted = colour(Colouring("cluster", "", "classes"), labels)
+    assert [name for name, _ in painted.key] == ["0", "1", "2", "5", "31"] and len(np.unique(painted.rgb, axis=0)) == 5
+    assert np.array_equal(painted.rgb[3], painted.rgb[4]) and len(np.unique(hues(32), axis=0)) == 32
+    more = colour(Colouring("cluster", "", "classes"), np.arange(32))
+    assert np.allclose(more.rgb[31], painted.rgb[3]), "a class keeps its colour whatever others are there"
+
+
+def test_scales_flags_and_names():
+    values = np.linspace(0, 1, 200)
+    scale, log = (colour(Colouring("v", "", how, "viridis"), values + 1) for how in ("scale", "log"))
+    assert 1.005 < scale.key[0] < 1.02 and not np.allclose(scale.rgb, log.rgb) and np.isclose(log.key[1], scale.key[1], atol=0.02)
+    on = np.arange(200) % 50 == 7
+    flag = colour(Colouring("done", "", "flag"), on)
+    assert on[flag.order[-4:]].all() and sorted(flag.order) == list(range(200)), "flags that are set lie on top"
+    named = colour(Colouring("taken", "", "named"), np.array([4, 1, 4]), ["a", "b", "c", "d", "none"])
+    assert [name for name, _ in named.key] == ["b", "none"]
+
+
+def test_there_are_twelve_colourings():
+    assert len({how.label for how in HIDDEN}) == 12
+
+
+@pytest.mark.parametrize(("count", "shape"), [(1, (4, 34, 3)), (7, (10, 34, 3))])
+def test_a_montage_shows_each_frame_once(count, shape):
+    frames = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
+    sheet = montage(frames, columns=6, gap=2)
+    assert sheet.shape == shape and [(sheet == i).all(2).sum() for i in range(count)] == [16] * count
