@@ -96,12 +96,13 @@ def axes_for(variance: np.ndarray, share: float = SHARE) -> int:
 
 
 def leading(pca: Directions, share: float = SHARE) -> Directions:
-    """Of principal components fit in full, the first that hold `share` of the variance of their width's standardised features.
+    """Of principal components fit in full, the first that hold `share` of the variance of the standardised features that they know.
 
     All of them where they hold less, which fewer components than features may. Scores keep their variance: distances are those of standardised features.
     """
     variance = np.asarray(pca.provenance["variance"])
-    rest = max(pca.width - variance.sum(), 0.0)  # each standardised feature has variance 1
+    known = int((pca.write != 0).any(1).sum())  # others were left out (Directions.within)
+    rest = max(known - variance.sum(), 0.0)  # each standardised feature has variance 1
     count = min(axes_for(np.append(variance, rest), share), len(pca))
     facts = pca.provenance | {"variance": variance[:count].tolist()}
     return Directions(pca.read[:count], pca.offset[:count], pca.write[:, :count], pca.origin, pca.names[:count], facts)

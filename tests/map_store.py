@@ -5,7 +5,7 @@ import numpy as np
 from rollouts.store import Rollouts, create_store, write_shard
 
 WIDTH, SOURCES, SIZE, ACTIONS = 6, 3, 8, 5
-MIXING = np.random.default_rng(0).normal(size=(SOURCES, WIDTH - 1))
+MIXING = np.linalg.qr(np.random.default_rng(0).normal(size=(WIDTH - 1, SOURCES)))[0].T
 NAMES = ["left", "right", "up", "down", "none"]
 MANIFEST = {"num_actions": ACTIONS, "action_names": NAMES, "noop": 4, "hidden_size": WIDTH, "obs_shape": [SIZE, SIZE, 3]}
 BEGAN = {name: {"dtype": "int64", "shape": []} for name in ("source_episode", "source_step")}

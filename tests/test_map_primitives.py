@@ -5,9 +5,10 @@ import pytest
 
 from analysis.clusters import Clusters, best_jaccard, cluster_stability, fit_clusters, without_clusters
 from analysis.embedding import embed, neighbours_kept, trustworthiness
-from analysis.points import axes_for, inliers, nearest, principal_space, scores_of, subsample
+from analysis.points import axes_for, changing, inliers, leading, nearest, principal_space, scores_of, subsample
 from common.runs import UsageError
 from interpret.fitting import sample_of
+from interpret.pca import fit_pca
 
 EPISODES, STEPS, CENTRES = 60, 20, 6
 
@@ -69,6 +70,8 @@ def test_the_axes_hold_the_share_asked_and_not_one_too_few():
         space = principal_space(points, groups, share)
         held = np.sum(space.provenance["variance"]) / space.width
         assert held >= share > (np.sum(space.provenance["variance"][:-1])) / space.width
+    pca = fit_pca(points, groups, 8)
+    assert len(leading(pca.within(np.arange(8), 20), 0.8)) == len(leading(pca, 0.8)), "features that were left out have no variance to hold"
     scores = scores_of(principal_space(points, groups, 1.0), points)
     z = sample_of(points, groups).standardised()
     assert np.allclose(np.linalg.norm(scores[:50, None] - scores[50:90], axis=2), np.linalg.norm(z[:50, None] - z[50:90], axis=2), atol=1e-3)
@@ -81,6 +84,14 @@ def test_what_cannot_be_spanned_is_refused():
         principal_space(points, groups)
     with pytest.raises(UsageError, match="never change"):
         principal_space(np.ones_like(points), groups)
+
+
+def test_features_that_never_change_are_found():
+    points = blobs()[0]
+    points[:, [2, 5]] = 3.25
+    assert changing(points).tolist() == [0, 1, 3, 4, 6, 7]
+    with pytest.raises(UsageError, match="nothing to map"):
+        changing(np.ones((5, 3)))
 
 
 def test_planted_clusters_are_found_again_and_new_points_are_assigned():
