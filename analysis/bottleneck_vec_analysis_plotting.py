@@ -6,7 +6,7 @@ from pathlib import Path
 
 from analysis.latent_figures import draw_distance, draw_latents
 from analysis.latents import COMMAND, STEP, VERSION
-from analysis.steps import find_step, read_numbers, read_part
+from analysis.steps import find_step, read_labels, read_numbers, read_part
 from common.cli import run_script
 
 
@@ -22,8 +22,7 @@ class Args:
 
 def main(args: Args) -> None:
     directory = find_step(args.out_dir, STEP, VERSION, COMMAND, args.precomp_dir)
-    numbers, columns = read_numbers(directory), read_part(directory, "labels")
-    labels = {name: {key.split(".")[1]: column for key, column in columns.items() if key.startswith(f"{name}.")} for name in ("informed", "random")}
+    numbers, labels = read_numbers(directory), read_labels(directory)
     counts = numbers["samples"]
     where = f"{counts['informed']:,} informed and {counts['random']:,} random latents", numbers["levels"]
     out = args.out_dir / f"{STEP}_plots" / directory.name

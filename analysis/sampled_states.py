@@ -9,7 +9,7 @@ from common.runs import UsageError
 from interpret.directions import Directions
 from rollouts.store import Rollouts
 
-_PIECE = 4096
+_PIECE = 1024
 """Steps that are in memory at a time."""
 
 

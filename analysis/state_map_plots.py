@@ -12,7 +12,7 @@ from analysis.map_figures import Caption, draw_cluster, draw_grid, draw_paths
 from analysis.page import Page
 from analysis.state_map_figures import draw_held
 from analysis.state_steps import Step
-from analysis.steps import find_step, read_numbers, read_part
+from analysis.steps import find_step, read_labels, read_numbers, read_part
 from common.progress import progress_bar
 
 
@@ -64,11 +64,9 @@ def draw_step(step: Step, args: PlotArgs) -> Path:
 
 def read_artefacts(directory: Path) -> Artefacts:
     """Raises UsageError where a part is missing or damaged."""
-    numbers, labels = read_numbers(directory), {}
-    for name, column in read_part(directory, "labels").items():
-        of, label = name.split(".")
-        labels.setdefault(of, {})[label] = column
-    return Artefacts(numbers, {kind: read_part(directory, f"map_{kind}") for kind in numbers["maps"]}, labels, read_part(directory, "frames"))
+    numbers = read_numbers(directory)
+    maps = {kind: read_part(directory, f"map_{kind}") for kind in numbers["maps"]}
+    return Artefacts(numbers, maps, read_labels(directory), read_part(directory, "frames"))
 
 
 def _pictures(step: Step, made: Artefacts, out: Path) -> Iterator[tuple[str, Callable[[], Path]]]:

@@ -81,6 +81,15 @@ def read_part(directory: Path, name: str) -> dict[str, np.ndarray]:
     return {key: value.numpy() for key, value in tensors.items()}
 
 
+def read_labels(directory: Path) -> dict[str, dict[str, np.ndarray]]:
+    """The part `labels`, whose arrays are called <sample>.<label>: {sample: {label: [n]}}. Raises UsageError as `read_part` does."""
+    samples: dict[str, dict[str, np.ndarray]] = {}
+    for name, column in read_part(directory, "labels").items():
+        sample, label = name.split(".")
+        samples.setdefault(sample, {})[label] = column
+    return samples
+
+
 def read_numbers(directory: Path) -> dict:
     """What numbers.json says. Raises UsageError where it is missing or damaged."""
     try:
