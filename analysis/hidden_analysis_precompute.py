@@ -186,6 +186,8 @@ def fit_all(args: Args, run: Run, states: States, inner, rows, columns) -> tuple
         try:
             made[method] = fitted(run, method, fit)
         except UsageError as error:
+            if method == "pca":  # all else stands on it
+                raise
             logging.warning("%s is left out: %s", method, error)
             refused[method] = str(error)
     return made, refused
