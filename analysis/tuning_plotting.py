@@ -93,6 +93,7 @@ def draw_tuning(about: dict, scenes: dict[str, np.ndarray], rows: list[str], pat
         axis.set_title(about["kinds"][kind], fontsize=9, loc="center")
     for axis in axes[-1]:
         axis.set(xticks=[0, 2, 4, 6])
+        axis.set_xlabel("tiles", fontsize=7)
     figure.supylabel("score (standard deviations of recorded states)", fontsize=8)
     text = "Score of each direction (rows) against tiles to an object (columns): blue with the object, grey the same moments "
     text += "without it, with the same memory. Bands: 95%, by layout. Shaded: the direction's own object. responds: the object "
@@ -209,7 +210,7 @@ def _said(axis, about: dict, name: str) -> None:
     axis.set(xlim=(0, 1), xlabel="R² or 2 AUROC - 1")
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
-    axis.set_title("decoded from the score alone")
+    axis.set_title("the score alone decodes")
 
 
 def _strips(figure, clips: np.ndarray) -> None:
