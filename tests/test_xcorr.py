@@ -5,6 +5,7 @@ import pytest
 import torch
 from loop_store import ENV, KINDS, LAG, WIDTH, kinds, make_loop_store
 
+from analysis import style
 from analysis.artefacts import part
 from analysis.sampled_states import column, groups_of, levels_of
 from analysis.steps import finish_step, open_step, read_numbers, read_part
@@ -88,6 +89,7 @@ def test_the_same_command_is_done_and_every_flag_changes_what_is_made(made, tmp_
 def test_pictures_are_drawn_from_artefacts_alone(made, tmp_path, monkeypatch):
     directory = run(made, tmp_path, clusters_dir=made[1], env_directions=made[0] / "env.safetensors")
     monkeypatch.setattr(Rollouts, "open", None)
+    monkeypatch.setattr(style, "DPI", 40)
     plots = tmp_path / "xcorr_plots" / directory.name
 
     def drawn(**changed):
@@ -96,7 +98,8 @@ def test_pictures_are_drawn_from_artefacts_alone(made, tmp_path, monkeypatch):
 
     base = drawn()
     assert {"all.png", "clusters.png", f"cluster_{KINDS}.png"} <= base.keys()
-    assert drawn(shown_lags=(0, 1))["all.png"] != base["all.png"] and drawn(overview_lag=2)["clusters.png"] != base["clusters.png"]
+    other = drawn(shown_lags=(0, 1), overview_lag=2)
+    assert other["all.png"] != base["all.png"] and other["clusters.png"] != base["clusters.png"]
     again = drawn(precomp_dir=directory, order="fitted")
     assert again["all.png"] != base["all.png"]
     with pytest.raises(UsageError, match="lags from 0 to 4"):
