@@ -124,9 +124,9 @@ def curves(found: dict[str, np.ndarray], chosen: np.ndarray, scale: float = 1.0)
     about = {"n": len(level), "levels": len(np.unique(level))}
     if about["levels"] < 2:
         return about | dict.fromkeys(MEASURES)
-    values = {name: found[name][chosen].astype(np.float64) for name in MEASURES}
-    values["value_change"] = scale * np.abs(values["value_change"])
-    return about | {name: estimates(by_level(level, x)) for name, x in values.items()}
+    values = found["kl"], found["total_variation"], scale * np.abs(found["value_change"])
+    draws = by_level(level, np.stack([x[chosen] for x in values], 1))
+    return about | {name: estimates(draws[:, i]) for i, name in enumerate(MEASURES)}
 
 
 def paired(level: np.ndarray, solved: np.ndarray, whole: np.ndarray) -> dict:

@@ -1,5 +1,6 @@
 """Figure F4: the memory horizon of one or several agents, a row each."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +52,9 @@ def _value(axis, summary: dict) -> None:
 def _levels(axis, summary: dict) -> None:
     """Paired change of the share of solved levels, in points."""
     arms = summary["levels"]
-    numbers = [[100 * x for x in arms[str(k)]["change"]] for k in summary["frames"]]
+    played = [k for k in summary["frames"] if str(k) in arms]
     axis.axhline(0, **NULL | {"linewidth": 1.0})
-    _with_whole(axis, numbers, 0, summary, **GROUND)
+    _with_whole(axis, [[100 * x for x in arms[str(k)]["change"]] for k in played], 0, summary, played, **GROUND)
     other = [[100 * x for x in arms["other"]["change"]]]
     place = [summary["frames"].index(1) + 2 * OFFSET]
     _marks(axis, place, other, color=NULL["color"], marker="D", linestyle="", label="after another's past")
@@ -84,9 +85,10 @@ def _lines(summary: dict) -> list[tuple[str, str, dict]]:
     return [("ground", "ground", GROUND), ("air", "air", AIR)]
 
 
-def _with_whole(axis, numbers: list, place: int, summary: dict, **style) -> None:
-    """Numbers by the last frames, and 0 for all of them, which change nothing by definition."""
-    _marks(axis, np.arange(len(summary["frames"]) + 1) + OFFSET * (place - 0.5), [*numbers, (0, 0, 0)], **style)
+def _with_whole(axis, numbers: list, place: int, summary: dict, frames: Sequence[int] | None = None, **style) -> None:
+    """Numbers by the last frames (all of the summary's, or those given), and 0 for every frame, which changes nothing by definition."""
+    at = [i for i, k in enumerate(summary["frames"]) if frames is None or k in frames]
+    _marks(axis, np.array([*at, len(summary["frames"])]) + OFFSET * (place - 0.5), [*numbers, (0, 0, 0)], **style)
 
 
 def _marks(axis, at, numbers: list, **style) -> None:

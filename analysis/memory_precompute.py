@@ -21,7 +21,7 @@ from analysis.artefacts import part
 from analysis.concepts import load_concepts
 from analysis.memory import FRAMES, black_run, donors, horizon
 from analysis.memory_pasts import interchange
-from analysis.memory_summary import ARMS, STEP, VERSION, summarise
+from analysis.memory_summary import STEP, VERSION, arms, summarise
 from analysis.steps import finish_step, open_step
 from common.cli import run_script
 from common.progress import progress_bar
@@ -49,6 +49,8 @@ class Args:
     """First of the levels that are played, each once; from 100,000 on they are for discovery."""
     num_levels: int = 600
     """How many levels are played, by the whole agent and by each that remembers less."""
+    play_frames: tuple[int, ...] = FRAMES
+    """How many last frames the agents remember that play the levels (of 0 1 2 4 8 16 32); each takes as long as the whole agent."""
     num_moments: int = 600
     """Moments at which a frame is given another past, at most; one of each level."""
     past: int = 4
@@ -73,7 +75,8 @@ class Args:
 
 def settings(args: Args) -> dict:
     """What the numbers depend on, besides the inputs."""
-    return {name: getattr(args, name) for name in ("num_episodes", "start_level", "num_levels", "num_moments", "past", "seed")}
+    names = "num_episodes", "start_level", "num_levels", "play_frames", "num_moments", "past", "seed"
+    return {name: getattr(args, name) for name in names}
 
 
 def check_asked(args: Args) -> None:
@@ -81,6 +84,8 @@ def check_asked(args: Args) -> None:
     for name, least in (("num_episodes", LEAST), ("num_levels", 2), ("num_moments", LEAST), ("past", 1), ("num_envs", 1)):
         if getattr(args, name) < least:
             raise UsageError(f"--{name} is {getattr(args, name)}: give {least} or more")
+    if not set(args.play_frames) <= set(FRAMES):
+        raise UsageError(f"--play_frames takes some of {' '.join(map(str, FRAMES))}, not {' '.join(map(str, args.play_frames))}")
     if not 0 <= args.start_level <= NUM_LEVELS - args.num_levels:
         asked = f"{args.num_levels} levels from {args.start_level} on"
         raise UsageError(f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend --start_level or --num_levels")
@@ -151,7 +156,7 @@ def main(args: Args) -> None:
     found = {"steps": part(run, "steps", lambda: steps(agent, rollouts, episodes, env.effect_classes, args.seed))}
     found["pasts"] = part(run, "pasts", lambda: interchange(agent, rollouts, concepts, env, args.num_moments, args.past, args.seed))
     bank = others(rollouts, episodes, args.seed).to(device)
-    for name in ARMS:
+    for name in arms(args.play_frames):
         logging.info("levels, %s", {"all": "the whole agent", "other": "another episode's memory"}.get(name, f"{name} last frames"))
         found[f"levels_{name}"] = part(run, f"levels_{name}", lambda: played(env, arm(agent, name, bank), args, device))
     env.close()

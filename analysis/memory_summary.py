@@ -1,5 +1,7 @@
 """The numbers of the memory analysis: means with intervals by level, from the arrays that analysis.memory_precompute wrote."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from agents.evaluate import OUTCOMES
@@ -9,11 +11,15 @@ from interpret.resampling import Estimate
 
 STEP, VERSION = "memory", 1
 COMMAND = "python -m analysis.memory_precompute --help"
-ARMS = ("all", *map(str, FRAMES), "other")
 LATE = max(FRAMES)
 """Steps that as many frames came before: there every number of last frames leaves something out."""
 EDGES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, np.inf)
 """Tiles per step: bins of the difference of two velocities."""
+
+
+def arms(frames: Sequence[int]) -> tuple[str, ...]:
+    """Who plays the levels: the whole agent, those that remember so many last frames, and the one with another episode's past."""
+    return "all", *map(str, frames), "other"
 
 
 def summarise(found: dict[str, dict[str, np.ndarray]], concepts: dict[str, np.ndarray], reward_scale: float) -> dict:
@@ -53,14 +59,15 @@ def levels(found: dict[str, dict[str, np.ndarray]]) -> dict:
     """By arm: how many levels are solved, the change against the whole agent, how many end otherwise, and how long it takes."""
     whole = found["levels_all"]
     solved = whole["outcome"] == OUTCOMES.index("solved")
-    arms = {}
-    for name in ARMS:
-        own = found[f"levels_{name}"]
-        arms[name] = paired(own["level"], own["outcome"] == OUTCOMES.index("solved"), solved)
-        arms[name] |= {outcome: float((own["outcome"] == i).mean()) for i, outcome in enumerate(OUTCOMES) if outcome != "solved"}
+    changes = {}
+    for part in (part for part in found if part.startswith("levels_")):
+        own = found[part]
+        one = paired(own["level"], own["outcome"] == OUTCOMES.index("solved"), solved)
+        one |= {outcome: float((own["outcome"] == i).mean()) for i, outcome in enumerate(OUTCOMES) if outcome != "solved"}
         same = {column: own[column] == whole[column] for column in ("length", "outcome")}
-        arms[name] |= {"length": float(own["length"].mean()), "as the whole agent": float((same["length"] & same["outcome"]).mean())}
-    return arms
+        one |= {"length": float(own["length"].mean()), "as the whole agent": float((same["length"] & same["outcome"]).mean())}
+        changes[part.removeprefix("levels_")] = one
+    return changes
 
 
 def pasts(found: dict[str, np.ndarray], reward_scale: float) -> dict:
@@ -89,14 +96,13 @@ def share(found: dict[str, np.ndarray], chosen: np.ndarray) -> list[float] | Non
 
 def lines(summary: dict) -> list[str]:
     """What the numbers say, a sentence each."""
-    late, arms = summary["late_steps"], summary["levels"]
-    said = []
+    late, said = summary["late_steps"], []
     for name in ("all", "ground", "air", "black"):
         if late[name]["kl"]:
             kl = ", ".join(f"{k}: {Estimate(*late[name]['kl'][i][0])}" for i, k in enumerate(FRAMES))
             said.append(f"KL in nats by last frames, {name} steps (n = {late[name]['n']}): {kl}")
-    for name in ARMS[1:]:
-        said.append(f"share of levels solved with {name}: change {Estimate(*arms[name]['change'])}")
+    for name, one in summary["levels"].items():
+        said.append(f"share of levels solved, {name}: {Estimate(*one['solved'])}; change {Estimate(*one['change'])}")
     here = summary["pasts"]
     if here["all"]["kl"]:
         velocity, other = (Estimate(*here["all"]["kl"][i]) for i in range(2))

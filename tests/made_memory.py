@@ -3,7 +3,7 @@
 import numpy as np
 
 from analysis.memory import FRAMES
-from analysis.memory_summary import ARMS
+from analysis.memory_summary import arms
 
 LEVELS, STEPS = 30, 60
 KL = np.array([1.0, 0.3, 0.1, 0.03, 0.01, 0.001, 0.0])
@@ -24,7 +24,7 @@ def made_parts(seed: int = 0) -> tuple[dict, dict]:
     concepts |= {"support": support}
     for kind in ("saw", "enemy", "lava", "pit"):
         concepts |= {f"{kind}_ahead": np.zeros(n, bool), f"tiles_to_{kind}": np.full(n, np.nan)}
-    return {"steps": steps, "pasts": _pasts(rng)} | {f"levels_{name}": _levels(SOLVED[name]) for name in ARMS}, concepts
+    return {"steps": steps, "pasts": _pasts(rng)} | {f"levels_{name}": _levels(SOLVED[name]) for name in arms(FRAMES)}, concepts
 
 
 def _pasts(rng, moments: int = 200) -> dict:
