@@ -14,7 +14,7 @@ from agents.actor_critic import load_agent
 from common.cli import run_script
 from common.runs import Run, UsageError, choose_device, file_id, open_run
 from generative.compatibility import check_store, frame_shape, recorded_by
-from generative.config import LossScales, TrainConfig, WorldModelConfig, load_preset, window_length
+from generative.config import LossScales, TrainConfig, WorldModelConfig, check_scales, load_preset, window_length
 from generative.data import WindowSource, layouts_of
 from generative.model import load_world_model
 from generative.parallel import Ranks, join_ranks
@@ -94,6 +94,7 @@ def main(args: Args) -> None:
     agent_id = file_id(args.agent_file)
     if not recorded_by(rollouts, agent_id):
         logging.warning("not every episode of %s is by %s: some hidden states and logits are not its own", args.data_dir, args.agent_file)
+    init_from = initial_weights(args.model_file, model)
     inputs = {"agent_file": agent_id, "data_dir": rollouts.id} | ({"model_file": file_id(args.model_file)} if args.model_file else {})
     run = shared_run(args, ranks, {"args": args, "model": model, "train": train}, inputs)
     if run.done:
@@ -105,7 +106,6 @@ def main(args: Args) -> None:
         "action_names": rollouts.manifest["action_names"], "noop": rollouts.manifest["noop"],
         "data": rollouts.id, "train": asdict(train), "loss_scales": asdict(args.scales), "seed": args.seed,
     }  # fmt: skip
-    init_from = initial_weights(args.model_file, model)
     trainer = Trainer(model, train, args.scales, source, agent, run.dir, args.seed, device, meta, init_from, ranks)
     last = trainer.train()
     ranks.leave()
@@ -128,6 +128,7 @@ def shared_run(args: Args, ranks: Ranks, config: dict, inputs: dict[str, str]) -
 
 def resolve(args: Args, agent, obs_shape) -> tuple[WorldModelConfig, TrainConfig]:
     """The preset with the flags over it, shaped for the agent and the frames. Raises UsageError for what does not go together."""
+    check_scales(args.scales)
     given = {name: value for name, value in vars(args).items() if value is not None}
     shape = {"num_actions": agent.num_actions, "obs_shape": obs_shape, "hidden_size": agent.core.state_size}
     shape |= {"bounded_hidden": agent.config.core == "gru"} | {k: v for k, v in given.items() if k in ("num_initializing_steps", "latent")}

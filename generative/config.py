@@ -119,7 +119,7 @@ class LossScales:
     """Squared error of the picture, summed over pixels and channels, per frame (pixels in [0, 1])."""
     loss_scale_detail: float = 4.0
     """The same error where the picture holds small things (saws, enemies, the agent, edges), by how much they stand out: added to the above."""
-    loss_scale_blind: float = 0.5
+    loss_scale_blind: float = 0.1
     """Squared error of the picture painted from h alone, 1 to blind_steps steps ahead with nothing drawn, as loss_scale_obs."""
     loss_scale_reward: float = 1.0
     """Cross-entropy of the two-hot reward, nats per step."""
@@ -180,12 +180,22 @@ class TrainConfig:
         for name in ("num_batches", "batch_size", "num_sim_steps", "free_steps", "free_runs", "blind_steps", "log_interval", "save_interval", "validation_batches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        for name in ("lr", "grad_clip_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
         if not 0 <= self.lr_end <= 1:
             raise ValueError(f"lr_end is {self.lr_end}; it must lie in [0, 1]")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; it must lie in [0, 1)")
         if not 0 < self.agent_share <= 1:
             raise ValueError(f"agent_share is {self.agent_share}; it must lie in (0, 1] (weights of 0 leave the agent out)")
+
+
+def check_scales(scales: LossScales) -> None:
+    """Raises UsageError for a weight below 0 or NaN, under which training would do the opposite of learning, or nothing."""
+    for name, value in vars(scales).items():
+        if not value >= 0:
+            raise UsageError(f"--{name} is {value}; weights are 0 (which leaves the term out) or more")
 
 
 def window_length(model: WorldModelConfig, train: TrainConfig) -> int:

@@ -348,7 +348,8 @@ def test_flags_stand_over_the_preset():
     assert train == replace(plain, batch_size=5, lr=0.5, log_interval=9, save_interval=8)
     assert model == replace(plain_model, num_initializing_steps=4)
     assert (model.num_actions, model.hidden_size, model.bounded_hidden) == (5, 8, True)
-    for words in (["--batch_size", "0"], ["--num_sim_steps", "0"], ["--num_initializing_steps", "1"]):
+    refused = (["--batch_size", "0"], ["--num_sim_steps", "0"], ["--num_initializing_steps", "1"], ["--lr", "-3"], ["--loss_scale_kl", "-1"])
+    for words in (*refused, ["--loss_scale_blind", "nan"], ["--blind_steps", "0"]):
         with pytest.raises(UsageError):
             train_gen_model.resolve(parse(*words), toy_agent(), (64, 64, 3))
     with pytest.raises(UsageError, match="tiny, small, paper"):
@@ -394,6 +395,9 @@ def test_the_same_command_again_is_done_and_new_starts_another_from_given_weight
         torch.testing.assert_close(one, other)
     with pytest.raises(UsageError, match="num_initializing_steps"):
         train_gen_model.main(arguments(recorded, model_file=run / "model_2.safetensors", num_initializing_steps=2))
+    with pytest.raises(BadCheckpoint, match="not a world model"):
+        train_gen_model.main(arguments(recorded, model_file=recorded / "agent.safetensors", seed=9))
+    assert len(list(run.parent.iterdir())) == 3  # what is refused leaves no run behind
 
 
 def test_agents_and_stores_that_do_not_belong_together_are_refused_in_one_line(recorded, here):
