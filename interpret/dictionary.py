@@ -47,7 +47,7 @@ def fit_dictionary(x, groups, count: int, top: int, seed: int = 0, steps: int = 
     """
     if not 1 <= top <= count:
         raise UsageError(f"each state was to use {top} of {count} directions: ask for 1 to {count}")
-    sample = checked(x, groups, count, overcomplete=True)
+    sample = checked(x, groups, count, at_once=top)
     generator = torch.Generator().manual_seed(seed)
     model = Dictionary(sample.x.shape[1], count, top, generator)
     idle = _train(model, sample, generator, steps, batch, learning_rate)

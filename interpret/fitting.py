@@ -86,11 +86,12 @@ def sample_of(x, groups) -> Sample:
     return Sample(x, codes, shift + mean, square / len(x) - np.outer(mean, mean))
 
 
-def checked(x, groups, count: int, overcomplete: bool = False) -> Sample:
+def checked(x, groups, count: int, at_once: int | None = None) -> Sample:
     """The states as a Sample from which `count` directions can be fit. x [n, D], array or tensor; groups [n]: the level, layout or episode of each.
 
-    Raises UsageError, in one line, for: another shape, NaN or infinity, constant features, too few levels or too narrow a space for so
-    many directions (overcomplete: there may be more of them than features).
+    at_once: how many of them a state uses, in a dictionary, which may have more of them than there are features or levels. Raises
+    UsageError, in one line, for: another shape, NaN or infinity, constant features, no more levels than directions (or than a state uses),
+    too narrow a space for so many.
     """
     x, groups = x.detach().float().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x), np.asarray(groups)
     if x.ndim != 2 or groups.shape != x.shape[:1] or not len(x):
@@ -98,12 +99,12 @@ def checked(x, groups, count: int, overcomplete: bool = False) -> Sample:
     bad = np.flatnonzero(~np.isfinite(x).all(1))
     if len(bad):
         raise UsageError(f"{len(bad)} of {len(x)} states hold NaN or infinity, the first in row {bad[0]}: leave these rows out")
-    if count < 1 or (count > x.shape[1] and not overcomplete):
+    if count < 1 or (count > x.shape[1] and at_once is None):
         raise UsageError(f"{count} directions were asked for in a space of {x.shape[1]} features: ask for 1 to {x.shape[1]}")
-    sample = sample_of(x, groups)
-    if sample.num_groups <= count and not overcomplete:
+    sample, fewest = sample_of(x, groups), at_once or count
+    if sample.num_groups <= fewest:
         way_out = f"record more or ask for at most {sample.num_groups - 1}" if sample.num_groups > 1 else "record more"
-        raise UsageError(f"{count} directions need more than {count} levels or episodes, and there are {sample.num_groups}: {way_out}")
+        raise UsageError(f"{fewest} directions need more than {fewest} levels or episodes, and there are {sample.num_groups}: {way_out}")
     constant = np.flatnonzero(sample.std <= _NEGLIGIBLE * np.abs(sample.mean) + 1e-12)
     if len(constant):
         shown = ", ".join(map(str, constant[:8])) + (", ..." if len(constant) > 8 else "")
