@@ -96,7 +96,8 @@ def compute(args: Args, run: Run, real: Rollouts, informed: Rollouts, random: Ro
     part(run, "labels", lambda: {f"{name}.{label}": column for name, columns in labels.items() for label, column in columns.items()})
     maps = {}
     for kind in progress_bar(("pca", *args.maps), unit="map", desc="maps"):
-        maps[kind] = part(run, f"map_{kind}", lambda: make_map(kind, {"real": points["informed"], "random": points["random"]}, args.seed, args.num_threads))
+        both = {"real": points["informed"], "random": points["random"]}
+        maps[kind] = part(run, f"map_{kind}", lambda: make_map(kind, both, args.seed, args.num_threads))
     part(run, "dimensions", lambda: dimensions(found, drawn, variance, prior_axes(z["random"])[1]))
     part(run, "radius", lambda: {name: (x.astype(np.float64) ** 2).sum(1) for name, x in z.items()})
     finish_step(run, {
@@ -110,7 +111,8 @@ def encoded(args: Args, real: Rollouts, informed: Rollouts, episodes: np.ndarray
     """Mean and, unless latents lie on a sphere, log_variance of the posteriors of the windows that the episodes began in: [n, Z]."""
     device = choose_device(args.device, args.gpu_device)
     with progress_bar(total=len(episodes), unit="window", desc="encode") as bar:
-        mean, log_variance = posteriors(load_simulator(args.model_file, args.agent_file, device=device)[0], real, informed, episodes, device, bar.update)
+        simulator = load_simulator(args.model_file, args.agent_file, device=device)[0]
+        mean, log_variance = posteriors(simulator, real, informed, episodes, device, bar.update)
     return {"mean": mean} | ({} if log_variance is None else {"log_variance": log_variance})
 
 

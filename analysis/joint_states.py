@@ -25,7 +25,12 @@ def environment_axes(run: Run, rollouts: Rollouts, kept: np.ndarray, begin: int,
     later = kept & (rollouts.step_table()[:, 1] >= begin)
     if not later.any():
         raise UsageError(f"no episode of {rollouts.path} has a step {begin}: give a smaller --begin, or record longer ones, with --num_sim_steps")
-    axes = fitted(run, "env_pca", lambda: streamed_pca(lambda: pieces(rollouts, "env_state", later), components, seed).with_provenance(store=rollouts.id, site="env_state"))
+
+    def fit():
+        found = streamed_pca(lambda: pieces(rollouts, "env_state", later), components, seed)
+        return found.with_provenance(store=rollouts.id, site="env_state")
+
+    axes = fitted(run, "env_pca", fit)
     told = axes.provenance
     shares = np.array(told["variance"]) / told["total_variance"]
     return axes, {"env": {"width": axes.width, "changing": told["total_variance"], "axes": len(axes), "shares": shares.tolist()}}
@@ -39,7 +44,10 @@ def some_features(rollouts: Rollouts, kept: np.ndarray, seed: int) -> np.ndarray
 
 
 def moments_with(states: States, begin: int, ahead: int = 0, most: int | None = None) -> np.ndarray:
-    """Rows of the steps from `begin` on that have one `ahead` steps later in their episode; of each episode the first `most`. Raises UsageError for none."""
+    """Rows of the steps from `begin` on that have one `ahead` steps later in their episode; of each episode the first `most`.
+
+    Raises UsageError for none.
+    """
     last = np.append(np.flatnonzero(states.step == 0)[1:], len(states)) - 1  # of each episode
     left = np.repeat(last, np.diff(np.append(-1, last))) - np.arange(len(states))
     rows = np.flatnonzero((left >= ahead) & (states.step >= begin) & (states.step < begin + (len(states) if most is None else most)))

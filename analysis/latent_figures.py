@@ -42,7 +42,10 @@ def draw_latents(kind: str, maps: Mapping[str, np.ndarray], labels: Mapping[str,
         axis.set_ylabel(f"{_ROWS[name]}\n{TITLES[kind][1]}")
     for axis in axes[1]:
         axis.set_xlabel(TITLES[kind][0])
-    text = "What comes of a latent in the simulator, on a map made of informed latents into which random ones are placed; pale: the other kind. Scales are shared."
+    text = (
+        "What comes of a latent in the simulator, on a map made of informed latents into which random ones are placed; "
+        "pale: the other kind. Scales are shared."
+    )
     add_caption(figure, text, n, levels)
     return save_figure(figure, path)[0]
 
@@ -59,7 +62,8 @@ def _key(figure, axes, how: Colouring, values: np.ndarray) -> None:
 
 
 def draw_distance(arrays: Mapping[str, np.ndarray], radius: Mapping[str, np.ndarray], numbers: dict, n: str, levels: str, path: Path) -> Path:
-    """Six panels: KL, mean, variance and kurtosis by dimension, variances of principal axes, squared lengths; q in blue, draws from N(0, I) in grey."""
+    """Six panels: KL, mean, variance and kurtosis by dimension, variances of principal axes, squared lengths; q in blue, draws from
+    N(0, I) in grey."""
     figure, axes = new_figure(2, 3, panel=(3.7, 2.7))
     _rate(axes[0, 0], arrays, numbers)
     for axis, name, unit in ((axes[0, 1], "mean", "mean"), (axes[0, 2], "variance", "variance"), (axes[1, 0], "kurtosis", "excess kurtosis")):
@@ -106,6 +110,9 @@ def _lengths(axis, radius: Mapping[str, np.ndarray], width: int) -> None:
 def _told_apart(distance: dict) -> str:
     def one(found: dict) -> str:
         auroc = found["values and squares"]
-        return f"AUROC {auroc['value']:.2f} [{auroc['low']:.2f}, {auroc['high']:.2f}] (values alone {found['values']['value']:.2f}), MMD {found['mmd']:.3f} (dealt at random: below {found['mmd_null']:.3f})"
+        return (
+            f"AUROC {auroc['value']:.2f} [{auroc['low']:.2f}, {auroc['high']:.2f}] (values alone {found['values']['value']:.2f}), "
+            f"MMD {found['mmd']:.3f} (dealt at random: below {found['mmd_null']:.3f})"
+        )
 
     return f"Informed from random latents, on unseen levels: {one(distance['informed'])}. Control, random from random: {one(distance['control'])}."

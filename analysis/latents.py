@@ -29,12 +29,15 @@ def check_origin(store: Rollouts, model_file: Path, real: Rollouts | None) -> No
     if inputs["model_file"] != file_id(model_file):
         raise UsageError(f"{store.path} is of world model {inputs['model_file']}, not {model_file}: record it again with this one")
     if informed != (real is not None):
-        raise UsageError(f"{store.path} begins in {'recorded frames' if informed else 'random latents'}: the informed store is recorded without --rand_init, the random one with it")
+        begun = "recorded frames" if informed else "random latents"
+        raise UsageError(f"{store.path} begins in {begun}: the informed store is recorded without --rand_init, the random one with it")
     if real is not None and inputs["data_dir"] != real.id:
         raise UsageError(f"{store.path} begins in frames of another store than {real.path}: give the one that it was recorded from")
 
 
-def posteriors(simulator: Simulator, real: Rollouts, store: Rollouts, episodes: np.ndarray, device, advance: Callable = lambda count: None) -> tuple[np.ndarray, np.ndarray | None]:
+def posteriors(
+    simulator: Simulator, real: Rollouts, store: Rollouts, episodes: np.ndarray, device, advance: Callable = lambda count: None
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Mean and log-variance [n, Z] of q(z) for the windows that simulated episodes began in; no log-variance on the sphere."""
     k = simulator.model.config.num_initializing_steps
     table = np.stack([store.episodes["source_episode"][episodes], store.episodes["source_step"][episodes] - k + 1], 1)

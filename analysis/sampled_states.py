@@ -52,7 +52,8 @@ def scores(rollouts: Rollouts, field: str, directions: Directions, kept: np.ndar
     found = []
     for piece in pieces(rollouts, field, kept):
         if piece.shape[1:] != (directions.width,):
-            raise UsageError(f"directions of width {directions.width} cannot read the {field} of {rollouts.path}, which is {piece.shape[1]} wide: give those fit on it")
+            held = f"the {field} of {rollouts.path}, which is {piece.shape[1]} wide"
+            raise UsageError(f"directions of width {directions.width} cannot read {held}: give those fit on it")
         found.append(directions.scores(torch.from_numpy(piece.astype(np.float32))).numpy())
     return np.concatenate(found)
 

@@ -39,7 +39,8 @@ def main(args: Args) -> None:
 
     def make(run, rollouts, kept, states):
         if (rollouts.episodes["policy_id"] != agent_id).any():
-            raise UsageError(f"{rollouts.path} is of agent {rollouts.episodes['policy_id'][0]}, not {args.agent_file} ({agent_id}): give the one that acts in it")
+            acts = rollouts.episodes["policy_id"][0]
+            raise UsageError(f"{rollouts.path} is of agent {acts}, not {args.agent_file} ({agent_id}): give the one that acts in it")
         axes, numbers = environment_axes(run, rollouts, kept, args.begin, args.env_components, args.seed)
         rows, logits = moments_with(states, args.begin, 1), states.columns["logits"]
         blocks = {

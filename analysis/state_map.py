@@ -122,7 +122,8 @@ def _compute(args: MapArgs, run: Run, rollouts: Rollouts, make: Make) -> None:
         shown = {"real": sample, "followed": np.flatnonzero(np.isin(episode, chosen))}
         maps = {}
         for kind in ("pca", *args.maps):
-            maps[kind] = part(run, f"map_{kind}", lambda: make_map(kind, {name: made.x[rows] for name, rows in shown.items()}, args.seed, args.num_threads))
+            points = {name: made.x[rows] for name, rows in shown.items()}
+            maps[kind] = part(run, f"map_{kind}", lambda: make_map(kind, points, args.seed, args.num_threads))
             bar.update()
         columns = _labels(args, run, rollouts, states, made, clusters, groups, sample)
         part(run, "behaviours", lambda: behaviours(episode, columns["cluster"]))
@@ -177,7 +178,8 @@ def _strongest_part(args: MapArgs, run: Run, features: np.ndarray, groups: np.nd
         return None
     columns = changing(features[sample])
     try:
-        found = fitted(run, "nmf", lambda: fit_nmf(features[sample][:, columns], groups[sample], args.parts, args.seed).within(columns, features.shape[1]))
+        x = features[sample][:, columns]
+        found = fitted(run, "nmf", lambda: fit_nmf(x, groups[sample], args.parts, args.seed).within(columns, features.shape[1]))
     except UsageError as error:
         logging.warning("no NMF: %s", error)
         return None

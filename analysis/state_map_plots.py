@@ -48,12 +48,18 @@ def draw_step(step: Step, args: PlotArgs) -> Path:
     directory = find_step(args.out_dir, step.name, step.version, step.command, args.precomp_dir)
     made, out = read_artefacts(directory), args.out_dir / f"{step.name}_plots" / directory.name
     page = Page(step.title)
-    page.text(f"Simulated steps in the space of {step.space}. Every picture is drawn from artefacts; a map shows neighbourhoods, not distances, and is no test.")
+    page.text(
+        f"Simulated steps in the space of {step.space}. "
+        "Every picture is drawn from artefacts; a map shows neighbourhoods, not distances, and is no test."
+    )
     for heading, draw in progress_bar(list(_pictures(step, made, out)), unit="picture", desc="draw"):
         page.heading(heading)
         page.picture(draw(), heading)
     page.heading("Trust in the maps")
-    rows = [[NAMES[kind], f"{told['trustworthiness']:.3f}", f"{told['placed_followed']:.1%}", f"{told['by_chance']:.2%}"] for kind, told in made.numbers["maps"].items()]
+    rows = [
+        [NAMES[kind], f"{told['trustworthiness']:.3f}", f"{told['placed_followed']:.1%}", f"{told['by_chance']:.2%}"]
+        for kind, told in made.numbers["maps"].items()
+    ]
     page.table(["map", "trustworthiness (0.5 by chance)", "neighbours kept by followed steps", "by chance"], rows)
     if args.clusters:
         draw_clusters(made, out)
@@ -73,10 +79,17 @@ def _pictures(step: Step, made: Artefacts, out: Path) -> Iterator[tuple[str, Cal
     """(heading, what draws it and returns its path)."""
     colourings = [how for how in step.colourings if how.label in made.labels["real"]]
     yield "What the axes hold, and whether clusters come back", lambda: draw_held(made.numbers, made.caption, out / "numbers")
+    labels, actions = made.labels["real"], made.numbers["actions"]
     for kind, arrays in made.maps.items():
-        name = NAMES[kind]
-        yield f"Colourings: {name}", lambda kind=kind, arrays=arrays: draw_grid(kind, arrays["real"], made.labels["real"], colourings, made.numbers["actions"], made.caption, out / f"grid_{kind}")
-        yield f"Paths: {name}", lambda kind=kind, arrays=arrays: draw_paths(kind, arrays["real"], made.labels["real"]["progress"], paths_of(made, kind), made.caption, out / f"paths_{kind}")
+        points = arrays["real"]
+        yield (
+            f"Colourings: {NAMES[kind]}",
+            lambda kind=kind, points=points: draw_grid(kind, points, labels, colourings, actions, made.caption, out / f"grid_{kind}"),
+        )
+        yield (
+            f"Paths: {NAMES[kind]}",
+            lambda kind=kind, points=points: draw_paths(kind, points, labels["progress"], paths_of(made, kind), made.caption, out / f"paths_{kind}"),
+        )
 
 
 def paths_of(made: Artefacts, kind: str) -> list[tuple[str, np.ndarray]]:
@@ -99,7 +112,8 @@ def draw_clusters(made: Artefacts, out: Path) -> list[Path]:
         inside = labels["cluster"] == cluster
         frames = made.frames["member_frames"][ends[cluster] - (members[cluster] >= 0).sum() : ends[cluster]]
         title = f"cluster {cluster}: {found['sizes'][cluster]} steps"
-        drawn.append(draw_cluster(maps, inside, frames, title, cluster_facts(made, cluster, inside), made.caption, out / "clusters" / f"cluster_{cluster:03d}"))
+        path = out / "clusters" / f"cluster_{cluster:03d}"
+        drawn.append(draw_cluster(maps, inside, frames, title, cluster_facts(made, cluster, inside), made.caption, path))
     return drawn
 
 

@@ -40,10 +40,12 @@ ENV_H = _step(
     "entropy likeliest cluster nmf done ever_done value max_reward reward",
 )  # fmt: skip
 SML = _step(
-    "sml_analysis", "The sensorimotor loop", "what the agent sees, the environment's state, the agent's, and its choice, each with the same weight",
+    "sml_analysis", "The sensorimotor loop",
+    "what the agent sees, the environment's state, the agent's, and its choice, each with the same weight",
     "entropy likeliest cluster moving nmf ever_done value max_reward reward",
 )  # fmt: skip
 COMBINED = _step(
-    "combined_agent_env_hx_analysis", "Behaviours", "agent and environment states with how they change over the next steps, each with the same weight",
+    "combined_agent_env_hx_analysis", "Behaviours",
+    "agent and environment states with how they change over the next steps, each with the same weight",
     "entropy likeliest cluster behaviour t ever_done value max_reward reward",
 )  # fmt: skip

@@ -1,4 +1,5 @@
-"""Pictures of lagged correlations: a matrix for each lag with the marks of what stands, all clusters at one lag, and the strongest pairs lag by lag."""
+"""Pictures of lagged correlations: a matrix for each lag with the marks of what stands, all clusters at one lag, and the strongest pairs lag
+by lag."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,9 @@ def in_order(correlation: np.ndarray) -> np.ndarray:
     return leaves_list(linkage(squareform(distance, checks=False), "average", optimal_ordering=True))
 
 
-def draw_matrices(found: Lagged, stands: np.ndarray, names: Sequence[str], order: np.ndarray, shown: Sequence[int], text: str, n: str, levels: str, path: Path) -> Path:
+def draw_matrices(
+    found: Lagged, stands: np.ndarray, names: Sequence[str], order: np.ndarray, shown: Sequence[int], text: str, n: str, levels: str, path: Path
+) -> Path:
     """One matrix per shown lag, later score across; a dot where a correlation stands. order [K]: of rows and columns. text: what is said first."""
     columns = min(len(shown), 3 if len(shown) in (5, 6, 9) else 4)
     figure, axes = new_figure(-(-len(shown) // columns), columns, panel=(2.9, 3.0))
@@ -63,7 +66,8 @@ def draw_overview(sets: dict[str, Lagged], order: np.ndarray, lag: int, text: st
     for ax in axes.flat[len(sets) :]:
         ax.remove()
     figure.colorbar(image, ax=list(axes.flat[: len(sets)]), shrink=0.6, label=f"correlation at lag {lag}", extend="both" if limit < 1 else "neither")
-    add_caption(figure, f"{text} Rows: score at step t; columns: score {lag} step{'s' * (lag != 1)} later, in the same order everywhere. In brackets: episodes.", n, levels)
+    text = f"{text} Rows: score at step t; columns: score {lag} step{'s' * (lag != 1)} later, in the same order everywhere. In brackets: episodes."
+    add_caption(figure, text, n, levels)
     return save_figure(figure, path)[0]
 
 
@@ -80,7 +84,8 @@ def draw_pairs(found: Lagged, stands: np.ndarray, names: Sequence[str], look: di
         for null, style in (("shift", {"alpha": 0.35}), ("pairing", {"alpha": 0.18})):
             if null in found.mean:
                 middle, spread = two_sided(found.mean[null], i, j), two_sided(found.std[null], i, j)
-                ax.fill_between(both, middle - 1.96 * spread, middle + 1.96 * spread, color=NULL["color"], linewidth=0, label=f"{null} null, 95%", **style)
+                band = {"color": NULL["color"], "linewidth": 0, "label": f"{null} null, 95%", **style}
+                ax.fill_between(both, middle - 1.96 * spread, middle + 1.96 * spread, **band)
         ax.plot(both, two_sided(found.correlation, i, j), **look)
         marked = two_sided(stands, i, j)
         ax.plot(both[marked], two_sided(found.correlation, i, j)[marked], "o", markersize=3, color=look["color"], label="stands")

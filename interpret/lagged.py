@@ -164,6 +164,7 @@ def _check(scores: np.ndarray, length: np.ndarray, member: np.ndarray, draws: in
         raise UsageError("scores hold NaN or infinity; check the store with: python -m rollouts.inspect_store PATH --check")
     episodes = int((np.add.reduceat(member, np.cumsum(length) - length) > 0).sum())
     if episodes < FEWEST_EPISODES:
-        raise UsageError(f"{episodes} episodes are too few for lagged correlations, which need {FEWEST_EPISODES}: record more, or ask for fewer clusters")
+        way_out = f"which need {FEWEST_EPISODES}: record more, or ask for fewer clusters"
+        raise UsageError(f"{episodes} episodes are too few for lagged correlations, {way_out}")
     if draws < 20:
         raise UsageError(f"{draws} draws do not tell how a null varies: take at least 20")
