@@ -26,6 +26,6 @@ def test_growth_is_the_exponent_and_bounds_are_bounds():
 
 
 def test_the_states_are_wide_bounded_and_in_levels():
-    x, groups = directions.made_states(70_000, 8)
-    assert x.shape == (70_000, 8) and np.abs(x).max() <= 1 and x.std(0).min() > 0.1 and np.bincount(groups).max() == directions.STEPS_PER_LEVEL
-    assert np.array_equal(x, directions.made_states(70_000, 8)[0]) and not np.array_equal(x, directions.made_states(70_000, 8, 1)[0])
+    x, groups = directions.made_states(70_000, 16)
+    assert x.shape == (70_000, 16) and np.abs(x).max() <= 1 and x.std(0).min() > 0.1 and np.bincount(groups).max() == directions.STEPS_PER_LEVEL
+    assert np.array_equal(x, directions.made_states(70_000, 16)[0]) and not np.array_equal(x, directions.made_states(70_000, 16, 1)[0])
