@@ -37,7 +37,7 @@ def _policy(axis, summary: dict) -> None:
     _with_whole(axis, other, 2, summary, label="after another's past", marker="", **NULL)
     _frames(axis, summary)
     _nats(axis, "KL of the policy (nats)")
-    axis.legend(loc="lower left")
+    axis.legend(loc="upper right")
 
 
 def _value(axis, summary: dict) -> None:
@@ -75,7 +75,7 @@ def _pasts(axis, summary: dict) -> None:
         axis.axhspan(*other[1:], color=NULL["color"], alpha=0.15, linewidth=0)
     axis.set_xlabel("difference of velocity (tiles per step)")
     _nats(axis, "KL of the policy (nats)")
-    axis.legend(loc="lower right")
+    axis.legend(loc="upper right", ncols=2)
 
 
 def _lines(summary: dict) -> list[tuple[str, str, dict]]:
