@@ -29,7 +29,7 @@ def subsample(groups: np.ndarray, most: int, seed: int = 0) -> np.ndarray:
     n = len(groups)
     if n <= most:
         return np.arange(n)
-    edges = np.linspace(0, n, most + 1)
+    edges = np.linspace(0, n, most + 1).astype(np.int64)  # whole, so that no point lies in two stretches
     drawn = np.random.default_rng([seed, 6]).random(most)
     taken = (edges[:-1] + drawn * np.diff(edges)).astype(np.int64)
     return np.sort(np.argsort(groups, kind="stable")[taken])

@@ -32,6 +32,7 @@ def test_a_sample_gives_each_episode_its_share():
     assert not np.array_equal(subsample(groups, 100, 0), subsample(groups, 100, 1))
     assert np.array_equal(subsample(groups, 100, 1), subsample(groups, 100, 1))
     assert np.array_equal(subsample(groups, 5000), np.arange(1000))
+    assert all(len(np.unique(subsample(groups, most, seed))) == most for most in (333, 700, 999) for seed in range(5))
     with pytest.raises(UsageError, match="at least 1"):
         subsample(groups, 0)
 
