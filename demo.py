@@ -11,20 +11,21 @@ from common.runs import UsageError, file_id
 from envs.procgen import ProcgenConfig
 
 PRETRAINED = Path("pretrained/coinrun_easy_200")
+SIMULATOR = Path("pretrained/coinrun_simulator/model.safetensors")
 
 
 @dataclass
 class Args:
     env_name: str = "coinrun"
-    """The game. CoinRun uses the reference agent of pretrained/; another game uses the agent that the demo trains."""
+    """The game. CoinRun goes on with the reference agent and simulator of pretrained/; another game with those that the demo trains."""
     out: Path | None = None
     """Where everything goes; by default demo/<env_name>."""
     num_timesteps: int = 32_768
     """Training steps of the demo's own agent."""
     num_episodes: int = 400
     """Episodes recorded for the world model."""
-    num_batches: int = 500
-    """Training batches of the world model."""
+    num_batches: int = 200
+    """Training batches of the demo's own world model."""
 
 
 def run(*command) -> None:
@@ -53,14 +54,14 @@ def main(args: Args) -> None:
     for start, num in scores.values():
         levels = ("--start_level", start, "--num_levels", num, "--num_episodes", num)
         run("evaluate.py", "--model_file", agent, *levels, "--output", out / f"scores_{start}.json")
-    levels = ("--start_level", 10_000, "--num_levels", 90_000, "--num_episodes", args.num_episodes)
+    levels = ("--start_level", 100_000, "--num_levels", 400_000, "--num_episodes", args.num_episodes)
     name = f"demo_{file_id(agent)}"
     run("record.py", *game, "--exp_name", name, "--model_file", agent, *levels, "--logdir", out)
     recording = out / "data" / name
     run("-m", "rollouts.inspect_store", recording, "--check", "--replay", 16)
     model_flags = ("--gen_mod_exp_name", name, "--interpreting_params_name", "tiny", "--num_batches", args.num_batches)
     run("train_gen_model.py", "--agent_file", agent, "--data_dir", recording, *model_flags, "--logdir", out / "world_model")
-    model = newest("*/model_*.safetensors", out / "world_model" / name)
+    model = SIMULATOR if args.env_name == "coinrun" else newest("*/model_*.safetensors", out / "world_model" / name)
     stores = {"informed": ("--data_dir", recording), "random": ("--rand_init",)}
     for store, flags in stores.items():
         there = ("--generated_data_dir", out / f"{store}_{file_id(model)}")

@@ -19,6 +19,10 @@ from rollouts.store import Rollouts
 SCORED_WINDOWS = 256
 SHOWN_CLIPS = 6
 MAP_POINTS = 4000
+HOW_FAR = (
+    "A model trained for minutes is a check of the line and no simulator to draw conclusions from; how far the reference simulator of "
+    "CoinRun can be trusted is said in docs/reference_simulator.md."
+)
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,7 @@ def _simulator(page: Page, artefacts: Artefacts, real: Rollouts, out: Path) -> N
     source = WindowSource(windows, layouts_of(real), meta["seed"])
     scores = frame_scores(simulator, source.validation_batch(0, SCORED_WINDOWS))
     levels = np.unique(real.episodes["level_seed"][source.windows.table[source.validation, 0]])
-    note = "A small model trained for minutes: read it as a check of the line, not as a simulator to draw conclusions from."
-    page.picture(draw_frame_scores(scores, levels, out / "frames"), note)
+    page.picture(draw_frame_scores(scores, levels, out / "frames"), f"{artefacts.model_file}, after {meta['batches']} batches. {HOW_FAR}")
     steps = [s for s in (0, 1, 5, 10) if s < len(scores.n)]
     rows = [[name, *("exact" if np.isinf(psnr[s]) else f"{psnr[s]:.1f}" for s in steps)] for name, psnr in scores.psnr.items()]
     page.table(["PSNR in dB, held-out levels", *(f"step {s} (n={scores.n[s]})" for s in steps)], rows)

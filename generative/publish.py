@@ -54,7 +54,7 @@ def main(args: Args) -> None:
     copy_all(copies, args.out)
     batches = [int(read_log(run / "progress.csv")[-1]["batch"]) for run in args.runs[:-1]] + [meta["batches"]]
     write_json(args.out / "provenance.json", {
-        "id": model_id, "agent": meta["agent"]["id"], "data": meta["data"], "seed": meta["seed"], "batches": batches, "env": meta["env"],
+        "id": model_id, "agent": meta["agent"]["id"], "data": meta["data"], "seed": meta["seed"], "batches_logged": batches, "env": meta["env"],
     })  # fmt: skip
     logging.info("%s: the world model %s after %s batches", args.out, model_id, " + ".join(map(str, batches)))
 

@@ -32,12 +32,12 @@ def args(tmp_path):
 def test_the_last_runs_model_goes_with_all_logs_and_its_report(args):
     publish.main(args)
     provenance = json.loads((args.out / "provenance.json").read_text())
-    assert provenance["batches"] == [7, 5] and provenance["seed"] == 1 and provenance["id"] == file_id(args.out / "model.safetensors")
+    assert provenance["batches_logged"] == [7, 5] and provenance["seed"] == 1 and provenance["id"] == file_id(args.out / "model.safetensors")
     assert load_world_model(args.out / "model.safetensors")[1]["batches"] == 5
     assert [json.loads((args.out / f"run_{i}" / "config.json").read_text()) for i in range(2)] == [{"run": 0}, {"run": 1}]
     assert (args.out / "report.html").read_text() == "<p>card</p>"
     publish.main(replace(args, runs=args.runs[:1], checkpoint="model_9.safetensors", report_dir=None, out=args.out / "other"))
-    assert json.loads((args.out / "other" / "provenance.json").read_text())["batches"] == [9]
+    assert json.loads((args.out / "other" / "provenance.json").read_text())["batches_logged"] == [9]
     assert not (args.out / "other" / "report.json").exists()
 
 
