@@ -48,6 +48,7 @@ def test_predictions_are_the_gradient_that_saliency_uses_path_by_path(simulator)
 def test_a_simulator_in_bf16_is_checked_in_float32():
     (z, move), keys, unit = latents(), NoiseKeys(0, np.arange(B)), torch.arange(B)
     half, whole = toy_simulator(precision="bf16"), toy_simulator()
+    half.model.load_state_dict(whole.model.state_dict())
     predicted, _ = changes(in_float32(half), z, move, keys, 2, unit)
     assert torch.equal(predicted, changes(whole, z, move, keys, 2, unit)[0])
 

@@ -7,14 +7,14 @@ from toy_world import NOOP, toy_agent, toy_config, toy_episode, with_agent, writ
 from agents.actor_critic import save_agent
 from common.runs import file_id
 from generative.model import WorldModel, save_world_model
-from generative.simulator import Simulator
+from generative.simulator import NoiseKeys, Simulator
 from rollouts.store import Rollouts
 
 NAMES = ["up", "down", "left", "right", "none"]
 
 
-def toy_model(end_bias: float = -3.0, **config) -> WorldModel:
-    """Weights times 2.5 and the outcome head filled: an untrained model's states barely differ."""
+def toy_model(end_bias: float = 0.0, **config) -> WorldModel:
+    """Weights times 2.5 and the outcome head filled, as an untrained model's states barely differ; one step in five more likely than not ends."""
     torch.manual_seed(3)
     model = WorldModel(toy_config(**config))
     torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.5)
@@ -22,8 +22,11 @@ def toy_model(end_bias: float = -3.0, **config) -> WorldModel:
         if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
             module.weight.data.mul_(2.5)
     model.decoder.draw[-2].weight.data.mul_(4)  # frames that the agent can tell apart
-    model.outcome_head[-1].bias.data[-1] += end_bias  # most steps go on
-    return model.requires_grad_(False)
+    model.requires_grad_(False)
+    z = model.random_latent(torch.randn(64, model.config.latent_size))
+    out = Simulator(model, toy_agent(), NOOP).simulate(z, 6, NoiseKeys(0, np.arange(64)), ends=False)
+    model.outcome_head[-1].bias.data[-1] -= torch.logit(out.extra["done_prob"], 1e-6).quantile(0.8) - end_bias
+    return model
 
 
 def toy_simulator(**config) -> Simulator:
