@@ -11,6 +11,7 @@ import torch
 from generative.data import seeded_generator
 from generative.frames import frames_to_bytes
 from generative.losses import draw_noise, predict
+from generative.rssm import EnvState
 from generative.simulator import NoiseKeys, Simulator
 from rollouts.segment import Segment
 
@@ -53,8 +54,9 @@ def teacher_forced(simulator: Simulator, segment: Segment, seed: int = 0) -> Tea
     made = predict(model, segment, noise, simulator.remembered(segment.obs[:k]))
     posterior = torch.zeros_like(segment.obs[k - 1 :])
     posterior[mask] = frames_to_bytes(made.frames)
-    one_step = posterior.clone()
-    one_step[1:][mask[1:]] = frames_to_bytes(model.decoder(made.prior.features()[:-1][mask[1:]]))
+    one_step, later = posterior.clone(), mask[1:]
+    before = segment.obs[k - 1 : -1][later].to(made.frames.dtype) / 255
+    one_step[1:][later] = frames_to_bytes(model.painted(EnvState(*(part[:-1][later] for part in made.prior)), before).picture)
     return TeacherForced(posterior, one_step, torch.sigmoid(made.outcome.done_logit), model.reward_probability(made.outcome))
 
 

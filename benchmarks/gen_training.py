@@ -28,7 +28,9 @@ from generative.frames import round_frames
 from generative.latent import remembered
 from generative.losses import Noise, draw_noise, kl_to_standard_normal, loss_terms, squared_error, total_loss
 from generative.model import WorldModel
+from generative.motion import measured
 from generative.progress import Clock, peak_memory
+from generative.rssm import EnvState
 from generative.simulator import freeze
 from rollouts.segment import Segment
 from rollouts.store import Rollouts
@@ -75,17 +77,22 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
     def add(name: str, value: torch.Tensor) -> None:
         sums.setdefault(name, []).append(value)
 
-    latent = model.latent(torch.stack([model.encoder(segment.obs[t]) for t in range(k)]), remembered(agent, segment.obs[:k]))
+    moved, half = measured(segment.obs), -(-segment.mask.shape[1] // 2)
+    latent = model.latent(torch.stack([model.encoder(segment.obs[t]) for t in range(k)]), moved[: k - 1], remembered(agent, segment.obs[:k]))
     start = model.start(latent.sample(noise.z), noise.state[0], detach_agent=False)
     add("bottleneck", kl_to_standard_normal(latent).mean())
     add("init_hidden", (start.hidden - segment.hidden[k - 1]).square().sum(-1).mean())
     add("init_action", F.cross_entropy(start.action_logits, segment.action[k - 2]))
-    state, prior = start.env, None
+    state, ahead, frames = start.env, start.env.motion, None
     for i, t in enumerate(range(k - 1, len(segment.obs))):
-        if prior is not None:
-            state = model.rssm.posterior(prior.deter, model.encoder(segment.obs[t]), noise.state[i])
+        add("motion", F.huber_loss(ahead, moved[t - 1], reduction="none").sum(-1).mean())
+        if frames is not None:
+            state = model.rssm.posterior(prior.deter, moved[t - 1], model.encoder(segment.obs[t]), noise.state[i])
             add("kl_balanced", balanced_kl(state.logits, prior.logits, SCALES.free_nats).mean())
-        frames = model.decoder(state.features())
+            again = model.painted(EnvState(*(part[:half] for part in state)), frames[:half].detach()).picture
+            add("repainted", squared_error(again, segment.obs[t, :half]).sum((1, 2)).mean())
+            state = model.painted(state, segment.obs[t - 1] / 255)
+        frames = state.picture
         error = squared_error(frames, segment.obs[t])
         add("image", error.sum((1, 2)).mean())
         add("detail", (error * detail(segment.obs[t])).sum((1, 2)).mean())
@@ -95,7 +102,9 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
         add("hx", (seen - segment.hidden[t + 1, :shown]).square().sum(-1).mean())
         add("act_log_probs", (then.exp() * (then - now)).sum(-1).mean())
         add("value", (value - segment.value[t, :shown]).square().mean())
-        prior = model.step(state, segment.action[t], noise.prior[i])
+        action = model.action_weights(segment.action[t])
+        deter, ahead = model.rssm.core(state.deter, state.sample, state.motion, model.encoder(segment.obs[t]), action)
+        prior = model.rssm.prior(deter, ahead, noise.prior[i])
         outcome = model.outcome(prior)
         add("reward", twohot.cross_entropy(outcome.reward_logits, segment.reward[t], model.bins).mean())
         add("done", F.binary_cross_entropy_with_logits(outcome.done_logit, segment.terminated[t].float()))

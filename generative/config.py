@@ -119,11 +119,15 @@ class LossScales:
     """Squared error of the picture, summed over pixels and channels, per frame (pixels in [0, 1])."""
     loss_scale_detail: float = 4.0
     """The same error where the picture holds small things (saws, enemies, the agent, edges), by how much they stand out: added to the above."""
-    loss_scale_blind: float = 0.1
-    """Squared error of the picture painted from h alone, 1 to blind_steps steps ahead with nothing drawn, as loss_scale_obs."""
+    loss_scale_blind: float = 0.5
+    """Squared error of the picture 1 to blind_steps steps ahead with nothing drawn, as loss_scale_obs."""
+    loss_scale_repainted: float = 1.0
+    """Squared error of the picture painted on the model's own last picture in place of the real one, as loss_scale_obs."""
+    loss_scale_motion: float = 10.0
+    """Huber loss of the foretold motion of the picture against the measured one, in pixels squared up to one pixel, per step."""
     loss_scale_reward: float = 1.0
     """Cross-entropy of the two-hot reward, nats per step."""
-    loss_scale_done: float = 1.0
+    loss_scale_done: float = 5.0
     """Cross-entropy of the episode's end, nats per step."""
     loss_scale_kl: float = 1.0
     """Balanced KL between posterior and prior, nats per step: 1.0 towards the prior, 0.1 towards the posterior."""

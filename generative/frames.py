@@ -22,38 +22,49 @@ class FrameEncoder(nn.Module):
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         images = frames_to_float(obs).to(self.stack[-1].weight.dtype)
-        return as_flat(in_chunks(self.stack, images, self.precision)).reshape(*obs.shape[:-3], -1)
+        return as_flat(in_chunks(self.stack, images, precision=self.precision)).reshape(*obs.shape[:-3], -1)
 
 
 class FrameDecoder(nn.Module):
-    """Features [..., F] -> frames [..., H, W, C] about [0, 1], neither clipped nor rounded: see `round_frames`.
+    """h [..., Dh], draw [..., G, C] and canvas [..., H, W, C + 1] -> frames [..., H, W, C] about [0, 1], neither clipped nor rounded: see `round_frames`.
 
-    The map and the categorical draw are drawn where they lie; the vector of the state shades all of it. The output is linear: a
+    The canvas is the last picture, moved, and what it covers (`motion.carried`); all 0 where there was none. Map and draw are drawn
+    where they lie, the vector of the state shades all of it, and a mask says where the new shows and where the canvas. What is new is linear: a
     sigmoid has no gradient left for small bright things on a black ground, and learns them late or never. The last doubling is a
-    sub-pixel convolution (Shi et al. 2016), which spares the full-resolution feature map.
+    sub-pixel convolution (Shi et al. 2016), which spares the full-resolution feature map. At first the canvas shows (bias 2).
     """
 
     def __init__(self, config: WorldModelConfig):
         super().__init__()
-        self.config, self.precision, d = config, config.precision, config.depth
-        self.raise_sample = doubling(config.groups * config.classes, config.map_channels)
-        self.read = nn.Conv2d(2 * config.map_channels, d, 3, padding=1)
-        self.shade = Modulated(config.vector_size, d)
-        last = nn.Conv2d(d, 4 * config.obs_shape[2], 3, padding=1)
-        self.draw = nn.Sequential(doubling(d, d), ChannelNorm(d), nn.SiLU(), last, nn.PixelShuffle(2))
+        self.config, self.precision, m, d, c = config, config.precision, config.map_channels, config.depth, config.obs_shape[2]
+        self.raise_sample = doubling(config.groups * config.classes, m)
+        self.unshuffle, self.shuffle = nn.PixelUnshuffle(2), nn.PixelShuffle(2)
+        self.coarser = halving(4 * (c + 1), m)
+        self.read, self.shade = nn.Conv2d(3 * m, d, 3, padding=1), Modulated(config.vector_size, d)
+        self.draw = nn.Sequential(doubling(d, d), ChannelNorm(d), nn.SiLU())
+        self.last = nn.Conv2d(d + 4 * (c + 1), 4 * (c + 1), 3, padding=1)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        flat = features.reshape(-1, features.shape[-1])
-        images = 0.5 + in_chunks(self.picture, flat, self.precision).permute(0, 2, 3, 1)
-        return images.reshape(*features.shape[:-1], *images.shape[1:])
+    def forward(self, deter: torch.Tensor, sample: torch.Tensor, canvas: torch.Tensor | None = None) -> torch.Tensor:
+        shape, lead = self.config.obs_shape, deter.shape[:-1]
+        if canvas is None:
+            canvas = deter.new_zeros(*lead, *shape[:2], shape[2] + 1)
+        parts = deter.reshape(-1, deter.shape[-1]), sample.reshape(-1, self.config.stoch_size), canvas.reshape(-1, *canvas.shape[-3:])
+        if not len(parts[0]):
+            return deter.new_zeros(*lead, *shape)
+        images = 0.5 + in_chunks(self.picture, *parts, precision=self.precision)
+        return images.reshape(*lead, *shape)
 
-    def picture(self, features: torch.Tensor) -> torch.Tensor:
-        """[N, F] -> [N, C, H, W] about 0."""
+    def picture(self, deter: torch.Tensor, sample: torch.Tensor, canvas: torch.Tensor) -> torch.Tensor:
+        """[N, Dh], [N, G * C], [N, H, W, C + 1] -> [N, H, W, C] about 0."""
         c = self.config
-        vector, cells, sample = features.split([c.vector_size, c.deter_size - c.vector_size, c.stoch_size], -1)
-        raised = self.raise_sample(as_map(sample, c.coarse))
-        return self.draw(self.shade(self.read(torch.cat([as_map(cells, c.fine), raised.to(cells.dtype)], 1)), vector))
+        vector, cells = deter.split([c.vector_size, c.deter_size - c.vector_size], -1)
+        under = self.unshuffle(canvas.permute(0, 3, 1, 2))
+        known = [as_map(cells, c.fine), self.raise_sample(as_map(sample, c.coarse)), self.coarser(under)]
+        drawn = self.draw(self.shade(self.read(torch.cat([x.to(deter.dtype) for x in known], 1)), vector))
+        new, old = self.shuffle(self.last(torch.cat([drawn, under.to(drawn.dtype)], 1))).to(deter.dtype).permute(0, 2, 3, 1).split([c.obs_shape[2], 1], -1)
+        old = torch.sigmoid(old + 2) * canvas[..., -1:]
+        return old * canvas[..., :-1] + (1 - old) * new
 
 
 def round_frames(frames: torch.Tensor) -> torch.Tensor:

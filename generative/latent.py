@@ -1,4 +1,4 @@
-"""The bottleneck: embeddings of the first frames, and what the agent remembers of them, to a latent; a latent to the state that it describes.
+"""The bottleneck: the first frames, how they moved and what the agent remembers of them, to a latent; a latent to the state that it describes.
 
 A part of the latent belongs to no place, the rest to the cells of the picture.
 """
@@ -9,6 +9,7 @@ from torch import nn
 from common.policy import Policy
 from generative.config import WorldModelConfig
 from generative.layers import Modulated, as_flat, as_map, doubling, lower, mlp
+from generative.motion import REACH
 
 NARROW = 16
 """Channels through which the part without a place is read from the cells."""
@@ -25,7 +26,7 @@ def remembered(agent: Policy, frames: torch.Tensor) -> torch.Tensor:
 
 
 class LatentHead(nn.Module):
-    """Embeddings [K, B, E] and memory [B, D] -> mean and log-variance of the latent, [B, Z] each; the mean alone on the sphere."""
+    """Embeddings [K, B, E], the motion between their frames [K - 1, B, 2] and memory [B, D] -> mean and log-variance of the latent, [B, Z] each; the mean alone on the sphere."""
 
     def __init__(self, config: WorldModelConfig):
         super().__init__()
@@ -33,16 +34,17 @@ class LatentHead(nn.Module):
         self.parts = 1 if config.latent == "sphere" else 2
         self.read = nn.Sequential(nn.Conv2d(config.num_initializing_steps * d, d, 3, padding=1), nn.SiLU(), nn.Conv2d(d, d, 3, padding=1), nn.SiLU())
         self.of_cells, self.narrow = nn.Conv2d(d, self.parts * config.latent_cell, 1), nn.Conv2d(d, NARROW, 1)
-        self.of_all = mlp(NARROW * config.cells + config.hidden_size, config.units, self.parts * config.latent_global)
+        known = NARROW * config.cells + config.hidden_size + 2 * (config.num_initializing_steps - 1)
+        self.of_all = mlp(known, config.units, self.parts * config.latent_global)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, embeddings: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(self, embeddings: torch.Tensor, motion: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, ...]:
         c = self.config
         maps = torch.cat([as_map(frame, c.coarse) for frame in embeddings], 1)
         with lower(self.precision, embeddings.device.type):
             x = self.read(maps)
             of_cells, narrow = (as_flat(layer(x)).to(embeddings.dtype) for layer in (self.of_cells, self.narrow))
-        of_all = self.of_all(torch.cat([narrow, memory], -1)).chunk(self.parts, -1)
+        of_all = self.of_all(torch.cat([narrow, memory, *motion / REACH], -1)).chunk(self.parts, -1)
         of_cells = of_cells.unflatten(-1, (c.cells, self.parts, c.latent_cell)).unbind(2)
         return tuple(torch.cat([one, cells.flatten(1)], -1) for one, cells in zip(of_all, of_cells))
 

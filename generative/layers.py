@@ -86,7 +86,8 @@ def lower(precision: str, device_type: str):
     return torch.autocast(device_type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
 
-def in_chunks(stack: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, precision: str) -> torch.Tensor:
-    """stack(x) over [N, ...], a cache-sized part at a time, in bf16 where asked; the result has the type of x."""
+def in_chunks(stack: Callable[..., torch.Tensor], *inputs: torch.Tensor, precision: str) -> torch.Tensor:
+    """stack(*inputs), each [N, ...], a cache-sized part at a time, in bf16 where asked; the result has the type of the first."""
+    x, size = inputs[0], CHUNK[inputs[0].device.type]
     with lower(precision, x.device.type):
-        return torch.cat([stack(part).to(x.dtype) for part in x.split(CHUNK[x.device.type])])
+        return torch.cat([stack(*parts).to(x.dtype) for parts in zip(*(part.split(size) for part in inputs))])

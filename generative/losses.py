@@ -14,13 +14,16 @@ from generative.detail import detail
 from generative.frames import round_frames
 from generative.latent import remembered
 from generative.model import Latent, Outcome, Start, WorldModel
+from generative.motion import in_view, measured
 from generative.rssm import EnvState, stack_states
 from rollouts.segment import Segment
 
 SCALE_OF = {
     "image": "loss_scale_obs",
     "detail": "loss_scale_detail",
+    "repainted": "loss_scale_repainted",
     "blind_image": "loss_scale_blind",
+    "motion": "loss_scale_motion",
     "reward": "loss_scale_reward",
     "done": "loss_scale_done",
     "kl_balanced": "loss_scale_kl",
@@ -36,6 +39,9 @@ SCALE_OF = {
 TERMS = (*SCALE_OF, "kl", "free_image")
 """Reported beside them: the plain KL, without free nats, and the error of the picture at the end of a free run. As a loss, the latter
 drew all futures towards their mean: at weight 1, a toy world was foreseen 73% of the time instead of 99%."""
+
+NEW = 0.1
+"""Weight of pixels that have come into view since a blind run began: most of its error, and none of it anything that could be known."""
 
 
 class Noise(NamedTuple):
@@ -77,8 +83,9 @@ def draw_noise(
 class Prediction(NamedTuple):
     """One teacher-forced pass over a window. n counts the frames that exist, in the order of mask [S, B].
 
-    actions [S, B, A]: taken in states 0 .. S-1. states: those after the first corrected by their frames. prior: 1 .. S. frames
-    [n, H, W, C] as decoded, neither clipped nor rounded.
+    actions [S, B, A]: taken in states 0 .. S-1. states: those after the first corrected by their frames; their pictures are `frames`, black
+    where there is none. prior: 1 .. S, not painted. frames [n, H, W, C] as decoded, neither clipped nor rounded, each on the real frame before,
+    moved. moved [S, B, 2]: measured, on the way to states 0 .. S-1. foretold [S, B, 2]: by h, of the same.
     """
 
     latent: Latent
@@ -88,6 +95,8 @@ class Prediction(NamedTuple):
     prior: EnvState
     outcome: Outcome
     frames: torch.Tensor
+    moved: torch.Tensor
+    foretold: torch.Tensor
 
 
 def predict(model: WorldModel, segment: Segment, noise: Noise, memory: torch.Tensor) -> Prediction:
@@ -98,13 +107,19 @@ def predict(model: WorldModel, segment: Segment, noise: Noise, memory: torch.Ten
     k = model.config.num_initializing_steps
     embedded = model.encoder(segment.obs[segment.mask])
     embeddings = embedded.new_zeros(*segment.mask.shape, embedded.shape[-1]).masked_scatter(segment.mask[..., None], embedded)
-    latent = model.latent(embeddings[:k], memory)
+    motion = measured(segment.obs).to(embeddings.dtype)
+    latent = model.latent(embeddings[:k], motion[: k - 1], memory)
     start = model.start(latent.sample(noise.z), noise.state[0], detach_agent=False)
     actions = model.action_weights(segment.action[k - 1 :])
-    deter, states = model.rssm.observe(start.env, actions, embeddings[k:], noise.state[1:])
-    prior = model.rssm.prior(deter, noise.prior)
-    frames = model.decoder(states.features()[segment.mask[k - 1 :]])
-    return Prediction(latent, start, actions, states, prior, model.outcome(prior), frames)
+    deter, ahead, states = model.rssm.observe(start.env, actions, embeddings[k - 1 :], motion[k - 1 :], noise.state[1:])
+    prior = model.rssm.prior(deter, ahead, noise.prior)
+    mask, later = segment.mask[k - 1 :], segment.mask[k:]
+    before = segment.obs[k - 1 : -1][later].to(embeddings.dtype) / 255
+    on = model.painted(EnvState(*(part[1:][later] for part in states)), before).picture
+    frames = torch.cat([start.env.picture, on])  # the first initialising frames of a window exist: its first simulated one does
+    pictures = frames.new_zeros(*mask.shape, *frames.shape[1:]).masked_scatter(mask[..., None, None, None], frames)
+    foretold = torch.cat([start.env.motion[None], ahead[:-1]])
+    return Prediction(latent, start, actions, states._replace(picture=pictures), prior, model.outcome(prior), frames, motion[k - 2 :], foretold)
 
 
 def loss_terms(
@@ -126,6 +141,8 @@ def loss_terms(
     terms = {
         "image": error.sum((1, 2)).mean(),
         "detail": (error * detail(obs)).sum((1, 2)).mean(),
+        "repainted": repainted(model, made, segment.obs[k - 1 :], mask),
+        "motion": masked_mean(F.huber_loss(made.foretold, made.moved, reduction="none").sum(-1), mask),
         "reward": reward[mask].mean(),
         "done": done[mask].mean(),
         "kl_balanced": masked_mean(balanced_kl(posterior, prior, free_nats), mask[1:]),
@@ -136,6 +153,18 @@ def loss_terms(
     }
     terms |= free_terms(model, made, segment.obs[k - 1 :], mask, noise) | blind_terms(model, made, segment.obs[k - 1 :], mask, noise, blind_steps)
     return terms if agent_windows == 0 else terms | agent_terms(agent, made.frames, segment, k, agent_windows)
+
+
+def repainted(model: WorldModel, made: Prediction, obs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The error of frames painted on the model's own last picture, as in a simulation, in place of the real one; in the first half of the windows.
+
+    What a painter makes of its own work it has to learn on it (scheduled sampling, Bengio et al. 2015). No gradient reaches the picture painted on.
+    """
+    again = mask[1:].clone()
+    again[:, -(-mask.shape[1] // 2) :] = False
+    states = EnvState(*(part[1:][again] for part in made.states))
+    error = image_error(model.painted(states, made.states.picture[:-1][again].detach()).picture, obs[1:][again])
+    return error.sum() / again.sum().clamp(min=1)
 
 
 def free_terms(model: WorldModel, made: Prediction, obs: torch.Tensor, mask: torch.Tensor, noise: Noise) -> dict[str, torch.Tensor]:
@@ -159,31 +188,33 @@ def free_terms(model: WorldModel, made: Prediction, obs: torch.Tensor, mask: tor
         divergence.append(kl(later(made.states.logits, i + 1).detach(), state.logits))
         exists.append(later(mask, i + 1))
     shown = exists[-1]
-    with torch.no_grad():
-        error = image_error(model.decoder(state.features()[shown]), later(obs, steps)[shown])
+    error = image_error(state.picture[shown], later(obs, steps)[shown]).detach()
     return {"free_kl": masked_mean(torch.stack(divergence), torch.stack(exists)), "free_image": error.sum() / shown.sum().clamp(min=1)}
 
 
 def blind_terms(model: WorldModel, made: Prediction, obs: torch.Tensor, mask: torch.Tensor, noise: Noise, steps: int) -> dict[str, torch.Tensor]:
-    """Runs along the recorded actions in which no variable is drawn, each frame painted from h alone; none for no steps.
+    """Runs along the recorded actions in which no variable is drawn, each frame painted from h and the last picture; none for no steps.
 
-    What h can know, where the picture moves to and what stays in it, it has to know here; what is new and cannot be known is drawn as its mean,
-    which harms no simulation, for there the draw says what is new. Half of the runs begin where the windows do.
+    What h can know, where the picture moves to and what stays in it, it has to know here. What comes into view cannot be known; it is drawn as its
+    mean, which harms no simulation, for there the draw says what is new, and its error counts NEW times. Half of the runs begin where the windows do.
     """
     if not steps:
         return {}
     begin = ((2 * noise.blind - 1).clamp(min=0) * (len(mask) - steps)).long()
     window = torch.arange(len(begin), device=mask.device)
-    deter, sample = (part[begin, window] for part in (made.states.deter, made.states.sample))
-    nothing, painted, there = torch.zeros_like(sample), [], []
+    state = EnvState(*(part[begin, window] for part in made.states))
+    painted, there = [], []
     for i in range(steps):
-        deter = model.rssm.core(deter, nothing if i else sample, made.actions[begin + i, window])
-        painted.append(torch.cat([deter, nothing.flatten(1)], -1))
+        embedding, action = model.encoder(state.picture), made.actions[begin + i, window]
+        deter, motion = model.rssm.core(state.deter, state.sample, state.motion, embedding, action)
+        unseen = EnvState(deter, state.logits, torch.zeros_like(state.sample), motion, state.picture)
+        state = model.painted(unseen, state.picture)
+        painted.append(state.picture)
         there.append(mask[begin + i + 1, window])
-    there = torch.stack(there)
-    real = torch.stack([obs[begin + i + 1, window] for i in range(steps)])[there]
-    error = image_error(model.decoder(torch.stack(painted)[there]), real)
-    return {"blind_image": error.sum() / there.sum().clamp(min=1)}
+    there, at = torch.stack(there), torch.arange(1, steps + 1, device=mask.device)[:, None] + begin
+    error = squared_error(torch.stack(painted)[there], obs[at, window][there])
+    weight = torch.where(in_view(made.moved[at, window], error.shape[1:])[there], 1.0, NEW)
+    return {"blind_image": (error * weight).sum() / there.sum().clamp(min=1)}
 
 
 def agent_terms(agent: Policy, frames: torch.Tensor, segment: Segment, k: int, windows: int | None = None) -> dict[str, torch.Tensor]:

@@ -20,6 +20,7 @@ from generative.frames import FrameDecoder, FrameEncoder, round_frames
 from generative.categorical import draw
 from generative.latent import LatentHead, StartHead
 from generative.layers import mlp
+from generative.motion import carried, measured
 from generative.rssm import RSSM, EnvState
 
 
@@ -74,11 +75,11 @@ class WorldModel(nn.Module):
 
     def encode(self, frames: torch.Tensor, memory: torch.Tensor) -> Latent:
         """q(z | frames [K, B, H, W, C]), of the state at the last of them; memory [B, D]: what the agent `remembered` before that one."""
-        return self.latent(self.encoder(frames), memory)
+        return self.latent(self.encoder(frames), measured(frames), memory)
 
-    def latent(self, embeddings: torch.Tensor, memory: torch.Tensor) -> Latent:
-        """q(z) from the embeddings [K, B, E] of the first frames and what the agent remembered [B, D]."""
-        read = self.latent_head(embeddings, memory)
+    def latent(self, embeddings: torch.Tensor, motion: torch.Tensor, memory: torch.Tensor) -> Latent:
+        """q(z) from the embeddings [K, B, E] of the first frames, the motion between them [K - 1, B, 2] and what the agent remembered [B, D]."""
+        read = self.latent_head(embeddings, motion, memory)
         return Latent(F.normalize(read[0], dim=-1)) if self.spherical else Latent(*read)
 
     def random_latent(self, noise: torch.Tensor) -> torch.Tensor:
@@ -92,17 +93,25 @@ class WorldModel(nn.Module):
         """
         deter, raw = self.start_head(z)
         logits = self.rssm.distribution(raw)
+        sample = draw(logits, noise, mode)
+        motion = self.rssm.motion(deter[:, : self.config.vector_size], deter.new_zeros(len(z), 2))
         source = z.detach() if detach_agent else z
         hidden = self.hidden_head(source)
         return Start(
-            EnvState(deter, logits, draw(logits, noise, mode)),
+            EnvState(deter, logits, sample, motion, self.decoder(deter, sample)),
             torch.tanh(hidden) if self.config.bounded_hidden else hidden,
             self.action_head(source),
         )
 
     def step(self, state: EnvState, action: torch.Tensor, noise: torch.Tensor | None = None, mode: str = "hard") -> EnvState:
-        """The prior state after an action: [B] integers, or [B, A] weights through which gradients flow."""
-        return self.rssm.prior(self.rssm.core(state.deter, state.sample, self.action_weights(action)), noise, mode)
+        """The prior state after an action: [B] integers, or [B, A] weights through which gradients flow. It is painted on the last picture, moved."""
+        embedding = self.encoder(state.picture)
+        deter, motion = self.rssm.core(state.deter, state.sample, state.motion, embedding, self.action_weights(action))
+        return self.painted(self.rssm.prior(deter, motion, noise, mode), state.picture)
+
+    def painted(self, state: EnvState, before: torch.Tensor) -> EnvState:
+        """The state [N, ...] with its picture, painted on the one before [N, H, W, C]."""
+        return state._replace(picture=self.decoder(state.deter, state.sample, carried(before, state.motion)))
 
     def action_weights(self, action: torch.Tensor) -> torch.Tensor:
         """Integer actions [...] as one-hot weights [..., A]; weights pass."""
@@ -112,8 +121,7 @@ class WorldModel(nn.Module):
 
     def decode(self, state: EnvState, mode: str = "hard") -> torch.Tensor:
         """Frames [..., H, W, C]; in hard mode at 8 bits in [0, 1], with a straight-through gradient, in relaxed mode as decoded."""
-        frames = self.decoder(state.features())
-        return round_frames(frames) if mode == "hard" else frames
+        return round_frames(state.picture) if mode == "hard" else state.picture
 
     def outcome(self, prior: EnvState) -> Outcome:
         """Reward and end of the action that led to this state, which must not have seen its frame."""

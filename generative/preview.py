@@ -31,7 +31,7 @@ def open_loop(model: WorldModel, made: Prediction, noise: Noise) -> torch.Tensor
     states = [made.start.env]
     for action, drawn in zip(made.actions[:-1], noise.prior):
         states.append(model.step(states[-1], action, drawn))
-    return model.decoder(stack_states(states).features())
+    return stack_states(states).picture
 
 
 def tiled(pictures: np.ndarray) -> np.ndarray:

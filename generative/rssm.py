@@ -2,7 +2,8 @@
 
 After Hafner et al. 2023 (DreamerV3). h has two parts: a vector, kept by a block-diagonal GRU, and a map of cells that lie where
 the picture shows them, kept by generative/map_memory.py. The categorical variables belong to cells too. The prior guesses
-them from h alone; the posterior has also seen the frame. Only this core walks through time.
+them from h alone; the posterior has also seen the frame. The vector foretells how far the picture moves, too: its measured
+motion takes the place of that one where there are frames. Only this core walks through time.
 """
 
 from typing import NamedTuple
@@ -12,20 +13,24 @@ from torch import nn
 
 from generative.categorical import draw, with_uniform
 from generative.config import WorldModelConfig
-from generative.layers import BlockLinear, Modulated, as_flat, as_map, dense, halving, lower
+from generative.layers import BlockLinear, Modulated, as_flat, as_map, dense, halving, lower, mlp
 from generative.map_memory import MapMemory
+from generative.motion import REACH
 
 
 class EnvState(NamedTuple):
     """The environment's state at one step (or, time-major, at many).
 
-    deter [..., Dh]: h, in (-1, 1), the vector and then the map, cell by cell. logits [..., G, C]: log-probabilities of the categorical part. sample [..., G, C]: the draw
-    from them (one-hot, or the probabilities in relaxed mode).
+    deter [..., Dh]: h, in (-1, 1), the vector and then the map, cell by cell. logits [..., G, C]: log-probabilities of the categorical part.
+    sample [..., G, C]: the draw from them (one-hot, or the probabilities in relaxed mode). motion [..., 2]: pixels, down and right, by which the
+    picture moved to get here. picture [..., H, W, C]: as painted, about [0, 1], or of no size where it has not been.
     """
 
     deter: torch.Tensor
     logits: torch.Tensor
     sample: torch.Tensor
+    motion: torch.Tensor
+    picture: torch.Tensor
 
     def features(self) -> torch.Tensor:
         """h and the draw side by side: [..., Dh + G * C]."""
@@ -38,7 +43,7 @@ def stack_states(states: list[EnvState]) -> EnvState:
 
 
 GLANCE = 16
-"""Channels of the coarse view of the map that dense layers read."""
+"""Channels of the coarse views, of the map and of the picture shown last, that dense layers read."""
 
 
 class BlockGRU(nn.Module):
@@ -90,8 +95,9 @@ class RSSM(nn.Module):
         super().__init__()
         self.config = config
         self.glance = nn.Sequential(halving(config.map_channels, GLANCE), nn.Flatten()).to(memory_format=torch.channels_last)
-        self.vector = BlockGRU(config, (config.stoch_size, config.num_actions, GLANCE * config.cells))
-        self.map = MapMemory(config)
+        self.look = nn.Sequential(nn.Conv2d(config.depth, GLANCE, 1), nn.Flatten()).to(memory_format=torch.channels_last)
+        self.vector = BlockGRU(config, (config.stoch_size, config.num_actions + 2, GLANCE * config.cells, GLANCE * config.cells))
+        self.map, self.pace = MapMemory(config), mlp(config.vector_size, config.units, 4)
         self.prior_head, self.posterior_head = CellHead(config), CellHead(config, config.depth)
         self.summary_size = config.vector_size + GLANCE * config.cells
 
@@ -105,37 +111,54 @@ class RSSM(nn.Module):
         vector, cells = self.parts(deter.reshape(-1, deter.shape[-1]))
         return torch.cat([vector, self.glance(cells)], -1).reshape(*deter.shape[:-1], -1)
 
-    def core(self, deter, sample, action) -> torch.Tensor:
-        """h after an action: deter [B, Dh], sample [B, G, C], action [B, A] (one-hot or soft) -> [B, Dh]."""
-        (vector, cells), flat = self.parts(deter), sample.flatten(1)
-        vector = self.vector(vector, flat, action, self.glance(cells))
-        return torch.cat([vector, as_flat(self.map(cells, as_map(flat, self.config.coarse), vector))], -1)
+    def core(self, deter, sample, motion, embedding, action) -> tuple[torch.Tensor, torch.Tensor]:
+        """h after an action, and the motion it foretells: deter [B, Dh], sample [B, G, C], the last motion [B, 2], the embedding [B, E] of the
+        picture that was shown, action [B, A] (one-hot or soft) -> [B, Dh], [B, 2]."""
+        (vector, cells), shown = self.parts(deter), as_map(embedding, self.config.coarse)
+        doing = torch.cat([action, motion / REACH], -1)
+        vector = self.vector(vector, sample.flatten(1), doing, self.glance(cells), self.look(shown))
+        motion = self.motion(vector, motion)
+        known = torch.cat([as_map(sample.flatten(1), self.config.coarse), shown], 1)
+        return torch.cat([vector, as_flat(self.map(cells, known, vector, motion))], -1), motion
+
+    def motion(self, vector, before) -> torch.Tensor:
+        """The motion [B, 2] that a vector [B, V] foretells: a share of the one before [B, 2], and a push."""
+        keep, push = self.pace(vector).chunk(2, -1)
+        return torch.sigmoid(keep) * before + REACH * torch.tanh(push / REACH)
 
     def distribution(self, raw: torch.Tensor) -> torch.Tensor:
         """Log-probabilities [..., G, C], uniform mixed in, of raw outputs [..., G * C]."""
         return with_uniform(raw.unflatten(-1, self.config.stoch_shape), self.config.uniform_mix)
 
-    def prior(self, deter, noise=None, mode: str = "hard") -> EnvState:
-        """The state [..., Dh] that no frame has been shown to; noise [..., G, C] or None for the likeliest."""
+    def prior(self, deter, motion, noise=None, mode: str = "hard") -> EnvState:
+        """The state [..., Dh] that no frame has been shown to, not painted; noise [..., G, C] or None for the likeliest."""
         raw = self.prior_head(*self.parts(deter.reshape(-1, deter.shape[-1])))
         logits = self.distribution(raw.reshape(*deter.shape[:-1], -1))
-        return EnvState(deter, logits, draw(logits, noise, mode))
+        return EnvState(deter, logits, draw(logits, noise, mode), motion, unpainted(motion))
 
-    def posterior(self, deter, embedding, noise=None) -> EnvState:
-        """The state [B, Dh] that has seen its frame, as an embedding [B, E]."""
+    def posterior(self, deter, motion, embedding, noise=None) -> EnvState:
+        """The state [B, Dh] that has seen its frame, as a measured motion [B, 2] and an embedding [B, E]; not painted."""
         logits = self.distribution(self.posterior_head(*self.parts(deter), embedding))
-        return EnvState(deter, logits, draw(logits, noise))
+        return EnvState(deter, logits, draw(logits, noise), motion, unpainted(motion))
 
-    def observe(self, start: EnvState, action, embeddings, noise) -> tuple[torch.Tensor, EnvState]:
+    def observe(self, start: EnvState, action, embeddings, motion, noise) -> tuple[torch.Tensor, torch.Tensor, EnvState]:
         """Walks along recorded actions, each new state corrected by its frame.
 
-        start: state 0. action [S, B, A]: of states 0 .. S - 1. embeddings [S - 1, B, E] and noise [S - 1, B, G, C]: of
-        states 1 .. S - 1; the state after the last action has no frame in the window.
-        Returns h of states 1 .. S, [S, B, Dh], and the states 0 .. S - 1 that frames are decoded from.
+        start: state 0. action [S, B, A] and embeddings [S, B, E]: of states 0 .. S - 1. motion [S - 1, B, 2], measured, and noise
+        [S - 1, B, G, C]: of states 1 .. S - 1; the state after the last action has no frame in the window.
+        Returns h [S, B, Dh] and the foretold motion [S, B, 2] of states 1 .. S, and the states 0 .. S - 1 that frames are decoded from, not painted.
         """
-        states, deters = [start], []
+        states, deters, foretold = [start._replace(picture=unpainted(start.motion))], [], []
         for i, taken in enumerate(action):
-            deters.append(self.core(states[-1].deter, states[-1].sample, taken))
-            if i < len(embeddings):
-                states.append(self.posterior(deters[-1], embeddings[i], noise[i]))
-        return torch.stack(deters), stack_states(states)
+            now = states[-1]
+            deter, ahead = self.core(now.deter, now.sample, now.motion, embeddings[i], taken)
+            deters.append(deter)
+            foretold.append(ahead)
+            if i < len(motion):
+                states.append(self.posterior(deter, motion[i], embeddings[i + 1], noise[i]))
+        return torch.stack(deters), torch.stack(foretold), stack_states(states)
+
+
+def unpainted(like: torch.Tensor) -> torch.Tensor:
+    """The picture of states that have none: [..., 0] for motions [..., 2]."""
+    return like.new_zeros(*like.shape[:-1], 0)

@@ -171,8 +171,8 @@ class SimVecEnv:
 
 
 def _shapes(config) -> tuple[tuple[int, ...], ...]:
-    """Of one slot's deter, logits and sample."""
-    return (config.deter_size,), config.stoch_shape, config.stoch_shape
+    """Of one slot's deter, logits, sample, motion and picture."""
+    return (config.deter_size,), config.stoch_shape, config.stoch_shape, (2,), config.obs_shape
 
 
 def actions_of(meta: dict) -> ActionSpace:

@@ -21,6 +21,7 @@ from common.runs import UsageError
 from envs.procgen import action_space
 from generative.data import layouts_of, seeded_generator, split
 from generative.losses import draw_noise, predict
+from generative.rssm import EnvState
 from generative.simulator import load_simulator
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
@@ -165,7 +166,8 @@ def test_predictions_are_what_the_model_says_step_by_step(simulator, batch):
     noise = draw_noise(simulator.model.config, *mask.shape, seeded_generator(torch.device("cpu"), 0))
     with torch.no_grad():
         made = predict(simulator.model, segment, noise, simulator.remembered(segment.obs[:K]))
-        second = (simulator.model.decoder(made.prior.features())[4].clamp(0, 1) * 255).round()
+        fifth = EnvState(*(part[4] for part in made.prior))
+        second = (simulator.model.painted(fifth, segment.obs[K - 1 + 4] / 255).picture.clamp(0, 1) * 255).round()
     torch.testing.assert_close(forced.one_step[5][mask[5]].float(), second[mask[5]], atol=1.01, rtol=0)
     assert not forced.posterior[~mask].any() and torch.equal(forced.posterior[0], forced.one_step[0])
     torch.testing.assert_close(forced.done_prob, torch.sigmoid(made.outcome.done_logit))

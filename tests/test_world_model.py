@@ -17,8 +17,9 @@ from generative.frames import frames_to_bytes, round_frames
 from generative.latent import remembered
 from generative.layers import BlockLinear
 from generative.losses import SCALE_OF, TERMS, crowding, draw_noise, image_error, loss_terms, psnr, total_loss
-from generative.map_memory import REACH, MapMemory
+from generative.map_memory import MapMemory
 from generative.model import Latent, WorldModel
+from generative.motion import carried, measured, moved_cells
 from generative.rssm import BlockGRU, EnvState
 from generative.simulator import NoiseKeys, Simulator, freeze
 
@@ -68,6 +69,20 @@ def top_hat(obs):
     return torch.maximum(x - wide(wide(x, -1), 1), wide(wide(x, 1), -1) - x)[0].amax(0) / 255
 
 
+def was_in_view(pixel, way):
+    """Whether what a pixel shows was in the picture at every one of the moves `way`, the last of which led here."""
+    at = torch.tensor(pixel, dtype=torch.float32)
+    for move in reversed(way):
+        at = at - move
+        if (at < -0.5).any() or (at > SIZE - 0.5).any():
+            return False
+    return True
+
+
+def huber(x):
+    return torch.where(x.abs() < 1, x**2 / 2, x.abs() - 0.5).sum()
+
+
 def brute_force_terms(model, segment, noise, agent, shift=0):
     """Every term, window by window and step by step, with PyTorch's own distributions. shift: a mutant's misaligned actions."""
     sums = {name: [] for name in TERMS}
@@ -76,37 +91,44 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
         memory = agent.initial_state(1)
         for t in range(K - 1):
             memory = agent.advance(segment.obs[t, b : b + 1], memory, torch.tensor([False]), None)
-        mean, log_variance = model.latent_head(torch.stack([model.encoder(segment.obs[t, b : b + 1]) for t in range(K)]), memory)
+        seen = [segment.obs[t, b : b + 1] for t in range(LENGTH)]
+        motion = [None, *(measured(torch.stack(seen[t - 1 : t + 1]))[0] for t in range(1, LENGTH))]
+        mean, log_variance = model.latent_head(torch.stack([model.encoder(frame) for frame in seen[:K]]), torch.stack(motion[1:K]), memory)
         deviation = (log_variance / 2).exp()
         q = Independent(Normal(mean, deviation), 1)
         sums["bottleneck"].append(kl_divergence(q, Independent(Normal(torch.zeros_like(mean), 1.0), 1)))
         start = model.start(mean + deviation * noise.z[b : b + 1], noise.state[0, b : b + 1])
         sums["init_hidden"].append(((start.hidden[0] - segment.hidden[K - 1, b]) ** 2).sum())
         sums["init_action"].append(-Categorical(logits=start.action_logits[0]).log_prob(segment.action[K - 2, b]))
-        state, states = start.env, [start.env]
+        state, states, foretold = start.env, [start.env], start.env.motion
         for t in range(K - 1, steps):
             i = t - (K - 1)
-            frame = model.decoder(state.features())[0]
+            frame = state.picture[0]
+            sums["motion"].append(huber(foretold - motion[t]))
             error = (frame - segment.obs[t, b] / 255) ** 2
             sums["image"].append(error.sum())
             sums["detail"].append((error * top_hat(segment.obs[t, b])[..., None]).sum())
             met = segment.hidden[t, b : b + 1], torch.tensor([False]), segment.reward[t - 1, b : b + 1]
-            seen = agent.advance(round_frames(frame)[None], *met)
-            sums["hx"].append(((seen[0] - segment.hidden[t + 1, b]) ** 2).sum())
-            logits, value = agent.heads(seen)
+            after = agent.advance(round_frames(frame)[None], *met)
+            sums["hx"].append(((after[0] - segment.hidden[t + 1, b]) ** 2).sum())
+            logits, value = agent.heads(after)
             sums["value"].append((value[0] - segment.value[t, b]) ** 2)
             then, now = Categorical(logits=segment.logits[t, b]), Categorical(logits=logits[0])
             sums["act_log_probs"].append(kl_divergence(then, now))
             action = torch.nn.functional.one_hot(segment.action[t - shift, b : b + 1], model.config.num_actions).float()
-            deter = model.rssm.core(state.deter, state.sample, action)
-            prior = model.rssm.prior(deter, noise.prior[i, b : b + 1])
+            deter, foretold = model.rssm.core(state.deter, state.sample, state.motion, model.encoder(seen[t]), action)
+            prior = model.rssm.prior(deter, foretold, noise.prior[i, b : b + 1])
             outcome = model.outcome(prior)
             weights = twohot.encode(segment.reward[t, b], model.bins)
             sums["reward"].append(-(weights * torch.log_softmax(outcome.reward_logits[0], -1)).sum())
             p = torch.sigmoid(outcome.done_logit[0])
             sums["done"].append(-torch.log(p if segment.terminated[t, b] else 1 - p))
             if t + 1 < steps:
-                state = model.rssm.posterior(deter, model.encoder(segment.obs[t + 1, b : b + 1]), noise.state[i + 1, b : b + 1])
+                state = model.rssm.posterior(deter, motion[t + 1], model.encoder(seen[t + 1]), noise.state[i + 1, b : b + 1])
+                own = model.decoder(deter, state.sample, carried(states[-1].picture, state.motion))
+                if b < segment.mask.shape[1] / 2:
+                    sums["repainted"].append(((own[0] - segment.obs[t + 1, b] / 255) ** 2).sum())
+                state = state._replace(picture=model.decoder(deter, state.sample, carried(seen[t] / 255, state.motion)))
                 divergence = kl_divergence(Categorical(logits=state.logits), Categorical(logits=prior.logits)).sum()
                 sums["kl"].append(divergence)
                 sums["kl_balanced"].append(1.1 * divergence.clamp(min=1.0))
@@ -118,20 +140,23 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
                 if begin + i + 1 >= len(states):
                     break
                 action = torch.nn.functional.one_hot(segment.action[K - 1 + begin + i - shift, b : b + 1], model.config.num_actions).float()
-                state = model.rssm.prior(model.rssm.core(state.deter, state.sample, action), noise.free[i, run * segment.mask.shape[1] + b, None])
+                state = model.step(state, action, noise.free[i, run * segment.mask.shape[1] + b, None])
                 then = Categorical(logits=states[begin + i + 1].logits)
                 sums["free_kl"].append(kl_divergence(then, Categorical(logits=state.logits)).sum())
                 if i == FREE - 1:
-                    sums["free_image"].append(((model.decoder(state.features())[0] - segment.obs[K + begin + i, b] / 255) ** 2).sum())
+                    sums["free_image"].append(((state.picture[0] - segment.obs[K + begin + i, b] / 255) ** 2).sum())
         begin = int(max(2 * noise.blind[b] - 1, 0) * (STEPS - BLIND))
-        deter, sample = (states[begin].deter, states[begin].sample) if begin < len(states) else (None, None)
+        state, way = states[begin] if begin < len(states) else None, []
         for i in range(BLIND):
             if begin + i + 1 >= len(states):
                 break
             action = torch.nn.functional.one_hot(segment.action[K - 1 + begin + i - shift, b : b + 1], model.config.num_actions).float()
-            deter, sample = model.rssm.core(deter, sample, action), torch.zeros_like(sample)
-            painted = model.decoder(torch.cat([deter, sample.flatten(1)], -1))[0]
-            sums["blind_image"].append(((painted - segment.obs[K + begin + i, b] / 255) ** 2).sum())
+            deter, ahead = model.rssm.core(state.deter, state.sample, state.motion, model.encoder(state.picture), action)
+            picture = model.decoder(deter, torch.zeros_like(state.sample), carried(state.picture, ahead))
+            state = EnvState(deter, state.logits, torch.zeros_like(state.sample), ahead, picture)
+            way.append(motion[K + begin + i][0])
+            squares = ((picture[0] - segment.obs[K + begin + i, b] / 255) ** 2).sum(-1)
+            sums["blind_image"].append(sum(squares[p] * (1.0 if was_in_view(p, way) else 0.1) for p in np.ndindex(*squares.shape)))
     return {name: torch.stack([x.squeeze() for x in values]).mean() for name, values in sums.items()}
 
 
@@ -143,7 +168,7 @@ def test_every_term_equals_a_slow_loop_and_a_shifted_action_does_not(model, segm
     assert fast.keys() == set(TERMS)
     for name in TERMS:
         assert fast[name].item() == pytest.approx(slow[name].item(), rel=1e-4, abs=1e-6), name
-    for name in ("image", "detail", "blind_image", "reward", "done", "kl", "free_kl", "free_image"):
+    for name in ("image", "detail", "repainted", "blind_image", "motion", "reward", "done", "kl", "free_kl", "free_image"):
         assert abs(mutant[name] - slow[name]) > 10 * abs(fast[name] - slow[name]), name
 
 
@@ -285,39 +310,25 @@ def memory():
     return MapMemory(toy_config(obs_shape=(16, 24, 3)))
 
 
-def test_the_map_is_carried_by_whole_cells_and_nothing_enters_at_its_edges(memory):
-    cells, vector = torch.randn(1, 8, 4, 6), torch.zeros(1, 64)
-    for down in range(-REACH, REACH + 1):
-        for right in range(-REACH, REACH + 1):
-            memory.motion.bias.data = torch.full((2, 2 * REACH + 1), -100.0).scatter_(1, torch.tensor([[down + REACH], [right + REACH]]), 0).flatten()
-            expected = torch.zeros_like(cells)
-            for row in range(4):
-                for column in range(6):
-                    if 0 <= row - down < 4 and 0 <= column - right < 6:
-                        expected[..., row, column] = cells[..., row - down, column - right]
-            torch.testing.assert_close(memory.moved(cells, vector), expected)
-
-
-def test_an_untrained_map_mostly_stays_and_its_gates_write_where_they_are_told(memory):
-    cells, sample, vector = torch.randn(2, 8, 4, 6).clamp(-1, 1), torch.rand(2, 32, 2, 3), torch.randn(2, 64)
-    assert torch.nn.functional.mse_loss(memory.moved(cells, vector), cells) < 0.25 * cells.square().mean()
+def test_an_untrained_maps_gates_write_where_they_are_told(memory):
+    cells, known, vector, motion = torch.randn(2, 8, 4, 6).clamp(-1, 1), torch.rand(2, 32 + 16, 2, 3), torch.randn(2, 64), 4 * torch.randn(2, 2)
     torch.nn.init.zeros_(memory.gates.weight)
     gates = torch.zeros(3, 8)  # reset, candidate, update
     for update, candidate in ((-100.0, 3.0), (100.0, 3.0)):
         gates[0], gates[1], gates[2] = 100, candidate, update
         memory.gates.bias.data = gates.flatten()
-        expected = memory.moved(cells, vector) if update < 0 else torch.full_like(cells, math.tanh(candidate))
-        torch.testing.assert_close(memory(cells, sample, vector), expected)
+        expected = moved_cells(cells, motion / 4) if update < 0 else torch.full_like(cells, math.tanh(candidate))
+        torch.testing.assert_close(memory(cells, known, vector, motion), expected)
 
 
 def test_what_a_cell_holds_is_drawn_and_read_where_it_lies(model):
     config = toy_config(obs_shape=(32, 48, 3), latent_cell=2)
     model = WorldModel(config).requires_grad_(False)
     state = model.start(torch.randn(1, config.latent_size)).env
-    deter = state.deter.clone()
+    deter, draw = state.deter.clone(), state.sample
     at = config.vector_size + (2 * config.fine[1] + 7) * config.map_channels  # row 2, column 7 of the map
     deter[:, at : at + config.map_channels] += 1
-    rows, columns = (model.decoder(EnvState(deter, *state[1:]).features()) - model.decoder(state.features())).abs().sum((0, 3)).nonzero().T
+    rows, columns = (model.decoder(deter, draw) - state.picture).abs().sum((0, 3)).nonzero().T
     assert 2 * 4 - 9 <= rows.min() < 10 < rows.max() < 2 * 4 + 13 and 7 * 4 - 9 <= columns.min() < 30 < columns.max() < 7 * 4 + 13
     frames = torch.rand(2, 32, 48, 3)
     frames[1] = frames[0]
@@ -392,7 +403,7 @@ def test_each_scale_weights_its_term_and_nothing_else():
 def test_free_runs_train_the_core_and_not_the_states_that_they_begin_from(model, segment):
     terms = loss_terms(model, segment, noise_for(model, segment), toy_agent(), 0)
     terms["free_kl"].backward()
-    assert {part for part, module in model.named_children() if any(p.grad is not None for p in module.parameters())} == {"rssm"}
+    assert {part for part, module in model.named_children() if any(p.grad is not None for p in module.parameters())} == {"rssm", "encoder", "decoder"}
     assert not terms["free_image"].requires_grad and not any(p.grad is not None and p.grad.any() for p in model.rssm.posterior_head.parameters())
     assert {"free_kl", "free_image"} & loss_terms(model, segment, noise_for(model, segment, free=(FREE, 0)), toy_agent(), 0).keys() == set()
 
@@ -452,7 +463,7 @@ def test_frames_need_not_be_square():
     config = toy_config(obs_shape=(16, 40, 3))
     model, frames = WorldModel(config), torch.randint(0, 256, (2, 16, 40, 3), dtype=torch.uint8)
     assert model.encoder(frames).shape == (2, config.embed_size) and config.coarse == (2, 5) and config.fine == (4, 10)
-    picture = model.decoder(torch.randn(2, config.feature_size))
+    picture = model.decoder(torch.randn(2, config.deter_size), torch.randn(2, *config.stoch_shape), torch.randn(2, 16, 40, 4))
     assert picture.shape == (2, 16, 40, 3)
     seen = frames.float().div(255).requires_grad_()
     embedding = model.encoder(seen)

@@ -21,7 +21,8 @@ def toy_model(end_bias: float = 0.0, **config) -> WorldModel:
     for module in model.modules():
         if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
             module.weight.data.mul_(2.5)
-    model.decoder.draw[-2].weight.data.mul_(4)  # frames that the agent can tell apart
+    model.decoder.last.weight.data.mul_(4)  # frames that the agent can tell apart
+    model.decoder.last.bias.data[-4:] -= 4  # and in which what is new shows
     model.requires_grad_(False)
     z = model.random_latent(torch.randn(64, model.config.latent_size))
     out = Simulator(model, toy_agent(), NOOP).simulate(z, 6, NoiseKeys(0, np.arange(64)), ends=False)
