@@ -101,11 +101,6 @@ class WorldModelConfig:
         return self.stoch_shape[0] * self.classes
 
     @property
-    def feature_size(self) -> int:
-        """Width of what the decoder reads: h and the sample side by side."""
-        return self.deter_size + self.stoch_size
-
-    @property
     def embed_size(self) -> int:
         """E: width of a frame's embedding, cell by cell."""
         return self.cells * self.depth
@@ -120,7 +115,7 @@ class LossScales:
     loss_scale_detail: float = 4.0
     """The same error where the picture holds small things (saws, enemies, the agent, edges), by how much they stand out: added to the above."""
     loss_scale_blind: float = 0.5
-    """Squared error of the picture 1 to blind_steps steps ahead with nothing drawn, as loss_scale_obs."""
+    """Squared error of the picture 1 to blind_steps steps ahead with nothing drawn, as loss_scale_obs; a tenth of it where what is shown came into view since."""
     loss_scale_repainted: float = 1.0
     """Squared error of the picture painted on the model's own last picture in place of the real one, as loss_scale_obs."""
     loss_scale_motion: float = 10.0

@@ -188,7 +188,7 @@ def free_terms(model: WorldModel, made: Prediction, obs: torch.Tensor, mask: tor
         divergence.append(kl(later(made.states.logits, i + 1).detach(), state.logits))
         exists.append(later(mask, i + 1))
     shown = exists[-1]
-    error = image_error(state.picture[shown], later(obs, steps)[shown]).detach()
+    error = image_error(state.picture.detach()[shown], later(obs, steps)[shown])
     return {"free_kl": masked_mean(torch.stack(divergence), torch.stack(exists)), "free_image": error.sum() / shown.sum().clamp(min=1)}
 
 

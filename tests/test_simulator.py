@@ -218,7 +218,7 @@ def smooth():
     model.bins = model.bins.clamp(-20, 20)
     model.decoder.last.bias.data[-4:] -= 4  # what is new shows, not the first picture
     policy = DoublePolicy()
-    for layer, times in ((policy.act, 3), (policy.keep, 2), (model.hidden_head[-1], 3)):  # what it does and remembers matters
+    for layer, times in ((policy.act, 3), (policy.keep, 2), (model.hidden_head[-1], 3), (model.decoder.last, 3)):  # what it does and remembers matters
         layer.weight.data.mul_(times)
     assert isinstance(policy, Policy)
     return Simulator(model, policy, NOOP)
@@ -277,8 +277,8 @@ def test_relaxed_gradients_agree_with_finite_differences(gradients, path, quanti
 @pytest.mark.parametrize("quantity", QUANTITIES)
 @pytest.mark.parametrize("dropped", ["environment", "with the agent's start"])
 def test_a_path_too_few_or_too_many_is_found(gradients, dropped, quantity):
-    """The gradient of another path fails the same comparison, by several times its bound."""
-    assert off(gradients[dropped, quantity][0], gradients["mixed", quantity][1]) > 4e-3
+    """The gradient of another path fails the same comparison."""
+    assert off(gradients[dropped, quantity][0], gradients["mixed", quantity][1]) > 1e-2
 
 
 def test_a_late_value_moves_the_latent_in_hard_mode_through_the_frozen_agent(simulator):
