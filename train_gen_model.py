@@ -33,7 +33,7 @@ class Args:
     interpreting_params_name: str = "small"
     """Preset of hyperparams/generative.yml: tiny, small or paper. Flags left out below are the preset's."""
     model_file: Path | None = None
-    """Begin with the weights of this world model."""
+    """Begin with the weights of this world model; parts of another shape begin anew, and are named in the log."""
     num_batches: int | None = None
     """Batches to train for."""
     epochs: int | None = None
@@ -54,6 +54,8 @@ class Args:
     """Steps that the free runs go on without a frame."""
     free_runs: int | None = None
     """Free runs per window."""
+    more_starts: int | None = None
+    """Steps of every window, beside its first, whose pictures are painted from a latent of their own."""
     blind_steps: int | None = None
     """Steps that the runs with nothing drawn, whose frames are painted from h alone, go on for."""
     agent_share: float | None = None
@@ -94,7 +96,9 @@ def main(args: Args) -> None:
     agent_id = file_id(args.agent_file)
     if not recorded_by(rollouts, agent_id):
         logging.warning("not every episode of %s is by %s: some hidden states and logits are not its own", args.data_dir, args.agent_file)
-    init_from = initial_weights(args.model_file, model)
+    init_from = load_world_model(args.model_file)[0] if args.model_file else None
+    if init_from is not None:
+        check_kin(init_from.config, model, args.model_file)
     inputs = {"agent_file": agent_id, "data_dir": rollouts.id} | ({"model_file": file_id(args.model_file)} if args.model_file else {})
     run = shared_run(args, ranks, {"args": args, "model": model, "train": train}, inputs)
     if run.done:
@@ -146,15 +150,11 @@ def with_epochs(args: Args, train: TrainConfig, source: WindowSource) -> TrainCo
     return TrainConfig(**(asdict(train) | {"num_batches": max(frames // (train.batch_size * train.num_sim_steps), 1)}))
 
 
-def initial_weights(path: Path | None, config: WorldModelConfig):
-    """The world model to begin from, if any. Raises UsageError when its shape is another."""
-    if path is None:
-        return None
-    found = load_world_model(path)[0]
-    if found.config != config:
-        differing = [name for name, value in vars(config).items() if vars(found.config)[name] != value]
-        raise UsageError(f"{path} has another shape ({', '.join(differing)}); choose its preset with --interpreting_params_name")
-    return found
+def check_kin(found: WorldModelConfig, wanted: WorldModelConfig, path: Path) -> None:
+    """Raises UsageError when the weights to begin with are of another kind of game or agent."""
+    differing = [name for name in ("num_actions", "obs_shape", "hidden_size", "bounded_hidden") if vars(found)[name] != vars(wanted)[name]]
+    if differing:
+        raise UsageError(f"{path} was trained for another game or agent ({', '.join(differing)}); take one trained for this agent, or leave --model_file out")
 
 
 if __name__ == "__main__":

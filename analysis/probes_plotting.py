@@ -63,7 +63,7 @@ def draw_gains(about: dict, path: Path) -> Path:
         left.set_title(WORDS[measure][0])
         for axis in (left, right):
             axis.set_ylim(len(names) - 0.4, -0.6)
-    axes[0, 0].legend(loc="lower right", fontsize=6.5, handletextpad=0.2, borderaxespad=0.1)
+    axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, fontsize=6.5, handletextpad=0.2, columnspacing=1.0, borderaxespad=0.1)
     axes[0, 1].legend(loc="lower left", bbox_to_anchor=(-0.05, 1.0), fontsize=7, borderaxespad=0.1)
     text = "Linear probes tested on layouts that they were not fit on; grey, the baselines. Bars: 95%, bootstrapped by layout. In "
     text += "brackets: not decodable, that is not surely above the majority and the control task. Gains beyond the axis are left "

@@ -79,7 +79,7 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
 
     moved, half = measured(segment.obs), -(-segment.mask.shape[1] // 2)
     latent = model.latent(torch.stack([model.encoder(segment.obs[t]) for t in range(k)]), moved[: k - 1], remembered(agent, segment.obs[:k]))
-    start = model.start(latent.sample(noise.z), noise.state[0], detach_agent=False)
+    start = model.start(latent.sample(noise.z[0]), noise.first[0], detach_agent=False)
     add("bottleneck", kl_to_standard_normal(latent).mean())
     add("init_hidden", (start.hidden - segment.hidden[k - 1]).square().sum(-1).mean())
     add("init_action", F.cross_entropy(start.action_logits, segment.action[k - 2]))
@@ -87,7 +87,7 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
     for i, t in enumerate(range(k - 1, len(segment.obs))):
         add("motion", F.huber_loss(ahead, moved[t - 1], reduction="none").sum(-1).mean())
         if frames is not None:
-            state = model.rssm.posterior(prior.deter, moved[t - 1], model.encoder(segment.obs[t]), noise.state[i])
+            state = model.rssm.posterior(prior.deter, moved[t - 1], model.encoder(segment.obs[t]), noise.state[i - 1])
             add("kl_balanced", balanced_kl(state.logits, prior.logits, SCALES.free_nats).mean())
             again = model.painted(EnvState(*(part[:half] for part in state)), frames[:half].detach()).picture
             add("repainted", squared_error(again, segment.obs[t, :half]).sum((1, 2)).mean())
@@ -96,6 +96,8 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
         error = squared_error(frames, segment.obs[t])
         add("image", error.sum((1, 2)).mean())
         add("detail", (error * detail(segment.obs[t])).sum((1, 2)).mean())
+        if not i:
+            sums |= {"first": sums["image"][:], "first_detail": sums["detail"][:]}
         seen = agent.advance(round_frames(frames[:shown]), segment.hidden[t, :shown], segment.first[t, :shown], segment.reward[t - 1, :shown])
         logits, value = agent.heads(seen)
         now, then = torch.log_softmax(logits, -1), torch.log_softmax(segment.logits[t, :shown], -1)

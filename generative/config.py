@@ -29,7 +29,7 @@ class WorldModelConfig:
     """gaussian: q(z) is a normal distribution, drawn towards N(0, I). sphere: z is one point of the unit sphere, and latents are spread over it."""
     latent_global: int = 64
     """Width of the part of the latent that belongs to no place."""
-    latent_cell: int = 4
+    latent_cell: int = 8
     """Width of the latent's part for each 8 x 8 pixels."""
     vector_size: int = 512
     """Width of the part of the environment state h that belongs to no place."""
@@ -114,6 +114,10 @@ class LossScales:
     """Squared error of the picture, summed over pixels and channels, per frame (pixels in [0, 1])."""
     loss_scale_detail: float = 4.0
     """The same error where the picture holds small things (saws, enemies, the agent, edges), by how much they stand out: added to the above."""
+    loss_scale_first: float = 1.0
+    """Squared error of the pictures painted from latents alone, as loss_scale_obs; of the window's first, which counts above too, and more_starts further ones."""
+    loss_scale_first_detail: float = 4.0
+    """The same, as loss_scale_detail."""
     loss_scale_blind: float = 0.5
     """Squared error of the picture 1 to blind_steps steps ahead with nothing drawn, as loss_scale_obs; a tenth of it where what is shown came into view since."""
     loss_scale_repainted: float = 1.0
@@ -164,6 +168,8 @@ class TrainConfig:
     """H: steps that the free runs go on without a frame; num_sim_steps - 1 where that is less."""
     free_runs: int = 1
     """Free runs per window, each from a random step."""
+    more_starts: int = 3
+    """Steps of every window, beside its first, whose pictures are painted from a latent of their own."""
     blind_steps: int = 8
     """Steps that the blind runs go on with nothing drawn; num_sim_steps - 1 where that is less."""
     agent_share: float = 0.25
@@ -182,6 +188,8 @@ class TrainConfig:
         for name in ("lr", "grad_clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if self.more_starts < 0:
+            raise ValueError(f"more_starts is {self.more_starts}; it must be 0 or more")
         if not 0 <= self.lr_end <= 1:
             raise ValueError(f"lr_end is {self.lr_end}; it must lie in [0, 1]")
         if not 0 <= self.ema < 1:

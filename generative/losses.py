@@ -21,6 +21,8 @@ from rollouts.segment import Segment
 SCALE_OF = {
     "image": "loss_scale_obs",
     "detail": "loss_scale_detail",
+    "first": "loss_scale_first",
+    "first_detail": "loss_scale_first_detail",
     "repainted": "loss_scale_repainted",
     "blind_image": "loss_scale_blind",
     "motion": "loss_scale_motion",
@@ -47,11 +49,14 @@ NEW = 0.1
 class Noise(NamedTuple):
     """The random numbers of one pass.
 
-    z [B, Z] standard normal; state (states 0 .. S-1) and prior (1 .. S) [S, B, G, C] Gumbel. For the free runs of H steps, R from
+    z [N, B, Z] standard normal and first [N, B, G, C] Gumbel: of each window's own start, and of N - 1 further ones, at [N - 1, B] uniform.
+    state (states 1 .. S-1) and prior (1 .. S) [.., B, G, C] Gumbel. For the free runs of H steps, R from
     each window: when [R, B] uniform, where they begin, and free [H, R * B, G, C] Gumbel. blind [B] uniform: where the blind runs begin.
     """
 
     z: torch.Tensor
+    first: torch.Tensor
+    at: torch.Tensor
     state: torch.Tensor
     prior: torch.Tensor
     when: torch.Tensor
@@ -61,23 +66,46 @@ class Noise(NamedTuple):
     def windows(self, chosen: slice) -> "Noise":
         """The numbers of some of the windows."""
         free = self.free.unflatten(1, self.when.shape)[:, :, chosen].flatten(1, 2)
-        return Noise(self.z[chosen], self.state[:, chosen], self.prior[:, chosen], self.when[:, chosen], free, self.blind[chosen])
+        others = (x[:, chosen] for x in (self.z, self.first, self.at, self.state, self.prior, self.when))
+        return Noise(*others, free, self.blind[chosen])
 
 
 def draw_noise(
-    config: WorldModelConfig, steps: int, batch: int, generator: torch.Generator, free_steps: int = 0, free_runs: int = 0
+    config: WorldModelConfig, steps: int, batch: int, generator: torch.Generator, free_steps: int = 0, free_runs: int = 0, more_starts: int = 0
 ) -> Noise:
-    """Noise for S = steps simulated steps of B = batch windows, and for free_runs runs of free_steps steps each, on the generator's device."""
+    """Noise for S = steps simulated steps of B = batch windows, for free_runs runs of free_steps steps each and for more_starts starts beside
+    each window's own, on the generator's device."""
     device, categorical = generator.device, config.stoch_shape
 
     def gumbel(*shape: int) -> torch.Tensor:
         return -torch.empty(*shape, *categorical, device=device).exponential_(generator=generator).log()
 
-    state, prior = gumbel(2, steps, batch)
-    z = torch.randn(batch, config.latent_size, generator=generator, device=device)
-    when = torch.rand(free_runs, batch, generator=generator, device=device)
-    free = gumbel(free_steps, free_runs * batch)
-    return Noise(z, state, prior, when, free, torch.rand(batch, generator=generator, device=device))
+    def uniform(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=generator, device=device)
+
+    z = torch.randn(1 + more_starts, batch, config.latent_size, generator=generator, device=device)
+    first, at = gumbel(1 + more_starts, batch), uniform(more_starts, batch)
+    state, prior, when = gumbel(steps - 1, batch), gumbel(steps, batch), uniform(free_runs, batch)
+    return Noise(z, first, at, state, prior, when, gumbel(free_steps, free_runs * batch), uniform(batch))
+
+
+class Given(NamedTuple):
+    """The K frames that each of N starts of B windows is read from. at [N, B]: the last of them; each window's own start is the first, N * B in a row.
+
+    steps [K, N * B] and window [N * B]: which frames of a segment [L, B].
+    """
+
+    at: torch.Tensor
+    steps: torch.Tensor
+    window: torch.Tensor
+
+
+def given(segment: Segment, noise: Noise, k: int) -> Given:
+    """A window's own start is at frame K - 1, further ones anywhere from there to its last frame."""
+    length = segment.mask.sum(0)
+    at = torch.cat([torch.full_like(length[None], k - 1), k - 1 + (noise.at * (length - k + 1)).long()])
+    steps = at.flatten() - torch.arange(k - 1, -1, -1, device=at.device)[:, None]
+    return Given(at, steps, torch.arange(at.shape[1], device=at.device).repeat(len(at)))
 
 
 class Prediction(NamedTuple):
@@ -85,7 +113,8 @@ class Prediction(NamedTuple):
 
     actions [S, B, A]: taken in states 0 .. S-1. states: those after the first corrected by their frames; their pictures are `frames`, black
     where there is none. prior: 1 .. S, not painted. frames [n, H, W, C] as decoded, neither clipped nor rounded, each on the real frame before,
-    moved. moved [S, B, 2]: measured, on the way to states 0 .. S-1. foretold [S, B, 2]: by h, of the same.
+    moved. moved [S, B, 2]: measured, on the way to states 0 .. S-1. foretold [S, B, 2]: by h, of the same. latent and start: of all starts `given`,
+    [N * B, ...], each window's own first.
     """
 
     latent: Latent
@@ -102,23 +131,25 @@ class Prediction(NamedTuple):
 def predict(model: WorldModel, segment: Segment, noise: Noise, memory: torch.Tensor) -> Prediction:
     """Runs a window [L, B] through the model along its recorded actions; frames that do not exist are neither read nor drawn.
 
-    memory [B, D]: what the agent `remembered` of its first frames.
+    memory [N * B, D]: what the agent `remembered` of the frames `given`.
     """
-    k = model.config.num_initializing_steps
+    k, batch = model.config.num_initializing_steps, segment.mask.shape[1]
+    _, steps, window = given(segment, noise, k)
     embedded = model.encoder(segment.obs[segment.mask])
     embeddings = embedded.new_zeros(*segment.mask.shape, embedded.shape[-1]).masked_scatter(segment.mask[..., None], embedded)
     motion = measured(segment.obs).to(embeddings.dtype)
-    latent = model.latent(embeddings[:k], motion[: k - 1], memory)
-    start = model.start(latent.sample(noise.z), noise.state[0], detach_agent=False)
+    latent = model.latent(embeddings[steps, window], motion[steps[:-1], window], memory)
+    start = model.start(latent.sample(noise.z.flatten(0, 1)), noise.first.flatten(0, 1), detach_agent=False)
+    own = EnvState(*(part[:batch] for part in start.env))
     actions = model.action_weights(segment.action[k - 1 :])
-    deter, ahead, states = model.rssm.observe(start.env, actions, embeddings[k - 1 :], motion[k - 1 :], noise.state[1:])
+    deter, ahead, states = model.rssm.observe(own, actions, embeddings[k - 1 :], motion[k - 1 :], noise.state)
     prior = model.rssm.prior(deter, ahead, noise.prior)
     mask, later = segment.mask[k - 1 :], segment.mask[k:]
     before = segment.obs[k - 1 : -1][later].to(embeddings.dtype) / 255
     on = model.painted(EnvState(*(part[1:][later] for part in states)), before).picture
-    frames = torch.cat([start.env.picture, on])  # the first initialising frames of a window exist: its first simulated one does
+    frames = torch.cat([own.picture, on])  # the first initialising frames of a window exist: its first simulated one does
     pictures = frames.new_zeros(*mask.shape, *frames.shape[1:]).masked_scatter(mask[..., None, None, None], frames)
-    foretold = torch.cat([start.env.motion[None], ahead[:-1]])
+    foretold = torch.cat([own.motion[None], ahead[:-1]])
     return Prediction(latent, start, actions, states._replace(picture=pictures), prior, model.outcome(prior), frames, motion[k - 2 :], foretold)
 
 
@@ -133,14 +164,18 @@ def loss_terms(
     serves all three. The KL compares states that have both a prior and a frame.
     """
     k = model.config.num_initializing_steps
-    made, mask = predict(model, segment, noise, remembered(agent, segment.obs[:k])), segment.mask[k - 1 :]
+    _, steps, window = given(segment, noise, k)
+    made, mask = predict(model, segment, noise, remembered(agent, segment.obs[steps, window])), segment.mask[k - 1 :]
     posterior, prior, obs = made.states.logits[1:], made.prior.logits[:-1], segment.obs[k - 1 :][mask]
     reward = twohot.cross_entropy(made.outcome.reward_logits, segment.reward[k - 1 :].to(model.bins.dtype), model.bins)
     done = F.binary_cross_entropy_with_logits(made.outcome.done_logit, segment.terminated[k - 1 :].to(reward.dtype), reduction="none")
-    error = squared_error(made.frames, obs)
+    error, shown = squared_error(made.frames, obs), segment.obs[steps[-1], window]
+    first = squared_error(made.start.env.picture, shown)
     terms = {
         "image": error.sum((1, 2)).mean(),
         "detail": (error * detail(obs)).sum((1, 2)).mean(),
+        "first": first.sum((1, 2)).mean(),
+        "first_detail": (first * detail(shown)).sum((1, 2)).mean(),
         "repainted": repainted(model, made, segment.obs[k - 1 :], mask),
         "motion": masked_mean(F.huber_loss(made.foretold, made.moved, reduction="none").sum(-1), mask),
         "reward": reward[mask].mean(),
@@ -148,8 +183,8 @@ def loss_terms(
         "kl_balanced": masked_mean(balanced_kl(posterior, prior, free_nats), mask[1:]),
         "kl": masked_mean(kl(posterior, prior), mask[1:]),
         "bottleneck": bottleneck(made.latent),
-        "init_hidden": (made.start.hidden - segment.hidden[k - 1]).square().sum(-1).mean(),
-        "init_action": F.cross_entropy(made.start.action_logits, segment.action[k - 2]),
+        "init_hidden": (made.start.hidden - segment.hidden[steps[-1], window]).square().sum(-1).mean(),
+        "init_action": F.cross_entropy(made.start.action_logits, segment.action[steps[-2], window]),
     }
     terms |= free_terms(model, made, segment.obs[k - 1 :], mask, noise) | blind_terms(model, made, segment.obs[k - 1 :], mask, noise, blind_steps)
     return terms if agent_windows == 0 else terms | agent_terms(agent, made.frames, segment, k, agent_windows)

@@ -1,5 +1,6 @@
 """Trains a world model on recorded windows; stoppable anywhere, and resumed to the same bits."""
 
+import logging
 import math
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class Trainer:
     """Receives its parts and owns none. Everything random is keyed by the seed and the number of the batch.
 
     source: windows of recorded rollouts. agent: the agent inside, frozen. meta: what a checkpoint says of where it comes from.
-    init_from: a world model of the same shape whose weights to begin with. ranks: this process among those that train together.
+    init_from: a world model whose weights to begin with, where it has tensors of the same name and shape. ranks: this process among those that train together.
 
     Writes into `directory`: progress.csv; at each save model_<batches>.safetensors (the averaged weights), a preview film of held-out
     windows, and train_state.safetensors, from which training goes on; best.safetensors, the weights of the row with the least val_loss.
@@ -47,7 +48,7 @@ class Trainer:
         self.directory, self.seed, self.device, self.meta = directory, seed, device, meta
         self.model = WorldModel(model).to(device)
         if init_from is not None:
-            self.model.load_state_dict(init_from.state_dict())
+            begin_with(self.model, init_from)
         self.average = WeightAverage(self.model, config.ema)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=True)
         self.batches, self.best, self._sums = 0, math.inf, Sums()
@@ -133,7 +134,7 @@ class Trainer:
         steps = self._simulated(segment)
         free = min(self.config.free_steps, steps - 1), free_runs
         generator = seeded_generator(self.device, self.seed, key)
-        return draw_noise(self.model.config, steps, self.config.batch_size, generator, *free).windows(self.ranks.mine)
+        return draw_noise(self.model.config, steps, self.config.batch_size, generator, *free, self.config.more_starts).windows(self.ranks.mine)
 
     def _simulated(self, segment: Segment) -> int:
         return len(segment.mask) - self.model.config.num_initializing_steps + 1
@@ -196,6 +197,17 @@ class Trainer:
         load_module(self.average.model, without_prefix("average", tensors), str(self._state_path))
         load_optimizer(self.optimizer, without_prefix("optimizer", tensors))
         self.batches, self.best, self._sums = meta["batches"], math.inf if meta["best"] is None else meta["best"], Sums(**meta["sums"])
+
+
+def begin_with(model: WorldModel, other: WorldModel) -> list[str]:
+    """Gives a model the other's weights; returns, and logs, the names of those that it has not or that have another shape."""
+    there, own = other.state_dict(), model.state_dict()
+    fitting = {name: tensor for name, tensor in there.items() if name in own and own[name].shape == tensor.shape}
+    model.load_state_dict(fitting, strict=False)
+    anew = sorted(own.keys() - fitting.keys())
+    if anew:
+        logging.warning("%d of %d tensors begin anew: %s", len(anew), len(own), ", ".join(anew))
+    return anew
 
 
 def learning_rate_factor(config: TrainConfig, batch: int) -> float:

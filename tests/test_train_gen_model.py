@@ -31,7 +31,7 @@ from generative.data import HELD_OUT, WindowSource, layouts_of, read_ahead, spli
 from generative.frames import frames_to_bytes
 from generative.latent import remembered
 from generative.losses import draw_noise
-from generative.model import WorldModel, load_world_model
+from generative.model import WorldModel, load_world_model, save_world_model
 from generative.preview import preview
 from generative.progress import CLOCK_COLUMNS, COLUMNS
 from generative.trainer import Trainer, learning_rate_factor
@@ -93,10 +93,21 @@ def test_training_depends_on_seed_and_flags_and_on_nothing_else(recorded, tmp_pa
     make(recorded, tmp_path / "c", seed=1).train()
     assert not same_state(tmp_path / "a", tmp_path / "c")
     changes = [dict(lr=1e-3), dict(warmup=1), dict(grad_clip_norm=0.01), dict(agent_share=1.0)]
-    changes += [dict(lr_end=1.0), dict(ema=0.0), dict(free_steps=1), dict(free_runs=3), dict(blind_steps=1)]
+    changes += [dict(lr_end=1.0), dict(ema=0.0), dict(free_steps=1), dict(free_runs=3), dict(blind_steps=1), dict(more_starts=0)]
     for i, change in enumerate(changes):
         make(recorded, tmp_path / f"d{i}", replace(SHORT, **change)).train()
         assert not same_state(tmp_path / "a", tmp_path / f"d{i}"), change
+
+
+def test_weights_to_begin_with_are_taken_where_they_fit_and_the_rest_is_named(caplog):
+    torch.manual_seed(0)
+    other, model = WorldModel(toy_config()), WorldModel(toy_config(num_initializing_steps=2))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    anew = trainer_module.begin_with(model, other)
+    assert anew == ["latent_head.of_all.0.0.weight", "latent_head.read.0.weight"] and all(name in caplog.text for name in anew)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name] if name in anew else other.state_dict()[name]), name
+    assert trainer_module.begin_with(WorldModel(toy_config()), other) == []
 
 
 def test_every_batch_has_noise_of_its_own_and_validation_always_the_same(recorded, tmp_path, monkeypatch):
@@ -205,8 +216,8 @@ def test_open_loop_frames_are_those_of_the_simulator_and_end_black(recorded):
     assert (pictures[..., 8:, :, :] == 255).all() and (pictures[..., 8:, :] == 255).all()
     real, posterior, free = pictures[..., :8, :8, :]
     with torch.no_grad():
-        z = model.encode(segment.obs[:3], remembered(toy_agent(), segment.obs[:3])).sample(noise.z)
-        state = model.start(z, noise.state[0]).env
+        z = model.encode(segment.obs[:3], remembered(toy_agent(), segment.obs[:3])).sample(noise.z[0])
+        state = model.start(z, noise.first[0]).env
         for t in range(4):
             there = segment.mask[2 + t].numpy()
             assert np.array_equal(free[t][there], frames_to_bytes(model.decode(state)).numpy()[there]), t
@@ -393,8 +404,10 @@ def test_the_same_command_again_is_done_and_new_starts_another_from_given_weight
     later = [load_world_model(path / "model_2.safetensors")[0] for path in with_lr]
     for one, other in zip(later[0].parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(one, other)
-    with pytest.raises(UsageError, match="num_initializing_steps"):
-        train_gen_model.main(arguments(recorded, model_file=run / "model_2.safetensors", num_initializing_steps=2))
+    foreign = recorded / "foreign.safetensors"
+    save_world_model(foreign, WorldModel(replace(model.config, num_actions=6)), {})
+    with pytest.raises(UsageError, match="another game or agent .num_actions."):
+        train_gen_model.main(arguments(recorded, model_file=foreign, seed=9))
     with pytest.raises(BadCheckpoint, match="not a world model"):
         train_gen_model.main(arguments(recorded, model_file=recorded / "agent.safetensors", seed=9))
     assert len(list(run.parent.iterdir())) == 3  # what is refused leaves no run behind

@@ -25,7 +25,7 @@ from generative.simulator import NoiseKeys, Simulator, freeze
 
 K, STEPS = 3, 6
 LENGTH = K + STEPS - 1
-FREE, RUNS, BLIND = 3, 2, 4
+FREE, RUNS, BLIND, MORE = 3, 2, 4, 2
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def model():
 
 
 def noise_for(model, segment, seed=0, free=(FREE, RUNS)):
-    return draw_noise(model.config, STEPS, segment.mask.shape[1], torch.Generator().manual_seed(seed), *free)
+    return draw_noise(model.config, STEPS, segment.mask.shape[1], torch.Generator().manual_seed(seed), *free, MORE)
 
 
 def top_hat(obs):
@@ -88,19 +88,25 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
     sums = {name: [] for name in TERMS}
     for b in range(segment.mask.shape[1]):
         steps = int(segment.mask[:, b].sum())
-        memory = agent.initial_state(1)
-        for t in range(K - 1):
-            memory = agent.advance(segment.obs[t, b : b + 1], memory, torch.tensor([False]), None)
         seen = [segment.obs[t, b : b + 1] for t in range(LENGTH)]
         motion = [None, *(measured(torch.stack(seen[t - 1 : t + 1]))[0] for t in range(1, LENGTH))]
-        mean, log_variance = model.latent_head(torch.stack([model.encoder(frame) for frame in seen[:K]]), torch.stack(motion[1:K]), memory)
-        deviation = (log_variance / 2).exp()
-        q = Independent(Normal(mean, deviation), 1)
-        sums["bottleneck"].append(kl_divergence(q, Independent(Normal(torch.zeros_like(mean), 1.0), 1)))
-        start = model.start(mean + deviation * noise.z[b : b + 1], noise.state[0, b : b + 1])
-        sums["init_hidden"].append(((start.hidden[0] - segment.hidden[K - 1, b]) ** 2).sum())
-        sums["init_action"].append(-Categorical(logits=start.action_logits[0]).log_prob(segment.action[K - 2, b]))
-        state, states, foretold = start.env, [start.env], start.env.motion
+        starts = []
+        for n, last in enumerate([K - 1, *(K - 1 + int(noise.at[n, b] * (steps - K + 1)) for n in range(MORE))]):
+            memory, given = agent.initial_state(1), seen[last - K + 1 : last + 1]
+            for frame in given[:-1]:
+                memory = agent.advance(frame, memory, torch.tensor([False]), None)
+            way = torch.stack(motion[last - K + 2 : last + 1])
+            mean, log_variance = model.latent_head(torch.stack([model.encoder(frame) for frame in given]), way, memory)
+            deviation = (log_variance / 2).exp()
+            q = Independent(Normal(mean, deviation), 1)
+            sums["bottleneck"].append(kl_divergence(q, Independent(Normal(torch.zeros_like(mean), 1.0), 1)))
+            starts.append(model.start(mean + deviation * noise.z[n, b : b + 1], noise.first[n, b : b + 1]))
+            sums["init_hidden"].append(((starts[-1].hidden[0] - segment.hidden[last, b]) ** 2).sum())
+            sums["init_action"].append(-Categorical(logits=starts[-1].action_logits[0]).log_prob(segment.action[last - 1, b]))
+            error = (starts[-1].env.picture[0] - segment.obs[last, b] / 255) ** 2
+            sums["first"].append(error.sum())
+            sums["first_detail"].append((error * top_hat(segment.obs[last, b])[..., None]).sum())
+        state, states, foretold = starts[0].env, [starts[0].env], starts[0].env.motion
         for t in range(K - 1, steps):
             i = t - (K - 1)
             frame = state.picture[0]
@@ -124,7 +130,7 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
             p = torch.sigmoid(outcome.done_logit[0])
             sums["done"].append(-torch.log(p if segment.terminated[t, b] else 1 - p))
             if t + 1 < steps:
-                state = model.rssm.posterior(deter, motion[t + 1], model.encoder(seen[t + 1]), noise.state[i + 1, b : b + 1])
+                state = model.rssm.posterior(deter, motion[t + 1], model.encoder(seen[t + 1]), noise.state[i, b : b + 1])
                 own = model.decoder(deter, state.sample, carried(states[-1].picture, state.motion))
                 if b < segment.mask.shape[1] / 2:
                     sums["repainted"].append(((own[0] - segment.obs[t + 1, b] / 255) ** 2).sum())
@@ -443,7 +449,7 @@ def test_a_latent_on_the_sphere_has_unit_length_and_random_ones_cover_it(segment
     torch.testing.assert_close(drawn.norm(dim=-1), torch.ones(2000))
     torch.testing.assert_close(drawn * noise.norm(dim=-1, keepdim=True), noise)
     assert torch.equal(normal.random_latent(noise), noise)
-    terms = loss_terms(sphere, segment, noise_for(sphere, segment), agent)
+    terms = loss_terms(sphere, segment, draw_noise(sphere.config, STEPS, segment.mask.shape[1], torch.Generator().manual_seed(0)), agent)
     assert terms["bottleneck"].item() == pytest.approx(crowding(latent.mean).item(), rel=1e-4)
     total_loss(terms, LossScales()).backward()
     assert all(p.grad is not None and p.grad.any() for p in sphere.latent_head.parameters())
@@ -529,7 +535,7 @@ def test_a_tiny_model_learns_what_actions_do(store, agent):
     optimizer, scales = torch.optim.Adam(model.parameters(), lr=4e-3), LossScales(loss_scale_bottleneck=0.003)
     for step in range(600):
         batch = windows.sample(rng, 32)
-        noise = draw_noise(model.config, short, 32, torch.Generator().manual_seed(step))
+        noise = draw_noise(model.config, short, 32, torch.Generator().manual_seed(step), more_starts=3)
         optimizer.zero_grad()
         total_loss(loss_terms(model, batch, noise, agent, 0, free_nats=0.05), scales).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 100.0)
@@ -547,7 +553,7 @@ def test_a_tiny_model_learns_what_actions_do(store, agent):
 
     right, out = run(action[K - 1 :])
     wrong, _ = run(action[K - 1 :].roll(1, 0))
-    assert right[0] > 0.95 and right[1:4].min() > 0.75, right
+    assert right[0] > 0.95 and right[1:4].min() > 0.9, right
     assert wrong[1:4].max() < right[1:4].min() - 0.3, (right, wrong)
     reached = won[K - 1 :]
     done = out.extra["done_prob"][-1]
