@@ -124,10 +124,10 @@ class LossScales:
     """Squared error of the picture painted on the model's own last picture in place of the real one, as loss_scale_obs."""
     loss_scale_motion: float = 10.0
     """Huber loss of the foretold motion of the picture against the measured one, in pixels squared up to one pixel, per step."""
-    loss_scale_reward: float = 1.0
-    """Cross-entropy of the two-hot reward, nats per step."""
-    loss_scale_done: float = 5.0
-    """Cross-entropy of the episode's end, nats per step."""
+    loss_scale_reward: float = 10.0
+    """Cross-entropy of the two-hot reward, nats per step; of states that have seen all frames before them, and in the blind runs."""
+    loss_scale_done: float = 50.0
+    """Cross-entropy of the episode's end, likewise. Ends are rare: the mean is a hundredth of a nat, beside pictures whose errors are tens."""
     loss_scale_kl: float = 1.0
     """Balanced KL between posterior and prior, nats per step: 1.0 towards the prior, 0.1 towards the posterior."""
     loss_scale_free_kl: float = 0.1

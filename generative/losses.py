@@ -28,6 +28,8 @@ SCALE_OF = {
     "motion": "loss_scale_motion",
     "reward": "loss_scale_reward",
     "done": "loss_scale_done",
+    "blind_reward": "loss_scale_reward",
+    "blind_done": "loss_scale_done",
     "kl_balanced": "loss_scale_kl",
     "free_kl": "loss_scale_free_kl",
     "bottleneck": "loss_scale_bottleneck",
@@ -167,8 +169,7 @@ def loss_terms(
     _, steps, window = given(segment, noise, k)
     made, mask = predict(model, segment, noise, remembered(agent, segment.obs[steps, window])), segment.mask[k - 1 :]
     posterior, prior, obs = made.states.logits[1:], made.prior.logits[:-1], segment.obs[k - 1 :][mask]
-    reward = twohot.cross_entropy(made.outcome.reward_logits, segment.reward[k - 1 :].to(model.bins.dtype), model.bins)
-    done = F.binary_cross_entropy_with_logits(made.outcome.done_logit, segment.terminated[k - 1 :].to(reward.dtype), reduction="none")
+    reward, done = outcome_errors(model, made.outcome, segment.reward[k - 1 :], segment.terminated[k - 1 :])
     error, shown = squared_error(made.frames, obs), segment.obs[steps[-1], window]
     first = squared_error(made.start.env.picture, shown)
     terms = {
@@ -186,7 +187,7 @@ def loss_terms(
         "init_hidden": (made.start.hidden - segment.hidden[steps[-1], window]).square().sum(-1).mean(),
         "init_action": F.cross_entropy(made.start.action_logits, segment.action[steps[-2], window]),
     }
-    terms |= free_terms(model, made, segment.obs[k - 1 :], mask, noise) | blind_terms(model, made, segment.obs[k - 1 :], mask, noise, blind_steps)
+    terms |= free_terms(model, made, segment.obs[k - 1 :], mask, noise) | blind_terms(model, made, segment, mask, noise, blind_steps)
     return terms if agent_windows == 0 else terms | agent_terms(agent, made.frames, segment, k, agent_windows)
 
 
@@ -227,18 +228,19 @@ def free_terms(model: WorldModel, made: Prediction, obs: torch.Tensor, mask: tor
     return {"free_kl": masked_mean(torch.stack(divergence), torch.stack(exists)), "free_image": error.sum() / shown.sum().clamp(min=1)}
 
 
-def blind_terms(model: WorldModel, made: Prediction, obs: torch.Tensor, mask: torch.Tensor, noise: Noise, steps: int) -> dict[str, torch.Tensor]:
+def blind_terms(model: WorldModel, made: Prediction, segment: Segment, mask: torch.Tensor, noise: Noise, steps: int) -> dict[str, torch.Tensor]:
     """Runs along the recorded actions in which no variable is drawn, each frame painted from h and the last picture; none for no steps.
 
     What h can know, where the picture moves to and what stays in it, it has to know here. What comes into view cannot be known; it is drawn as its
     mean, which harms no simulation, for there the draw says what is new, and its error counts NEW times. Half of the runs begin where the windows do.
+    What comes of the actions is foretold there too, with the likeliest draw: a hazard that touches in the model's own picture has to kill.
     """
     if not steps:
         return {}
     begin = ((2 * noise.blind - 1).clamp(min=0) * (len(mask) - steps)).long()
     window = torch.arange(len(begin), device=mask.device)
     state = EnvState(*(part[begin, window] for part in made.states))
-    painted, there = [], []
+    painted, there, ran = [], [], []
     for i in range(steps):
         embedding, action = model.encoder(state.picture), made.actions[begin + i, window]
         deter, motion = model.rssm.core(state.deter, state.sample, state.motion, embedding, action)
@@ -246,10 +248,17 @@ def blind_terms(model: WorldModel, made: Prediction, obs: torch.Tensor, mask: to
         state = model.painted(unseen, state.picture)
         painted.append(state.picture)
         there.append(mask[begin + i + 1, window])
+        ran.append((deter, motion))
     there, at = torch.stack(there), torch.arange(1, steps + 1, device=mask.device)[:, None] + begin
+    since = len(segment.obs) - len(mask)
+    obs, acted = segment.obs[since:], (at - 1 + since, window)
+    outcome = model.outcome(model.rssm.prior(*(torch.stack(part) for part in zip(*ran))))
+    reward, done = outcome_errors(model, outcome, segment.reward[acted], segment.terminated[acted])
     error = squared_error(torch.stack(painted)[there], obs[at, window][there])
     weight = torch.where(in_view(made.moved[at, window], error.shape[1:])[there], 1.0, NEW)
-    return {"blind_image": (error * weight).sum() / there.sum().clamp(min=1)}
+    exists = mask[at - 1, window]
+    outcomes = {"blind_reward": masked_mean(reward, exists), "blind_done": masked_mean(done, exists)}
+    return {"blind_image": (error * weight).sum() / there.sum().clamp(min=1)} | outcomes
 
 
 def agent_terms(agent: Policy, frames: torch.Tensor, segment: Segment, k: int, windows: int | None = None) -> dict[str, torch.Tensor]:
@@ -266,6 +275,12 @@ def agent_terms(agent: Policy, frames: torch.Tensor, segment: Segment, k: int, w
     now, then = torch.log_softmax(now_logits, -1), torch.log_softmax(logits, -1)
     terms = {"hx": (state - after).square().sum(-1).mean(), "act_log_probs": (then.exp() * (then - now)).sum(-1).mean()}
     return terms if value is None else terms | {"value": (value - segment.value[k - 1 :][kept]).square().mean()}
+
+
+def outcome_errors(model: WorldModel, outcome: Outcome, reward: torch.Tensor, ended: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropies [...] of foretold rewards and ends, in nats, against those that came: reward [...], ended [...] bool."""
+    of_reward = twohot.cross_entropy(outcome.reward_logits, reward.to(model.bins.dtype), model.bins)
+    return of_reward, F.binary_cross_entropy_with_logits(outcome.done_logit, ended.to(of_reward.dtype), reduction="none")
 
 
 def squared_error(frames: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:

@@ -86,6 +86,13 @@ def huber(x):
 def brute_force_terms(model, segment, noise, agent, shift=0):
     """Every term, window by window and step by step, with PyTorch's own distributions. shift: a mutant's misaligned actions."""
     sums = {name: [] for name in TERMS}
+
+    def outcomes(outcome, t, blind=""):
+        weights = twohot.encode(segment.reward[t, b], model.bins)
+        sums[f"{blind}reward"].append(-(weights * torch.log_softmax(outcome.reward_logits[0], -1)).sum())
+        p = torch.sigmoid(outcome.done_logit[0])
+        sums[f"{blind}done"].append(-torch.log(p if segment.terminated[t, b] else 1 - p))
+
     for b in range(segment.mask.shape[1]):
         steps = int(segment.mask[:, b].sum())
         seen = [segment.obs[t, b : b + 1] for t in range(LENGTH)]
@@ -124,11 +131,7 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
             action = torch.nn.functional.one_hot(segment.action[t - shift, b : b + 1], model.config.num_actions).float()
             deter, foretold = model.rssm.core(state.deter, state.sample, state.motion, model.encoder(seen[t]), action)
             prior = model.rssm.prior(deter, foretold, noise.prior[i, b : b + 1])
-            outcome = model.outcome(prior)
-            weights = twohot.encode(segment.reward[t, b], model.bins)
-            sums["reward"].append(-(weights * torch.log_softmax(outcome.reward_logits[0], -1)).sum())
-            p = torch.sigmoid(outcome.done_logit[0])
-            sums["done"].append(-torch.log(p if segment.terminated[t, b] else 1 - p))
+            outcomes(model.outcome(prior), t)
             if t + 1 < steps:
                 state = model.rssm.posterior(deter, motion[t + 1], model.encoder(seen[t + 1]), noise.state[i, b : b + 1])
                 own = model.decoder(deter, state.sample, carried(states[-1].picture, state.motion))
@@ -154,10 +157,13 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
         begin = int(max(2 * noise.blind[b] - 1, 0) * (STEPS - BLIND))
         state, way = states[begin] if begin < len(states) else None, []
         for i in range(BLIND):
-            if begin + i + 1 >= len(states):
+            if K - 1 + begin + i >= steps:
                 break
             action = torch.nn.functional.one_hot(segment.action[K - 1 + begin + i - shift, b : b + 1], model.config.num_actions).float()
             deter, ahead = model.rssm.core(state.deter, state.sample, state.motion, model.encoder(state.picture), action)
+            outcomes(model.outcome(model.rssm.prior(deter, ahead)), K - 1 + begin + i, "blind_")
+            if begin + i + 1 >= len(states):
+                break
             picture = model.decoder(deter, torch.zeros_like(state.sample), carried(state.picture, ahead))
             state = EnvState(deter, state.logits, torch.zeros_like(state.sample), ahead, picture)
             way.append(motion[K + begin + i][0])
@@ -174,7 +180,7 @@ def test_every_term_equals_a_slow_loop_and_a_shifted_action_does_not(model, segm
     assert fast.keys() == set(TERMS)
     for name in TERMS:
         assert fast[name].item() == pytest.approx(slow[name].item(), rel=1e-4, abs=1e-6), name
-    for name in ("image", "detail", "repainted", "blind_image", "motion", "reward", "done", "kl", "free_kl", "free_image"):
+    for name in ("image", "detail", "repainted", "blind_image", "motion", "reward", "done", "blind_reward", "blind_done", "kl", "free_kl", "free_image"):
         assert abs(mutant[name] - slow[name]) > 10 * abs(fast[name] - slow[name]), name
 
 
