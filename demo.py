@@ -24,7 +24,7 @@ class Args:
     """Training steps of the demo's own agent."""
     num_episodes: int = 400
     """Episodes recorded for the world model."""
-    num_batches: int = 200
+    num_batches: int = 100
     """Training batches of the demo's own world model."""
 
 

@@ -16,8 +16,8 @@ class Args:
     datapath: tuple[Path, ...]
     """Directories of runs, or directories that hold runs: every log.csv below them is drawn. Runs that differ only in
     their seed share a colour: a thin line each, and their mean. A run that went on from another's checkpoint continues its line."""
-    smoothing: int = 100_000
-    """Window of the centred mean, in environment steps; 0 draws the log as it is."""
+    smoothing: int | None = None
+    """Window of the centred mean, in environment steps; 0 draws the log as it is; left out, a thirtieth of the longest run."""
     output: Path | None = None
     """Directory for the pictures; left out, the first --datapath."""
     formats: tuple[str, ...] = ("png",)
@@ -27,14 +27,15 @@ class Args:
 
 
 def main(args: Args) -> None:
-    if args.smoothing < 0:
+    if args.smoothing is not None and args.smoothing < 0:
         raise UsageError(f"--smoothing is a number of environment steps from 0 on, not {args.smoothing}")
     if not args.datapath:
         raise UsageError("no --datapath given: name the directory of at least one run")
     runs = joined([load_run(directory) for directory in find_runs(args.datapath)])
+    window = max(run.last_step for run in runs) / 30 if args.smoothing is None else args.smoothing
     output = args.output or args.datapath[0]
     for name, draw in (("plot", draw_columns), ("plot_for_fig", draw_returns)):
-        for path in save_figure(draw(runs, args.smoothing), output / name, args.formats):
+        for path in save_figure(draw(runs, window), output / name, args.formats):
             logging.info("%s", path)
 
 

@@ -49,7 +49,7 @@ class Args:
     action_grid: bool = False
     """From each starting place one episode for every distinct act, held throughout; and a video of them side by side."""
     env_state: Literal["float16", "float32", "none"] = "float16"
-    """How to store the environment's deterministic state, the largest field but the frames."""
+    """How to store the environment's deterministic state, the largest field."""
     off_agent: bool = False
     """Let an agent act that the world model was not trained with. It starts from its own initial state."""
     generated_data_dir: Path | None = None

@@ -67,12 +67,13 @@ def choose_parts(rollouts: Rollouts, names: Sequence[str], length: int, min_step
 
     Raises UsageError for an unknown name or a part of which the store has no two layouts.
     """
+    for name in names:
+        if name not in PARTS:
+            raise UsageError(f"unknown part {name!r}; choose one of: {', '.join(PARTS)}")
     layouts = layouts_of(rollouts)
     belongs, every = split(layouts), rollouts.windows(length, anchor="start", pad="right", min_steps=min_steps).table
     chosen = []
     for name, count in zip(names, counts):
-        if name not in PARTS:
-            raise UsageError(f"unknown part {name!r}; choose one of: {', '.join(PARTS)}")
         table = every[belongs[every[:, 0]] == name]
         if len(np.unique(layouts[table[:, 0]])) < 2:
             raise UsageError(f"{rollouts.path} has fewer than two layouts for {name}; record more levels")

@@ -20,7 +20,7 @@ USER_ERRORS = (UsageError, BadCheckpoint, FloatingPointError)
 _NO_ROOM = "nothing half-written was kept: free some space or choose another place, then run the same command again"
 _INTERRUPTED = "error: interrupted; what was finished is kept, and the same command goes on from there"
 _NO_PATH = "check the path, and give another"
-_ADVICE = dict.fromkeys((errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT), _NO_ROOM)
+_ADVICE = dict.fromkeys((errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT), _NO_ROOM)
 _ADVICE |= dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG), _NO_PATH)
 
 

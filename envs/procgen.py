@@ -204,6 +204,7 @@ class ProcgenVecEnv:
         game = game_name(snapshot.verified())
         if game != self.config.env_name:
             raise BadState(f"the saved state is from {game!r}, this environment plays {self.config.env_name!r}")
+        parse(snapshot.data)  # the game ends the process at bytes that it cannot read to their end
 
     def _state_bytes(self, slot: int) -> bytes:
         self._env.observe()  # waits for the step in progress

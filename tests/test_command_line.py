@@ -132,7 +132,7 @@ def test_a_bug_keeps_its_traceback(bug):
     assert caught.value is bug
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EISDIR, errno.ENOTDIR])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EISDIR, errno.ENOTDIR])
 def test_a_place_that_will_not_do_is_one_line_with_advice(number):
     def main(args):
         raise OSError(number, "It will not do", "/some/where")

@@ -242,6 +242,9 @@ def test_damaged_and_foreign_snapshots_are_refused_and_change_nothing():
     damaged = Snapshot(good.data[:500] + b"\x01" + good.data[501:], good.checksum)
     with pytest.raises(BadState, match="checksum"):
         env.restore([good, damaged])
+    for cut in (good.data[:1000], good.data[:-100], good.data + bytes(4), b""):  # nobody vouches for these, and the game would end the process
+        with pytest.raises(BadState):
+            env.restore([good, Snapshot(cut)])
     with pytest.raises(BadState, match="'maze'"):
         env.restore([good, other.snapshot([0])[0]])
     with pytest.raises(ValueError, match="1 snapshots for 2 slots"):
