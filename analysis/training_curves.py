@@ -1,6 +1,7 @@
 """Training logs as curves: finding runs, reading and joining them, smoothing, averaging over seeds, and the published results."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,10 +141,14 @@ def _numbers(cells: list[str | None], name: str, path: Path) -> np.ndarray:
 
 
 def group_runs(runs: Sequence[TrainingRun]) -> list[list[TrainingRun]]:
-    """The runs by experiment, in order of first appearance; the members of a group are its seeds."""
-    groups: dict[str, list[TrainingRun]] = {}
+    """The runs by experiment, in order of first appearance; the members of a group are its seeds, so that a seed seen again begins another group."""
+    groups: dict[tuple[str, int], list[TrainingRun]] = {}
+    seen: Counter = Counter()
     for run in runs:
-        groups.setdefault(run.same_experiment(), []).append(run)
+        experiment = run.same_experiment()
+        seed = run.config.get("args", {}).get("seed", str(run.dir))
+        groups.setdefault((experiment, seen[experiment, seed]), []).append(run)
+        seen[experiment, seed] += 1
     return list(groups.values())
 
 

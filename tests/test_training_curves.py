@@ -77,6 +77,8 @@ def test_seeds_make_a_group_and_other_networks_another(tmp_path):
     made = (("a/0", 0, "gru"), ("b/1", 1, "gru"), ("a/2", 2, "none"))
     runs = [load_run(make_run(tmp_path / name, seed, core=core)) for name, seed, core in made]
     assert [[run.dir.name for run in group] for group in group_runs(runs)] == [["0", "1"], ["2"]]
+    again = load_run(make_run(tmp_path / "again", seed=1))  # a seed counts once in a group
+    assert [[run.dir.name for run in group] for group in group_runs([*runs, again])] == [["0", "1"], ["2"], ["again"]]
 
 
 @pytest.mark.parametrize(("game", "mode", "there"), [("coinrun", "easy", True), ("coinrun", "hard", False), ("jumper", "easy", False)])
