@@ -11,11 +11,10 @@ from envs.procgen import GAMES, ProcgenConfig, ProcgenVecEnv, Snapshot
 from envs.procgen_body import parse, serialize
 from envs.procgen_state import BadState, game_name, read_header, with_header
 
-RESTORES_WHAT_IT_READS = """
+GIVES_THE_GAME_WHAT_IT_READS = """
 import sys
-from envs.procgen import ProcgenConfig, ProcgenVecEnv, Snapshot
-env = ProcgenVecEnv(1, ProcgenConfig(), num_threads=0)
-env.restore([Snapshot(sys.stdin.buffer.read())])
+from envs.procgen import ProcgenConfig, ProcgenVecEnv
+ProcgenVecEnv(1, ProcgenConfig(), num_threads=0)._set_state_bytes(0, sys.stdin.buffer.read())
 """
 
 
@@ -147,11 +146,11 @@ def test_parts_that_contradict_each_other_are_refused(data):
 
 
 def test_why_doubtful_bytes_must_not_be_restored(data):
-    """Procgen ends the process, without a Python error, on bytes that parse refuses."""
+    """Procgen ends the process, without a Python error, on bytes that parse refuses; so `restore` parses them first."""
     damaged = data[:-300]
     with pytest.raises(BadState):
         parse(damaged)
-    child = subprocess.run([sys.executable, "-c", RESTORES_WHAT_IT_READS], input=damaged, capture_output=True)
+    child = subprocess.run([sys.executable, "-c", GIVES_THE_GAME_WHAT_IT_READS], input=damaged, capture_output=True)
     assert child.returncode != 0 and b"Traceback" not in child.stderr
 
 
