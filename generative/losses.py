@@ -15,7 +15,7 @@ from generative.frames import round_frames
 from generative.latent import remembered
 from generative.model import Latent, Outcome, Start, WorldModel
 from generative.motion import in_view, measured
-from generative.rssm import EnvState, stack_states
+from generative.rssm import EnvState
 from rollouts.segment import Segment
 
 SCALE_OF = {
@@ -92,12 +92,8 @@ def draw_noise(
 
 
 class Given(NamedTuple):
-    """The K frames that each of N starts of B windows is read from. at [N, B]: the last of them; each window's own start is the first, N * B in a row.
+    """The K frames that each of N starts of B windows is read from: steps [K, N * B] and window [N * B] of a segment [L, B], each window's own first."""
 
-    steps [K, N * B] and window [N * B]: which frames of a segment [L, B].
-    """
-
-    at: torch.Tensor
     steps: torch.Tensor
     window: torch.Tensor
 
@@ -107,7 +103,7 @@ def given(segment: Segment, noise: Noise, k: int) -> Given:
     length = segment.mask.sum(0)
     at = torch.cat([torch.full_like(length[None], k - 1), k - 1 + (noise.at * (length - k + 1)).long()])
     steps = at.flatten() - torch.arange(k - 1, -1, -1, device=at.device)[:, None]
-    return Given(at, steps, torch.arange(at.shape[1], device=at.device).repeat(len(at)))
+    return Given(steps, torch.arange(at.shape[1], device=at.device).repeat(len(at)))
 
 
 class Prediction(NamedTuple):
@@ -119,6 +115,7 @@ class Prediction(NamedTuple):
     [N * B, ...], each window's own first.
     """
 
+    given: Given
     latent: Latent
     start: Start
     actions: torch.Tensor
@@ -130,17 +127,14 @@ class Prediction(NamedTuple):
     foretold: torch.Tensor
 
 
-def predict(model: WorldModel, segment: Segment, noise: Noise, memory: torch.Tensor) -> Prediction:
-    """Runs a window [L, B] through the model along its recorded actions; frames that do not exist are neither read nor drawn.
-
-    memory [N * B, D]: what the agent `remembered` of the frames `given`.
-    """
+def predict(model: WorldModel, segment: Segment, noise: Noise, agent: Policy) -> Prediction:
+    """Runs a window [L, B] through the model along its recorded actions; frames that do not exist are neither read nor drawn. agent: the frozen agent."""
     k, batch = model.config.num_initializing_steps, segment.mask.shape[1]
-    _, steps, window = given(segment, noise, k)
+    steps, window = starts = given(segment, noise, k)
     embedded = model.encoder(segment.obs[segment.mask])
     embeddings = embedded.new_zeros(*segment.mask.shape, embedded.shape[-1]).masked_scatter(segment.mask[..., None], embedded)
     motion = measured(segment.obs).to(embeddings.dtype)
-    latent = model.latent(embeddings[steps, window], motion[steps[:-1], window], memory)
+    latent = model.latent(embeddings[steps, window], motion[steps[:-1], window], remembered(agent, segment.obs[steps, window]))
     start = model.start(latent.sample(noise.z.flatten(0, 1)), noise.first.flatten(0, 1), detach_agent=False)
     own = EnvState(*(part[:batch] for part in start.env))
     actions = model.action_weights(segment.action[k - 1 :])
@@ -152,7 +146,8 @@ def predict(model: WorldModel, segment: Segment, noise: Noise, memory: torch.Ten
     frames = torch.cat([own.picture, on])  # the first initialising frames of a window exist: its first simulated one does
     pictures = frames.new_zeros(*mask.shape, *frames.shape[1:]).masked_scatter(mask[..., None, None, None], frames)
     foretold = torch.cat([own.motion[None], ahead[:-1]])
-    return Prediction(latent, start, actions, states._replace(picture=pictures), prior, model.outcome(prior), frames, motion[k - 2 :], foretold)
+    outcome = model.outcome(prior)
+    return Prediction(starts, latent, start, actions, states._replace(picture=pictures), prior, outcome, frames, motion[k - 2 :], foretold)
 
 
 def loss_terms(
@@ -166,8 +161,8 @@ def loss_terms(
     serves all three. The KL compares states that have both a prior and a frame.
     """
     k = model.config.num_initializing_steps
-    _, steps, window = given(segment, noise, k)
-    made, mask = predict(model, segment, noise, remembered(agent, segment.obs[steps, window])), segment.mask[k - 1 :]
+    made, mask = predict(model, segment, noise, agent), segment.mask[k - 1 :]
+    steps, window = made.given
     posterior, prior, obs = made.states.logits[1:], made.prior.logits[:-1], segment.obs[k - 1 :][mask]
     reward, done = outcome_errors(model, made.outcome, segment.reward[k - 1 :], segment.terminated[k - 1 :])
     error, shown = squared_error(made.frames, obs), segment.obs[steps[-1], window]

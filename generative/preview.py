@@ -5,7 +5,6 @@ import torch
 
 from common.policy import Policy
 from generative.frames import frames_to_bytes
-from generative.latent import remembered
 from generative.losses import Noise, Prediction, predict
 from generative.model import WorldModel
 from generative.rssm import stack_states
@@ -19,7 +18,7 @@ GAP, PER_ROW = 4, 2
 def preview(model: WorldModel, segment: Segment, noise: Noise, agent: Policy) -> np.ndarray:
     """Frames [S, H', W', 3] uint8 of windows [L, B]: real | posterior | open loop for each; black after an episode's end."""
     mask, obs = (x[model.config.num_initializing_steps - 1 :] for x in (segment.mask, segment.obs))
-    made = predict(model, segment, noise, remembered(agent, segment.obs[: model.config.num_initializing_steps]))
+    made = predict(model, segment, noise, agent)
     pictures = torch.stack([obs, *(torch.zeros_like(obs) for _ in range(2))])  # [3, S, B, H, W, C]
     pictures[1][mask] = frames_to_bytes(made.frames)
     pictures[2][mask] = frames_to_bytes(open_loop(model, made, noise))[mask]

@@ -165,7 +165,7 @@ def test_predictions_are_what_the_model_says_step_by_step(simulator, batch):
     forced, mask = teacher_forced(simulator, segment), segment.mask[K - 1 :]
     noise = draw_noise(simulator.model.config, *mask.shape, seeded_generator(torch.device("cpu"), 0))
     with torch.no_grad():
-        made = predict(simulator.model, segment, noise, simulator.remembered(segment.obs[:K]))
+        made = predict(simulator.model, segment, noise, simulator.agent)
         fifth = EnvState(*(part[4] for part in made.prior))
         second = (simulator.model.painted(fifth, segment.obs[K - 1 + 4] / 255).picture.clamp(0, 1) * 255).round()
     torch.testing.assert_close(forced.one_step[5][mask[5]].float(), second[mask[5]], atol=1.01, rtol=0)
