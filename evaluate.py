@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from agents.actor_critic import check_fits, load_agent
-from agents.behaviours import TEMPERATURE, TOP_K, make_behaviour
+from agents.behaviours import TEMPERATURE, TOP_K, check_behaviour, make_behaviour
 from agents.death_causes import ActionLog, causes
 from agents.evaluate import OUTCOMES, evaluate, jobs_over
 from agents.scores import score, table
@@ -81,6 +81,7 @@ def check_asked(args: Args, config: ProcgenConfig) -> None:
         raise UsageError(f"--exclude_layouts_of takes a first level and how many, such as 0 200, not {args.exclude_layouts_of}")
     if config.env_name != "coinrun" and (args.causes or args.exclude_layouts_of):
         raise UsageError(f"--causes and --exclude_layouts_of know only coinrun, not {config.env_name}")
+    check_behaviour(args.behaviour, args.temperature, args.top_k)
     if args.model_file is None and args.behaviour != "random":
         raise UsageError("no agent given: use --model_file, or --behaviour random")
     if args.output:

@@ -128,6 +128,7 @@ def claim(args: Args, stage: Stage) -> Run:
 
 def main(args: Args) -> None:
     check(args)
+    window = Window(args.fps) if args.window else None
     device = choose_device(args.device, args.gpu_device)
     agent, meta = load_agent(args.model_file, device)
     stage = stage_of(args, meta.get("env") or {}, device)
@@ -141,7 +142,6 @@ def main(args: Args) -> None:
             return Overlay(episode, stage.actions, title, args.scale, stage.place).frames()
         return (upscale(frame, args.scale) for frame in episode.obs)
 
-    window = Window(args.fps) if args.window else None
     run = claim(args, stage)
     if run.done and not args.window:
         logging.info("%s is done; --new makes the videos again", run.dir)

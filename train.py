@@ -11,7 +11,7 @@ from agents.trainer import Schedule, Trainer
 from common.checkpoints import load_module
 from common.cli import run_script
 from common.runs import choose_device, file_id, open_run
-from common.tracking import open_tracker
+from common.tracking import check_tracker, open_tracker
 from envs.make import make_env
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
 
@@ -72,6 +72,8 @@ def main(args: Args) -> None:
     actions = action_space(args.env_name)
     network, ppo = load_preset(args.param_name, len(actions.names), ProcgenVecEnv.obs_shape)
     device = choose_device(args.device, args.gpu_device)
+    if args.track:
+        check_tracker()
     init_from = load_agent(args.model_file)[0] if args.model_file else None
     if init_from is not None:  # fails here, before a run is begun, if the checkpoint is of another architecture
         load_module(ActorCritic(network), init_from.state_dict(), str(args.model_file))

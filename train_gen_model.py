@@ -13,10 +13,10 @@ import tyro
 from agents.actor_critic import load_agent
 from common.cli import run_script
 from common.runs import Run, UsageError, choose_device, file_id, open_run
-from generative.compatibility import check_store, frame_shape, recorded_by
+from generative.compatibility import check_store, frame_shape, warn_of_others
 from generative.config import LossScales, TrainConfig, WorldModelConfig, check_scales, load_preset, window_length
 from generative.data import WindowSource, layouts_of
-from generative.model import load_world_model
+from generative.model import read_world_model
 from generative.parallel import Ranks, join_ranks
 from generative.trainer import Trainer
 from rollouts.store import Rollouts
@@ -66,6 +66,8 @@ class Args:
     """Batches between checkpoints."""
     scales: tyro.conf.OmitArgPrefixes[LossScales] = field(default_factory=LossScales)
     """Weight of each term of the loss."""
+    loss_scale_gen_adv: float = 0.0
+    """Weight of an adversarial term, which older command lines name. This model has none: only 0 is taken."""
     seed: int = 0
     """Seed of everything random: weights, windows, noise."""
     device: str = "auto"
@@ -90,15 +92,17 @@ def main(args: Args) -> None:
     check_store(rollouts, agent, agent_meta, args.agent_file)
     model, train = resolve(args, agent, frame_shape(rollouts))
     ranks.check_batch(train.batch_size)
-    windows = rollouts.windows(window_length(model, train), anchor="start", pad="right", min_steps=model.num_initializing_steps)
+    length = window_length(model, train)
+    check_length(length, rollouts)
+    init_from = None
+    if args.model_file:
+        found, init_from, _ = read_world_model(args.model_file)
+        check_kin(found.config, model, args.model_file)
+    agent_id = file_id(args.agent_file)
+    warn_of_others(rollouts, agent_id)
+    windows = rollouts.windows(length, anchor="start", pad="right", min_steps=model.num_initializing_steps)
     source = WindowSource(windows, layouts_of(rollouts), args.seed)
     train = with_epochs(args, train, source)
-    agent_id = file_id(args.agent_file)
-    if not recorded_by(rollouts, agent_id):
-        logging.warning("not every episode of %s is by %s: some hidden states and logits are not its own", args.data_dir, args.agent_file)
-    init_from = load_world_model(args.model_file)[0] if args.model_file else None
-    if init_from is not None:
-        check_kin(init_from.config, model, args.model_file)
     inputs = {"agent_file": agent_id, "data_dir": rollouts.id} | ({"model_file": file_id(args.model_file)} if args.model_file else {})
     run = shared_run(args, ranks, {"args": args, "model": model, "train": train}, inputs)
     if run.done:
@@ -133,11 +137,20 @@ def shared_run(args: Args, ranks: Ranks, config: dict, inputs: dict[str, str]) -
 def resolve(args: Args, agent, obs_shape) -> tuple[WorldModelConfig, TrainConfig]:
     """The preset with the flags over it, shaped for the agent and the frames. Raises UsageError for what does not go together."""
     check_scales(args.scales)
+    if args.loss_scale_gen_adv:
+        raise UsageError(f"--loss_scale_gen_adv is {args.loss_scale_gen_adv}: this model has no adversarial term; leave it out or give 0")
     given = {name: value for name, value in vars(args).items() if value is not None}
     shape = {"num_actions": agent.num_actions, "obs_shape": obs_shape, "hidden_size": agent.core.state_size}
     shape |= {"bounded_hidden": agent.config.core == "gru"} | {k: v for k, v in given.items() if k in ("num_initializing_steps", "latent")}
     names = {field.name for field in fields(TrainConfig)}
     return load_preset(args.interpreting_params_name, shape, {k: v for k, v in given.items() if k in names})
+
+
+def check_length(length: int, rollouts: Rollouts) -> None:
+    """Raises UsageError where no episode fills a window of `length` frames: the rest of every window would be empty."""
+    longest = rollouts.episodes["length"].max()
+    if length > longest:
+        raise UsageError(f"windows of {length} frames, and the longest episode of {rollouts.path} has {longest}; lower --num_sim_steps or --num_initializing_steps")
 
 
 def with_epochs(args: Args, train: TrainConfig, source: WindowSource) -> TrainConfig:

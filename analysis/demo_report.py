@@ -102,7 +102,7 @@ def draw_frame_scores(scores: FrameScores, levels: np.ndarray, path: Path) -> Pa
     for name, psnr in scores.psnr.items():
         axes[0, 0].plot(psnr, label=name, **looks[name])
     axes[0, 0].set(xlabel="steps after the last seen frame", ylabel="PSNR (dB)")
-    axes[0, 0].legend()
+    figure.legend(loc="outside upper left", ncols=4, fontsize="small")
     alive = scores.n[min(10, len(scores.n) - 1)] / scores.windows
     text = f"Held-out levels, windows from anywhere in an episode; {alive:.0%} still run after 10 steps."
     add_caption(figure, text, f"{scores.windows} windows", f"{levels.min()}-{levels.max()} ({len(levels)} of them)")

@@ -46,6 +46,9 @@ def refreshed(text: str) -> str:
 
 
 def main() -> None:
+    if sys.argv[1:]:
+        print(__doc__, file=sys.stdout if sys.argv[1] in ("-h", "--help") else sys.stderr)
+        sys.exit(sys.argv[1] not in ("-h", "--help"))
     try:
         for page in pages():
             before = page.read_text()

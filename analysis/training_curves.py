@@ -173,8 +173,11 @@ def mean_curve(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndar
 
 
 def published_for(runs: Sequence[TrainingRun]) -> dict | None:
-    """The published result on the game and mode that all of the runs were trained on, if published.json has one."""
-    trained_on = {(run.config.get("env", {}).get("env_name"), run.config.get("env", {}).get("distribution_mode")) for run in runs}
+    """The published result on the game and mode that all of the runs were trained on, if published.json has one; none with frames blanked."""
+    games = [run.config.get("env", {}) for run in runs]
+    if any(game.get("blink") for game in games):
+        return None
+    trained_on = {(game.get("env_name"), game.get("distribution_mode")) for game in games}
     for entry in json.loads(PUBLISHED.read_text()):
         if trained_on == {(entry["env_name"], entry["distribution_mode"])}:
             return entry

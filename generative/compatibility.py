@@ -1,5 +1,6 @@
 """Whether an agent, a store and a world model belong together; each mismatch is one line with the way out."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,21 @@ def check_store(rollouts: Rollouts, agent, agent_meta: dict, agent_file: Path) -
         raise UsageError(f"{path} holds frames of {frame_shape(rollouts)}, and {agent_file} sees {tuple(agent.config.obs_shape)}; {REMEDY}")
 
 
+def share_by(rollouts: Rollouts, agent_id: str) -> float:
+    """The share of the store's episodes that this agent played, whose hidden states and logits are its own."""
+    return float(np.mean(rollouts.episodes["policy_id"] == agent_id))
+
+
 def recorded_by(rollouts: Rollouts, agent_id: str) -> bool:
-    """Whether every episode of the store was played by this agent, so that its hidden states and logits are this agent's."""
-    return bool(np.all(rollouts.episodes["policy_id"] == agent_id))
+    """Whether every episode of the store was played by this agent."""
+    return share_by(rollouts, agent_id) == 1
+
+
+def warn_of_others(rollouts: Rollouts, agent_id: str) -> None:
+    """A warning where episodes of the store are by others than this agent."""
+    share = share_by(rollouts, agent_id)
+    if share < 1:
+        logging.warning("%.0f%% of the episodes of %s are by this agent: hidden states and logits of the others are not its own", 100 * share, rollouts.path)
 
 
 def frame_shape(rollouts: Rollouts) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
+from common.progress import progress_bar
 from common.runs import UsageError
 from envs.coinrun import first_states, layout_hash
 from envs.procgen import ProcgenConfig, ProcgenVecEnv
@@ -32,7 +33,8 @@ def layouts_of(rollouts: Rollouts) -> np.ndarray:
     if game.get("env_name") != "coinrun":
         return levels.astype(str)[index]
     env = ProcgenVecEnv(min(_SLOTS, len(levels)), ProcgenConfig(**game))
-    hashes = np.array([layout_hash(state) for state in first_states(env, levels.tolist())])
+    states = progress_bar(first_states(env, levels.tolist()), total=len(levels), unit="level", desc="layouts")
+    hashes = np.array([layout_hash(state) for state in states])
     env.close()
     return hashes[index]
 

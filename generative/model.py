@@ -143,8 +143,8 @@ def save_world_model(path: Path, model: WorldModel, meta: dict) -> None:
     save_checkpoint(path, with_prefix("model", model.state_dict()), {"kind": "world model", "model": as_values(model.config), **meta})
 
 
-def load_world_model(path: Path, device: torch.device | str = "cpu") -> tuple[WorldModel, dict]:
-    """Reads what `save_world_model` wrote. Raises BadCheckpoint for anything else."""
+def read_world_model(path: Path) -> tuple[WorldModel, dict[str, torch.Tensor], dict]:
+    """Of what `save_world_model` wrote: a model of its shape, its weights, which are not in it yet, and its description. Raises BadCheckpoint for anything else."""
     tensors, meta = load_checkpoint(path)
     if meta.get("kind") != "world model":
         raise BadCheckpoint(f"{path} holds {meta.get('kind', 'something unnamed')!r}, not a world model")
@@ -152,5 +152,11 @@ def load_world_model(path: Path, device: torch.device | str = "cpu") -> tuple[Wo
         model = WorldModel(model_config(meta["model"]))
     except (KeyError, TypeError, ValueError) as error:
         raise BadCheckpoint(f"{path} describes a model that this version does not know ({error}); take another checkpoint") from error
-    load_module(model, without_prefix("model", tensors), str(path))
+    return model, without_prefix("model", tensors), meta
+
+
+def load_world_model(path: Path, device: torch.device | str = "cpu") -> tuple[WorldModel, dict]:
+    """The model that `save_world_model` wrote, and its description. Raises BadCheckpoint for anything else."""
+    model, weights, meta = read_world_model(path)
+    load_module(model, weights, str(path))
     return model.to(device).eval(), meta

@@ -32,7 +32,7 @@ class Trainer:
     """Receives its parts and owns none. Everything random is keyed by the seed and the number of the batch.
 
     source: windows of recorded rollouts. agent: the agent inside, frozen. meta: what a checkpoint says of where it comes from.
-    init_from: a world model whose weights to begin with, where it has tensors of the same name and shape. ranks: this process among those that train together.
+    init_from: weights of another world model to begin with, where they have the same name and shape. ranks: this process among those that train together.
 
     Writes into `directory`: progress.csv; at each save model_<batches>.safetensors (the averaged weights), a preview film of held-out
     windows, and train_state.safetensors, from which training goes on; best.safetensors, the weights of the row with the least val_loss.
@@ -40,7 +40,7 @@ class Trainer:
 
     def __init__(
         self, model: WorldModelConfig, config: TrainConfig, scales: LossScales, source: WindowSource, agent: Policy, directory: Path,
-        seed: int, device: torch.device, meta: dict, init_from: WorldModel | None = None, ranks: Ranks = Ranks(),
+        seed: int, device: torch.device, meta: dict, init_from: dict[str, torch.Tensor] | None = None, ranks: Ranks = Ranks(),
     ):  # fmt: skip
         torch.manual_seed(seed)
         freeze(agent)
@@ -80,7 +80,8 @@ class Trainer:
                 if stopping or self._due(self.config.save_interval):
                     self._save()
                 bar.update()
-                bar.set_postfix_str(f"psnr {float(row.get('psnr', 'nan')):.1f} dB", refresh=False)
+                if row:
+                    bar.set_postfix_str(f"psnr {float(row['psnr']):.1f} dB", refresh=False)
                 if stopping:
                     break
         if self.log:
@@ -199,9 +200,9 @@ class Trainer:
         self.batches, self.best, self._sums = meta["batches"], math.inf if meta["best"] is None else meta["best"], Sums(**meta["sums"])
 
 
-def begin_with(model: WorldModel, other: WorldModel) -> list[str]:
-    """Gives a model the other's weights; returns, and logs, the names of those that it has not or that have another shape."""
-    there, own = other.state_dict(), model.state_dict()
+def begin_with(model: WorldModel, there: dict[str, torch.Tensor]) -> list[str]:
+    """Gives a model the weights of another; returns, and logs, the names of those that are not among them or have another shape."""
+    own = model.state_dict()
     fitting = {name: tensor for name, tensor in there.items() if name in own and own[name].shape == tensor.shape}
     model.load_state_dict(fitting, strict=False)
     anew = sorted(own.keys() - fitting.keys())

@@ -56,7 +56,7 @@ def describe(rollouts: Rollouts) -> list[str]:
     lines = [
         f"{rollouts.path}: id {rollouts.id}, schema {manifest['schema']}",
         f"episodes {len(rollouts)}, steps {rollouts.num_steps}, shards {len(sizes)}, {sum(sizes) / rollouts.num_steps:.0f} bytes per step",
-        f"levels {len(np.unique(episodes['level_seed']))}, from {episodes['level_seed'].min()} to {episodes['level_seed'].max()}",
+        f"levels {_levels(episodes['level_seed'])}",
         f"length {_spread(episodes['length'])}; return {_spread(episodes['return'])}; solved {episodes['complete'].mean():.1%}",
         f"ends: {ends}; behaviours: {behaviours}; policies: {', '.join(np.unique(episodes['policy_id']))}",
         "fields: " + ", ".join(f"{name} {field.dtype}{list(field.shape)}" for name, field in rollouts.step_fields.items()),
@@ -78,6 +78,12 @@ def replay_findings(rollouts: Rollouts, count: int) -> list[str]:
     differs = replay(rollouts, chosen, env, progress=True)
     env.close()
     return [f"episode {episode} differs from the real game at step {at}" for episode, at in zip(chosen, differs) if at != SAME]
+
+
+def _levels(seeds: np.ndarray) -> str:
+    """How many levels and which; simulated episodes have none."""
+    real = seeds[seeds >= 0]
+    return f"{len(np.unique(real))}, from {real.min()} to {real.max()}" if len(real) else "none: the episodes are simulated"
 
 
 def _spread(values: np.ndarray) -> str:

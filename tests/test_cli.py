@@ -140,8 +140,10 @@ def test_track_logs_every_row(tmp_path, monkeypatch):
     trained(tmp_path, track=True)
     assert logged == [32, 64]
     monkeypatch.setitem(sys.modules, "wandb", None)
+    before = run_dirs(tmp_path)
     with pytest.raises(UsageError, match="pip install wandb"):
         train.main(tiny_args(tmp_path, track=True, new=True))
+    assert run_dirs(tmp_path) == before
 
 
 def test_no_flag_is_untested():

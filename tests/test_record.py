@@ -380,6 +380,11 @@ def test_inspector_prints_checks_and_replays(store, capsys):
     assert "checks" not in capsys.readouterr().out
 
 
+def test_inspector_counts_the_levels_of_real_episodes_only():
+    assert inspect_store._levels(np.array([7, -1, 9, 7])) == "2, from 7 to 9"
+    assert inspect_store._levels(np.array([-1, -1])) == "none: the episodes are simulated"
+
+
 def test_inspector_names_what_is_missing_and_what_is_wrong(models, tmp_path, capsys):
     store = make(models, tmp_path, shards=(1, 1))
     inspect_store.main(inspect_store.Args(store.path))

@@ -26,6 +26,7 @@ from common.video import read_video
 from envs.coinrun import first_states, layout_hash
 from envs.procgen import ProcgenConfig, ProcgenVecEnv
 from generative import trainer as trainer_module
+from generative.compatibility import recorded_by, warn_of_others
 from generative.config import LossScales, TrainConfig
 from generative.data import HELD_OUT, WindowSource, layouts_of, read_ahead, split
 from generative.frames import frames_to_bytes
@@ -103,11 +104,11 @@ def test_weights_to_begin_with_are_taken_where_they_fit_and_the_rest_is_named(ca
     torch.manual_seed(0)
     other, model = WorldModel(toy_config()), WorldModel(toy_config(num_initializing_steps=2))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    anew = trainer_module.begin_with(model, other)
+    anew = trainer_module.begin_with(model, other.state_dict())
     assert anew == ["latent_head.of_all.0.0.weight", "latent_head.read.0.weight"] and all(name in caplog.text for name in anew)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name] if name in anew else other.state_dict()[name]), name
-    assert trainer_module.begin_with(WorldModel(toy_config()), other) == []
+    assert trainer_module.begin_with(WorldModel(toy_config()), other.state_dict()) == []
 
 
 def test_every_batch_has_noise_of_its_own_and_validation_always_the_same(recorded, tmp_path, monkeypatch):
@@ -346,8 +347,27 @@ def test_flags_of_both_generations_are_understood():
     assert (args.gen_mod_exp_name, args.num_sim_steps) == ("x", 7)
     assert (args.scales.loss_scale_obs, args.scales.loss_scale_kl, args.scales.loss_scale_bottleneck) == (2, 3, 4)
     assert parse("--gen_mod_exp_name", "y").gen_mod_exp_name == "y"
-    with pytest.raises(SystemExit):
-        parse("--loss_scale_gen_adv", "1")
+    model, train = train_gen_model.resolve(parse("--loss_scale_gen_adv", "0"), toy_agent(), (64, 64, 3))
+    assert (model, train) == train_gen_model.resolve(parse(), toy_agent(), (64, 64, 3))
+    with pytest.raises(UsageError, match="no adversarial term"):
+        train_gen_model.resolve(parse("--loss_scale_gen_adv", "1"), toy_agent(), (64, 64, 3))
+
+
+def test_windows_longer_than_every_episode_are_refused_before_any_work(recorded, here, monkeypatch):
+    monkeypatch.setattr(train_gen_model, "layouts_of", None)
+    with pytest.raises(UsageError, match="windows of 502 frames, and the longest episode of .* has 12; lower --num_sim_steps"):
+        train_gen_model.main(arguments(recorded, num_sim_steps=500))
+
+
+def test_how_much_of_a_store_is_by_the_agent_is_said(recorded, caplog):
+    rollouts = Rollouts.open(recorded / "store")
+    warn_of_others(rollouts, rollouts.episodes["policy_id"][0])
+    assert not caplog.text and recorded_by(rollouts, rollouts.episodes["policy_id"][0])
+    rollouts.episodes["policy_id"][: len(rollouts) // 2] = "another"
+    warn_of_others(rollouts, "another")
+    assert f"{100 * (len(rollouts) // 2) / len(rollouts):.0f}% of the episodes" in caplog.text and not recorded_by(rollouts, "another")
+    warn_of_others(rollouts, "a third")
+    assert "0% of the episodes" in caplog.messages[-1]
 
 
 def test_flags_stand_over_the_preset():

@@ -90,6 +90,15 @@ def test_published_curve_only_behind_coinrun_easy(tmp_path, game, mode, there):
         assert len(drawn) == (2 if there else 0)
 
 
+def test_published_curve_is_not_of_blanked_frames(tmp_path):
+    blink, plain = (make_run(tmp_path / name) for name in ("blink", "plain"))
+    config = json.loads((blink / "config.json").read_text())
+    config["env"]["blink"] = True
+    (blink / "config.json").write_text(json.dumps(config))
+    assert published_for([load_run(blink)]) is None and published_for([load_run(plain), load_run(blink)]) is None
+    assert published_for([load_run(plain)]) is not None
+
+
 def test_published_curve_needs_a_config_and_one_game(tmp_path):
     without = load_run(make_run(tmp_path / "x" / "run", config=False))
     easy, hard = load_run(make_run(tmp_path / "easy")), load_run(make_run(tmp_path / "hard", mode="hard"))
