@@ -136,7 +136,8 @@ def network_of(tensors: Mapping[str, torch.Tensor], obs_shape: tuple[int, int, i
     if core is None:
         widths = f"{len(recurrent)} rows, and the policy head reads {output} numbers"
         raise UsageError(f"core.cell.weight_ih has {widths}: 3 times as many would be a GRU, 4 times an LSTM; no other core is known here")
-    architecture = "impala" if "encoder.stages.0.conv.weight" in tensors else "nature"
+    first = {"encoder.stages.0.conv.weight": "impala", "encoder.stages.1.conv.weight": "impala-half"}
+    architecture = next((kind for name, kind in first.items() if name in tensors), "nature")
     parts = {"normalize_features": "encoder.norm.weight" in tensors} | ({} if recurrent is None else {"hidden_size": output})
     return NetworkConfig(num_actions, tuple(obs_shape), architecture, features, core, precision=precision, **parts)
 

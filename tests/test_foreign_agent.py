@@ -382,9 +382,10 @@ def test_rubbish_is_called_what_it_is(tmp_path, make, message, recwarn):
     assert "\n" not in ended.value.code and not (tmp_path / "agent.safetensors").exists() and not len(recwarn)
 
 
-def test_names_that_are_ours_already_convert(tmp_path):
+@pytest.mark.parametrize("architecture", ["impala", "impala-half", "nature"])
+def test_names_that_are_ours_already_convert(tmp_path, architecture):
     """A state dict of our own network, saved by torch or by safetensors, older format included."""
-    agent = ActorCritic(NetworkConfig(15, feature_size=32, hidden_size=16, core="lstm", precision="fp32"))
+    agent = ActorCritic(NetworkConfig(15, architecture=architecture, feature_size=32, hidden_size=16, core="lstm", precision="fp32"))
     tensors = {name: tensor.contiguous() for name, tensor in agent.state_dict().items()}
     torch.save(tensors, tmp_path / "new.pth")
     torch.save(tensors, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
