@@ -4,18 +4,36 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from matplotlib.colors import hsv_to_rgb
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize, hsv_to_rgb
 
 FLAG_OFF, FLAG_ON = "#c9ccd1", "#c2407c"
 PLAIN = 255.0
 
 
+class Scale(NamedTuple):
+    """The values at the ends of a colour map, and whether it goes by their logarithms."""
+
+    low: float
+    high: float
+    colours: str
+    log: bool
+
+    def mappable(self) -> ScalarMappable:
+        """What a colour bar is drawn from."""
+        return ScalarMappable((LogNorm if self.log else Normalize)(self.low, self.high), self.colours)
+
+    def marks(self, count: int) -> np.ndarray:
+        """Values [count] evenly along the scale."""
+        return (np.geomspace if self.log else np.linspace)(self.low, self.high, count)
+
+
 class Coloured(NamedTuple):
-    """rgb [n, 3] in 0-255; order [n]: rows from bottom to top; key: (name, colour) of each class, or the ends of a scale with its colour map."""
+    """rgb [n, 3] in 0-255; order [n]: rows from bottom to top; key: (name, colour) of each class, or a scale."""
 
     rgb: np.ndarray
     order: np.ndarray
-    key: list[tuple[str, tuple]] | tuple[float, float, str]
+    key: list[tuple[str, tuple]] | Scale
 
 
 class Colouring(NamedTuple):
@@ -60,7 +78,7 @@ def colour(how: Colouring, values: np.ndarray, names: list[str] | None = None, s
         high = max(high, low + 1e-9)
         rgb = matplotlib.colormaps[how.colours](np.clip((shown - low) / (high - low), 0, 1))[:, :3]
         ends = (10**low, 10**high) if how.how == "log" else (low, high)
-        return Coloured(rgb * PLAIN, order, (float(ends[0]), float(ends[1]), how.colours))
+        return Coloured(rgb * PLAIN, order, Scale(float(ends[0]), float(ends[1]), how.colours, how.how == "log"))
     if how.how == "flag":
         on = np.asarray(values) > 0
         both = np.array([matplotlib.colors.to_rgb(FLAG_OFF), matplotlib.colors.to_rgb(FLAG_ON)])

@@ -25,8 +25,8 @@ class Args:
     """Store of real CoinRun rollouts."""
     out_dir: Path = Path("analysis")
     """Where concepts_precomp is written."""
-    new: bool = False
-    """Start afresh where the same command has already run."""
+    force: bool = False
+    """Make them again even where they are done."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
@@ -34,7 +34,7 @@ class Args:
 def main(args: Args) -> None:
     rollouts = Rollouts.open(args.data_dir)
     check_store(rollouts)
-    run = open_run(args.out_dir / GROUP, "concepts", {"version": VERSION}, args.new, {"data_dir": rollouts.id})
+    run = open_run(args.out_dir / GROUP, "concepts", {"version": VERSION}, args.force, {"data_dir": rollouts.id})
     if not run.done:
         compute(rollouts, run)
         run.finish(summary(rollouts))

@@ -70,10 +70,13 @@ def trustworthiness(points: np.ndarray, flat: np.ndarray, most: int = 3000, seed
     return float(manifold.trustworthiness(points[rows], flat[rows], n_neighbors=NEIGHBOURS))
 
 
-def neighbours_kept(points: np.ndarray, flat: np.ndarray, reference: np.ndarray, reference_flat: np.ndarray) -> np.ndarray:
+def neighbours_kept(
+    points: np.ndarray, flat: np.ndarray, reference: np.ndarray, reference_flat: np.ndarray, own: np.ndarray | None = None
+) -> np.ndarray:
     """The share [m] of each placed point's NEIGHBOURS nearest reference points that are among its nearest in the map too.
 
-    points [m, D] with places flat [m, 2], among reference [n, D] with places [n, 2]. NEIGHBOURS / n where places say nothing.
+    points [m, D] with places flat [m, 2], among reference [n, D] with places [n, 2]. own [m]: the row of reference that a point is itself, which
+    is no neighbour, or -1. NEIGHBOURS / n where places say nothing.
     """
-    near, near_flat = nearest(points, reference, NEIGHBOURS)[1], nearest(flat, reference_flat, NEIGHBOURS)[1]
+    near, near_flat = nearest(points, reference, NEIGHBOURS, own)[1], nearest(flat, reference_flat, NEIGHBOURS, own)[1]
     return (near[:, :, None] == near_flat[:, None]).any(2).mean(1)

@@ -109,8 +109,7 @@ def _words(how: Colouring, values: np.ndarray, names: list[str]) -> np.ndarray:
 def _key(how: Colouring, painted: Coloured) -> list[tuple[str, str]]:
     if isinstance(painted.key, list):
         return [(name, to_hex(look)) for name, look in painted.key]
-    low, high, _ = painted.key
-    marks = np.geomspace(low, high, _KEY) if how.how == "log" else np.linspace(low, high, _KEY)
+    marks = painted.key.marks(_KEY)
     colors = colour(how, marks).rgb / 255
     return [(f"{mark:.3g}", to_hex(color)) for mark, color in zip(marks, colors)]
 

@@ -22,6 +22,7 @@ from analysis.steps import find_step, read_numbers, read_part
 from common.checkpoints import write_json
 from common.cli import run_script
 from common.progress import progress_bar
+from common.runs import UsageError
 
 PATHS, LONGEST = 12, 80
 """Episodes whose paths are drawn, and the most steps that they may have: longer ones cannot be read."""
@@ -54,6 +55,10 @@ class Artefacts:
 
 
 def main(args: Args) -> None:
+    known = [how.label for how in HIDDEN]
+    unknown = [label for label in args.spins if label not in known]
+    if unknown:
+        raise UsageError(f"no variable {unknown[0]!r} to colour an animation by; choose from: {', '.join(known)}, or give --spins alone for none")
     directory = find_step(args.out_dir, STEP, VERSION, COMMAND, args.precomp_dir)
     out = args.out_dir / "hx_plots" / directory.name
     page = draw_all(read_artefacts(directory), out, args.spins, args.explorer)
@@ -83,7 +88,7 @@ def draw_all(made: Artefacts, out: Path, spins: tuple[str, ...], explorer: bool)
     )
     write_json(out / "numbers.json", made.numbers)
     page.heading("Numbers")
-    page.picture(draw_numbers(made.numbers, caption, out / "numbers"), "How much the directions hold, and whether they and the clusters come back.")
+    page.picture(draw_numbers(made.numbers, caption.levels, out / "numbers"), "How much the directions hold, and whether they and the clusters come back.")
     numbers_tables(page, made.numbers)
     work = list(_pictures(made, colourings, caption, out))
     for heading, words, draw in progress_bar(work, unit="picture", desc="draw"):
@@ -92,7 +97,8 @@ def draw_all(made: Artefacts, out: Path, spins: tuple[str, ...], explorer: bool)
     page.heading("Clusters")
     clusters_table(page, made)
     draw_clusters(made, caption, out)
-    clips = [(_spin(made, how, out), how.title) for how in colourings if how.label in spins]
+    turning = [how for how in colourings if how.label in spins]
+    clips = [(_spin(made, how, out), how.title) for how in progress_bar(turning, unit="clip", desc="animations", disable=not turning)]
     if clips:
         page.heading("Three principal axes, from all sides")
         page.clips(clips)

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from analysis.artefacts import part
 from analysis.clusters import Clusters
-from analysis.hidden_maps import Sample, find_clusters, find_outliers, make_map, point_labels
+from analysis.hidden_maps import Sample, check_maps, find_clusters, find_outliers, make_map, places_among, point_labels
 from analysis.hidden_numbers import STEP, VERSION, cluster_numbers, map_numbers, outlier_shares
 from analysis.hidden_states import States, choose_episodes, gather
 from analysis.map_fits import METHODS, check_methods, equal_counts, fit_judged, spectrum, verdict
@@ -28,6 +28,7 @@ from common.runs import Run, UsageError
 from generative.sim_env import actions_of
 from interpret.directions import Directions
 from interpret.fitting import checked
+from interpret.stability import FEWEST_DRAWS
 from rollouts.store import Rollouts
 
 
@@ -62,7 +63,7 @@ class Args:
     clusters: int = 32
     """How many clusters."""
     maps: tuple[str, ...] = ("tsne", "umap")
-    """Flat maps to make beside the principal axes: tsne, umap, both or none. UMAP compiles for a minute or two when it is first used."""
+    """Flat maps to make beside the principal axes: tsne, umap, both, or no word for none. UMAP compiles for a minute or two when it is first used."""
     points: int = 20_000
     """States of the maps, and of the checks of directions and clusters: a sample stratified by episode."""
     followed: int = 60
@@ -100,9 +101,9 @@ def main(args: Args) -> None:
 def check(args: Args) -> None:
     """Raises UsageError for flags that cannot be met, before any work."""
     check_methods(args.methods)
-    unknown = [kind for kind in args.maps if kind not in ("tsne", "umap")]
-    if unknown:
-        raise UsageError(f"unknown map {unknown[0]!r} in --maps; choose tsne, umap, both or none")
+    check_maps(args.maps)
+    if 0 < args.draws < FEWEST_DRAWS:
+        raise UsageError(f"--draws is {args.draws}: {FEWEST_DRAWS} or more say something of stability, and 0 leaves it untested")
     if not 0 < args.share <= 1:
         raise UsageError(f"--share is {args.share}: give a share of the variance above 0, at most 1")
 
@@ -148,9 +149,10 @@ def compute(args: Args, run: Run, real: Rollouts, simulated: Rollouts | None) ->
         shown = {name: scores_of(space, sample.states.x[sample.rows]) for name, sample in samples.items()}
         part(run, "axes", lambda: {name: some[:, :3] for name, some in shown.items()})
         part(run, "spread", lambda: {name: scores_of(made, states.x[inner][rows]).std(0) for name, made in directions.items()})
-        maps = {"pca": part(run, "map_pca", lambda: make_map("pca", shown, args.seed, 1))}
+        own = {"followed": places_among(samples["followed"].rows, samples["real"].rows)}
+        maps = {"pca": part(run, "map_pca", lambda: make_map("pca", shown, args.seed, 1, own))}
         for kind in args.maps:
-            maps[kind] = timed(part(run, f"map_{kind}", lambda: make_map(kind, shown, args.seed, args.num_threads)))
+            maps[kind] = timed(part(run, f"map_{kind}", lambda: make_map(kind, shown, args.seed, args.num_threads, own)))
         clusters = Clusters(found["centres"])
         factors = {name: directions[name] for name in directions if name != "pca"}
         labels = {name: point_labels(sample, actions, clusters, space, factors) for name, sample in samples.items()}
@@ -232,7 +234,8 @@ def write_tables(run: Run, maps: dict, labels: dict, action_names) -> None:
 def stores(real: Rollouts, simulated: Rollouts | None, states: States, placed: States | None) -> dict:
     """What the numbers are of."""
     levels = real.episodes["level_seed"][np.unique(states.episode)]
-    told = {"real": real.id, "episodes": len(levels), "states": len(states), "num_levels": len(np.unique(levels))}
+    agents = np.unique(real.episodes["policy_id"][np.unique(states.episode)]).tolist()
+    told = {"real": real.id, "agents": agents, "episodes": len(levels), "states": len(states), "num_levels": len(np.unique(levels))}
     told["levels"] = [int(levels.min()), int(levels.max())]
     if placed is None:
         return told

@@ -12,7 +12,7 @@ from interpret.stability import STABLE
 NAMES = {"pca": "PCA", "ica": "ICA", "nmf": "NMF", "dictionary": "TopK dictionary", "tsne": "t-SNE", "umap": "UMAP"}
 
 
-def draw_numbers(numbers: dict, caption: Caption, path: Path) -> Path:
+def draw_numbers(numbers: dict, levels: str, path: Path) -> Path:
     """Explained variance, reconstruction at equal K, stability of directions and of clusters."""
     figure, axes = new_figure(2, 2, panel=(4.3, 2.9))
     _spectrum(axes[0, 0], numbers["spectrum"])
@@ -23,7 +23,9 @@ def draw_numbers(numbers: dict, caption: Caption, path: Path) -> Path:
         "Fits on inliers; reconstruction on a quarter of the levels that the fit has not seen, a dictionary counted by the units that a state "
         "uses. Stability over levels drawn again, matched |cosine| in whitened space; of clusters the Jaccard overlap."
     )
-    add_caption(figure, text, *caption)
+    stores, methods = numbers["stores"], numbers["methods"]
+    fit_on = max(found["fit_on"] for found in methods.values())
+    add_caption(figure, text, f"{fit_on} inliers of {stores['states']} steps in {stores['episodes']} episodes", levels)
     return save_figure(figure, path)[0]
 
 
@@ -34,8 +36,9 @@ def _spectrum(axis, spectrum: dict) -> None:
     whole = axis.twinx()
     whole.plot(np.arange(1, len(shares) + 1), np.cumsum(shares), color="#444444", linewidth=1.2)
     needed = spectrum["axes_for"]["95%"]
-    whole.axvline(needed, **NULL | {"linestyle": ":"})
-    whole.annotate(f"95% in {needed}", (needed, 60), xytext=(-4, 0), textcoords="offset points", ha="right", fontsize=8)
+    if needed is not None:
+        whole.axvline(needed, **NULL | {"linestyle": ":"})
+        whole.annotate(f"95% in {needed}", (needed, 60), xytext=(-4, 0), textcoords="offset points", ha="right", fontsize=8)
     whole.set(ylim=(0, 102), ylabel="sum (%)")
     whole.grid(False)
     whole.spines["right"].set_visible(True)
@@ -57,8 +60,10 @@ def _directions(axis, methods: dict) -> None:
             axis.plot(np.linspace(0, 1, len(shown)), shown, color=look, label=f"{NAMES.get(method, method)}: {found['stable']} of {len(shown)}")
         else:
             axis.plot([], [], color=look, label=f"{NAMES.get(method, method)}: untested")
+    if not any(found["median_cosine"] for found in methods.values()):
+        axis.text(0.5, 0.5, "untested", transform=axis.transAxes, ha="center")
     axis.axhline(STABLE, **NULL | {"linestyle": ":"})
-    axis.set(xlabel="directions, best first (share)", ylabel="median |cosine|", title="stability of directions", ylim=(0, 1.02))
+    axis.set(xlim=(0, 1), xlabel="directions, best first (share)", ylabel="median |cosine|", title="stability of directions", ylim=(0, 1.02))
     axis.legend(loc="lower left")
 
 

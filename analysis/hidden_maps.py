@@ -1,6 +1,6 @@
 """The parts of the hidden-state analysis: each takes arrays and gives arrays or plain numbers; nothing here knows files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from analysis.clusters import Clusters, cluster_stability, fit_clusters, without
 from analysis.embedding import embed, neighbours_kept, trustworthiness
 from analysis.hidden_states import States, labels_of
 from analysis.points import inliers, scores_of, typical_distance
+from common.runs import UsageError
 from envs.vecenv import ActionSpace
 from interpret.directions import Directions
 from interpret.fitting import sample_of
@@ -54,16 +55,29 @@ def find_clusters(points: np.ndarray, groups: np.ndarray, count: int, rows: np.n
     return arrays
 
 
-def make_map(kind: str, points: dict[str, np.ndarray], seed: int, threads: int) -> dict[str, np.ndarray]:
+def check_maps(kinds: Sequence[str]) -> None:
+    """Raises UsageError for a flat map that there is not."""
+    unknown = [kind for kind in kinds if kind not in ("tsne", "umap")]
+    if unknown:
+        raise UsageError(f"unknown map {unknown[0]!r}; give --maps tsne, --maps umap, both words, or --maps alone for none")
+
+
+def make_map(kind: str, points: dict[str, np.ndarray], seed: int, threads: int, own: Mapping[str, np.ndarray] = {}) -> dict[str, np.ndarray]:
     """A map of points["real"] [n, K] with the others placed into it: [.., 2] by name; its trust; and kept_<name>, the share of neighbours that each
-    placed point keeps."""
+    placed point keeps. own {name: [m]}: which of the real ones each of the others is, or -1, where some are."""
     made = embed(kind, points["real"], seed, threads)
     arrays = {"real": made.points, "trust": np.array(trustworthiness(points["real"], made.points, seed=seed))}
     for name, others in points.items():
         if name != "real":
             arrays[name] = made.place(others)
-            arrays[f"kept_{name}"] = neighbours_kept(others, arrays[name], points["real"], made.points)
+            arrays[f"kept_{name}"] = neighbours_kept(others, arrays[name], points["real"], made.points, own.get(name))
     return arrays
+
+
+def places_among(rows: np.ndarray, sample: np.ndarray) -> np.ndarray:
+    """Where each of rows [m] stands in sample [n], ascending, or -1: [m]."""
+    at = np.searchsorted(sample, rows).clip(max=len(sample) - 1)
+    return np.where(sample[at] == rows, at, -1)
 
 
 def point_labels(

@@ -7,7 +7,7 @@ import numpy as np
 from analysis.clusters import ClusterStability
 from analysis.embedding import NEIGHBOURS
 
-STEP, VERSION = "hx_analysis", 1
+STEP, VERSION = "hx_analysis", 2
 """The step that the plots read."""
 COMMAND = "python analysis/hidden_analysis_precompute.py --data_dir STORE"
 

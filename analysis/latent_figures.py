@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from scipy.stats import chi2
 
 from analysis.cloud import limits
-from analysis.colourings import Colouring, colour
+from analysis.colourings import Colouring, Scale, colour
 from analysis.map_figures import TITLES
 from analysis.style import NULL, REAL, add_caption, new_figure, save_figure
 
@@ -52,9 +51,8 @@ def draw_latents(kind: str, maps: Mapping[str, np.ndarray], labels: Mapping[str,
 
 def _key(figure, axes, how: Colouring, values: np.ndarray) -> None:
     key = colour(how, values).key
-    if isinstance(key, tuple):
-        scale = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(key[0], key[1]), key[2])
-        figure.colorbar(scale, ax=list(axes), location="bottom", shrink=0.8, pad=0.02, aspect=30)
+    if isinstance(key, Scale):
+        figure.colorbar(key.mappable(), ax=list(axes), location="bottom", shrink=0.8, pad=0.02, aspect=30)
     elif how.how == "flag":
         for name, look in key:
             axes[1].scatter([], [], s=20, color=look, label=name)

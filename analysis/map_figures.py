@@ -11,12 +11,12 @@ from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 
 from analysis.cloud import limits, raster
-from analysis.colourings import Coloured, Colouring, colour
+from analysis.colourings import Coloured, Colouring, Scale, colour
 from analysis.style import NULL, REAL, SIMULATED, add_caption, new_figure, save_figure
 
 TITLES = {"pca": ("PC 1", "PC 2"), "tsne": ("t-SNE 1", "t-SNE 2"), "umap": ("UMAP 1", "UMAP 2")}
 _PIXELS = 560  # of a panel's side
-_FEW = 10  # classes that a legend can list
+_FEW = 16  # classes that a legend can list
 _MANY = 8000  # points that are drawn smaller
 _PALE = 0.35
 _ARROW = {"arrowstyle": "-|>", "color": "#222222", "linewidth": 0.8, "mutation_scale": 8, "shrinkA": 0, "shrinkB": 0}
@@ -57,7 +57,7 @@ def show_cloud(axis: Axes, picture: np.ndarray, bounds: np.ndarray, kind: str) -
     """Lays a picture of a cloud into an axis, whose own units are the map's."""
     (left, low), (right, high) = bounds
     axis.imshow(picture, extent=(left, right, low, high), aspect="auto", interpolation="antialiased")
-    axis.set(xlabel=TITLES[kind][0], ylabel=TITLES[kind][1], xticks=[], yticks=[])
+    axis.set(xlabel=TITLES[kind][0], ylabel=TITLES[kind][1], xticks=[], yticks=[], box_aspect=1)
     axis.grid(False)
 
 
@@ -141,13 +141,12 @@ def _rgb(look: Mapping[str, str]) -> np.ndarray:
 
 def _key(figure, axis: Axes, painted: Coloured, n: int) -> None:
     """What the colours of a panel mean: a scale, a list of classes, or nothing for too many of them."""
-    if isinstance(painted.key, tuple):
-        low, high, name = painted.key
-        scale = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(low, high), name)
-        figure.colorbar(scale, ax=axis, location="bottom", shrink=0.8, pad=0.02, aspect=30)
+    if isinstance(painted.key, Scale):
+        figure.colorbar(painted.key.mappable(), cax=axis.inset_axes((0.1, -0.16, 0.8, 0.035)), orientation="horizontal").ax.tick_params(labelsize=7)
     elif len(painted.key) <= _FEW:
         marks = [Line2D([], [], marker="o", linestyle="", color=look, markersize=4, label=name) for name, look in painted.key]
-        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.09), "ncols": min(3, len(marks))}
+        columns = 3 if max(len(name) for name, _ in painted.key) > 2 else 8  # words, or numbers
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.09), "ncols": min(columns, len(marks))}
         axis.legend(handles=marks, **below, handletextpad=0.1, columnspacing=0.8, fontsize=7)
 
 

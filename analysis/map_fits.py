@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from analysis.points import axes_for
+from analysis.points import axes_for, beyond
 from common.runs import UsageError
 from interpret.dictionary import fit_dictionary
 from interpret.directions import Directions
@@ -54,10 +54,14 @@ def fit_judged(method: str, x: np.ndarray, groups: np.ndarray, count: int, rows:
 
 
 def spectrum(pca: Directions) -> dict:
-    """How much variance principal components hold, fit in full: shares one by one, and how many hold 50, 80, 90, 95 and 99% of it."""
-    variance = np.array(pca.provenance["variance"])
-    counts = {f"{share:.0%}": axes_for(variance, share) for share in (0.5, 0.8, 0.9, 0.95, 0.99)}
-    return {"shares": (variance / variance.sum()).tolist(), "axes_for": counts}
+    """How much of all variance principal components hold, fit in full: shares one by one, and how many hold 50, 80, 90, 95 and 99% of it.
+
+    Fewer levels than features give fewer components, which do not hold all: None where they hold less than that.
+    """
+    variance = np.append(pca.provenance["variance"], beyond(pca))
+    needed = {f"{share:.0%}": axes_for(variance, share) for share in (0.5, 0.8, 0.9, 0.95, 0.99)}
+    counts = {share: count if count <= len(pca) else None for share, count in needed.items()}
+    return {"shares": (variance[:-1] / variance.sum()).tolist(), "axes_for": counts}
 
 
 def verdict(directions: Directions) -> dict:

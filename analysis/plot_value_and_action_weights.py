@@ -17,7 +17,7 @@ from analysis.steps import find_step, read_numbers, read_part
 from analysis.style import add_caption, new_figure, save_figure
 from common.checkpoints import write_json
 from common.cli import run_script
-from common.runs import UsageError
+from common.runs import UsageError, file_id
 from envs.vecenv import ActionSpace
 from generative.sim_env import actions_of
 from interpret.directions import Directions, load_directions
@@ -47,11 +47,11 @@ def main(args: Args) -> None:
         why = numbers["refused"].get(args.method, f"{directory} holds {', '.join(numbers['methods'])}")
         raise UsageError(f"no directions by {args.method!r} ({why}); choose another --method")
     agent, meta = load_agent(args.model_file)
+    if file_id(args.model_file) not in numbers["stores"]["agents"]:
+        whose = f"the directions are of agent {', '.join(numbers['stores']['agents'])} and {args.model_file} is {file_id(args.model_file)}"
+        raise UsageError(f"{whose}: give the agent that was recorded")
     directions, spread = load_directions(file), read_part(directory, "spread")[args.method]
     policy, value = head_weights(agent)
-    if directions.width != policy.shape[1]:
-        widths = f"the directions are of width {directions.width} and the agent's states of {policy.shape[1]}"
-        raise UsageError(f"{widths}: give the agent that was recorded")
     actions = actions_of(meta | {"action_names": numbers["actions"], "noop": numbers["noop"]})
     rows = {"value": value} | act_rows(policy, actions)
     effects = expressed(torch.cat(list(rows.values())), directions, spread)

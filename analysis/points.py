@@ -95,15 +95,19 @@ def axes_for(variance: np.ndarray, share: float = SHARE) -> int:
     return int(np.searchsorted(held, share - 1e-9) + 1)
 
 
+def beyond(pca: Directions) -> float:
+    """The variance of the standardised features that principal components know, 1 each, which they do not hold."""
+    known = int((pca.write != 0).any(1).sum())  # others were left out (Directions.within)
+    return max(known - float(np.sum(pca.provenance["variance"])), 0.0)
+
+
 def leading(pca: Directions, share: float = SHARE) -> Directions:
     """Of principal components fit in full, the first that hold `share` of the variance of the standardised features that they know.
 
     All of them where they hold less, which fewer components than features may. Scores keep their variance: distances are those of standardised features.
     """
     variance = np.asarray(pca.provenance["variance"])
-    known = int((pca.write != 0).any(1).sum())  # others were left out (Directions.within)
-    rest = max(known - variance.sum(), 0.0)  # each standardised feature has variance 1
-    count = min(axes_for(np.append(variance, rest), share), len(pca))
+    count = min(axes_for(np.append(variance, beyond(pca)), share), len(pca))
     facts = pca.provenance | {"variance": variance[:count].tolist()}
     return Directions(pca.read[:count], pca.offset[:count], pca.write[:, :count], pca.origin, pca.names[:count], facts)
 

@@ -56,8 +56,8 @@ class Args:
     """Seed of the choice of moments and settings."""
     out_dir: Path = Path("analysis")
     """Where concepts_precomp is, and scene_bank_precomp is written."""
-    new: bool = False
-    """Start afresh where the same command has already run."""
+    force: bool = False
+    """Make them again even where they are done."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
@@ -221,7 +221,7 @@ def main(args: Args) -> None:
     rollouts = Rollouts.open(args.data_dir)
     concepts = load_concepts(rollouts, args.out_dir)
     asked = {name: getattr(args, name) for name in ("num_scenes", "kinds", "distances", "heights", "velocities", "per_layout", "seed")}
-    run = open_run(args.out_dir / "scene_bank_precomp", "scenes", {"version": VERSION} | asked, args.new, {"data_dir": rollouts.id})
+    run = open_run(args.out_dir / "scene_bank_precomp", "scenes", {"version": VERSION} | asked, args.force, {"data_dir": rollouts.id})
     if not run.done:
         collect(args, rollouts, concepts).save(run.dir)
         run.finish({"data_dir": rollouts.id})

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from analysis.artefacts import part
 from analysis.clusters import Clusters
-from analysis.hidden_maps import find_clusters, make_map
+from analysis.hidden_maps import check_maps, find_clusters, make_map, places_among
 from analysis.hidden_numbers import cluster_numbers, map_numbers
 from analysis.hidden_states import States, choose_episodes, gather, labels_of
 from analysis.map_frames import cluster_members, frames_at
@@ -48,7 +48,7 @@ class MapArgs:
     parts: int = 16
     """Parts of a non-negative factorisation, the strongest of which colours a map; 0 for none."""
     maps: tuple[str, ...] = ("tsne",)
-    """Flat maps to make beside the principal axes: tsne, umap, both or none."""
+    """Flat maps to make beside the principal axes: tsne, umap, both, or no word for none."""
     points: int = 10_000
     """Steps in the maps: a sample stratified by episode."""
     followed: int = 12
@@ -92,9 +92,7 @@ def open_simulated(path: Path) -> Rollouts:
 
 def map_step(step: Step, args: MapArgs, make: Make, inputs: Mapping[str, str] = {}) -> None:
     """Makes the step, or finds that it is made. inputs: ids of what is read besides the store."""
-    unknown = [kind for kind in args.maps if kind not in ("tsne", "umap")]
-    if unknown:
-        raise UsageError(f"unknown map {unknown[0]!r} in --maps; choose tsne, umap, both or none")
+    check_maps(args.maps)
     if args.begin < 0:
         raise UsageError(f"--begin is {args.begin}: steps are counted from 0")
     rollouts = open_simulated(args.data_dir)
@@ -120,10 +118,10 @@ def _compute(args: MapArgs, run: Run, rollouts: Rollouts, make: Make) -> None:
         bar.update()
         chosen = np.random.default_rng([args.seed, 14]).permutation(np.unique(episode))[: args.followed]
         shown = {"real": sample, "followed": np.flatnonzero(np.isin(episode, chosen))}
-        maps = {}
+        maps, own = {}, {"followed": places_among(shown["followed"], shown["real"])}
         for kind in ("pca", *args.maps):
             points = {name: made.x[rows] for name, rows in shown.items()}
-            maps[kind] = part(run, f"map_{kind}", lambda: make_map(kind, points, args.seed, args.num_threads))
+            maps[kind] = part(run, f"map_{kind}", lambda: make_map(kind, points, args.seed, args.num_threads, own))
             bar.update()
         columns = _labels(args, run, rollouts, states, made, clusters, groups, sample)
         part(run, "behaviours", lambda: behaviours(episode, columns["cluster"]))

@@ -32,7 +32,7 @@ class Step(NamedTuple):
 
 def _step(name: str, title: str, space: str, colourings: str) -> Step:
     of = _SHARED | _MORE
-    return Step(name, 1, f"python analysis/{name}_precompute.py --data_dir STORE", title, space, tuple(of[label] for label in colourings.split()))
+    return Step(name, 2, f"python analysis/{name}_precompute.py --data_dir STORE", title, space, tuple(of[label] for label in colourings.split()))
 
 
 ENV_H = _step(

@@ -12,7 +12,7 @@ from analysis import plot_value_and_action_weights as weights
 from analysis.artefacts import part
 from analysis.hidden_numbers import STEP, VERSION
 from analysis.steps import finish_step, open_step
-from common.runs import UsageError
+from common.runs import UsageError, file_id
 from envs.vecenv import ActionSpace
 from interpret.directions import save_directions
 from interpret.pca import fit_pca
@@ -29,9 +29,9 @@ def made(tmp_path):
     pca = fit_pca(x, np.arange(400) // 10, WIDTH)
     save_directions(run.dir / "pca.safetensors", pca)
     part(run, "spread", lambda: {"pca": np.sqrt(pca.provenance["variance"])})
-    stores = {"states": 400, "episodes": 40, "levels": [0, 39]}
-    finish_step(run, {"stores": stores, "actions": NAMES, "noop": NOOP, "methods": {"pca": {}}, "refused": {"ica": "all Gaussian"}})
     save_agent(tmp_path / "agent.safetensors", toy_agent(), {"env": {"env_name": "toy"}})
+    stores = {"states": 400, "episodes": 40, "levels": [0, 39], "agents": [file_id(tmp_path / "agent.safetensors")]}
+    finish_step(run, {"stores": stores, "actions": NAMES, "noop": NOOP, "methods": {"pca": {}}, "refused": {"ica": "all Gaussian"}})
     return tmp_path, pca
 
 
@@ -67,6 +67,6 @@ def test_missing_directions_and_other_agents_are_refused(made):
     out, _ = made
     with pytest.raises(UsageError, match="all Gaussian.*--method"):
         weights.main(weights.Args(out / "agent.safetensors", out_dir=out))
-    save_agent(out / "wide.safetensors", toy_agent(hidden_size=12), {"env": {"env_name": "toy"}})
-    with pytest.raises(UsageError, match="of width 8 and the agent's states of 12"):
-        weights.main(weights.Args(out / "wide.safetensors", "pca", out_dir=out))
+    save_agent(out / "other.safetensors", toy_agent(), {"env": {"env_name": "another"}})  # as wide, and not the one that was recorded
+    with pytest.raises(UsageError, match="the directions are of agent .* give the agent that was recorded"):
+        weights.main(weights.Args(out / "other.safetensors", "pca", out_dir=out))

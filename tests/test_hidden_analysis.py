@@ -89,6 +89,12 @@ def test_animations_and_explorer_can_be_left_out(whole, drawn, tmp_path, monkeyp
     assert {path.name for path in tmp_path.rglob("*.*")} == {"numbers.json", "hidden_analysis.html", "spin_entropy.mp4"}
 
 
+def test_an_unknown_variable_of_an_animation_is_named_before_any_work(whole, tmp_path):
+    with pytest.raises(UsageError, match="no variable 'velocity' .*entropy"):
+        plotting.main(plotting.Args(precomp_dir=whole[1], out_dir=tmp_path, spins=("value", "velocity")))
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_explorer_holds_the_frame_of_every_point_and_nothing_from_elsewhere(whole, drawn):
     made, text = whole[1], (drawn / "explorer.html").read_text()
     assert not re.search(r"https?:|src=\"(?!data:)|<link|import ", text)
@@ -217,6 +223,8 @@ def test_an_interrupted_run_goes_on_with_what_it_has(stores, tmp_path, monkeypat
 BAD = [
     ({"methods": ("pca", "umap")}, "unknown method 'umap'"),
     ({"maps": ("pca",)}, "unknown map 'pca'"),
+    ({"maps": ("none",)}, "--maps alone for none"),
+    ({"draws": 5}, "--draws is 5: 20 or more"),
     ({"share": 1.5}, "--share is 1.5"),
     ({"num_episodes": 0}, "take at least 1"),
     ({"num_episodes": 3}, "record more or ask for at most 2"),

@@ -1,5 +1,6 @@
 """Clouds, colours and turns: every point where it belongs, every class in the colours, nothing left out."""
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -47,7 +48,10 @@ def test_every_class_has_a_colour_of_its_own_the_last_included():
 def test_scales_flags_and_names():
     values = np.linspace(0, 1, 200)
     scale, log = (colour(Colouring("v", "", how, "viridis"), values + 1) for how in ("scale", "log"))
-    assert 1.005 < scale.key[0] < 1.02 and not np.allclose(scale.rgb, log.rgb) and np.isclose(log.key[1], scale.key[1], atol=0.02)
+    assert 1.005 < scale.key.low < 1.02 and not np.allclose(scale.rgb, log.rgb) and np.isclose(log.key.high, scale.key.high, atol=0.02)
+    for painted in (scale, log):  # the colour that the bar has at a value is that of the points with it
+        assert np.allclose(painted.key.mappable().to_rgba(values + 1)[:, :3] * 255, painted.rgb, atol=2)
+        assert np.allclose(painted.key.mappable().to_rgba(painted.key.marks(5))[2, :3], matplotlib.colormaps["viridis"](0.5)[:3], atol=0.01)
     on = np.arange(200) % 50 == 7
     flag = colour(Colouring("done", "", "flag"), on)
     assert on[flag.order[-4:]].all() and sorted(flag.order) == list(range(200)), "flags that are set lie on top"

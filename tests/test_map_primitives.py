@@ -5,6 +5,8 @@ import pytest
 
 from analysis.clusters import Clusters, best_jaccard, cluster_stability, fit_clusters, without_clusters
 from analysis.embedding import embed, neighbours_kept, trustworthiness
+from analysis.hidden_maps import places_among
+from analysis.map_fits import spectrum
 from analysis.points import axes_for, changing, inliers, leading, nearest, principal_space, scores_of, subsample
 from common.runs import UsageError
 from interpret.fitting import sample_of
@@ -61,6 +63,23 @@ def test_neighbours_do_not_count_themselves_even_among_equals():
     points = np.zeros((6, 2), np.float32)
     distance, row = nearest(points, points, 3, np.arange(6))
     assert (row != np.arange(6)[:, None]).all() and not distance.any()
+
+
+def test_points_are_found_in_a_sample():
+    sample = np.array([2, 5, 6, 9])
+    assert places_among(np.array([0, 2, 6, 7, 9, 11]), sample).tolist() == [-1, 0, 2, -1, 3, -1]
+
+
+def test_components_that_are_fewer_than_features_do_not_hold_all():
+    rng = np.random.default_rng(0)
+    x, groups = rng.normal(size=(2000, 12)), np.arange(2000) % 8
+    told = spectrum(fit_pca(x, groups, 7))
+    z = sample_of(x, groups).standardised()
+    held = np.linalg.eigvalsh(z.T @ z / len(z))[::-1][:7].sum() / 12
+    assert np.isclose(sum(told["shares"]), held, atol=0.02) and held < 0.8
+    assert told["axes_for"]["95%"] is None and told["axes_for"]["50%"] == 6
+    whole = spectrum(fit_pca(x, np.arange(2000), 12))
+    assert np.isclose(sum(whole["shares"]), 1) and whole["axes_for"]["99%"] == 12
 
 
 def test_the_axes_hold_the_share_asked_and_not_one_too_few():
@@ -136,6 +155,9 @@ def test_maps_keep_planted_clusters_apart_and_place_new_points_among_their_own(k
     for _ in range(2):
         twins = made.place(x[:50])
         assert np.median(np.linalg.norm(twins - made.points[:50], axis=1)) < 0.1 * made.points.std(), "what is placed again lies where it was"
+    itself = neighbours_kept(x[:100], made.points[:100], x, made.points)
+    without = neighbours_kept(x[:100], made.points[:100], x, made.points, np.arange(100))
+    assert without.mean() < itself.mean() - 0.01, "a point is no neighbour of itself"
     kept = neighbours_kept(scores_of(scores, new[:100]), placed, x, made.points)
     wrong = neighbours_kept(scores_of(scores, new[:100]), placed[::-1], x, made.points)
     assert kept.shape == (100,) and kept.mean() > 3 * wrong.mean()
