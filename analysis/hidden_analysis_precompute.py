@@ -102,8 +102,11 @@ def check(args: Args) -> None:
     """Raises UsageError for flags that cannot be met, before any work."""
     check_methods(args.methods)
     check_maps(args.maps)
-    if 0 < args.draws < FEWEST_DRAWS:
+    if args.draws and args.draws < FEWEST_DRAWS:
         raise UsageError(f"--draws is {args.draws}: {FEWEST_DRAWS} or more say something of stability, and 0 leaves it untested")
+    for name, least in (("clusters", 2), ("followed", 1), ("members", 1), ("points", 1), ("components", 1)):
+        if getattr(args, name) < least:
+            raise UsageError(f"--{name} is {getattr(args, name)}: give {least} or more")
     if not 0 < args.share <= 1:
         raise UsageError(f"--share is {args.share}: give a share of the variance above 0, at most 1")
 

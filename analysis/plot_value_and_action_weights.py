@@ -41,6 +41,8 @@ class Args:
 
 
 def main(args: Args) -> None:
+    if args.most < 1:
+        raise UsageError(f"--most is {args.most}: show 1 direction or more")
     directory = find_step(args.out_dir, STEP, VERSION, COMMAND, args.precomp_dir)
     numbers, file = read_numbers(directory), directory / f"{args.method}.safetensors"
     if not file.exists():

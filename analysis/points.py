@@ -56,6 +56,8 @@ def inliers(points: np.ndarray, neighbours: int = 5, sigmas: float = 2.0, seed: 
     own[reference] = np.arange(len(reference))
     distance = typical_distance(points, points[reference], neighbours, own)
     limit = float(distance.mean() + sigmas * distance.std())
+    if not (distance <= limit).any():
+        raise UsageError(f"{sigmas} standard deviations leave none of {len(points)} points: allow more")
     return Inliers(distance <= limit, distance, limit, reference)
 
 
@@ -104,10 +106,13 @@ def beyond(pca: Directions) -> float:
 def leading(pca: Directions, share: float = SHARE) -> Directions:
     """Of principal components fit in full, the first that hold `share` of the variance of the standardised features that they know.
 
-    All of them where they hold less, which fewer components than features may. Scores keep their variance: distances are those of standardised features.
+    At least two; all of them, and a warning, where they hold less, which fewer components than features may. Scores keep their variance: distances are those of standardised features.
     """
     variance = np.asarray(pca.provenance["variance"])
-    count = min(axes_for(np.append(variance, beyond(pca)), share), len(pca))
+    needed = max(axes_for(np.append(variance, beyond(pca)), share), 2)  # a map has two
+    count = min(needed, len(pca))
+    if count < needed:
+        logging.warning("%d principal components, as many as these levels give, hold less than %.0f%% of the variance", count, 100 * share)
     facts = pca.provenance | {"variance": variance[:count].tolist()}
     return Directions(pca.read[:count], pca.offset[:count], pca.write[:, :count], pca.origin, pca.names[:count], facts)
 

@@ -32,7 +32,7 @@ from interpret.recurrence import before
 from interpret.stability import FEWEST_DRAWS, judged
 from rollouts.store import Rollouts
 
-NAME, VERSION = "probes", 1
+NAME, VERSION = "probes", 2
 COMMAND = "python -m analysis.probes_precompute --model_file AGENT --data_dir STORE"
 FRAME_AND_MEMORY = "frame and memory"
 """Encoder output and the state before the observation, side by side: over the encoder alone, it says what the agent's memory adds to the
@@ -80,7 +80,7 @@ def settings(args: Args) -> dict:
 
 
 def fit_directions(bench: Bench, hidden: np.ndarray, arrays: dict[str, np.ndarray], about: dict) -> Directions:
-    """The hidden state's probes of decodable concepts as directions with their stability; of more than half its width, the best read."""
+    """The hidden state's probes of decodable concepts as directions, with the stability of what they read; of more than half its width, the best read."""
     targets, found = bench.study.targets, marks(arrays, bench.study.targets.classes)["decodable"]
     above = np.where(targets.classes, 2 * arrays["value"][0] - 1, arrays["value"][0])
     chosen = np.sort([k for k in np.argsort(-above, kind="stable") if found[k]][: hidden.shape[1] // 2]).astype(int)
@@ -90,8 +90,9 @@ def fit_directions(bench: Bench, hidden: np.ndarray, arrays: dict[str, np.ndarra
     varied = np.flatnonzero(hidden.std(0) > 1e-6)
     asked = hidden[:, varied], targets.truth[:, chosen], bench.study.groups, [targets.names[k] for k in chosen], arrays["penalty"][chosen]
     with progress_bar(total=FEWEST_DRAWS, unit="fit", desc="stability") as bar:
-        directions = judged(probe_directions(*asked), probe_stability(*asked, bench.seed, lambda: bar.update()))
-    return directions.within(varied, hidden.shape[1]).with_provenance(**about)
+        read, written = probe_stability(*asked, bench.seed, lambda: bar.update())
+    directions = judged(probe_directions(*asked), read).with_provenance(written={"median": written.median.tolist()}, **about)
+    return directions.within(varied, hidden.shape[1])
 
 
 def compute(args: Args, study: Study, agent: ActorCritic, device, run: Run) -> dict:

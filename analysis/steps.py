@@ -6,6 +6,7 @@ points to the last one finished.
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,6 +67,9 @@ def find_step(out_dir: Path, name: str, version: int, command: str, chosen: Path
     directory = Path(chosen or Path(out_dir) / f"{name}_precomp" / LATEST).resolve()
     if not (directory / "done.json").exists():
         raise UsageError(f"no finished artefacts at {directory}; make them with: {command}")
+    made_by = re.fullmatch(r"(.+)_[0-9a-f]{12}(_\d+)?", directory.name)  # a copy may have any name
+    if made_by and made_by[1] != name:
+        raise UsageError(f"{directory} holds what the step {made_by[1]} made, not {name}; make that with: {command}")
     made = read_config(directory).get("version")
     if made != version:
         raise UsageError(f"{directory} is stale: it was made by version {made} of the step, and this one reads {version}; make it again with: {command}")

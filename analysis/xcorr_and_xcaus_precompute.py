@@ -89,6 +89,8 @@ def compute(args: Args, rollouts: Rollouts, fields: dict[str, Directions], run: 
     stands = judged(found, args.rate)
     part(run, "stands", lambda: {name.replace(" ", "_"): marks for name, marks in stands.items()})
     rows = summary(found, stands, names)
+    if not rows[ALL]["tests"]:
+        raise UsageError(f"no two scores of {rollouts.path} vary together at any lag: nothing can be correlated; check what was recorded")
     logging.info("%d of %d correlations of all episodes stand", rows[ALL]["stand"], rows[ALL]["tests"])
     finish_step(run, {
         "names": names, "sets": rows, "left_out": small, "rate": args.rate, "null": args.null, "draws": args.draws, "steps": len(scored),

@@ -50,6 +50,8 @@ def run_main(main: Callable, args) -> None:
     """
     logging.basicConfig(level=getattr(args, "log_level", logging.INFO), format="%(message)s", force=True)
     try:
+        if getattr(args, "seed", 0) < 0:
+            raise UsageError(f"--seed is {args.seed}: seeds are 0 or more")
         with Interruptible():
             main(args)
     except USER_ERRORS as error:

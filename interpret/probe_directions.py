@@ -30,14 +30,25 @@ def probe_directions(
 
 def probe_stability(
     x: np.ndarray, y: np.ndarray, groups: np.ndarray, names: Sequence[str], penalty: np.ndarray, seed: int, advance=lambda: None
-) -> Stability:
-    """How well each direction of `probe_directions` is found again when layouts are drawn with repetition. advance: called after each
-    draw."""
+) -> tuple[Stability, Stability]:
+    """How well each direction of `probe_directions` is found again when layouts are drawn with repetition: what it reads, and what it writes.
+
+    Read: |correlation| of its scores with those of the new fit, which is the whitened |cosine| of the patterns that the two probes have each by itself
+    (Haufe et al. 2014). Written: of the columns of the joint pattern, each less what the other concepts share with it, which correlated concepts leave
+    little of. advance: called after each draw.
+    """
     reference, sample, rng = probe_directions(x, y, groups, names, penalty), checked(x, groups, 1), np.random.default_rng([seed, 14])
-    metric, cosines = whitened(sample.covariance), []
+    metric, read, written = whitened(sample.covariance), [], []
     for _ in range(FEWEST_DRAWS):
         weights = rng.multinomial(sample.num_groups, np.full(sample.num_groups, 1 / sample.num_groups))
         again = probe_directions(x, y, groups, names, penalty, weights)
-        cosines.append(matched_cosines(reference.write.numpy(), again.write.numpy(), metric))
+        read.append(_correlations(reference.read.numpy(), again.read.numpy(), sample.covariance))
+        written.append(matched_cosines(reference.write.numpy(), again.write.numpy(), metric))
         advance()
-    return Stability(tuple(names), np.stack(cosines))
+    return tuple(Stability(tuple(names), np.stack(cosines)) for cosines in (read, written))
+
+
+def _correlations(one: np.ndarray, other: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """|correlation| [K] of the scores that rows of `one` and `other` [K, D] give to features of this covariance [D, D]."""
+    together, own, others = (np.einsum("kd,de,ke->k", a, covariance, b) for a, b in ((one, other), (one, one), (other, other)))
+    return np.abs(together) / np.sqrt(own * others)

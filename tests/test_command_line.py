@@ -6,6 +6,7 @@ import runpy
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Literal
 
 import pytest
@@ -120,6 +121,11 @@ def test_what_the_user_can_mend_is_one_line(error):
         raise error
 
     assert fails(main) == "error: no such thing"
+
+
+def test_a_seed_below_zero_is_refused_before_any_work():
+    with pytest.raises(SystemExit, match="--seed is -1: seeds are 0 or more"):
+        run_main(lambda args: 1 / 0, SimpleNamespace(seed=-1))
 
 
 @pytest.mark.parametrize("bug", [ValueError("shapes differ"), KeyError("x"), TypeError("x"), OSError(errno.EIO, "worn out")], ids=repr)

@@ -65,6 +65,8 @@ def test_actions_with_one_effect_share_a_row_and_most_limits_the_picture(made):
 
 def test_missing_directions_and_other_agents_are_refused(made):
     out, _ = made
+    with pytest.raises(UsageError, match="--most is 0"):
+        weights.main(weights.Args(out / "agent.safetensors", "pca", 0, out_dir=out))
     with pytest.raises(UsageError, match="all Gaussian.*--method"):
         weights.main(weights.Args(out / "agent.safetensors", out_dir=out))
     save_agent(out / "other.safetensors", toy_agent(), {"env": {"env_name": "another"}})  # as wide, and not the one that was recorded

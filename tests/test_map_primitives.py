@@ -70,7 +70,7 @@ def test_points_are_found_in_a_sample():
     assert places_among(np.array([0, 2, 6, 7, 9, 11]), sample).tolist() == [-1, 0, 2, -1, 3, -1]
 
 
-def test_components_that_are_fewer_than_features_do_not_hold_all():
+def test_components_that_are_fewer_than_features_do_not_hold_all(caplog):
     rng = np.random.default_rng(0)
     x, groups = rng.normal(size=(2000, 12)), np.arange(2000) % 8
     told = spectrum(fit_pca(x, groups, 7))
@@ -78,6 +78,8 @@ def test_components_that_are_fewer_than_features_do_not_hold_all():
     held = np.linalg.eigvalsh(z.T @ z / len(z))[::-1][:7].sum() / 12
     assert np.isclose(sum(told["shares"]), held, atol=0.02) and held < 0.8
     assert told["axes_for"]["95%"] is None and told["axes_for"]["50%"] == 6
+    assert len(leading(fit_pca(x, groups, 7), 0.95)) == 7 and "hold less than 95%" in caplog.text
+    assert len(leading(fit_pca(x, groups, 7), 0.01)) == 2, "a map has two axes"
     whole = spectrum(fit_pca(x, np.arange(2000), 12))
     assert np.isclose(sum(whole["shares"]), 1) and whole["axes_for"]["99%"] == 12
 

@@ -55,10 +55,31 @@ def test_known_concepts_come_back_as_stable_directions(agent, world):
     metric = standardised(np.cov(x.T))
     assert matched_cosines(agent.mixing, found.write.numpy(), metric).min() > 0.95
     assert torch.allclose(found.read @ found.write, torch.eye(COUNT, dtype=torch.float64), atol=1e-6)
-    stable = probe_stability(*asked, 0)
-    assert stable.median.min() > 0.95 and labels(judged(found, stable)) == NAMES
+    read, written = probe_stability(*asked, 0)
+    assert read.median.min() > 0.95 and written.median.min() > 0.95 and labels(judged(found, read)) == NAMES
     noise = np.random.default_rng(0).normal(size=y.shape).astype(np.float32)
-    assert not probe_stability(x, noise, groups, NAMES, arrays["penalty"], 0).stable.all()
+    assert not any(one.stable.all() for one in probe_stability(x, noise, groups, NAMES, arrays["penalty"], 0))
+
+
+def test_what_concepts_share_is_read_again_and_what_sets_them_apart_is_not_written_again(world):
+    """Two concepts that are nearly one: each is read well, and the joint pattern writes their small difference."""
+    x, y, groups = world
+    rng = np.random.default_rng(0)
+    by_level = rng.normal(size=(groups.max() + 1, 2, x.shape[1]))[groups]  # what sets them apart is another thing in every level
+    twins = (y[:, 3:] + 0.5 * np.einsum("nkd,nd->nk", by_level, x / x.std(0))).astype(np.float32)
+    read, written = probe_stability(x, twins, groups, ["one", "other"], np.full(2, 1.0), 0)
+    assert read.median.min() > 0.95 and written.median.max() < read.median.min() - 0.05
+
+
+def test_stability_of_what_is_read_is_the_correlation_of_scores(world):
+    x, y, groups = world
+    penalty = np.full(COUNT, 1e4)
+    read, _ = probe_stability(x, y, groups, NAMES, penalty, 3)
+    count = len(np.unique(groups))
+    weights = np.random.default_rng([3, 14]).multinomial(count, np.full(count, 1 / count))
+    whole, again = (scores_of(probe_directions(x, y, groups, NAMES, penalty, w), x) for w in (None, weights))
+    expected = [abs(np.corrcoef(whole[:, k], again[:, k])[0, 1]) for k in range(COUNT)]
+    assert np.allclose(read.cosines[0], expected, atol=1e-6)
 
 
 def test_probes_read_the_concepts_in_their_own_units(world):

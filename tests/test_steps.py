@@ -37,6 +37,8 @@ def test_what_is_missing_unfinished_stale_or_damaged_is_said_with_the_way_out(tm
     run = made(tmp_path)
     with pytest.raises(UsageError, match="stale: it was made by version 1"):
         find_step(tmp_path, "thing", 2, COMMAND)
+    with pytest.raises(UsageError, match="holds what the step thing made, not other"):
+        find_step(tmp_path, "other", 1, COMMAND, (tmp_path / "thing_precomp" / "latest"))
     (run.dir / "arrays.safetensors").write_bytes(b"no")
     (run.dir / "numbers.json").write_text("{")
     for read in (lambda: read_part(run.dir, "arrays"), lambda: read_part(run.dir, "other"), lambda: read_numbers(run.dir)):
