@@ -101,8 +101,8 @@ def test_an_agent_without_memory_changes_in_nothing_from_one_frame_on(world, tmp
     assert summary["largest_change_from_1_frame_on"] == {"kl": 0, "total_variation": 0, "value_change": 0}
     assert all(summary["levels"][name]["as the whole agent"] == 1 for name in ("1", "other"))
     assert summary["levels"]["0"]["as the whole agent"] < 1
-    changes = np.array(summary["pasts"]["all"]["kl"])  # 0, or on some processors the rounding of sums in another order
-    assert changes.shape == (3, 3) and np.abs(changes).max() < 1e-15 and summary["pasts"]["all"]["n"] > 0
+    changes = np.array(summary["pasts"]["all"]["kl"])  # 0 but for the rounding of float32 logits, which is squared in a KL
+    assert changes.shape == (3, 3) and np.abs(changes).max() < 1e-12 and summary["pasts"]["all"]["n"] > 0
     assert run_of(world)[1]["pasts"]["all"]["kl"][1][0] > 1e-6
 
 
