@@ -122,8 +122,9 @@ class LossScales:
     """Squared error of the picture 1 to blind_steps steps ahead with nothing drawn, as loss_scale_obs; a tenth of it where what is shown came into view since."""
     loss_scale_repainted: float = 1.0
     """Squared error of the picture painted on the model's own last picture in place of the real one, as loss_scale_obs."""
-    loss_scale_motion: float = 10.0
-    """Huber loss of the foretold motion of the picture against the measured one, in pixels squared up to one pixel, per step."""
+    loss_scale_motion: float = 100.0
+    """Huber loss of the foretold motion of the picture against the measured one, in pixels squared up to one pixel, per step; of each step, and in
+    the blind runs of all steps so far together."""
     loss_scale_reward: float = 10.0
     """Cross-entropy of the two-hot reward, nats per step; of states that have seen all frames before them, and in the blind runs."""
     loss_scale_done: float = 50.0

@@ -20,8 +20,8 @@ from generative.frames import FrameDecoder, FrameEncoder, round_frames
 from generative.categorical import draw
 from generative.latent import LatentHead, StartHead
 from generative.layers import mlp
-from generative.motion import carried, measured
-from generative.rssm import RSSM, EnvState
+from generative.motion import REACH, carried, measured
+from generative.rssm import GLANCE, RSSM, EnvState, Look
 
 
 class Latent(NamedTuple):
@@ -66,7 +66,9 @@ class WorldModel(nn.Module):
         self.latent_head, self.start_head = LatentHead(c), StartHead(c)
         self.hidden_head = mlp(c.latent_size, c.units, c.hidden_size)
         self.action_head = mlp(c.latent_size, c.units, c.num_actions)
-        self.outcome_head = mlp(self.rssm.summary_size + c.stoch_size, c.units, c.reward_bins + 1, zero=True)
+        self.motion_head = mlp(c.latent_size, c.units, 2)
+        self.look = Look(c)
+        self.outcome_head = mlp(self.rssm.summary_size + c.stoch_size + GLANCE * c.cells, c.units, c.reward_bins + 1, zero=True)
         self.register_buffer("bins", twohot.make_bins(c.reward_bins, c.reward_range), persistent=False)
 
     @property
@@ -94,7 +96,7 @@ class WorldModel(nn.Module):
         deter, raw = self.start_head(z)
         logits = self.rssm.distribution(raw)
         sample = draw(logits, noise, mode)
-        motion = self.rssm.motion(deter[:, : self.config.vector_size], deter.new_zeros(len(z), 2))
+        motion = REACH * torch.tanh(self.motion_head(z) / REACH)
         source = z.detach() if detach_agent else z
         hidden = self.hidden_head(source)
         return Start(
@@ -123,9 +125,14 @@ class WorldModel(nn.Module):
         """Frames [..., H, W, C]; in hard mode at 8 bits in [0, 1], with a straight-through gradient, in relaxed mode as decoded."""
         return round_frames(state.picture) if mode == "hard" else state.picture
 
-    def outcome(self, prior: EnvState) -> Outcome:
-        """Reward and end of the action that led to this state, which must not have seen its frame."""
-        read = torch.cat([self.rssm.summary(prior.deter), prior.sample.flatten(-2)], -1)
+    def outcome(self, prior: EnvState, before: torch.Tensor) -> Outcome:
+        """Reward and end of the action that led to this state [..., Dh], which must not have seen its frame, from the picture before [..., H, W, C].
+
+        What the player is about to touch is looked for in that picture, moved.
+        """
+        lead = prior.motion.shape[:-1]
+        ahead = 0.5 + carried(before.reshape(-1, *before.shape[-3:]), prior.motion.reshape(-1, 2))[..., :-1]
+        read = torch.cat([self.rssm.summary(prior.deter), prior.sample.flatten(-2), self.look(self.encoder(ahead)).reshape(*lead, -1)], -1)
         reward_logits, done_logit = self.outcome_head(read).split([self.config.reward_bins, 1], -1)
         return Outcome(reward_logits, done_logit.squeeze(-1))
 

@@ -70,6 +70,34 @@ class BlockGRU(nn.Module):
         return (update * torch.tanh(torch.sigmoid(reset) * candidate) + (1 - update) * own).flatten(1)
 
 
+class Look(nn.Module):
+    """A coarse view of an embedding [..., E], for dense layers: [..., GLANCE * cells]."""
+
+    def __init__(self, config: WorldModelConfig):
+        super().__init__()
+        self.narrow = nn.Linear(config.depth, GLANCE)
+
+    def forward(self, embedding):
+        return self.narrow(embedding.unflatten(-1, (-1, self.narrow.in_features))).flatten(-2)
+
+
+class Pace(nn.Module):
+    """How the picture moves next: a share of the motion before, and a push. Where feet meet a floor is a matter of a fraction of a pixel, so it
+    has a look of its own at the picture shown last."""
+
+    def __init__(self, config: WorldModelConfig):
+        super().__init__()
+        self.look = Look(config)
+        self.inputs = nn.ModuleList(dense(size, config.units) for size in (config.vector_size, config.num_actions + 2, GLANCE * config.cells))
+        self.read = mlp(3 * config.units, config.units, 4)
+
+    def forward(self, vector, doing, embedding, before):
+        """New vector [B, V], action and last motion [B, A + 2], embedding [B, E], last motion in pixels [B, 2] -> motion in pixels [B, 2]."""
+        known = vector, doing, self.look(embedding)
+        keep, push = self.read(torch.cat([layer(x) for layer, x in zip(self.inputs, known)], -1)).chunk(2, -1)
+        return torch.sigmoid(keep) * before + REACH * torch.tanh(push / REACH)
+
+
 class CellHead(nn.Module):
     """Raw outputs [N, G * C] for the categorical variables of every cell, from vector, map and, for the posterior, an embedding [N, E]."""
 
@@ -97,7 +125,7 @@ class RSSM(nn.Module):
         self.glance = nn.Sequential(halving(config.map_channels, GLANCE), nn.Flatten()).to(memory_format=torch.channels_last)
         self.look = nn.Sequential(nn.Conv2d(config.depth, GLANCE, 1), nn.Flatten()).to(memory_format=torch.channels_last)
         self.vector = BlockGRU(config, (config.stoch_size, config.num_actions + 2, GLANCE * config.cells, GLANCE * config.cells))
-        self.map, self.pace = MapMemory(config), mlp(config.vector_size, config.units, 4)
+        self.map, self.pace = MapMemory(config), Pace(config)
         self.prior_head, self.posterior_head = CellHead(config), CellHead(config, config.depth)
         self.summary_size = config.vector_size + GLANCE * config.cells
 
@@ -117,14 +145,9 @@ class RSSM(nn.Module):
         (vector, cells), shown = self.parts(deter), as_map(embedding, self.config.coarse)
         doing = torch.cat([action, motion / REACH], -1)
         vector = self.vector(vector, sample.flatten(1), doing, self.glance(cells), self.look(shown))
-        motion = self.motion(vector, motion)
+        motion = self.pace(vector, doing, embedding, motion)
         known = torch.cat([as_map(sample.flatten(1), self.config.coarse), shown], 1)
         return torch.cat([vector, as_flat(self.map(cells, known, vector, motion))], -1), motion
-
-    def motion(self, vector, before) -> torch.Tensor:
-        """The motion [B, 2] that a vector [B, V] foretells: a share of the one before [B, 2], and a push."""
-        keep, push = self.pace(vector).chunk(2, -1)
-        return torch.sigmoid(keep) * before + REACH * torch.tanh(push / REACH)
 
     def distribution(self, raw: torch.Tensor) -> torch.Tensor:
         """Log-probabilities [..., G, C], uniform mixed in, of raw outputs [..., G * C]."""

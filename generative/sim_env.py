@@ -65,8 +65,9 @@ class SimVecEnv:
             raise ValueError(f"need {self.num} actions from 0 to {self.num_actions - 1}")
         keys = NoiseKeys(self.seed, self._level, 0, self._step)
         noise = None if self.modal else self.simulator.state_noise(keys, 0, self._like)
-        self._env = self.simulator.step(self._env, torch.from_numpy(action.astype(np.int64)).to(self._like.device), noise)
-        outcome = self.simulator.outcome(self._env)
+        before = self._env
+        self._env = self.simulator.step(before, torch.from_numpy(action.astype(np.int64)).to(self._like.device), noise)
+        outcome = self.simulator.outcome(self._env, before)
         self._terminated = (outcome[1] > (0.5 if self.modal else keys.uniform(END_NOISE, 0, self._like))).cpu().numpy()
         self._outcome = torch.stack(outcome).cpu().numpy()
         self._step, self._prev_level = self._step + 1, self._level.copy()

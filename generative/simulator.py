@@ -124,9 +124,9 @@ class Simulator:
         """Frames [B, H, W, C]; in hard mode at 8 bits in [0, 1]."""
         return self.model.decode(state, mode)
 
-    def outcome(self, after: EnvState) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Of the action that led to the prior state `after`: expected reward, and the probabilities of an end and of a reward. [B] each."""
-        outcome = self.model.outcome(after)
+    def outcome(self, after: EnvState, before: EnvState) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of the action that led from `before` to the prior state `after`: expected reward, and the probabilities of an end and of a reward. [B] each."""
+        outcome = self.model.outcome(after, before.picture)
         return self.model.reward(outcome), torch.sigmoid(outcome.done_logit), self.model.reward_probability(outcome)
 
     def state_noise(self, keys: NoiseKeys, i, like: torch.Tensor) -> torch.Tensor:
@@ -173,7 +173,7 @@ class Simulator:
                     weights = self.model.action_weights(actions[i])
                     action = weights.argmax(-1)
                 after = self.step(env, weights, next(state_noise), mode)
-                reward, done, rewarded = self.outcome(after)
+                reward, done, rewarded = self.outcome(after, env)
                 ended = (done.detach() > next(draw_end)) & ends
                 history.append(_Step(
                     shown, action, reward, done, rewarded, ended, torch.full_like(reward, torch.nan) if value is None else value, logits,

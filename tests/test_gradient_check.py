@@ -72,7 +72,7 @@ def test_measurements_are_differences_of_common_noise_rollouts(simulator):
 
 
 def test_the_estimator_foretells_the_toy_world_and_a_shuffled_one_does_not(simulator):
-    n, rollouts = 40, 16
+    n, rollouts = 40, 48
     z, move = latents(n, seed=1)
     many = [x.repeat_interleave(rollouts, 0) for x in (z, 0.3 * move, torch.arange(n) % 8)]
     keys = NoiseKeys(0, np.repeat(np.arange(n), rollouts), np.tile(np.arange(rollouts), n))

@@ -88,7 +88,7 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
             action = torch.nn.functional.one_hot(segment.action[t - shift, b : b + 1], model.config.num_actions).float()
             deter, foretold = model.rssm.core(state.deter, state.sample, state.motion, model.encoder(seen[t]), action)
             prior = model.rssm.prior(deter, foretold, noise.prior[i, b : b + 1])
-            outcomes(model.outcome(prior), t)
+            outcomes(model.outcome(prior, seen[t] / 255), t)
             if t + 1 < steps:
                 state = model.rssm.posterior(deter, motion[t + 1], model.encoder(seen[t + 1]), noise.state[i, b : b + 1])
                 own = model.decoder(deter, state.sample, carried(states[-1].picture, state.motion))
@@ -112,18 +112,20 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
                 if i == FREE - 1:
                     sums["free_image"].append(((state.picture[0] - segment.obs[K + begin + i, b] / 255) ** 2).sum())
         begin = int(max(2 * noise.blind[b] - 1, 0) * (STEPS - BLIND))
-        state, way = states[begin] if begin < len(states) else None, []
+        state, way, foretold_way = states[begin] if begin < len(states) else None, [], []
         for i in range(BLIND):
             if K - 1 + begin + i >= steps:
                 break
             action = torch.nn.functional.one_hot(segment.action[K - 1 + begin + i - shift, b : b + 1], model.config.num_actions).float()
             deter, ahead = model.rssm.core(state.deter, state.sample, state.motion, model.encoder(state.picture), action)
-            outcomes(model.outcome(model.rssm.prior(deter, ahead)), K - 1 + begin + i, "blind_")
+            outcomes(model.outcome(model.rssm.prior(deter, ahead), state.picture), K - 1 + begin + i, "blind_")
             if begin + i + 1 >= len(states):
                 break
             picture = model.decoder(deter, torch.zeros_like(state.sample), carried(state.picture, ahead))
             state = EnvState(deter, state.logits, torch.zeros_like(state.sample), ahead, picture)
             way.append(motion[K + begin + i][0])
+            foretold_way.append(ahead[0])
+            sums["blind_motion"].append(huber(sum(foretold_way) - sum(way)))
             squares = ((picture[0] - segment.obs[K + begin + i, b] / 255) ** 2).sum(-1)
             sums["blind_image"].append(sum(squares[p] * (1.0 if was_in_view(p, way) else 0.1) for p in np.ndindex(*squares.shape)))
     return {name: torch.stack([x.squeeze() for x in values]).mean() for name, values in sums.items()}
@@ -137,7 +139,7 @@ def test_every_term_equals_a_slow_loop_and_a_shifted_action_does_not(model, segm
     assert fast.keys() == set(TERMS)
     for name in TERMS:
         assert fast[name].item() == pytest.approx(slow[name].item(), rel=1e-4, abs=1e-6), name
-    for name in ("image", "detail", "repainted", "blind_image", "motion", "reward", "done", "blind_reward", "blind_done", "kl", "free_kl", "free_image"):
+    for name in ("image", "detail", "repainted", "blind_image", "motion", "blind_motion", "reward", "done", "blind_reward", "blind_done", "kl", "free_kl", "free_image"):
         assert abs(mutant[name] - slow[name]) > 10 * abs(fast[name] - slow[name]), name
 
 
@@ -235,6 +237,18 @@ def test_free_runs_train_the_core_and_not_the_states_that_they_begin_from(model,
     assert {part for part, module in model.named_children() if any(p.grad is not None for p in module.parameters())} == {"rssm", "encoder", "decoder"}
     assert not terms["free_image"].requires_grad and not any(p.grad is not None and p.grad.any() for p in model.rssm.posterior_head.parameters())
     assert {"free_kl", "free_image"} & loss_terms(model, segment, noise_for(model, segment, free=(FREE, 0)), toy_agent(), 0).keys() == set()
+
+
+def test_pictures_of_blind_runs_do_not_pull_at_the_motion(model, segment):
+    with torch.no_grad():
+        model.decoder.read.weight[:, : model.config.map_channels] = 0  # the map is moved too, and painted
+    noise = noise_for(model, segment)
+    noise = noise._replace(blind=torch.zeros_like(noise.blind))  # all begin where the windows do, where nothing has been moved yet
+    terms = loss_terms(model, segment, noise, toy_agent(), 0, blind_steps=1)
+    last = model.rssm.pace.read[-1].weight
+    pulls = {name: torch.autograd.grad(terms[name], last, retain_graph=True, allow_unused=True)[0] for name in ("blind_image", "blind_motion")}
+    assert pulls["blind_image"] is None or not pulls["blind_image"].any()
+    assert pulls["blind_motion"].any()
 
 
 def test_free_runs_begin_anywhere_and_are_left_out_beyond_an_end(model, store):

@@ -32,13 +32,28 @@ def test_no_parameter_is_dead(segment, agent):
     freeze(agent)
     terms = loss_terms(model, segment, noise_for(model, segment), agent)
     total_loss(terms, LossScales()).backward()
-    behind_zero_init = {"outcome_head.0.0.weight", "outcome_head.0.0.bias", "outcome_head.0.1.weight", "outcome_head.0.1.bias"}
+    behind_zero_init = {f"outcome_head.0.{part}.{kind}" for part in (0, 1) for kind in ("weight", "bias")} | {"look.narrow.weight", "look.narrow.bias"}
     dead = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
     assert dead == behind_zero_init
     assert all(p.grad is None for p in agent.parameters())
     torch.nn.init.normal_(model.outcome_head[-1].weight)
     total_loss(loss_terms(model, segment, noise_for(model, segment), agent), LossScales()).backward()
     assert all(p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_outcomes_are_read_where_the_picture_moves_to():
+    torch.manual_seed(0)
+    model, rng = WorldModel(toy_config(precision="fp32")), torch.Generator().manual_seed(1)
+    torch.nn.init.normal_(model.outcome_head[-1].weight)
+    start = model.start(torch.randn(4, model.config.latent_size, generator=rng)).env
+    before = torch.rand(4, *model.config.obs_shape, generator=rng)
+    prior = start._replace(motion=torch.tensor([[2.0, 0.0], [0.0, -3.0], [1.0, 1.0], [0.0, 0.0]]))
+    found = model.outcome(prior, before).done_logit
+    moved = torch.full_like(before, 0.5)
+    moved[0, 2:], moved[1, :, :-3], moved[2, 1:, 1:], moved[3] = before[0, :-2], before[1, :, 3:], before[2, :-1, :-1], before[3]
+    still = prior._replace(motion=torch.zeros(4, 2))
+    torch.testing.assert_close(found, model.outcome(still, moved).done_logit)
+    assert ((found - model.outcome(still, before).done_logit).abs() > 1e-4).tolist() == [True, True, True, False]
 
 
 def test_draw_is_one_hot_forward_and_probabilities_backward():
@@ -105,12 +120,13 @@ def test_what_a_cell_holds_is_drawn_and_read_where_it_lies(model):
     deter[:, at : at + config.map_channels] += 1
     rows, columns = (model.decoder(deter, draw) - state.picture).abs().sum((0, 3)).nonzero().T
     assert 2 * 4 - 9 <= rows.min() < 10 < rows.max() < 2 * 4 + 13 and 7 * 4 - 9 <= columns.min() < 30 < columns.max() < 7 * 4 + 13
-    frames = torch.rand(2, 32, 48, 3)
-    frames[1] = frames[0]
-    frames[1, 16:24, 40:48] = 0.5
-    one, other = model.encoder(frames).reshape(2, *config.coarse, -1)
-    cells = (one - other).abs().sum(-1)
-    assert cells[1:4, 4:6].sum() > 0.7 * cells.sum() and cells[0, 0] == 0
+    frames = torch.full((3, 96, 128, 3), 0.2)
+    frames[1, 48:56, 64:72] = frames[2, 40:48, 48:56] = torch.rand(8, 8, 3)  # in cell 6, 8 and in cell 5, 6
+    nothing, one, other = model.encoder(frames).reshape(3, 12, 16, -1)
+    there, moved = ((x - nothing).abs().sum(-1) for x in (one, other))
+    rows, columns = there.nonzero().T
+    assert rows.min() == 6 - 2 and rows.max() == 6 + 2 and columns.min() == 8 - 2 and columns.max() == 8 + 2
+    torch.testing.assert_close(moved[3:8, 4:9], there[4:9, 6:11])
 
 
 def test_rounding_to_8_bits_passes_the_gradient_unchanged():
