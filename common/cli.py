@@ -51,7 +51,7 @@ def run_main(main: Callable, args) -> None:
     logging.basicConfig(level=getattr(args, "log_level", logging.INFO), format="%(message)s", force=True)
     try:
         if getattr(args, "seed", 0) < 0:
-            raise UsageError(f"--seed is {args.seed}: seeds are 0 or more")
+            raise UsageError(f"--seed is {args.seed}: give a seed from 0 to 2147483647")
         with Interruptible():
             main(args)
     except USER_ERRORS as error:

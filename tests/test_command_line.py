@@ -124,7 +124,7 @@ def test_what_the_user_can_mend_is_one_line(error):
 
 
 def test_a_seed_below_zero_is_refused_before_any_work():
-    with pytest.raises(SystemExit, match="--seed is -1: seeds are 0 or more"):
+    with pytest.raises(SystemExit, match="--seed is -1: give a seed from 0 to 2147483647"):
         run_main(lambda args: 1 / 0, SimpleNamespace(seed=-1))
 
 

@@ -30,7 +30,7 @@ def play(start_level: int, steps: int = 64, num: int = 18):
 
 @pytest.fixture(scope="module")
 def fit_on():
-    return play(10_000)
+    return play(10_000, steps=112)
 
 
 @pytest.fixture(scope="module")
