@@ -142,7 +142,11 @@ def _rgb(look: Mapping[str, str]) -> np.ndarray:
 def _key(figure, axis: Axes, painted: Coloured, n: int) -> None:
     """What the colours of a panel mean: a scale, a list of classes, or nothing for too many of them."""
     if isinstance(painted.key, Scale):
-        figure.colorbar(painted.key.mappable(), cax=axis.inset_axes((0.1, -0.16, 0.8, 0.035)), orientation="horizontal").ax.tick_params(labelsize=7)
+        bar = figure.colorbar(painted.key.mappable(), cax=axis.inset_axes((0.1, -0.16, 0.8, 0.035)), orientation="horizontal")
+        if painted.key.log:
+            bar.set_ticks(painted.key.marks(4), labels=[f"{mark:.3g}" for mark in painted.key.marks(4)])
+            bar.minorticks_off()
+        bar.ax.tick_params(labelsize=7)
     elif len(painted.key) <= _FEW:
         marks = [Line2D([], [], marker="o", linestyle="", color=look, markersize=4, label=name) for name, look in painted.key]
         columns = 3 if max(len(name) for name, _ in painted.key) > 2 else 8  # words, or numbers
