@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import tyro
 from tyro import _errors as refusals  # not public: requirements.txt pins tyro, and tests/test_command_line.py holds every message
@@ -50,8 +51,7 @@ def run_main(main: Callable, args) -> None:
     """
     logging.basicConfig(level=getattr(args, "log_level", logging.INFO), format="%(message)s", force=True)
     try:
-        if getattr(args, "seed", 0) < 0:
-            raise UsageError(f"--seed is {args.seed}: give a seed from 0 to 2147483647")
+        check_common(args)
         with Interruptible():
             main(args)
     except USER_ERRORS as error:
@@ -67,6 +67,16 @@ def run_main(main: Callable, args) -> None:
         logging.debug("traceback", exc_info=True)
         print(_INTERRUPTED, file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+
+
+def check_common(args) -> None:
+    """Raises UsageError for what no script can do with the flags that many have: a seed below 0, a name that leads out of the place for results."""
+    if getattr(args, "seed", 0) < 0:
+        raise UsageError(f"--seed is {args.seed}: give a seed from 0 to 2147483647")
+    for flag in ("exp_name", "gen_mod_exp_name"):
+        name = Path(getattr(args, flag, ""))
+        if name.is_absolute() or ".." in name.parts:
+            raise UsageError(f"--{flag} is {name}, which leads out of the place for results: give a name, and the place with another flag")
 
 
 def _refusal(event, args_type: type, words: Sequence[str]) -> str | None:

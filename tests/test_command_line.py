@@ -128,6 +128,16 @@ def test_a_seed_below_zero_is_refused_before_any_work():
         run_main(lambda args: 1 / 0, SimpleNamespace(seed=-1))
 
 
+@pytest.mark.parametrize("flag", ["exp_name", "gen_mod_exp_name"])
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/x"])
+def test_a_name_does_not_lead_out_of_the_place_for_results_and_the_place_may_be_anywhere(flag, name):
+    with pytest.raises(SystemExit, match=f"--{flag} is .* leads out of the place for results"):
+        run_main(lambda args: 1 / 0, SimpleNamespace(**{flag: name}))
+    reached = []
+    run_main(reached.append, SimpleNamespace(**{flag: "mine/first", "logdir": Path("../logs")}))
+    assert reached
+
+
 @pytest.mark.parametrize("bug", [ValueError("shapes differ"), KeyError("x"), TypeError("x"), OSError(errno.EIO, "worn out")], ids=repr)
 def test_a_bug_keeps_its_traceback(bug):
     def main(args):
