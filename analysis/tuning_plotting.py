@@ -190,14 +190,19 @@ def draw_card(
     figure.suptitle(f"{about['labels'][k]}: {_stability(about, k)}", fontsize=11, fontweight="bold", x=0.01, ha="left")
     _strips(lower, clips[k])
     text = f"Moments from different layouts; each strip shows the frames {', '.join(map(str, CLIP))} steps from the moment, which "
-    text += "is the last. Bands: 95%, by layout."
+    text += "is the last. Bands: 95%, by layout. Grey bars: not decodable."
     add_caption(figure, text, f"{about['steps']:,} steps on {about['layouts']:,} layouts; {_pairs(about)}", about["levels"])
     return save_figure(figure, path)[0]
 
 
 def _stability(about: dict, k: int) -> str:
-    found = about["provenance"].get("stability")
-    return "stability untested" if found is None else f"median |cosine| {found['median'][k]:.2f} over {found['draws']} draws of layouts"
+    """How well the direction is found again, in words: what it reads and what it writes, where they were judged apart."""
+    found, written = (about["provenance"].get(name) for name in ("stability", "written"))
+    if found is None:
+        return "stability untested"
+    if written is None:
+        return f"found again at |cosine| {found['median'][k]:.2f}, the median of {found['draws']} draws of layouts"
+    return f"read again at |r| {found['median'][k]:.2f}, written again at |cosine| {written['median'][k]:.2f}, medians of {found['draws']} draws of layouts"
 
 
 def _said(axis, about: dict, name: str) -> None:
