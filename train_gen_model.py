@@ -60,6 +60,8 @@ class Args:
     """Steps that the runs with nothing drawn, whose frames are painted from h alone, go on for."""
     agent_share: float | None = None
     """Share of the windows whose decoded frames the agent is shown."""
+    fatal_share: float | None = None
+    """Share of each batch's windows that are drawn among those in which an episode terminates without a reward."""
     log_interval: int | None = None
     """Batches between rows of progress.csv."""
     save_interval: int | None = None
@@ -101,7 +103,7 @@ def main(args: Args) -> None:
     agent_id = file_id(args.agent_file)
     warn_of_others(rollouts, agent_id)
     windows = rollouts.windows(length, anchor="start", pad="right", min_steps=model.num_initializing_steps)
-    source = WindowSource(windows, layouts_of(rollouts), args.seed)
+    source = WindowSource(windows, layouts_of(rollouts), args.seed, train.fatal_share)
     train = with_epochs(args, train, source)
     inputs = {"agent_file": agent_id, "data_dir": rollouts.id} | ({"model_file": file_id(args.model_file)} if args.model_file else {})
     run = shared_run(args, ranks, {"args": args, "model": model, "train": train}, inputs)

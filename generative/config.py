@@ -127,8 +127,8 @@ class LossScales:
     the blind runs of all steps so far together."""
     loss_scale_reward: float = 10.0
     """Cross-entropy of the two-hot reward, nats per step; of states that have seen all frames before them, and in the blind runs."""
-    loss_scale_done: float = 50.0
-    """Cross-entropy of the episode's end, likewise. Ends are rare: the mean is a hundredth of a nat, beside pictures whose errors are tens."""
+    loss_scale_done: float = 2.0
+    """Cross-entropy of the episode's end, likewise, in nats per step; an end counts sixteen times, for ends are rare."""
     loss_scale_kl: float = 1.0
     """Balanced KL between posterior and prior, nats per step: 1.0 towards the prior, 0.1 towards the posterior."""
     loss_scale_free_kl: float = 0.1
@@ -175,6 +175,9 @@ class TrainConfig:
     """Steps that the blind runs go on with nothing drawn; num_sim_steps - 1 where that is less."""
     agent_share: float = 0.25
     """Share of each batch's windows whose decoded frames the agent is shown; on all of them it costs as much as the model."""
+    fatal_share: float = 0.25
+    """Share of each batch's windows that are drawn among those in which an episode terminates without a reward. Rewards and ends weigh less there
+    and more elsewhere, so that they are foretold as often as they come."""
     log_interval: int = 100
     """Batches between rows of progress.csv."""
     save_interval: int = 1000
@@ -195,6 +198,8 @@ class TrainConfig:
             raise ValueError(f"lr_end is {self.lr_end}; it must lie in [0, 1]")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; it must lie in [0, 1)")
+        if not 0 <= self.fatal_share < 1:
+            raise ValueError(f"fatal_share is {self.fatal_share}; it must lie in [0, 1)")
         if not 0 < self.agent_share <= 1:
             raise ValueError(f"agent_share is {self.agent_share}; it must lie in (0, 1] (weights of 0 leave the agent out)")
 

@@ -14,6 +14,7 @@ from envs.coinrun import first_states, layout_hash
 from envs.procgen import ProcgenConfig, ProcgenVecEnv
 from rollouts.segment import Segment
 from rollouts.store import Rollouts
+from rollouts.windows import Windows
 
 VALIDATION_STREAM = 2**31
 """Takes the place of the batch number in the key of validation draws."""
@@ -50,14 +51,26 @@ def split(layouts: np.ndarray) -> np.ndarray:
     return np.array([*HELD_OUT, "train"])[np.searchsorted(edges, score, side="right")][index]
 
 
+def fatal(windows: Windows) -> np.ndarray:
+    """Which windows [n] hold the end of an episode that terminates without a reward, as most do in which the player dies."""
+    rollouts, (episode, start) = windows.rollouts, windows.table.T
+    table = rollouts.episodes
+    last, died = table["offset"] + table["length"] - 1, table["end"] == "terminated"
+    for shard in np.unique(table["shard"]):
+        here = np.flatnonzero(died & (table["shard"] == shard))
+        died[here] = rollouts.shard(shard).rows("reward", last[here]) <= 0
+    return died[episode] & (start + windows.length >= table["length"][episode])
+
+
 class WindowSource:
     """Batches of windows of a store; training and validation windows lie in different layouts, test windows are never drawn.
 
-    windows: what `Rollouts.windows` gives. layouts [E]: of the store's episodes (`layouts_of`). Raises UsageError when no
-    window is left to train on.
+    windows: what `Rollouts.windows` gives. layouts [E]: of the store's episodes (`layouts_of`). fatal_share: the share of training windows that are
+    drawn among those that are `fatal`, which are rare, and what they teach rarer; extra["weight"] [B] then says how much less often each window
+    would have been drawn without. Raises UsageError when no window is left to train on.
     """
 
-    def __init__(self, windows, layouts: np.ndarray, seed: int):
+    def __init__(self, windows: Windows, layouts: np.ndarray, seed: int, fatal_share: float = 0.0):
         if not len(windows):
             raise UsageError("no episode of this store is long enough for one window; record longer ones or lower --num_initializing_steps")
         part = split(layouts)[windows.table[:, 0]]
@@ -65,17 +78,28 @@ class WindowSource:
         self.training, self.validation = (np.flatnonzero(part == name) for name in ("train", "validation"))
         if not len(self.training):
             raise UsageError("every layout of this store is held out for validation or test; record more levels")
+        deadly = fatal(windows) if fatal_share else np.zeros(len(windows), bool)
+        self.fatal = self.training[deadly[self.training]]
+        self.share = fatal_share if len(self.fatal) else 0.0
+        self.weight = 1 / (1 - self.share + deadly * self.share * len(self.training) / max(len(self.fatal), 1))
 
     def train_batch(self, step: int, size: int, mine: slice = slice(None)) -> Segment:
         """The batch of training step `step`, or the windows of it that are `mine`: it depends on the seed and the step alone."""
-        return self._draw(self.training, step, size, mine)
+        rng = self._rng(step)
+        drawn = rng.choice(self.training, size)
+        if not self.share:
+            return self.windows.batch(drawn[mine])
+        drawn = np.where(rng.random(size) < self.share, rng.choice(self.fatal, size), drawn)[mine]
+        segment = self.windows.batch(drawn)
+        segment.extra["weight"] = torch.from_numpy(self.weight[drawn].astype(np.float32))
+        return segment
 
     def validation_batch(self, i: int, size: int, mine: slice = slice(None)) -> Segment:
         """The i-th validation batch, the same throughout a run, or the windows of it that are `mine`."""
-        return self._draw(self.validation, VALIDATION_STREAM + i, size, mine)
+        return self.windows.batch(self._rng(VALIDATION_STREAM + i).choice(self.validation, size)[mine])
 
-    def _draw(self, among: np.ndarray, key: int, size: int, mine: slice) -> Segment:
-        return self.windows.batch(np.random.default_rng([self.seed, key]).choice(among, size)[mine])
+    def _rng(self, key: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, key])
 
 
 def read_ahead(make: Callable[[int], Segment], first: int, last: int, depth: int = 2) -> Iterator[Segment]:

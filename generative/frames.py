@@ -8,21 +8,30 @@ from generative.config import WorldModelConfig
 from generative.layers import ChannelNorm, Modulated, as_flat, as_map, doubling, halving, in_chunks
 
 
-class FrameEncoder(nn.Module):
-    """Frames [..., H, W, C], uint8 or float in [0, 1] -> embeddings [..., E], a vector for every 8 x 8 pixels, row by row."""
+class Eye(nn.Module):
+    """Images [N, channels, H, W] -> a vector of `depth` numbers for every 8 x 8 pixels, row by row: [N, depth * cells]."""
 
-    def __init__(self, config: WorldModelConfig):
+    def __init__(self, channels: int, depth: int, precision: str):
         super().__init__()
-        self.precision, d = config.precision, config.depth
+        self.precision, d = precision, depth
         self.stack = nn.Sequential(
-            nn.PixelUnshuffle(2), halving(4 * config.obs_shape[2], d), ChannelNorm(d), nn.SiLU(), halving(d, d), ChannelNorm(d), nn.SiLU(),
+            nn.PixelUnshuffle(2), halving(4 * channels, d), ChannelNorm(d), nn.SiLU(), halving(d, d), ChannelNorm(d), nn.SiLU(),
             nn.Conv2d(d, d, 3, padding=1), ChannelNorm(d),
         )  # fmt: skip
         self.to(memory_format=torch.channels_last)
 
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return as_flat(in_chunks(self.stack, images.to(self.stack[-1].weight.dtype), precision=self.precision))
+
+
+class FrameEncoder(Eye):
+    """Frames [..., H, W, C], uint8 or float in [0, 1] -> embeddings [..., E]."""
+
+    def __init__(self, config: WorldModelConfig):
+        super().__init__(config.obs_shape[2], config.depth, config.precision)
+
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
-        images = frames_to_float(obs).to(self.stack[-1].weight.dtype)
-        return as_flat(in_chunks(self.stack, images, precision=self.precision)).reshape(*obs.shape[:-3], -1)
+        return super().forward(frames_to_float(obs)).reshape(*obs.shape[:-3], -1)
 
 
 class FrameDecoder(nn.Module):

@@ -13,7 +13,7 @@ from generative.config import LossScales, WorldModelConfig
 from generative.detail import detail
 from generative.frames import round_frames
 from generative.latent import remembered
-from generative.model import Latent, Outcome, Start, WorldModel
+from generative.model import ENDS, Latent, Outcome, Start, WorldModel
 from generative.motion import in_view, measured
 from generative.rssm import EnvState
 from rollouts.segment import Segment
@@ -165,7 +165,7 @@ def loss_terms(
     made, mask = predict(model, segment, noise, agent), segment.mask[k - 1 :]
     steps, window = made.given
     posterior, prior, obs = made.states.logits[1:], made.prior.logits[:-1], segment.obs[k - 1 :][mask]
-    reward, done = outcome_errors(model, made.outcome, segment.reward[k - 1 :], segment.terminated[k - 1 :])
+    reward, done = outcome_errors(model, made.outcome, segment.reward[k - 1 :], segment.terminated[k - 1 :], drawn_weight(segment))
     error, shown = squared_error(made.frames, obs), segment.obs[steps[-1], window]
     first = squared_error(made.start.env.picture, shown)
     terms = {
@@ -230,7 +230,7 @@ def blind_terms(model: WorldModel, made: Prediction, segment: Segment, mask: tor
     What h can know, where the picture moves to and what stays in it, it has to know here. What comes into view cannot be known; it is drawn as its
     mean, which harms no simulation, for there the draw says what is new, and its error counts NEW times. Half of the runs begin where the windows do.
     What comes of the actions is foretold there too, with the likeliest draw: a hazard that touches in the model's own picture has to kill.
-    The way that the picture has moved since the run began is compared with the measured one. No gradient of later pictures reaches the motion: it
+    The way that the picture has moved since the run began is compared with the measured one. No gradient of pictures or outcomes reaches the motion: it
     is far larger than that of the measured motion and nearly all noise, and drowned it.
     """
     if not steps:
@@ -251,8 +251,8 @@ def blind_terms(model: WorldModel, made: Prediction, segment: Segment, mask: tor
     since = len(segment.obs) - len(mask)
     obs, acted = segment.obs[since:], (at - 1 + since, window)
     deters, motions, before = (torch.stack(part) for part in zip(*ran))
-    outcome = model.outcome(model.rssm.prior(deters, motions), before)
-    reward, done = outcome_errors(model, outcome, segment.reward[acted], segment.terminated[acted])
+    outcome = model.outcome(model.rssm.prior(deters, motions.detach()), before)
+    reward, done = outcome_errors(model, outcome, segment.reward[acted], segment.terminated[acted], drawn_weight(segment))
     error = squared_error(torch.stack(painted)[there], obs[at, window][there])
     weight = torch.where(in_view(made.moved[at, window], error.shape[1:])[there], 1.0, NEW)
     exists = mask[at - 1, window]
@@ -281,10 +281,23 @@ def agent_terms(agent: Policy, frames: torch.Tensor, segment: Segment, k: int, w
     return terms if value is None else terms | {"value": (value - segment.value[k - 1 :][kept]).square().mean()}
 
 
-def outcome_errors(model: WorldModel, outcome: Outcome, reward: torch.Tensor, ended: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropies [...] of foretold rewards and ends, in nats, against those that came: reward [...], ended [...] bool."""
+def outcome_errors(
+    model: WorldModel, outcome: Outcome, reward: torch.Tensor, ended: torch.Tensor, weight: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropies [T, B] of foretold rewards and ends, in nats, against those that came: reward [T, B], ended [T, B] bool. weight [B]: of windows.
+
+    An end counts ENDS times. The odds that fit that best are ENDS times too large, and are taken ENDS times larger than foretold: what is
+    foretold is right.
+    """
     of_reward = twohot.cross_entropy(outcome.reward_logits, reward.to(model.bins.dtype), model.bins)
-    return of_reward, F.binary_cross_entropy_with_logits(outcome.done_logit, ended.to(of_reward.dtype), reduction="none")
+    odds, times = outcome.done_logit + math.log(ENDS), torch.full_like(weight, ENDS)
+    of_end = F.binary_cross_entropy_with_logits(odds, ended.to(of_reward.dtype), reduction="none", pos_weight=times)
+    return weight * of_reward, weight * of_end
+
+
+def drawn_weight(segment: Segment) -> torch.Tensor:
+    """What each window counts for [B], so that foretold outcomes are as likely as in the store: see `WindowSource`. 1 where it does not say."""
+    return segment.extra.get("weight", torch.ones_like(segment.reward[0]))
 
 
 def squared_error(frames: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ action are read from the prior of the state it led to. So there are S frames but
 its episode leads to a state that has an outcome and never a frame.
 """
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,12 +17,12 @@ from torch.nn import functional as F
 from common.checkpoints import BadCheckpoint, load_checkpoint, load_module, save_checkpoint, with_prefix, without_prefix
 from generative import twohot
 from generative.config import WorldModelConfig, as_values, model_config
-from generative.frames import FrameDecoder, FrameEncoder, round_frames
+from generative.frames import Eye, FrameDecoder, FrameEncoder, round_frames
 from generative.categorical import draw
 from generative.latent import LatentHead, StartHead
 from generative.layers import mlp
 from generative.motion import REACH, carried, measured
-from generative.rssm import GLANCE, RSSM, EnvState, Look
+from generative.rssm import RSSM, EnvState
 
 
 class Latent(NamedTuple):
@@ -49,8 +50,12 @@ class Start(NamedTuple):
     action_logits: torch.Tensor
 
 
+ENDS = 16.0
+"""How much more an end counts in training than a step that goes on: ends are so rare that nothing is learned of them else."""
+
+
 class Outcome(NamedTuple):
-    """Of the action that led to a state. reward_logits [..., bins], done_logit [...]."""
+    """Of the action that led to a state. reward_logits [..., bins], done_logit [...], whose sigmoid is the probability of an end."""
 
     reward_logits: torch.Tensor
     done_logit: torch.Tensor
@@ -67,8 +72,8 @@ class WorldModel(nn.Module):
         self.hidden_head = mlp(c.latent_size, c.units, c.hidden_size)
         self.action_head = mlp(c.latent_size, c.units, c.num_actions)
         self.motion_head = mlp(c.latent_size, c.units, 2)
-        self.look = Look(c)
-        self.outcome_head = mlp(self.rssm.summary_size + c.stoch_size + GLANCE * c.cells, c.units, c.reward_bins + 1, zero=True)
+        self.touch = Eye(c.obs_shape[2] + 1, c.depth // 2, c.precision)
+        self.outcome_head = mlp(self.rssm.summary_size + c.stoch_size + c.depth // 2 * c.cells, c.units, c.reward_bins + 1, zero=True)
         self.register_buffer("bins", twohot.make_bins(c.reward_bins, c.reward_range), persistent=False)
 
     @property
@@ -128,13 +133,14 @@ class WorldModel(nn.Module):
     def outcome(self, prior: EnvState, before: torch.Tensor) -> Outcome:
         """Reward and end of the action that led to this state [..., Dh], which must not have seen its frame, from the picture before [..., H, W, C].
 
-        What the player is about to touch is looked for in that picture, moved.
+        What the player is about to touch is looked for in that picture, moved, with an eye of its own: contact is a matter of a pixel, and what
+        serves to paint a saw does not say whether it has been reached.
         """
         lead = prior.motion.shape[:-1]
-        ahead = 0.5 + carried(before.reshape(-1, *before.shape[-3:]), prior.motion.reshape(-1, 2))[..., :-1]
-        read = torch.cat([self.rssm.summary(prior.deter), prior.sample.flatten(-2), self.look(self.encoder(ahead)).reshape(*lead, -1)], -1)
+        ahead = carried(before.reshape(-1, *before.shape[-3:]), prior.motion.reshape(-1, 2)).permute(0, 3, 1, 2)
+        read = torch.cat([self.rssm.summary(prior.deter), prior.sample.flatten(-2), self.touch(ahead).reshape(*lead, -1)], -1)
         reward_logits, done_logit = self.outcome_head(read).split([self.config.reward_bins, 1], -1)
-        return Outcome(reward_logits, done_logit.squeeze(-1))
+        return Outcome(reward_logits, done_logit.squeeze(-1) - math.log(ENDS))
 
     def reward(self, outcome: Outcome) -> torch.Tensor:
         """Expected reward [...] in the game's own units."""

@@ -15,6 +15,7 @@ from generative.config import LossScales
 from generative.detail import detail
 from generative.frames import round_frames
 from generative.losses import SCALE_OF, TERMS, crowding, draw_noise, image_error, loss_terms, psnr, total_loss
+from generative.model import ENDS
 from generative.motion import carried, measured
 from generative.rssm import EnvState
 
@@ -45,10 +46,11 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
     sums = {name: [] for name in TERMS}
 
     def outcomes(outcome, t, blind=""):
-        weights = twohot.encode(segment.reward[t, b], model.bins)
-        sums[f"{blind}reward"].append(-(weights * torch.log_softmax(outcome.reward_logits[0], -1)).sum())
-        p = torch.sigmoid(outcome.done_logit[0])
-        sums[f"{blind}done"].append(-torch.log(p if segment.terminated[t, b] else 1 - p))
+        weights, counts = twohot.encode(segment.reward[t, b], model.bins), segment.extra["weight"][b]
+        sums[f"{blind}reward"].append(-counts * (weights * torch.log_softmax(outcome.reward_logits[0], -1)).sum())
+        odds = ENDS * torch.exp(outcome.done_logit[0])
+        p = odds / (1 + odds)
+        sums[f"{blind}done"].append(-counts * (ENDS * torch.log(p) if segment.terminated[t, b] else torch.log(1 - p)))
 
     for b in range(segment.mask.shape[1]):
         steps = int(segment.mask[:, b].sum())
@@ -291,6 +293,7 @@ def test_the_agent_may_be_shown_some_windows_only(model, segment, agent):
         some = loss_terms(model, segment, noise, agent, agent_windows=2)
         everything = loss_terms(model, segment, noise, agent)
         first = type(segment)(**{n: x[:, :2] if torch.is_tensor(x) and x.ndim > 1 else x for n, x in vars(segment).items()})
+        first.extra = {"weight": segment.extra["weight"][:2]}
         alone = loss_terms(model, first, noise.windows(slice(2)), agent)
     assert some["hx"] != everything["hx"]
     for name in ("hx", "act_log_probs", "value"):

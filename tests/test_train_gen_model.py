@@ -49,18 +49,20 @@ def recorded(tmp_path_factory):
     save_agent(path / "agent.safetensors", toy_agent(), {"env": {"env_name": "toy"}})
     agent = toy_agent()
     episodes = [with_agent(toy_episode(rng, 12), agent) for _ in range(120)]
+    for episode in episodes[::5]:
+        episode["reward"][-1] = 0  # a goal that earns nothing: what ends there died
     write_toy_store(path / "store", episodes, agent, 2, policy_id=file_id(path / "agent.safetensors"))
     return path
 
 
-def source(path, steps=4, seed=0):
+def source(path, steps=4, seed=0, fatal_share=0.0):
     store = Rollouts.open(path / "store")
-    return WindowSource(store.windows(3 + steps - 1, min_steps=3), layouts_of(store), seed)
+    return WindowSource(store.windows(3 + steps - 1, min_steps=3), layouts_of(store), seed, fatal_share)
 
 
 def make(recorded, directory, config=SHORT, scales=LossScales(), seed=0, **changed):
     directory.mkdir(exist_ok=True)
-    windows, device = source(recorded, seed=seed), torch.device("cpu")
+    windows, device = source(recorded, seed=seed, fatal_share=config.fatal_share), torch.device("cpu")
     return Trainer(toy_config(**changed), config, scales, windows, toy_agent(), directory, seed, device, {})
 
 
@@ -93,7 +95,7 @@ def test_training_depends_on_seed_and_flags_and_on_nothing_else(recorded, tmp_pa
     assert same_state(tmp_path / "a", tmp_path / "b") and rows(tmp_path / "a") == rows(tmp_path / "b")
     make(recorded, tmp_path / "c", seed=1).train()
     assert not same_state(tmp_path / "a", tmp_path / "c")
-    changes = [dict(lr=1e-3), dict(warmup=1), dict(grad_clip_norm=0.01), dict(agent_share=1.0)]
+    changes = [dict(lr=1e-3), dict(warmup=1), dict(grad_clip_norm=0.01), dict(agent_share=1.0), dict(fatal_share=0.0)]
     changes += [dict(lr_end=1.0), dict(ema=0.0), dict(free_steps=1), dict(free_runs=3), dict(blind_steps=1), dict(more_starts=0)]
     for i, change in enumerate(changes):
         make(recorded, tmp_path / f"d{i}", replace(SHORT, **change)).train()
@@ -313,6 +315,36 @@ def test_batches_are_keyed_by_step_and_keep_levels_apart(recorded):
     windows = Rollouts.open(recorded / "store").windows(6, min_steps=3)
     with pytest.raises(UsageError, match="record more levels"):
         WindowSource(windows, np.full(len(levels), next(str(i) for i in range(99) if part_of(str(i)) == "test")), 0)
+
+
+def deaths(segment):
+    """Which windows hold the end of an episode that earned nothing at its last step."""
+    return (segment.terminated & (segment.reward <= 0)).any(0)
+
+
+def test_fatal_windows_are_drawn_more_often_and_count_less(recorded):
+    plain, rich = source(recorded), source(recorded, fatal_share=0.5)
+    held = rich.windows.batch(rich.training)
+    assert 0 < deaths(held).float().mean() < 0.4
+    assert sorted(rich.fatal) == sorted(rich.training[deaths(held).numpy()])
+    one, other = rich.train_batch(3, 4000), plain.train_batch(3, 4000)
+    assert "weight" not in other.extra and torch.equal(source(recorded, fatal_share=0.5).train_batch(3, 4000).obs, one.obs)
+    dead, natural, weight = deaths(one), deaths(held).float().mean().item(), one.extra["weight"]
+    assert dead.float().mean().item() == pytest.approx(0.5 + natural / 2, abs=0.03)
+    assert (weight * dead).mean().item() == pytest.approx(natural, abs=0.02) and weight.mean().item() == pytest.approx(1, abs=0.05)
+    assert weight[dead].unique().numel() == weight[~dead].unique().numel() == 1 and weight[~dead][0] == 2
+    assert weight[dead][0].item() == pytest.approx(1 / (0.5 + 0.5 / natural))
+    assert torch.equal(rich.validation_batch(0, 8).obs, plain.validation_batch(0, 8).obs)
+    halves = [rich.train_batch(3, 8, slice(rank, None, 2)) for rank in range(2)]
+    assert torch.equal(torch.stack([half.extra["weight"] for half in halves], 1).flatten(), rich.train_batch(3, 8).extra["weight"])
+
+
+def test_no_fatal_window_is_no_reason_to_fail(recorded):
+    store = Rollouts.open(recorded / "store")
+    windows = store.windows(6, min_steps=3)
+    windows.table = windows.table[windows.table[:, 1] + 6 < store.episodes["length"][windows.table[:, 0]]]  # none reaches an end
+    found = WindowSource(windows, layouts_of(store), 0, 0.5)
+    assert found.share == 0 and "weight" not in found.train_batch(0, 4).extra
 
 
 def test_reading_ahead_keeps_order_raises_errors_and_stops():

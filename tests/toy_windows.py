@@ -32,7 +32,9 @@ def segment(store):
     lengths = np.minimum(store.episodes["length"][windows.table[:, 0]] - windows.table[:, 1], LENGTH)
     ended = store.episodes["end"][windows.table[:, 0]] == "terminated"
     chosen = [np.flatnonzero((lengths == length) & ended)[0] for length in range(K, LENGTH + 1)]
-    return windows.batch(np.array([*chosen, *np.flatnonzero(lengths == LENGTH)[5:9]]))
+    found = windows.batch(np.array([*chosen, *np.flatnonzero(lengths == LENGTH)[5:9]]))
+    found.extra["weight"] = torch.linspace(0.1, 2.0, found.mask.shape[1])
+    return found
 
 
 @pytest.fixture()
