@@ -59,11 +59,17 @@ def draw(about: dict, path: Path) -> Path:
     figure.legend(*handles, loc="outside upper left", ncols=4, fontsize=7.5)
     text = "What probes read on layouts that they were not fit on, at checkpoints that were all shown the same recorded episodes. "
     text += "Filled: decodable; red ring: the probe's score responds to its object in made scenes. Bands: 95%, by layout. Concepts "
-    text += "stand in the order in which they are learned (dotted line: from there on read surely better than before training)."
+    text += f"stand in the order in which they are learned (dotted line: from there on read surely better than {_at_first(about)})."
     n = f"{len(about['checkpoints'])} checkpoints of one training seed, each on {about['steps']:,} steps of {about['episodes']:,} episodes "
     n += f"on {about['layouts']:,} layouts; {about['pairs']:,} pairs of scenes"
     add_caption(figure, text, n, about["levels"])
     return save_figure(figure, path)[0]
+
+
+def _at_first(about: dict) -> str:
+    """The checkpoint that the others are compared with, in words."""
+    steps = about["checkpoints"][0]["steps"]
+    return f"after {steps:,} steps" if steps else "before training"
 
 
 def _panel(axis, about: dict, name: str) -> None:

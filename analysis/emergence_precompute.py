@@ -134,7 +134,7 @@ def told(study: Study, steps: int, arrays: dict[str, np.ndarray], first: dict[st
 
 
 def appears(checkpoints: list[dict], name: str) -> dict[str, int | None]:
-    """The steps of training from which on, at every later checkpoint, a concept is decodable and read surely better than before training;
+    """The steps of training from which on, at every later checkpoint, a concept is decodable and read surely better than at the first;
     and from which on it responds. None where it never is."""
 
     def since(holds) -> int | None:

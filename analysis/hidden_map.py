@@ -24,7 +24,7 @@ def hidden_map(real: np.ndarray, simulated: np.ndarray) -> HiddenMap:
     Raises UsageError for NaN, or for fewer real states than features.
     """
     if np.isnan(real).any() or np.isnan(simulated).any():
-        raise UsageError("hidden states hold NaN; check the store with: python -m rollouts.inspect_store PATH --check")
+        raise UsageError("hidden states hold NaN; check the store with: python -m rollouts.inspect_store <store> --check")
     if len(real) <= real.shape[1]:
         raise UsageError(f"{len(real)} hidden states cannot span {real.shape[1]} dimensions; record more episodes")
     scaler = StandardScaler().fit(real)

@@ -44,7 +44,7 @@ class Args:
     data_dir: Path = Path("data")
     """Store of real CoinRun rollouts, whose concepts are there (python -m analysis.concepts_precompute)."""
     num_episodes: int = 1500
-    """Stored episodes that are looked at, at most; one of each level."""
+    """Stored episodes that are looked at, at most; one of each level, levels drawn at random."""
     start_level: int = 200_000
     """First of the levels that are played, each once; from 100,000 on they are for discovery."""
     num_levels: int = 600
@@ -58,7 +58,7 @@ class Args:
     num_envs: int = 64
     """Environments stepped together; results differ by no more than rounding with it."""
     seed: int = 0
-    """Seed of the agent's noise while it plays, of the other episodes, of moments and velocities."""
+    """Seed of the agent's noise while it plays, of the choice of levels, of the other episodes, of moments and velocities."""
     out_dir: Path = Path("analysis")
     """Where concepts_precomp is, and memory_precomp is written."""
     force: bool = False
@@ -91,9 +91,10 @@ def check_asked(args: Args) -> None:
         raise UsageError(f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend --start_level or --num_levels")
 
 
-def one_of_each_level(rollouts: Rollouts, most: int) -> np.ndarray:
-    """The first episode of each level, up to `most`. Raises UsageError for fewer than LEAST."""
-    first = np.sort(np.unique(rollouts.episodes["level_seed"], return_index=True)[1])[:most]
+def one_of_each_level(rollouts: Rollouts, most: int, seed: int) -> np.ndarray:
+    """The first episode of each of up to `most` levels, drawn at random. Raises UsageError for fewer than LEAST."""
+    first = np.unique(rollouts.episodes["level_seed"], return_index=True)[1]
+    first = np.sort(np.random.default_rng([seed, 1]).permutation(first)[:most])
     if len(first) < LEAST:
         raise UsageError(f"{rollouts.path} has episodes of {len(first)} levels; {LEAST} or more are needed: record more with record.py")
     return first
@@ -149,7 +150,7 @@ def main(args: Args) -> None:
     check_store(rollouts, agent, meta, args.model_file)
     if not recorded_by(rollouts, file_id(args.model_file)):
         raise UsageError(f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one")
-    episodes, concepts = one_of_each_level(rollouts, args.num_episodes), load_concepts(rollouts, args.out_dir)
+    episodes, concepts = one_of_each_level(rollouts, args.num_episodes, args.seed), load_concepts(rollouts, args.out_dir)
     inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
     run = open_step(args.out_dir, STEP, VERSION, settings(args), inputs, args.force)
     env = make_env(args.num_envs, ProcgenConfig(**rollouts.manifest["env"]), num_threads=args.num_threads)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from analysis.concepts import VERSION as CONCEPTS_VERSION
 from analysis.concepts import load_concepts
 from analysis.scene_bank_figure import draw
 from analysis.scene_checks import Judged, Made, judge
@@ -221,7 +222,7 @@ def main(args: Args) -> None:
     rollouts = Rollouts.open(args.data_dir)
     concepts = load_concepts(rollouts, args.out_dir)
     asked = {name: getattr(args, name) for name in ("num_scenes", "kinds", "distances", "heights", "velocities", "per_layout", "seed")}
-    run = open_run(args.out_dir / "scene_bank_precomp", "scenes", {"version": VERSION} | asked, args.force, {"data_dir": rollouts.id})
+    run = open_run(args.out_dir / "scene_bank_precomp", "scenes", {"version": VERSION, "concepts": CONCEPTS_VERSION} | asked, args.force, {"data_dir": rollouts.id})
     if not run.done:
         collect(args, rollouts, concepts).save(run.dir)
         run.finish({"data_dir": rollouts.id})

@@ -32,7 +32,8 @@ def draw_matrices(
 ) -> Path:
     """One matrix per shown lag, later score across; a dot where a correlation stands. order [K]: of rows and columns. text: what is said first."""
     columns = min(len(shown), 3 if len(shown) in (5, 6, 9) else 4)
-    figure, axes = new_figure(-(-len(shown) // columns), columns, panel=(2.9, 3.0))
+    rows = -(-len(shown) // columns)
+    figure, axes = new_figure(rows, columns, panel=(max(2.9, 4.6 / columns), 3.0 + 0.9 / rows))  # names and caption take their height once
     limit = _limit(found.correlation[list(shown)])
     for ax, lag in zip(axes.flat, shown):
         image = _matrix(ax, found.correlation[lag], order, limit)

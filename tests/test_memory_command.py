@@ -120,7 +120,9 @@ def test_numbers_depend_on_every_flag_that_says_so(world):
     )}  # fmt: skip
     assert len(identities) == 8
     assert command.settings(replace(world, num_envs=3, num_threads=1)) == command.settings(world)
-    assert len(one_of_each_level(rollouts, 10)) == 10 and len(one_of_each_level(rollouts, 99)) == len(LEVELS)
+    assert len(one_of_each_level(rollouts, 99, 0)) == len(LEVELS)
+    few = [tuple(one_of_each_level(rollouts, 10, seed)) for seed in (0, 0, 1)]
+    assert all(len(set(found)) == 10 for found in few) and few[0] == few[1] != few[2]
 
 
 def test_the_levels_are_the_ones_asked_for(world):
@@ -152,6 +154,6 @@ def test_what_makes_no_sense_is_refused_in_one_line(world, tmp_path):
     with pytest.raises(UsageError, match="recorded in coinrun, and .* plays jumper"):
         main(replace(world, model_file=jumper))
     with pytest.raises(UsageError, match="episodes of 2 levels; 10 or more"):
-        one_of_each_level(make_store(tmp_path / "two", [3, 2]), 100)
+        one_of_each_level(make_store(tmp_path / "two", [3, 2]), 100, 0)
     with pytest.raises(UsageError, match="smaller --past"):
         chosen_moments(Rollouts.open(world.data_dir), 10, 1000, 0)
