@@ -62,6 +62,8 @@ class Args:
     """Share of the windows whose decoded frames the agent is shown."""
     fatal_share: float | None = None
     """Share of each batch's windows that are drawn among those in which an episode terminates without a reward."""
+    only_outcomes: bool | None = None
+    """Train the parts that rewards and ends are read with, and leave all others as --model_file has them."""
     log_interval: int | None = None
     """Batches between rows of progress.csv."""
     save_interval: int | None = None

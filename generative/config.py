@@ -178,6 +178,8 @@ class TrainConfig:
     fatal_share: float = 0.25
     """Share of each batch's windows that are drawn among those in which an episode terminates without a reward. Rewards and ends weigh less there
     and more elsewhere, so that they are foretold as often as they come."""
+    only_outcomes: bool = False
+    """Train the parts that rewards and ends are read with, and leave all others as they are."""
     log_interval: int = 100
     """Batches between rows of progress.csv."""
     save_interval: int = 1000

@@ -24,6 +24,7 @@ from generative.simulator import freeze
 from rollouts.segment import Segment
 
 PREVIEW_WINDOWS, PREVIEW_FPS, PREVIEW_SCALE = 8, 6, 3
+OUTCOME_PARTS = ("touch.", "outcome_head.")
 WATCHED = ("loss_scale_hx", "loss_scale_act_log_probs", "loss_scale_value")
 """Weights of the terms that need the agent."""
 
@@ -49,8 +50,11 @@ class Trainer:
         self.model = WorldModel(model).to(device)
         if init_from is not None:
             begin_with(self.model, init_from)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not config.only_outcomes or name.startswith(OUTCOME_PARTS))
+        self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.average = WeightAverage(self.model, config.ema)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=True)
+        self.optimizer = torch.optim.Adam(self.trained, lr=config.lr, fused=True)
         self.batches, self.best, self._sums = 0, math.inf, Sums()
         if self._state_path.exists():
             self._load()
@@ -107,8 +111,8 @@ class Trainer:
         self._refuse_bad(values)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.ranks.average_gradients(self.model.parameters())
-        values["grad_norm"] = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip_norm).item()
+        self.ranks.average_gradients(self.trained)
+        values["grad_norm"] = torch.nn.utils.clip_grad_norm_(self.trained, self.config.grad_clip_norm).item()
         self._refuse_bad(values)
         self.optimizer.step()
         self.average.update(self.model, self.batches + 1)

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,17 @@ def test_training_depends_on_seed_and_flags_and_on_nothing_else(recorded, tmp_pa
     for i, change in enumerate(changes):
         make(recorded, tmp_path / f"d{i}", replace(SHORT, **change)).train()
         assert not same_state(tmp_path / "a", tmp_path / f"d{i}"), change
+
+
+def test_outcomes_may_be_trained_alone(recorded, tmp_path):
+    trainer = make(recorded, tmp_path / "a", replace(SHORT, only_outcomes=True))
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.train()
+    changed = {name for name, tensor in trainer.model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {name for name in before if name.split(".")[0] in ("touch", "outcome_head")}
+    make(recorded, tmp_path / "b", replace(SHORT, only_outcomes=True, num_batches=4)).train()
+    shutil.copytree(tmp_path / "b", tmp_path / "c")
+    assert make(recorded, tmp_path / "c", replace(SHORT, only_outcomes=True)).batches == 4
 
 
 def test_weights_to_begin_with_are_taken_where_they_fit_and_the_rest_is_named(caplog):
