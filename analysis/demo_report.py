@@ -86,7 +86,7 @@ def _simulator(page: Page, artefacts: Artefacts, real: Rollouts, out: Path) -> N
     source = WindowSource(windows, layouts_of(real), meta["seed"])
     scores = frame_scores(simulator, source.validation_batch(0, SCORED_WINDOWS))
     levels = np.unique(real.episodes["level_seed"][source.windows.table[source.validation, 0]])
-    page.picture(draw_frame_scores(scores, levels, out / "frames"), f"{artefacts.model_file}, after {meta['batches']} batches. {HOW_FAR}")
+    page.picture(draw_frame_scores(scores, levels, out / "frames"), f"{artefacts.model_file}, after {meta['batches']} batches of its last run. {HOW_FAR}")
     steps = [s for s in (0, 1, 5, 10) if s < len(scores.n)]
     rows = [[name, *("exact" if np.isinf(psnr[s]) else f"{psnr[s]:.1f}" for s in steps)] for name, psnr in scores.psnr.items()]
     page.table(["PSNR in dB, held-out levels", *(f"step {s} (n={scores.n[s]})" for s in steps)], rows)

@@ -51,7 +51,7 @@ class Start(NamedTuple):
 
 
 ENDS = 16.0
-"""How much more an end counts in training than a step that goes on: ends are so rare that nothing is learned of them else."""
+"""How much more an end counts in training than a step that goes on, for ends are rare; it is taken out of what is foretold again."""
 
 
 class Outcome(NamedTuple):
@@ -133,8 +133,7 @@ class WorldModel(nn.Module):
     def outcome(self, prior: EnvState, before: torch.Tensor) -> Outcome:
         """Reward and end of the action that led to this state [..., Dh], which must not have seen its frame, from the picture before [..., H, W, C].
 
-        What the player is about to touch is looked for in that picture, moved, with an eye of its own: contact is a matter of a pixel, and what
-        serves to paint a saw does not say whether it has been reached.
+        What the player is about to touch is looked for in that picture, moved, with an eye of its own.
         """
         lead = prior.motion.shape[:-1]
         ahead = carried(before.reshape(-1, *before.shape[-3:]), prior.motion.reshape(-1, 2)).permute(0, 3, 1, 2)

@@ -234,11 +234,11 @@ def test_shapes_that_cannot_be_are_refused(bad):
 
 
 def test_a_tiny_model_learns_what_actions_do(store, agent):
-    """After some seconds it foresees the square's place under the true actions, and not under shifted ones; and it knows the goal, which is no rare end here."""
+    """After some seconds it foresees the square's place under the true actions, and not under shifted ones; and it knows the goal."""
     torch.manual_seed(0)
     model, rng = WorldModel(toy_config()), np.random.default_rng(0)
     windows, short = store.windows(K + 2, min_steps=K), 3
-    optimizer, scales = torch.optim.Adam(model.parameters(), lr=4e-3), LossScales(loss_scale_bottleneck=0.003, loss_scale_done=0.3)
+    optimizer, scales = torch.optim.Adam(model.parameters(), lr=4e-3), LossScales(loss_scale_bottleneck=0.003)
     for step in range(600):
         batch = windows.sample(rng, 32)
         noise = draw_noise(model.config, short, 32, torch.Generator().manual_seed(step), more_starts=3)
