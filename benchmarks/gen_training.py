@@ -27,7 +27,7 @@ from generative.detail import detail
 from generative.frames import round_frames
 from generative.latent import remembered
 from generative.losses import Noise, draw_noise, kl_to_standard_normal, loss_terms, squared_error, total_loss
-from generative.model import ENDS, WorldModel
+from generative.model import WorldModel
 from generative.motion import measured
 from generative.progress import Clock, peak_memory
 from generative.rssm import EnvState
@@ -109,8 +109,8 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
         prior = model.rssm.prior(deter, ahead, noise.prior[i])
         outcome = model.outcome(prior, segment.obs[t] / 255)
         add("reward", twohot.cross_entropy(outcome.reward_logits, segment.reward[t], model.bins).mean())
-        odds, times = outcome.done_logit + math.log(ENDS), torch.tensor(ENDS, device=segment.reward.device)
-        add("done", F.binary_cross_entropy_with_logits(odds, segment.terminated[t].float(), pos_weight=times))
+        add("done", F.binary_cross_entropy_with_logits(model.recorded_odds(outcome.end_score.detach()), segment.terminated[t].float()))
+        add("end_score", F.binary_cross_entropy_with_logits(outcome.end_score, segment.terminated[t].float()))
     return total_loss({name: torch.stack(values).mean() for name, values in sums.items()}, SCALES)
 
 

@@ -176,8 +176,8 @@ class TrainConfig:
     agent_share: float = 0.25
     """Share of each batch's windows whose decoded frames the agent is shown; on all of them it costs as much as the model."""
     fatal_share: float = 0.25
-    """Share of each batch's windows that are drawn among those in which an episode terminates without a reward. Rewards and ends weigh less there
-    and more elsewhere, so that they are foretold as often as they come."""
+    """Share of each batch's windows that are drawn among those in which an episode terminates without a reward. Rewards weigh less there and more
+    elsewhere, and so do the two numbers that say how likely ends are: both are foretold as often as they come."""
     only_outcomes: bool = False
     """Train the parts that rewards and ends are read with, and leave all others as they are."""
     log_interval: int = 100

@@ -13,7 +13,7 @@ from generative.config import LossScales, WorldModelConfig
 from generative.detail import detail
 from generative.frames import round_frames
 from generative.latent import remembered
-from generative.model import ENDS, Latent, Outcome, Start, WorldModel
+from generative.model import Latent, Outcome, Start, WorldModel
 from generative.motion import in_view, measured
 from generative.rssm import EnvState
 from rollouts.segment import Segment
@@ -29,8 +29,10 @@ SCALE_OF = {
     "blind_motion": "loss_scale_motion",
     "reward": "loss_scale_reward",
     "done": "loss_scale_done",
+    "end_score": "loss_scale_done",
     "blind_reward": "loss_scale_reward",
     "blind_done": "loss_scale_done",
+    "blind_end_score": "loss_scale_done",
     "kl_balanced": "loss_scale_kl",
     "free_kl": "loss_scale_free_kl",
     "bottleneck": "loss_scale_bottleneck",
@@ -165,7 +167,7 @@ def loss_terms(
     made, mask = predict(model, segment, noise, agent), segment.mask[k - 1 :]
     steps, window = made.given
     posterior, prior, obs = made.states.logits[1:], made.prior.logits[:-1], segment.obs[k - 1 :][mask]
-    reward, done = outcome_errors(model, made.outcome, segment.reward[k - 1 :], segment.terminated[k - 1 :], drawn_weight(segment))
+    outcome = outcome_errors(model, made.outcome, segment.reward[k - 1 :], segment.terminated[k - 1 :], drawn_weight(segment))
     error, shown = squared_error(made.frames, obs), segment.obs[steps[-1], window]
     first = squared_error(made.start.env.picture, shown)
     terms = {
@@ -175,8 +177,7 @@ def loss_terms(
         "first_detail": (first * detail(shown)).sum((1, 2)).mean(),
         "repainted": repainted(model, made, segment.obs[k - 1 :], mask),
         "motion": masked_mean(F.huber_loss(made.foretold, made.moved, reduction="none").sum(-1), mask),
-        "reward": reward[mask].mean(),
-        "done": done[mask].mean(),
+        **{name: error[mask].mean() for name, error in outcome.items()},
         "kl_balanced": masked_mean(balanced_kl(posterior, prior, free_nats), mask[1:]),
         "kl": masked_mean(kl(posterior, prior), mask[1:]),
         "bottleneck": bottleneck(made.latent),
@@ -252,7 +253,7 @@ def blind_terms(model: WorldModel, made: Prediction, segment: Segment, mask: tor
     obs, acted = segment.obs[since:], (at - 1 + since, window)
     deters, motions, before = (torch.stack(part) for part in zip(*ran))
     outcome = model.outcome(model.rssm.prior(deters, motions.detach()), before)
-    reward, done = outcome_errors(model, outcome, segment.reward[acted], segment.terminated[acted], drawn_weight(segment))
+    wrong = outcome_errors(model, outcome, segment.reward[acted], segment.terminated[acted], drawn_weight(segment))
     error = squared_error(torch.stack(painted)[there], obs[at, window][there])
     weight = torch.where(in_view(made.moved[at, window], error.shape[1:])[there], 1.0, NEW)
     exists = mask[at - 1, window]
@@ -260,8 +261,7 @@ def blind_terms(model: WorldModel, made: Prediction, segment: Segment, mask: tor
     return {
         "blind_image": (error * weight).sum() / there.sum().clamp(min=1),
         "blind_motion": masked_mean(off, there),
-        "blind_reward": masked_mean(reward, exists),
-        "blind_done": masked_mean(done, exists),
+        **{f"blind_{name}": masked_mean(each, exists) for name, each in wrong.items()},
     }
 
 
@@ -283,16 +283,19 @@ def agent_terms(agent: Policy, frames: torch.Tensor, segment: Segment, k: int, w
 
 def outcome_errors(
     model: WorldModel, outcome: Outcome, reward: torch.Tensor, ended: torch.Tensor, weight: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> dict[str, torch.Tensor]:
     """Cross-entropies [T, B] of foretold rewards and ends, in nats, against those that came: reward [T, B], ended [T, B] bool. weight [B]: of windows.
 
-    An end counts ENDS times. The odds that fit that best are ENDS times too large, and are taken ENDS times larger than foretold: what is
-    foretold is right.
+    What tells an end from a step that nearly was one is learned with every window counting the same, so from `end_score`: weighed back, the few
+    windows that teach it would count a fiftieth. How likely ends are, `done`, is two numbers learned of that score with the weights.
     """
-    of_reward = twohot.cross_entropy(outcome.reward_logits, reward.to(model.bins.dtype), model.bins)
-    odds, times = outcome.done_logit + math.log(ENDS), torch.full_like(weight, ENDS)
-    of_end = F.binary_cross_entropy_with_logits(odds, ended.to(of_reward.dtype), reduction="none", pos_weight=times)
-    return weight * of_reward, weight * of_end
+    ended = ended.to(outcome.end_score.dtype)
+    recorded = model.recorded_odds(outcome.end_score.detach())
+    return {
+        "reward": weight * twohot.cross_entropy(outcome.reward_logits, reward.to(model.bins.dtype), model.bins),
+        "done": weight * F.binary_cross_entropy_with_logits(recorded, ended, reduction="none"),
+        "end_score": F.binary_cross_entropy_with_logits(outcome.end_score, ended, reduction="none"),
+    }
 
 
 def drawn_weight(segment: Segment) -> torch.Tensor:

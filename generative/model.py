@@ -6,7 +6,6 @@ action are read from the prior of the state it led to. So there are S frames but
 its episode leads to a state that has an outcome and never a frame.
 """
 
-import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,14 +49,12 @@ class Start(NamedTuple):
     action_logits: torch.Tensor
 
 
-ENDS = 16.0
-"""How much more an end counts in training than a step that goes on, for ends are rare; it is taken out of what is foretold again."""
-
-
 class Outcome(NamedTuple):
-    """Of the action that led to a state. reward_logits [..., bins], done_logit [...], whose sigmoid is the probability of an end."""
+    """Of the action that led to a state. reward_logits [..., bins], end_score [...]: the log-odds of an end among the steps that were trained
+    on. done_logit [...]: the log-odds among those that were recorded; its sigmoid is the probability of an end."""
 
     reward_logits: torch.Tensor
+    end_score: torch.Tensor
     done_logit: torch.Tensor
 
 
@@ -73,7 +70,8 @@ class WorldModel(nn.Module):
         self.action_head = mlp(c.latent_size, c.units, c.num_actions)
         self.motion_head = mlp(c.latent_size, c.units, 2)
         self.touch = Eye(c.obs_shape[2] + 1, c.depth // 2, c.precision)
-        self.outcome_head = mlp(self.rssm.summary_size + c.stoch_size + c.depth // 2 * c.cells, c.units, c.reward_bins + 1, zero=True)
+        self.outcome_head = mlp(c.vector_size + c.depth // 2 * c.cells, c.units, c.reward_bins + 1, zero=True)
+        self.odds = nn.Parameter(torch.zeros(2))
         self.register_buffer("bins", twohot.make_bins(c.reward_bins, c.reward_range), persistent=False)
 
     @property
@@ -135,11 +133,17 @@ class WorldModel(nn.Module):
 
         What the player is about to touch is looked for in that picture, moved, with an eye of its own.
         """
-        lead = prior.motion.shape[:-1]
+        lead, vector = prior.motion.shape[:-1], prior.deter[..., : self.config.vector_size]
         ahead = carried(before.reshape(-1, *before.shape[-3:]), prior.motion.reshape(-1, 2)).permute(0, 3, 1, 2)
-        read = torch.cat([self.rssm.summary(prior.deter), prior.sample.flatten(-2), self.touch(ahead).reshape(*lead, -1)], -1)
-        reward_logits, done_logit = self.outcome_head(read).split([self.config.reward_bins, 1], -1)
-        return Outcome(reward_logits, done_logit.squeeze(-1) - math.log(ENDS))
+        read = torch.cat([vector, self.touch(ahead).reshape(*lead, -1)], -1)
+        reward_logits, end_score = self.outcome_head(read).split([self.config.reward_bins, 1], -1)
+        return Outcome(reward_logits, end_score.squeeze(-1), self.recorded_odds(end_score.squeeze(-1)))
+
+    def recorded_odds(self, end_score: torch.Tensor) -> torch.Tensor:
+        """Log-odds of an end among the steps that were recorded, from those among the steps that were trained on: stretched and shifted
+        (Platt 1999). The two numbers are a tenth of what they do, so that they keep up with the weights."""
+        stretch, shift = 10 * self.odds
+        return stretch.exp() * end_score + shift
 
     def reward(self, outcome: Outcome) -> torch.Tensor:
         """Expected reward [...] in the game's own units."""

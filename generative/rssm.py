@@ -127,17 +127,11 @@ class RSSM(nn.Module):
         self.vector = BlockGRU(config, (config.stoch_size, config.num_actions + 2, GLANCE * config.cells, GLANCE * config.cells))
         self.map, self.pace = MapMemory(config), Pace(config)
         self.prior_head, self.posterior_head = CellHead(config), CellHead(config, config.depth)
-        self.summary_size = config.vector_size + GLANCE * config.cells
 
     def parts(self, deter: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """h [N, Dh] as its vector [N, V] and its map [N, M, H / 4, W / 4]."""
         vector, cells = deter.split([self.config.vector_size, self.config.deter_size - self.config.vector_size], -1)
         return vector, as_map(cells, self.config.fine)
-
-    def summary(self, deter: torch.Tensor) -> torch.Tensor:
-        """h [..., Dh] with its map seen coarsely, for dense layers: [..., V + GLANCE * cells]."""
-        vector, cells = self.parts(deter.reshape(-1, deter.shape[-1]))
-        return torch.cat([vector, self.glance(cells)], -1).reshape(*deter.shape[:-1], -1)
 
     def core(self, deter, sample, motion, embedding, action) -> tuple[torch.Tensor, torch.Tensor]:
         """h after an action, and the motion it foretells: deter [B, Dh], sample [B, G, C], the last motion [B, 2], the embedding [B, E] of the

@@ -24,7 +24,7 @@ from generative.simulator import freeze
 from rollouts.segment import Segment
 
 PREVIEW_WINDOWS, PREVIEW_FPS, PREVIEW_SCALE = 8, 6, 3
-OUTCOME_PARTS = ("touch.", "outcome_head.")
+OUTCOME_PARTS = ("touch.", "outcome_head.", "odds")
 WATCHED = ("loss_scale_hx", "loss_scale_act_log_probs", "loss_scale_value")
 """Weights of the terms that need the agent."""
 

@@ -14,8 +14,8 @@ from generative.categorical import balanced_kl, kl, with_uniform
 from generative.config import LossScales
 from generative.detail import detail
 from generative.frames import round_frames
-from generative.losses import SCALE_OF, TERMS, crowding, draw_noise, image_error, loss_terms, psnr, total_loss
-from generative.model import ENDS
+from generative.losses import SCALE_OF, TERMS, crowding, draw_noise, image_error, loss_terms, outcome_errors, psnr, total_loss
+from generative.model import Outcome
 from generative.motion import carried, measured
 from generative.rssm import EnvState
 
@@ -48,9 +48,10 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
     def outcomes(outcome, t, blind=""):
         weights, counts = twohot.encode(segment.reward[t, b], model.bins), segment.extra["weight"][b]
         sums[f"{blind}reward"].append(-counts * (weights * torch.log_softmax(outcome.reward_logits[0], -1)).sum())
-        odds = ENDS * torch.exp(outcome.done_logit[0])
-        p = odds / (1 + odds)
-        sums[f"{blind}done"].append(-counts * (ENDS * torch.log(p) if segment.terminated[t, b] else torch.log(1 - p)))
+        stretch, shift = (10 * model.odds).tolist()
+        for name, log_odds, times in (("done", math.exp(stretch) * outcome.end_score[0] + shift, counts), ("end_score", outcome.end_score[0], 1)):
+            p = 1 / (1 + torch.exp(-log_odds))
+            sums[blind + name].append(-times * torch.log(p if segment.terminated[t, b] else 1 - p))
 
     for b in range(segment.mask.shape[1]):
         steps = int(segment.mask[:, b].sum())
@@ -178,7 +179,7 @@ def test_an_action_that_ends_an_episode_has_an_outcome_though_no_frame_follows(m
     last = np.flatnonzero((length == K) & (store.episodes["end"][windows.table[:, 0]] == "terminated"))[:8]
     segment = windows.batch(last)  # the first simulated frame is the episode's last, and its action ends it
     terms = loss_terms(model, segment, noise_for(model, segment), toy_agent(), 0)
-    gradient = torch.autograd.grad(terms["done"], model.outcome_head[-1].bias)[0][-1]
+    gradient = torch.autograd.grad(terms["end_score"], model.outcome_head[-1].bias)[0][-1]
     assert gradient < -0.1  # every target in these windows is an end: the logit is pulled up
     assert terms["kl"] == 0 and terms["reward"] > 0
 
@@ -285,6 +286,46 @@ def test_crowding_is_least_for_spread_points_and_zero_for_one_place():
     assert crowding(corners).item() == pytest.approx(math.log(np.mean(np.exp(-2 * np.array(pairs)))), rel=1e-5)
     bunched = torch.nn.functional.normalize(corners + torch.tensor([2.0, 0, 0]), dim=-1)
     assert crowding(corners) < crowding(bunched) < 0 and crowding(corners[:1]) == 0
+
+
+def test_ends_are_as_likely_as_recorded_whatever_windows_are_drawn(model):
+    rng = torch.Generator().manual_seed(0)
+    fatal = torch.rand(6000, generator=rng) < 0.5  # of the windows drawn; one in fifty of those recorded
+    ended = fatal & (torch.rand(1, 6000, generator=rng) < 0.4)
+    score = 3 * ended + 2 * torch.randn(1, 6000, generator=rng)  # knows something of it, in odds of its own
+    weight = torch.where(fatal, 0.02 / 0.5, 0.98 / 0.5)
+
+    def chance(weight):
+        """The mean probability of an end, once the two numbers have been fit, over the windows as recorded."""
+        model.odds.data.zero_()
+        optimizer = torch.optim.LBFGS([model.odds], lr=0.02, max_iter=400, tolerance_change=1e-12)
+
+        def error():
+            optimizer.zero_grad()
+            loss = outcome_errors(model, outcome_of(model, score), torch.zeros_like(score), ended, weight)["done"].mean()
+            loss.backward()
+            return loss
+
+        optimizer.step(error)
+        recorded = torch.where(fatal, 0.02 / 0.5, 0.98 / 0.5)
+        return (recorded * torch.sigmoid(model.recorded_odds(score))).mean().item()
+
+    assert chance(weight) == pytest.approx(0.02 * 0.4, rel=0.05)
+    assert chance(torch.ones_like(weight)) > 0.05  # the mutant: as if they had been recorded as they were drawn
+
+
+def test_what_tells_an_end_is_learned_of_all_windows_alike_and_its_odds_of_what_was_recorded(model):
+    score = torch.linspace(-2, 2, 5)[None].requires_grad_()
+    ended, weight = score.detach() > 0.5, torch.tensor([0.1, 1, 2, 0.1, 1])
+    found = outcome_errors(model, outcome_of(model, score), torch.zeros(1, 5), ended, weight)
+    by_score, by_odds = (torch.autograd.grad(found[name].sum(), score, allow_unused=True)[0] for name in ("end_score", "done"))
+    torch.testing.assert_close(by_score, torch.sigmoid(score) - ended.float())
+    assert by_odds is None
+    assert torch.autograd.grad(found["done"].sum(), model.odds)[0].abs().min() > 0
+
+
+def outcome_of(model, end_score):
+    return Outcome(torch.zeros(*end_score.shape, len(model.bins)), end_score, model.recorded_odds(end_score))
 
 
 def test_the_agent_may_be_shown_some_windows_only(model, segment, agent):

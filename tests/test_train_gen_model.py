@@ -108,7 +108,7 @@ def test_outcomes_may_be_trained_alone(recorded, tmp_path):
     before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
     trainer.train()
     changed = {name for name, tensor in trainer.model.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert changed == {name for name in before if name.split(".")[0] in ("touch", "outcome_head")}
+    assert changed == {name for name in before if name.split(".")[0] in ("touch", "outcome_head", "odds")}
     make(recorded, tmp_path / "b", replace(SHORT, only_outcomes=True, num_batches=4)).train()
     shutil.copytree(tmp_path / "b", tmp_path / "c")
     assert make(recorded, tmp_path / "c", replace(SHORT, only_outcomes=True)).batches == 4

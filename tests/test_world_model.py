@@ -16,7 +16,7 @@ from generative.latent import remembered
 from generative.layers import BlockLinear
 from generative.losses import crowding, draw_noise, loss_terms, total_loss
 from generative.map_memory import MapMemory
-from generative.model import ENDS, Latent, WorldModel
+from generative.model import Latent, WorldModel
 from generative.motion import moved_cells
 from generative.rssm import BlockGRU
 from generative.simulator import NoiseKeys, Simulator, freeze
@@ -54,8 +54,8 @@ def test_outcomes_are_read_where_the_picture_moves_to():
     moved = torch.zeros_like(picture)
     moved[0, 2:], moved[1, :, :-3], moved[2, 1:, 1:], moved[3] = picture[0, :-2], picture[1, :, 3:], picture[2, :-1, :-1], picture[3]
     seen = model.touch(moved.permute(0, 3, 1, 2))
-    read = torch.cat([model.rssm.summary(prior.deter), prior.sample.flatten(1), seen], -1)
-    torch.testing.assert_close(found, model.outcome_head(read)[:, -1] - math.log(ENDS))
+    read = torch.cat([prior.deter[:, : model.config.vector_size], seen], -1)
+    torch.testing.assert_close(found, model.outcome_head(read)[:, -1])
     still = prior._replace(motion=torch.zeros(4, 2))
     assert ((found - model.outcome(still, before).done_logit).abs() > 1e-4).tolist() == [True, True, True, False]
 

@@ -16,14 +16,15 @@ NAMES = ["up", "down", "left", "right", "none"]
 def toy_model(end_bias: float = 0.0, **config) -> WorldModel:
     """Weights times 2.5 and the outcome head filled, as an untrained model's states barely differ; one step in five more likely than not ends.
 
-    Those of the motion do not: pictures that jump by pixels make much of the last bit of a sum, which is another in every batch.
+    Those of the motion and of outcomes do not: pictures that jump by pixels, and rewards of large logits, make much of the last bit of a sum, which
+    is another in every batch.
     """
     torch.manual_seed(3)
     model = WorldModel(toy_config(**config))
-    torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.5)
-    of_motion = {*model.rssm.pace.modules(), *model.motion_head.modules()}
+    torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.1)
+    left = {module for part in (model.rssm.pace, model.motion_head, model.outcome_head) for module in part.modules()}
     for module in model.modules():
-        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d, torch.nn.ConvTranspose2d)) and module not in of_motion:
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d, torch.nn.ConvTranspose2d)) and module not in left:
             module.weight.data.mul_(2.5)
     model.rssm.pace.read[-1].weight.data.mul_(0.2)
     model.decoder.last.weight.data.mul_(4)  # frames that the agent can tell apart

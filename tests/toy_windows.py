@@ -42,6 +42,7 @@ def model():
     torch.manual_seed(1)
     model = WorldModel(toy_config())
     torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.3)  # it starts at zero, where a shifted target would not show
+    torch.nn.init.normal_(model.odds, std=0.1)
     return model
 
 
