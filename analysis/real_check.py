@@ -1,7 +1,8 @@
 """Checks a simulator against the real game: the same moments played on in both, action by action and with the agent in the loop.
 
 Four questions, each from saved real moments of held-out layouts: does each action do the same? does the agent, with the same noise,
-act the same? how often does what happen? and does deleting a hazard save the agent as often as it does in the game?
+act the same? how often does what happen? and does deleting a hazard save the agent as often as it does in the game? The last is also asked of
+the simulator where it is shown every frame of the game, which tells what it knows of hazards from what its own pictures keep of them.
 Numbers go to analysis/real_check_precomp, figures and a page to analysis/real_check_plots; the same command again goes on or redraws.
 """
 
@@ -24,12 +25,12 @@ from generative.simulator import load_simulator
 from interpret.effects import match, motion, products, real_consequences, representatives, simulated_consequences
 from interpret.moments import PARTS, Bank, Moments, recording_seed
 from interpret.two_worlds import STRIP, Runs, kept, strangers
-from interpret.worlds import RealWorld, SimulatedWorld, World, in_batches
+from interpret.worlds import RealWorld, SimulatedWorld, WatchedWorld, World, in_batches
 from rollouts.segment import Segment
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass
@@ -73,10 +74,10 @@ class Args:
 
 
 class Check:
-    """Both worlds over one store, and what each question keeps of them, as arrays by name."""
+    """Both worlds over one store, and what each question keeps of them, as arrays by name. watched: the game, as the simulator foretells it that sees it."""
 
-    def __init__(self, args: Args, real: RealWorld, simulated: World, bank: Bank, noise_seed: int):
-        self.args, self.real, self.simulated, self.bank, self.noise_seed = args, real, simulated, bank, noise_seed
+    def __init__(self, args: Args, real: RealWorld, simulated: World, watched: World, bank: Bank, noise_seed: int):
+        self.args, self.real, self.simulated, self.watched, self.bank, self.noise_seed = args, real, simulated, watched, bank, noise_seed
         self.env, self.rollouts = real.env, bank.rollouts
 
     def effects(self, hold: int) -> dict[str, np.ndarray]:
@@ -101,11 +102,11 @@ class Check:
         return found | {"retraced": self._retraced(moments, real.action[:, :, 0], real.running[:, :, 0])}
 
     def hazards(self) -> dict[str, np.ndarray]:
-        """The same with a hazard ahead and without it."""
+        """The same with a hazard ahead and without it, and what the simulator foretells where it is shown the game's own frames."""
         intact, deleted, ahead = self.bank.hazards(self.args.num_hazards, self.real.policy)
         found = moment_names(intact) | {"left": np.array([h.left for h in ahead]), "kind": np.array([KIND_CODES[h.kind] for h in ahead])}
         for arm, moments in (("intact", intact), ("deleted", deleted)):
-            for name, world in self._worlds().items():
+            for name, world in (self._worlds() | {"watched": self.watched}).items():
                 runs = self._run(world, moments, self.args.hazard_draws, with_first_frame, f"{name}, hazard {arm}")
                 found |= {f"{name}/{arm}/{key}": value for key, value in runs.items() if key not in ("hidden", "logits", "frames")}
                 found[f"{name}/{arm}/frame"] = runs["frames"][0, :, 0]
@@ -168,7 +169,7 @@ def open_worlds(args: Args) -> Check:
     simulator, _ = load_simulator(args.model_file, args.agent_file, device=device)
     bank = Bank(rollouts, simulator.model.config.num_initializing_steps, PARTS[args.part], args.seed, args.per_layout)
     real = RealWorld(replay_env(rollouts, args.batch_size), simulator.agent, device)
-    return Check(args, real, SimulatedWorld(simulator), bank, recording_seed(rollouts))
+    return Check(args, real, SimulatedWorld(simulator), WatchedWorld(real, simulator), bank, recording_seed(rollouts))
 
 
 def main(args: Args) -> None:

@@ -14,6 +14,7 @@ BAND = 0.18  # opacity of interval bands
 PERCENTILES = {"good": 10, "median": 50, "worst decile": 90}
 SHOWN_DELETIONS = 6
 _LOOKS = {"real": REAL, "simulated": SIMULATED}
+_BARS = {"real": "real game", "simulated": "simulator", "watched": "simulator, shown\nthe game's frames"}
 
 
 def draw_hazards(found: dict[str, np.ndarray], changes: dict[str, np.ndarray], fitted: Line, path: Path) -> Path:
@@ -44,16 +45,16 @@ def draw_hazards(found: dict[str, np.ndarray], changes: dict[str, np.ndarray], f
 
 def _risk_bars(axis, found: dict[str, np.ndarray], changes: dict[str, np.ndarray]) -> None:
     weights = level_weights(found["layout"])
-    for i, world in enumerate(("real", "simulated")):
+    for i, world in enumerate(_BARS):
         for j, arm in enumerate(("intact", "deleted")):
             draws = weights @ changes[f"{world}/{arm}"].mean(1) / weights.sum(1)
             low, high = np.quantile(draws[1:], [0.025, 0.975])
-            look = {"color": _LOOKS[world]["color"], "alpha": 1.0 if arm == "intact" else 0.45}
+            look = {"color": _LOOKS.get(world, SIMULATED)["color"], "alpha": 1.0 if arm == "intact" else 0.45}
             axis.bar(i + 0.4 * j - 0.2, draws[0], width=0.36, **look)
             axis.vlines(i + 0.4 * j - 0.2, low, high, color="#333333", linewidth=1.2)
             label, place = {"intact": "hazard\nthere", "deleted": "hazard\ndeleted"}[arm], (i + 0.4 * j - 0.2, high)
             axis.annotate(label, place, (0, 3), textcoords="offset points", ha="center", va="bottom", fontsize=7)
-    axis.set(xticks=[0, 1], xticklabels=["real game", "simulator"], ylabel="risk of death")
+    axis.set(xticks=range(len(_BARS)), xticklabels=_BARS.values(), ylabel="risk of death")
     axis.set_ylim(0, 1.25 * axis.get_ylim()[1])
     axis.grid(axis="x", visible=False)
     axis.set_title("mean risks")

@@ -14,6 +14,8 @@ from interpret.two_worlds import EVENTS, TOGETHER, Runs, agreement, events, hidd
 
 ACCEPTED = (0.5, 1.5)
 """Where the slope of the simulated on the real change of the risk of death must lie."""
+WORLDS = {"real": "game", "simulated": "simulator", "watched": "simulator, shown the game's frames"}
+"""Where a hazard is deleted."""
 
 
 def build(arrays: dict[str, dict[str, np.ndarray]], about: dict, out: Path) -> dict:
@@ -49,9 +51,9 @@ def risk(runs: Runs) -> np.ndarray:
 
 
 def deletion(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Risk [M, D] of death in each world and arm, as "real/intact"; and what deletion changes it by, as "real"."""
-    risks = {f"{world}/{arm}": risk(runs_of(found, f"{world}/{arm}")) for world in ("real", "simulated") for arm in ("intact", "deleted")}
-    return risks | {world: risks[f"{world}/deleted"] - risks[f"{world}/intact"] for world in ("real", "simulated")}
+    """Risk [M, D] of death in each of WORLDS and arm, as "real/intact"; and what deletion changes it by, as "real"."""
+    risks = {f"{world}/{arm}": risk(runs_of(found, f"{world}/{arm}")) for world in WORLDS for arm in ("intact", "deleted")}
+    return risks | {world: risks[f"{world}/deleted"] - risks[f"{world}/intact"] for world in WORLDS}
 
 
 def _hazards(page: Page, found: dict, lines: list[str], out: Path) -> dict:
@@ -59,6 +61,8 @@ def _hazards(page: Page, found: dict, lines: list[str], out: Path) -> dict:
     fitted = line(weights, changes["real"], changes["simulated"])
     numbers = {name: estimate(mean(weights, value.mean(1))) for name, value in changes.items()}
     numbers |= {name: estimate(getattr(fitted, name)) for name in fitted._fields}
+    shown = line(weights, changes["real"], changes["watched"])
+    numbers |= {f"watched {name}": estimate(getattr(shown, name)) for name in ("slope", "correlation")}
     numbers["ratio of means"] = estimate(ratio(weights, -changes["simulated"].mean(1), -changes["real"].mean(1)))
     slope = numbers["slope"]
     verdict = "within" if ACCEPTED[0] <= slope.value <= ACCEPTED[1] else "outside"
@@ -66,10 +70,13 @@ def _hazards(page: Page, found: dict, lines: list[str], out: Path) -> dict:
     text += f"{_points(numbers['simulated'])} in the simulator; "
     text += f"slope {slope}, {verdict} {ACCEPTED[0]}-{ACCEPTED[1]}; correlation {numbers['correlation']}, both free of sampling error."
     lines.append(text)
+    text += f" Shown every frame of the game, the simulator foretells a change of {_points(numbers['watched'])}; slope {numbers['watched slope']}, "
+    text += f"correlation {numbers['watched correlation']}: what it knows of hazards, whatever its own pictures keep of them."
+    lines.append(text.removeprefix(lines[-1]).strip())
     page.heading("Does deleting a hazard save the agent?")
     page.text(text)
     page.picture(draw_hazards(found, changes, fitted, out / "hazards"), "Each point is one moment with a hazard 2-6 tiles ahead.")
-    rows = [[world, *(f"{numbers[f'{world}/{arm}']}" for arm in ("intact", "deleted")), str(numbers[world])] for world in ("real", "simulated")]
+    rows = [[name, *(f"{numbers[f'{world}/{arm}']}" for arm in ("intact", "deleted")), str(numbers[world])] for world, name in WORLDS.items()]
     page.table(["risk of death", "hazard there", "hazard deleted", "change"], rows)
     share = numbers["reliability"]
     page.text(

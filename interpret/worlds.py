@@ -1,6 +1,6 @@
-"""Two worlds with one face: forks of the real game, and the simulator. Each plays moments on and gives back a Segment.
+"""Worlds with one face: forks of the real game, the simulator, and the game watched by the simulator. Each plays moments on and gives back a Segment.
 
-Both draw the agent's actions from the same keyed noise, so runs of one moment in both worlds stay paired. In both,
+All draw the agent's actions from the same keyed noise, so runs of one moment in two worlds stay paired. In all,
 extra["done_prob"] is the probability that an action ended the episode and extra["reward_prob"] that it then had earned a
 reward; in the real game these are 0 or 1.
 """
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from common.policy import Policy, step as policy_step
+from generative.motion import measured
 from generative.simulator import NoiseKeys, Simulator
 from interpret.moments import Moments
 from rollouts.segment import Segment
@@ -52,6 +53,31 @@ class SimulatedWorld:
     @property
     def _device(self) -> torch.device:
         return next(self.simulator.model.parameters()).device
+
+
+class WatchedWorld:
+    """The real game, watched by the simulator, which is shown every frame and foretells what each action will bring. What it says of a thing in
+    the picture then owes nothing to pictures of its own. Nothing is drawn: every variable of its state is the likeliest."""
+
+    def __init__(self, real: RealWorld, simulator: Simulator):
+        self.real, self.simulator = real, simulator
+
+    def run(self, moments: Moments, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None) -> Segment:
+        segment = self.real.run(moments, steps, keys, actions)
+        segment.extra |= self._foretold(torch.from_numpy(moments.frames), segment)
+        return segment
+
+    @torch.no_grad()
+    def _foretold(self, first: torch.Tensor, segment: Segment) -> dict[str, torch.Tensor]:
+        """done_prob and reward_prob [T, B] of the segment's actions, 0 after an end; first [K, B, H, W, C]: the frames up to its first."""
+        model = self.simulator.model
+        device = next(model.parameters()).device
+        obs, start = segment.obs.to(device), model.start(self.simulator.encode(first.to(device)).mean).env
+        motion, taken = measured(obs).to(model.bins.dtype), model.action_weights(segment.action.to(device))
+        deter, ahead, _ = model.rssm.observe(start, taken, model.encoder(obs), motion, [None] * len(motion))
+        outcome = model.outcome(model.rssm.prior(deter, ahead), obs.to(model.bins.dtype) / 255)
+        found = {"done_prob": torch.sigmoid(outcome.done_logit), "reward_prob": model.reward_probability(outcome)}
+        return {name: torch.where(segment.mask, x.float().cpu(), 0.0) for name, x in found.items()}
 
 
 class Forked(NamedTuple):

@@ -15,10 +15,12 @@ from common.checkpoints import load_checkpoint
 from common.runs import UsageError
 from envs.edits import hazards, next_hazard
 from envs.procgen_body import parse
+from generative.motion import measured
+from generative.simulator import load_simulator
 from interpret.moments import PARTS, Bank, moments_at, see
 from interpret.resampling import level_weights, line
 from interpret.two_worlds import Runs, agreement, events, kept, rates, strangers
-from interpret.worlds import RealWorld, in_batches
+from interpret.worlds import RealWorld, WatchedWorld, in_batches
 from rollouts.states import replay_env
 
 SEED, STEPS = 5, 16
@@ -156,7 +158,7 @@ class Blind:
 def planted(files, bank, world):
     """What the check finds for a simulator that is the game, and for one that is blind to the deletion."""
     asked = args(files, num_hazards=10, hazard_draws=4, num_moments=5, batch_size=40)
-    found = {name: real_check.Check(asked, world, toy, bank, SEED) for name, toy in (("same", world), ("blind", Blind(world, bank)))}
+    found = {name: real_check.Check(asked, world, toy, toy, bank, SEED) for name, toy in (("same", world), ("blind", Blind(world, bank)))}
     return {name: check.hazards() for name, check in found.items()} | {"closed": found["same"].closed_loop()}
 
 
@@ -185,8 +187,33 @@ def test_the_same_game_has_the_same_rates_and_retraces(planted):
     assert found["retraced"] == pytest.approx(1)
 
 
+def test_a_watching_simulator_foretells_by_the_games_own_frames_step_by_step(files, bank, world):
+    simulator = load_simulator(files[2], files[1])[0]
+    model, moments = simulator.model, bank.moments(5)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.3)
+    watched, real = WatchedWorld(world, simulator).run(moments, 8, moments.keys(SEED)), world.run(moments, 8, moments.keys(SEED))
+    for name in ("obs", "action", "mask", "terminated"):
+        assert torch.equal(getattr(watched, name), getattr(real, name))
+    with torch.no_grad():
+        state = model.start(simulator.encode(torch.from_numpy(moments.frames)).mean).env
+        for t in range(8):
+            deter, ahead = model.rssm.core(
+                state.deter, state.sample, state.motion, model.encoder(real.obs[t]), model.action_weights(real.action[t]))  # fmt: skip
+            outcome = model.outcome(model.rssm.prior(deter, ahead), real.obs[t] / 255)
+            here = real.mask[t]
+            torch.testing.assert_close(watched.extra["done_prob"][t][here], torch.sigmoid(outcome.done_logit)[here])
+            torch.testing.assert_close(watched.extra["reward_prob"][t][here], model.reward_probability(outcome)[here])
+            assert not watched.extra["done_prob"][t][~here].any()
+            if t < 7:
+                state = model.rssm.posterior(deter, measured(real.obs[t : t + 2])[0], model.encoder(real.obs[t + 1]))
+    assert watched.extra["done_prob"].std() > 0 and not real.mask.all()
+    alone = WatchedWorld(world, simulator).run(moments.take([3]), 8, moments.take([3]).keys(SEED))
+    torch.testing.assert_close(alone.extra["done_prob"][:, 0], watched.extra["done_prob"][:, 3], rtol=1e-3, atol=1e-5)
+
+
 def test_misaligned_noise_shows_in_what_is_retraced(files, bank, world):
-    check = real_check.Check(args(files, num_moments=5), world, world, bank, SEED + 1)
+    check = real_check.Check(args(files, num_moments=5), world, world, world, bank, SEED + 1)
     assert check.closed_loop()["retraced"].mean() < 0.8
 
 
