@@ -287,7 +287,7 @@ def outcome_errors(
     """Cross-entropies [T, B] of foretold rewards and ends, in nats, against those that came: reward [T, B], ended [T, B] bool. weight [B]: of windows.
 
     What tells an end from a step that nearly was one is learned with every window counting the same, so from `end_score`: weighed back, the few
-    windows that teach it would count a fiftieth. How likely ends are, `done`, is two numbers learned of that score with the weights.
+    windows that teach it would count for little. How likely ends are, `done`, is two numbers learned of that score with the weights.
     """
     ended = ended.to(outcome.end_score.dtype)
     recorded = model.recorded_odds(outcome.end_score.detach())
