@@ -41,7 +41,7 @@ class Args:
     """The agent that it was trained with, which recorded the store."""
     data_dir: Path = Path("data")
     """Store of real rollouts, from which moments are taken."""
-    part: Literal["held-out", "train", "all"] = "held-out"
+    part: Literal["test", "train", "all"] = "test"
     """Layouts that moments are from: never trained on; trained on (what is better there is memory); or both."""
     per_layout: int = 1
     """The most moments that one layout gives, to each question."""

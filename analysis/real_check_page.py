@@ -50,9 +50,17 @@ def risk(runs: Runs) -> np.ndarray:
     return events(runs)["death"].sum(0)
 
 
+def watched_risk(runs: Runs) -> np.ndarray:
+    """Deaths [M, D] to be expected of the steps that a run of the game took: whether it reached them, the game has said. May pass 1."""
+    return (runs.done * (1 - runs.coin) * runs.running).astype(np.float64).sum(0)
+
+
+RISKS = {"real": risk, "simulated": risk, "watched": watched_risk}
+
+
 def deletion(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Risk [M, D] of death in each of WORLDS and arm, as "real/intact"; and what deletion changes it by, as "real"."""
-    risks = {f"{world}/{arm}": risk(runs_of(found, f"{world}/{arm}")) for world in WORLDS for arm in ("intact", "deleted")}
+    risks = {f"{world}/{arm}": RISKS[world](runs_of(found, f"{world}/{arm}")) for world in WORLDS for arm in ("intact", "deleted")}
     return risks | {world: risks[f"{world}/deleted"] - risks[f"{world}/intact"] for world in WORLDS}
 
 

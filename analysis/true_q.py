@@ -36,7 +36,7 @@ class Args:
     """The agent, which recorded the store."""
     data_dir: Path = Path("data")
     """Store of real rollouts, from which moments are taken."""
-    part: Literal["held-out", "train", "all"] = "all"
+    part: Literal["test", "train", "all"] = "all"
     """Layouts that moments are from, by the split of the world models; to the agent they are all alike."""
     per_layout: int = 1
     """The most moments that one layout gives."""

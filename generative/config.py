@@ -128,7 +128,8 @@ class LossScales:
     loss_scale_reward: float = 10.0
     """Cross-entropy of the two-hot reward, nats per step; of states that have seen all frames before them, and in the blind runs."""
     loss_scale_done: float = 2.0
-    """Cross-entropy of the episode's end, likewise, in nats per step; an end counts sixteen times, for ends are rare."""
+    """Cross-entropy of the episode's end, likewise, in nats per step; twice: of the odds among the steps trained on, of which the networks learn,
+    and of the odds among those recorded, of which two numbers do."""
     loss_scale_kl: float = 1.0
     """Balanced KL between posterior and prior, nats per step: 1.0 towards the prior, 0.1 towards the posterior."""
     loss_scale_free_kl: float = 0.1

@@ -230,9 +230,9 @@ def blind_terms(model: WorldModel, made: Prediction, segment: Segment, mask: tor
 
     What h can know, where the picture moves to and what stays in it, it has to know here. What comes into view cannot be known; it is drawn as its
     mean, which harms no simulation, for there the draw says what is new, and its error counts NEW times. Half of the runs begin where the windows do.
-    What comes of the actions is foretold there too, with the likeliest draw: a hazard that touches in the model's own picture has to kill.
-    The way that the picture has moved since the run began is compared with the measured one. No gradient of pictures or outcomes reaches the motion: it
-    is far larger than that of the measured motion and nearly all noise, and drowned it.
+    What comes of the actions is foretold there too: a hazard that touches in the model's own picture has to kill.
+    The way that the picture has moved since the run began is compared with the measured one. No gradient of pictures or outcomes reaches the motion
+    but through the map: it is far larger than that of the measured motion and nearly all noise, and drowned it.
     """
     if not steps:
         return {}

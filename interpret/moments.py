@@ -22,8 +22,7 @@ from rollouts.states import replay_env, replay_states
 from rollouts.store import Rollouts
 from rollouts.windows import Windows
 
-HELD_OUT = ("validation", "test")
-PARTS = {"held-out": HELD_OUT, "train": ("train",), "all": (*HELD_OUT, "train")}
+PARTS = {"test": ("test",), "train": ("train",), "all": ("test", "validation", "train")}
 """Parts of a store's layouts by the names that scripts give them."""
 TRIES = 6
 """Steps per layout that are looked at for a hazard ahead."""
@@ -75,7 +74,7 @@ class Bank:
     Raises UsageError when nothing of the store is long enough and in these parts.
     """
 
-    def __init__(self, rollouts: Rollouts, frames: int, parts: Sequence[str] = HELD_OUT, seed: int = 0, per_layout: int = 1):
+    def __init__(self, rollouts: Rollouts, frames: int, parts: Sequence[str] = PARTS["test"], seed: int = 0, per_layout: int = 1):
         self.rollouts, self.frames, self.seed, self.per_layout = rollouts, frames, seed, per_layout
         self.layouts = layouts_of(rollouts)
         self.episodes = np.flatnonzero(np.isin(split(self.layouts), parts) & (rollouts.episodes["length"] >= frames))

@@ -2,7 +2,7 @@
 
 All draw the agent's actions from the same keyed noise, so runs of one moment in two worlds stay paired. In all,
 extra["done_prob"] is the probability that an action ended the episode and extra["reward_prob"] that it then had earned a
-reward; in the real game these are 0 or 1.
+reward; in forks of the game these are 0 or 1.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ class RealWorld:
 
 class SimulatedWorld:
     """The simulator, which begins from the moments' frames and from nothing else. Its episodes run on past their ends: what counts
-    of them is done_prob (see `interpret.events.events`)."""
+    of them is done_prob (see `interpret.two_worlds.events`)."""
 
     def __init__(self, simulator: Simulator):
         self.simulator = simulator

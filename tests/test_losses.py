@@ -142,7 +142,8 @@ def test_every_term_equals_a_slow_loop_and_a_shifted_action_does_not(model, segm
     assert fast.keys() == set(TERMS)
     for name in TERMS:
         assert fast[name].item() == pytest.approx(slow[name].item(), rel=1e-4, abs=1e-6), name
-    for name in ("image", "detail", "repainted", "blind_image", "motion", "blind_motion", "reward", "done", "blind_reward", "blind_done", "kl", "free_kl", "free_image"):
+    for name in ("image", "detail", "repainted", "blind_image", "motion", "blind_motion", "reward", "done", "end_score",
+                 "blind_reward", "blind_done", "blind_end_score", "kl", "free_kl", "free_image"):  # fmt: skip
         assert abs(mutant[name] - slow[name]) > 10 * abs(fast[name] - slow[name]), name
 
 

@@ -10,7 +10,7 @@ from coinrun_runner import FRAMES, RIGHT, record_runner, save_runner, save_untra
 
 from agents.actor_critic import load_agent
 from analysis import real_check, true_q
-from analysis.real_check_page import deletion
+from analysis.real_check_page import deletion, risk, watched_risk
 from common.checkpoints import load_checkpoint
 from common.runs import UsageError
 from envs.edits import hazards, next_hazard
@@ -158,7 +158,8 @@ class Blind:
 def planted(files, bank, world):
     """What the check finds for a simulator that is the game, and for one that is blind to the deletion."""
     asked = args(files, num_hazards=10, hazard_draws=4, num_moments=5, batch_size=40)
-    found = {name: real_check.Check(asked, world, toy, toy, bank, SEED) for name, toy in (("same", world), ("blind", Blind(world, bank)))}
+    blind = Blind(world, bank)
+    found = {name: real_check.Check(asked, world, toy, other, bank, SEED) for name, toy, other in (("same", world, blind), ("blind", blind, world))}
     return {name: check.hazards() for name, check in found.items()} | {"closed": found["same"].closed_loop()}
 
 
@@ -168,6 +169,15 @@ def test_a_simulator_that_is_the_game_has_slope_one(planted):
     np.testing.assert_array_equal(changes["real"], changes["simulated"])
     fitted = line(level_weights(planted["same"]["layout"], 50), changes["real"], changes["simulated"])
     assert fitted.slope[0] == pytest.approx(1) and fitted.correlation[0] == pytest.approx(1) and fitted.intercept[0] == pytest.approx(0)
+    assert not changes["watched"].any()  # which is the blind one here, and the game itself beside the blind simulator
+    np.testing.assert_array_equal(deletion(planted["blind"])["watched"], changes["real"])
+
+
+def test_what_is_foretold_of_steps_that_were_taken_is_not_discounted_by_what_was_foretold_before():
+    done, running = np.full((2, 1, 2), 0.5), np.ones((2, 1, 2), bool)
+    running[1, 0, 1] = False  # the second draw ended at once
+    runs = Runs(done, np.array([[[0.0, 0.2]], [[0.0, 0.2]]]), running, *[None] * 4)
+    assert watched_risk(runs).tolist() == [[1.0, 0.4]] and risk(runs).tolist() == [[0.75, 0.4]]
 
 
 def test_a_simulator_blind_to_hazards_has_slope_zero(planted):

@@ -46,6 +46,7 @@ def test_outcomes_are_read_where_the_picture_moves_to():
     torch.manual_seed(0)
     model, rng = WorldModel(toy_config(precision="fp32")), torch.Generator().manual_seed(1)
     torch.nn.init.normal_(model.outcome_head[-1].weight)
+    model.odds.data = torch.tensor([0.05, -0.1])  # a tenth of what they do
     start = model.start(torch.randn(4, model.config.latent_size, generator=rng)).env
     before = torch.rand(4, *model.config.obs_shape, generator=rng)
     prior = start._replace(motion=torch.tensor([[2.0, 0.0], [0.0, -3.0], [1.0, 1.0], [0.0, 0.0]]))
@@ -55,7 +56,7 @@ def test_outcomes_are_read_where_the_picture_moves_to():
     moved[0, 2:], moved[1, :, :-3], moved[2, 1:, 1:], moved[3] = picture[0, :-2], picture[1, :, 3:], picture[2, :-1, :-1], picture[3]
     seen = model.touch(moved.permute(0, 3, 1, 2))
     read = torch.cat([prior.deter[:, : model.config.vector_size], seen], -1)
-    torch.testing.assert_close(found, model.outcome_head(read)[:, -1])
+    torch.testing.assert_close(found, math.exp(0.5) * model.outcome_head(read)[:, -1] - 1)
     still = prior._replace(motion=torch.zeros(4, 2))
     assert ((found - model.outcome(still, before).done_logit).abs() > 1e-4).tolist() == [True, True, True, False]
 
