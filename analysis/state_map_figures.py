@@ -37,4 +37,4 @@ def _stability(axis, found: dict, title: str) -> None:
     for label, look, overlaps in (("simulated steps", SIMULATED, found["jaccard"]), ("Gaussian, same covariance", NULL, found["null_jaccard"])):
         axis.plot(np.sort(overlaps)[::-1], label=f"{label}: {np.sum(np.array(overlaps) >= STABLE)} of {len(overlaps)} stable", **look)
     axis.axhline(STABLE, **NULL | {"linestyle": ":", "linewidth": 1})
-    axis.legend(loc="lower left")
+    axis.legend(loc="upper right")
