@@ -107,7 +107,7 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
         action = model.action_weights(segment.action[t])
         deter, ahead = model.rssm.core(state.deter, state.sample, state.motion, model.encoder(segment.obs[t]), action)
         prior = model.rssm.prior(deter, ahead, noise.prior[i])
-        outcome = model.outcome(prior, segment.obs[t] / 255)
+        outcome = model.outcome(deter, ahead, segment.obs[t] / 255)
         add("reward", twohot.cross_entropy(outcome.reward_logits, segment.reward[t], model.bins).mean())
         add("done", F.binary_cross_entropy_with_logits(model.recorded_odds(outcome.end_score.detach()), segment.terminated[t].float()))
         add("end_score", F.binary_cross_entropy_with_logits(outcome.end_score, segment.terminated[t].float()))

@@ -149,7 +149,7 @@ def predict(model: WorldModel, segment: Segment, noise: Noise, agent: Policy) ->
     frames = torch.cat([own.picture, on])  # the first initialising frames of a window exist: its first simulated one does
     pictures = frames.new_zeros(*mask.shape, *frames.shape[1:]).masked_scatter(mask[..., None, None, None], frames)
     foretold = torch.cat([own.motion[None], ahead[:-1]])
-    outcome = model.outcome(prior, segment.obs[k - 1 :].to(embeddings.dtype) / 255)
+    outcome = model.outcome(deter, ahead, segment.obs[k - 1 :].to(embeddings.dtype) / 255)
     return Prediction(starts, latent, start, actions, states._replace(picture=pictures), prior, outcome, frames, motion[k - 2 :], foretold)
 
 
@@ -252,7 +252,7 @@ def blind_terms(model: WorldModel, made: Prediction, segment: Segment, mask: tor
     since = len(segment.obs) - len(mask)
     obs, acted = segment.obs[since:], (at - 1 + since, window)
     deters, motions, before = (torch.stack(part) for part in zip(*ran))
-    outcome = model.outcome(model.rssm.prior(deters, motions.detach()), before)
+    outcome = model.outcome(deters, motions.detach(), before)
     wrong = outcome_errors(model, outcome, segment.reward[acted], segment.terminated[acted], drawn_weight(segment))
     error = squared_error(torch.stack(painted)[there], obs[at, window][there])
     weight = torch.where(in_view(made.moved[at, window], error.shape[1:])[there], 1.0, NEW)

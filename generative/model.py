@@ -128,13 +128,13 @@ class WorldModel(nn.Module):
         """Frames [..., H, W, C]; in hard mode at 8 bits in [0, 1], with a straight-through gradient, in relaxed mode as decoded."""
         return round_frames(state.picture) if mode == "hard" else state.picture
 
-    def outcome(self, prior: EnvState, before: torch.Tensor) -> Outcome:
-        """Reward and end of the action that led to this state [..., Dh], which must not have seen its frame, from the picture before [..., H, W, C].
+    def outcome(self, deter: torch.Tensor, motion: torch.Tensor, before: torch.Tensor) -> Outcome:
+        """Reward and end of the action that led to h [..., Dh], which has not seen its frame, by the motion [..., 2], from the picture before [..., H, W, C].
 
         What the player is about to touch is looked for in that picture, moved, with an eye of its own.
         """
-        lead, vector = prior.motion.shape[:-1], prior.deter[..., : self.config.vector_size]
-        ahead = carried(before.reshape(-1, *before.shape[-3:]), prior.motion.reshape(-1, 2)).permute(0, 3, 1, 2)
+        lead, vector = motion.shape[:-1], deter[..., : self.config.vector_size]
+        ahead = carried(before.reshape(-1, *before.shape[-3:]), motion.reshape(-1, 2)).permute(0, 3, 1, 2)
         read = torch.cat([vector, self.touch(ahead).reshape(*lead, -1)], -1)
         reward_logits, end_score = self.outcome_head(read).split([self.config.reward_bins, 1], -1)
         return Outcome(reward_logits, end_score.squeeze(-1), self.recorded_odds(end_score.squeeze(-1)))

@@ -126,7 +126,7 @@ class Simulator:
 
     def outcome(self, after: EnvState, before: EnvState) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Of the action that led from `before` to the prior state `after`: expected reward, and the probabilities of an end and of a reward. [B] each."""
-        outcome = self.model.outcome(after, before.picture)
+        outcome = self.model.outcome(after.deter, after.motion, before.picture)
         return self.model.reward(outcome), torch.sigmoid(outcome.done_logit), self.model.reward_probability(outcome)
 
     def state_noise(self, keys: NoiseKeys, i, like: torch.Tensor) -> torch.Tensor:

@@ -75,7 +75,7 @@ class WatchedWorld:
         obs, start = segment.obs.to(device), model.start(self.simulator.encode(first.to(device)).mean).env
         motion, taken = measured(obs).to(model.bins.dtype), model.action_weights(segment.action.to(device))
         deter, ahead, _ = model.rssm.observe(start, taken, model.encoder(obs), motion, [None] * len(motion))
-        outcome = model.outcome(model.rssm.prior(deter, ahead), obs.to(model.bins.dtype) / 255)
+        outcome = model.outcome(deter, ahead, obs.to(model.bins.dtype) / 255)
         found = {"done_prob": torch.sigmoid(outcome.done_logit), "reward_prob": model.reward_probability(outcome)}
         return {name: torch.where(segment.mask, x.float().cpu(), 0.0) for name, x in found.items()}
 

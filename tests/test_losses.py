@@ -91,7 +91,7 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
             action = torch.nn.functional.one_hot(segment.action[t - shift, b : b + 1], model.config.num_actions).float()
             deter, foretold = model.rssm.core(state.deter, state.sample, state.motion, model.encoder(seen[t]), action)
             prior = model.rssm.prior(deter, foretold, noise.prior[i, b : b + 1])
-            outcomes(model.outcome(prior, seen[t] / 255), t)
+            outcomes(model.outcome(deter, foretold, seen[t] / 255), t)
             if t + 1 < steps:
                 state = model.rssm.posterior(deter, motion[t + 1], model.encoder(seen[t + 1]), noise.state[i, b : b + 1])
                 own = model.decoder(deter, state.sample, carried(states[-1].picture, state.motion))
@@ -121,7 +121,7 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
                 break
             action = torch.nn.functional.one_hot(segment.action[K - 1 + begin + i - shift, b : b + 1], model.config.num_actions).float()
             deter, ahead = model.rssm.core(state.deter, state.sample, state.motion, model.encoder(state.picture), action)
-            outcomes(model.outcome(model.rssm.prior(deter, ahead), state.picture), K - 1 + begin + i, "blind_")
+            outcomes(model.outcome(deter, ahead, state.picture), K - 1 + begin + i, "blind_")
             if begin + i + 1 >= len(states):
                 break
             picture = model.decoder(deter, torch.zeros_like(state.sample), carried(state.picture, ahead))

@@ -210,7 +210,7 @@ def test_a_watching_simulator_foretells_by_the_games_own_frames_step_by_step(fil
         for t in range(8):
             deter, ahead = model.rssm.core(
                 state.deter, state.sample, state.motion, model.encoder(real.obs[t]), model.action_weights(real.action[t]))  # fmt: skip
-            outcome = model.outcome(model.rssm.prior(deter, ahead), real.obs[t] / 255)
+            outcome = model.outcome(deter, ahead, real.obs[t] / 255)
             here = real.mask[t]
             torch.testing.assert_close(watched.extra["done_prob"][t][here], torch.sigmoid(outcome.done_logit)[here])
             torch.testing.assert_close(watched.extra["reward_prob"][t][here], model.reward_probability(outcome)[here])

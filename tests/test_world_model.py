@@ -50,15 +50,14 @@ def test_outcomes_are_read_where_the_picture_moves_to():
     start = model.start(torch.randn(4, model.config.latent_size, generator=rng)).env
     before = torch.rand(4, *model.config.obs_shape, generator=rng)
     prior = start._replace(motion=torch.tensor([[2.0, 0.0], [0.0, -3.0], [1.0, 1.0], [0.0, 0.0]]))
-    found = model.outcome(prior, before).done_logit
+    found = model.outcome(prior.deter, prior.motion, before).done_logit
     picture = torch.cat([before - 0.5, torch.ones_like(before[..., :1])], -1)  # the last channel: what the picture before covers
     moved = torch.zeros_like(picture)
     moved[0, 2:], moved[1, :, :-3], moved[2, 1:, 1:], moved[3] = picture[0, :-2], picture[1, :, 3:], picture[2, :-1, :-1], picture[3]
     seen = model.touch(moved.permute(0, 3, 1, 2))
     read = torch.cat([prior.deter[:, : model.config.vector_size], seen], -1)
     torch.testing.assert_close(found, math.exp(0.5) * model.outcome_head(read)[:, -1] - 1)
-    still = prior._replace(motion=torch.zeros(4, 2))
-    assert ((found - model.outcome(still, before).done_logit).abs() > 1e-4).tolist() == [True, True, True, False]
+    assert ((found - model.outcome(prior.deter, torch.zeros(4, 2), before).done_logit).abs() > 1e-4).tolist() == [True, True, True, False]
 
 
 def test_draw_is_one_hot_forward_and_probabilities_backward():
