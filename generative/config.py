@@ -51,8 +51,8 @@ class WorldModelConfig:
     """Bins of the two-hot reward distribution."""
     reward_range: float = 5.0
     """The bins span symlog rewards from -reward_range to reward_range: 5 is 147 in the game's own units."""
-    precision: str = "bf16"
-    """bf16 or fp32 for the convolutions; all else is float32."""
+    precision: str = "auto"
+    """bf16 or fp32 for the convolutions, or auto: whichever is faster on the machine that runs them. All else is float32."""
 
     def __post_init__(self):
         height, width, _ = self.obs_shape
@@ -62,9 +62,9 @@ class WorldModelConfig:
             raise ValueError("num_initializing_steps must be 2 or more: the action before the last initialising frame has to be known")
         if self.vector_size % self.blocks:
             raise ValueError(f"vector_size {self.vector_size} must be a multiple of blocks {self.blocks}")
-        for name, known in (("precision", ("bf16", "fp32")), ("latent", ("gaussian", "sphere"))):
+        for name, known in (("precision", ("auto", "bf16", "fp32")), ("latent", ("gaussian", "sphere"))):
             if getattr(self, name) not in known:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose {' or '.join(known)}")
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose {', '.join(known[:-1])} or {known[-1]}")
 
     @property
     def fine(self) -> tuple[int, int]:

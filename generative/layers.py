@@ -82,12 +82,21 @@ def halving(inputs: int, outputs: int) -> nn.Module:
 
 
 def lower(precision: str, device_type: str):
-    """The context in which convolutions run: bf16 where asked."""
-    return torch.autocast(device_type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+    """The context in which convolutions run: in bf16 or not, and where it is `auto`, in bf16 if that `pays`."""
+    half = pays(device_type) if precision == "auto" else precision == "bf16"
+    return torch.autocast(device_type, torch.bfloat16) if half else contextlib.nullcontext()
+
+
+def pays(device_type: str) -> bool:
+    """Whether bf16 is faster there. A CPU without matrix units (AMX) takes twice as long for a convolution in bf16 as in float32, even where it has
+    the instructions."""
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def in_chunks(stack: Callable[..., torch.Tensor], *inputs: torch.Tensor, precision: str) -> torch.Tensor:
-    """stack(*inputs), each [N, ...], a cache-sized part at a time, in bf16 where asked; the result has the type of the first."""
+    """stack(*inputs), each [N, ...], a cache-sized part at a time, in the given precision; the result has the type of the first."""
     x, size = inputs[0], CHUNK[inputs[0].device.type]
     with lower(precision, x.device.type):
         return torch.cat([stack(*parts).to(x.dtype) for parts in zip(*(part.split(size) for part in inputs))])

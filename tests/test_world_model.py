@@ -17,6 +17,7 @@ from generative.layers import BlockLinear
 from generative.losses import crowding, draw_noise, loss_terms, total_loss
 from generative.map_memory import MapMemory
 from generative.model import Latent, WorldModel
+from generative.frames import FrameEncoder
 from generative.motion import moved_cells
 from generative.rssm import BlockGRU
 from generative.simulator import NoiseKeys, Simulator, freeze
@@ -40,6 +41,16 @@ def test_no_parameter_is_dead(segment, agent):
     torch.nn.init.normal_(model.outcome_head[-1].weight)
     total_loss(loss_terms(model, segment, noise_for(model, segment), agent), LossScales()).backward()
     assert all(p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize("precision, units, half", [("auto", True, True), ("auto", False, False), ("bf16", False, True), ("fp32", True, False)])
+def test_convolutions_run_in_the_precision_asked_for(precision, units, half, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": units, "avx512_bf16": True})
+    torch.manual_seed(0)
+    encoder, frames = FrameEncoder(toy_config(precision=precision)), torch.rand(2, 16, 16, 3)
+    whole = encoder.double()(frames)
+    error = (encoder.float()(frames) - whole).abs().max()
+    assert (error > 1e-3) == half and error < 0.1
 
 
 def test_outcomes_are_read_where_the_picture_moves_to():
