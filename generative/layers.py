@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-CHUNK = {"cpu": 128, "cuda": 4096}
+CHUNK = {"cpu": 32, "cuda": 4096}
 """Frames per call of a convolutional stack: on a CPU, as many as keep their activations in cache."""
 
 
