@@ -99,6 +99,8 @@ def main(args: Args) -> None:
     length = window_length(model, train)
     check_length(length, rollouts)
     init_from = None
+    if train.only_outcomes and not args.model_file:
+        raise UsageError("--only_outcomes leaves all other parts as --model_file has them; give one")
     if args.model_file:
         found, init_from, _ = read_world_model(args.model_file)
         check_kin(found.config, model, args.model_file)

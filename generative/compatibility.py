@@ -44,8 +44,10 @@ def recorded_by(rollouts: Rollouts, agent_id: str) -> bool:
 
 
 def warn_of_others(rollouts: Rollouts, agent_id: str) -> None:
-    """A warning where episodes of the store are by others than this agent."""
+    """A warning where episodes of the store are by others than this agent; raises UsageError where all are."""
     share = share_by(rollouts, agent_id)
+    if not share:
+        raise UsageError(f"no episode of {rollouts.path} is by this agent: its hidden states and logits are another's; {REMEDY}")
     if share < 1:
         logging.warning("%.0f%% of the episodes of %s are by this agent: hidden states and logits of the others are not its own", 100 * share, rollouts.path)
 

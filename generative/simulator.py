@@ -29,7 +29,7 @@ _ROWS = 64  # of noise drawn in one call: at batch 1, a call per step took a ten
 
 @dataclass(frozen=True)
 class NoiseKeys:
-    """What keys every random number of B simulated samples: the same sample in any batch, order or process.
+    """What keys every random number of B simulated samples: the same for a sample in any batch, order or process.
 
     stream, repeat: [B] integers. step: [B], the step that the first simulated frame counts as. With a real episode's level,
     repeat and step, the agent's action noise is that of the real episode.
@@ -227,7 +227,7 @@ def load_simulator(
     trained_with, found = meta["agent"]["id"], file_id(agent_file)
     own = found == trained_with
     if not own and not off_agent:
-        raise BadCheckpoint(f"{model_file} is for agent {trained_with}, not {agent_file} ({found}); give that one, or --off_agent")
+        raise BadCheckpoint(f"{model_file} is for agent {trained_with}, not {agent_file} ({found}); give that one (record_gen_samples.py and render.py also take another, with --off_agent)")
     if agent.num_actions != model.config.num_actions:
         raise BadCheckpoint(f"{agent_file} has {agent.num_actions} actions, the simulator {model.config.num_actions}: it cannot act there")
     return Simulator(model.requires_grad_(False), agent, meta["noop"], own), meta

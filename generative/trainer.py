@@ -15,7 +15,7 @@ from common.video import write_video
 from generative.average import WeightAverage
 from generative.config import LossScales, TrainConfig, WorldModelConfig
 from generative.data import VALIDATION_STREAM, WindowSource, read_ahead, seeded_generator
-from generative.losses import Noise, draw_noise, loss_terms, psnr, total_loss
+from generative.losses import TERMS, Noise, draw_noise, loss_terms, psnr, total_loss
 from generative.model import WorldModel, save_world_model
 from generative.parallel import Ranks
 from generative.preview import preview
@@ -132,7 +132,9 @@ class Trainer:
             noise = self._noise(segment, VALIDATION_STREAM + i, self.config.free_runs)
             terms = loss_terms(self.average.model, segment, noise, self.agent, None, self.scales.free_nats, self._blind_steps(segment))
             sums.add(as_numbers(terms | {"loss": total_loss(terms, self.scales)}))
-        return {f"val_{name}": value for name, value in self._with_psnr(self.ranks.mean(sums.means())).items()}
+        means = self.ranks.mean(sums.means())
+        self._refuse_bad(means)
+        return {f"val_{name}": value for name, value in self._with_psnr(means).items()}
 
     def _noise(self, segment: Segment, key: int, free_runs: int) -> Noise:
         """This process's part of the noise of a whole batch."""
@@ -150,8 +152,21 @@ class Trainer:
     def _refuse_bad(self, values: dict[str, float]) -> None:
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
+            named = "every term of the loss" if not any(math.isfinite(values[name]) for name in TERMS if name in values) else ", ".join(bad)
             kept = f"the last good checkpoint is {self._state_path}" if self._state_path.exists() else "no checkpoint had been written yet"
-            raise FloatingPointError(f"{', '.join(bad)} not finite at batch {self.batches}: training stopped, {kept}; try a lower --lr")
+            raise FloatingPointError(f"{named} not finite at batch {self.batches}: training stopped, {kept}; try a lower --lr, and --model_file to begin with good weights")
+
+    @torch.no_grad()
+    def _refuse_broken(self) -> None:
+        """What the weights blow up into shows in the next batch only. So weights are asked for their loss before they take the place of good ones."""
+        segment = self._shown(self.ranks.mine)
+        terms = loss_terms(self.model, segment, self._noise(segment, VALIDATION_STREAM, 0), self.agent, 0)
+        self._refuse_bad(self.ranks.mean(as_numbers(terms)))
+
+    def _shown(self, mine: slice) -> Segment:
+        """Held-out windows, or windows to train on where none is held out."""
+        draw = self.source.validation_batch if len(self.source.validation) else self.source.train_batch
+        return draw(0, self.config.batch_size, mine).to(self.device)
 
     def _due(self, every: int) -> bool:
         return self.batches % every == 0 or self.batches == self.config.num_batches
@@ -172,6 +187,7 @@ class Trainer:
         return means | {"psnr": psnr(means["image"], self.model.config.obs_shape)}
 
     def _save(self) -> None:
+        self._refuse_broken()
         self._save_model(f"model_{self.batches}")
         if not self.ranks.first:
             return
@@ -189,9 +205,7 @@ class Trainer:
             save_world_model(self.directory / f"{name}.safetensors", self.average.model, meta)
 
     def _film(self) -> None:
-        """The preview: held-out windows, or windows to train on where none is held out."""
-        draw = self.source.validation_batch if len(self.source.validation) else self.source.train_batch
-        segment = draw(0, self.config.batch_size, slice(PREVIEW_WINDOWS)).to(self.device)
+        segment = self._shown(slice(PREVIEW_WINDOWS))
         noise = draw_noise(self.model.config, self._simulated(segment), segment.mask.shape[1], seeded_generator(self.device, self.seed, VALIDATION_STREAM))
         frames = preview(self.average.model, segment, noise, self.agent)
         write_video(self.directory / f"preview_{self.batches}.mp4", frames, PREVIEW_FPS, PREVIEW_SCALE)

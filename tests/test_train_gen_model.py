@@ -125,7 +125,7 @@ def test_weights_to_begin_with_are_taken_where_they_fit_and_the_rest_is_named(ca
     assert trainer_module.begin_with(WorldModel(toy_config()), other.state_dict()) == []
 
 
-def test_every_batch_has_noise_of_its_own_and_validation_always_the_same(recorded, tmp_path, monkeypatch):
+def test_every_batch_has_noise_of_its_own_and_validations_and_looks_at_what_is_saved_always_the_same(recorded, tmp_path, monkeypatch):
     real, drawn = trainer_module.loss_terms, {True: [], False: []}
 
     def watched(model, segment, noise, *rest):
@@ -135,7 +135,7 @@ def test_every_batch_has_noise_of_its_own_and_validation_always_the_same(recorde
     monkeypatch.setattr(trainer_module, "loss_terms", watched)
     make(recorded, tmp_path / "run").train()
     assert len(drawn[True]) == 6 and len(torch.stack(drawn[True]).unique(dim=0)) == 6
-    assert len(drawn[False]) == 3 and len(torch.stack(drawn[False]).unique(dim=0)) == 1
+    assert len(drawn[False]) == 3 + 3 and len(torch.stack(drawn[False]).unique(dim=0)) == 1
 
 
 def test_the_agents_terms_and_the_runs_without_frames_are_left_out_of_training_but_not_of_validation_when_unweighted(recorded, tmp_path):
@@ -153,7 +153,7 @@ def test_a_run_that_stopped_between_rows_and_saves_goes_on_as_if_it_had_not(reco
 
     def fails_at_fifth(*given):
         seen.append(1)
-        if len(seen) == 6:  # four batches and a validation went before
+        if len(seen) == 8:  # four batches, a validation and two looks at what was to be saved went before
             raise KeyboardInterrupt
         return real(*given)
 
@@ -273,7 +273,7 @@ def test_a_term_that_is_not_finite_stops_training_and_is_named(recorded, tmp_pat
     def poisoned(*given):
         terms = real(*given)
         seen.append(1)
-        if len(seen) == 5:  # the fourth batch, after one validation
+        if len(seen) == 6:  # the fourth batch, after one validation and one look at what is saved
             terms["reward"] = terms["reward"] * float("nan")
         return terms
 
@@ -282,6 +282,17 @@ def test_a_term_that_is_not_finite_stops_training_and_is_named(recorded, tmp_pat
         make(recorded, tmp_path / "run").train()
     tensors, meta = load_checkpoint(tmp_path / "run" / "train_state.safetensors")
     assert meta["batches"] == 2 and all(torch.isfinite(x).all() for x in tensors.values())
+
+
+@pytest.mark.parametrize("every", [dict(log_interval=1, save_interval=1), dict(log_interval=100, save_interval=1)], ids=str)
+def test_weights_that_blew_up_take_no_checkpoints_place(recorded, tmp_path, every):
+    make(recorded, tmp_path / "run", replace(SHORT, **every)).train()
+    good = (tmp_path / "run" / "train_state.safetensors").read_bytes()
+    again = make(recorded, tmp_path / "run", replace(SHORT, **every, num_batches=12, lr=1e30))
+    with pytest.raises(FloatingPointError, match="every term of the loss not finite at batch 7: .*last good checkpoint is .*train_state.*--model_file"):
+        again.train()
+    assert (tmp_path / "run" / "train_state.safetensors").read_bytes() == good
+    assert all(int(row["batch"]) <= 6 for row in rows(tmp_path / "run"))
 
 
 def test_the_split_depends_on_the_layout_alone_and_holds_out_a_tenth():
@@ -410,8 +421,8 @@ def test_how_much_of_a_store_is_by_the_agent_is_said(recorded, caplog):
     rollouts.episodes["policy_id"][: len(rollouts) // 2] = "another"
     warn_of_others(rollouts, "another")
     assert f"{100 * (len(rollouts) // 2) / len(rollouts):.0f}% of the episodes" in caplog.text and not recorded_by(rollouts, "another")
-    warn_of_others(rollouts, "a third")
-    assert "0% of the episodes" in caplog.messages[-1]
+    with pytest.raises(UsageError, match="no episode of .* is by this agent"):
+        warn_of_others(rollouts, "a third")
 
 
 def test_flags_stand_over_the_preset():
