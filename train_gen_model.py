@@ -13,7 +13,7 @@ import tyro
 from agents.actor_critic import load_agent
 from common.cli import run_script
 from common.runs import Run, UsageError, choose_device, file_id, open_run
-from generative.compatibility import check_store, frame_shape, warn_of_others
+from generative.compatibility import check_store, frame_shape, check_recorder
 from generative.config import LossScales, TrainConfig, WorldModelConfig, check_scales, load_preset, window_length
 from generative.data import WindowSource, layouts_of
 from generative.model import read_world_model
@@ -105,7 +105,7 @@ def main(args: Args) -> None:
         found, init_from, _ = read_world_model(args.model_file)
         check_kin(found.config, model, args.model_file)
     agent_id = file_id(args.agent_file)
-    warn_of_others(rollouts, agent_id)
+    check_recorder(rollouts, agent_id)
     windows = rollouts.windows(length, anchor="start", pad="right", min_steps=model.num_initializing_steps)
     source = WindowSource(windows, layouts_of(rollouts), args.seed, train.fatal_share)
     train = with_epochs(args, train, source)

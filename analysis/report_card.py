@@ -24,7 +24,7 @@ from common.cli import run_script
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id, manifest, open_run
 from envs.procgen import action_space
-from generative.compatibility import check_store, game_of, warn_of_others
+from generative.compatibility import check_store, game_of, check_recorder
 from generative.data import HELD_OUT
 from generative.simulator import Simulator, load_simulator
 from rollouts.states import replay_env
@@ -97,7 +97,7 @@ def load(args: Args, device: torch.device) -> tuple[Simulator, Rollouts]:
         raise UsageError(f"the report card reads CoinRun's states; {args.data_dir} was recorded in {game_of(rollouts.manifest)}")
     agent, agent_meta = load_agent(args.agent_file, device)
     check_store(rollouts, agent, agent_meta, args.agent_file)
-    warn_of_others(rollouts, file_id(args.agent_file))
+    check_recorder(rollouts, file_id(args.agent_file))
     return load_simulator(args.model_file, args.agent_file, device=device)[0], rollouts
 
 

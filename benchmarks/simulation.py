@@ -76,13 +76,13 @@ def plain(simulator: Simulator, z: torch.Tensor, steps: int, grad: bool) -> None
             torch.autograd.grad(values[-1].sum(), z)
 
 
-def networks(preset: str, agent: ActorCritic, plain: bool, device) -> Simulator:
+def networks(preset: str, agent: ActorCritic, float32: bool, device) -> Simulator:
     """A simulator with a world model of random weights and a copy of the agent: both in float32, or as they come."""
     shape = {"num_actions": agent.num_actions, "obs_shape": agent.config.obs_shape, "hidden_size": agent.core.state_size}
     torch.manual_seed(0)
-    float32 = {"precision": "fp32"} if plain else {}
-    model = WorldModel(load_preset(preset, shape | float32, {})[0]).to(device).eval().requires_grad_(False)
-    copy = ActorCritic(replace(agent.config, **float32)).to(device)
+    precision = {"precision": "fp32"} if float32 else {}
+    model = WorldModel(load_preset(preset, shape | precision, {})[0]).to(device).eval().requires_grad_(False)
+    copy = ActorCritic(replace(agent.config, **precision)).to(device)
     copy.load_state_dict(agent.state_dict())
     return Simulator(model, copy)
 
@@ -131,7 +131,7 @@ def main(args: Args) -> None:
     asked = [(p, b, s, g) for p, b, s, g in asked if not g or b * s <= args.most_grad_frames]
     rows = []
     for preset, batch, steps, grad in progress_bar(asked, unit="cell", desc="simulation"):
-        fast, slow = (networks(preset, agent, plain, device) for plain in (False, True))
+        fast, slow = (networks(preset, agent, float32, device) for float32 in (False, True))
         row = {"preset": preset, "batch": batch, "steps": steps, "grad": grad} | cell(fast, slow, batch, steps, grad, args.rounds, device)
         rows.append(row)
     logging.info("preset  batch  steps  gradients  frames/s  plain loop  ratio  peak GB")

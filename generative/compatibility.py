@@ -43,7 +43,7 @@ def recorded_by(rollouts: Rollouts, agent_id: str) -> bool:
     return share_by(rollouts, agent_id) == 1
 
 
-def warn_of_others(rollouts: Rollouts, agent_id: str) -> None:
+def check_recorder(rollouts: Rollouts, agent_id: str) -> None:
     """A warning where episodes of the store are by others than this agent; raises UsageError where all are."""
     share = share_by(rollouts, agent_id)
     if not share:

@@ -44,7 +44,7 @@ def test_peak_memory_is_that_since_the_reset():
 
 def test_the_table_has_a_row_for_every_cell_but_the_widest_with_gradients(tmp_path, monkeypatch):
     save_agent(tmp_path / "agent.safetensors", toy_agent(), {})
-    monkeypatch.setattr(simulation, "networks", lambda preset, agent, plain, device: toy_simulator())
+    monkeypatch.setattr(simulation, "networks", lambda preset, agent, float32, device: toy_simulator())
     monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
     args = simulation.Args(tmp_path / "agent.safetensors", ("tiny",), (1, 4), (2, 3), 1, 8, "cpu", tmp_path / "out.json")
     simulation.main(args)

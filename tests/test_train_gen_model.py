@@ -27,7 +27,7 @@ from common.video import read_video
 from envs.coinrun import first_states, layout_hash
 from envs.procgen import ProcgenConfig, ProcgenVecEnv
 from generative import trainer as trainer_module
-from generative.compatibility import recorded_by, warn_of_others
+from generative.compatibility import recorded_by, check_recorder
 from generative.config import LossScales, TrainConfig
 from generative.data import HELD_OUT, WindowSource, layouts_of, read_ahead, split
 from generative.frames import frames_to_bytes
@@ -414,15 +414,20 @@ def test_windows_longer_than_every_episode_are_refused_before_any_work(recorded,
         train_gen_model.main(arguments(recorded, num_sim_steps=500))
 
 
+def test_parts_trained_alone_ask_for_the_weights_of_the_others(recorded, here):
+    with pytest.raises(UsageError, match="--only_outcomes leaves all other parts as --model_file has them"):
+        train_gen_model.main(arguments(recorded, only_outcomes=True))
+
+
 def test_how_much_of_a_store_is_by_the_agent_is_said(recorded, caplog):
     rollouts = Rollouts.open(recorded / "store")
-    warn_of_others(rollouts, rollouts.episodes["policy_id"][0])
+    check_recorder(rollouts, rollouts.episodes["policy_id"][0])
     assert not caplog.text and recorded_by(rollouts, rollouts.episodes["policy_id"][0])
     rollouts.episodes["policy_id"][: len(rollouts) // 2] = "another"
-    warn_of_others(rollouts, "another")
+    check_recorder(rollouts, "another")
     assert f"{100 * (len(rollouts) // 2) / len(rollouts):.0f}% of the episodes" in caplog.text and not recorded_by(rollouts, "another")
     with pytest.raises(UsageError, match="no episode of .* is by this agent"):
-        warn_of_others(rollouts, "a third")
+        check_recorder(rollouts, "a third")
 
 
 def test_flags_stand_over_the_preset():

@@ -11,13 +11,12 @@ from toy_world import NOOP, SIZE, square_at, toy_config, toy_episode
 from common.runs import UsageError
 from generative.categorical import draw
 from generative.config import LossScales, WorldModelConfig, load_preset
-from generative.frames import frames_to_bytes, round_frames
+from generative.frames import FrameEncoder, frames_to_bytes, round_frames
 from generative.latent import remembered
 from generative.layers import BlockLinear
 from generative.losses import crowding, draw_noise, loss_terms, total_loss
 from generative.map_memory import MapMemory
 from generative.model import Latent, WorldModel
-from generative.frames import FrameEncoder
 from generative.motion import moved_cells
 from generative.rssm import BlockGRU
 from generative.simulator import NoiseKeys, Simulator, freeze
