@@ -47,7 +47,7 @@ class Args:
     """Which GPU, where there are several."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
-    logdir: Path = Path("generative/results/interpolation")
+    logdir: Path = Path("results/interpolation")
     """Where results go."""
     new: bool = False
     """Make the videos again even though this command has made them."""

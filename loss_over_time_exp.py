@@ -43,7 +43,7 @@ class Args:
     """Which GPU, where there are several."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
-    logdir: Path = Path("analysis/loss_over_time_precomp")
+    logdir: Path = Path("results/loss_over_time_precomp")
     """Where results go."""
     new: bool = False
     """Start another run even though this command has one."""

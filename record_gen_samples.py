@@ -21,7 +21,7 @@ from generative.simulator import load_simulator
 from generative.starts import InformedStarts, RandomStarts, open_real
 from rollouts.store import Rollouts
 
-OUTPUT = Path("generative/rec_gen_mod_data")
+OUTPUT = Path("results/simulated")
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Args:
     off_agent: bool = False
     """Let an agent act that the world model was not trained with. It starts from its own initial state."""
     generated_data_dir: Path | None = None
-    """The store to write; by default generative/rec_gen_mod_data/ informed_init, rand_init or manual_actions."""
+    """The store to write; by default results/simulated/ informed_init, rand_init or manual_actions."""
     seed: int = 0
     """Seed of everything random."""
     device: str = "auto"

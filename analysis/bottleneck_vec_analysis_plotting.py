@@ -14,7 +14,7 @@ from common.cli import run_script
 class Args:
     precomp_dir: Path | None = None
     """Directory that the precompute step wrote; left out, the latest in <out_dir>/bottleneck_vec_analysis_precomp."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where bottleneck_vec_analysis_plots is written, and the artefacts are looked for."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""

@@ -27,7 +27,7 @@ from generative.simulator import load_simulator
 from interpret.posterior import Aggregate, aggregate
 from rollouts.store import Rollouts
 
-GENERATED = Path("generative/rec_gen_mod_data")
+GENERATED = Path("results/simulated")
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Args:
     """Which GPU, where there are several."""
     force: bool = False
     """Make it again even where it is done."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where bottleneck_vec_analysis_precomp is written."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""

@@ -68,7 +68,7 @@ def _walk_batch(rollouts: Rollouts, episodes: np.ndarray, env, columns: dict[str
     return end
 
 
-def load_concepts(rollouts: Rollouts, directory: Path = Path("analysis")) -> dict[str, np.ndarray]:
+def load_concepts(rollouts: Rollouts, directory: Path = Path("results")) -> dict[str, np.ndarray]:
     """All columns [num_steps], aligned with rollouts.steps(...): the value at a step describes the state in which its obs is on show.
 
     The last made ones. directory: the --out_dir of analysis.concepts_precompute. Raises UsageError where it has not been run for this store.

@@ -1,7 +1,7 @@
 """Concepts of every step of a store of CoinRun rollouts: position, velocity, support, what is ahead and how far, and how the episode ends.
 
 The store's episodes are replayed in the real game and checked frame by frame. Columns are aligned with the store's steps and written shard by
-shard to analysis/concepts_precomp; the same command again goes on where it was. Read them with analysis.concepts.load_concepts.
+shard to results/concepts_precomp; the same command again goes on where it was. Read them with analysis.concepts.load_concepts.
 """
 
 import logging
@@ -23,7 +23,7 @@ from rollouts.store import Rollouts
 class Args:
     data_dir: Path = Path("data")
     """Store of real CoinRun rollouts."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where concepts_precomp is written."""
     force: bool = False
     """Make them again even where they are done."""

@@ -2,7 +2,7 @@
 responds.
 
 Every checkpoint is shown the same recorded episodes and lives through them with its own memory; then its probes see the same made scenes.
-Numbers go to analysis/emergence_precomp, a part for each checkpoint; python -m analysis.emergence_plotting draws them; the same command
+Numbers go to results/emergence_precomp, a part for each checkpoint; python -m analysis.emergence_plotting draws them; the same command
 again goes on where it was.
 """
 
@@ -52,7 +52,7 @@ class Args:
     """Of that network, likewise."""
     seed: int = 0
     """Seed of the choice of episodes, of folds, control tasks and baselines."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where concepts_precomp is, and emergence_precomp is written."""
     force: bool = False
     """Make it again where it is done."""

@@ -50,7 +50,7 @@ class Args:
     """Which states, moves, hidden units and noise."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
-    logdir: Path = Path("analysis/gradient_check")
+    logdir: Path = Path("results/gradient_check")
     """Where results go."""
     new: bool = False
     """Check again even though this command has."""

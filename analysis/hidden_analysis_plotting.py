@@ -32,7 +32,7 @@ PATHS, LONGEST = 12, 80
 class Args:
     precomp_dir: Path | None = None
     """Directory that the precompute step wrote; left out, the latest in <out_dir>/hx_analysis_precomp."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where hx_plots is written, and hx_analysis_precomp is looked for."""
     spins: tuple[str, ...] = tuple(how.label for how in HIDDEN)
     """Variables of which a rotating animation is made; none for no animation."""

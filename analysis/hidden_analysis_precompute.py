@@ -1,6 +1,6 @@
 """The structure of an agent's hidden states: outliers, directions by four methods, clusters, and flat maps with simulated states placed in.
 
-Reads a store of real rollouts and, if there is one, a store of simulated ones. Writes to analysis/hx_analysis_precomp whatever plots need,
+Reads a store of real rollouts and, if there is one, a store of simulated ones. Writes to results/hx_analysis_precomp whatever plots need,
 frames included, with the numbers that say how far each of them can be trusted; draw them with analysis/hidden_analysis_plotting.py.
 The same command again does nothing; interrupted, it goes on where it was.
 """
@@ -76,7 +76,7 @@ class Args:
     """Threads of the linear algebra and of t-SNE."""
     force: bool = False
     """Make it again even where it is done."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where hx_analysis_precomp is written."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""

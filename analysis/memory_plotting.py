@@ -22,7 +22,7 @@ class Args:
     """Directories that the precompute step wrote, a row each; left out, the latest in <out_dir>/memory_precomp."""
     names: tuple[str, ...] = ()
     """What the agents are called in the figure and in the file of numbers, one name each; left out, by their directories."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where memory_plots is written, and memory_precomp is looked for."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""

@@ -3,7 +3,7 @@
 On stored episodes: how far the policy and the value move, on the ground and in the air. On a fixed list of levels: how many fewer are
 solved by an agent that remembers no more, with the same noise. And one frame with two pasts: real play that ends in the stored frame, bit
 for bit, with another velocity, which is not on the screen. Controls: the state of another episode at the same time; agents without
-memory, in which nothing may change. Numbers go to analysis/memory_precomp (the same command again goes on where it was); draw them with
+memory, in which nothing may change. Numbers go to results/memory_precomp (the same command again goes on where it was); draw them with
 analysis.memory_plotting.
 """
 
@@ -59,7 +59,7 @@ class Args:
     """Environments stepped together; results differ by no more than rounding with it."""
     seed: int = 0
     """Seed of the agent's noise while it plays, of the choice of levels, of the other episodes, of moments and velocities."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where concepts_precomp is, and memory_precomp is written."""
     force: bool = False
     """Make it again even where it is done."""

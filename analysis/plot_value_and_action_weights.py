@@ -34,7 +34,7 @@ class Args:
     """Directions shown: those that write most to the heads."""
     precomp_dir: Path | None = None
     """Directory that the precompute step wrote; left out, the latest in <out_dir>/hx_analysis_precomp."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where plot_act_and_val_weights_plots is written, and hx_analysis_precomp is looked for."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""

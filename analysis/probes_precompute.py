@@ -3,7 +3,7 @@ the best of simpler readers.
 
 Linear probes are tested on layouts that they were not fit on (baselines: majority, encoder before the recurrence, a network on the single
 frame, an untrained recurrence, nuisances; and a control task for what a probe can learn by heart). The probes of the hidden state are kept
-as directions, with their stability. Numbers go to analysis/probes_precomp; python -m analysis.probes_plotting draws them; the same command
+as directions, with their stability. Numbers go to results/probes_precomp; python -m analysis.probes_plotting draws them; the same command
 again goes on where it was.
 """
 
@@ -55,7 +55,7 @@ class Args:
     """Of the network that learns concepts from single frames, one of the baselines."""
     seed: int = 0
     """Seed of the choice of episodes, of folds, control tasks and baselines."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where concepts_precomp is, and probes_precomp is written."""
     force: bool = False
     """Make it again where it is done."""

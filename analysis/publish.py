@@ -17,7 +17,7 @@ class PlotArgs:
     """Also write the numbers into this JSON file, for pages to quote."""
     images: Path | None = None
     """Also copy the pictures to this directory."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where the step's numbers are, and its pictures are written."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""

@@ -3,7 +3,7 @@
 Four questions, each from saved real moments of held-out layouts: does each action do the same? does the agent, with the same noise,
 act the same? how often does what happen? and does deleting a hazard save the agent as often as it does in the game? The last is also asked of
 the simulator where it is shown every frame of the game, which tells what it knows of hazards from what its own pictures keep of them.
-Numbers go to analysis/real_check_precomp, figures and a page to analysis/real_check_plots; the same command again goes on or redraws.
+Numbers go to results/real_check_precomp, figures and a page to results/real_check_plots; the same command again goes on or redraws.
 """
 
 import logging
@@ -61,7 +61,7 @@ class Args:
     """Runs that are played together."""
     seed: int = 0
     """Seed of the choice of moments. The agent's noise is the recording's."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where real_check_precomp and real_check_plots are written."""
     new: bool = False
     """Start afresh where the same command has already run."""

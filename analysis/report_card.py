@@ -57,7 +57,7 @@ class Args:
     """Which GPU, where there are several."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
-    logdir: Path = Path("analysis/report_card_precomp")
+    logdir: Path = Path("results/report_card_precomp")
     """Where results go."""
     new: bool = False
     """Start another run even though this command has one."""

@@ -30,11 +30,11 @@ VIEWS = {
 @dataclass
 class Args:
     run_dir: Path | None = None
-    """Directory of a report card; left out, the latest of analysis/report_card_precomp."""
+    """Directory of a report card; left out, the latest of results/report_card_precomp."""
 
 
 def main(args: Args) -> None:
-    print(build(args.run_dir or latest(Path("analysis/report_card_precomp"))))
+    print(build(args.run_dir or latest(Path("results/report_card_precomp"))))
 
 
 def latest(parent: Path) -> Path:

@@ -2,7 +2,7 @@
 the same moment without it.
 
 Moments come from a store of real rollouts, so the agent's memory of what came before is known. The game restores and judges every pair
-(analysis.scene_checks); what fails is left out and counted. Written to analysis/scene_bank_precomp, with a picture of some of them; read it with
+(analysis.scene_checks); what fails is left out and counted. Written to results/scene_bank_precomp, with a picture of some of them; read it with
 rollouts.scene_bank.SceneBank.open.
 """
 
@@ -55,7 +55,7 @@ class Args:
     """The most pairs from one layout."""
     seed: int = 0
     """Seed of the choice of moments and settings."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where concepts_precomp is, and scene_bank_precomp is written."""
     force: bool = False
     """Make them again even where they are done."""

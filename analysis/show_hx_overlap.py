@@ -23,7 +23,7 @@ COMMAND = "python analysis/show_hx_overlap_precompute.py --data_dir STORE --sim_
 class Args:
     precomp_dir: Path | None = None
     """Directory that the precompute step wrote; left out, the latest in <out_dir>/hx_overlap_precomp."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where hx_overlap_plots is written, and hx_overlap_precomp is looked for."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""

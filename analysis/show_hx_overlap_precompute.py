@@ -1,7 +1,7 @@
 """Whether the agent's hidden states in the simulator are those that it has in the game: effect sizes, real against simulated and real against real.
 
 Simulated episodes are compared with real ones over the same steps from the same kind of start, on other levels; the floor is what comes out when both
-are real. Writes to analysis/hx_overlap_precomp; draw it with analysis/show_hx_overlap.py.
+are real. Writes to results/hx_overlap_precomp; draw it with analysis/show_hx_overlap.py.
 """
 
 import logging
@@ -45,7 +45,7 @@ class Args:
     """Seed of everything random."""
     force: bool = False
     """Make it again even where it is done."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where hx_overlap_precomp is written."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""

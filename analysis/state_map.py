@@ -35,7 +35,7 @@ _FEWEST_PARTS = 2
 
 @dataclass
 class MapArgs:
-    data_dir: Path = Path("generative/rec_gen_mod_data/informed_init")
+    data_dir: Path = Path("results/simulated/informed_init")
     """Store of simulated rollouts, with their environment states."""
     num_episodes: int = 2000
     """Episodes, drawn at random; all where there are no more."""
@@ -61,7 +61,7 @@ class MapArgs:
     """Threads of the linear algebra and of t-SNE."""
     force: bool = False
     """Make it again even where it is done."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where artefacts are written."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""

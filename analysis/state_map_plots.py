@@ -22,7 +22,7 @@ class PlotArgs:
     """Directory that the precompute step wrote; left out, the latest."""
     clusters: bool = True
     """Draw every cluster in a picture of its own."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where the precompute step wrote to, and the pictures go."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""

@@ -1,7 +1,7 @@
 """True Q by forking the real game: is the value head calibrated, and at which steps does it matter what the agent does?
 
 From saved moments every distinct action is taken in forks of the game and the agent plays on, over many noise draws shared by the
-actions. No simulator is needed. Numbers go to analysis/true_q_precomp, figures and a page to analysis/true_q_plots; the same
+actions. No simulator is needed. Numbers go to results/true_q_precomp, figures and a page to results/true_q_plots; the same
 command again goes on or redraws.
 """
 
@@ -52,7 +52,7 @@ class Args:
     """Forks that are played together."""
     seed: int = 0
     """Seed of the choice of moments. The agent's noise is the recording's."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where true_q_precomp and true_q_plots are written."""
     new: bool = False
     """Start afresh where the same command has already run."""

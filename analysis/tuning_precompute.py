@@ -3,7 +3,7 @@ each score decodes alone, and the recorded moments at which it is highest, middl
 
 A concept gets two marks (a third, `used`, needs interventions): *decodable*, from the score on other layouts; *responds*, where putting the
 object there, with the same memory, moves the score, and more than any other object of that size and distance. Numbers go to
-analysis/tuning_precomp; python -m analysis.tuning_plotting draws them; the same command again goes on where it was.
+results/tuning_precomp; python -m analysis.tuning_plotting draws them; the same command again goes on where it was.
 """
 
 import logging
@@ -50,7 +50,7 @@ class Args:
     """Other directions of the hidden state: a file that a fit has saved."""
     clips: int = 3
     """Moments per direction that are kept at the top, in the middle and at the bottom."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where concepts_precomp is, and tuning_precomp is written."""
     force: bool = False
     """Make it again where it is done."""

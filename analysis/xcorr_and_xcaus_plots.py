@@ -25,7 +25,7 @@ class Args:
     """The lag at which clusters stand side by side."""
     order: Literal["clustered", "fitted"] = "clustered"
     """Scores that go together at lag 0 side by side, or all as their directions were fit."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where xcorr_precomp is, and xcorr_plots is written."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""

@@ -1,7 +1,7 @@
 """Lagged correlations between the scores of directions, within episodes: of all episodes of a store, and of each cluster of them.
 
 Every correlation is held against two nulls (the later score turned round within its episode; that of another episode), and marked where
-it differs from both, at a false discovery rate over all that is tested. Writes analysis/xcorr_precomp.
+it differs from both, at a false discovery rate over all that is tested. Writes results/xcorr_precomp.
 """
 
 import logging
@@ -44,7 +44,7 @@ class Args:
     """Draws from each null."""
     rate: float = 0.1
     """False discovery rate of the marks (Benjamini-Hochberg), over all sets, lags and pairs together."""
-    out_dir: Path = Path("analysis")
+    out_dir: Path = Path("results")
     """Where xcorr_precomp is written."""
     seed: int = 0
     """Which episodes, and the draws of the nulls."""

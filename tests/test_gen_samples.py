@@ -40,7 +40,7 @@ def record(made, **changed):
     args = record_gen_samples.Args(made / "model.safetensors", made / "agent.safetensors", made / "store", **given)
     record_gen_samples.main(args)
     kind = "manual_actions" if args.manual_actions or args.action_grid else "rand_init" if args.rand_init else "informed_init"
-    return args.generated_data_dir or Path("generative/rec_gen_mod_data") / kind
+    return args.generated_data_dir or Path("results/simulated") / kind
 
 
 def test_informed_samples_are_linked_to_the_frames_that_they_began_from(made):
@@ -115,7 +115,7 @@ def test_the_environments_state_is_stored_as_asked(made):
 
 def test_named_actions_are_taken_in_turn_and_the_agent_looks_on(made):
     store = Rollouts.open(record(made, manual_actions=("left", "up", "up"), num_sim_steps=7))
-    assert store.path == Path("generative/rec_gen_mod_data/manual_actions") and set(store.episodes["behaviour"]) == {"manual: left up up"}
+    assert store.path == Path("results/simulated/manual_actions") and set(store.episodes["behaviour"]) == {"manual: left up up"}
     for i in range(len(store)):
         episode = store.episode(i)
         assert episode["action"].tolist() == [2, 0, 0, 2, 0, 0, 2][: len(episode["action"])]

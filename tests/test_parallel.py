@@ -43,7 +43,7 @@ def train(recorded, where: Path, launcher: list[str], **changed) -> Path:
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     subprocess.run([*launcher, str(ROOT / "train_gen_model.py"), *words], cwd=where, env=environment, check=True, capture_output=True, text=True)
-    runs = list(where.glob("generative/results/*/*"))
+    runs = list(where.glob("results/world_models/*/*"))
     assert len(runs) == 1
     return runs[0]
 

@@ -262,7 +262,7 @@ def test_killed_outright_and_started_again_it_ends_with_the_same_bits(recorded, 
     assert process.returncode == -signal.SIGKILL and not list((tmp_path / "killed").rglob("done.json"))
     subprocess.run(command, cwd=tmp_path / "killed", check=True, **run)
     whole, killed = (next((tmp_path / name).rglob("done.json")).parent for name in ("whole", "killed"))
-    assert whole.parent == tmp_path / "whole" / "generative" / "results" / "test_tgm"
+    assert whole.parent == tmp_path / "whole" / "results" / "world_models" / "test_tgm"
     assert same_state(whole, killed) and rows(whole) == rows(killed)
     assert (whole / "model_30.safetensors").read_bytes() == (killed / "model_30.safetensors").read_bytes()
 
@@ -470,7 +470,7 @@ def arguments(recorded, **changed):
 
 def test_the_same_command_again_is_done_and_new_starts_another_from_given_weights(recorded, here):
     train_gen_model.main(arguments(recorded))
-    run = next(Path("generative/results/test_tgm").iterdir())
+    run = next(Path("results/world_models/test_tgm").iterdir())
     written = (run / "model_2.safetensors").stat().st_mtime_ns
     train_gen_model.main(arguments(recorded))
     assert (run / "model_2.safetensors").stat().st_mtime_ns == written
@@ -514,7 +514,7 @@ def test_agents_and_stores_that_do_not_belong_together_are_refused_in_one_line(r
         train_gen_model.main(arguments(recorded, data_dir=here / "nowhere"))
     with pytest.raises(BadCheckpoint):
         train_gen_model.main(arguments(recorded, agent_file=here / "nobody.safetensors"))
-    assert not Path("generative").exists()
+    assert not Path("results").exists()
 
 
 def test_episodes_too_short_for_a_window_are_said_to_be(recorded):
