@@ -31,7 +31,7 @@ class Args:
     """Store of real rollouts whose windows are the ends of the paths; left out, the ends are random latents."""
     num_pairs: int = 4
     """How many paths, one video each."""
-    num_points: Annotated[int, tyro.conf.arg(aliases=["--num-interpolations"])] = 7
+    num_points: Annotated[int, tyro.conf.arg(aliases=["--num_interpolations"])] = 7
     """Latents on a path, both ends included."""
     num_sim_steps: int = 32
     """Simulated steps from each latent."""

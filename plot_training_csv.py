@@ -4,11 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.style import save_figure
-from analysis.training_curves import find_runs, joined, load_run
-from analysis.training_plots import draw_columns, draw_returns
-from common.cli import run_script
-from common.runs import UsageError
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -26,6 +22,15 @@ class Args:
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
 
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+from analysis.style import save_figure
+from analysis.training_curves import find_runs, joined, load_run
+from analysis.training_plots import draw_columns, draw_returns
+from common.runs import UsageError
+
+
 def main(args: Args) -> None:
     if args.smoothing is not None and args.smoothing < 0:
         raise UsageError(f"--smoothing is a number of environment steps from 0 on, not {args.smoothing}")
@@ -40,4 +45,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -34,7 +34,7 @@ class Args:
     """Store of real rollouts that informed samples begin from; not read with --rand_init."""
     rand_init: bool = False
     """Begin from random latents in place of recorded frames."""
-    num_samples: Annotated[int, tyro.conf.arg(aliases=["--samples-to-record"])] = 200
+    num_samples: Annotated[int, tyro.conf.arg(aliases=["--samples_to_record"])] = 200
     """How many simulated episodes to record; with --action_grid, how many starting places."""
     num_sim_steps: int = 32
     """The longest a simulated episode may be."""
@@ -44,7 +44,7 @@ class Args:
     """Draw latents, environment states and ends from their distributions, or take the likeliest of each."""
     greedy: bool = False
     """The agent takes its likeliest action in place of drawing one."""
-    manual_actions: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--manual-action"])] = ()
+    manual_actions: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--manual_action"])] = ()
     """Names of actions to take in turn, over and over, in place of the agent's own; the agent still looks on."""
     action_grid: bool = False
     """From each starting place one episode for every distinct act, held throughout; and a video of them side by side."""

@@ -28,7 +28,7 @@ class Args:
     """The agent that recorded the data."""
     data_dir: Path = Path("data")
     """Store of recorded rollouts."""
-    gen_mod_exp_name: Annotated[str, tyro.conf.arg(aliases=["--tgm-exp-name"])] = "test_tgm"
+    gen_mod_exp_name: Annotated[str, tyro.conf.arg(aliases=["--tgm_exp_name"])] = "test_tgm"
     """Name of the experiment; results go to <logdir>/<gen_mod_exp_name>/."""
     interpreting_params_name: str = "small"
     """Preset of hyperparams/generative.yml: tiny, small or paper. Flags left out below are the preset's."""

@@ -11,9 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 
-
-class BadCheckpoint(ValueError):
-    """The file is not a whole checkpoint of the kind that was asked for."""
+from common.errors import BadCheckpoint
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

@@ -1,19 +1,43 @@
-"""How every script starts and fails: flags from a dataclass, logging to the terminal, one clear line instead of a traceback for bad input."""
+"""How every script starts and fails: flags from a dataclass, logging to the terminal, one clear line instead of a traceback for bad input.
+
+A script reads its command line before its slow imports, so that --help and a mistake are answered at once:
+
+    '''What the script does, in a line.'''
+
+    from dataclasses import dataclass
+    from common.cli import parse, run_main       # these import neither torch nor numpy, and what stands above them does not either
+
+    @dataclass
+    class Args:
+        ...
+
+    if __name__ == "__main__":
+        ARGS = parse(Args, __doc__)
+
+    from agents.actor_critic import load_agent   # everything that the work needs
+
+    def main(args: Args) -> None:
+        ...
+
+    if __name__ == "__main__":
+        run_main(main, ARGS)
+"""
 
 import difflib
 import errno
 import itertools
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-import tyro
 from tyro import _errors as refusals  # not public: requirements.txt pins tyro, and tests/test_command_line.py holds every message
 
-from common.checkpoints import BadCheckpoint
-from common.runs import UsageError
+from common.errors import BadCheckpoint, UsageError, one_line
+from common.flags import flag_names, read_flags, spelled
 from common.stopping import Interruptible
 
 USER_ERRORS = (UsageError, BadCheckpoint, FloatingPointError)
@@ -34,14 +58,22 @@ def parse(args_type: type, description: str = "", words: Sequence[str] | None = 
     """The words (default: of the command line) as an args_type. A mistake in them ends in one line on stderr and exit code 2."""
     words = sys.argv[1:] if words is None else words
 
-    def refuse(event) -> None:
+    def refuse(message: str) -> None:
+        print(f"error: {one_line(message)}", file=sys.stderr)
+        sys.exit(2)
+
+    def explain(event) -> None:
         message = _refusal(event, args_type, words)
         if message:  # a kind of mistake that our flags do not have is left to tyro
-            print(f"error: {message}; --help lists the flags", file=sys.stderr)
-            sys.exit(2)
+            refuse(f"{message}; --help lists the flags")
 
-    with refusals.on_parse_error(refuse):
-        return tyro.cli(args_type, description=description, args=words)
+    with _until_the_reader_leaves(), refusals.on_parse_error(explain):
+        args = read_flags(args_type, description, words)
+    try:
+        check_common(args)
+    except UsageError as error:
+        refuse(str(error))
+    return args
 
 
 def run_main(main: Callable, args) -> None:
@@ -51,40 +83,54 @@ def run_main(main: Callable, args) -> None:
     """
     logging.basicConfig(level=getattr(args, "log_level", logging.INFO), format="%(message)s", force=True)
     try:
-        check_common(args)
-        with Interruptible():
+        with Interruptible(), _until_the_reader_leaves():
             main(args)
     except USER_ERRORS as error:
         logging.debug("traceback", exc_info=True)
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {one_line(error)}")
     except OSError as error:
         if error.errno not in _ADVICE:
             raise
         logging.debug("traceback", exc_info=True)
         where = f" ({error.filename})" if error.filename else ""  # a failed write does not know its file
-        sys.exit(f"error: {error.strerror}{where}; {_ADVICE[error.errno]}")
+        sys.exit(f"error: {one_line(error.strerror + where)}; {_ADVICE[error.errno]}")
     except KeyboardInterrupt:
         logging.debug("traceback", exc_info=True)
         print(_INTERRUPTED, file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
 
 
+@contextmanager
+def _until_the_reader_leaves():
+    """A reader that has seen enough (`| head`) ends the script without a word, with the exit code that a shell expects."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
 def check_common(args) -> None:
-    """Raises UsageError for what no script can do with the flags that many have: a seed below 0, a name that leads out of the place for results."""
+    """Raises UsageError for what no script can do with the flags that many have: a seed below 0, a name that cannot be a directory's."""
     if getattr(args, "seed", 0) < 0:
         raise UsageError(f"--seed is {args.seed}: give a seed from 0 to 2147483647")
     for flag in ("exp_name", "gen_mod_exp_name"):
-        name = Path(getattr(args, flag, ""))
-        if name.is_absolute() or ".." in name.parts:
-            raise UsageError(f"--{flag} is {name}, which leads out of the place for results: give a name, and the place with another flag")
+        given = getattr(args, flag, "test")
+        if not (given.isprintable() and given.strip() and Path(given).parts):
+            raise UsageError(f"--{flag} is {given!r}: give a name of printable characters, which becomes a directory")
+        if Path(given).is_absolute() or ".." in Path(given).parts:
+            raise UsageError(f"--{flag} is {given}, which leads out of the place for results: give a name, and the place with another flag")
 
 
 def _refusal(event, args_type: type, words: Sequence[str]) -> str | None:
     """What is wrong with the command line, in one line, or None for an event that is not known here."""
-    flags = [_spelled(flag) for action in tyro.extras.get_parser(args_type)._actions for flag in action.option_strings]
+    flags = flag_names(args_type)
     for flag in (word.split("=")[0] for word in words if word.startswith("--")):
-        if _spelled(flag) not in flags:  # before all else: it may be why another one is missing
-            nearest = difflib.get_close_matches(_spelled(flag), flags, n=1)
+        if spelled(flag) not in flags:  # before all else: it may be why another one is missing
+            nearest = difflib.get_close_matches(spelled(flag), flags, n=1)
             return f"unknown flag {flag}" + (f", did you mean {nearest[0]}?" if nearest else "")
     if isinstance(event, refusals.UnrecognizedArgs):
         return f"unexpected {event.tokens[0]!r}"
@@ -101,19 +147,16 @@ def _refusal(event, args_type: type, words: Sequence[str]) -> str | None:
 
 def _given(argument, words: Sequence[str]) -> str:
     """The words that the command line gives a flag, the last time that it stands there."""
-    names, given = {_spelled(name) for name in argument.lowered.name_or_flags}, []
+    names, given = {spelled(name) for name in argument.lowered.name_or_flags}, []
     for i, word in enumerate(words):
         flag, equals, value = word.partition("=")
-        if _spelled(flag) in names:
+        if spelled(flag) in names:
             given = [value] if equals else list(itertools.takewhile(lambda w: not w.startswith("--"), words[i + 1 :]))
     return " ".join(map(repr, given))
 
 
 def _name(argument) -> str:
     """A flag as the documentation spells it."""
-    return argument.lowered.metavar if argument.is_positional() else _spelled(argument.lowered.name_or_flags[0])
+    return argument.lowered.metavar if argument.is_positional() else spelled(argument.lowered.name_or_flags[0])
 
 
-def _spelled(flag: str) -> str:
-    """tyro takes hyphens and underscores alike; we write underscores."""
-    return flag[:2] + flag[2:].replace("-", "_")

@@ -17,15 +17,12 @@ from typing import IO
 import torch
 
 from common.checkpoints import write_json
+from common.errors import UsageError
 from common.locks import Locked, hold
 
 NOT_IDENTITY = ("device", "gpu_device", "num_threads", "log_level", "logdir", "new", "track")
 """Config fields that say where and how a run is made, not what it makes; they do not enter its key."""
 PACKAGES = ("torch", "numpy", "procgen-mirror", "gym3", "safetensors")
-
-
-class UsageError(ValueError):
-    """What was asked cannot be done; the message says why and the way out, in one line."""
 
 
 def plain(config) -> dict:

@@ -4,20 +4,9 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tyro
 
-from common.cli import run_script
-from common.runs import UsageError
-from envs.make import make_env
-from envs.procgen import ProcgenConfig
-from rollouts.check import check_store
-from rollouts.fields import ENDS
-from rollouts.replay import SAME, replay
-from rollouts.shard import BadStore
-from rollouts.store import Rollouts
-
-_REPLAY_SLOTS = 16
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -30,6 +19,23 @@ class Args:
     """Replay so many episodes, spread evenly over the store, in the real game; -1 replays all."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+
+from common.runs import UsageError
+from envs.make import make_env
+from envs.procgen import ProcgenConfig
+from rollouts.check import check_store
+from rollouts.fields import ENDS
+from rollouts.replay import SAME, replay
+from rollouts.shard import BadStore
+from rollouts.store import Rollouts
+
+_REPLAY_SLOTS = 16
 
 
 def main(args: Args) -> None:
@@ -91,4 +97,4 @@ def _spread(values: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

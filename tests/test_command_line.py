@@ -1,9 +1,13 @@
 """The command line of every script: mistakes end in one line on stderr, bugs keep their traceback, and --help is the manual."""
 
 import errno
+import json
 import logging
+import re
 import runpy
+import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,14 +16,27 @@ from typing import Annotated, Literal
 import pytest
 import tyro
 
-from common.checkpoints import BadCheckpoint
 from common.cli import parse, run_main
-from common.runs import UsageError
+from common.errors import BadCheckpoint, UsageError
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("agents", "analysis", "benchmarks", "common", "decision", "envs", "generative", "interpret", "rollouts")
 SOURCES = [*ROOT.glob("*.py"), *(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))]
-SCRIPTS = sorted(str(path.relative_to(ROOT)) for path in SOURCES if "run_script(" in path.read_text() and path != ROOT / "common" / "cli.py")
+SCRIPTS = sorted(str(path.relative_to(ROOT)) for path in SOURCES if re.search(r"run_(script|main)\(", path.read_text()) and path.name != "cli.py")
+READ_FIRST = [script for script in SCRIPTS if "ARGS = parse(" in (ROOT / script).read_text()]
+LIGHT = {"tyro", "typing_extensions", "docstring_parser", "typeguard", "__editable___worldlens_0_1_0_finder", "_distutils_hack"}
+"""What is not of the standard library and may be imported before a command line is read."""
+IMPORTED = """
+import contextlib, io, json, runpy, sys
+found = {}
+for script in sys.argv[1:]:
+    before, sys.argv = set(sys.modules), [script, "--help"]
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        runpy.run_path(script, run_name="__main__")
+    new = {name.partition(".")[0] for name in set(sys.modules) - before if "site-packages" in str(getattr(sys.modules[name], "__file__", ""))}
+    found[script] = sorted(new)
+print(json.dumps(found))
+"""
 
 
 @dataclass
@@ -36,6 +53,12 @@ class Args:
     """Yes or no."""
     sampling: Literal["drawn", "modal"] = "drawn"
     """A choice."""
+    latent: Literal["gaussian", "sphere"] | None = None
+    """A choice or none."""
+    blink: bool | None = None
+    """Yes, no, or as it was."""
+    use_maps: bool = False
+    """No or yes."""
 
 
 @dataclass
@@ -62,9 +85,12 @@ MISTAKES = {
     "--model_file x --num-levels=foo": "--num_levels takes INT, not 'foo'",
     "--model_file x --num_levels 1 --num_levels 2.5": "--num_levels takes INT, not '2.5'",
     "--model_file x --num_levels -x": "--num_levels takes INT, not '-x'",
-    "--model_file x --shards 1": "--shards takes {None}|{INT INT}, not '1'",
+    "--model_file x --shards 1": "--shards takes INT INT, not '1'",
     "--model_file x --sampling best": "--sampling takes drawn, modal, not 'best'",
+    "--model_file x --latent None": "--latent takes gaussian, sphere, not 'None'",
     "--model_file x --overlay 3": "unexpected '3'",
+    "--model_file x --blink=3": "--blink takes True, False, not '3'",
+    "--model_file x --no_blink=True": "unexpected '--no_blink=True'",
 }
 
 
@@ -99,14 +125,36 @@ def test_what_has_no_flag_is_named_too(capsys):
 
 
 def test_what_is_right_is_read(capsys):
-    assert parse(Args, "", "--model_file x --num-levels 3 --tps 2 --no-overlay --shards 0 4".split()) == Args(Path("x"), 3, (0, 4), 2.0, False)
+    words = "--model_file x --num-levels 3 --tps 2 --no-overlay --shards 0 4 --latent sphere".split()
+    assert parse(Args, "", words) == Args(Path("x"), 3, (0, 4), 2.0, False, latent="sphere")
+
+
+@pytest.mark.parametrize("flag", ["overlay", "use_maps", "use-maps", "blink"])
+def test_a_boolean_flag_has_one_style(flag):
+    def read(words):
+        return getattr(parse(Args, "", ["--model_file", "x", *words.split()]), flag.replace("-", "_"))
+
+    assert [read(f"--{flag}{rest}") for rest in ("", " True", " true", "=True", " --num_levels 3", " --shards 0 1")] == [True] * 6
+    assert [read(words) for words in (f"--{flag} False", f"--{flag}=false", f"--no_{flag}", f"--{flag} --no_{flag}")] == [False] * 4
+    assert read("") is getattr(Args(Path("x")), flag.replace("-", "_"))
+
+
+def test_a_value_after_a_boolean_flag_is_the_place():
+    @dataclass
+    class Checked:
+        path: tyro.conf.Positional[Path]
+        check: bool = False
+
+    assert parse(Checked, "", ["--check", "here"]) == Checked(Path("here"), True)
 
 
 def test_help_is_all_of_it(capsys):
     with pytest.raises(SystemExit) as ended:
         parse(Args, "What it does.", ["--help"])
     out = capsys.readouterr().out
-    assert not ended.value.code and "What it does." in out and all(word in out for word in ("A file. (required)", "Two numbers.", "--no-overlay"))
+    assert not ended.value.code and "What it does." in out and all(word in out for word in ("A file. (required)", "Two numbers."))
+    shown = ("--num_levels INT", "--shards INT INT", "--latent {gaussian,sphere}", "--blink [True|False]", "--overlay [True|False]", "(default: unset)")
+    assert all(word in out for word in shown) and "None" not in out and "--no_<flag> means False" in out
 
 
 def fails(main) -> str:
@@ -123,19 +171,38 @@ def test_what_the_user_can_mend_is_one_line(error):
     assert fails(main) == "error: no such thing"
 
 
-def test_a_seed_below_zero_is_refused_before_any_work():
-    with pytest.raises(SystemExit, match="--seed is -1: give a seed from 0 to 2147483647"):
-        run_main(lambda args: 1 / 0, SimpleNamespace(seed=-1))
+def test_an_error_with_a_newline_is_one_line_all_the_same(capsys):
+    assert refused(capsys, Args, ["--model_file", "x", "--zz\nz"]) == "error: unknown flag --zz\\nz; --help lists the flags\n"
+
+    def main(args):
+        raise UsageError("unknown game 'a\nb\x1b'")
+
+    assert fails(main) == r"error: unknown game 'a\nb\x1b'"
+
+
+@dataclass
+class Named:
+    exp_name: str = "test"
+    gen_mod_exp_name: str = "test"
+    seed: int = 0
+    logdir: Path = Path("logs")
+
+
+def test_a_seed_below_zero_is_refused_at_once(capsys):
+    assert "--seed is -1: give a seed from 0 to 2147483647\n" in refused(capsys, Named, ["--seed", "-1"])
 
 
 @pytest.mark.parametrize("flag", ["exp_name", "gen_mod_exp_name"])
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/x"])
-def test_a_name_does_not_lead_out_of_the_place_for_results_and_the_place_may_be_anywhere(flag, name):
-    with pytest.raises(SystemExit, match=f"--{flag} is .* leads out of the place for results"):
-        run_main(lambda args: 1 / 0, SimpleNamespace(**{flag: name}))
-    reached = []
-    run_main(reached.append, SimpleNamespace(**{flag: "mine/first", "logdir": Path("../logs")}))
-    assert reached
+def test_a_name_does_not_lead_out_of_the_place_for_results_and_the_place_may_be_anywhere(flag, name, capsys):
+    assert "which leads out of the place for results" in refused(capsys, Named, [f"--{flag}", name])
+    assert getattr(parse(Named, "", [f"--{flag}", "mine/first", "--logdir", "../logs"]), flag) == "mine/first"
+
+
+@pytest.mark.parametrize("flag", ["exp_name", "gen_mod_exp_name"])
+@pytest.mark.parametrize("name", ["", " ", ".", "a\nb", "a\tb", "a\x1b[2Jb", "a\u2028b"])
+def test_a_name_that_cannot_be_read_or_is_none_is_refused_at_once(flag, name, capsys):
+    assert "give a name of printable characters" in refused(capsys, Named, [f"--{flag}", name])
 
 
 @pytest.mark.parametrize("bug", [ValueError("shapes differ"), KeyError("x"), TypeError("x"), OSError(errno.EIO, "worn out")], ids=repr)
@@ -187,7 +254,7 @@ def test_the_traceback_can_be_asked_for(capsys):
 
 def test_scripts_are_found_and_read_their_flags_in_one_place():
     assert {"train.py", "evaluate.py", "agents/convert.py", "rollouts/inspect_store.py"} <= set(SCRIPTS)
-    assert [path.name for path in SOURCES if "tyro.cli(" in path.read_text()] == ["cli.py"]
+    assert [path.name for path in SOURCES if "tyro.cli(" in path.read_text()] == ["flags.py"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -197,3 +264,35 @@ def test_every_script_refuses_a_flag_that_it_does_not_have(script, capsys, monke
         runpy.run_path(str(ROOT / script), run_name="__main__")
     out, err = capsys.readouterr()
     assert ended.value.code == 2 and err == "error: unknown flag --zzz; --help lists the flags\n" and not out
+
+
+@pytest.fixture(scope="module")
+def imported_for_help() -> dict[str, list[str]]:
+    """The installed packages that each script imports to answer --help, all scripts one after another in one process."""
+    return json.loads(subprocess.run([sys.executable, "-c", IMPORTED, *READ_FIRST], cwd=ROOT, capture_output=True, check=True).stdout)
+
+
+@pytest.mark.parametrize("script", READ_FIRST)
+def test_help_is_answered_before_the_slow_imports(script, imported_for_help):
+    assert set(imported_for_help[script]) <= LIGHT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["plot_training_csv.py", "rollouts/inspect_store.py"])
+@pytest.mark.parametrize("words", [["--help"], ["--zzz"]])
+def test_help_and_a_mistyped_flag_take_little_longer_than_python_itself(script, words):
+    def seconds(*command):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True)
+        return time.perf_counter() - began
+
+    ours, least = (min(seconds(*command) for _ in range(5)) for command in ((script, *words), ("-c", "import tyro, json, dataclasses")))
+    assert ours < 8 * least
+
+
+def test_a_reader_that_leaves_ends_a_script_without_a_word(tmp_path):
+    lines = "import sys; sys.path.insert(0, sys.argv.pop())\nfrom common.cli import run_main\nrun_main(lambda args: [print(i) for i in range(10**5)], None)"
+    process = subprocess.Popen([sys.executable, "-c", lines, str(ROOT)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "0\n"
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait() == 141

@@ -1,0 +1,108 @@
+"""How flags are spelled, read and shown in --help: one style for every script, on top of tyro.
+
+Names have underscores; hyphens are taken too. A boolean flag, one that may be left out included, is given as --flag, --flag True,
+--flag False or --no_flag. A flag that may be left out shows the type of its value alone.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+UNSET = "unset"
+"""What --help says of a flag that has no value unless it is given one."""
+_HOW_BOOLEAN = "\n\n[True|False]: the flag alone means True, --no_<flag> means False."
+_BOOLEAN = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="[True|False]",
+    instance_from_str=lambda words: words[0] == "True",
+    is_instance=lambda value: isinstance(value, bool),
+    str_from_instance=lambda value: [str(value)],
+    choices=("True", "False"),
+)
+_REGISTRY = ConstructorRegistry()
+_STYLE = {"use_underscores": True, "config": (tyro.conf.FlagConversionOff,), "registry": _REGISTRY}
+
+
+@_REGISTRY.primitive_rule
+def _boolean(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    return _BOOLEAN if info.type is bool else None
+
+
+@_REGISTRY.primitive_rule
+def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """`X | None` is read and shown as X; leaving the flag out is the only way to say None."""
+    inner = _without_none(info.type)
+    if inner is info.type:
+        return None
+    spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(inner, info.markers))
+    shown = spec.str_from_instance
+    return dataclasses.replace(
+        spec,
+        is_instance=lambda value: value is None or spec.is_instance(value),
+        str_from_instance=lambda value: [UNSET] if value is None else shown(value),
+    )
+
+
+def read_flags(args_type: type, description: str, words: Sequence[str]):
+    """The words of a command line as an args_type. Mistakes raise tyro's events, which common/cli.py turns into one line."""
+    boolean = boolean_flags(args_type)
+    description = description.strip() + (_HOW_BOOLEAN if boolean else "")
+    return tyro.cli(args_type, prog=_command(), description=description, args=with_values(words, boolean), **_STYLE)
+
+
+def flag_names(args_type: type) -> list[str]:
+    """Every flag of an args_type, as the documentation spells it."""
+    given = [spelled(flag) for action in tyro.extras.get_parser(args_type, **_STYLE)._actions for flag in action.option_strings]
+    return given + [_negated(flag) for flag in boolean_flags(args_type)]
+
+
+def boolean_flags(args_type: type) -> list[str]:
+    """The flags of an args_type that may stand alone."""
+    hints = get_type_hints(args_type)
+    return [f"--{name}" for name, hint in hints.items() if _without_none(hint) is bool]
+
+
+def with_values(words: Sequence[str], boolean: Sequence[str]) -> list[str]:
+    """The words with every boolean flag followed by True or False: --flag is --flag True, and --no_flag is --flag False."""
+    negated = {_negated(flag): flag for flag in boolean}
+    left, out = list(words), []
+    while left:
+        word = left.pop(0)
+        flag, equals, value = word.partition("=")
+        flag = spelled(flag)
+        if flag in negated and not equals:
+            out += [negated[flag], "False"]
+        elif flag in boolean:
+            valued = equals or left and left[0].capitalize() in _BOOLEAN.choices
+            out += [flag, (value if equals else left.pop(0)).capitalize() if valued else "True"]
+        else:
+            out.append(word)
+    return out
+
+
+def spelled(flag: str) -> str:
+    """A flag with the underscores that the documentation has; tyro takes hyphens and underscores alike."""
+    return flag[:2] + flag[2:].replace("-", "_")
+
+
+def _command() -> str:
+    """How this script was started."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)  # None where a path was given
+    return f"python -m {module.name}" if module else f"python {sys.argv[0]}"
+
+
+def _negated(flag: str) -> str:
+    return f"--no_{flag[2:]}"
+
+
+def _without_none(hint: Any) -> Any:
+    """X for `X | None`, and every other type as it is."""
+    if get_origin(hint) is Annotated:
+        return _without_none(get_args(hint)[0])
+    options = [option for option in get_args(hint) if option is not NoneType]
+    return options[0] if NoneType in get_args(hint) and len(options) == 1 else hint
