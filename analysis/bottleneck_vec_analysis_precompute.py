@@ -13,12 +13,15 @@ from threadpoolctl import threadpool_limits
 
 from analysis.artefacts import part
 from analysis.clusters import fit_clusters
-from analysis.hidden_maps import make_map
+from analysis.embedding import FEWEST
+from analysis.hidden_maps import check_maps, make_map
 from analysis.hidden_numbers import map_numbers
 from analysis.hidden_states import choose_episodes
 from analysis.latents import (
     STEP, VERSION, aggregate_arrays, aggregate_numbers, by_episode, check_origin, distance, of_draws, posteriors, prior_axes,
 )  # fmt: skip
+from analysis.limits import Limit, fit_sizes
+from analysis.overlap import FOLDS
 from analysis.steps import finish_step, json_part, open_step, point_latest
 from common.cli import run_script
 from common.progress import progress_bar
@@ -27,6 +30,8 @@ from generative.simulator import load_simulator
 from interpret.posterior import Aggregate, aggregate
 from rollouts.store import Rollouts
 
+LATENTS_PER_CLUSTER = 2
+"""Latents of each kind, for each cluster."""
 GENERATED = Path("results/simulated")
 
 
@@ -68,6 +73,10 @@ def main(args: Args) -> None:
     real, informed, random = (Rollouts.open(path) for path in (args.data_dir, args.informed_dir, args.random_dir))
     check_origin(informed, args.model_file, real)
     check_origin(random, args.model_file, None)
+    check_maps(args.maps)
+    if args.num_samples < FEWEST:
+        raise UsageError(f"--num_samples is {args.num_samples}: a map takes {FEWEST} or more")
+    args = fit_sizes(args, limits(args, informed, random))
     settings = {name: getattr(args, name) for name in ("num_samples", "clusters", "maps", "seed")}
     inputs = {"model_file": file_id(args.model_file), "data_dir": real.id, "informed_dir": informed.id, "random_dir": random.id}
     run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.force)
@@ -79,11 +88,20 @@ def main(args: Args) -> None:
     logging.info("latents: %s", run.dir)
 
 
+def limits(args: Args, informed: Rollouts, random: Rollouts) -> dict[str, Limit]:
+    """The sizes that the fewer of both kinds of latents carry. Raises UsageError where recorded windows come from too few levels."""
+    sources = len(np.unique(informed.episodes["source_episode"][choose_episodes(informed, args.num_samples, args.seed)]))
+    if sources < FOLDS:
+        raise UsageError(f"{informed.path} begins in {sources} recorded episodes, and latents are told apart on {FOLDS} folds of them: record more samples")
+    fewest = min(len(informed), len(random))
+    told = f"{len(informed)} informed and {len(random)} random latents"
+    kept = Limit(max(len(informed), len(random)) if fewest >= FEWEST else fewest, told, FEWEST)
+    return {"num_samples": kept, "clusters": Limit(min(fewest, args.num_samples) // LATENTS_PER_CLUSTER, told)}
+
+
 def compute(args: Args, run: Run, real: Rollouts, informed: Rollouts, random: Rollouts) -> None:
     stores = {"informed": informed, "random": random}
     chosen = {name: choose_episodes(store, args.num_samples, args.seed) for name, store in stores.items()}
-    if min(map(len, chosen.values())) < 2 * args.clusters:
-        raise UsageError(f"{args.clusters} clusters need at least {2 * args.clusters} latents of each kind: record more, or ask for fewer clusters")
     levels = real.episodes["level_seed"][informed.episodes["source_episode"][chosen["informed"]]]
     groups = {"informed": levels, "random": -1 - np.arange(len(chosen["random"]))}
     z = {name: store.episodes["latent"][chosen[name]] for name, store in stores.items()}

@@ -29,7 +29,7 @@ def main(args: Args) -> None:
     if args.moments < 1 or not args.ahead or min(args.ahead) < 1:
         raise UsageError("behaviours need --moments 1 and --ahead 1, or more of each")
 
-    def make(run, rollouts, kept, states):
+    def make(args, run, rollouts, kept, states):
         axes, numbers = environment_axes(run, rollouts, kept, args.begin, args.env_components, args.seed)
         rows = moments_with(states, args.begin, max(args.ahead), args.moments)
         blocks = {"agent": states.x, "environment": scores(rollouts, "env_state", axes, kept)}
@@ -37,7 +37,7 @@ def main(args: Args) -> None:
         points, held = principal_scores(run, "joint_axes", vectors, args.components)
         return Points(points, rows, vectors, numbers | held)
 
-    map_step(COMBINED, args, make)
+    map_step(COMBINED, args, make, ahead=max(args.ahead), most=args.moments, components=("env_components", "components"))
 
 
 if __name__ == "__main__":

@@ -21,12 +21,12 @@ class Args(MapArgs):
 
 
 def main(args: Args) -> None:
-    def make(run, rollouts, kept, states):
+    def make(args, run, rollouts, kept, states):
         axes, numbers = environment_axes(run, rollouts, kept, args.begin, args.components, args.seed)
         rows = moments_with(states, args.begin)
         return Points(scores(rollouts, "env_state", axes, kept)[rows], rows, some_features(rollouts, kept, args.seed)[rows], numbers)
 
-    map_step(ENV_H, args, make)
+    map_step(ENV_H, args, make, components=("components",))
 
 
 if __name__ == "__main__":

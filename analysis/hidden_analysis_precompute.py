@@ -14,9 +14,11 @@ from threadpoolctl import threadpool_limits
 
 from analysis.artefacts import part
 from analysis.clusters import Clusters
+from analysis.embedding import FEWEST
 from analysis.hidden_maps import Sample, check_maps, find_clusters, find_outliers, make_map, places_among, point_labels
 from analysis.hidden_numbers import STEP, VERSION, cluster_numbers, map_numbers, outlier_shares
 from analysis.hidden_states import States, choose_episodes, gather
+from analysis.limits import GROUPS_PER_CLUSTER, GROUPS_PER_DIRECTION, Limit, fit_sizes
 from analysis.map_fits import METHODS, check_methods, equal_counts, fit_judged, spectrum, verdict
 from analysis.map_frames import cluster_members, episode_frames, frames_at
 from analysis.map_table import write_map
@@ -87,6 +89,7 @@ def main(args: Args) -> None:
     real = Rollouts.open(args.data_dir)
     simulated = Rollouts.open(args.sim_data_dir) if args.sim_data_dir else None
     check_stores(real, simulated)
+    args = fit_sizes(args, limits(args, real))
     settings = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}
     inputs = {"data_dir": real.id} | ({"sim_data_dir": simulated.id} if simulated else {})
     run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.force)
@@ -104,7 +107,7 @@ def check(args: Args) -> None:
     check_maps(args.maps)
     if args.draws and args.draws < FEWEST_DRAWS:
         raise UsageError(f"--draws is {args.draws}: {FEWEST_DRAWS} or more say something of stability, and 0 leaves it untested")
-    for name, least in (("clusters", 2), ("followed", 1), ("members", 1), ("points", 1), ("components", 1)):
+    for name, least in (("clusters", 2), ("followed", 1), ("members", 1), ("points", FEWEST), ("components", 1)):
         if getattr(args, name) < least:
             raise UsageError(f"--{name} is {getattr(args, name)}: give {least} or more")
     if not 0 < args.share <= 1:
@@ -123,6 +126,19 @@ def check_stores(real: Rollouts, simulated: Rollouts | None) -> None:
     if agents[0] != agents[1]:
         whose = f"{simulated.path} is of agent {', '.join(agents[1])} and {real.path} of {', '.join(agents[0])}"
         raise UsageError(f"{whose}: states of different agents share no map; give stores of one agent")
+
+
+def limits(args: Args, real: Rollouts) -> dict[str, Limit]:
+    """The sizes that the chosen real episodes carry. Outliers are at most 1 in 1 + sigmas^2 states (Cantelli 1928), so a map keeps enough points."""
+    episodes = choose_episodes(real, args.num_episodes, args.seed)
+    levels, states = len(np.unique(real.episodes["level_seed"][episodes])), int(real.episodes["length"][episodes].sum())
+    width = real.manifest["hidden_size"]
+    directions = Limit(min(levels // GROUPS_PER_DIRECTION, width), f"{levels} levels, {width} hidden units")
+    kept = states - int(states / (1 + args.outlier_sigmas**2))
+    return {
+        "components": directions, "counts": directions, "clusters": Limit(levels // GROUPS_PER_CLUSTER, f"{levels} levels", 2),
+        "points": Limit(states, f"{states} states", FEWEST) if kept >= FEWEST else Limit(kept, f"{states} states less outliers", FEWEST),
+    }  # fmt: skip
 
 
 def compute(args: Args, run: Run, real: Rollouts, simulated: Rollouts | None) -> None:

@@ -1,15 +1,34 @@
 """The numbers that stand beside the pictures of hidden states: from the arrays of the parts to plain values."""
 
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from analysis.clusters import ClusterStability
 from analysis.embedding import NEIGHBOURS
+from analysis.steps import read_numbers
+from common.runs import UsageError
 
 STEP, VERSION = "hx_analysis", 2
 """The step that the plots read."""
 COMMAND = "python analysis/hidden_analysis_precompute.py --data_dir STORE"
+
+
+def choose_method(directory: Path, asked: str | None = None) -> str:
+    """The method whose directions of a finished step are taken: the one asked for, else ICA and, where it was left out, PCA, which always is there.
+
+    Raises UsageError, with the reason, where the one asked for is not there.
+    """
+    numbers, method = read_numbers(directory), asked or "ica"
+    if method in numbers["methods"]:
+        return method
+    why = numbers["refused"].get(method, f"{directory} holds {', '.join(numbers['methods'])}")
+    if asked:
+        raise UsageError(f"no directions by {asked!r} ({why}); choose another --method")
+    logging.warning("principal components are taken, for there are no independent ones (%s)", why)
+    return "pca"
 
 
 def outlier_shares(outliers: Mapping[str, np.ndarray]) -> dict:

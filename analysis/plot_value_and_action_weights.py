@@ -12,7 +12,7 @@ import torch
 
 from agents.actor_critic import ActorCritic, load_agent
 from analysis.hidden_figures import NAMES
-from analysis.hidden_numbers import COMMAND, STEP, VERSION
+from analysis.hidden_numbers import COMMAND, STEP, VERSION, choose_method
 from analysis.steps import find_step, read_numbers, read_part
 from analysis.style import add_caption, new_figure, save_figure
 from common.checkpoints import write_json
@@ -28,8 +28,8 @@ from interpret.stability import labels
 class Args:
     model_file: Path
     """The agent whose heads are read."""
-    method: str = "ica"
-    """Directions to express them in: pca, ica, nmf or dictionary."""
+    method: str | None = None
+    """Directions to express them in: pca, ica, nmf or dictionary; left out, ica or, where it could not be fit, pca."""
     most: int = 24
     """Directions shown: those that write most to the heads."""
     precomp_dir: Path | None = None
@@ -44,20 +44,17 @@ def main(args: Args) -> None:
     if args.most < 1:
         raise UsageError(f"--most is {args.most}: show 1 direction or more")
     directory = find_step(args.out_dir, STEP, VERSION, COMMAND, args.precomp_dir)
-    numbers, file = read_numbers(directory), directory / f"{args.method}.safetensors"
-    if not file.exists():
-        why = numbers["refused"].get(args.method, f"{directory} holds {', '.join(numbers['methods'])}")
-        raise UsageError(f"no directions by {args.method!r} ({why}); choose another --method")
+    numbers, method = read_numbers(directory), choose_method(directory, args.method)
     agent, meta = load_agent(args.model_file)
     if file_id(args.model_file) not in numbers["stores"]["agents"]:
         whose = f"the directions are of agent {', '.join(numbers['stores']['agents'])} and {args.model_file} is {file_id(args.model_file)}"
         raise UsageError(f"{whose}: give the agent that was recorded")
-    directions, spread = load_directions(file), read_part(directory, "spread")[args.method]
+    directions, spread = load_directions(directory / f"{method}.safetensors"), read_part(directory, "spread")[method]
     policy, value = head_weights(agent)
     actions = actions_of(meta | {"action_names": numbers["actions"], "noop": numbers["noop"]})
     rows = {"value": value} | act_rows(policy, actions)
     effects = expressed(torch.cat(list(rows.values())), directions, spread)
-    path = args.out_dir / "plot_act_and_val_weights_plots" / directory.name / f"act_and_val_weights_{args.method}"
+    path = args.out_dir / "plot_act_and_val_weights_plots" / directory.name / f"act_and_val_weights_{method}"
     names = list(rows)
     write_json(path.with_suffix(".json"), {"rows": names, "directions": list(directions.names), "effects": effects.tolist()})
     print(draw(effects, names, directions, args.most, numbers, path))

@@ -37,7 +37,7 @@ class Args(MapArgs):
 def main(args: Args) -> None:
     agent_id = file_id(args.agent_file)
 
-    def make(run, rollouts, kept, states):
+    def make(args, run, rollouts, kept, states):
         if (rollouts.episodes["policy_id"] != agent_id).any():
             acts = rollouts.episodes["policy_id"][0]
             raise UsageError(f"{rollouts.path} is of agent {acts}, not {args.agent_file} ({agent_id}): give the one that acts in it")
@@ -52,7 +52,7 @@ def main(args: Args) -> None:
         moving, changes = principal_scores(run, "moving_axes", joined(blocks, rows, (1,)), args.components)
         return Points(points, rows, vectors, numbers | held | changes, {"moving": moving})
 
-    map_step(SML, args, make, {"agent_file": agent_id})
+    map_step(SML, args, make, {"agent_file": agent_id}, ahead=1, components=("env_components", "components"))
 
 
 def seen(agent_file: Path, rollouts: Rollouts, kept: np.ndarray) -> np.ndarray:

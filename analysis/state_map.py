@@ -16,7 +16,9 @@ from analysis.artefacts import part
 from analysis.clusters import Clusters
 from analysis.hidden_maps import check_maps, find_clusters, make_map, places_among
 from analysis.hidden_numbers import cluster_numbers, map_numbers
+from analysis.embedding import FEWEST
 from analysis.hidden_states import States, choose_episodes, gather, labels_of
+from analysis.limits import GROUPS_PER_CLUSTER, GROUPS_PER_DIRECTION, Limit, fit_sizes
 from analysis.map_frames import cluster_members, frames_at
 from analysis.points import changing, scores_of, subsample
 from analysis.sampled_states import groups_of, levels_of, steps_of
@@ -78,8 +80,8 @@ class Points(NamedTuple):
     more: Mapping[str, np.ndarray] = {}
 
 
-Make = Callable[[Run, Rollouts, np.ndarray, States], Points]
-"""(run, store, kept steps [num_steps] bool, their states) -> Points; what it fits it saves in the run."""
+Make = Callable[[MapArgs, Run, Rollouts, np.ndarray, States], Points]
+"""(args, run, store, kept steps [num_steps] bool, their states) -> Points; what it fits it saves in the run."""
 
 
 def open_simulated(path: Path) -> Rollouts:
@@ -90,12 +92,24 @@ def open_simulated(path: Path) -> Rollouts:
     return rollouts
 
 
-def map_step(step: Step, args: MapArgs, make: Make, inputs: Mapping[str, str] = {}) -> None:
-    """Makes the step, or finds that it is made. inputs: ids of what is read besides the store."""
+def map_step(
+    step: Step, args: MapArgs, make: Make, inputs: Mapping[str, str] = {}, ahead: int = 0, most: int | None = None, components: tuple[str, ...] = ()
+) -> None:
+    """Makes the step, or finds that it is made.
+
+    Args:
+        make: gives the points; its args hold the sizes that the store carries.
+        inputs: ids of what is read besides the store.
+        ahead, most: the points are the first `most` steps of each episode from `begin` on that have one `ahead` steps later.
+        components: flags that say how many principal components are taken.
+    """
     check_maps(args.maps)
     if args.begin < 0:
         raise UsageError(f"--begin is {args.begin}: steps are counted from 0")
+    if args.points < FEWEST:
+        raise UsageError(f"--points is {args.points}: a map takes {FEWEST} or more")
     rollouts = open_simulated(args.data_dir)
+    args = fit_sizes(args, limits(args, rollouts, ahead, most, components))
     settings = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}
     run = open_step(args.out_dir, step.name, step.version, settings, {"data_dir": rollouts.id, **inputs}, args.force)
     if run.done:
@@ -106,11 +120,24 @@ def map_step(step: Step, args: MapArgs, make: Make, inputs: Mapping[str, str] = 
     logging.info("%s: %s", step.title, run.dir)
 
 
+def limits(args: MapArgs, rollouts: Rollouts, ahead: int, most: int | None, components: tuple[str, ...]) -> dict[str, Limit]:
+    """The sizes that the chosen episodes carry; ahead, most, components: see `map_step`."""
+    episodes = choose_episodes(rollouts, args.num_episodes, args.seed)
+    groups, length = len(np.unique(groups_of(rollouts)[episodes])), rollouts.episodes["length"][episodes]
+    points, states = (int(np.clip(length - args.begin - later, 0, cap).sum()) for later, cap in ((ahead, most), (0, None)))
+    what, steps = f"{groups} starting places", f"{points} steps from step {args.begin} on"
+    steps += f" that have one {ahead} steps later" if ahead else ""
+    return {
+        "clusters": Limit(groups // GROUPS_PER_CLUSTER, what, 2), "parts": Limit(groups // GROUPS_PER_DIRECTION, what, 0),
+        "points": Limit(points, steps, FEWEST),
+    } | dict.fromkeys(components, Limit(min(states, points) - 1, steps))  # fmt: skip
+
+
 def _compute(args: MapArgs, run: Run, rollouts: Rollouts, make: Make) -> None:
     with progress_bar(total=4 + len(args.maps), unit="part", desc="map") as bar:
         episodes = choose_episodes(rollouts, args.num_episodes, args.seed)
         kept, states = steps_of(rollouts, episodes), gather(rollouts, episodes)
-        made = make(run, rollouts, kept, states)
+        made = make(args, run, rollouts, kept, states)
         episode, groups = states.episode[made.rows], groups_of(rollouts)[states.episode[made.rows]]
         bar.update()
         sample = subsample(episode, args.points, args.seed)

@@ -12,22 +12,25 @@ from typing import Literal
 import numpy as np
 
 from analysis.artefacts import part
+from analysis.hidden_numbers import COMMAND as STEP_COMMAND, STEP, VERSION as STEP_VERSION, choose_method
+from analysis.limits import Limit, fit_sizes
 from analysis.points import subsample
 from analysis.sampled_states import levels_of, steps_of
-from analysis.steps import finish_step, open_step, point_latest
+from analysis.steps import find_step, finish_step, open_step, point_latest
 from analysis.xcorr import ALL, NAME, VERSION, as_arrays, from_arrays, joint_scores, judged, large_enough, members, summary
 from common.cli import run_script
 from common.progress import progress_bar
-from common.runs import Run, UsageError
+from common.runs import Run, UsageError, read_config
 from interpret.directions import Directions, load_directions
-from interpret.lagged import NULLS, lagged
+from interpret.lagged import NULLS, check_episodes, lagged
 from rollouts.store import Rollouts
 
 
 @dataclass
 class Args:
-    directions: Path
-    """Saved directions of the agent's hidden state, whose scores are correlated."""
+    directions: Path | None = None
+    """Saved directions of the agent's hidden state, whose scores are correlated; left out, those of the latest hidden-state analysis in
+    <out_dir>: independent components or, where they could not be fit, the next method that could."""
     data_dir: Path = Path("data")
     """Store of rollouts, real or simulated."""
     env_directions: Path | None = None
@@ -59,7 +62,9 @@ def main(args: Args) -> None:
         raise UsageError(f"--lags {args.lags} and --rate {args.rate}: give lags from 0 on and a rate between 0 and 1")
     rollouts = Rollouts.open(args.data_dir)
     given = {"hidden_after": args.directions, "env_state": args.env_directions}
-    fields = {field: load_directions(path) for field, path in given.items() if path is not None}
+    fields = {"hidden_after": fitted_directions(args)} if args.directions is None else {}
+    fields |= {field: load_directions(path) for field, path in given.items() if path is not None}
+    args = fit_sizes(args, limits(args, rollouts))
     inputs = {"data_dir": rollouts.id} | {field: found.id for field, found in fields.items()}
     inputs |= {"clusters_dir": args.clusters_dir.resolve().name} if args.clusters_dir else {}
     asked = {name: getattr(args, name) for name in ("lags", "num_episodes", "null", "draws", "rate", "seed")}
@@ -71,13 +76,33 @@ def main(args: Args) -> None:
     logging.info("lagged correlations: %s", run.dir)
 
 
+def limits(args: Args, rollouts: Rollouts) -> dict[str, Limit]:
+    """The lags that the chosen episodes carry. Raises UsageError for fewer episodes than a null takes."""
+    episodes = chosen_episodes(args, rollouts)
+    check_episodes(len(episodes))
+    longest = int(rollouts.episodes["length"][episodes].max())
+    return {"lags": Limit(longest - 1, f"the longest episode has {longest} steps", 0)}
+
+
+def chosen_episodes(args: Args, rollouts: Rollouts) -> np.ndarray:
+    """Numbers of the episodes that are read."""
+    return subsample(np.arange(len(rollouts)), args.num_episodes, args.seed)
+
+
+def fitted_directions(args: Args) -> Directions:
+    """Those of the latest hidden-state analysis. As many principal components as it was to fit independent ones where these were left out."""
+    directory = find_step(args.out_dir, STEP, STEP_VERSION, STEP_COMMAND)
+    method = choose_method(directory)
+    directions = load_directions(directory / f"{method}.safetensors")
+    logging.info("directions: %s of %s", method, directory)
+    return directions.first(read_config(directory)["components"]) if method == "pca" else directions
+
+
 def compute(args: Args, rollouts: Rollouts, fields: dict[str, Directions], run: Run) -> None:
-    kept = steps_of(rollouts, subsample(np.arange(len(rollouts)), args.num_episodes, args.seed))
+    kept = steps_of(rollouts, chosen_episodes(args, rollouts))
     scored, names = joint_scores(rollouts, kept, fields)
     episode = rollouts.step_table()[kept, 0]
     length = np.bincount(np.unique(episode, return_inverse=True)[1])
-    if args.lags >= length.max():
-        raise UsageError(f"no episode here has two steps that are {args.lags} apart, the longest has {length.max()}: ask for fewer --lags")
     sets, small = large_enough(members(rollouts, kept, args.clusters_dir), episode)
     if small:
         logging.warning("%d clusters have too few of these episodes and are left out: %s", len(small), ", ".join(small))

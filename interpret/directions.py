@@ -113,6 +113,17 @@ class Directions:
         """The same directions with further facts about them."""
         return replace(self, provenance=self.provenance | facts)
 
+    def first(self, count: int) -> "Directions":
+        """The first `count` directions of a linear set, with what the provenance says of these."""
+
+        def cut(value):
+            if isinstance(value, dict):
+                return {key: cut(one) for key, one in value.items()}
+            return value[:count] if isinstance(value, list) and len(value) == len(self) else value
+
+        parts = {"read": self.read[:count], "offset": self.offset[:count], "write": self.write[:, :count]}
+        return replace(self, **parts, names=self.names[:count], provenance=cut(self.provenance))
+
     def within(self, columns, width: int) -> "Directions":
         """The same directions in a space of `width` features, of which they know those numbered `columns` [D] and leave the others alone."""
         columns = torch.as_tensor(columns)

@@ -157,14 +157,19 @@ def _places(length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return first, np.arange(len(first)) - first
 
 
+def check_episodes(episodes: int) -> None:
+    """Raises UsageError for fewer episodes than a null takes."""
+    if episodes < FEWEST_EPISODES:
+        way_out = f"which need {FEWEST_EPISODES}: record more, or ask for fewer clusters"
+        raise UsageError(f"{episodes} episodes are too few for lagged correlations, {way_out}")
+
+
 def _check(scores: np.ndarray, length: np.ndarray, member: np.ndarray, draws: int) -> None:
     if scores.ndim != 2 or length.sum() != len(scores) or member.shape != scores.shape[:1]:
         raise ValueError(f"scores {scores.shape} and members {member.shape} do not fit episodes of {length.sum()} steps in all")
     if not np.isfinite(scores).all():
         raise UsageError("scores hold NaN or infinity; check the store with: python -m rollouts.inspect_store PATH --check")
     episodes = int((np.add.reduceat(member, np.cumsum(length) - length) > 0).sum())
-    if episodes < FEWEST_EPISODES:
-        way_out = f"which need {FEWEST_EPISODES}: record more, or ask for fewer clusters"
-        raise UsageError(f"{episodes} episodes are too few for lagged correlations, {way_out}")
+    check_episodes(episodes)
     if draws < 20:
         raise UsageError(f"{draws} draws do not tell how a null varies: take at least 20")

@@ -166,5 +166,10 @@ def test_stores_of_something_else_are_refused_in_one_line(made, tmp_path):
         run(made, tmp_path, data_dir=path / "store")
     with pytest.raises(UsageError, match="which have no latents"):
         run(made, tmp_path, informed_dir=path / "many")
-    with pytest.raises(UsageError, match="60 clusters need at least 120 latents"):
-        run(made, tmp_path, clusters=60)
+    with pytest.raises(UsageError, match="--num_samples is 40: a map takes 91"):
+        run(made, tmp_path, num_samples=40)
+
+
+def test_clusters_are_lowered_to_what_the_latents_carry(made, tmp_path, caplog):
+    run(made, tmp_path, clusters=900)
+    assert "--clusters 900 to " in caplog.text

@@ -11,6 +11,7 @@ from common.checkpoints import BadCheckpoint, load_checkpoint, save_checkpoint
 from common.runs import UsageError
 from interpret.directions import Directions, keep_largest, load_directions, save_directions
 from interpret.fitting import write_columns
+from interpret.pca import fit_pca
 
 WIDTH, COUNT = 7, 3
 torch.manual_seed(0)
@@ -198,3 +199,10 @@ def test_both_kinds_of_write_columns_invert_the_rows_and_differ():
         write_columns(read * [[1], [0], [1]], covariance, "pattern")
     with pytest.raises(UsageError, match="unknown kind"):
         write_columns(read, covariance, "transpose")
+
+
+def test_the_first_directions_keep_what_is_said_of_them():
+    whole = fit_pca(np.random.default_rng(0).normal(size=(200, 5)), np.arange(200) // 10, 5).with_provenance(stability={"median": [1, 2, 3, 4, 5]})
+    few, x = whole.first(2), torch.randn(3, 5)
+    assert few.names == whole.names[:2] and few.provenance["stability"]["median"] == [1, 2]
+    assert few.provenance["variance"] == whole.provenance["variance"][:2] and torch.equal(few.scores(x), whole.scores(x)[:, :2])

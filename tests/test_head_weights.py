@@ -63,12 +63,17 @@ def test_actions_with_one_effect_share_a_row_and_most_limits_the_picture(made):
     assert pictures[0] != pictures[1]
 
 
+def test_principal_components_stand_in_for_independent_ones_that_were_left_out(made, caplog):
+    weights.main(weights.Args(made[0] / "agent.safetensors", out_dir=made[0]))
+    assert list(made[0].rglob("act_and_val_weights_pca.png")) and "no independent ones (all Gaussian)" in caplog.text
+
+
 def test_missing_directions_and_other_agents_are_refused(made):
     out, _ = made
     with pytest.raises(UsageError, match="--most is 0"):
         weights.main(weights.Args(out / "agent.safetensors", "pca", 0, out_dir=out))
     with pytest.raises(UsageError, match="all Gaussian.*--method"):
-        weights.main(weights.Args(out / "agent.safetensors", out_dir=out))
+        weights.main(weights.Args(out / "agent.safetensors", "ica", out_dir=out))
     save_agent(out / "other.safetensors", toy_agent(), {"env": {"env_name": "another"}})  # as wide, and not the one that was recorded
     with pytest.raises(UsageError, match="the directions are of agent .* give the agent that was recorded"):
         weights.main(weights.Args(out / "other.safetensors", "pca", out_dir=out))

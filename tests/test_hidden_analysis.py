@@ -231,8 +231,8 @@ BAD = [
     ({"outlier_sigmas": -50.0}, "leave none of"),
     ({"share": 1.5}, "--share is 1.5"),
     ({"num_episodes": 0}, "take at least 1"),
-    ({"num_episodes": 3}, "record more or ask for at most 2"),
-    ({"clusters": 900}, "record more or ask for fewer"),
+    ({"points": 90}, "--points is 90: give 91 or more"),
+    ({"num_episodes": 3}, "--components takes 1 or more, and 3 levels, 6 hidden units carry 0; .*--clusters takes 2 .*--points takes 91"),
 ]
 
 
@@ -240,6 +240,17 @@ BAD = [
 def test_what_cannot_be_met_is_said(stores, tmp_path, changed, message):
     with pytest.raises(UsageError, match=message):
         run(stores, tmp_path, **changed)
+
+
+def test_sizes_are_lowered_to_what_the_store_carries_in_one_line(tmp_path, caplog):
+    write_map_store(tmp_path / "real", 16)
+    sizes = {"components": 16, "counts": (2, 8), "clusters": 32, "points": 20_000, "methods": ("pca", "nmf")}
+    precompute.main(precompute.Args(data_dir=tmp_path / "real", out_dir=tmp_path, **(FAST | sizes)))
+    (line,) = [record.message for record in caplog.records if "lowered" in record.message]
+    assert "--components 16 to 4 (16 levels, 6 hidden units), --counts 2 8 to 2 " in line and "--clusters 32 to 8 (16 levels), --points 20000 to " in line
+    numbers = read_numbers(tmp_path / "hx_analysis_precomp" / "latest")
+    assert numbers["clusters"]["count"] == 8 and numbers["methods"]["nmf"]["directions"] == 4
+    assert {row["count"] for row in numbers["equal_counts"]} == {2}
 
 
 def test_wrong_stores_are_refused(stores, tmp_path):
@@ -255,7 +266,7 @@ def test_wrong_stores_are_refused(stores, tmp_path):
 
 
 def test_a_store_with_nan_is_refused_with_the_place(tmp_path, monkeypatch):
-    real = write_map_store(tmp_path / "real", 10)
+    real = write_map_store(tmp_path / "real", 20)
     bad = real.hidden_after()
     bad[real.first_step[4] + 2] = np.nan
     monkeypatch.setattr(Rollouts, "hidden_after", lambda self: bad)

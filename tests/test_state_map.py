@@ -199,10 +199,19 @@ def test_every_colouring_has_its_labels(mapped, judged, which):
     assert {f"real.{how.label}" for how in SCRIPTS[which][1].colourings} <= labels.keys() and len(SCRIPTS[which][1].colourings) == 9
 
 
+@pytest.mark.parametrize("which", SCRIPTS)
+def test_sizes_are_lowered_to_what_the_store_carries_in_one_line(made, tmp_path, caplog, which):
+    small = make_loop_store(tmp_path / "store", episodes=24, shards=1, policy_id=file_id(made / "agent.safetensors"))
+    directory = run(made, tmp_path, which, data_dir=small.path, clusters=64, parts=16, points=5000, log_level=30)
+    (line,) = [record.message for record in caplog.records if "lowered" in record.message]
+    assert "--clusters 64 to 6 (12 starting places)" in line and "--parts 16 to 3 (12 starting places)" in line and "--points 5000 to " in line
+    assert read_numbers(directory)["clusters"] == 6 and len(load_directions(directory / "nmf.safetensors")) == 3
+
+
 def test_what_does_not_fit_is_refused_in_one_line(made, tmp_path):
     with pytest.raises(UsageError, match="unknown map 'som'"):
         run(made, tmp_path, maps=("som",))
-    for begin, said in ((-1, "counted from 0"), (30, "has a step 30")):
+    for begin, said in ((-1, "counted from 0"), (30, "--points takes 91 or more, and 0 steps from step 30 on carry 0")):
         with pytest.raises(UsageError, match=said):
             run(made, tmp_path, begin=begin)
     with pytest.raises(UsageError, match="behaviours need"):

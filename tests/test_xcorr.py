@@ -5,7 +5,7 @@ import pytest
 import torch
 from loop_store import ENV, KINDS, LAG, WIDTH, kinds, make_loop_store
 
-from analysis import style
+from analysis import hidden_numbers, style
 from analysis.artefacts import part
 from analysis.sampled_states import column, groups_of, levels_of
 from analysis.steps import finish_step, open_step, read_numbers, read_part
@@ -132,10 +132,27 @@ def test_rows_are_those_of_the_kept_steps(made):
     assert groups_of(store).tolist() == (np.arange(120) // 2).tolist() and "recorded frames" in levels_of(store, kept)
 
 
+def test_lags_are_lowered_to_the_longest_episode(made, tmp_path, caplog):
+    directory = run(made, tmp_path, lags=40, draws=20, log_level=30)
+    assert "--lags 40 to 15 (the longest episode has 16 steps)" in caplog.text and len(read_part(directory, "all")["pairs"]) == 16
+
+
+@pytest.mark.parametrize(("methods", "names"), [(("ica", "pca"), ["unit_0", "unit_1"]), (("pca",), ["unit_0", "unit_1", "unit_2"])])
+def test_without_independent_components_the_leading_principal_ones_are_taken(made, tmp_path, methods, names):
+    step = open_step(tmp_path, hidden_numbers.STEP, hidden_numbers.VERSION, {"components": 3}, {})
+    for method in methods:
+        save_directions(step.dir / f"{method}.safetensors", units(WIDTH, 2 if method == "ica" else WIDTH))
+    finish_step(step, {"methods": dict.fromkeys(methods, {}), "refused": {"ica": "all Gaussian"}})
+    main(Args(None, made[0] / "store", lags=1, draws=20, out_dir=tmp_path))
+    assert read_numbers(tmp_path / "xcorr_precomp" / "latest")["names"] == names
+
+
 def test_what_does_not_fit_is_refused_in_one_line(made, tmp_path):
     path = made[0]
-    with pytest.raises(UsageError, match="no episode here has two steps that are 16 apart"):
-        run(made, tmp_path, lags=16)
+    with pytest.raises(UsageError, match="10 episodes are too few"):
+        run(made, tmp_path, num_episodes=10)
+    with pytest.raises(UsageError, match="no finished artefacts at .*hidden_analysis_precompute.py"):
+        main(Args(None, path / "store", out_dir=tmp_path))
     with pytest.raises(UsageError, match="rate between 0 and 1"):
         run(made, tmp_path, rate=0.0)
     with pytest.raises(UsageError, match="width 6 cannot read the env_state"):
