@@ -1,5 +1,6 @@
 """Scores an agent on a fixed list of levels, every episode to its end: return, outcomes, difficulty, causes of death."""
 
+import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from agents.evaluate import OUTCOMES, evaluate, jobs_over
 from agents.scores import score, table
 from common.checkpoints import check_writable, write_json
 from common.cli import run_script
-from common.runs import UsageError, choose_device, file_id, manifest, plain
+from common.runs import UsageError, agrees, choose_device, file_id, manifest, plain
 from envs.coinrun import difficulty, first_states, layout_hash
 from envs.make import game_of, make_env
 from envs.procgen import NUM_LEVELS, ProcgenConfig, ProcgenVecEnv, action_space
@@ -118,6 +119,13 @@ def main(args: Args) -> None:
     actions = action_space(config.env_name)
     if agent is not None:
         check_fits(agent, len(actions.names), ProcgenVecEnv.obs_shape, config.env_name)
+    about = {"asked": plain(args), "env": plain(config)}
+    inputs = {"model_file": file_id(args.model_file)} if args.model_file else {}
+    made = scored_already(args.output, about, inputs)
+    if made:
+        logging.info("%s is done; delete it, or name another --output, to score again", args.output)
+        print(shown(made))
+        return
     policy = make_behaviour(agent, args.behaviour, args.temperature, args.top_k, actions)
     env = make_env(min(args.num_envs, args.num_episodes), config, args.seed, args.num_threads)
     levels = held_out(env, args.start_level, args.num_levels, args.exclude_layouts_of)
@@ -127,13 +135,28 @@ def main(args: Args) -> None:
     hard = difficulty(episodes.level, config.distribution_mode) if config.env_name == "coinrun" else None
     died = np.flatnonzero(episodes.outcome == OUTCOMES.index("died"))
     scores = score(episodes, hard, causes(env, jobs, log.actions, died) if args.causes else None)
-    played = f"{len(np.unique(episodes.level))} levels from {episodes.level.min()} to {episodes.level.max()}, behaviour {args.behaviour}"
-    print(f"{config.env_name} {config.distribution_mode}, {played}; 95% intervals by level\n{table(scores)}")
+    about |= {"manifest": manifest(inputs), "levels_dropped": levels[-1] + 1 - args.start_level - len(levels)}
+    made = about | scores | {"per_episode": {name: column.tolist() for name, column in vars(episodes).items()}}
+    print(shown(made))
     if args.output:
-        inputs = {"model_file": file_id(args.model_file)} if args.model_file else {}
-        dropped = levels[-1] + 1 - args.start_level - len(levels)
-        about = {"asked": plain(args), "env": plain(config), "manifest": manifest(inputs), "levels_dropped": dropped}
-        write_json(args.output, about | scores | {"per_episode": {name: column.tolist() for name, column in vars(episodes).items()}})
+        write_json(args.output, made)
+
+
+def scored_already(output: Path | None, about: dict, inputs: dict[str, str]) -> dict | None:
+    """What the output file holds, where the same was asked of the same inputs; None where it holds something else or nothing."""
+    try:
+        made = json.loads(output.read_text()) if output else {}
+        same = all(agrees(made[part], about[part]) for part in about) and made["manifest"]["inputs"] == inputs
+        return made if same and made["per_episode"]["level"] and made["groups"] else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def shown(made: dict) -> str:
+    """The scores as lines of text."""
+    env, levels = made["env"], np.unique(made["per_episode"]["level"])
+    played = f"{len(levels)} levels from {levels[0]} to {levels[-1]}, behaviour {made['asked']['behaviour']}"
+    return f"{env['env_name']} {env['distribution_mode']}, {played}; 95% intervals by level\n{table(made)}"
 
 
 if __name__ == "__main__":

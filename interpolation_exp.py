@@ -64,7 +64,6 @@ def main(args: Args) -> None:
     inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": rollouts.id if rollouts else None}
     run = claim(args, inputs)
     if run.done:
-        logging.info("%s is done; --new makes the videos again", run.dir)
         return
     summary = [write_pair(args, simulator, starts, pair, run.dir, device) for pair in progress_bar(range(args.num_pairs), unit="pair")]
     run.finish({"pairs": summary, "path": "great circle" if simulator.model.spherical else "straight"})

@@ -3,8 +3,10 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import tyro
 
 from agents.actor_critic import load_agent
 from analysis.card_windows import choose_parts
@@ -27,6 +29,16 @@ class Args:
     """The agent that it was trained with."""
     data_dir: Path = Path("data")
     """Store of real rollouts."""
+    exp_name: Annotated[str, tyro.conf.arg(aliases=["--gen_mod_exp_name"])] = "test"
+    """Name of the experiment; results go to <logdir>/<exp_name>/."""
+    env_name: str | None = None
+    """Game that the store has to be of; left out, any. So too the next flag."""
+    distribution_mode: str | None = None
+    """easy, hard, extreme, memory or exploration."""
+    start_level: int = 0
+    """Seed of the first level that windows are from."""
+    num_levels: int = 0
+    """How many levels they are from; 0 means all from start_level on."""
     part: str = "test"
     """Which layouts the windows are from: test, validation or train."""
     num_batches: int = 16
@@ -44,7 +56,7 @@ class Args:
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
     logdir: Path = Path("results/loss_over_time_precomp")
-    """Where results go."""
+    """Where experiments go."""
     new: bool = False
     """Start another run even though this command has one."""
 
@@ -53,18 +65,20 @@ def main(args: Args) -> None:
     for name in ("num_batches", "batch_size", "num_sim_steps"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name} is {getattr(args, name)}; give 1 or more")
+    if args.start_level < 0 or args.num_levels < 0:
+        raise UsageError(f"--start_level is {args.start_level} and --num_levels {args.num_levels}: both count from 0")
     device = choose_device(args.device, args.gpu_device)
     agent, agent_meta = load_agent(args.agent_file)
     rollouts = Rollouts.open(args.data_dir)
     check_store(rollouts, agent, agent_meta, args.agent_file)
+    check_game(rollouts, args)
     simulator, _ = load_simulator(args.model_file, args.agent_file, device=device)
     k = simulator.model.config.num_initializing_steps
     count = args.num_batches * args.batch_size
-    (part,) = choose_parts(rollouts, [args.part], k + args.num_sim_steps - 1, k, [count], args.seed)
+    (part,) = choose_parts(rollouts, [args.part], k + args.num_sim_steps - 1, k, [count], args.seed, args.start_level, args.num_levels)
     inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
-    run = open_run(args.logdir, args.model_file.stem, args, args.new, inputs)
+    run = open_run(args.logdir / args.exp_name, args.model_file.stem, args, args.new, inputs)
     if run.done:
-        logging.info("%s is done; --new starts another", run.dir)
         return
     batches = progress_bar(part.batches(args.batch_size), unit="batch")
     found = [losses(simulator, part.windows.batch(windows).to(device), args.seed) for windows in batches]
@@ -74,6 +88,14 @@ def main(args: Args) -> None:
     picture = draw(path)
     run.finish({"windows": len(part.table)})
     logging.info("%s and %s", path, picture)
+
+
+def check_game(rollouts: Rollouts, args: Args) -> None:
+    """Raises UsageError for a store of another game, or of another mode of it, than was asked for."""
+    for name in ("env_name", "distribution_mode"):
+        asked, recorded = getattr(args, name), (rollouts.manifest.get("env") or {}).get(name)
+        if asked not in (None, recorded):
+            raise UsageError(f"--{name} is {asked}, and {args.data_dir} was recorded with {recorded}: leave it out, or give another --data_dir")
 
 
 if __name__ == "__main__":

@@ -88,6 +88,8 @@ def main(args: Args) -> None:
     summary = record(store, plan, shards, fresh_env, take_turns(actors), device)
     if summary.episodes:
         logging.info("%d episodes, %d steps; writing took %.0f%% of the time", summary.episodes, summary.steps, 100 * summary.write_share)
+    else:
+        logging.info("%s is done as far as asked; another --exp_name makes another", store)
     logging.info("%s: shards %d to %d of %d are done", store, shards[0], shards[-1], plan.num_shards)
 
 

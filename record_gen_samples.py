@@ -83,7 +83,8 @@ def main(args: Args) -> None:
         "simulated": True, "sampling": sampling, "off_agent": not simulator.own_agent,
         "inputs": {"model_file": file_id(args.model_file), "agent_file": agent_id, "data_dir": rollouts.id if rollouts else None},
     }  # fmt: skip
-    record_samples(simulator, starts, sampling, path, manifest, agent_id, device)
+    if not record_samples(simulator, starts, sampling, path, manifest, agent_id, device):
+        logging.info("%s is done; another --generated_data_dir makes another", path)
     if args.action_grid:
         write_grids(Rollouts.open(path), [actions.names[action] for action in sampling.manual])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

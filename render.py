@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 
-from agents.actor_critic import check_fits, load_agent
+from agents.actor_critic import ActorCritic, check_fits, load_agent
 from agents.behaviours import TEMPERATURE, TOP_K, make_behaviour
 from agents.evaluate import fixed_jobs
-from analysis.overlay import Overlay
+from agents.presets import load_preset
+from analysis.overlay import Overlay, check_scale
 from analysis.stages import Stage, real_stage, simulated_stage
 from analysis.watch import Episode, watch
 from analysis.window import Window
@@ -21,13 +23,15 @@ from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id, open_run
 from common.video import upscale, write_video
 from envs.make import OPTIONS, game_of
-from envs.procgen import ProcgenConfig
+from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
 
 
 @dataclass
 class Args:
-    model_file: Path
+    model_file: Path | None = None
     """Checkpoint of the agent to watch."""
+    param_name: str | None = None
+    """Preset of hyperparams/procgen/config.yml: without --model_file, an untrained agent of it plays; a checkpoint must be of its network."""
     exp_name: str = "render"
     """Name of the experiment, for the default --vid_dir."""
     num_eps: int = 10
@@ -96,6 +100,8 @@ def stage_of(args: Args, own: dict, device) -> Stage:
         if given:
             raise UsageError(f"--{given[0]} is of a world model; give --sim_model_file, or leave it out")
         return real_stage(env_config(args, own), args.num_eps, args.seed, args.num_threads)
+    if args.model_file is None:
+        raise UsageError("a world model has an agent inside; give that one's --model_file")
     given = [name for name in OPTIONS if getattr(args, name) is not None]
     if given:
         raise UsageError(f"--{given[0]} is of the game, and a world model has its own; leave it or --sim_model_file out")
@@ -118,11 +124,30 @@ def check(args: Args) -> None:
         raise UsageError(f"--fps must be a positive number of frames per second, not {args.fps}")
 
 
+def agent_of(args: Args, device) -> tuple[ActorCritic, dict]:
+    """The agent to watch and its description. Raises UsageError where none is asked for, or a checkpoint of another network than the preset's."""
+    if not args.model_file and not args.param_name:
+        raise UsageError("no agent given: use --model_file, or --param_name for an untrained one")
+    agent, meta = load_agent(args.model_file, device) if args.model_file else (None, {})
+    if not args.param_name:
+        return agent, meta
+    num_actions = agent.num_actions if agent else len(action_space(args.env_name or ProcgenConfig.env_name).names)
+    network = load_preset(args.param_name, num_actions, agent.config.obs_shape if agent else ProcgenVecEnv.obs_shape)[0]
+    if agent is None:
+        torch.manual_seed(args.seed)
+        return ActorCritic(network).to(device).eval(), meta
+    other = [field for field, value in vars(network).items() if field != "precision" and value != getattr(agent.config, field)]
+    if other:
+        found = f"{other[0]} is {getattr(agent.config, other[0])} in the checkpoint and {getattr(network, other[0])} in the preset"
+        raise UsageError(f"{args.model_file} is not of the preset {args.param_name!r}: {found}; leave --param_name out, or name its own")
+    return agent, meta
+
+
 def claim(args: Args, stage: Stage) -> Run:
     """The directory for these videos; where they go and whether they are shown does not change which they are."""
     parent = args.vid_dir or args.logdir / stage.group / args.exp_name
     asked = replace(args, model_file=None, sim_model_file=None, data_dir=None, vid_dir=None, window=False, exp_name="render")
-    inputs = {"model_file": file_id(args.model_file)} | stage.inputs
+    inputs = ({"model_file": file_id(args.model_file)} if args.model_file else {}) | stage.inputs
     return open_run(parent, f"seed_{args.seed}", {"args": asked, "env": stage.options}, args.new, inputs)
 
 
@@ -130,10 +155,12 @@ def main(args: Args) -> None:
     check(args)
     window = Window(args.fps) if args.window else None
     device = choose_device(args.device, args.gpu_device)
-    agent, meta = load_agent(args.model_file, device)
+    agent, meta = agent_of(args, device)
     stage = stage_of(args, meta.get("env") or {}, device)
     env = stage.open()
     check_fits(agent, env.num_actions, env.obs_shape, stage.group.name)
+    if args.overlay:
+        check_scale(env.obs_shape[0], args.scale)
     policy = make_behaviour(agent, args.behaviour, args.temperature, args.top_k, stage.actions)
     title = stage.title + (f" · {args.behaviour}" if args.behaviour != "agent" else "")
 
@@ -144,7 +171,6 @@ def main(args: Args) -> None:
 
     run = claim(args, stage)
     if run.done and not args.window:
-        logging.info("%s is done; --new makes the videos again", run.dir)
         return
     episodes, watched = [], watch(env, policy, stage.jobs, args.seed, device, stage.cut)
     with window or nullcontext():

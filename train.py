@@ -86,9 +86,7 @@ def main(args: Args) -> None:
     eval_env = make_env(min(args.eval_episodes, 64), ProcgenConfig(args.env_name, **drawn), args.seed, args.num_threads)
     run = open_run(args.logdir / "procgen" / args.env_name / args.exp_name, f"seed_{args.seed}", config, args.new, inputs)
     if run.done:
-        logging.info("%s is done; --new starts another", run.dir)
         return
-    logging.info("%s %s", "resuming" if run.resumed else "writing to", run.dir)
     meta = {"env": vars(train_config), "param_name": args.param_name, "seed": args.seed, "action_names": actions.names}
     tracker = open_tracker("worldlens", run.dir, config) if args.track else None
     trainer = Trainer(env, eval_env, network, ppo, schedule, run.dir, args.seed, device, meta, tracker, init_from)

@@ -112,9 +112,7 @@ def main(args: Args) -> None:
     inputs = {"agent_file": agent_id, "data_dir": rollouts.id} | ({"model_file": file_id(args.model_file)} if args.model_file else {})
     run = shared_run(args, ranks, {"args": args, "model": model, "train": train}, inputs)
     if run.done:
-        logging.info("%s is done; --new starts another", run.dir)
         return
-    logging.info("%s %s", "resuming" if run.resumed else "writing to", run.dir)
     meta = {
         "agent": {"id": agent_id, "network": agent_meta["network"]}, "env": rollouts.manifest.get("env", {}),
         "action_names": rollouts.manifest["action_names"], "noop": rollouts.manifest["noop"],

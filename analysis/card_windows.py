@@ -62,21 +62,25 @@ class Part:
         return replay_scenes(self.rollouts, episodes.ravel(), np.minimum(steps, last).ravel(), env)
 
 
-def choose_parts(rollouts: Rollouts, names: Sequence[str], length: int, min_steps: int, counts: Sequence[int], seed: int) -> list[Part]:
+def choose_parts(
+    rollouts: Rollouts, names: Sequence[str], length: int, min_steps: int, counts: Sequence[int], seed: int, start_level: int = 0, num_levels: int = 0
+) -> list[Part]:
     """Windows of the named parts of `generative.data.split`: counts[i] of the i-th, or as many as there are.
 
-    Raises UsageError for an unknown name or a part of which the store has no two layouts.
+    start_level, num_levels: the levels that windows are from; 0 takes all from start_level on. Raises UsageError for an unknown name or a part of which the store has no two layouts.
     """
     for name in names:
         if name not in PARTS:
             raise UsageError(f"unknown part {name!r}; choose one of: {', '.join(PARTS)}")
     layouts = layouts_of(rollouts)
     belongs, every = split(layouts), rollouts.windows(length, anchor="start", pad="right", min_steps=min_steps).table
+    level = rollouts.episodes["level_seed"][every[:, 0]]
+    every = every[(level >= start_level) & (level < (start_level + num_levels if num_levels else np.inf))]
     chosen = []
     for name, count in zip(names, counts):
         table = every[belongs[every[:, 0]] == name]
         if len(np.unique(layouts[table[:, 0]])) < 2:
-            raise UsageError(f"{rollouts.path} has fewer than two layouts for {name}; record more levels")
+            raise UsageError(f"{rollouts.path} has fewer than two layouts for {name} among the levels asked for; record more levels")
         drawn = np.random.default_rng(seed).permutation(len(table))[:count]
         chosen.append(Part(name, rollouts, length, table[drawn], layouts))
     return chosen

@@ -34,7 +34,7 @@ class Args:
 def main(args: Args) -> None:
     rollouts = Rollouts.open(args.data_dir)
     check_store(rollouts)
-    run = open_run(args.out_dir / GROUP, "concepts", {"version": VERSION}, args.force, {"data_dir": rollouts.id})
+    run = open_run(args.out_dir / GROUP, "concepts", {"version": VERSION}, args.force, {"data_dir": rollouts.id}, "--force")
     if not run.done:
         compute(rollouts, run)
         run.finish(summary(rollouts))

@@ -67,7 +67,6 @@ def main(args: Args) -> None:
     inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
     run = open_run(args.logdir, f"seed_{args.seed}", asked, args.new, inputs)
     if run.done:
-        logging.info("%s is done; --new checks again", run.dir)
         return
     predicted, measured = gather(args, simulator, starts)
     level = rollouts.episodes["level_seed"][starts.source(np.arange(args.num_states))[:, 0]]

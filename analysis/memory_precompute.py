@@ -22,10 +22,10 @@ from analysis.concepts import load_concepts
 from analysis.memory import FRAMES, black_run, donors, horizon
 from analysis.memory_pasts import interchange
 from analysis.memory_summary import STEP, VERSION, arms, summarise
-from analysis.steps import finish_step, open_step
+from analysis.steps import finish_step, open_step, point_latest, read_numbers
 from common.cli import run_script
 from common.progress import progress_bar
-from common.runs import UsageError, choose_device, file_id
+from common.runs import Run, UsageError, choose_device, file_id
 from envs.make import make_env
 from envs.procgen import NUM_LEVELS, ProcgenConfig
 from generative.compatibility import check_store, recorded_by
@@ -153,20 +153,28 @@ def main(args: Args) -> None:
     episodes, concepts = one_of_each_level(rollouts, args.num_episodes, args.seed), load_concepts(rollouts, args.out_dir)
     inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
     run = open_step(args.out_dir, STEP, VERSION, settings(args), inputs, args.force)
+    if not run.done:
+        about = {"inputs": inputs, "asked": settings(args), "frames": list(FRAMES), "core": agent.config.core, "env": rollouts.manifest["env"]}
+        found = compute(args, run, rollouts, episodes, agent, concepts)
+        finish_step(run, about | summarise(found, concepts, meta.get("reward_scale", 1.0)))
+    point_latest(run)
+    for line in read_numbers(run.dir)["lines"]:
+        logging.info("%s", line)
+    logging.info("numbers: %s", run.dir)
+
+
+def compute(args: Args, run: Run, rollouts: Rollouts, episodes: np.ndarray, agent: ActorCritic, concepts) -> dict[str, dict[str, np.ndarray]]:
+    """Every part of the run by name: what the run holds already is read."""
     env = make_env(args.num_envs, ProcgenConfig(**rollouts.manifest["env"]), num_threads=args.num_threads)
     found = {"steps": part(run, "steps", lambda: steps(agent, rollouts, episodes, env.effect_classes, args.seed))}
     found["pasts"] = part(run, "pasts", lambda: interchange(agent, rollouts, concepts, env, args.num_moments, args.past, args.seed))
+    device = agent.policy_head.weight.device
     bank = others(rollouts, episodes, args.seed).to(device)
     for name in arms(args.play_frames):
         logging.info("levels, %s", {"all": "the whole agent", "other": "another episode's memory"}.get(name, f"{name} last frames"))
         found[f"levels_{name}"] = part(run, f"levels_{name}", lambda: played(env, arm(agent, name, bank), args, device))
     env.close()
-    about = {"inputs": inputs, "asked": settings(args), "frames": list(FRAMES), "core": agent.config.core, "env": rollouts.manifest["env"]}
-    summary = about | summarise(found, concepts, meta.get("reward_scale", 1.0))
-    finish_step(run, summary)
-    for line in summary["lines"]:
-        logging.info("%s", line)
-    logging.info("numbers: %s", run.dir)
+    return found
 
 
 if __name__ == "__main__":

@@ -23,20 +23,22 @@ BAR_COLOR, TAKEN_COLOR = (94, 150, 210), (247, 201, 72)
 _BARS_TOP, _BARS_BOTTOM, _TRACE_TOP, _TRACE_BOTTOM = 158, 362, 400, 470
 
 
+def check_scale(height: int, scale: int) -> None:
+    """Raises UsageError where a frame `height` pixels high, enlarged, is too small to stand beside text."""
+    if height * scale < SMALLEST:
+        enough = -(-SMALLEST // height)
+        raise UsageError(f"--scale {scale} is too small to read the overlay; take --scale {enough} or more, or --no_overlay")
+
+
 class Overlay:
     """Draws the frames of one episode. title: what is played, for the panel's first line; scale: pixels per game pixel; place: what
-    a level is called there.
-
-    Raises UsageError where the enlarged frame is too small to stand beside text.
+    a level is called there. Raises UsageError as `check_scale` does.
     """
 
     def __init__(self, episode: Episode, actions: ActionSpace, title: str, scale: int, place: str = "Level"):
-        height = episode.obs.shape[1] * scale
-        if height < SMALLEST:
-            enough = -(-SMALLEST // episode.obs.shape[1])
-            raise UsageError(f"--scale {scale} is too small to read the overlay; take --scale {enough} or more, or --no-overlay")
+        check_scale(episode.obs.shape[1], scale)
         self.episode, self.actions, self.title, self.scale, self.place = episode, actions, title, scale, place
-        self.unit = height / _HEIGHT
+        self.unit = episode.obs.shape[1] * scale / _HEIGHT
         self.probabilities, self.classes = class_probabilities(episode.logits, actions.effect_classes)
         self.earned = np.cumsum(episode.reward)
 

@@ -70,9 +70,7 @@ def main(args: Args) -> None:
     inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
     run = open_run(args.logdir, args.model_file.stem, args, args.new, inputs)
     if run.done:
-        logging.info("%s is done; --new starts another", run.dir)
         return
-    logging.info("%s %s", "resuming" if run.resumed else "writing to", run.dir)
     report = evaluate(args, simulator, rollouts, run, device)
     write_json(run.dir / "report.json", {"manifest": manifest(inputs)} | report)
     page = build(run.dir)

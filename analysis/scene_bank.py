@@ -222,7 +222,8 @@ def main(args: Args) -> None:
     rollouts = Rollouts.open(args.data_dir)
     concepts = load_concepts(rollouts, args.out_dir)
     asked = {name: getattr(args, name) for name in ("num_scenes", "kinds", "distances", "heights", "velocities", "per_layout", "seed")}
-    run = open_run(args.out_dir / "scene_bank_precomp", "scenes", {"version": VERSION, "concepts": CONCEPTS_VERSION} | asked, args.force, {"data_dir": rollouts.id})
+    config = {"version": VERSION, "concepts": CONCEPTS_VERSION} | asked
+    run = open_run(args.out_dir / "scene_bank_precomp", "scenes", config, args.force, {"data_dir": rollouts.id}, "--force")
     if not run.done:
         collect(args, rollouts, concepts).save(run.dir)
         run.finish({"data_dir": rollouts.id})

@@ -1,6 +1,7 @@
 """Where an agent is watched: the game itself, or a world model of it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,9 @@ class Stage(NamedTuple):
 
 def real_stage(config: ProcgenConfig, num_eps: int, seed: int, num_threads: int) -> Stage:
     """The game with its options; levels in order from config.start_level."""
-    jobs = fixed_jobs(config.start_level, config.num_levels or num_eps, num_eps)
+    levels = config.num_levels or num_eps
+    replace(config, num_levels=min(levels, num_eps))  # refuses levels beyond the last one
+    jobs = fixed_jobs(config.start_level, levels, num_eps)
     title = f"{config.env_name} {config.distribution_mode}"
 
     def opened():

@@ -25,7 +25,7 @@ def open_step(out_dir: Path, name: str, version: int, settings: dict, inputs: di
     version: of the step's definitions, raised when its numbers would come out otherwise. settings: parameters that say what is made.
     inputs: ids of what it is made from. force: make it again even where it is done.
     """
-    return open_run(Path(out_dir) / f"{name}_precomp", name, {"version": version} | settings, force, inputs)
+    return open_run(Path(out_dir) / f"{name}_precomp", name, {"version": version} | settings, force, inputs, "--force")
 
 
 def fitted(run: Run, name: str, fit: Callable[[], Directions]) -> Directions:

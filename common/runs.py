@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import hashlib
 import json
+import logging
 import os
 import platform
 import re
@@ -114,11 +115,11 @@ def read_config(run: Path) -> dict:
         raise UsageError(f"{run / 'config.json'} is damaged ({error}); delete that run or start another with --new") from error
 
 
-def open_run(parent: Path, name: str, config, new: bool = False, inputs: dict[str, str] | None = None) -> Run:
-    """Finds the latest run of this config under `parent`, or starts one in `parent/<name>_<key>[_n]`.
+def open_run(parent: Path, name: str, config, new: bool = False, inputs: dict[str, str] | None = None, flag: str = "--new") -> Run:
+    """Finds the latest run of this config under `parent`, or starts one in `parent/<name>_<key>[_n]`. Says which, and where it lies.
 
-    new: start another even where one is there. inputs: ids of what is read; they are part of the key. Raises UsageError while
-    another process works at the run.
+    new: start another even where one is there. inputs: ids of what is read; they are part of the key. flag: how the script spells
+    `new`. Raises UsageError while another process works at the run.
     """
     stem = f"{name}_{key_of({'config': config, 'inputs': inputs or {}})}"
     taken = _numbered(parent, stem)
@@ -126,10 +127,18 @@ def open_run(parent: Path, name: str, config, new: bool = False, inputs: dict[st
     alike = [] if new else [path for path in begun if agrees(read_config(path), plain(config))]
     if alike:
         run = Run(alike[-1], resumed=True)
-        return run if run.done else dataclasses.replace(run, lock=_claim(run.dir))
+        if run.done:
+            logging.info("%s is done; %s makes another", run.dir, flag)
+            return run
+        run = dataclasses.replace(run, lock=_claim(run.dir))
+        logging.info("resuming %s", run.dir)
+        return run
     directory = parent / (f"{stem}_{taken[-1][0] + 1}" if taken else stem)
     lock = _begin(directory, config, inputs)
-    return Run(directory, resumed=False, lock=lock) if lock else open_run(parent, name, config, new, inputs)
+    if lock is None:
+        return open_run(parent, name, config, new, inputs, flag)
+    logging.info("writing to %s", directory)
+    return Run(directory, resumed=False, lock=lock)
 
 
 def _numbered(parent: Path, stem: str) -> list[tuple[int, Path]]:

@@ -57,15 +57,15 @@ class Sampling:
         return "greedy" if self.greedy else "agent"
 
 
-def record_samples(simulator: Simulator, starts: Starts, sampling: Sampling, path: Path, manifest: dict, agent_id: str, device) -> None:
-    """Simulates every sample that the store does not hold yet. Memory: one batch, whatever the number of samples.
+def record_samples(simulator: Simulator, starts: Starts, sampling: Sampling, path: Path, manifest: dict, agent_id: str, device) -> int:
+    """Simulates every sample that the store does not hold yet, and says how many that were. Memory: one batch, whatever the number of samples.
 
     manifest: what the store is to say beyond its fields. An episode ends `terminated` where the model says so and is `cut` at
     num_sim_steps otherwise; steps after an end are not kept. Raises UsageError when there are too few starting places.
     """
     check_enough(starts, -(-sampling.num_samples // sampling.per_place))
     create_store(path, manifest | extra_fields(simulator.model.config, sampling.env_state))
-    shards = -(-sampling.num_samples // sampling.batch_size)
+    shards, made = -(-sampling.num_samples // sampling.batch_size), 0
     for index in unwritten(path, progress_bar(range(shards), unit="shard", desc="simulate")):
         samples = np.arange(index * sampling.batch_size, min((index + 1) * sampling.batch_size, sampling.num_samples))
         places = samples // sampling.per_place
@@ -77,6 +77,8 @@ def record_samples(simulator: Simulator, starts: Starts, sampling: Sampling, pat
             "behaviour": np.full(len(samples), behaviour), "policy_id": np.full(len(samples), agent_id),
             "source_episode": source[:, 0], "source_step": source[:, 1],
         })  # fmt: skip
+        made += len(samples)
+    return made
 
 
 def _simulate(simulator: Simulator, starts: Starts, sampling: Sampling, samples, places, device) -> Segment:

@@ -254,6 +254,19 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(tmp_path, agent_file, cas
     assert message in str(ended.value.code) and "\n" not in str(ended.value.code) and not (tmp_path / "scores.json").exists()
 
 
+def test_the_same_command_again_says_that_it_is_done_and_shows_the_scores(tmp_path, agent_file, monkeypatch, capsys, caplog):
+    caplog.set_level(logging.INFO)
+    first = scored(tmp_path, agent_file)
+    table = capsys.readouterr().out
+    monkeypatch.setattr(script, "evaluate", None)
+    assert scored(tmp_path, agent_file, num_threads=2) == first and capsys.readouterr().out == table
+    assert f"{tmp_path / 'scores.json'} is done; delete it" in caplog.text
+    for damage in ("", "null", "[]", "{}", '{"asked": 3}'):
+        (tmp_path / "scores.json").write_text(damage)
+        with pytest.raises(TypeError):  # scored anew
+            scored(tmp_path, agent_file)
+
+
 @pytest.mark.parametrize("place", ["", "file/scores.json"])
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, agent_file, monkeypatch, place):
     (tmp_path / "file").write_text("")

@@ -173,7 +173,7 @@ def test_the_frame_stands_unharmed_beside_the_panel():
 def test_overlay_without_a_value_and_too_small():
     overlay = Overlay(made_up(value=np.nan), SPACE, "title", 8)
     assert not (overlay.panel(5)[392:478] == BAR_COLOR).all(-1).any()
-    with pytest.raises(UsageError, match="--scale 5 or more, or --no-overlay"):
+    with pytest.raises(UsageError, match="--scale 5 or more, or --no_overlay"):
         Overlay(made_up(), SPACE, "title", 4)
 
 
@@ -221,6 +221,17 @@ def test_each_flag_changes_the_video(rendered, flags):
     other = {"temperature": 0.1, "top_k": 5}.get(last)
     base = {name: value for name, value in flags.items() if name != last} | ({last: other} if other else {})
     assert not alike(only_video(rendered(**base)), only_video(rendered(**flags)))
+
+
+def test_a_preset_without_a_checkpoint_plays_untrained(tmp_path):
+    asked = {name: render.Args(param_name=name, env_name="dodgeball", device="cpu") for name in ("demo", "half-ff")}
+    agents = {name: render.agent_of(args, "cpu")[0] for name, args in asked.items()}
+    assert {name: agent.config.core for name, agent in agents.items()} == {"demo": "gru", "half-ff": "none"}
+    again, other = (render.agent_of(replace(asked["demo"], seed=seed), "cpu")[0].encoder.state_dict() for seed in (0, 1))
+    weights = agents["demo"].encoder.state_dict()
+    assert all(torch.equal(weights[name], again[name]) for name in weights) and any(not torch.equal(weights[name], other[name]) for name in weights)
+    render.main(replace(asked["demo"], num_eps=1, overlay=False, scale=1, vid_dir=tmp_path))
+    assert len(list(tmp_path.glob("*/*.mp4"))) == 1
 
 
 def test_num_levels_and_paint_vel_info_reach_the_game(rendered):
@@ -275,10 +286,15 @@ def test_the_seed_systems_name_for_fps():
         ({"behaviour": "greedy", "temperature": 3.0}, "--temperature has no effect on the behaviour 'greedy'"),
         ({"top_k": 2}, "--top_k has no effect on the behaviour 'agent'"),
         ({"start_level": -1}, "do not lie within"),
-        ({"start_level": 2**31 - 2, "num_levels": 0, "num_eps": 2}, "there is no level 2147483647"),
+        ({"start_level": 2**31 - 2, "num_levels": 0, "num_eps": 2}, "2 levels from 2147483646 on do not lie within"),
         ({"overlay": True, "scale": 2}, "too small to read the overlay"),
         ({"model_file": Path("nowhere.safetensors")}, "no checkpoint file"),
         ({"window": True}, "needs a display"),
+        ({"overlay": True, "scale": 4}, "take --scale 5 or more, or --no_overlay"),
+        ({"model_file": None}, "use --model_file, or --param_name for an untrained one"),
+        ({"param_name": "none-such"}, "unknown preset 'none-such'"),
+        ({"param_name": "hard-rec"}, "is not of the preset 'hard-rec': architecture is nature in the checkpoint"),
+        ({"model_file": None, "param_name": "demo", "sim_model_file": Path("x")}, "give that one's --model_file"),
     ],
     ids=str,
 )
@@ -288,7 +304,7 @@ def test_bad_input_ends_in_one_clear_line(model_file, tmp_path, monkeypatch, fla
     args = render.Args(**({"model_file": model_file, "vid_dir": tmp_path, "overlay": False, "device": "cpu"} | flags))
     with pytest.raises(SystemExit, match=f"error: .*{message}"):
         run_main(render.main, args)
-    assert not list(tmp_path.rglob("*.mp4")) and not list(tmp_path.rglob("done.json"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_agent_of_another_kind_is_refused(tmp_path):

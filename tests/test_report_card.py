@@ -17,6 +17,7 @@ from analysis.card_report import FRAMES, frame_report, part_report
 from analysis.card_windows import choose_parts, partners
 from analysis.loss_over_time import losses, summary
 from analysis.predictions import TeacherForced, open_loop, other_actions, teacher_forced
+from common.cli import parse
 from common.runs import UsageError
 from envs.procgen import action_space
 from generative.data import layouts_of, seeded_generator, split
@@ -263,17 +264,37 @@ def test_loss_over_time_writes_its_figure_and_refuses_other_files(world, tmp_pat
     small = dict(num_batches=2, batch_size=8, num_sim_steps=6, device="cpu", logdir=tmp_path)
     args = loss_over_time_exp.Args(world.model_file, world.agent_file, world.store.path, **small)
     loss_over_time_exp.main(args)
-    (path,) = tmp_path.glob("*/loss_over_time.json")
+    (path,) = tmp_path.glob("test/*/loss_over_time.json")
     data = json.loads(path.read_text())
     assert len(data["obs_mean"]) == 6 and data["windows"] == 16 and data["part"] == "test" and path.with_name("loss_over_time.png").exists()
     loss_over_time_exp.main(replace(args, part="train", seed=1))
-    assert len(list(tmp_path.glob("*/loss_over_time.json"))) == 2
+    assert len(list(tmp_path.glob("test/*/loss_over_time.json"))) == 2
     (tmp_path / "other.json").write_text("{}")
     for wrong in (tmp_path / "other.json", tmp_path / "nothing.json"):
         with pytest.raises(UsageError, match="give the loss_over_time.json"):
             plot_loss_over_time.draw(wrong)
     with pytest.raises(UsageError, match="--num_batches is 0"):
         loss_over_time_exp.main(replace(args, num_batches=0))
+
+
+def test_the_flags_of_loss_over_time_say_where_it_goes_and_which_levels_it_is_of(world, tmp_path):
+    small = dict(num_batches=1, batch_size=4, num_sim_steps=2, device="cpu", logdir=tmp_path, part="train")
+    levels = np.sort(world.store.episodes["level_seed"][choose_parts(world.store, ("train",), 15, K, (9999,), 0)[0].table[:, 0]])
+    half = int(levels[len(levels) // 2])
+
+    def data(**changed) -> dict:
+        loss_over_time_exp.main(loss_over_time_exp.Args(world.model_file, world.agent_file, world.store.path, **(small | changed)))
+        (path,) = tmp_path.glob(f"{changed['exp_name']}/*/loss_over_time.json")
+        return json.loads(path.read_text())
+
+    assert data(exp_name="mine")["obs_mean"] and not (tmp_path / "test").exists()
+    assert parse(loss_over_time_exp.Args, words="--model_file m --agent_file a --gen_mod_exp_name x".split()).exp_name == "x"
+    assert data(exp_name="late", start_level=half, env_name="coinrun")["first_level"] >= half
+    assert data(exp_name="early", num_levels=half + 1, distribution_mode="easy")["last_level"] <= half
+    for changed in ({"env_name": "jumper"}, {"distribution_mode": "hard"}, {"num_levels": 1}, {"start_level": -1}):
+        with pytest.raises(UsageError, match="recorded with|fewer than two layouts|count from 0"):
+            data(exp_name="none", **changed)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_store_of_another_game_is_refused(world, tmp_path):

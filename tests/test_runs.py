@@ -1,6 +1,7 @@
 """A run's key says what it makes; the same question finds the same directory."""
 
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,3 +122,12 @@ def test_devices(monkeypatch):
         choose_device("tpu")
     monkeypatch.setattr(common.runs.torch.cuda, "is_available", lambda: True)
     assert choose_device("gpu", 1) == torch.device("cuda:1") and choose_device("cpu") == torch.device("cpu")
+
+
+def test_opening_a_run_says_whether_there_is_work_and_where_it_lies(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    directory = open_run(tmp_path, "run", Config()).dir  # and its lock is gone
+    open_run(tmp_path, "run", Config()).finish({})
+    assert open_run(tmp_path, "run", Config(), flag="--force").done
+    said = [f"writing to {directory}", f"resuming {directory}", f"{directory} is done; --force makes another"]
+    assert [record.getMessage() for record in caplog.records] == said
