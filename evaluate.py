@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from agents.actor_critic import check_fits, load_agent
-from agents.behaviours import TEMPERATURE, TOP_K, check_behaviour, make_behaviour
+from agents.behaviours import check_behaviour, make_behaviour
 from agents.death_causes import ActionLog, causes
+from agents.defaults import TEMPERATURE, TOP_K
 from agents.evaluate import OUTCOMES, evaluate, jobs_over
 from agents.scores import score, table
 from common.checkpoints import check_writable, write_json

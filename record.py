@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from agents.actor_critic import ActorCritic, check_fits, load_agent
-from agents.behaviours import TEMPERATURE, TOP_K, check_behaviour, make_behaviour
+from agents.behaviours import check_behaviour, make_behaviour
+from agents.defaults import TEMPERATURE, TOP_K
 from common.cli import run_script
 from common.runs import UsageError, choose_device, file_id
 from envs.make import OPTIONS, game_of, make_env

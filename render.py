@@ -11,7 +11,8 @@ import torch
 import tyro
 
 from agents.actor_critic import ActorCritic, check_fits, load_agent
-from agents.behaviours import TEMPERATURE, TOP_K, make_behaviour
+from agents.behaviours import make_behaviour
+from agents.defaults import TEMPERATURE, TOP_K
 from agents.evaluate import fixed_jobs
 from agents.presets import load_preset
 from analysis.overlay import Overlay, check_scale

@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 
+from agents.defaults import TEMPERATURE, TOP_K
 from common.policy import Policy, categorical_log_prob, sample
 from common.runs import UsageError
 from envs.vecenv import ActionSpace
@@ -18,8 +19,6 @@ Reshape = Callable[[torch.Tensor], torch.Tensor]
 """The agent's logits [..., A] -> the logits [..., A] of the distribution that acts."""
 
 BEHAVIOURS = ("agent", "temperature", "greedy", "top-k", "random", "seed-noise")
-TEMPERATURE, TOP_K = 1.0, 3
-"""What a behaviour takes where nothing is said."""
 
 NOISE_GAIN, NOISE_RANGE = 0.7, (-1.8, 0.8)  # the recording noise of the study that this project grew out of
 NOISE_DUPLICATES, NOISE_RIGHT = -3.0, 0.1

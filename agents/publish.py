@@ -6,14 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.actor_critic import load_agent
-from common.checkpoints import BadCheckpoint, write_atomically, write_json
-from common.cli import run_script
-from common.csv_log import read_log
-from common.runs import UsageError, file_id
-
-RECORDS = ("config.json", "manifest.json", "log.csv")
-PROVENANCE = ("timesteps", "param_name", "seed", "env")
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -26,6 +19,18 @@ class Args:
     """How many checkpoints of the way to ship, evenly spread from the untrained agent to the last."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+from agents.actor_critic import load_agent
+from common.checkpoints import BadCheckpoint, write_atomically, write_json
+from common.csv_log import read_log
+from common.runs import UsageError, file_id
+
+RECORDS = ("config.json", "manifest.json", "log.csv")
+PROVENANCE = ("timesteps", "param_name", "seed", "env")
 
 
 def steps_of(path: Path) -> int:
@@ -94,4 +99,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

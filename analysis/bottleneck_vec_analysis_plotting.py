@@ -4,10 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.latent_figures import draw_distance, draw_latents
-from analysis.latents import COMMAND, STEP, VERSION
-from analysis.steps import find_step, read_labels, read_numbers, read_part
-from common.cli import run_script
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -18,6 +15,14 @@ class Args:
     """Where bottleneck_vec_analysis_plots is written, and the artefacts are looked for."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+from analysis.latent_figures import draw_distance, draw_latents
+from analysis.latents import COMMAND, STEP, VERSION
+from analysis.steps import find_step, read_labels, read_numbers, read_part
 
 
 def main(args: Args) -> None:
@@ -34,4 +39,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -8,30 +8,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from threadpoolctl import threadpool_limits
+from common.cli import parse, run_main
 
-from analysis.artefacts import part
-from analysis.clusters import fit_clusters
-from analysis.embedding import FEWEST
-from analysis.hidden_maps import check_maps, make_map
-from analysis.hidden_numbers import map_numbers
-from analysis.hidden_states import choose_episodes
-from analysis.latents import (
-    STEP, VERSION, aggregate_arrays, aggregate_numbers, by_episode, check_origin, distance, of_draws, posteriors, prior_axes,
-)  # fmt: skip
-from analysis.limits import Limit, fit_sizes
-from analysis.overlap import FOLDS
-from analysis.steps import finish_step, json_part, open_step, point_latest
-from common.cli import run_script
-from common.progress import progress_bar
-from common.runs import Run, UsageError, choose_device, file_id
-from generative.simulator import load_simulator
-from interpret.posterior import Aggregate, aggregate
-from rollouts.store import Rollouts
-
-LATENTS_PER_CLUSTER = 2
-"""Latents of each kind, for each cluster."""
 GENERATED = Path("results/simulated")
 
 
@@ -67,6 +45,34 @@ class Args:
     """Where bottleneck_vec_analysis_precomp is written."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from analysis.artefacts import part
+from analysis.clusters import fit_clusters
+from analysis.embedding import FEWEST
+from analysis.hidden_maps import check_maps, make_map
+from analysis.hidden_numbers import map_numbers
+from analysis.hidden_states import choose_episodes
+from analysis.latents import (
+    STEP, VERSION, aggregate_arrays, aggregate_numbers, by_episode, check_origin, distance, of_draws, posteriors, prior_axes,
+)  # fmt: skip
+from analysis.limits import Limit, fit_sizes
+from analysis.overlap import FOLDS
+from analysis.steps import finish_step, json_part, open_step, point_latest
+from common.progress import progress_bar
+from common.runs import Run, UsageError, choose_device, file_id
+from generative.simulator import load_simulator
+from interpret.posterior import Aggregate, aggregate
+from rollouts.store import Rollouts
+
+LATENTS_PER_CLUSTER = 2
+"""Latents of each kind, for each cluster."""
 
 
 def main(args: Args) -> None:
@@ -148,4 +154,4 @@ def dimensions(found: Aggregate, drawn: Aggregate, variance: np.ndarray, null_va
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

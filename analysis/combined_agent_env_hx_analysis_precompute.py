@@ -5,12 +5,8 @@ The commonest cluster of an episode's first moments is its behaviour. Draw the a
 
 from dataclasses import dataclass
 
-from analysis.joint_states import environment_axes, joined, moments_with, principal_scores
-from analysis.sampled_states import scores
-from analysis.state_map import MapArgs, Points, map_step
-from analysis.state_steps import COMBINED
-from common.cli import run_script
-from common.runs import UsageError
+from analysis.args import MapArgs
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -23,6 +19,16 @@ class Args(MapArgs):
     """Principal components of the environment's state that stand for it."""
     components: int = 64
     """Principal components of all of it on which moments are clustered and mapped, at most."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+from analysis.joint_states import environment_axes, joined, moments_with, principal_scores
+from analysis.sampled_states import scores
+from analysis.state_map import Points, map_step
+from analysis.state_steps import COMBINED
+from common.runs import UsageError
 
 
 def main(args: Args) -> None:
@@ -41,4 +47,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -8,15 +8,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from analysis.artefacts import part
-from analysis.concepts import ENDS, GROUP, VERSION, check_store, load_concepts, part_name, shard_concepts, summary
-from common.cli import run_script
-from common.progress import progress_bar
-from common.runs import Run, open_run
-from rollouts.states import SLOTS, replay_env
-from rollouts.store import Rollouts
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -29,6 +21,19 @@ class Args:
     """Make them again even where they are done."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+
+from analysis.artefacts import part
+from analysis.concepts import ENDS, GROUP, VERSION, check_store, load_concepts, part_name, shard_concepts, summary
+from common.progress import progress_bar
+from common.runs import Run, open_run
+from rollouts.states import SLOTS, replay_env
+from rollouts.store import Rollouts
 
 
 def main(args: Args) -> None:
@@ -56,4 +61,4 @@ def compute(rollouts: Rollouts, run: Run) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

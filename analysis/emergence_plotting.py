@@ -3,14 +3,20 @@ concept."""
 
 from pathlib import Path
 
+from analysis.args import PlotArgs
+from common.cli import parse, run_main
+
+
+if __name__ == "__main__":
+    ARGS = parse(PlotArgs, __doc__)
+
 import numpy as np
 
 from analysis.emergence_precompute import COMMAND, NAME, VERSION
 from analysis.probes_plotting import CHANCE, WORDS
-from analysis.publish import PlotArgs, publish
+from analysis.publish import publish
 from analysis.steps import find_step, read_numbers
 from analysis.style import GROUPS, NULL, REAL, add_caption, new_figure, save_figure
-from common.cli import run_script
 
 COLUMNS = 6
 RESPONDS = GROUPS[-1]
@@ -94,4 +100,4 @@ def _panel(axis, about: dict, name: str) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, PlotArgs, __doc__)
+    run_main(main, ARGS)

@@ -3,9 +3,15 @@
 Reads what analysis/env_h_analysis_precompute.py wrote, and nothing else.
 """
 
-from analysis.state_map_plots import PlotArgs, draw_step
-from analysis.state_steps import ENV_H
-from common.cli import run_script
+from analysis.args import MapPlotArgs
+from common.cli import parse, run_main
+
 
 if __name__ == "__main__":
-    run_script(lambda args: draw_step(ENV_H, args), PlotArgs, __doc__)
+    ARGS = parse(MapPlotArgs, __doc__)
+
+from analysis.state_map_plots import draw_step
+from analysis.state_steps import ENV_H
+
+if __name__ == "__main__":
+    run_main(lambda args: draw_step(ENV_H, args), ARGS)

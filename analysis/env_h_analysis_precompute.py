@@ -5,11 +5,8 @@ Reads a store of simulated rollouts, however wide its states, in pieces. Draw th
 
 from dataclasses import dataclass
 
-from analysis.joint_states import environment_axes, moments_with, some_features
-from analysis.sampled_states import scores
-from analysis.state_map import MapArgs, Points, map_step
-from analysis.state_steps import ENV_H
-from common.cli import run_script
+from analysis.args import MapArgs
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -18,6 +15,15 @@ class Args(MapArgs):
     """How many clusters."""
     components: int = 128
     """Principal components on which states are clustered and mapped, at most."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+from analysis.joint_states import environment_axes, moments_with, some_features
+from analysis.sampled_states import scores
+from analysis.state_map import Points, map_step
+from analysis.state_steps import ENV_H
 
 
 def main(args: Args) -> None:
@@ -30,4 +36,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

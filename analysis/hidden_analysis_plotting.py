@@ -4,9 +4,29 @@ Reads what analysis/hidden_analysis_precompute.py wrote; needs neither agent nor
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from common.cli import parse, run_main
+
+
+@dataclass
+class Args:
+    precomp_dir: Path | None = None
+    """Directory that the precompute step wrote; left out, the latest in <out_dir>/hx_analysis_precomp."""
+    out_dir: Path = Path("results")
+    """Where hx_plots is written, and hx_analysis_precomp is looked for."""
+    spins: tuple[str, ...] | None = None
+    """Variables of which a rotating animation is made; left out, all; no word for no animation."""
+    explorer: bool = True
+    """Write explorer.html, a page of its own in which points show their frames and play their episodes."""
+    log_level: int = logging.INFO
+    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
 
 import numpy as np
 
@@ -20,26 +40,11 @@ from analysis.map_spin import write_spin
 from analysis.page import Page
 from analysis.steps import find_step, read_numbers, read_part
 from common.checkpoints import write_json
-from common.cli import run_script
 from common.progress import progress_bar
 from common.runs import UsageError
 
 PATHS, LONGEST = 12, 80
 """Episodes whose paths are drawn, and the most steps that they may have: longer ones cannot be read."""
-
-
-@dataclass
-class Args:
-    precomp_dir: Path | None = None
-    """Directory that the precompute step wrote; left out, the latest in <out_dir>/hx_analysis_precomp."""
-    out_dir: Path = Path("results")
-    """Where hx_plots is written, and hx_analysis_precomp is looked for."""
-    spins: tuple[str, ...] = tuple(how.label for how in HIDDEN)
-    """Variables of which a rotating animation is made; none for no animation."""
-    explorer: bool = True
-    """Write explorer.html, a page of its own in which points show their frames and play their episodes."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,13 @@ class Artefacts:
 
 def main(args: Args) -> None:
     known = [how.label for how in HIDDEN]
-    unknown = [label for label in args.spins if label not in known]
+    spins = known if args.spins is None else args.spins
+    unknown = [label for label in spins if label not in known]
     if unknown:
         raise UsageError(f"no variable {unknown[0]!r} to colour an animation by; choose from: {', '.join(known)}, or give --spins alone for none")
     directory = find_step(args.out_dir, STEP, VERSION, COMMAND, args.precomp_dir)
     out = args.out_dir / "hx_plots" / directory.name
-    page = draw_all(read_artefacts(directory), out, args.spins, args.explorer)
+    page = draw_all(read_artefacts(directory), out, spins, args.explorer)
     logging.info("pictures, numbers and page: %s", page)
 
 
@@ -76,7 +82,7 @@ def read_artefacts(directory: Path) -> Artefacts:
     return Artefacts(numbers, maps, labels, read_part(directory, "frames"), read_part(directory, "axes")["real"])
 
 
-def draw_all(made: Artefacts, out: Path, spins: tuple[str, ...], explorer: bool) -> Path:
+def draw_all(made: Artefacts, out: Path, spins: Sequence[str], explorer: bool) -> Path:
     """Every picture into `out`, and a page with all of them. Returns the page's path."""
     stores, colourings = made.numbers["stores"], [how for how in HIDDEN if how.label in made.labels["real"]]
     shown = f"{len(made.maps['pca']['real'])} of {stores['states']} steps in {stores['episodes']} episodes"
@@ -177,4 +183,4 @@ def cluster_facts(made: Artefacts, cluster: int, inside: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

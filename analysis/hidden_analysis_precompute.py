@@ -9,33 +9,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from threadpoolctl import threadpool_limits
-
-from analysis.artefacts import part
-from analysis.clusters import Clusters
-from analysis.embedding import FEWEST
-from analysis.hidden_maps import Sample, check_maps, find_clusters, find_outliers, make_map, places_among, point_labels
-from analysis.hidden_numbers import STEP, VERSION, cluster_numbers, map_numbers, outlier_shares
-from analysis.hidden_states import States, choose_episodes, gather
-from analysis.limits import GROUPS_PER_CLUSTER, GROUPS_PER_DIRECTION, Limit, fit_sizes
-from analysis.map_fits import METHODS, check_methods, equal_counts, fit_judged, spectrum, verdict
-from analysis.map_frames import cluster_members, episode_frames, frames_at
-from analysis.map_table import write_map
-from analysis.points import changing, leading, scores_of, subsample
-from analysis.steps import finish_step, fitted, json_part, open_step, point_latest
-from common.cli import run_script
-from common.progress import progress_bar
-from common.runs import Run, UsageError
-from generative.sim_env import actions_of
-from interpret.directions import Directions
-from interpret.fitting import checked
-from interpret.stability import FEWEST_DRAWS
-from rollouts.store import Rollouts
-
-
-NOT_SETTINGS = ("data_dir", "sim_data_dir", "force", "out_dir", "num_threads", "log_level")
-"""Flags that do not say what is made; stores enter by their ids."""
+from analysis.args import DIRECTION_METHODS
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -52,7 +27,7 @@ class Args:
     """A state's median distance to so many nearest ones says whether it is an outlier."""
     outlier_sigmas: float = 2.0
     """It is one so many standard deviations beyond the mean distance. Fits, clusters and maps leave outliers out."""
-    methods: tuple[str, ...] = tuple(METHODS)
+    methods: tuple[str, ...] = DIRECTION_METHODS
     """Which of pca, ica, nmf and dictionary to fit; pca always is."""
     components: int = 16
     """Directions of ica and nmf, and those that a state uses at a time of a dictionary with 16 times as many."""
@@ -82,6 +57,36 @@ class Args:
     """Where hx_analysis_precomp is written."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from analysis.artefacts import part
+from analysis.clusters import Clusters
+from analysis.embedding import FEWEST
+from analysis.hidden_maps import Sample, check_maps, find_clusters, find_outliers, make_map, places_among, point_labels
+from analysis.hidden_numbers import STEP, VERSION, cluster_numbers, map_numbers, outlier_shares
+from analysis.hidden_states import States, choose_episodes, gather
+from analysis.limits import GROUPS_PER_CLUSTER, GROUPS_PER_DIRECTION, Limit, fit_sizes
+from analysis.map_fits import check_methods, equal_counts, fit_judged, spectrum, verdict
+from analysis.map_frames import cluster_members, episode_frames, frames_at
+from analysis.map_table import write_map
+from analysis.points import changing, leading, scores_of, subsample
+from analysis.steps import finish_step, fitted, json_part, open_step, point_latest
+from common.progress import progress_bar
+from common.runs import Run, UsageError
+from generative.sim_env import actions_of
+from interpret.directions import Directions
+from interpret.fitting import checked
+from interpret.stability import FEWEST_DRAWS
+from rollouts.store import Rollouts
+
+NOT_SETTINGS = ("data_dir", "sim_data_dir", "force", "out_dir", "num_threads", "log_level")
+"""Flags that do not say what is made; stores enter by their ids."""
 
 
 def main(args: Args) -> None:
@@ -262,4 +267,4 @@ def stores(real: Rollouts, simulated: Rollouts | None, states: States, placed: S
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from analysis.args import DIRECTION_METHODS
 from analysis.points import axes_for, beyond
 from common.runs import UsageError
 from interpret.dictionary import fit_dictionary
@@ -18,12 +19,9 @@ from interpret.stability import STABLE, fewest_levels, judged, stability
 UNITS = 16
 """A dictionary has so many times the directions of the other methods, and uses as many as they have at a time."""
 Fit = Callable[[np.ndarray, np.ndarray, int, int], Directions]
-METHODS: dict[str, Fit] = {
-    "pca": fit_pca,
-    "ica": fit_ica,
-    "nmf": fit_nmf,
-    "dictionary": lambda x, groups, count, seed: fit_dictionary(x, groups, UNITS * count, count, seed),
-}
+METHODS: dict[str, Fit] = dict(zip(DIRECTION_METHODS, (
+    fit_pca, fit_ica, fit_nmf, lambda x, groups, count, seed: fit_dictionary(x, groups, UNITS * count, count, seed),
+), strict=True))  # fmt: skip
 """name: (x [n, D], groups [n], count, seed) -> Directions."""
 
 

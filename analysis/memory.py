@@ -12,9 +12,10 @@ import torch
 
 from agents.actor_critic import ActorCritic
 from analysis.agent_view import NEAR, class_probabilities, total_variation
+from analysis.args import CONTEXT_FRAMES
 from interpret.resampling import estimate, level_weights, ratio
 
-FRAMES = (0, 1, 2, 4, 8, 16, 32)
+FRAMES = CONTEXT_FRAMES
 STARTS = ("initial", "other")
 MEASURES = ("kl", "total_variation", "value_change")
 HAZARDS = ("saw", "enemy", "lava", "pit")

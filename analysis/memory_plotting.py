@@ -8,12 +8,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.memory_figure import draw
-from analysis.memory_summary import COMMAND, STEP, VERSION
-from analysis.steps import find_step, read_numbers
-from common.checkpoints import write_json
-from common.cli import run_script
-from common.runs import UsageError
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -28,6 +23,16 @@ class Args:
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
 
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+from analysis.memory_figure import draw
+from analysis.memory_summary import COMMAND, STEP, VERSION
+from analysis.steps import find_step, read_numbers
+from common.checkpoints import write_json
+from common.runs import UsageError
+
+
 def main(args: Args) -> None:
     runs = [find_step(args.out_dir, STEP, VERSION, COMMAND, chosen) for chosen in args.precomp_dirs or (None,)]
     names = args.names or tuple(run.name for run in runs)
@@ -40,4 +45,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -17,6 +17,7 @@ import torch
 from agents.actor_critic import ActorCritic, load_agent
 from agents.evaluate import evaluate, fixed_jobs
 from agents.last_frames import LastFrames
+from analysis.args import CONTEXT_FRAMES
 from analysis.artefacts import part
 from analysis.concepts import load_concepts
 from analysis.memory import FRAMES, black_run, donors, horizon
@@ -49,7 +50,7 @@ class Args:
     """First of the levels that are played, each once; from 100,000 on they are for discovery."""
     num_levels: int = 600
     """How many levels are played, by the whole agent and by each that remembers less."""
-    play_frames: tuple[int, ...] = FRAMES
+    play_frames: tuple[int, ...] = CONTEXT_FRAMES
     """How many last frames the agents remember that play the levels (of 0 1 2 4 8 16 32); each takes as long as the whole agent."""
     num_moments: int = 600
     """Moments at which a frame is given another past, at most; one of each level."""

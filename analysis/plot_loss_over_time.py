@@ -4,19 +4,24 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.style import NULL, SIMULATED, add_caption, new_figure, save_figure
-from common.cli import run_script
-from common.runs import UsageError
-
-PANELS = {"obs": "Picture", "hx": "Agent's hidden state", "act_log_probs": "Agent's choice", "value": "Agent's value", "reward": "Reward", "done": "End"}
-BESIDE = {"obs": {"obs_posterior": SIMULATED | {"linestyle": ":"}, "obs_copy": NULL}}
-WORDS = {"obs_posterior": "posterior", "obs_copy": "copy of the last frame"}
+from common.cli import parse, run_main
 
 
 @dataclass
 class Args:
     presaved_data_path: Path
     """The loss_over_time.json of a run of loss_over_time_exp.py."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+from analysis.style import NULL, SIMULATED, add_caption, new_figure, save_figure
+from common.runs import UsageError
+
+PANELS = {"obs": "Picture", "hx": "Agent's hidden state", "act_log_probs": "Agent's choice", "value": "Agent's value", "reward": "Reward", "done": "End"}
+BESIDE = {"obs": {"obs_posterior": SIMULATED | {"linestyle": ":"}, "obs_copy": NULL}}
+WORDS = {"obs_posterior": "posterior", "obs_copy": "copy of the last frame"}
 
 
 def main(args: Args) -> None:
@@ -52,4 +57,4 @@ def draw(path: Path) -> Path:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

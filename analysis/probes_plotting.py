@@ -3,13 +3,19 @@ gains."""
 
 from pathlib import Path
 
+from analysis.args import PlotArgs
+from common.cli import parse, run_main
+
+
+if __name__ == "__main__":
+    ARGS = parse(PlotArgs, __doc__)
+
 import numpy as np
 
 from analysis.probes_precompute import COMMAND, NAME, VERSION
-from analysis.publish import PlotArgs, publish
+from analysis.publish import publish
 from analysis.steps import find_step, read_numbers
 from analysis.style import GROUPS, NULL, REAL, add_caption, new_figure, save_figure
-from common.cli import run_script
 
 SHAPES = {"encoder": "s", "frame network": "^", "untrained recurrence": "x", "nuisances": "d", "majority": "|"}
 CHANCE = {"AUROC": 0.5, "R2": 0.0}
@@ -116,4 +122,4 @@ def draw_readers(about: dict, path: Path) -> Path:
 
 
 if __name__ == "__main__":
-    run_script(main, PlotArgs, __doc__)
+    run_main(main, ARGS)

@@ -3,24 +3,10 @@
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.args import PlotArgs
 from common.checkpoints import write_json
-
-
-@dataclass
-class PlotArgs:
-    precomp_dir: Path | None = None
-    """Directory of a finished step; left out, the latest one in out_dir."""
-    results: Path | None = None
-    """Also write the numbers into this JSON file, for pages to quote."""
-    images: Path | None = None
-    """Also copy the pictures to this directory."""
-    out_dir: Path = Path("results")
-    """Where the step's numbers are, and its pictures are written."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
 
 def publish(args: PlotArgs, numbers: dict, pictures: Sequence[Path]) -> None:

@@ -4,13 +4,24 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.cli import parse, run_main
+
+
+@dataclass
+class Args:
+    run_dir: Path | None = None
+    """Directory of a report card; left out, the latest of results/report_card_precomp."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
 from analysis.card_figures import draw_card, draw_film, draw_reliability
 from analysis.card_film import RANKS
 from analysis.card_report import FRAMES
 from analysis.page import Page
 from analysis.scenes import KINDS
 from common.checkpoints import load_checkpoint
-from common.cli import run_script
 from common.runs import UsageError
 
 STEPS = (0, 1, 5, 10, 12)
@@ -25,12 +36,6 @@ VIEWS = {
     "hidden_cosine": "hidden: whitened cosine", "hidden_r2": "hidden: R²", "hidden_r2_whitened": "hidden: R², whitened",
     "value_error": "value: mean error, its units", "encoder_distance": "distance in the agent's encoder (another episode = 1)",
 }  # fmt: skip
-
-
-@dataclass
-class Args:
-    run_dir: Path | None = None
-    """Directory of a report card; left out, the latest of results/report_card_precomp."""
 
 
 def main(args: Args) -> None:
@@ -151,4 +156,4 @@ def _outcomes(page: Page, part: dict, run: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -13,28 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from analysis.concepts import VERSION as CONCEPTS_VERSION
-from analysis.concepts import load_concepts
-from analysis.scene_bank_figure import draw
-from analysis.scene_checks import Judged, Made, judge
-from common.cli import run_script
-from common.progress import progress_bar
-from common.runs import UsageError, open_run
-from envs.concepts import CONCEPTS, columns_of
-from envs.procgen_body import State, parse
-from envs.scenes import ENTITY_KINDS, FLAT, KINDS, NoRoom, copy, insert, templates
-from generative.data import layouts_of
-from rollouts.scene_bank import SceneBank
-from rollouts.states import replay_env, replay_states
-from rollouts.store import Rollouts
-
-VERSION = 1
-AT_ONCE = 64
-"""Moments that are replayed, and pairs that are judged, at a time."""
-TRIES = 12
-"""Settings that are tried at one moment before it is given up."""
+from common.cli import parse, run_main
+from envs.scene_kinds import KINDS
 
 
 @dataclass
@@ -61,6 +41,32 @@ class Args:
     """Make them again even where they are done."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+
+from analysis.concepts import VERSION as CONCEPTS_VERSION
+from analysis.concepts import load_concepts
+from analysis.scene_bank_figure import draw
+from analysis.scene_checks import Judged, Made, judge
+from common.progress import progress_bar
+from common.runs import UsageError, open_run
+from envs.concepts import CONCEPTS, columns_of
+from envs.procgen_body import State, parse
+from envs.scenes import ENTITY_KINDS, FLAT, NoRoom, copy, insert, templates
+from generative.data import layouts_of
+from rollouts.scene_bank import SceneBank
+from rollouts.states import replay_env, replay_states
+from rollouts.store import Rollouts
+
+VERSION = 1
+AT_ONCE = 64
+"""Moments that are replayed, and pairs that are judged, at a time."""
+TRIES = 12
+"""Settings that are tried at one moment before it is given up."""
 
 
 class Setting(NamedTuple):
@@ -235,4 +241,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

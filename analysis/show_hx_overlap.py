@@ -7,16 +7,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from analysis.cloud import limits
-from analysis.overlap import STEP, VERSION
-from analysis.steps import find_step, read_numbers, read_part
-from analysis.style import NULL, REAL, SIMULATED, add_caption, new_figure, save_figure
-from common.checkpoints import write_json
-from common.cli import run_script
-
-COMMAND = "python analysis/show_hx_overlap_precompute.py --data_dir STORE --sim_data_dir STORE"
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -27,6 +18,20 @@ class Args:
     """Where hx_overlap_plots is written, and hx_overlap_precomp is looked for."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+
+from analysis.cloud import limits
+from analysis.overlap import STEP, VERSION
+from analysis.steps import find_step, read_numbers, read_part
+from analysis.style import NULL, REAL, SIMULATED, add_caption, new_figure, save_figure
+from common.checkpoints import write_json
+
+COMMAND = "python analysis/show_hx_overlap_precompute.py --data_dir STORE --sim_data_dir STORE"
 
 
 def main(args: Args) -> None:
@@ -98,4 +103,4 @@ def _by_step(axis, found: dict) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -8,27 +8,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from analysis.artefacts import part
-from analysis.hidden_analysis_precompute import check_stores
-from analysis.hidden_states import choose_episodes, gather
-from analysis.overlap import CLASSIFIERS, STEP, VERSION, Cloud, auroc, median_distance, mmd2, out_of_fold, split_levels
-from analysis.points import changing, scores_of, subsample
-from analysis.steps import finish_step, open_step, point_latest
-from common.cli import run_script
-from common.progress import progress_bar
-from common.runs import UsageError
-from interpret.fitting import sample_of
-from interpret.pca import fit_pca
-from rollouts.store import Rollouts
-
-BINS = ((0, 1), (1, 3), (3, 6), (6, 12), (12, 24), (24, 10**6))
-"""Steps after the start over which the AUROC is taken apart: from, to (excluded)."""
-AXES = 6
-"""Principal components kept for the picture."""
-PARTINGS = 20
-"""Partings of the real levels, for the spread of the discrepancy of real from real."""
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -49,6 +29,31 @@ class Args:
     """Where hx_overlap_precomp is written."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+
+from analysis.artefacts import part
+from analysis.hidden_analysis_precompute import check_stores
+from analysis.hidden_states import choose_episodes, gather
+from analysis.overlap import CLASSIFIERS, STEP, VERSION, Cloud, auroc, median_distance, mmd2, out_of_fold, split_levels
+from analysis.points import changing, scores_of, subsample
+from analysis.steps import finish_step, open_step, point_latest
+from common.progress import progress_bar
+from common.runs import UsageError
+from interpret.fitting import sample_of
+from interpret.pca import fit_pca
+from rollouts.store import Rollouts
+
+BINS = ((0, 1), (1, 3), (3, 6), (6, 12), (12, 24), (24, 10**6))
+"""Steps after the start over which the AUROC is taken apart: from, to (excluded)."""
+AXES = 6
+"""Principal components kept for the picture."""
+PARTINGS = 20
+"""Partings of the real levels, for the spread of the discrepancy of real from real."""
 
 
 def main(args: Args) -> None:
@@ -138,4 +143,4 @@ def axes(sim: Cloud, twins: Cloud, points: int, seed: int) -> dict[str, np.ndarr
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from agents.actor_critic import load_agent
+from analysis.args import MapArgs
 from analysis.joint_states import environment_axes, joined, moments_with, principal_scores
 from analysis.sampled_states import pieces, scores
-from analysis.state_map import MapArgs, Points, map_step
+from analysis.state_map import Points, map_step
 from analysis.state_steps import SML
 from common.cli import run_script
 from common.runs import UsageError, file_id

@@ -5,13 +5,13 @@ The scripts of environment states, sensorimotor loops and behaviours differ in t
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from analysis.args import MapArgs
 from analysis.artefacts import part
 from analysis.clusters import Clusters
 from analysis.hidden_maps import check_maps, find_clusters, make_map, places_among
@@ -33,40 +33,6 @@ from rollouts.store import Rollouts
 NOT_SETTINGS = ("data_dir", "agent_file", "num_threads", "force", "out_dir", "log_level")
 """Flags that say where things are, not what is made."""
 _FEWEST_PARTS = 2
-
-
-@dataclass
-class MapArgs:
-    data_dir: Path = Path("results/simulated/informed_init")
-    """Store of simulated rollouts, with their environment states."""
-    num_episodes: int = 2000
-    """Episodes, drawn at random; all where there are no more."""
-    begin: int = 1
-    """The first step that counts. At step 0 the environment's state is read from the latent; from 1 on it is one that the model has stepped to."""
-    clusters: int = 32
-    """How many clusters."""
-    draws: int = 20
-    """Fits to episodes drawn again, for the stability of clusters; 0 leaves them untested."""
-    parts: int = 16
-    """Parts of a non-negative factorisation, the strongest of which colours a map; 0 for none."""
-    maps: tuple[str, ...] = ("tsne",)
-    """Flat maps to make beside the principal axes: tsne, umap, both, or no word for none."""
-    points: int = 10_000
-    """Steps in the maps: a sample stratified by episode."""
-    followed: int = 12
-    """Episodes whose paths are drawn."""
-    members: int = 12
-    """Frames kept of each cluster."""
-    seed: int = 0
-    """Seed of everything random."""
-    num_threads: int = 2
-    """Threads of the linear algebra and of t-SNE."""
-    force: bool = False
-    """Make it again even where it is done."""
-    out_dir: Path = Path("results")
-    """Where artefacts are written."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
 
 class Points(NamedTuple):

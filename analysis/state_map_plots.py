@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis.args import MapPlotArgs
 from analysis.hidden_figures import NAMES
 from analysis.map_figures import Caption, draw_cluster, draw_grid, draw_paths
 from analysis.page import Page
@@ -14,18 +15,6 @@ from analysis.state_map_figures import draw_held
 from analysis.state_steps import Step
 from analysis.steps import find_step, read_labels, read_numbers, read_part
 from common.progress import progress_bar
-
-
-@dataclass
-class PlotArgs:
-    precomp_dir: Path | None = None
-    """Directory that the precompute step wrote; left out, the latest."""
-    clusters: bool = True
-    """Draw every cluster in a picture of its own."""
-    out_dir: Path = Path("results")
-    """Where the precompute step wrote to, and the pictures go."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +32,7 @@ class Artefacts:
         return Caption(f"{shown:,} of {told['steps']:,} simulated steps in {told['episodes']:,} episodes", told["levels"])
 
 
-def draw_step(step: Step, args: PlotArgs) -> Path:
+def draw_step(step: Step, args: MapPlotArgs) -> Path:
     """Draws everything into <out_dir>/<name>_plots/<key>, with a page. Returns the page's path."""
     directory = find_step(args.out_dir, step.name, step.version, step.command, args.precomp_dir)
     made, out = read_artefacts(directory), args.out_dir / f"{step.name}_plots" / directory.name

@@ -4,14 +4,28 @@ directions and concepts with its marks, and a card for each direction."""
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.args import PlotArgs
+from common.cli import parse, run_main
+
+
+@dataclass
+class Args(PlotArgs):
+    rows: tuple[str, ...] = ()
+    """Directions that have a row of tuning curves; left out, those named after an object ahead, or the first eight."""
+    cards: tuple[str, ...] = ()
+    """Directions that have a card; left out, all. Cards are not copied to --images."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from analysis.publish import PlotArgs, publish
+from analysis.publish import publish
 from analysis.steps import find_step, read_numbers, read_part
 from analysis.style import GROUPS, NULL, REAL, add_caption, new_figure, save_figure
 from analysis.tuning_precompute import CLIP, COMMAND, NAME, VERSION
-from common.cli import run_script
 from common.progress import progress_bar
 from common.runs import UsageError
 from interpret.resampling import level_weights, mean
@@ -21,14 +35,6 @@ RESAMPLES = 500
 RESPONDS = GROUPS[-1]
 LEAST = 7.5
 """Inches: no figure is narrower, for its caption."""
-
-
-@dataclass
-class Args(PlotArgs):
-    rows: tuple[str, ...] = ()
-    """Directions that have a row of tuning curves; left out, those named after an object ahead, or the first eight."""
-    cards: tuple[str, ...] = ()
-    """Directions that have a card; left out, all. Cards are not copied to --images."""
 
 
 def main(args: Args) -> None:
@@ -232,4 +238,4 @@ def _strips(figure, clips: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -5,14 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from analysis.steps import find_step, read_numbers, read_part
-from analysis.style import REAL, SIMULATED
-from analysis.xcorr import ALL, COMMAND, NAME, VERSION, from_arrays
-from analysis.xcorr_figures import draw_matrices, draw_overview, draw_pairs, in_order, mirrored
-from common.cli import run_script
-from common.runs import UsageError
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -29,6 +22,18 @@ class Args:
     """Where xcorr_precomp is, and xcorr_plots is written."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+
+from analysis.steps import find_step, read_numbers, read_part
+from analysis.style import REAL, SIMULATED
+from analysis.xcorr import ALL, COMMAND, NAME, VERSION, from_arrays
+from analysis.xcorr_figures import draw_matrices, draw_overview, draw_pairs, in_order, mirrored
+from common.runs import UsageError
 
 
 def main(args: Args) -> None:
@@ -57,4 +62,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -9,21 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from analysis.artefacts import part
-from analysis.hidden_numbers import COMMAND as STEP_COMMAND, STEP, VERSION as STEP_VERSION, choose_method
-from analysis.limits import Limit, fit_sizes
-from analysis.points import subsample
-from analysis.sampled_states import levels_of, steps_of
-from analysis.steps import find_step, finish_step, open_step, point_latest
-from analysis.xcorr import ALL, NAME, VERSION, as_arrays, from_arrays, joint_scores, judged, large_enough, members, summary
-from common.cli import run_script
-from common.progress import progress_bar
-from common.runs import Run, UsageError, read_config
-from interpret.directions import Directions, load_directions
-from interpret.lagged import NULLS, check_episodes, lagged
-from rollouts.store import Rollouts
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -55,6 +41,25 @@ class Args:
     """Make it again where it is done."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+
+from analysis.artefacts import part
+from analysis.hidden_numbers import COMMAND as STEP_COMMAND, STEP, VERSION as STEP_VERSION, choose_method
+from analysis.limits import Limit, fit_sizes
+from analysis.points import subsample
+from analysis.sampled_states import levels_of, steps_of
+from analysis.steps import find_step, finish_step, open_step, point_latest
+from analysis.xcorr import ALL, NAME, VERSION, as_arrays, from_arrays, joint_scores, judged, large_enough, members, summary
+from common.progress import progress_bar
+from common.runs import Run, UsageError, read_config
+from interpret.directions import Directions, load_directions
+from interpret.lagged import NULLS, check_episodes, lagged
+from rollouts.store import Rollouts
 
 
 def main(args: Args) -> None:
@@ -125,4 +130,4 @@ def compute(args: Args, rollouts: Rollouts, fields: dict[str, Directions], run: 
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -12,13 +12,38 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.cli import parse, run_main
+
+METHODS = ("pca", "ica", "nmf", "dictionary", "probes")
+
+
+@dataclass
+class Args:
+    counts: tuple[int, ...] = (10_000, 50_000, 250_000, 1_000_000)
+    """Numbers of states."""
+    width: int = 64
+    """Features of each state."""
+    directions: int = 16
+    """Directions to fit; a dictionary has 16 times as many and uses so many at a time."""
+    methods: tuple[str, ...] = METHODS
+    """Which of pca, ica, nmf, dictionary and probes."""
+    threads: int = 2
+    """Of PyTorch and of the linear algebra."""
+    output: Path = Path("benchmarks/results/directions.json")
+    """Where the figures go."""
+    log_level: int = logging.INFO
+    """Python logging level."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
 from benchmarks.simulation import peak_bytes
 from common.checkpoints import write_json
-from common.cli import run_script
 from common.progress import progress_bar
 from common.runs import manifest
 from interpret.dictionary import fit_dictionary
@@ -30,31 +55,13 @@ from interpret.reconstruction import reconstruct
 
 STEPS_PER_LEVEL = 70
 MOST_SECONDS, MOST_BYTES = 600, 6e9
-METHODS: dict[str, Callable] = {
+FITS: dict[str, Callable] = {
     "pca": fit_pca,
     "ica": fit_ica,
     "nmf": fit_nmf,
     "dictionary": lambda x, groups, count: fit_dictionary(x, groups, 16 * count, count),
     "probes": lambda x, groups, count: fit_probes(x, groups, {"number": x[:, 0] * x[:, 1] + x[:, 2], "truth": x[:, 3] + x[:, 4] * x[:, 5] > 0.5}),
 }
-
-
-@dataclass
-class Args:
-    counts: tuple[int, ...] = (10_000, 50_000, 250_000, 1_000_000)
-    """Numbers of states."""
-    width: int = 64
-    """Features of each state."""
-    directions: int = 16
-    """Directions to fit; a dictionary has 16 times as many and uses so many at a time."""
-    methods: tuple[str, ...] = tuple(METHODS)
-    """Which of pca, ica, nmf, dictionary and probes."""
-    threads: int = 2
-    """Of PyTorch and of the linear algebra."""
-    output: Path = Path("benchmarks/results/directions.json")
-    """Where the figures go."""
-    log_level: int = logging.INFO
-    """Python logging level."""
 
 
 def made_states(count: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +80,7 @@ def cell(method: str, x: np.ndarray, groups: np.ndarray, directions: int) -> dic
     """One method on these states: seconds by the clock and of the CPU, peak memory, and how well its scores hold the states."""
     peak_bytes(torch.device("cpu"), reset=True)
     clock, cpu = time.perf_counter(), time.process_time()
-    found = METHODS[method](x, groups, directions)
+    found = FITS[method](x, groups, directions)
     spent = {"clock_s": time.perf_counter() - clock, "cpu_s": time.process_time() - cpu, "peak_bytes": peak_bytes(torch.device("cpu"))}
     return {"method": method, "states": len(x), "fit_on": found.provenance["n"], **spent, "explained": reconstruct(found, x[:20_000]).explained}
 
@@ -105,4 +112,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -11,24 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from sklearn.manifold import TSNE
-from threadpoolctl import threadpool_limits
-
-from analysis.clusters import fit_clusters
-from analysis.embedding import PERPLEXITY, embed, trustworthiness
-from analysis.points import inliers, principal_space, scores_of
-from benchmarks.directions import MOST_BYTES, MOST_SECONDS, cell, made_states, with_growth
-from benchmarks.simulation import peak_bytes
-from common.checkpoints import write_json
-from common.cli import run_script
-from common.progress import progress_bar
-from common.runs import manifest
-from interpret.fitting import sample_of
-
-CLUSTERS = 32
-FITS = ("pca", "ica", "nmf", "dictionary")
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -47,6 +30,28 @@ class Args:
     """Where the figures go."""
     log_level: int = logging.INFO
     """Python logging level."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+import torch
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
+
+from analysis.clusters import fit_clusters
+from analysis.embedding import PERPLEXITY, embed, trustworthiness
+from analysis.points import inliers, principal_space, scores_of
+from benchmarks.directions import MOST_BYTES, MOST_SECONDS, cell, made_states, with_growth
+from benchmarks.simulation import peak_bytes
+from common.checkpoints import write_json
+from common.progress import progress_bar
+from common.runs import manifest
+from interpret.fitting import sample_of
+
+CLUSTERS = 32
+FITS = ("pca", "ica", "nmf", "dictionary")
 
 
 def outlier_step(x: np.ndarray, groups: np.ndarray) -> float:
@@ -133,4 +138,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

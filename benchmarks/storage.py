@@ -11,21 +11,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
-import hdf5plugin
-import numpy as np
 import tyro
-import zarr
-import zstandard
 
-from common.checkpoints import write_json
-from common.cli import run_script
-from rollouts import shard as shards
-from rollouts.shard import CHUNK, LEVEL
-from rollouts.store import Rollouts, create_store, write_shard
-
-WINDOW, BATCH, BATCHES = 34, 32, 20
-EPISODES_TO_OPEN, EPISODES_PER_SHARD = 10_000, 256
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -38,6 +26,24 @@ class Args:
     """Where the numbers go."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import h5py
+import hdf5plugin
+import numpy as np
+import zarr
+import zstandard
+
+from common.checkpoints import write_json
+from rollouts import shard as shards
+from rollouts.shard import CHUNK, LEVEL
+from rollouts.store import Rollouts, create_store, write_shard
+
+WINDOW, BATCH, BATCHES = 34, 32, 20
+EPISODES_TO_OPEN, EPISODES_PER_SHARD = 10_000, 256
 
 
 class ShardEngine:
@@ -224,4 +230,4 @@ def _rows(starts: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

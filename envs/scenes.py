@@ -12,9 +12,9 @@ import numpy as np
 from envs.concepts import FLOOR_ROW, RIM
 from envs.coinrun import COIN, CRATE, EMPTY, ENEMY, LAVAS, SAW, WALLS
 from envs.procgen_body import State, parse, serialize
+from envs.scene_kinds import KINDS
 
 ENTITY_KINDS = {"saw": SAW, "enemy": ENEMY, "crate": CRATE}
-KINDS = (*ENTITY_KINDS, "coin", "wall", "lava", "pit")
 DEADLY = ("saw", "enemy", "lava", "pit")
 FLAT = ("lava", "pit")
 """Kinds that lie in the ground, and so have no height."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from common.runs import UsageError
+from common.errors import UsageError
 
 PRESETS = Path(__file__).parents[1] / "hyperparams" / "generative.yml"
 CELL = 4

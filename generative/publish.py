@@ -4,14 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.publish import check_records, copy_all
-from common.checkpoints import write_json
-from common.cli import run_script
-from common.csv_log import read_log
-from common.runs import UsageError, file_id
-from generative.model import load_world_model
-
-RECORDS = ("config.json", "manifest.json", "progress.csv")
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -26,6 +19,18 @@ class Args:
     """Run of analysis.report_card on that very checkpoint, whose report.json and report.html are shipped with it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+from agents.publish import check_records, copy_all
+from common.checkpoints import write_json
+from common.csv_log import read_log
+from common.runs import UsageError, file_id
+from generative.model import load_world_model
+
+RECORDS = ("config.json", "manifest.json", "progress.csv")
 
 
 def report_of(report_dir: Path | None, model_id: str) -> dict[str, Path]:
@@ -60,4 +65,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

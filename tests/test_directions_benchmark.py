@@ -17,6 +17,10 @@ def test_the_table_has_every_method_at_every_size(tmp_path):
     assert found["rows"][1]["fit_on"] < 4000 and found["threads"] == 1
 
 
+def test_every_method_has_its_fit():
+    assert tuple(directions.FITS) == directions.METHODS == directions.Args().methods
+
+
 def test_growth_is_the_exponent_and_bounds_are_bounds():
     sizes = ((1, 10, 2.0, 1e9), (10, 100, 200.0, 1e9), (10, 10, 20.0, 7e9), (700, 20, 40.0, 1e9))
     rows = [{"method": "a" if i < 2 else "b", "clock_s": c, "states": n, "cpu_s": s, "peak_bytes": p} for i, (c, n, s, p) in enumerate(sizes)]

@@ -13,7 +13,7 @@ from analysis import emergence_plotting, emergence_precompute, frame_baseline, p
 from analysis import tuning_plotting, tuning_precompute
 from analysis.concepts import check_store as concepts_check, load_concepts
 from analysis.probe_data import FOLDS, check_finite, encoded, narrowed, nuisances, open_study, targets_of
-from analysis.publish import PlotArgs
+from analysis.args import PlotArgs
 from analysis.steps import read_numbers, read_part
 from common.runs import UsageError, key_of
 from interpret.directions import load_directions

@@ -17,7 +17,7 @@ from envs.concepts import columns_of, measure
 from envs.coinrun import COIN, CRATE, ENEMY, LAVAS, SAW, WALLS, first_states
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, Snapshot
 from envs.procgen_body import State, parse, serialize
-from envs.scenes import KINDS, NoRoom, copy, insert, templates
+from envs.scenes import ENTITY_KINDS, KINDS, NoRoom, copy, insert, templates
 from envs.symbols import read_symbols
 from rollouts.scene_bank import WITH, WITHOUT, SceneBank
 
@@ -116,6 +116,7 @@ def made_pair(env, plain, looks, kind="saw", tiles=3, height=0) -> Made:
 
 
 def test_good_pairs_pass_every_judge(env, plain, looks):
+    assert tuple(ENTITY_KINDS) == KINDS[:3]
     pairs = [made_pair(env, plain, looks, kind, tiles) for kind in KINDS for tiles in (4,)] + [made_pair(env, plain, looks, "saw", 7)]
     found = judge(pairs, env)
     assert found.fault.tolist() == [""] * len(pairs)

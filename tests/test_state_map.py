@@ -12,10 +12,11 @@ from analysis import combined_agent_env_hx_analysis_precompute as combined
 from analysis import env_h_analysis_precompute as env_h
 from analysis import sml_analysis_precompute as sml
 from analysis import state_map_plots, style
+from analysis.args import MapPlotArgs
 from analysis.hidden_states import gather
 from analysis.joint_states import joined, moments_with
 from analysis.state_map import behaviours
-from analysis.state_map_plots import PlotArgs, draw_step
+from analysis.state_map_plots import draw_step
 from analysis.state_steps import COMBINED, ENV_H, SML
 from analysis.steps import read_numbers, read_part
 from common.runs import UsageError, file_id
@@ -184,13 +185,13 @@ def test_the_same_command_does_nothing_and_force_does_it_again(made, mapped):
 def test_pictures_are_drawn_from_artefacts_alone(judged, tmp_path, monkeypatch):
     monkeypatch.setattr(Rollouts, "open", None)
     monkeypatch.setattr(style, "DPI", 40)
-    page = draw_step(ENV_H, PlotArgs(judged, out_dir=tmp_path, log_level=40))
+    page = draw_step(ENV_H, MapPlotArgs(judged, out_dir=tmp_path, log_level=40))
     assert {path.name for path in page.parent.glob("*.png")} == {"numbers.png", "grid_pca.png", "paths_pca.png"} and page.stat().st_size > 10_000
     clusters = [path.read_bytes() for path in (page.parent / "clusters").glob("*.png")]
     assert len(set(clusters)) == 4
     for name in ("draw_held", "draw_grid", "draw_paths"):
         monkeypatch.setattr(state_map_plots, name, lambda *given: page.parent / "numbers.png")
-    assert not (draw_step(ENV_H, PlotArgs(judged, False, tmp_path / "bare", 40)).parent / "clusters").exists()
+    assert not (draw_step(ENV_H, MapPlotArgs(judged, False, tmp_path / "bare", 40)).parent / "clusters").exists()
 
 
 @pytest.mark.parametrize("which", SCRIPTS)
