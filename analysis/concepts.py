@@ -71,12 +71,14 @@ def _walk_batch(rollouts: Rollouts, episodes: np.ndarray, env, columns: dict[str
 def load_concepts(rollouts: Rollouts, directory: Path = Path("results")) -> dict[str, np.ndarray]:
     """All columns [num_steps], aligned with rollouts.steps(...): the value at a step describes the state in which its obs is on show.
 
-    The last made ones. directory: the --out_dir of analysis.concepts_precompute. Raises UsageError where it has not been run for this store.
+    The last made ones. directory: the --out_dir of analysis.concepts_precompute. Raises UsageError where it has not been run
+    for this store, and for a store that has none.
     """
     for done in sorted((Path(directory) / GROUP).glob("*/done.json"), key=lambda path: path.stat().st_mtime, reverse=True):
         if json.loads(done.read_text()) == summary(rollouts):
             parts = [load_checkpoint(done.parent / f"{part_name(entry['shard'])}.safetensors")[0] for entry in rollouts.entries]
             return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
+    check_store(rollouts)
     raise UsageError(f"no concepts of {rollouts.path} in {directory}; make them with: python -m analysis.concepts_precompute --data_dir {rollouts.path}")
 
 

@@ -42,9 +42,10 @@ from analysis.steps import find_step, read_numbers, read_part
 from common.checkpoints import write_json
 from common.progress import progress_bar
 from common.runs import UsageError
+from envs.words import end_words
 
 PATHS, LONGEST = 12, 80
-"""Episodes whose paths are drawn, and the most steps that they may have: longer ones cannot be read."""
+"""Episodes whose paths are drawn, and their most steps: a longer episode is cut, for its path could not be read."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,10 @@ def _pictures(made: Artefacts, colourings: list[Colouring], caption: Caption, ou
             return draw_grid(kind, points, labels, colourings, actions, caption, out / f"grid_{kind}")
 
         def paths(kind=kind, points=arrays["real"]):
-            return draw_paths(kind, points, labels["progress"], paths_of(made, kind), caption, out / f"paths_{kind}")
+            return draw_paths(kind, points, paths_of(made, kind), caption, out / f"paths_{kind}")
 
         yield f"Twelve colourings: {NAMES[kind]}", "Simulated states are in the picture of both worlds.", grid
-        yield f"Paths: {NAMES[kind]}", f"Episodes drawn at random, of at most {LONGEST} steps.", paths
+        yield f"Paths: {NAMES[kind]}", f"Episodes drawn at random, short ones first; of longer ones the first {LONGEST} steps.", paths
     if "simulated" in made.labels:
         outliers = made.numbers["outliers"]
         words = f"{outliers['simulated']:.0%} of simulated states lie beyond the distance that {outliers['real']:.0%} of real ones do."
@@ -144,13 +145,17 @@ def _pictures(made: Artefacts, colourings: list[Colouring], caption: Caption, ou
 
 
 def paths_of(made: Artefacts, kind: str) -> list[tuple[str, np.ndarray]]:
-    """Title and places [T, 2] of the first PATHS followed episodes of at most LONGEST steps."""
+    """Title and places [T, 2] of PATHS followed episodes: those of at most LONGEST steps first, of others the first LONGEST steps."""
     labels, points = made.labels["followed"], made.maps[kind]["followed"]
+    reward = end_words(made.numbers["stores"].get("game")).reward
+    episodes, first = np.unique(labels["episode"], return_index=True)
+    short_first = episodes[np.argsort(labels["length"][first] > LONGEST, kind="stable")]
     paths = []
-    for episode in np.unique(labels["episode"][labels["length"] <= LONGEST])[:PATHS]:
+    for episode in short_first[:PATHS]:
         rows = np.flatnonzero(labels["episode"] == episode)
-        end = "coin" if labels["rewarded"][rows[0]] else "no reward"
-        paths.append((f"level {labels['level'][rows[0]]}, {len(rows)} steps, {end}", points[rows]))
+        length = f"{len(rows)} steps" if len(rows) <= LONGEST else f"first {LONGEST} of {len(rows)} steps"
+        end = reward if labels["rewarded"][rows[0]] else f"no {reward}"
+        paths.append((f"level {labels['level'][rows[0]]}, {length}, {end}", points[rows[:LONGEST]]))
     return paths
 
 

@@ -259,7 +259,7 @@ def stores(real: Rollouts, simulated: Rollouts | None, states: States, placed: S
     """What the numbers are of."""
     levels = real.episodes["level_seed"][np.unique(states.episode)]
     agents = np.unique(real.episodes["policy_id"][np.unique(states.episode)]).tolist()
-    told = {"real": real.id, "agents": agents, "episodes": len(levels), "states": len(states), "num_levels": len(np.unique(levels))}
+    told = {"real": real.id, "game": real.manifest.get("env", {}).get("env_name"), "agents": agents, "episodes": len(levels), "states": len(states), "num_levels": len(np.unique(levels))}
     told["levels"] = [int(levels.min()), int(levels.max())]
     if placed is None:
         return told

@@ -58,7 +58,7 @@ def labels_of(states: States, actions: ActionSpace) -> dict[str, np.ndarray]:
     """What every step is coloured by apart from clusters and factors: [n] each.
 
     entropy: of the agent's choice among acts, in nats, probabilities summed over actions with the same effect; likeliest and taken: acts, by the
-    number of their lowest action; length: of the episode; progress: 0 at its first step, 1 at its last; done: it ended with this step's
+    number of their representative; length: of the episode; progress: 0 at its first step, 1 at its last; done: it ended with this step's
     action; rewarded: some step of it was; and value and reward of the step.
     """
     chances = class_probabilities(states.columns["logits"], actions.effect_classes)

@@ -7,21 +7,21 @@ from typing import NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap, Normalize, to_rgb
 from matplotlib.lines import Line2D
 
 from analysis.cloud import limits, raster
-from analysis.colourings import Coloured, Colouring, Scale, colour
+from analysis.colourings import CLASSES, Coloured, Colouring, Scale, colour
 from analysis.style import NULL, REAL, SIMULATED, add_caption, new_figure, save_figure
 
 TITLES = {"pca": ("PC 1", "PC 2"), "tsne": ("t-SNE 1", "t-SNE 2"), "umap": ("UMAP 1", "UMAP 2")}
 _PIXELS = 560  # of a panel's side
-_FEW = 16  # classes that a legend can list
 _MANY = 8000  # points that are drawn smaller
-_PALE = 0.35
-_ARROW = {"arrowstyle": "-|>", "color": "#222222", "linewidth": 0.8, "mutation_scale": 8, "shrinkA": 0, "shrinkB": 0}
+_PALE = 228.0  # grey level of a cloud that is only background
+_CLOCK = ListedColormap(matplotlib.colormaps["plasma"](np.linspace(0, 0.88, 256)), "clock")  # without the yellow that white swallows
 _LABEL = {"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.7, "linewidth": 0}
-_ARROWS = 14  # of a path, at most
 
 
 class Caption(NamedTuple):
@@ -40,15 +40,17 @@ def draw_grid(
     bounds = limits(points)
     for axis, how in zip(axes.flat, colourings):
         values = labels[how.label]
-        painted = colour(how, values, names)
+        numbered = how.label == "cluster"
+        painted = colour(how, values, names, numbered_at=points if numbered else None)
         show_cloud(axis, raster(points[painted.order], painted.rgb[painted.order], bounds, (_PIXELS, _PIXELS), _radius(points)), bounds, kind)
         axis.set_title(how.title)
         _key(figure, axis, painted, len(points))
-        if how.label == "cluster":
+        if numbered:
             _number(axis, points, values)
     for axis in axes.flat[len(colourings) :]:
         axis.set_axis_off()
-    text = "Every point is a step; the same points in every panel, drawn over each other in random order (flags that are set on top)."
+    text = "Every point is a step; the same points in every panel, drawn over each other in random order (flags that are set on top). "
+    text += f"Of more than {len(CLASSES)} classes the largest have colours of their own; numbered clusters repeat colours far apart."
     add_caption(figure, text, *caption)
     return save_figure(figure, path)[0]
 
@@ -61,29 +63,34 @@ def show_cloud(axis: Axes, picture: np.ndarray, bounds: np.ndarray, kind: str) -
     axis.grid(False)
 
 
-def draw_paths(
-    kind: str, ground: np.ndarray, progress: np.ndarray, paths: Sequence[tuple[str, np.ndarray]], caption: Caption, path: Path
-) -> Path:
-    """A panel per (title, steps [T, 2]) of an episode, joined by arrows, over a pale cloud ground [n, 2], coloured by its progress [n]."""
-    figure, axes = new_figure(-(-len(paths) // 4), 4, panel=(3.1, 2.9))
+def draw_paths(kind: str, ground: np.ndarray, paths: Sequence[tuple[str, np.ndarray]], caption: Caption, path: Path) -> Path:
+    """A panel per (title, steps [T, 2]) of an episode: its steps coloured by time, over the grey cloud ground [n, 2] of all steps."""
+    columns = min(len(paths), 4)
+    figure, axes = new_figure(-(-len(paths) // columns), columns, panel=(max(3.1, 6.4 / columns), 3.1))
     bounds = limits(np.concatenate([ground, *(steps for _, steps in paths)]))
-    rgb = 255 - _PALE * (255 - matplotlib.colormaps["plasma"](progress)[:, :3] * 255)
-    cloud = raster(ground, rgb, bounds, (_PIXELS, _PIXELS))
+    cloud = raster(ground, np.full((len(ground), 3), _PALE), bounds, (_PIXELS, _PIXELS))
+    latest = max(len(steps) for _, steps in paths) - 1
+    clock = ScalarMappable(Normalize(0, max(latest, 1)), _CLOCK)
     for axis, (title, steps) in zip(axes.flat, paths):
         show_cloud(axis, cloud, bounds, kind)
-        axis.plot(*steps.T, color="#222222", linewidth=0.7)
-        every = max(1, -(-(len(steps) - 1) // _ARROWS))
-        for i in range(0, len(steps) - 1, every):
-            axis.annotate("", steps[i + 1], steps[i], arrowprops=_ARROW)
-        axis.plot(*steps[0], "o", color="white", markeredgecolor="#222222", markersize=6)
-        axis.plot(*steps[-1], "s", color="#c2407c", markeredgecolor="white", markersize=6)
+        _draw_path(axis, steps, clock)
         axis.set_title(title, fontsize=8.5)
     for axis in axes.flat[len(paths) :]:
         axis.set_axis_off()
-    figure.colorbar(matplotlib.cm.ScalarMappable(cmap="plasma"), ax=axes[:, -1], label="share of the episode gone (ground)", shrink=0.6)
-    text = "One episode a panel, placed into the map: from the white circle along the arrows to the square. A random choice of short ones."
+    figure.colorbar(clock, ax=axes, label="step of the episode", shrink=0.6, aspect=30, pad=0.01)
+    text = "One episode per panel, placed into the map of all steps (grey): dots are its steps, coloured by time; circle: first, square: last."
     add_caption(figure, text, *caption)
     return save_figure(figure, path)[0]
+
+
+def _draw_path(axis: Axes, steps: np.ndarray, clock: ScalarMappable) -> None:
+    """Steps [T, 2] as dots joined by thin lines, both in the colour of their time; a long jump in the map is a faint line."""
+    colors = clock.to_rgba(np.arange(len(steps)))
+    axis.add_collection(LineCollection(np.stack([steps[:-1], steps[1:]], 1), colors=colors[:-1], linewidths=0.8, alpha=0.45, zorder=2))
+    axis.scatter(*steps.T, s=9, c=colors, linewidths=0, zorder=3)
+    ends = {"s": 42, "edgecolors": "#222222", "linewidths": 1.1, "zorder": 4}
+    axis.scatter(*steps[:1].T, marker="o", c=colors[:1], **ends)
+    axis.scatter(*steps[-1:].T, marker="s", c=colors[-1:], **ends)
 
 
 def draw_worlds(maps: Mapping[str, Mapping[str, np.ndarray]], notes: Mapping[str, str], caption: Caption, path: Path) -> Path:
@@ -112,7 +119,7 @@ def draw_cluster(
         rgb = np.where(member[:, None], _rgb(REAL), 215.0)
         order = np.argsort(member, kind="stable")
         show_cloud(axis, raster(points[order], rgb[order], bounds, (_PIXELS, _PIXELS)), bounds, kind)
-    axes[0, 0].set_title(title)
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     axes[0, -1].imshow(montage(frames))
     axes[0, -1].set_axis_off()
     axes[0, -1].set_title("members, at random")
@@ -140,14 +147,14 @@ def _rgb(look: Mapping[str, str]) -> np.ndarray:
 
 
 def _key(figure, axis: Axes, painted: Coloured, n: int) -> None:
-    """What the colours of a panel mean: a scale, a list of classes, or nothing for too many of them."""
+    """What the colours of a panel mean: a scale, or a list of classes; nothing where classes are numbered in the map."""
     if isinstance(painted.key, Scale):
         bar = figure.colorbar(painted.key.mappable(), cax=axis.inset_axes((0.1, -0.16, 0.8, 0.035)), orientation="horizontal")
         if painted.key.log:
             bar.set_ticks(painted.key.marks(4), labels=[f"{mark:.3g}" for mark in painted.key.marks(4)])
             bar.minorticks_off()
         bar.ax.tick_params(labelsize=7)
-    elif len(painted.key) <= _FEW:
+    elif painted.key:
         marks = [Line2D([], [], marker="o", linestyle="", color=look, markersize=4, label=name) for name, look in painted.key]
         columns = 3 if max(len(name) for name, _ in painted.key) > 2 else 8  # words, or numbers
         below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.09), "ncols": min(columns, len(marks))}

@@ -151,7 +151,7 @@ def main(args: Args) -> None:
     check_store(rollouts, agent, meta, args.model_file)
     if not recorded_by(rollouts, file_id(args.model_file)):
         raise UsageError(f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one")
-    episodes, concepts = one_of_each_level(rollouts, args.num_episodes, args.seed), load_concepts(rollouts, args.out_dir)
+    concepts, episodes = load_concepts(rollouts, args.out_dir), one_of_each_level(rollouts, args.num_episodes, args.seed)
     inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
     run = open_step(args.out_dir, STEP, VERSION, settings(args), inputs, args.force)
     if not run.done:

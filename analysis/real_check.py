@@ -181,7 +181,7 @@ def main(args: Args) -> None:
     arrays["closed_loop"] = part(run, "closed_loop", check.closed_loop)
     if check.env.config.env_name == "coinrun":
         arrays["hazards"] = part(run, "hazards", check.hazards)
-    about = {"inputs": inputs, "asked": identity(args)}
+    about = {"inputs": inputs, "asked": identity(args), "game": check.env.config.env_name}
     about |= {"effect_classes": list(check.env.effect_classes), "action_names": list(check.env.action_names)}
     summary = build(arrays, about, args.out_dir / "real_check_plots" / run.dir.name)
     write_json(run.dir / "summary.json", summary)

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from analysis.artefacts import moments_and_levels
-from analysis.style import NULL, REAL, SIMULATED, add_caption, new_figure, save_figure
+from analysis.labels import name_points
+from analysis.style import ABOVE, NULL, ON_DATA, REAL, SIMULATED, add_caption, new_figure, save_figure
 from interpret.effects import Match, confusion
 from interpret.resampling import Line, level_weights
 from interpret.two_worlds import STRIP, TOGETHER, Runs, agreement, hidden_distance, incidence, spread, values
@@ -23,7 +24,7 @@ def draw_hazards(found: dict[str, np.ndarray], changes: dict[str, np.ndarray], f
     scatter, bars = axes[0]
     x, y = (changes[world] for world in ("real", "simulated"))
     error = [value.std(1, ddof=1) / np.sqrt(value.shape[1]) if value.shape[1] > 1 else None for value in (x, y)]
-    look = {"fmt": "o", "markersize": 4, "alpha": 0.6, "color": REAL["color"], "ecolor": "#c9d6e6", "elinewidth": 0.8}
+    look = {"fmt": "o", "markersize": 4, "alpha": 0.6, "color": REAL["color"], "ecolor": "#8fa9c7", "elinewidth": 0.8}
     scatter.errorbar(x.mean(1), y.mean(1), xerr=error[0], yerr=error[1], **look)
     grid = np.linspace(-1.05, 1.05, 50)
     scatter.plot(grid, grid, label="the same in both", **NULL | {"linewidth": 1.0})
@@ -34,7 +35,7 @@ def draw_hazards(found: dict[str, np.ndarray], changes: dict[str, np.ndarray], f
         scatter.plot(grid, drawn[0], label=f"slope {fitted.slope[0]:.2f}", **SIMULATED)
     scatter.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), xlabel="change in the real game", ylabel="change in the simulator", aspect="equal")
     scatter.set_title("change of the risk of death")
-    scatter.legend(loc="upper left")
+    scatter.legend(loc="upper left", **ON_DATA)
     _risk_bars(bars, found, changes)
     steps = len(found["real/intact/done"])
     text = f"Risk of death within {steps} steps, hazard deleted less hazard there; {x.shape[1]} noise draws, shared by arms and worlds. "
@@ -81,6 +82,7 @@ def draw_deletions(found: dict[str, np.ndarray], changes: dict[str, np.ndarray],
 def draw_effects(holds: dict[int, dict[str, np.ndarray]], names: list[str], path: Path) -> Path:
     """For each number of steps held: which class's real frame is nearest, and how the picture scrolls."""
     figure, axes = new_figure(len(holds), 2, panel=(4.2, 3.7))
+    motions = []
     for row, (hold, found) in zip(axes, holds.items()):
         shares = confusion(Match(found["error"], found["same"], found["nearest"]), found["ended"])
         image = row[0].imshow(shares, vmin=0, vmax=max(0.5, shares.max()), cmap="Blues")
@@ -90,35 +92,37 @@ def draw_effects(holds: dict[int, dict[str, np.ndarray]], names: list[str], path
         row[0].set(xlabel="nearest real frame", ylabel="action in the simulator")
         row[0].grid(visible=False)
         row[0].set_title(f"held {hold} step{'s' * (hold > 1)}")
-        _motions(row[1], found, names)
+        motions.append((row[1], _motions(row[1], found)))
     text = "Right: mean motion of the player by class, read from the scrolling of the picture in both worlds; lines join the two."
     add_caption(figure, text, *moments_and_levels(next(iter(holds.values()))))
+    for axis, means in motions:
+        name_points(axis, means["real"], names, means["simulated"])
     return save_figure(figure, path)[0]
 
 
-def _motions(axis, found: dict[str, np.ndarray], names: list[str]) -> None:
+def _motions(axis, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Draws, and returns, the mean motion [E, 2] of each class in both worlds."""
     alive_ = ~found["ended"][..., None]
     means = {world: (found[f"{world}_motion"] * alive_).sum(0) / np.maximum(alive_.sum(0), 1) for world in _LOOKS}
     axis.plot(*np.stack([means["real"], means["simulated"]]).transpose(2, 0, 1), color=NULL["color"], linewidth=0.7, zorder=1)
     for world, marker in (("real", "o"), ("simulated", "D")):
         axis.scatter(*means[world].T, s=28, color=_LOOKS[world]["color"], marker=marker, label=world, zorder=2)
-    for name, place in zip(names, means["real"]):
-        axis.annotate(name, place, (4, 3), textcoords="offset points", fontsize=7)
     axis.set(xlabel="to the right (pixels)", ylabel="up (pixels)")
-    axis.margins(0.18)
-    axis.legend()
+    axis.margins(0.25, 0.2)
+    axis.legend(**ABOVE)
     axis.set_title("motion")
+    return means
 
 
-def draw_closed_loop(found: dict[str, np.ndarray], worlds: dict[str, Runs], strangers: Runs, effect_classes, names: list[str], path: Path) -> Path:
-    """Above: survival, events, agreement. Below: hidden distance over the first steps; action and value distributions beyond."""
+def draw_closed_loop(found: dict[str, np.ndarray], worlds: dict[str, Runs], strangers: Runs, effect_classes, names: list[str], words: dict, path: Path) -> Path:
+    """words: what each event is called. Above: survival, events, agreement. Below: hidden distance over the first steps; action and value distributions beyond."""
     figure, axes = new_figure(2, 3, panel=(3.6, 2.9))
     weights = level_weights(found["layout"])
     for world, runs in worlds.items():
         happened, steps = incidence(runs, weights), np.arange(1, len(runs.done) + 1)
         _band(axes[0, 0], steps, 1 - happened["end"], world, _LOOKS[world])
-        _band(axes[0, 1], steps, happened["death"], f"{world}: death", _LOOKS[world])
-        _band(axes[0, 1], steps, happened["coin"], f"{world}: coin", _LOOKS[world] | {"linewidth": 0.9})
+        for event, width in (("death", 1.8), ("coin", 0.9)):
+            _ending_bar(axes[0, 1], steps, happened[event], f"{world}: {words[event]}", _LOOKS[world] | {"linewidth": width})
     axes[0, 0].set(xlabel="steps", ylabel="share of runs that go on", ylim=(0, 1.02))
     axes[0, 1].set(xlabel="steps", ylabel="share of runs", ylim=(0, None))
     first = np.arange(min(TOGETHER, len(worlds["real"].done)))
@@ -133,16 +137,24 @@ def draw_closed_loop(found: dict[str, np.ndarray], worlds: dict[str, Runs], stra
         _frequencies(axes[1, 1], worlds, effect_classes, names, weights)
         _values(axes[1, 2], worlds, weights)
     beyond = (f"{what} from step {TOGETHER} on" for what in ("actions", "values"))
-    for axis, title in zip(axes.ravel(), ("survival", "deaths and coins", "same action?", "hidden states, real and simulated", *beyond)):
+    for axis, title in zip(axes.ravel(), ("survival", "how runs end", "same action?", "hidden states, real and simulated", *beyond)):
         axis.set_title(title)
         if axis.has_data():
             axis.legend(fontsize=7)
         else:  # no run is that long
             axis.set_axis_off()
     draws = found["real/done"].shape[2]
-    text = f"{draws} noise draws per moment, the same in both worlds. Grey: what another moment gives. Bands and bars: 95% by layout."
+    text = f"{draws} noise draws per moment, the same in both worlds. Grey: what another moment gives. Bands and bars: 95% by layout; at curves' ends, of the last step."
     add_caption(figure, text, *moments_and_levels(found))
     return save_figure(figure, path)[0]
+
+
+def _ending_bar(axis, x: np.ndarray, draws: np.ndarray, label: str, look: dict) -> None:
+    """A line with the interval of its last point beside it: four bands over each other could not be told apart."""
+    axis.plot(x, draws[0], label=label, **look)
+    place = x[-1] + 0.025 * len(x) * len(axis.lines)
+    axis.vlines(place, *np.quantile(draws[1:, -1], [0.025, 0.975]), color=look["color"], linewidth=look["linewidth"])
+    axis.plot(place, draws[0, -1], "o", markersize=3.5, color=look["color"])
 
 
 def _values(axis, worlds: dict[str, Runs], weights: np.ndarray) -> None:

@@ -8,6 +8,7 @@ from analysis.page import Page
 from analysis.real_check_figures import (
     draw_closed_loop, draw_deletions, draw_effects, draw_hazards, draw_strips, strip_cases,
 )  # fmt: skip
+from envs.words import end_words
 from interpret.effects import Match, accuracy, picture_effect, separation
 from interpret.resampling import Estimate, estimate, level_weights, line, mean, ratio
 from interpret.two_worlds import EVENTS, TOGETHER, Runs, agreement, events, hidden_distance, rates, spread, time_running
@@ -21,7 +22,7 @@ WORLDS = {"real": "game", "simulated": "simulator", "watched": "simulator, shown
 def build(arrays: dict[str, dict[str, np.ndarray]], about: dict, out: Path) -> dict:
     """Draws the figures into `out`, writes `out/real_check.html`, and returns all its numbers.
 
-    arrays: the artefacts by part. about: inputs, resolved parameters, action names and effect classes.
+    arrays: the artefacts by part. about: inputs, resolved parameters, game, action names and effect classes.
     """
     page, summary = Page("Against the real game"), {"inputs": about["inputs"], "asked": about["asked"], "lines": []}
     page.text(
@@ -127,24 +128,25 @@ def _closed_loop(page: Page, found: dict, about: dict, lines: list[str], out: Pa
     page.heading("Does the agent live the same life?")
     weights = level_weights(found["layout"])
     worlds = {name: runs_of(found, name) for name in ("real", "simulated")}
-    table = {name: {event: estimate(draws) for event, draws in rates(runs, weights).items()} for name, runs in worlds.items()}
+    words = dict(zip(EVENTS, ("end", *end_words(about["game"]))))
+    table = {name: {words[event]: estimate(draws) for event, draws in rates(runs, weights).items()} for name, runs in worlds.items()}
     for name, runs in worlds.items():
         table[name]["steps running"] = estimate(time_running(runs, weights))
-    rows = [[name, *(_percent(table[name][event]) for event in EVENTS), str(table[name]["steps running"])] for name in worlds]
-    page.table(["per step", *EVENTS, f"steps running, of {len(found['real/done'])}"], rows)
+    rows = [[name, *(_percent(table[name][event]) for event in words.values()), str(table[name]["steps running"])] for name in worlds]
+    page.table(["per step", *words.values(), f"steps running, of {len(found['real/done'])}"], rows)
     null = worlds["real"]._replace(action=found["null/action"], running=found["null/running"])
     same, by_noise = (agreement(*pair, about["effect_classes"], weights) for pair in (worlds.values(), (worlds["real"], null)))
     distance, other = hidden_distance(*worlds.values(), weights)
     retraced = float(found["retraced"].mean())
     later = {name: spread(runs, about["effect_classes"], weights)[0] for name, runs in worlds.items()}
     far = float(0.5 * np.abs(later["real"] - later["simulated"]).sum())
-    dies = {name: _percent(row["death"]) for name, row in table.items()}
-    text = f"Per step the agent dies with probability {dies['real']} in the game and {dies['simulated']} in the simulator."
+    loss = {name: _percent(row[words["death"]]) for name, row in table.items()}
+    text = f"Probability per step of {words['death']}: {loss['real']} in the game, {loss['simulated']} in the simulator."
     lines += [text, f"Forks with the recording's noise take {retraced:.1%} of the recorded actions again."]
     page.text(text)
     names = [about["action_names"][i] for i in np.unique(about["effect_classes"])]
     page.picture(
-        draw_closed_loop(found, worlds, null, about["effect_classes"], names, out / "closed_loop"),
+        draw_closed_loop(found, worlds, null, about["effect_classes"], names, words, out / "closed_loop"),
         f"Single runs are compared for {TOGETHER} steps; beyond, only distributions.",
     )
     page.text(
@@ -173,5 +175,6 @@ def _strips(page: Page, found: dict, out: Path) -> None:
 
 
 def _class_names(about: dict, holds: dict[int, dict]) -> list[str]:
-    return [about["action_names"][i] for i in next(iter(holds.values()))["acts"]]
+    acts = next(iter(holds.values()))["acts"]
+    return [about["action_names"][about["effect_classes"][act]] for act in acts]
 

@@ -77,7 +77,7 @@ def _pictures(step: Step, made: Artefacts, out: Path) -> Iterator[tuple[str, Cal
         )
         yield (
             f"Paths: {NAMES[kind]}",
-            lambda kind=kind, points=points: draw_paths(kind, points, labels["progress"], paths_of(made, kind), made.caption, out / f"paths_{kind}"),
+            lambda kind=kind, points=points: draw_paths(kind, points, paths_of(made, kind), made.caption, out / f"paths_{kind}"),
         )
 
 

@@ -21,6 +21,11 @@ PUBLISHED = {"color": "#b59a6a", "linestyle": "-"}  # results of others, drawn b
 GROUPS = ("#1f5c9e", "#2a9d74", "#8a4f9e", "#56a6d8", "#7a5230", "#c2407c")
 """Line colours where several experiments share a panel; the first is that of REAL, none is that of SIMULATED."""
 
+ABOVE = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.99), "ncols": 2, "borderaxespad": 0.1}
+"""Where a legend stands that would hide data inside its panel: above it, right of the title."""
+ON_DATA = {"frameon": True, "facecolor": "white", "framealpha": 0.85, "edgecolor": "none"}
+"""The ground of a legend that may stand over data."""
+
 DPI = 200
 FORMATS = ("png", "svg", "pdf")
 RULES = {

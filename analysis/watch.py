@@ -61,9 +61,9 @@ def _episode(job: Job, steps: list, cut: str) -> Episode:
 
 
 def class_probabilities(logits: np.ndarray, effect_classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities summed over actions that are the same act: ([T, K], the K classes by their lowest action).
+    """Probabilities summed over actions that are the same act: ([T, K], the K classes by their representative).
 
-    logits [T, A]; effect_classes: for each of the A actions the lowest-numbered action with its effect.
+    logits [T, A]; effect_classes: for each of the A actions the representative of its effect.
     """
     weights = np.exp(logits - logits.max(-1, keepdims=True))
     classes, member = np.unique(effect_classes, return_inverse=True)

@@ -17,14 +17,15 @@ POINTS_AT_ONCE = 8
 
 def measure(game: str, modes: list[str], points: int, seed: int) -> tuple[int, ...]:
     """Effect classes over all the modes together."""
-    actions = len(action_space(game).names)
+    space = action_space(game)
+    actions = len(space.names)
     different = np.zeros((actions, actions), bool)
     for mode in modes:
         config = ProcgenConfig(env_name=game, distribution_mode=mode)
         env = ProcgenVecEnv(POINTS_AT_ONCE * actions, config, seed, num_threads=0)
         different |= differ(env, fork_points(config, points, seed), seed)
         env.close()
-    return effect_classes(different)
+    return effect_classes(different, space.names, space.noop)
 
 
 def main() -> None:

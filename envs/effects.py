@@ -39,9 +39,14 @@ def differ(env: ProcgenVecEnv, points: Sequence[Snapshot], seed: int = 0) -> np.
     return different
 
 
-def effect_classes(different: np.ndarray) -> tuple[int, ...]:
-    """For each action the lowest-numbered action that never differed from it."""
-    return tuple(int(np.flatnonzero(~row)[0]) for row in different)
+def effect_classes(different: np.ndarray, names: Sequence[str], noop: int) -> tuple[int, ...]:
+    """For each action the plainest of those that never differed from it [A, A]: the no-op, else the name of fewest words ("left", not
+    "down-left"), else the lowest number."""
+
+    def plainness(action: int) -> tuple:
+        return action != noop, names[action].count("-"), action
+
+    return tuple(min(np.flatnonzero(~row).tolist(), key=plainness) for row in different)
 
 
 def _traces(env: ProcgenVecEnv, points: Sequence[Snapshot], stirs: np.ndarray) -> np.ndarray:

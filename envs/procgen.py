@@ -224,9 +224,9 @@ def action_space(game: str) -> ActionSpace:
 
 _EIGHT_WAYS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 4, 4, 4, 4, 4, 4)
 _EIGHT_WAYS_AND_D = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 4, 4, 4, 4, 4)
-_FOUR_WAYS = (0, 0, 0, 3, 4, 5, 6, 6, 6, 4, 4, 4, 4, 4, 4)
-_JUMPS = (0, 0, 2, 3, 3, 5, 6, 6, 8, 3, 3, 3, 3, 3, 3)
-_SIDEWAYS_AND_D = (0, 0, 0, 3, 3, 3, 6, 6, 6, 9, 3, 3, 3, 3, 3)
+_FOUR_WAYS = (1, 1, 1, 3, 4, 5, 7, 7, 7, 4, 4, 4, 4, 4, 4)
+_JUMPS = (1, 1, 2, 4, 4, 5, 7, 7, 8, 4, 4, 4, 4, 4, 4)
+_SIDEWAYS_AND_D = (1, 1, 1, 4, 4, 4, 7, 7, 7, 9, 4, 4, 4, 4, 4)
 _EFFECT_CLASSES: dict[str, tuple[int, ...]] = {
     "bigfish": _EIGHT_WAYS,
     "bossfight": _EIGHT_WAYS_AND_D,
@@ -241,7 +241,7 @@ _EFFECT_CLASSES: dict[str, tuple[int, ...]] = {
     "leaper": _FOUR_WAYS,
     "maze": _FOUR_WAYS,
     "miner": _FOUR_WAYS,
-    "ninja": (0, 0, 2, 3, 3, 5, 6, 6, 8, 9, 10, 11, 12, 9, 9),
+    "ninja": (1, 1, 2, 4, 4, 5, 7, 7, 8, 9, 10, 11, 12, 9, 9),
     "plunder": _SIDEWAYS_AND_D,
     "starpilot": (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 9, 9, 9, 9),
 }

@@ -12,8 +12,8 @@ import numpy as np
 class ActionSpace:
     """The meaning of an environment's discrete actions.
 
-    names: one per action. noop: the action that does nothing. effect_classes: for each action the lowest-numbered
-    action with the same effect, so that equal entries are the same act.
+    names: one per action. noop: the action that does nothing. effect_classes: for each action the one that represents
+    all actions with the same effect, so that equal entries have one effect and one name, that of the representative.
     """
 
     names: tuple[str, ...]

@@ -103,6 +103,8 @@ def test_stores_without_concepts_are_refused(tmp_path):
     other = make_store(tmp_path / "made", [3, 2])
     with pytest.raises(UsageError, match="'unnamed' has no concepts: only coinrun has"):
         main(Args(other.path, tmp_path))
+    with pytest.raises(UsageError, match="only coinrun has"):  # and whoever needs concepts is not sent to make them
+        load_concepts(other, tmp_path)
     other.manifest["simulated"] = True
     with pytest.raises(UsageError, match="simulated"):
         concepts_module.check_store(other)

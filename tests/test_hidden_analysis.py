@@ -80,6 +80,23 @@ def test_everything_is_drawn_after_stores_agent_and_simulator_are_gone(drawn):
     assert len({(drawn / f"clusters/cluster_{i:02d}.png").read_bytes() for i in range(3)}) == 3
 
 
+@pytest.mark.parametrize("game, reward", [("coinrun", "coin"), ("ninja", "reward")])
+def test_paths_of_long_episodes_are_cut_and_short_ones_come_first(whole, tmp_path, monkeypatch, game, reward):
+    made = plotting.read_artefacts(whole[1])
+    made.numbers["stores"]["game"] = game
+    labels = made.labels["followed"]
+    longest = labels["length"].max()
+    monkeypatch.setattr(plotting, "LONGEST", int(longest) - 1)
+    paths = plotting.paths_of(made, "pca")
+    assert len(paths) == len(np.unique(labels["episode"])) and "first" in paths[-1][0] and "first" not in paths[0][0]
+    assert all(title.endswith((f", {reward}", f", no {reward}")) for title, _ in paths)
+    monkeypatch.setattr(plotting, "LONGEST", 2)
+    cut = plotting.paths_of(made, "pca")
+    assert all("first 2 of" in title and len(steps) == 2 for title, steps in cut)
+    monkeypatch.setattr(map_figures, "_PIXELS", 60)
+    assert map_figures.draw_paths("pca", made.maps["pca"]["real"], cut, map_figures.Caption("1", "0"), tmp_path / "paths").exists()
+
+
 def test_animations_and_explorer_can_be_left_out(whole, drawn, tmp_path, monkeypatch):
     monkeypatch.setattr(plotting, "draw_numbers", lambda *args: drawn / "numbers.png")
     for name in ("_pictures", "draw_clusters"):

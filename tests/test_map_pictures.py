@@ -3,9 +3,10 @@
 import matplotlib
 import numpy as np
 import pytest
+from figure_checks import cielab
 
 from analysis.cloud import limits, raster, turned
-from analysis.colourings import HIDDEN, Colouring, colour, hues
+from analysis.colourings import CLASSES, HIDDEN, OTHERS, Colouring, colour
 from analysis.map_figures import montage
 
 RED, BLUE = [255, 0, 0], [0, 0, 255]
@@ -36,13 +37,38 @@ def test_turning_keeps_lengths_and_comes_round():
     assert np.allclose(turned(np.array([[0, 0, 1.0]]), 123, 0)[0], [[0, 1]]), "the third axis points up"
 
 
-def test_every_class_has_a_colour_of_its_own_the_last_included():
-    labels = np.array([0, 1, 2, 31, 31, 5])
-    painted = colour(Colouring("cluster", "", "classes"), labels)
-    assert [name for name, _ in painted.key] == ["0", "1", "2", "5", "31"] and len(np.unique(painted.rgb, axis=0)) == 5
-    assert np.array_equal(painted.rgb[3], painted.rgb[4]) and len(np.unique(hues(32), axis=0)) == 32
-    more = colour(Colouring("cluster", "", "classes"), np.arange(32))
-    assert np.allclose(more.rgb[31], painted.rgb[3]), "a class keeps its colour whatever others are there"
+def test_colours_of_classes_can_be_told_apart():
+    lab = cielab([*CLASSES, OTHERS])
+    distance = np.linalg.norm(lab[:, None] - lab, axis=2) + np.eye(len(lab)) * 1e3
+    assert distance.min() > 25 and len(CLASSES) >= 12
+    assert np.linalg.norm(lab - cielab(["white"]), axis=1).min() > 15
+
+
+def test_a_class_keeps_its_colour_whatever_others_are_there():
+    labels = np.array([0, 1, 2, 11, 11])
+    painted = colour(Colouring("nmf", "", "classes"), labels)
+    assert np.array_equal(painted.rgb[3], painted.rgb[4]) and len(np.unique(painted.rgb, axis=0)) == 4
+    assert [name for name, _ in painted.key] == ["0", "1", "2", "11"]
+    more = colour(Colouring("nmf", "", "classes"), np.arange(12))
+    assert np.allclose(more.rgb[11], painted.rgb[3]) and len(np.unique(more.rgb, axis=0)) == 12
+
+
+def test_of_too_many_classes_the_largest_have_colours_and_the_key_counts_the_others():
+    labels = np.concatenate([np.arange(32), np.repeat(np.arange(20, 32), 5)])
+    painted = colour(Colouring("nmf", "", "classes"), labels)
+    assert [name for name, _ in painted.key] == [*map(str, range(20, 32)), "20 others"]
+    assert len(np.unique(painted.rgb[labels >= 20], axis=0)) == 12 and len(np.unique(painted.rgb[labels < 20], axis=0)) == 1
+
+
+def test_numbered_clusters_all_have_colours_and_none_that_of_its_nearest_neighbour():
+    rng = np.random.default_rng(0)
+    middles, labels = rng.normal(size=(32, 2)), np.repeat(np.arange(32), 9)
+    points = middles[labels] + rng.normal(size=(len(labels), 2)) * 1e-3
+    painted = colour(Colouring("cluster", "", "classes"), labels, numbered_at=points)
+    shown = np.stack([painted.rgb[labels == i][0] for i in range(32)])
+    distance = np.linalg.norm(middles[:, None] - middles, axis=2) + np.eye(32) * 1e3
+    assert painted.key == [] and len(np.unique(shown, axis=0)) == len(CLASSES)
+    assert (shown != shown[distance.argmin(1)]).any(1).all()
 
 
 def test_scales_flags_and_names():

@@ -64,6 +64,16 @@ def test_it_keeps_the_vecenv_protocol(game):
     env.close()
 
 
+@pytest.mark.parametrize("game", GAMES)
+def test_acts_have_the_plainest_name_of_their_actions(game):
+    space = action_space(game)
+    acts = {space.names[act] for act in space.effect_classes}
+    assert {"left", "right"} <= acts and space.effect_classes[space.noop] == space.noop
+    for act in set(space.effect_classes):
+        same = [space.names[action] for action, other in enumerate(space.effect_classes) if other == act]
+        assert act == space.noop or space.names[act].count("-") == min(name.count("-") for name in same)
+
+
 def test_observed_arrays_are_not_overwritten_by_later_steps():
     env = make()
     kept = env.observe()
@@ -281,7 +291,7 @@ def test_effect_classes_are_what_forks_show(game):
     points = fork_points(ProcgenConfig(env_name=game, distribution_mode="hard"), 64, seed=123)
     env = make(game, num=60)
     different = differ(env, points, seed=7)
-    assert effect_classes(different) == action_space(game).effect_classes
+    assert effect_classes(different, env.action_names, env.noop) == action_space(game).effect_classes
     table = np.array(action_space(game).effect_classes)
     assert np.array_equal(different, table[:, None] != table[None, :])
     env.close()

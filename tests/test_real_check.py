@@ -1,16 +1,19 @@
 """The check of a simulator against forks: a simulator that is the game passes with slope 1, one blind to hazards gets slope 0."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from coinrun_runner import FRAMES, RIGHT, record_runner, save_runner, save_untrained
+from figure_checks import draws_and_notes
+from matplotlib.figure import Figure
 
 from agents.actor_critic import load_agent
 from analysis import real_check, true_q
-from analysis.real_check_page import deletion, risk, watched_risk
+from analysis.real_check_page import build, deletion, risk, watched_risk
 from common.checkpoints import load_checkpoint
 from common.runs import UsageError
 from envs.edits import hazards, next_hazard
@@ -269,6 +272,23 @@ def test_the_command_writes_a_page_goes_on_and_depends_on_its_flags(files, monke
     assert not np.array_equal(seen[0]["effects_1"]["error"], seen[0]["effects_3"]["error"])
     real_check.main(args(files, num_moments=3, draws=1, num_hazards=1, hazard_draws=1, steps=5, hold=(1,), seed=1, new=True))
     assert not np.array_equal(seen[1]["closed_loop"]["step"], seen[0]["closed_loop"]["step"])
+
+
+def test_the_page_of_another_game_speaks_neither_of_coins_nor_of_deaths(files, tmp_path, monkeypatch):
+    made, cut = [], []
+    monkeypatch.setattr(real_check, "build", lambda arrays, about, out: made.append((arrays, about)) or {"lines": []})
+    real_check.main(args(files, num_moments=3, draws=1, num_hazards=1, hazard_draws=1, steps=5, hold=(1,)))
+    arrays, about = made[0]
+    arrays.pop("hazards")
+    monkeypatch.setattr(Figure, "savefig", draws_and_notes(cut))
+    pages = {}
+    for game in ("coinrun", "starpilot"):
+        summary = build(arrays, about | {"game": game}, tmp_path / game)
+        text = re.sub(r"data:image[^\"]*", "", (tmp_path / game / "real_check.html").read_text())
+        pages[game] = text + json.dumps(summary)
+    assert re.search(r"\bcoin\b", pages["coinrun"]) and re.search(r"\bdeath\b", pages["coinrun"])
+    assert not re.search(r"\b(coins?|deaths?|dies)\b", pages["starpilot"]) and "end without a reward" in pages["starpilot"]
+    assert cut == [], "every text is inside its picture"
 
 
 def test_what_cannot_be_checked_is_refused_in_a_line(files):
