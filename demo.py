@@ -1,6 +1,5 @@
 """The whole line, small, on real Procgen: trains, evaluates, records, trains a world model, simulates, and writes report.html."""
 
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from analysis.demo_report import Artefacts, build
 from common.cli import run_script
 from common.runs import UsageError, file_id
+from common.stopping import run_command
 from envs.procgen import ProcgenConfig
 
 PRETRAINED = Path("pretrained/coinrun_easy_200")
@@ -29,10 +29,10 @@ class Args:
 
 
 def run(*command) -> None:
-    """Shows and runs one command of the line; a failure ends the demo."""
+    """Shows and runs one command of the line; a failure ends the demo, and so does a stop, which reaches the command too."""
     words = [str(word) for word in command]
     print(f"\n$ python {' '.join(words)}", flush=True)
-    if subprocess.run([sys.executable, *words]).returncode:
+    if run_command([sys.executable, *words], f"the demo was in this step: {' '.join(words)}"):
         raise UsageError(f"the step above failed; mend it and run the demo again, which goes on from there: {' '.join(words)}")
 
 

@@ -90,12 +90,8 @@ def main(args: Args) -> None:
     meta = {"env": vars(train_config), "param_name": args.param_name, "seed": args.seed, "action_names": actions.names}
     tracker = open_tracker("worldlens", run.dir, config) if args.track else None
     trainer = Trainer(env, eval_env, network, ppo, schedule, run.dir, args.seed, device, meta, tracker, init_from)
-    last = trainer.train()
-    if trainer.timesteps >= args.num_timesteps:
-        run.finish(last)
-        logging.info("done: %s", run.dir)
-    else:
-        logging.info("stopped at %d steps; the same command goes on from there", trainer.timesteps)
+    run.finish(trainer.train())
+    logging.info("done: %s", run.dir)
 
 
 if __name__ == "__main__":

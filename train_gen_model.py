@@ -121,9 +121,7 @@ def main(args: Args) -> None:
     trainer = Trainer(model, train, args.scales, source, agent, run.dir, args.seed, device, meta, init_from, ranks)
     last = trainer.train()
     ranks.leave()
-    if trainer.batches < train.num_batches:
-        logging.info("stopped after %d batches; the same command goes on from there", trainer.batches)
-    elif ranks.first:
+    if ranks.first:
         run.finish(last)
         logging.info("done: %s", run.dir)
 

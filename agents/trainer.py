@@ -27,7 +27,7 @@ from common.noise import gumbel_noise
 from common.policy import step
 from common.progress import progress_bar
 from common.runs import UsageError
-from common.stopping import StopSignal
+from common.stopping import SaveClock, saving_on_stop
 from envs.vecenv import BadState, Snapshot
 
 _KIND = "training state"
@@ -56,6 +56,9 @@ class Trainer:
 
     env: training environments that can snapshot and restore (envs/vecenv.py: Snapshots). eval_env: environments for unseen levels. init_from: agent
     whose weights to begin with. All randomness is keyed by `seed` and the step, so a resumed run has the same bits.
+
+    The state that a run resumes from is that of the last whole iteration. It is kept in memory, so that a stop within an iteration,
+    which may take minutes, has something whole to write at once.
     """
 
     def __init__(
@@ -86,14 +89,15 @@ class Trainer:
         return self.env.num * self.ppo.n_steps
 
     def train(self) -> dict:
-        """Runs to the end of the schedule (or to a stop signal) and returns the last row of the log."""
+        """Runs to the end of the schedule and returns the last row of the log. A KeyboardInterrupt saves the last whole iteration."""
         started, row = time.monotonic() - self.log.wall_time, self.log.last
         total = self.schedule.num_timesteps
         bar = progress_bar(total=total, initial=self.timesteps, unit="step", unit_scale=True, desc="train", smoothing=0.05)
-        with StopSignal() as stop, bar:
+        self._resumable, self._save_clock = self._training_state(), SaveClock()
+        with saving_on_stop(self._save_resumable), bar:
             if self.timesteps == 0:
                 self._checkpoint_agent()
-            while self.timesteps < self.schedule.num_timesteps and not stop.asked:
+            while self.timesteps < self.schedule.num_timesteps:
                 begun, before = time.monotonic(), self.timesteps
                 self._set_learning_rate()
                 mean_value = self.collect()
@@ -103,7 +107,7 @@ class Trainer:
                 row = self._row(parts, mean_value) | self._evaluate_if_due(before)
                 row |= {"wall_time": time.monotonic() - started, "steps_per_second": self.per_iteration / (time.monotonic() - begun)}
                 self.log.write(row)
-                self._save_if_due(before, stop.asked)
+                self._save_if_due(before)
                 bar.update(self.per_iteration)
                 bar.set_postfix_str(f"return {float(row.get('mean_episode_rewards', 'nan')):.2f}", refresh=False)
         self.log.close()
@@ -161,26 +165,34 @@ class Trainer:
         episodes = evaluate(self.agent, self.eval_env, jobs, self.seed + EVALUATION_NOISE, self.device)
         return {"num_episodes_val": len(jobs)} | summary(episodes.total_reward, episodes.length, "val_")
 
-    def _save_if_due(self, before: int, stopping: bool) -> None:
+    def _save_if_due(self, before: int) -> None:
         if self._passed(before, max(self.schedule.num_timesteps // self.schedule.num_checkpoints, 1)):
             self._checkpoint_agent()
-        if stopping or self._passed(before, self.schedule.save_every):
-            self._save()
+        self._resumable = self._training_state()
+        if self._save_clock.due or self._passed(before, self.schedule.save_every):
+            self._save_resumable()
+            self._save_clock.reset()
 
     def _checkpoint_agent(self) -> None:
         meta = self.meta | {"timesteps": self.timesteps, "reward_scale": self.normalizer.scale, "gamma": self.ppo.gamma}
         save_agent(self.directory / f"model_{self.timesteps}.safetensors", self.agent, meta)
 
-    def _save(self) -> None:
+    def _training_state(self) -> tuple[dict[str, torch.Tensor], dict]:
+        """Copies of all that a run resumes from, as named tensors and a description."""
         snapshots = self.env.snapshot()
         tensors = with_prefix("agent", self.agent.state_dict()) | with_prefix("optimizer", optimizer_tensors(self.optimizer))
         tensors |= with_prefix("normalizer", self.normalizer.tensors()) | {"state": self.state}
+        tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
         tensors |= with_prefix("env", {str(i): torch.frombuffer(bytearray(s.data), dtype=torch.uint8) for i, s in enumerate(snapshots)})
-        meta = {
+        return tensors, {
             "kind": _KIND, "timesteps": self.timesteps, "iteration": self.iteration,
             "statistics": self.statistics.state(), "checksums": [s.checksum for s in snapshots],
         }  # fmt: skip
+
+    def _save_resumable(self) -> str:
+        tensors, meta = self._resumable
         save_checkpoint(self._state_path, tensors, meta)
+        return f"the state at {meta['timesteps']:,} of {self.schedule.num_timesteps:,} steps is saved in {self.directory}"
 
     def _load(self) -> None:
         tensors, meta = load_training_state(self._state_path)

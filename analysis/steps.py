@@ -7,6 +7,7 @@ points to the last one finished.
 import json
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from common.runs import Run, UsageError, open_run, read_config
 from interpret.directions import Directions, load_directions, save_directions
 
 LATEST = "latest"
+ABANDONED_SECONDS = 60.0
+"""A link that has waited so long to be renamed belongs to a process that was killed."""
 
 
 def open_step(out_dir: Path, name: str, version: int, settings: dict, inputs: dict[str, str], force: bool = False) -> Run:
@@ -54,7 +57,9 @@ def finish_step(run: Run, numbers: dict) -> None:
 def point_latest(run: Run) -> None:
     """Lets `latest` point to a run that is done."""
     making = run.dir.with_name(f".{LATEST}.{os.getpid()}")
-    making.unlink(missing_ok=True)
+    for left in run.dir.parent.glob(f".{LATEST}.*"):
+        if left == making or time.time() - left.lstat().st_mtime > ABANDONED_SECONDS:
+            left.unlink(missing_ok=True)
     making.symlink_to(run.dir.name)
     os.replace(making, run.dir.with_name(LATEST))
 

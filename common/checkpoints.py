@@ -1,6 +1,7 @@
 """Weights and training state on disk: one safetensors file whose header also carries a JSON description."""
 
 import errno
+import glob
 import json
 import os
 import tempfile
@@ -12,15 +13,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 
 from common.errors import BadCheckpoint
+from common.locks import remove_abandoned, try_lock
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Calls `write(temporary)` and moves the result into place: `path` is either whole or as it was before."""
+    """Calls `write(temporary)` and moves the result into place: `path` is either whole or as it was before.
+
+    Temporary files that killed processes left for the same path are removed.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
+    remove_abandoned(path.parent.glob(f".{glob.escape(path.name)}.*.part"))
+    handle, temporary = _temporary(path)
     try:
         write(temporary)
         with open(temporary, "rb") as file:
@@ -31,6 +35,16 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _temporary(path: Path) -> tuple[int, Path]:
+    """A new file beside `path`, locked by the descriptor while that is open: it belongs to a process that lives."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        if try_lock(handle) and os.path.exists(name):  # else another process, which takes it for abandoned, is just removing it
+            return handle, Path(name)
+        os.close(handle)
 
 
 def check_writable(path: Path) -> None:
@@ -90,10 +104,15 @@ def load_training_state(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
 
 def lost_state(path: Path, reason: object) -> BadCheckpoint:
     """The error for a training state that cannot be used, with the ways on: the run's last model file, or its beginning."""
-    models = [file for file in path.parent.glob("model_*.safetensors") if file.stem[6:].isdecimal()]
-    last = max(models, key=lambda file: int(file.stem[6:]), default=None)
+    last = last_model(path.parent)
     from_last = f"begin a new run from its last checkpoint with --model_file {last}, or " if last else ""
     return BadCheckpoint(f"{path} is damaged ({reason}), so this run cannot be resumed: {from_last}delete {path.name} to begin this run again")
+
+
+def last_model(directory: Path) -> Path | None:
+    """The model file of a run with the highest number, if there is one."""
+    models = [file for file in directory.glob("model_*.safetensors") if file.stem[6:].isdecimal()]
+    return max(models, key=lambda file: int(file.stem[6:]), default=None)
 
 
 def load_module(module: torch.nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:

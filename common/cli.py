@@ -30,7 +30,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,12 +39,11 @@ from tyro import _errors as refusals  # not public: requirements.txt pins tyro, 
 
 from common.errors import BadCheckpoint, UsageError, one_line
 from common.flags import flag_names, read_flags, spelled
-from common.stopping import Interruptible
+from common.stopping import StopOnSignal, end_on_signal
 
 USER_ERRORS = (UsageError, BadCheckpoint, FloatingPointError)
 """What the user can mend: a demand that cannot be met, a file that is not what it should be, a training that diverged."""
 _NO_ROOM = "nothing half-written was kept: free some space or choose another place, then run the same command again"
-_INTERRUPTED = "error: interrupted; what was finished is kept, and the same command goes on from there"
 _NO_PATH = "check the path, and give another"
 _ADVICE = dict.fromkeys((errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT), _NO_ROOM)
 _ADVICE |= dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG), _NO_PATH)
@@ -56,48 +56,73 @@ def run_script(main: Callable, args_type: type, description: str) -> None:
 
 def parse(args_type: type, description: str = "", words: Sequence[str] | None = None):
     """The words (default: of the command line) as an args_type. A mistake in them ends in one line on stderr and exit code 2."""
-    words = sys.argv[1:] if words is None else words
+    given = sys.argv[1:] if words is None else words
 
     def refuse(message: str) -> None:
         print(f"error: {one_line(message)}", file=sys.stderr)
         sys.exit(2)
 
     def explain(event) -> None:
-        message = _refusal(event, args_type, words)
+        message = _refusal(event, args_type, given)
         if message:  # a kind of mistake that our flags do not have is left to tyro
             refuse(f"{message}; --help lists the flags")
 
     with _until_the_reader_leaves(), refusals.on_parse_error(explain):
-        args = read_flags(args_type, description, words)
+        args = read_flags(args_type, description, given)
     try:
         check_common(args)
     except UsageError as error:
         refuse(str(error))
+    if words is None:
+        end_on_signal()  # the slow imports come next
     return args
 
 
 def run_main(main: Callable, args) -> None:
     """Calls main(args). What the user can mend ends in one line on stderr and exit code 1; what is our bug keeps its traceback.
 
-    Ctrl-C ends in one line too, and in the exit code that a shell expects of it.
+    SIGINT (Ctrl-C), SIGTERM and SIGHUP end in one line too, and in the exit code that a shell expects of them: 130, 143, 129.
     """
     logging.basicConfig(level=getattr(args, "log_level", logging.INFO), format="%(message)s", force=True)
-    try:
-        with Interruptible(), _until_the_reader_leaves():
-            main(args)
-    except USER_ERRORS as error:
-        logging.debug("traceback", exc_info=True)
-        sys.exit(f"error: {one_line(error)}")
-    except OSError as error:
-        if error.errno not in _ADVICE:
-            raise
-        logging.debug("traceback", exc_info=True)
+    again = next((flag for flag in ("new", "force") if getattr(args, flag, False)), None)
+    with StopOnSignal("the same command" + (f" without --{again}" if again else "")) as stop:
+        try:
+            with _quiet_threads(), _until_the_reader_leaves():
+                main(args)
+        except BaseException as error:
+            line, stopped = _advice(error), stop.asked or isinstance(error, KeyboardInterrupt)
+            if line is None and not stopped:
+                raise
+            logging.debug("traceback", exc_info=True)
+            if stopped:
+                stop.tell()
+            sys.exit(stop.exit_code if stopped else f"error: {line}")
+
+
+def _advice(error: BaseException) -> str | None:
+    """What the user can mend, in one line; None for anything else."""
+    if isinstance(error, USER_ERRORS):
+        return one_line(error)
+    if isinstance(error, OSError) and error.errno in _ADVICE:
         where = f" ({error.filename})" if error.filename else ""  # a failed write does not know its file
-        sys.exit(f"error: {one_line(error.strerror + where)}; {_ADVICE[error.errno]}")
-    except KeyboardInterrupt:
-        logging.debug("traceback", exc_info=True)
-        print(_INTERRUPTED, file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        return f"{one_line(error.strerror + where)}; {_ADVICE[error.errno]}"
+    return None
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Threads that fail as the main thread may, of a full disk, say, print no traceback beside its line."""
+    hook = threading.excepthook
+
+    def told(failure) -> None:
+        if _advice(failure.exc_value) is None:
+            hook(failure)
+
+    threading.excepthook = told
+    try:
+        yield
+    finally:
+        threading.excepthook = hook
 
 
 @contextmanager

@@ -44,6 +44,7 @@ class CsvLog:
         for name, value in row.items():
             if name != self.columns[0]:
                 self._board.add_scalar(name, value, step)
+        self._board.flush()
         if self.tracker is not None:
             self.tracker.log(row, step=step)
 

@@ -4,7 +4,7 @@ import fcntl
 import logging
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -49,6 +49,28 @@ def held(path: Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         file.close()
+
+
+def try_lock(handle: int) -> bool:
+    """Locks an open file; False where another process has. A file system without locks counts as success."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def remove_abandoned(paths: Iterable[Path]) -> None:
+    """Removes those files that no process has locked: what a kill left. Where the file system has no locks, nothing."""
+    for path in paths:
+        try:
+            with open(path, "r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+        except OSError:  # locked, removed by another process meanwhile, or no locks
+            continue
 
 
 def _lock(file: IO, path: Path) -> None:

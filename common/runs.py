@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import glob
 import hashlib
 import json
 import logging
@@ -11,6 +12,8 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO
@@ -20,6 +23,7 @@ import torch
 from common.checkpoints import write_json
 from common.errors import UsageError
 from common.locks import Locked, hold
+from common.stopping import report_on_stop
 
 NOT_IDENTITY = ("device", "gpu_device", "num_threads", "log_level", "logdir", "new", "track")
 """Config fields that say where and how a run is made, not what it makes; they do not enter its key."""
@@ -132,13 +136,22 @@ def open_run(parent: Path, name: str, config, new: bool = False, inputs: dict[st
             return run
         run = dataclasses.replace(run, lock=_claim(run.dir))
         logging.info("resuming %s", run.dir)
-        return run
-    directory = parent / (f"{stem}_{taken[-1][0] + 1}" if taken else stem)
-    lock = _begin(directory, config, inputs)
-    if lock is None:
-        return open_run(parent, name, config, new, inputs, flag)
-    logging.info("writing to %s", directory)
-    return Run(directory, resumed=False, lock=lock)
+    else:
+        directory = parent / (f"{stem}_{taken[-1][0] + 1}" if taken else stem)
+        lock = _begin(directory, config, inputs)
+        if lock is None:
+            return open_run(parent, name, config, new, inputs, flag)
+        logging.info("writing to %s", directory)
+        run = Run(directory, resumed=False, lock=lock)
+    report_on_stop(partial(_kept, run.dir))
+    return run
+
+
+def _kept(directory: Path) -> str:
+    """What a stop says of a run: where its finished files are, if it has any."""
+    own = ("config.json", "manifest.json", "lock")
+    finished = any(not file.name.startswith(".") and file.name not in own for file in directory.iterdir())
+    return f"what was finished is in {directory}" if finished else ""
 
 
 def _numbered(parent: Path, stem: str) -> list[tuple[int, Path]]:
@@ -150,6 +163,7 @@ def _numbered(parent: Path, stem: str) -> list[tuple[int, Path]]:
 def _begin(directory: Path, config, inputs: dict[str, str] | None) -> IO | None:
     """Makes the run's directory, which appears whole and locked; None where another process was quicker. Gives the lock."""
     making = directory.with_name(f".{directory.name}.{os.getpid()}")  # named after the process, so that two do not meet there
+    _remove_unfinished(directory)
     try:
         making.mkdir(parents=True, exist_ok=True)
         lock = _claim(making)
@@ -166,6 +180,16 @@ def _begin(directory: Path, config, inputs: dict[str, str] | None) -> IO | None:
             raise
         return None
     return lock
+
+
+def _remove_unfinished(directory: Path) -> None:
+    """Removes what processes that were killed while they made this run's directory left of it."""
+    for left in directory.parent.glob(f".{glob.escape(directory.name)}.*"):
+        if (left / "lock").exists():  # else its process may be about to lock it
+            with suppress(Locked, OSError):  # another process is at it, or has just put it in its place
+                lock = hold(left / "lock")
+                shutil.rmtree(left)
+                lock.close()
 
 
 def _claim(directory: Path) -> IO:

@@ -1,53 +1,272 @@
-"""Stopping a long run: politely, after the piece in hand is saved; or by Ctrl-C at once, without that it is ever lost."""
+"""Stopping a long run: SIGINT (Ctrl-C), SIGTERM and SIGHUP end it within seconds, after the state at hand is saved.
 
-import logging
+`StopOnSignal` is entered once per script (common/cli.py). It raises `Stopped` in the main thread. Work that has state to save, or
+finished pieces to report, runs inside `saving_on_stop`. One call into C can block Python's signal handlers for minutes, so a thread
+watches too: after GRACE_SECONDS it saves the state and ends the process itself.
+"""
+
+import ctypes
+import os
 import signal
+import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE_SECONDS = 5.0
+"""How long the main thread has to end before the watching thread ends the process."""
+LAST_SECONDS = 60.0
+"""How long saving may take after that."""
+INSIST_SECONDS = 1.0
+"""A second Ctrl-C within this time is the first one twice: from a terminal and from a parent process, say."""
 RETRY_SECONDS = 0.01
+SAVE_SECONDS = 60.0
+"""How often a training saves the state that it resumes from, whatever its steps."""
 
 
-class StopSignal:
-    """While entered, SIGTERM and SIGINT ask for a stop after the piece of work in progress instead of killing the run.
+class Stopped(KeyboardInterrupt):
+    """A signal asks this process to end."""
 
-    A second Ctrl-C does not wait for it.
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class _Keeper:
+    """Calls `save` once, whichever thread asks first; afterwards it knows the answer."""
+
+    def __init__(self, save: Callable[[], str | None]):
+        self._save, self._answer = save, []
+
+    def __call__(self) -> str | None:
+        with _lock:
+            if not self._answer:
+                self._answer.append(self._try())
+            return self._answer[0]
+
+    def _try(self) -> str | None:
+        try:
+            return self._save()
+        except OSError as error:
+            return f"the state at hand could not be saved ({error.strerror}), what was saved before is kept"
+
+
+@dataclass
+class _Process:
+    """What this process has in hand, and the signal that asked for a stop.
+
+    keepers: of the work in progress, innermost last. answers: of those that a stop has called. report: what else is kept. held: how many
+    `uninterrupted` bodies run. pending: the signal that waits for their end.
     """
 
-    def __enter__(self):
-        self.asked = False
-        self._previous = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
+    keepers: list[_Keeper] = field(default_factory=list)
+    answers: list[str | None] = field(default_factory=list)
+    report: Callable[[], str | None] = str
+    held: int = 0
+    asked: int | None = None
+    pending: int | None = None
 
-    def _ask(self, number, frame):
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = True
-        logging.info("stopping after the piece of work in hand; Ctrl-C once more stops at once, without it")
+
+_lock = threading.RLock()
+"""Held while the state that keepers save is changed, and while one saves."""
+_process = _Process()
+
+
+@contextmanager
+def saving_on_stop(save: Callable[[], str | None]) -> Iterator[None]:
+    """While entered, a stop calls `save`, from any thread: it writes what is at hand and says in a few words what is kept.
+
+    An empty answer means that nothing is; None asks for silence.
+    """
+    keeper = _Keeper(save)
+    _process.keepers.append(keeper)
+    try:
+        yield
+    except BaseException as error:
+        if _process.asked is not None or isinstance(error, KeyboardInterrupt):  # what fails after a stop, fails of it: another process may have left
+            _process.answers.append(keeper())
+        raise
+    finally:
+        _process.keepers.remove(keeper)
+
+
+def report_on_stop(kept: Callable[[], str | None]) -> None:
+    """From now on a stop outside of `saving_on_stop` says what `kept` answers."""
+    _process.report = kept
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A stop that is asked for while the body runs waits for its end. For changes that must be whole, and short."""
+    with _lock:
+        _process.held += 1
+        try:
+            yield
+        finally:
+            _process.held -= 1
+    _raise_pending()
+
+
+def _raise_pending() -> None:
+    if _process.pending is not None and not _process.held:
+        number, _process.pending = _process.pending, None
+        raise Stopped(number)
+
+
+def end_on_signal() -> None:
+    """From now on a signal ends the process at once, with a line and its exit code: while modules are imported, say."""
+
+    def end(number: int, frame) -> None:
+        os.write(2, f"interrupted by {signal.Signals(number).name}: the same command goes on from there\n".encode())
+        os._exit(128 + number)
+
+    for number in _heard():
+        signal.signal(number, end)
+
+
+def _heard() -> list[int]:
+    """The signals that stop this process. A SIGHUP that is ignored (nohup) stays so."""
+    return [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+
+
+class StopOnSignal:
+    """While entered, the first SIGINT, SIGTERM or SIGHUP raises Stopped, once no `uninterrupted` body runs.
+
+    Later ones change nothing, except that an insisting Ctrl-C does not wait for a save. again: how to go on afterwards, for `tell`.
+    What a destructor raises Python prints and forgets, and the games' C interface frees memory at every step: a Stopped that falls
+    there is raised again a moment later.
+    """
+
+    def __init__(self, again: str = "the same command"):
+        self.again, self._asked_at, self._has_told = again, 0.0, False
+
+    def __enter__(self):
+        vars(_process).update(vars(_Process()))
+        self._over = threading.Event()
+        reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
+        self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._handlers = {number: signal.signal(number, self._asked) for number in _heard()}
+        self._handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, lambda *_: self._raise())
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._forgotten
+        return self
 
     def __exit__(self, *exception):
-        for number, handler in self._previous.items():
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = self._hook
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        self._over.set()
+        os.close(self._writer)
 
+    def _asked(self, number: int, frame) -> None:
+        if _process.asked is None:
+            _process.asked, self._asked_at = number, time.monotonic()
+            self._raise()
+        elif number == signal.SIGINT and time.monotonic() - self._asked_at > INSIST_SECONDS:
+            os.write(2, b"stopped at once, without saving: what was saved before is kept\n")
+            os._exit(self.exit_code)
 
-class Interruptible:
-    """While entered, a KeyboardInterrupt that falls into a destructor is raised again a moment later.
+    def _raise(self) -> None:
+        _process.pending = self.number
+        _raise_pending()
 
-    Python can only print and forget what a destructor raises, and the games' C interface frees memory at every step: a Ctrl-C
-    often falls just there.
-    """
-
-    def __enter__(self):
-        self._hook, sys.unraisablehook = sys.unraisablehook, self._forgotten
-        self._handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
-        return self
-
-    def _forgotten(self, unraisable):
-        if unraisable.exc_type is KeyboardInterrupt:
+    def _forgotten(self, unraisable) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
             signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
         else:
             self._hook(unraisable)
 
-    def __exit__(self, *exception):
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self._handler)
-        sys.unraisablehook = self._hook
+    @property
+    def asked(self) -> bool:
+        """Whether a stop was asked for."""
+        return _process.asked is not None
+
+    @property
+    def number(self) -> int:
+        """The signal that asked for the stop: SIGINT where it was a KeyboardInterrupt of another origin."""
+        return signal.SIGINT if _process.asked is None else _process.asked
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects of a process that a signal ended."""
+        return 128 + self.number
+
+    def tell(self) -> None:
+        """Prints on stderr, once, what is kept and how to go on. Saves it where that was not done yet."""
+        with _lock:
+            kept = _process.answers[0] if _process.answers else [_process.report, *_process.keepers][-1]()
+            if kept is None or self._has_told:
+                return
+            self._has_told = True
+            outcome = f"{kept}; {self.again} goes on from there" if kept else f"no half-written file is left; {self.again} begins again"
+            print(f"interrupted by {signal.Signals(self.number).name}: {outcome}", file=sys.stderr, flush=True)
+
+    def _watch(self, reader: int) -> None:
+        """Waits for a signal, in a thread that no call into C holds up."""
+        while (heard := os.read(reader, 1)) and heard[0] not in SIGNALS:
+            continue
+        if heard and not self._over.wait(GRACE_SECONDS):
+            _process.asked = self.number if self.asked else heard[0]
+            threading.Thread(target=self._end, daemon=True).start()
+            if not self._over.wait(LAST_SECONDS):
+                os._exit(self.exit_code)
+        os.close(reader)  # not earlier: each later signal is written to it
+
+    def _end(self) -> None:
+        with _lock:
+            self.tell()
+            if not self._over.is_set():
+                os._exit(self.exit_code)
+
+
+def run_command(command: Sequence[str], place: str) -> int:
+    """Runs a command and returns its exit code. A stop is passed on to the command, and waits for its end.
+
+    place: where the work was, for what a stop says. The command has a process group of its own, so that a Ctrl-C in a terminal
+    reaches it once, and it is asked to stop where this process dies. Raises Stopped where the command was stopped by itself.
+    """
+    started: list[subprocess.Popen] = []
+    with saving_on_stop(lambda: _pass_on(started, place)):
+        with uninterrupted():
+            started.append(subprocess.Popen(command, process_group=0, preexec_fn=_stop_with_parent))
+        code = started[0].wait()
+        number = code - 128 if code > 128 else -code
+        if number in SIGNALS:
+            _process.asked = number if _process.asked is None else _process.asked
+            raise Stopped(number)
+    return code
+
+
+def _pass_on(started: Sequence[subprocess.Popen], place: str) -> str:
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(_process.asked or signal.SIGINT)
+            process.wait()
+    return place
+
+
+def _stop_with_parent() -> None:
+    """Linux sends this process a SIGTERM when its parent has died, of a kill -9, say."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+class SaveClock:
+    """Says when the state that a run resumes from is due: SAVE_SECONDS after the last time."""
+
+    def __init__(self):
+        self._saved = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() - self._saved >= SAVE_SECONDS
+
+    def reset(self) -> None:
+        self._saved = time.monotonic()

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 
 from common.progress import progress_bar
+from common.stopping import saving_on_stop
 from generative.config import WorldModelConfig
 from generative.simulator import EXTRA_STEPS, NoiseKeys, Simulator
 from generative.starts import Starts, check_enough
 from rollouts.segment import Segment
-from rollouts.store import create_store, unwritten, write_shard
+from rollouts.store import create_store, shards_kept, unwritten, write_shard
 
 NO_LEVEL = -1
 """level_seed of an episode that no level of the game made."""
@@ -65,20 +66,25 @@ def record_samples(simulator: Simulator, starts: Starts, sampling: Sampling, pat
     """
     check_enough(starts, -(-sampling.num_samples // sampling.per_place))
     create_store(path, manifest | extra_fields(simulator.model.config, sampling.env_state))
-    shards, made = -(-sampling.num_samples // sampling.batch_size), 0
-    for index in unwritten(path, progress_bar(range(shards), unit="shard", desc="simulate")):
-        samples = np.arange(index * sampling.batch_size, min((index + 1) * sampling.batch_size, sampling.num_samples))
-        places = samples // sampling.per_place
-        segment = _simulate(simulator, starts, sampling, samples, places, device)
-        steps, episodes = as_shard(segment, sampling.env_state)
-        source, behaviour = starts.source(places), sampling.behaviour(manifest["action_names"])
-        write_shard(path, index, steps, episodes | {
-            "id": samples, "level_seed": np.full(len(samples), NO_LEVEL), "repeat": np.zeros(len(samples), np.int64),
-            "behaviour": np.full(len(samples), behaviour), "policy_id": np.full(len(samples), agent_id),
-            "source_episode": source[:, 0], "source_step": source[:, 1],
-        })  # fmt: skip
-        made += len(samples)
+    shards, made = range(-(-sampling.num_samples // sampling.batch_size)), 0
+    with saving_on_stop(lambda: shards_kept(path, shards)):
+        for index in unwritten(path, progress_bar(shards, unit="shard", desc="simulate")):
+            made += _record_shard(simulator, starts, sampling, path, index, manifest["action_names"], agent_id, device)
     return made
+
+
+def _record_shard(simulator, starts, sampling: Sampling, path: Path, index: int, action_names: list[str], agent_id: str, device) -> int:
+    samples = np.arange(index * sampling.batch_size, min((index + 1) * sampling.batch_size, sampling.num_samples))
+    places = samples // sampling.per_place
+    segment = _simulate(simulator, starts, sampling, samples, places, device)
+    steps, episodes = as_shard(segment, sampling.env_state)
+    source, behaviour = starts.source(places), sampling.behaviour(action_names)
+    write_shard(path, index, steps, episodes | {
+        "id": samples, "level_seed": np.full(len(samples), NO_LEVEL), "repeat": np.zeros(len(samples), np.int64),
+        "behaviour": np.full(len(samples), behaviour), "policy_id": np.full(len(samples), agent_id),
+        "source_episode": source[:, 0], "source_step": source[:, 1],
+    })  # fmt: skip
+    return len(samples)
 
 
 def _simulate(simulator: Simulator, starts: Starts, sampling: Sampling, samples, places, device) -> Segment:

@@ -6,11 +6,20 @@ from pathlib import Path
 
 import torch
 
-from common.checkpoints import load_module, load_optimizer, load_training_state, optimizer_tensors, save_checkpoint, with_prefix, without_prefix
+from common.checkpoints import (
+    last_model,
+    load_module,
+    load_optimizer,
+    load_training_state,
+    optimizer_tensors,
+    save_checkpoint,
+    with_prefix,
+    without_prefix,
+)
 from common.csv_log import CsvLog
 from common.policy import Policy
 from common.progress import progress_bar
-from common.stopping import StopSignal
+from common.stopping import SaveClock, saving_on_stop, uninterrupted
 from common.video import write_video
 from generative.average import WeightAverage
 from generative.config import LossScales, TrainConfig, WorldModelConfig
@@ -37,6 +46,7 @@ class Trainer:
 
     Writes into `directory`: progress.csv; at each save model_<batches>.safetensors (the averaged weights), a preview film of held-out
     windows, and train_state.safetensors, from which training goes on; best.safetensors, the weights of the row with the least val_loss.
+    Between `uninterrupted` bodies the state is that of a whole batch at all times, so that a stop can save it at once.
     """
 
     def __init__(
@@ -65,38 +75,43 @@ class Trainer:
         return self.directory / "train_state.safetensors"
 
     def train(self) -> dict:
-        """Runs to the last batch (or to a stop signal) and returns the last row of the log, in the process that writes it.
+        """Runs to the last batch and returns the last row of the log, in the process that writes it.
 
-        Raises FloatingPointError when a term of the loss is not finite.
+        A KeyboardInterrupt saves the state of the last whole batch. Raises FloatingPointError when a term of the loss is not finite.
         """
-        row, total, mine = self.log.last if self.log else {}, self.config.num_batches, self.ranks.mine
+        total, mine = self.config.num_batches, self.ranks.mine
+        self._last_row = self.log.last if self.log else {}
         self._clock = Clock(self.log.wall_time if self.log else 0.0)
-        ahead = read_ahead(lambda step: self.source.train_batch(step, self.config.batch_size, mine), self.batches, total)
+        self._save_clock, self._save_clock_rang = SaveClock(), False
         bar = progress_bar(total=total, initial=self.batches, unit="batch", desc="train", smoothing=0.05, disable=not self.ranks.first)
-        with StopSignal() as stop, bar:
+        with saving_on_stop(self._keep), bar:
+            if self.batches and (self._lacks_row() or self._lacks_files()):
+                self._log_and_save()  # a stop came before it
+            ahead = read_ahead(lambda step: self.source.train_batch(step, self.config.batch_size, mine), self.batches, total)
             for segment in self._clock.timed(ahead):
-                values = self.update(segment.to(self.device), stop.asked)
-                stopping, self._clock.frames = values.pop("stop") > 0, self._clock.frames + values.pop("frames") * self.ranks.size
-                self._sums.add(values)
-                self.batches += 1
-                if self._due(self.config.log_interval):
-                    row = self._row()
-                if stopping or self._due(self.config.save_interval):
-                    self._save()
+                self.update(segment.to(self.device))
+                self._log_and_save()
                 bar.update()
-                if row:
-                    bar.set_postfix_str(f"psnr {float(row['psnr']):.1f} dB", refresh=False)
-                if stopping:
-                    break
+                if self._last_row:
+                    bar.set_postfix_str(f"psnr {float(self._last_row['psnr']):.1f} dB", refresh=False)
         if self.log:
             self.log.close()
-        return row
+        return self._last_row
 
-    def update(self, segment: Segment, stop: bool = False) -> dict[str, float]:
+    def _log_and_save(self) -> None:
+        """What is due after a batch."""
+        if self._lacks_row():
+            self._last_row = self._row()
+        if self._due(self.config.save_interval):
+            self._save()
+        elif self._save_clock_rang:
+            self._refuse_broken()
+            self._save_state()
+
+    def update(self, segment: Segment) -> None:
         """One optimiser step on this process's windows of a batch.
 
-        Returns the terms, their sum, the gradient's norm, the number of frames and the share of the processes that were asked to
-        stop, as means over the processes.
+        Takes into the running sums the terms, their sum and the gradient's norm, as means over the processes.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * learning_rate_factor(self.config, self.batches)
@@ -106,7 +121,7 @@ class Trainer:
         blind = self._blind_steps(segment) if self.scales.loss_scale_blind else 0
         terms = loss_terms(self.model, segment, noise, self.agent, shown, self.scales.free_nats, blind)
         loss = total_loss(terms, self.scales)
-        values = as_numbers(terms | {"loss": loss, "frames": segment.mask.sum()}) | {"stop": float(stop)}
+        values = as_numbers(terms | {"loss": loss, "frames": segment.mask.sum()}) | {"due": float(self._save_clock.due)}
         values = self.ranks.mean(values)
         self._refuse_bad(values)
         self.optimizer.zero_grad(set_to_none=True)
@@ -114,9 +129,13 @@ class Trainer:
         self.ranks.average_gradients(self.trained)
         values["grad_norm"] = torch.nn.utils.clip_grad_norm_(self.trained, self.config.grad_clip_norm).item()
         self._refuse_bad(values)
-        self.optimizer.step()
-        self.average.update(self.model, self.batches + 1)
-        return values
+        self._clock.frames += values.pop("frames") * self.ranks.size
+        self._save_clock_rang = values.pop("due") > 0
+        with uninterrupted():
+            self.optimizer.step()
+            self.average.update(self.model, self.batches + 1)
+            self._sums.add(values)
+            self.batches += 1
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -153,8 +172,10 @@ class Trainer:
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
             named = "every term of the loss" if not any(math.isfinite(values[name]) for name in TERMS if name in values) else ", ".join(bad)
-            kept = f"the last good checkpoint is {self._state_path}" if self._state_path.exists() else "no checkpoint had been written yet"
-            raise FloatingPointError(f"{named} not finite at batch {self.batches}: training stopped, {kept}; try a lower --lr, and --model_file to begin with good weights")
+            last = last_model(self.directory)
+            good = f"the last good weights are {last}" if last else "no checkpoint had been written yet"
+            way_out = "try a lower --lr, and --model_file to begin with good weights"
+            raise FloatingPointError(f"{named} not finite at batch {self.batches}: training stopped, {good}; {way_out}")
 
     @torch.no_grad()
     def _refuse_broken(self) -> None:
@@ -171,15 +192,20 @@ class Trainer:
     def _due(self, every: int) -> bool:
         return self.batches % every == 0 or self.batches == self.config.num_batches
 
+    def _lacks_row(self) -> bool:
+        """Whether a row of the log is due that was not written yet: it empties the sums."""
+        return self._due(self.config.log_interval) and self._sums.count > 0
+
     def _row(self) -> dict:
         row = {"batch": self.batches, "lr": self.optimizer.param_groups[0]["lr"]} | self._with_psnr(self._sums.means())
-        self._sums = Sums()
         row |= self._clock.read() | self.validate()
-        if row.get("val_loss", math.inf) < self.best:
-            self.best = row["val_loss"]
-            self._save_model("best")
-        if self.log:
-            self.log.write(row)
+        with uninterrupted():
+            self._sums = Sums()
+            if row.get("val_loss", math.inf) < self.best:
+                self.best = row["val_loss"]
+                self._save_model("best")
+            if self.log:
+                self.log.write(row)
         self._clock.reset()
         return row
 
@@ -189,15 +215,30 @@ class Trainer:
     def _save(self) -> None:
         self._refuse_broken()
         self._save_model(f"model_{self.batches}")
-        if not self.ranks.first:
-            return
-        tensors = with_prefix("model", self.model.state_dict()) | with_prefix("average", self.average.model.state_dict())
-        tensors |= with_prefix("optimizer", optimizer_tensors(self.optimizer))
-        best = self.best if math.isfinite(self.best) else None
-        save_checkpoint(self._state_path, tensors, {
-            "kind": "world model training state", "batches": self.batches, "best": best, "sums": vars(self._sums),
-        })  # fmt: skip
-        self._film()
+        if self.ranks.first:
+            self._film()
+        self._save_state()
+
+    def _lacks_files(self) -> bool:
+        """Whether a checkpoint is due that is not there yet with its film, which is written last."""
+        there = (self.directory / f"preview_{self.batches}.mp4").exists()
+        return self._due(self.config.save_interval) and not self.ranks.of_first("there" if there else "")
+
+    def _save_state(self) -> None:
+        if self.ranks.first:
+            tensors = with_prefix("model", self.model.state_dict()) | with_prefix("average", self.average.model.state_dict())
+            tensors |= with_prefix("optimizer", optimizer_tensors(self.optimizer))
+            best = self.best if math.isfinite(self.best) else None
+            save_checkpoint(self._state_path, tensors, {
+                "kind": "world model training state", "batches": self.batches, "best": best, "sums": vars(self._sums),
+            })  # fmt: skip
+        self._save_clock.reset()
+
+    def _keep(self) -> str | None:
+        """Saves what a stop finds, and says so where this process writes."""
+        self._save_state()
+        kept = f"the state after {self.batches:,} of {self.config.num_batches:,} batches is saved in {self.directory}"
+        return kept if self.ranks.first else None
 
     def _save_model(self, name: str) -> None:
         if self.ranks.first:

@@ -14,9 +14,10 @@ from common.noise import uniform_noise
 from common.policy import Policy
 from common.progress import progress_bar
 from common.runs import UsageError
+from common.stopping import saving_on_stop
 from envs.procgen import NUM_LEVELS
 from rollouts.play import Job, Played, play
-from rollouts.store import shard_done, unwritten, write_shard
+from rollouts.store import shard_done, shards_kept, unwritten, write_shard
 
 _LEVEL_DRAW = 2**32 - 1  # in place of a time step: a number that no step of an episode reaches
 _KEPT = ("obs", "action", "reward", "terminated", "truncated", "value", "logits", "log_prob", "hidden")
@@ -104,8 +105,10 @@ def record(path: Path, plan: Plan, shards: Iterable[int], make_env: Callable, ac
     path: a store (create_store). make_env() gives a fresh VecEnv for each shard, so that a shard depends on nothing but
     the plan and its number; actor_of(shard) says who plays it.
     """
-    summary, todo = Summary(), [shard for shard in shards if not shard_done(path, shard)]
-    with progress_bar(total=sum(len(plan.episodes(shard)) for shard in todo), unit="episode", desc="record", disable=not todo) as bar:
+    summary, shards = Summary(), list(shards)
+    todo = [shard for shard in shards if not shard_done(path, shard)]
+    bar = progress_bar(total=sum(len(plan.episodes(shard)) for shard in todo), unit="episode", desc="record", disable=not todo)
+    with saving_on_stop(lambda: shards_kept(path, shards)), bar:
         for shard in unwritten(path, todo):
             began = time.perf_counter()
             env, actor = make_env(), actor_of(shard)

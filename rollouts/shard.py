@@ -42,8 +42,6 @@ def entry_path(store: Path, index: int) -> Path:
 def write(store: Path, index: int, steps: Mapping[str, np.ndarray], episodes: Mapping[str, np.ndarray]) -> None:
     """Writes data file, then entry. OSError (a full disk, say) leaves no entry, so the shard does not count."""
     path = data_path(store, index)
-    for leftover in path.parent.glob(f".{path.name}.*.part"):  # of a killed run
-        leftover.unlink()
     image = encode(steps)
     write_atomically(path, lambda temporary: temporary.write_bytes(image))
     entry = {

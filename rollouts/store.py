@@ -8,14 +8,14 @@ import hashlib
 import json
 import os
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from common.checkpoints import write_json
-from common.locks import Locked, held
+from common.locks import Locked, held, remove_abandoned
 from common.runs import UsageError, manifest as versions, plain
 from rollouts import shard as shards
 from rollouts.fields import REQUIRED, check_lengths, conform, derive, episode_fields, step_fields
@@ -66,6 +66,7 @@ def unwritten(path: Path, indices: Iterable[int]) -> Iterator[int]:
 
     Raises UsageError at a shard that another process is making.
     """
+    remove_abandoned(Path(path).glob(".shard_*.lock"))
     for index in indices:
         if shard_done(path, index):
             continue
@@ -76,6 +77,12 @@ def unwritten(path: Path, indices: Iterable[int]) -> Iterator[int]:
         except Locked as holder:
             way_out = "wait for it or stop it, then run this command again, or give each job its own --shards"
             raise UsageError(f"shard {index} of {path} is being made by {holder}: {way_out}") from holder
+
+
+def shards_kept(path: Path, indices: Sequence[int]) -> str:
+    """How many of the shards asked for are there, in words; nothing where none is."""
+    done = sum(shard_done(path, index) for index in indices)
+    return f"{done} of {len(indices)} shards are whole in {path}" if done else ""
 
 
 def write_shard(path: Path, index: int, steps: dict[str, np.ndarray], episodes: dict[str, np.ndarray]) -> None:

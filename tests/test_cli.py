@@ -105,8 +105,8 @@ def test_length_checkpoints_and_evaluations(tmp_path):
 
 @pytest.mark.parametrize("every, times", [(32, 4), (64, 2), (NEVER, 1)])
 def test_save_every(tmp_path, monkeypatch, every, times):
-    saves, save = [], Trainer._save
-    monkeypatch.setattr(Trainer, "_save", lambda self: saves.append(self.timesteps) or save(self))
+    saves, save = [], Trainer._save_resumable
+    monkeypatch.setattr(Trainer, "_save_resumable", lambda self: saves.append(self.timesteps) or save(self))
     trained(tmp_path, num_timesteps=128, save_every=every)
     assert len(saves) == times and saves[-1] == 128
 

@@ -278,7 +278,7 @@ def test_a_term_that_is_not_finite_stops_training_and_is_named(recorded, tmp_pat
         return terms
 
     monkeypatch.setattr(trainer_module, "loss_terms", poisoned)
-    with pytest.raises(FloatingPointError, match="reward, loss not finite at batch 3.*train_state"):
+    with pytest.raises(FloatingPointError, match="reward, loss not finite at batch 3.*last good weights are .*model_2.safetensors"):
         make(recorded, tmp_path / "run").train()
     tensors, meta = load_checkpoint(tmp_path / "run" / "train_state.safetensors")
     assert meta["batches"] == 2 and all(torch.isfinite(x).all() for x in tensors.values())
@@ -289,7 +289,7 @@ def test_weights_that_blew_up_take_no_checkpoints_place(recorded, tmp_path, ever
     make(recorded, tmp_path / "run", replace(SHORT, **every)).train()
     good = (tmp_path / "run" / "train_state.safetensors").read_bytes()
     again = make(recorded, tmp_path / "run", replace(SHORT, **every, num_batches=12, lr=1e30))
-    with pytest.raises(FloatingPointError, match="every term of the loss not finite at batch 7: .*last good checkpoint is .*train_state.*--model_file"):
+    with pytest.raises(FloatingPointError, match="every term of the loss not finite at batch 7: .*last good weights are .*model_6.safetensors.*--model_file"):
         again.train()
     assert (tmp_path / "run" / "train_state.safetensors").read_bytes() == good
     assert all(int(row["batch"]) <= 6 for row in rows(tmp_path / "run"))
