@@ -11,13 +11,44 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.cli import parse, run_main
+
+
+@dataclass
+class Args:
+    source: Path
+    """State dict to read: .pth, .pt or .safetensors."""
+    target: Path
+    """Agent file to write: .safetensors."""
+    name_map: str = "auto"
+    """auto, train-procgen-pytorch, cleanrl, worldlens (ours already), or a JSON or YAML file {their name or prefix: ours, or null to leave out}."""
+    key: str = ""
+    """Where in the file the state dict lies, when it is not the file itself (found by itself for the usual names)."""
+    obs_shape: tuple[int, int, int] = (64, 64, 3)
+    """Height, width and channels of the frames that the agent sees."""
+    precision: str = "fp32"
+    """fp32 or bf16 for the encoder: fp32 computes what the source computed."""
+    env_name: str = "coinrun"
+    """The game that the agent was trained on; evaluation and recording take it and the options below as their defaults."""
+    start_level: int = 0
+    """Seed of its first training level."""
+    num_levels: int = 0
+    """How many levels it was trained on; 0 means all."""
+    distribution_mode: str = "easy"
+    """easy, hard, extreme, memory or exploration."""
+    use_backgrounds: bool = False
+    """Whether it was trained with background images."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
 import torch
 import yaml
 
 from agents.actor_critic import ActorCritic, NetworkConfig, save_agent
 from agents.state_dicts import read_state_dict
 from common.checkpoints import load_module
-from common.cli import run_script
 from common.runs import UsageError, file_id
 from envs.procgen import ProcgenConfig, action_space
 
@@ -45,32 +76,6 @@ NAME_MAPS: dict[str, NameMap] = {
     | {"network.5": "encoder.out", "actor": "policy_head", "critic": "value_head"},
     "worldlens": {name: name for name in ("encoder", "core", "policy_head", "value_head")},
 }
-
-
-@dataclass
-class Args:
-    source: Path
-    """State dict to read: .pth, .pt or .safetensors."""
-    target: Path
-    """Agent file to write: .safetensors."""
-    name_map: str = "auto"
-    """auto, train-procgen-pytorch, cleanrl, worldlens (ours already), or a JSON or YAML file {their name or prefix: ours, or null to leave out}."""
-    key: str = ""
-    """Where in the file the state dict lies, when it is not the file itself (found by itself for the usual names)."""
-    obs_shape: tuple[int, int, int] = (64, 64, 3)
-    """Height, width and channels of the frames that the agent sees."""
-    precision: str = "fp32"
-    """fp32 or bf16 for the encoder: fp32 computes what the source computed."""
-    env_name: str = "coinrun"
-    """The game that the agent was trained on; evaluation and recording take it and the options below as their defaults."""
-    start_level: int = 0
-    """Seed of its first training level."""
-    num_levels: int = 0
-    """How many levels it was trained on; 0 means all."""
-    distribution_mode: str = "easy"
-    """easy, hard, extreme, memory or exploration."""
-    use_backgrounds: bool = False
-    """Whether it was trained with background images."""
 
 
 def load_name_map(name: str, tensors: Mapping[str, torch.Tensor]) -> NameMap:
@@ -172,4 +177,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

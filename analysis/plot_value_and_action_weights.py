@@ -7,21 +7,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from agents.actor_critic import ActorCritic, load_agent
-from analysis.hidden_figures import NAMES
-from analysis.hidden_numbers import COMMAND, STEP, VERSION, choose_method
-from analysis.steps import find_step, read_numbers, read_part
-from analysis.style import add_caption, new_figure, save_figure
-from common.checkpoints import write_json
-from common.cli import run_script
-from common.runs import UsageError, file_id
-from envs.vecenv import ActionSpace
-from generative.sim_env import actions_of
-from interpret.directions import Directions, load_directions
-from interpret.stability import labels
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -38,6 +24,25 @@ class Args:
     """Where plot_act_and_val_weights_plots is written, and hx_analysis_precomp is looked for."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+import torch
+
+from agents.actor_critic import ActorCritic, load_agent
+from analysis.hidden_figures import NAMES
+from analysis.hidden_numbers import COMMAND, STEP, VERSION, choose_method
+from analysis.steps import find_step, read_numbers, read_part
+from analysis.style import add_caption, new_figure, save_figure
+from common.checkpoints import write_json
+from common.runs import UsageError, file_id
+from envs.vecenv import ActionSpace
+from generative.sim_env import actions_of
+from interpret.directions import Directions, load_directions
+from interpret.stability import labels
 
 
 def main(args: Args) -> None:
@@ -102,4 +107,4 @@ def draw(effects: np.ndarray, rows: list[str], directions: Directions, most: int
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -5,9 +5,23 @@ A page quotes a number as <!--=file:path-->text<!--/-->, where `file` is a JSON 
 """
 
 import json
+import logging
 import re
-import sys
+from dataclasses import dataclass
 from pathlib import Path
+
+from common.cli import parse, run_main
+from common.errors import UsageError
+
+
+@dataclass
+class Args:
+    log_level: int = logging.INFO
+    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
 
 from common.checkpoints import write_text
 
@@ -45,20 +59,17 @@ def refreshed(text: str) -> str:
     return _QUOTE.sub(replace, text)
 
 
-def main() -> None:
-    if sys.argv[1:]:
-        print(__doc__, file=sys.stdout if sys.argv[1] in ("-h", "--help") else sys.stderr)
-        sys.exit(sys.argv[1] not in ("-h", "--help"))
+def main(args: Args) -> None:
     try:
         for page in pages():
             before = page.read_text()
             after = refreshed(before)
             if after != before:
                 write_text(page, after)
-            print(f"{page.relative_to(ROOT)}: {len(_QUOTE.findall(after))} numbers{', rewritten' if after != before else ''}")
+            logging.info("%s: %d numbers%s", page.relative_to(ROOT), len(_QUOTE.findall(after)), ", rewritten" if after != before else "")
     except ValueError as error:
-        sys.exit(f"error: {error}; make the artefact with the command that its page names")
+        raise UsageError(f"{error}; make the artefact with the command that its page names") from error
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main, ARGS)

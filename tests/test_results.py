@@ -11,15 +11,6 @@ def test_every_quoted_number_is_its_artefacts(page):
     assert results.refreshed(text) == text, f"{page.name} differs from its artefacts; run: make results"
 
 
-@pytest.mark.parametrize(("word", "code"), [("--help", 0), ("docs", 1)])
-def test_words_after_the_command_explain_it_and_write_nothing(word, code, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["results", word])
-    monkeypatch.setattr(results, "pages", None)
-    with pytest.raises(SystemExit) as stopped:
-        results.main()
-    assert stopped.value.code == code and "make results" in "".join(capsys.readouterr())
-
-
 def test_a_changed_artefact_changes_the_page(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "ROOT", tmp_path)
     (tmp_path / "a.json").write_text('{"score": {"mean": 7.251, "interval": [6, 8]}}')
