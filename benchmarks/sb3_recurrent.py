@@ -2,6 +2,10 @@
 
 import numpy as np
 import torch
+
+import envs.procgen  # noqa: F401 (first: it imports gym without the notice that gym prints)
+
+# isort: split
 from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor

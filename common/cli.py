@@ -83,7 +83,9 @@ def run_main(main: Callable, args) -> None:
 
     SIGINT (Ctrl-C), SIGTERM and SIGHUP end in one line too, and in the exit code that a shell expects of them: 130, 143, 129.
     """
-    logging.basicConfig(level=getattr(args, "log_level", logging.INFO), format="%(message)s", force=True)
+    from common.progress import start_logging  # brings tqdm, which --help does not wait for
+
+    start_logging(getattr(args, "log_level", logging.INFO))
     again = next((flag for flag in ("new", "force") if getattr(args, flag, False)), None)
     with StopOnSignal("the same command" + (f" without --{again}" if again else "")) as stop:
         try:
