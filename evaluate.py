@@ -4,6 +4,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from agents.evaluate import OUTCOMES, evaluate, jobs_over
 from agents.scores import score, table
 from common.checkpoints import check_writable, write_json
 from common.cli import run_script
+from common.precision import Precision, choose_precision, set_precision
 from common.runs import UsageError, agrees, choose_device, file_id, manifest, plain
 from envs.coinrun import difficulty, first_states, layout_hash
 from envs.make import game_of, make_env
@@ -61,6 +63,8 @@ class Args:
     """auto, gpu or cpu."""
     gpu_device: int = 0
     """Which GPU, where there are several."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the convolutions: bf16, fp32, or whichever is faster here."""
     num_threads: int = 2
     """Threads of the game simulator; results do not depend on it."""
     log_level: int = logging.INFO
@@ -112,8 +116,10 @@ def held_out(env, start: int, num: int, excluded: tuple[int, int] | None) -> lis
 
 def main(args: Args) -> None:
     agent, own, device = None, {}, choose_device(args.device, args.gpu_device)
+    precision = choose_precision(args.precision, device)
     if args.model_file:
         agent, meta = load_agent(args.model_file, device)
+        set_precision(precision.name, agent)
         own = meta.get("env") or {}
     config = game_of(args, own, num_levels=0, start_level=0)
     check_asked(args, config)
@@ -122,7 +128,7 @@ def main(args: Args) -> None:
         check_fits(agent, len(actions.names), ProcgenVecEnv.obs_shape, config.env_name)
     about = {"asked": plain(args), "env": plain(config)}
     inputs = {"model_file": file_id(args.model_file)} if args.model_file else {}
-    made = scored_already(args.output, about, inputs)
+    made = scored_already(args.output, about, inputs, precision)
     if made:
         logging.info("%s is done; delete it, or name another --output, to score again", args.output)
         print(shown(made))
@@ -136,18 +142,19 @@ def main(args: Args) -> None:
     hard = difficulty(episodes.level, config.distribution_mode) if config.env_name == "coinrun" else None
     died = np.flatnonzero(episodes.outcome == OUTCOMES.index("died"))
     scores = score(episodes, hard, causes(env, jobs, log.actions, died) if args.causes else None)
-    about |= {"manifest": manifest(inputs), "levels_dropped": levels[-1] + 1 - args.start_level - len(levels)}
+    about |= {"manifest": manifest(inputs, precision.name if agent else None), "levels_dropped": levels[-1] + 1 - args.start_level - len(levels)}
     made = about | scores | {"per_episode": {name: column.tolist() for name, column in vars(episodes).items()}}
     print(shown(made))
     if args.output:
         write_json(args.output, made)
 
 
-def scored_already(output: Path | None, about: dict, inputs: dict[str, str]) -> dict | None:
-    """What the output file holds, where the same was asked of the same inputs; None where it holds something else or nothing."""
+def scored_already(output: Path | None, about: dict, inputs: dict[str, str], precision: Precision) -> dict | None:
+    """What the output file holds, where the same was asked of the same inputs in a precision that fits; None where it holds something else or nothing."""
     try:
         made = json.loads(output.read_text()) if output else {}
         same = all(agrees(made[part], about[part]) for part in about) and made["manifest"]["inputs"] == inputs
+        same = same and precision.fits(made["manifest"].get("precision"))
         return made if same and made["per_episode"]["level"] and made["groups"] else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

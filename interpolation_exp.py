@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ import tyro
 from analysis.tiles import Tile, tiled
 from common.checkpoints import save_checkpoint
 from common.cli import run_script
+from common.precision import Precision, choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id, open_run
 from common.video import write_video
@@ -45,6 +46,8 @@ class Args:
     """auto, gpu or cpu."""
     gpu_device: int = 0
     """Which GPU, where there are several."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
     logdir: Path = Path("results/interpolation")
@@ -62,7 +65,8 @@ def main(args: Args) -> None:
     starts = InformedStarts(simulator, rollouts, args.seed, not args.stochastic) if rollouts else RandomStarts(simulator)
     check_enough(starts, 2 * args.num_pairs)
     inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": rollouts.id if rollouts else None}
-    run = claim(args, inputs)
+    run = claim(args, inputs, choose_precision(args.precision, device))
+    set_precision(run.precision, simulator.model, simulator.agent)
     if run.done:
         return
     summary = [write_pair(args, simulator, starts, pair, run.dir, device) for pair in progress_bar(range(args.num_pairs), unit="pair")]
@@ -70,9 +74,9 @@ def main(args: Args) -> None:
     logging.info("%d videos in %s", args.num_pairs, run.dir)
 
 
-def claim(args: Args, inputs: dict) -> Run:
+def claim(args: Args, inputs: dict, precision: Precision) -> Run:
     asked = {name: value for name, value in vars(args).items() if name not in ("model_file", "agent_file", "data_dir")}
-    return open_run(args.logdir, f"seed_{args.seed}", asked, args.new, inputs)
+    return open_run(args.logdir, f"seed_{args.seed}", asked, args.new, inputs, precision=precision)
 
 
 def write_pair(args: Args, simulator: Simulator, starts, pair: int, directory: Path, device) -> dict:

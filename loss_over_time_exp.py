@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -14,6 +14,7 @@ from analysis.loss_over_time import losses, summary
 from analysis.plot_loss_over_time import draw
 from common.checkpoints import write_json
 from common.cli import run_script
+from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id, manifest, open_run
 from generative.compatibility import check_store
@@ -53,6 +54,8 @@ class Args:
     """auto, gpu or cpu."""
     gpu_device: int = 0
     """Which GPU, where there are several."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
     logdir: Path = Path("results/loss_over_time_precomp")
@@ -77,14 +80,16 @@ def main(args: Args) -> None:
     count = args.num_batches * args.batch_size
     (part,) = choose_parts(rollouts, [args.part], k + args.num_sim_steps - 1, k, [count], args.seed, args.start_level, args.num_levels)
     inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
-    run = open_run(args.logdir / args.exp_name, args.model_file.stem, args, args.new, inputs)
+    precision = choose_precision(args.precision, device)
+    run = open_run(args.logdir / args.exp_name, args.model_file.stem, args, args.new, inputs, precision=precision)
+    set_precision(run.precision, simulator.model, simulator.agent)
     if run.done:
         return
     batches = progress_bar(part.batches(args.batch_size), unit="batch")
     found = [losses(simulator, part.windows.batch(windows).to(device), args.seed) for windows in batches]
     errors = {name: np.concatenate([batch[name] for batch in found], axis=1) for name in found[0]}
     path = run.dir / "loss_over_time.json"
-    write_json(path, {"manifest": manifest(inputs)} | part.describe() | summary(errors))
+    write_json(path, {"manifest": manifest(inputs, run.precision)} | part.describe() | summary(errors))
     picture = draw(path)
     run.finish({"windows": len(part.table)})
     logging.info("%s and %s", path, picture)

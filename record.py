@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -11,12 +12,13 @@ from agents.actor_critic import ActorCritic, check_fits, load_agent
 from agents.behaviours import check_behaviour, make_behaviour
 from agents.defaults import TEMPERATURE, TOP_K
 from common.cli import run_script
+from common.precision import choose_precision, set_precision
 from common.runs import UsageError, choose_device, file_id
 from envs.make import OPTIONS, game_of, make_env
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
 from envs.vecenv import ActionSpace
 from rollouts.record import Actor, Plan, record, take_turns
-from rollouts.store import create_store
+from rollouts.store import create_store, recorded_precision
 
 
 @dataclass
@@ -61,6 +63,8 @@ class Args:
     """auto, gpu or cpu."""
     gpu_device: int = 0
     """Which GPU, where there are several."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     num_threads: int = 2
     """Threads of the game simulator; results do not depend on it."""
     log_level: int = logging.INFO
@@ -79,11 +83,13 @@ def main(args: Args) -> None:
     actions = action_space(env_config.env_name)
     actors = cast(args, [agent for agent, _ in agents], actions)
     store = args.logdir / "data" / args.exp_name
+    precision = choose_precision(args.precision, device).keep(recorded_precision(store), store)
+    set_precision(precision, *(agent for agent, _ in agents))
     create_store(store, {
         "env": vars(env_config), "num_actions": len(actions.names), "action_names": actions.names, "noop": actions.noop,
         "obs_shape": ProcgenVecEnv.obs_shape, **hidden_layout(actors),
         "behaviour": {"name": args.behaviour, "temperature": args.temperature, "top_k": args.top_k},
-        "policies": [actor.policy_id for actor in actors], "plan": vars(plan), "num_envs": args.num_envs,
+        "policies": [actor.policy_id for actor in actors], "plan": vars(plan), "num_envs": args.num_envs, "precision": precision,
     })  # fmt: skip
     fresh_env = partial(make_env, args.num_envs, env_config, args.seed, args.num_threads)
     summary = record(store, plan, shards, fresh_env, take_turns(actors), device)

@@ -13,13 +13,14 @@ import tyro
 
 from analysis.action_grid import write_grids
 from common.cli import run_script
+from common.precision import choose_precision, set_precision
 from common.runs import UsageError, choose_device, file_id
 from envs.vecenv import ActionSpace
 from generative.record import Sampling, record_samples
 from generative.sim_env import actions_of
 from generative.simulator import load_simulator
 from generative.starts import InformedStarts, RandomStarts, open_real
-from rollouts.store import Rollouts
+from rollouts.store import Rollouts, recorded_precision
 
 OUTPUT = Path("results/simulated")
 
@@ -60,6 +61,8 @@ class Args:
     """auto, gpu or cpu."""
     gpu_device: int = 0
     """Which GPU, where there are several."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
@@ -76,11 +79,13 @@ def main(args: Args) -> None:
     starts = RandomStarts(simulator) if rollouts is None else InformedStarts(simulator, rollouts, sampling.seed, sampling.modal)
     kind = "manual_actions" if sampling.manual else "rand_init" if args.rand_init else "informed_init"
     path = args.generated_data_dir or OUTPUT / kind
+    precision = choose_precision(args.precision, device).keep(recorded_precision(path), path)
+    set_precision(precision, simulator.model, simulator.agent)
     agent_id = file_id(args.agent_file)
     manifest = {
         "num_actions": simulator.agent.num_actions, "action_names": actions.names, "noop": actions.noop,
         "hidden_size": simulator.agent.core.state_size, "obs_shape": simulator.model.config.obs_shape, "env": meta["env"],
-        "simulated": True, "sampling": sampling, "off_agent": not simulator.own_agent,
+        "simulated": True, "precision": precision, "sampling": sampling, "off_agent": not simulator.own_agent,
         "inputs": {"model_file": file_id(args.model_file), "agent_file": agent_id, "data_dir": rollouts.id if rollouts else None},
     }  # fmt: skip
     if not record_samples(simulator, starts, sampling, path, manifest, agent_id, device):

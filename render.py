@@ -5,7 +5,7 @@ import math
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -20,6 +20,7 @@ from analysis.stages import Stage, real_stage, simulated_stage
 from analysis.watch import Episode, watch
 from analysis.window import Window
 from common.cli import run_script
+from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id, open_run
 from common.video import upscale, write_video
@@ -81,6 +82,8 @@ class Args:
     """auto, gpu or cpu."""
     gpu_device: int = 0
     """Which GPU, where there are several."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     num_threads: int = 1
     """Threads of the game simulator; results do not depend on it."""
     log_level: int = logging.INFO
@@ -144,12 +147,13 @@ def agent_of(args: Args, device) -> tuple[ActorCritic, dict]:
     return agent, meta
 
 
-def claim(args: Args, stage: Stage) -> Run:
+def claim(args: Args, stage: Stage, device) -> Run:
     """The directory for these videos; where they go and whether they are shown does not change which they are."""
     parent = args.vid_dir or args.logdir / stage.group / args.exp_name
     asked = replace(args, model_file=None, sim_model_file=None, data_dir=None, vid_dir=None, window=False, exp_name="render")
     inputs = ({"model_file": file_id(args.model_file)} if args.model_file else {}) | stage.inputs
-    return open_run(parent, f"seed_{args.seed}", {"args": asked, "env": stage.options}, args.new, inputs)
+    precision = choose_precision(args.precision, device)
+    return open_run(parent, f"seed_{args.seed}", {"args": asked, "env": stage.options}, args.new, inputs, precision=precision)
 
 
 def main(args: Args) -> None:
@@ -170,7 +174,8 @@ def main(args: Args) -> None:
             return Overlay(episode, stage.actions, title, args.scale, stage.place).frames()
         return (upscale(frame, args.scale) for frame in episode.obs)
 
-    run = claim(args, stage)
+    run = claim(args, stage, device)
+    set_precision(run.precision, agent, *stage.networks)
     if run.done and not args.window:
         return
     episodes, watched = [], watch(env, policy, stage.jobs, args.seed, device, stage.cut)

@@ -1,8 +1,9 @@
 """Trains a recurrent PPO agent on a Procgen game. The same command again resumes an unfinished run."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from agents.actor_critic import ActorCritic, load_agent
 from agents.evaluate import first_unseen_level
@@ -10,6 +11,7 @@ from agents.presets import load_preset
 from agents.trainer import Schedule, Trainer
 from common.checkpoints import load_module
 from common.cli import run_script
+from common.precision import choose_precision
 from common.runs import choose_device, file_id, open_run
 from common.tracking import check_tracker, open_tracker
 from envs.make import make_env
@@ -54,6 +56,8 @@ class Args:
     """auto, gpu or cpu."""
     gpu_device: int = 0
     """Which GPU, where there are several."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     num_threads: int = 2
     """Threads of the game simulator; results do not depend on it."""
     log_level: int = logging.INFO
@@ -77,6 +81,7 @@ def main(args: Args) -> None:
     init_from = load_agent(args.model_file)[0] if args.model_file else None
     if init_from is not None:  # fails here, before a run is begun, if the checkpoint is of another architecture
         load_module(ActorCritic(network), init_from.state_dict(), str(args.model_file))
+    precision = choose_precision(network.precision if args.precision == "auto" else args.precision, device)
     inputs = {"model_file": file_id(args.model_file)} if args.model_file else {}
     config = {"args": args, "env": train_config, "network": network, "ppo": ppo}
     unseen = first_unseen_level(args.start_level, args.num_levels)
@@ -84,9 +89,10 @@ def main(args: Args) -> None:
     ProcgenConfig(args.env_name, args.eval_episodes, unseen, **drawn)  # refuses levels beyond the last one
     env = make_env(ppo.n_envs, train_config, args.seed, args.num_threads)
     eval_env = make_env(min(args.eval_episodes, 64), ProcgenConfig(args.env_name, **drawn), args.seed, args.num_threads)
-    run = open_run(args.logdir / "procgen" / args.env_name / args.exp_name, f"seed_{args.seed}", config, args.new, inputs)
+    run = open_run(args.logdir / "procgen" / args.env_name / args.exp_name, f"seed_{args.seed}", config, args.new, inputs, precision=precision)
     if run.done:
         return
+    network = replace(network, precision=run.precision)  # the checkpoint says what it was trained in
     meta = {"env": vars(train_config), "param_name": args.param_name, "seed": args.seed, "action_names": actions.names}
     tracker = open_tracker("worldlens", run.dir, config) if args.track else None
     trainer = Trainer(env, eval_env, network, ppo, schedule, run.dir, args.seed, device, meta, tracker, init_from)

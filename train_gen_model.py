@@ -4,7 +4,7 @@ On several GPUs, or several processes of a CPU: torchrun --nproc-per-node 4 trai
 """
 
 import logging
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +12,7 @@ import tyro
 
 from agents.actor_critic import load_agent
 from common.cli import run_script
+from common.precision import Precision, choose_precision, set_precision
 from common.runs import Run, UsageError, choose_device, file_id, open_run
 from generative.compatibility import check_store, frame_shape, check_recorder
 from generative.config import LossScales, TrainConfig, WorldModelConfig, check_scales, load_preset, window_length
@@ -78,6 +79,8 @@ class Args:
     """auto, gpu or cpu."""
     gpu_device: int = 0
     """Which GPU, where there are several."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
     logdir: Path = Path("results/world_models")
@@ -110,9 +113,12 @@ def main(args: Args) -> None:
     source = WindowSource(windows, layouts_of(rollouts), args.seed, train.fatal_share)
     train = with_epochs(args, train, source)
     inputs = {"agent_file": agent_id, "data_dir": rollouts.id} | ({"model_file": file_id(args.model_file)} if args.model_file else {})
-    run = shared_run(args, ranks, {"args": args, "model": model, "train": train}, inputs)
+    precision = choose_precision(model.precision if args.precision == "auto" else args.precision, device)
+    run = shared_run(args, ranks, {"args": args, "model": model, "train": train}, inputs, precision)
     if run.done:
         return
+    model = replace(model, precision=run.precision)  # the checkpoint says what it was trained in
+    set_precision(run.precision, agent)
     meta = {
         "agent": {"id": agent_id, "network": agent_meta["network"]}, "env": rollouts.manifest.get("env", {}),
         "action_names": rollouts.manifest["action_names"], "noop": rollouts.manifest["noop"],
@@ -126,13 +132,14 @@ def main(args: Args) -> None:
         logging.info("done: %s", run.dir)
 
 
-def shared_run(args: Args, ranks: Ranks, config: dict, inputs: dict[str, str]) -> Run:
+def shared_run(args: Args, ranks: Ranks, config: dict, inputs: dict[str, str], precision: Precision) -> Run:
     """The run directory that the first process finds or starts, for all of them."""
     name = f"{args.interpreting_params_name}_seed_{args.seed}"
     if not ranks.first:
-        return Run(Path(ranks.of_first("")), resumed=True)
-    run = open_run(args.logdir / args.gen_mod_exp_name, name, config, args.new, inputs)
+        return Run(Path(ranks.of_first("")), resumed=True, precision=ranks.of_first(""))
+    run = open_run(args.logdir / args.gen_mod_exp_name, name, config, args.new, inputs, precision=precision)
     ranks.of_first(str(run.dir))
+    ranks.of_first(run.precision)
     return run
 
 

@@ -10,6 +10,7 @@ from agents.cores import CORES
 from agents.encoders import ARCHITECTURES, Encoder
 from common.checkpoints import BadCheckpoint, load_checkpoint, load_module, save_checkpoint, with_prefix, without_prefix
 from common.policy import categorical_log_prob, sample
+from common.precision import PRECISIONS, set_precision
 from common.runs import UsageError
 
 
@@ -27,8 +28,9 @@ class NetworkConfig:
     """gru, lstm or none."""
     hidden_size: int = 64
     """Width of the recurrent core."""
-    precision: str = "bf16"
-    """bf16 or fp32 for the encoder; core and heads are always float32."""
+    precision: str = "auto"
+    """bf16 or fp32 for the encoder, or auto: whichever is faster on the machine at hand. A checkpoint says which it was trained in. Core and
+    heads are always float32."""
     normalize_features: bool = False
     """Layer normalisation before the encoder's last ReLU: keeps what enters a recurrent core on one scale, so that it does not saturate."""
     keep_bias: float = 0.0
@@ -38,7 +40,7 @@ class NetworkConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "obs_shape", tuple(self.obs_shape))  # a file gives a list
-        for value, known in ((self.architecture, ARCHITECTURES), (self.core, CORES), (self.precision, ("bf16", "fp32"))):
+        for value, known in ((self.architecture, ARCHITECTURES), (self.core, CORES), (self.precision, PRECISIONS)):
             if value not in known:
                 raise ValueError(f"unknown {value!r}; choose one of: {', '.join(known)}")
 
@@ -98,7 +100,10 @@ def save_agent(path: Path, agent: ActorCritic, meta: dict) -> None:
 
 
 def load_agent(path: Path, device: torch.device | str = "cpu") -> tuple[ActorCritic, dict]:
-    """Reads what `save_agent` wrote. Raises BadCheckpoint for anything else."""
+    """Reads what `save_agent` wrote. Raises BadCheckpoint for anything else.
+
+    The agent runs in the precision of this machine (`set_precision` changes it); its config says what it was trained in.
+    """
     tensors, meta = load_checkpoint(path)
     if meta.get("kind") != "agent":
         raise BadCheckpoint(f"{path} holds {meta.get('kind', 'something unnamed')!r}, not an agent")
@@ -110,4 +115,5 @@ def load_agent(path: Path, device: torch.device | str = "cpu") -> tuple[ActorCri
     bad = [name for name, tensor in agent.state_dict().items() if not tensor.isfinite().all()]
     if bad:
         raise BadCheckpoint(f"{path} is damaged: {bad[0]} holds NaN or infinity; take another checkpoint")
+    set_precision("auto", agent)
     return agent.to(device).eval(), meta

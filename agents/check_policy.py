@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from agents.actor_critic import load_agent
 from common.cli import run_script
 from common.noise import gumbel_noise
 from common.policy import Policy
+from common.precision import set_precision
 from common.runs import UsageError
 
 N = 4
@@ -23,6 +25,8 @@ SIGMAS = 5
 class Args:
     model_file: Path
     """Checkpoint of the agent to check."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the convolutions: bf16, fp32, or whichever is faster here."""
 
 
 class PolicyError(UsageError):
@@ -173,6 +177,7 @@ def check_choice(case: _Case) -> None:
 
 def main(args: Args) -> None:
     agent, _ = load_agent(args.model_file)
+    set_precision(args.precision, agent)
     print(f"{args.model_file} keeps every promise: {', '.join(check_policy(agent, agent.config.obs_shape))}")
 
 

@@ -1,13 +1,12 @@
 """Frame encoders: IMPALA (Espeholt et al. 2018) and Nature (Mnih et al. 2015), run in cache-sized chunks."""
 
-import contextlib
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from common.policy import frames_to_float
+from common.precision import autocast_context
 
 CHUNK = {"cpu": 128, "cuda": 2048}
 """Frames per encoder call: on a CPU, as many as keep their activations in cache."""
@@ -77,7 +76,7 @@ class Encoder(nn.Module):
         lead = obs.shape[:-3]
         frames = obs.reshape(-1, *obs.shape[-3:])
         encode = self._recomputed if torch.is_grad_enabled() and len(frames) > KEEP else self._encode
-        with self._autocast(frames.device.type):
+        with autocast_context(self.precision, frames.device.type):
             features = [encode(part) for part in frames.split(CHUNK[frames.device.type])]
         return torch.cat(features).float().reshape(*lead, -1)
 
@@ -86,6 +85,3 @@ class Encoder(nn.Module):
 
     def _recomputed(self, frames):
         return checkpoint(self._encode, frames, use_reentrant=False)
-
-    def _autocast(self, device_type: str):
-        return torch.autocast(device_type, torch.bfloat16) if self.precision == "bf16" else contextlib.nullcontext()

@@ -7,6 +7,7 @@ analysis/bottleneck_vec_analysis_plotting.py.
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from common.cli import parse, run_main
 
@@ -39,6 +40,8 @@ class Args:
     """auto, gpu or cpu."""
     gpu_device: int = 0
     """Which GPU, where there are several."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     force: bool = False
     """Make it again even where it is done."""
     out_dir: Path = Path("results")
@@ -65,6 +68,7 @@ from analysis.latents import (
 from analysis.limits import Limit, fit_sizes
 from analysis.overlap import FOLDS
 from analysis.steps import finish_step, json_part, open_step, point_latest
+from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id
 from generative.simulator import load_simulator
@@ -85,7 +89,8 @@ def main(args: Args) -> None:
     args = fit_sizes(args, limits(args, informed, random))
     settings = {name: getattr(args, name) for name in ("num_samples", "clusters", "maps", "seed")}
     inputs = {"model_file": file_id(args.model_file), "data_dir": real.id, "informed_dir": informed.id, "random_dir": random.id}
-    run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.force)
+    precision = choose_precision(args.precision, choose_device(args.device, args.gpu_device))
+    run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.force, precision)
     if run.done:
         point_latest(run)
     else:
@@ -111,7 +116,7 @@ def compute(args: Args, run: Run, real: Rollouts, informed: Rollouts, random: Ro
     levels = real.episodes["level_seed"][informed.episodes["source_episode"][chosen["informed"]]]
     groups = {"informed": levels, "random": -1 - np.arange(len(chosen["random"]))}
     z = {name: store.episodes["latent"][chosen[name]] for name, store in stores.items()}
-    q, drawn = part(run, "posteriors", lambda: encoded(args, real, informed, chosen["informed"])), of_draws(z["random"])
+    q, drawn = part(run, "posteriors", lambda: encoded(args, real, informed, chosen["informed"], run.precision)), of_draws(z["random"])
     found = aggregate(q["mean"], q.get("log_variance"))
     axes, variance, mean = prior_axes(z["informed"])
     points = {name: ((x - mean) @ axes.T).astype(np.float32) for name, x in z.items()}
@@ -131,11 +136,12 @@ def compute(args: Args, run: Run, real: Rollouts, informed: Rollouts, random: Ro
     })  # fmt: skip
 
 
-def encoded(args: Args, real: Rollouts, informed: Rollouts, episodes: np.ndarray) -> dict[str, np.ndarray]:
+def encoded(args: Args, real: Rollouts, informed: Rollouts, episodes: np.ndarray, precision: str) -> dict[str, np.ndarray]:
     """Mean and, unless latents lie on a sphere, log_variance of the posteriors of the windows that the episodes began in: [n, Z]."""
     device = choose_device(args.device, args.gpu_device)
     with progress_bar(total=len(episodes), unit="window", desc="encode") as bar:
         simulator = load_simulator(args.model_file, args.agent_file, device=device)[0]
+        set_precision(precision, simulator.model, simulator.agent)
         mean, log_variance = posteriors(simulator, real, informed, episodes, device, bar.update)
     return {"mean": mean} | ({} if log_variance is None else {"log_variance": log_variance})
 

@@ -9,6 +9,7 @@ again goes on where it was.
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from analysis.probe_data import Study, encoded, open_study
 from analysis.steps import finish_step, open_step, point_latest
 from analysis.tuning_precompute import open_bank
 from common.cli import run_script
+from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id
 from generative.compatibility import check_store
@@ -60,6 +62,8 @@ class Args:
     """auto, gpu or cpu, for the agent."""
     gpu_device: int = 0
     """Which GPU, where there are several."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
@@ -81,7 +85,7 @@ def frames_read(study: Study, args: Args) -> np.ndarray:
     """What the frame network reads of the study's targets, [n, K], by networks that never saw the layout; NaN at steps that it was not made
     for."""
     wide = open_study(study.rollouts, args.frame_episodes, args.seed, args.out_dir)
-    read = frame_baseline(wide, args.frame_episodes, args.epochs, args.seed, args.out_dir, False)
+    read = frame_baseline(wide, args.frame_episodes, args.epochs, args.seed, args.out_dir, False, choose_precision(args.precision, "cpu"))
     columns = [wide.targets.names.index(name) for name in study.targets.names]
     return read[np.searchsorted(wide.rows, study.rows)][:, columns]
 
@@ -163,13 +167,14 @@ def main(args: Args) -> None:
     inputs = {"data_dir": rollouts.id, "scenes": file_id(args.scenes_dir / "scenes.h5")}
     inputs |= {f"{steps:09d}": file_id(file) for steps, file in files.items()}
     asked = {name: getattr(args, name) for name in ("num_episodes", "frame_episodes", "epochs", "seed")} | {"concepts": CONCEPTS_VERSION}
-    run = open_step(args.out_dir, NAME, VERSION, asked, inputs, args.force)
+    run = open_step(args.out_dir, NAME, VERSION, asked, inputs, args.force, choose_precision(args.precision, device))
     if not run.done:
         study = open_study(rollouts, args.num_episodes, args.seed, args.out_dir)
         bench, bank, frames, found = Bench(study, args.seed), within(bank, study.episodes), frames_read(study, args), {}
         with progress_bar(total=len(files) * len(study.rows), unit="frame", unit_scale=True, desc="checkpoints") as bar:
             for steps, file in files.items():
                 begun, agent = bar.n, load_agent(file, device)[0]
+                set_precision(run.precision, agent)
                 found[steps] = part(run, f"steps_{steps:09d}", lambda: probed(bench, agent, bank, frames, device, bar.update))
                 bar.update(begun + len(study.rows) - bar.n)
         first = found[min(found)]

@@ -10,6 +10,7 @@ analysis.memory_plotting.
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from analysis.memory_pasts import interchange
 from analysis.memory_summary import STEP, VERSION, arms, summarise
 from analysis.steps import finish_step, open_step, point_latest, read_numbers
 from common.cli import run_script
+from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id
 from envs.make import make_env
@@ -68,6 +70,8 @@ class Args:
     """auto, gpu or cpu."""
     gpu_device: int = 0
     """Which GPU, where there are several."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     num_threads: int = 2
     """Threads of the game; results do not depend on it."""
     log_level: int = logging.INFO
@@ -153,7 +157,8 @@ def main(args: Args) -> None:
         raise UsageError(f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one")
     concepts, episodes = load_concepts(rollouts, args.out_dir), one_of_each_level(rollouts, args.num_episodes, args.seed)
     inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
-    run = open_step(args.out_dir, STEP, VERSION, settings(args), inputs, args.force)
+    run = open_step(args.out_dir, STEP, VERSION, settings(args), inputs, args.force, choose_precision(args.precision, device))
+    set_precision(run.precision, agent)
     if not run.done:
         about = {"inputs": inputs, "asked": settings(args), "frames": list(FRAMES), "core": agent.config.core, "env": rollouts.manifest["env"]}
         found = compute(args, run, rollouts, episodes, agent, concepts)

@@ -10,6 +10,7 @@ again goes on where it was.
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from analysis.probe_data import Study, check_finite, encoded, narrowed, open_stu
 from analysis.steps import finish_step, fitted, open_step, point_latest
 from analysis.world_model_readings import world_model_states
 from common.cli import run_script
+from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id
 from generative.compatibility import check_store, recorded_by
@@ -63,6 +65,8 @@ class Args:
     """auto, gpu or cpu, for the agent."""
     gpu_device: int = 0
     """Which GPU, where there are several."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
@@ -100,7 +104,7 @@ def compute(args: Args, study: Study, agent: ActorCritic, device, run: Run) -> d
     bench = Bench(study, args.seed)
     hidden = study.column("hidden_after")
     check_finite(hidden, f"the hidden states of {study.rollouts.path}")
-    frames = frame_baseline(study, args.num_episodes, args.epochs, args.seed, args.out_dir, args.force)
+    frames = frame_baseline(study, args.num_episodes, args.epochs, args.seed, args.out_dir, args.force, choose_precision(args.precision, "cpu"))
     with progress_bar(total=len(study.rows), unit="frame", unit_scale=True, desc="encoder") as bar:
         sites = encoded(agent, study, ("encoder", *args.sites), device, bar.update)
     x = study.targets.truth[:, study.targets.names.index("x")]
@@ -108,7 +112,7 @@ def compute(args: Args, study: Study, agent: ActorCritic, device, run: Run) -> d
     both = np.concatenate([sites["encoder"], before(hidden, study.first_step)], 1)
     readers = {name: (states, slice(None)) for name, states in ({"hidden": hidden, FRAME_AND_MEMORY: both} | sites).items()}
     if args.sim_model_file:
-        readers |= world_model_states(args.sim_model_file, args.model_file, study, args.seed, device)
+        readers |= world_model_states(args.sim_model_file, args.model_file, study, args.seed, device, run.precision)
     told, found = {}, {}
     for name, (wide, rows) in progress_bar(readers.items(), desc="readers", unit="reader"):
         states = narrowed(wide, args.seed)
@@ -143,7 +147,8 @@ def main(args: Args) -> None:
         raise UsageError(f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one")
     inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
     inputs |= {"sim_model_file": file_id(args.sim_model_file)} if args.sim_model_file else {}
-    run = open_step(args.out_dir, NAME, VERSION, settings(args), inputs, args.force)
+    run = open_step(args.out_dir, NAME, VERSION, settings(args), inputs, args.force, choose_precision(args.precision, device))
+    set_precision(run.precision, agent)
     if not run.done:
         finish_step(run, compute(args, open_study(rollouts, args.num_episodes, args.seed, args.out_dir), agent, device, run))
     point_latest(run)

@@ -18,6 +18,7 @@ from analysis.artefacts import moment_names, part
 from analysis.real_check_page import build
 from common.checkpoints import write_json
 from common.cli import run_script
+from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id, open_run
 from generative.compatibility import check_store, recorded_by
@@ -69,6 +70,8 @@ class Args:
     """auto, gpu or cpu, for agent and simulator."""
     gpu_device: int = 0
     """Which GPU, where there are several."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
@@ -176,7 +179,9 @@ def main(args: Args) -> None:
     check_asked(args)
     check = open_worlds(args)
     inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": check.rollouts.id}
-    run = open_run(args.out_dir / "real_check_precomp", "real_check", identity(args), args.new, inputs)
+    precision = choose_precision(args.precision, check.real.device)
+    run = open_run(args.out_dir / "real_check_precomp", "real_check", identity(args), args.new, inputs, precision=precision)
+    set_precision(run.precision, check.simulated.simulator.model, check.simulated.simulator.agent)
     arrays = {f"effects_{hold}": part(run, f"effects_{hold}", lambda: check.effects(hold)) for hold in args.hold}
     arrays["closed_loop"] = part(run, "closed_loop", check.closed_loop)
     if check.env.config.env_name == "coinrun":

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from analysis.scenes import join
 from analysis.staged import staged
 from common.checkpoints import write_json
 from common.cli import run_script
+from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id, manifest, open_run
 from envs.procgen import action_space
@@ -55,6 +57,8 @@ class Args:
     """auto, gpu or cpu."""
     gpu_device: int = 0
     """Which GPU, where there are several."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
     logdir: Path = Path("results/report_card_precomp")
@@ -68,11 +72,12 @@ def main(args: Args) -> None:
     device = choose_device(args.device, args.gpu_device)
     simulator, rollouts = load(args, device)
     inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
-    run = open_run(args.logdir, args.model_file.stem, args, args.new, inputs)
+    run = open_run(args.logdir, args.model_file.stem, args, args.new, inputs, precision=choose_precision(args.precision, device))
+    set_precision(run.precision, simulator.model, simulator.agent)
     if run.done:
         return
     report = evaluate(args, simulator, rollouts, run, device)
-    write_json(run.dir / "report.json", {"manifest": manifest(inputs)} | report)
+    write_json(run.dir / "report.json", {"manifest": manifest(inputs, run.precision)} | report)
     page = build(run.dir)
     reached = [row["reached"] for row in report["targets"]]
     run.finish({"reached": sum(map(bool, reached)), "of": len(reached)})

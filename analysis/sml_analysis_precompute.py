@@ -6,6 +6,7 @@ analysis/sml_analysis_plotting.py.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from analysis.sampled_states import pieces, scores
 from analysis.state_map import Points, map_step
 from analysis.state_steps import SML
 from common.cli import run_script
+from common.precision import choose_precision, set_precision
 from common.runs import UsageError, file_id
 from rollouts.store import Rollouts
 
@@ -33,6 +35,8 @@ class Args(MapArgs):
     """Principal components of the environment's state that stand for it."""
     components: int = 128
     """Principal components of the loop on which moments are clustered and mapped, at most."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the encoder: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
 
 
 def main(args: Args) -> None:
@@ -45,7 +49,7 @@ def main(args: Args) -> None:
         axes, numbers = environment_axes(run, rollouts, kept, args.begin, args.env_components, args.seed)
         rows, logits = moments_with(states, args.begin, 1), states.columns["logits"]
         blocks = {
-            "seen": seen(args.agent_file, rollouts, kept), "environment": scores(rollouts, "env_state", axes, kept), "agent": states.x,
+            "seen": seen(args.agent_file, rollouts, kept, run.precision), "environment": scores(rollouts, "env_state", axes, kept), "agent": states.x,
             "choice": torch.from_numpy(logits).log_softmax(-1).numpy(),
         }  # fmt: skip
         vectors = joined(blocks, rows)
@@ -53,12 +57,14 @@ def main(args: Args) -> None:
         moving, changes = principal_scores(run, "moving_axes", joined(blocks, rows, (1,)), args.components)
         return Points(points, rows, vectors, numbers | held | changes, {"moving": moving})
 
-    map_step(SML, args, make, {"agent_file": agent_id}, ahead=1, components=("env_components", "components"))
+    precision = choose_precision(args.precision, "cpu")
+    map_step(SML, args, make, {"agent_file": agent_id}, ahead=1, components=("env_components", "components"), precision=precision)
 
 
-def seen(agent_file: Path, rollouts: Rollouts, kept: np.ndarray) -> np.ndarray:
+def seen(agent_file: Path, rollouts: Rollouts, kept: np.ndarray, precision: str) -> np.ndarray:
     """What the agent's encoder makes of the frames of the kept steps: [n, F]."""
     agent = load_agent(agent_file)[0]
+    set_precision(precision, agent)
     with torch.no_grad():
         return np.concatenate([agent.encoder(torch.from_numpy(piece)).float().numpy() for piece in pieces(rollouts, "obs", kept)])
 

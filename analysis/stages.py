@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from torch import nn
+
 from agents.evaluate import fixed_jobs
 from common.runs import UsageError, file_id
 from envs.make import make_env
@@ -18,7 +20,8 @@ from rollouts.play import Job
 
 class Stage(NamedTuple):
     """open: makes the environment, with one slot. title: what is played. place: what a job's level is called. cut: how an episode
-    that runs out of time is said to have ended. group: directory names for what is made of it. options: the game's. inputs: ids of what it is made from."""
+    that runs out of time is said to have ended. group: directory names for what is made of it. options: the game's. inputs: ids of what it is made from.
+    networks: those that play besides the agent that is watched."""
 
     open: Callable[[], VecEnv]
     actions: ActionSpace
@@ -29,6 +32,7 @@ class Stage(NamedTuple):
     group: Path
     options: ProcgenConfig | None
     inputs: dict[str, str]
+    networks: tuple[nn.Module, ...] = ()
 
 
 def real_stage(config: ProcgenConfig, num_eps: int, seed: int, num_threads: int) -> Stage:
@@ -64,4 +68,4 @@ def simulated_stage(
     def opened():
         return SimVecEnv(simulator, starts, 1, actions, seed, steps)
 
-    return Stage(opened, actions, jobs, f"simulated {game}", "Start", f"cut at {steps} steps", Path("simulated", game), None, inputs)
+    return Stage(opened, actions, jobs, f"simulated {game}", "Start", f"cut at {steps} steps", Path("simulated", game), None, inputs, (simulator.model, simulator.agent))

@@ -24,13 +24,14 @@ from analysis.points import changing, scores_of, subsample
 from analysis.sampled_states import groups_of, levels_of, steps_of
 from analysis.state_steps import Step
 from analysis.steps import finish_step, fitted, open_step, point_latest
+from common.precision import Precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError
 from generative.sim_env import actions_of
 from interpret.nmf import fit_nmf
 from rollouts.store import Rollouts
 
-NOT_SETTINGS = ("data_dir", "agent_file", "num_threads", "force", "out_dir", "log_level")
+NOT_SETTINGS = ("data_dir", "agent_file", "precision", "num_threads", "force", "out_dir", "log_level")
 """Flags that say where things are, not what is made."""
 _FEWEST_PARTS = 2
 
@@ -59,8 +60,9 @@ def open_simulated(path: Path) -> Rollouts:
 
 
 def map_step(
-    step: Step, args: MapArgs, make: Make, inputs: Mapping[str, str] = {}, ahead: int = 0, most: int | None = None, components: tuple[str, ...] = ()
-) -> None:
+    step: Step, args: MapArgs, make: Make, inputs: Mapping[str, str] = {}, ahead: int = 0, most: int | None = None,
+    components: tuple[str, ...] = (), precision: Precision | None = None,
+) -> None:  # fmt: skip
     """Makes the step, or finds that it is made.
 
     Args:
@@ -68,6 +70,7 @@ def map_step(
         inputs: ids of what is read besides the store.
         ahead, most: the points are the first `most` steps of each episode from `begin` on that have one `ahead` steps later.
         components: flags that say how many principal components are taken.
+        precision: of the networks that `make` runs, if any.
     """
     check_maps(args.maps)
     if args.begin < 0:
@@ -77,7 +80,7 @@ def map_step(
     rollouts = open_simulated(args.data_dir)
     args = fit_sizes(args, limits(args, rollouts, ahead, most, components))
     settings = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}
-    run = open_step(args.out_dir, step.name, step.version, settings, {"data_dir": rollouts.id, **inputs}, args.force)
+    run = open_step(args.out_dir, step.name, step.version, settings, {"data_dir": rollouts.id, **inputs}, args.force, precision)
     if run.done:
         point_latest(run)
     else:

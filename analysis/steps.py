@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from common.checkpoints import BadCheckpoint, load_checkpoint, write_json
+from common.precision import Precision
 from common.runs import Run, UsageError, open_run, read_config
 from interpret.directions import Directions, load_directions, save_directions
 
@@ -22,13 +23,16 @@ ABANDONED_SECONDS = 60.0
 """A link that has waited so long to be renamed belongs to a process that was killed."""
 
 
-def open_step(out_dir: Path, name: str, version: int, settings: dict, inputs: dict[str, str], force: bool = False) -> Run:
+def open_step(
+    out_dir: Path, name: str, version: int, settings: dict, inputs: dict[str, str], force: bool = False, precision: Precision | None = None
+) -> Run:
     """The run of a step, found again where the same was asked of the same inputs, else begun.
 
     version: of the step's definitions, raised when its numbers would come out otherwise. settings: parameters that say what is made.
-    inputs: ids of what it is made from. force: make it again even where it is done.
+    inputs: ids of what it is made from. force: make it again even where it is done. precision: of the networks that it runs, if any.
     """
-    return open_run(Path(out_dir) / f"{name}_precomp", name, {"version": version} | settings, force, inputs, "--force")
+    config = {"version": version} | settings
+    return open_run(Path(out_dir) / f"{name}_precomp", name, config, force, inputs, "--force", precision)
 
 
 def fitted(run: Run, name: str, fit: Callable[[], Directions]) -> Directions:

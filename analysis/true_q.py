@@ -18,6 +18,7 @@ from analysis.artefacts import moment_names, part
 from analysis.true_q_page import build
 from common.checkpoints import write_json
 from common.cli import run_script
+from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id, open_run
 from generative.compatibility import check_store, recorded_by
@@ -60,6 +61,8 @@ class Args:
     """auto, gpu or cpu, for the agent."""
     gpu_device: int = 0
     """Which GPU, where there are several."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
@@ -99,7 +102,8 @@ def main(args: Args) -> None:
     if not recorded_by(rollouts, file_id(args.model_file)):
         raise UsageError(f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one")
     inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
-    run = open_run(args.out_dir / "true_q_precomp", "true_q", identity(args), args.new, inputs)
+    run = open_run(args.out_dir / "true_q_precomp", "true_q", identity(args), args.new, inputs, precision=choose_precision(args.precision, device))
+    set_precision(run.precision, agent)
     found = part(run, "true_q", lambda: compute(args, rollouts, agent, device))
     about = {"inputs": inputs, "asked": identity(args), "reward_scale": meta.get("reward_scale", 1.0)}
     about |= {"action_names": [rollouts.manifest["action_names"][i] for i in classes_of(rollouts)]}

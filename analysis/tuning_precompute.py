@@ -9,6 +9,7 @@ results/tuning_precomp; python -m analysis.tuning_plotting draws them; the same 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from analysis.probe_bench import BASELINES, Bench, marks
 from analysis.probe_data import Study, open_study
 from analysis.steps import finish_step, find_step, open_step, point_latest, read_numbers, read_part
 from common.cli import run_script
+from common.precision import choose_precision, set_precision
 from common.runs import Run, UsageError, choose_device, file_id, read_config
 from generative.compatibility import check_store, recorded_by
 from interpret.directions import Directions, load_directions
@@ -58,6 +60,8 @@ class Args:
     """auto, gpu or cpu, for the agent."""
     gpu_device: int = 0
     """Which GPU, where there are several."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
@@ -185,7 +189,8 @@ def main(args: Args) -> None:
     check_directions(directions, agent.core.state_size, path)
     inputs = {"model_file": agent_id, "data_dir": rollouts.id, "directions": directions.id}
     inputs |= {"scenes": file_id(args.scenes_dir / "scenes.h5"), "probes": file_id(probes / "hidden.safetensors")}
-    run = open_step(args.out_dir, NAME, VERSION, {"clips": args.clips}, inputs, args.force)
+    run = open_step(args.out_dir, NAME, VERSION, {"clips": args.clips}, inputs, args.force, choose_precision(args.precision, device))
+    set_precision(run.precision, agent)
     if not run.done:
         config = read_config(probes)
         study = open_study(rollouts, config["num_episodes"], config["seed"], args.out_dir)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from analysis.probe_data import FEWEST_LAYOUTS, Study
+from common.precision import set_precision
 from common.progress import progress_bar
 from common.runs import UsageError
 from generative.simulator import load_simulator
@@ -16,11 +17,14 @@ MOST_WINDOWS = 20_000
 _AT_ONCE = 256
 
 
-def world_model_states(model_file: Path, agent_file: Path, study: Study, seed: int, device) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def world_model_states(
+    model_file: Path, agent_file: Path, study: Study, seed: int, device, precision: str = "auto"
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """States [m, F] and the rows of the study [m] that they are of: the latent's mean and the likeliest environment state it gives, at the
     last initialising frame, and that state AHEAD steps on. At most MOST_WINDOWS windows, drawn at random. Raises UsageError where too few
     layouts have one."""
     simulator = load_simulator(model_file, agent_file, device=device)[0]
+    set_precision(precision, simulator.model, simulator.agent)
     model = simulator.model
     k = model.config.num_initializing_steps
     windows = study.rollouts.windows(k + AHEAD, anchor="start", pad="none")

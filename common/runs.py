@@ -23,9 +23,10 @@ import torch
 from common.checkpoints import write_json
 from common.errors import UsageError
 from common.locks import Locked, hold
+from common.precision import Precision
 from common.stopping import report_on_stop
 
-NOT_IDENTITY = ("device", "gpu_device", "num_threads", "log_level", "logdir", "new", "track")
+NOT_IDENTITY = ("device", "gpu_device", "precision", "num_threads", "log_level", "logdir", "new", "track")
 """Config fields that say where and how a run is made, not what it makes; they do not enter its key."""
 PACKAGES = ("torch", "numpy", "procgen-mirror", "gym3", "safetensors")
 
@@ -79,14 +80,15 @@ def git_state() -> dict:
     return {"commit": commit.stdout.strip(), "dirty": bool(git("status", "--porcelain").stdout.strip())}
 
 
-def manifest(inputs: dict[str, str] | None = None) -> dict:
-    """Versions, commit, machine type and threads, and the ids of what the run reads."""
+def manifest(inputs: dict[str, str] | None = None, precision: str | None = None) -> dict:
+    """Versions, commit, machine type and threads, the precision that networks run in (None: none runs), and the ids of what the run reads."""
     return {
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "git": git_state(),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
+        **({"precision": precision} if precision else {}),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "inputs": inputs or {},
     }
@@ -96,12 +98,14 @@ def manifest(inputs: dict[str, str] | None = None) -> dict:
 class Run:
     """A directory that holds config.json, manifest.json, and done.json once everything in it is whole.
 
-    lock: while it lives, no other process opens the run; None for a run that was done when it was opened.
+    lock: while it lives, no other process opens the run; None for a run that was done when it was opened. precision: bf16 or fp32, what its
+    networks run in from its first step to its last; None where it runs none.
     """
 
     dir: Path
     resumed: bool
     lock: IO | None = None
+    precision: str | None = None
 
     @property
     def done(self) -> bool:
@@ -119,32 +123,60 @@ def read_config(run: Path) -> dict:
         raise UsageError(f"{run / 'config.json'} is damaged ({error}); delete that run or start another with --new") from error
 
 
-def open_run(parent: Path, name: str, config, new: bool = False, inputs: dict[str, str] | None = None, flag: str = "--new") -> Run:
+def open_run(
+    parent: Path, name: str, config, new: bool = False, inputs: dict[str, str] | None = None, flag: str = "--new",
+    precision: Precision | None = None,
+) -> Run:  # fmt: skip
     """Finds the latest run of this config under `parent`, or starts one in `parent/<name>_<key>[_n]`. Says which, and where it lies.
 
-    new: start another even where one is there. inputs: ids of what is read; they are part of the key. flag: how the script spells
-    `new`. Raises UsageError while another process works at the run.
+    Args:
+        new: start another even where one is there.
+        inputs: ids of what is read; they are part of the key.
+        flag: how the script spells `new`.
+        precision: of the networks that run; None where none does. A run begun elsewhere keeps its own unless another is asked for by name,
+            which is another run.
+
+    Raises:
+        UsageError: another process works at the run.
     """
     stem = f"{name}_{key_of({'config': config, 'inputs': inputs or {}})}"
     taken = _numbered(parent, stem)
     begun = [path for _, path in taken if (path / "config.json").exists()]  # a kill may have left a directory without one
     alike = [] if new else [path for path in begun if agrees(read_config(path), plain(config))]
+    if precision:
+        alike = [path for path in alike if precision.fits(_recorded_precision(path))]
     if alike:
-        run = Run(alike[-1], resumed=True)
-        if run.done:
-            logging.info("%s is done; %s makes another", run.dir, flag)
-            return run
-        run = dataclasses.replace(run, lock=_claim(run.dir))
-        logging.info("resuming %s", run.dir)
-    else:
-        directory = parent / (f"{stem}_{taken[-1][0] + 1}" if taken else stem)
-        lock = _begin(directory, config, inputs)
-        if lock is None:
-            return open_run(parent, name, config, new, inputs, flag)
-        logging.info("writing to %s", directory)
-        run = Run(directory, resumed=False, lock=lock)
-    report_on_stop(partial(_kept, run.dir))
+        run = _reopen(alike[-1], flag, precision)
+        if not run.done:
+            report_on_stop(partial(_kept, run.dir))
+        return run
+    directory = parent / (f"{stem}_{taken[-1][0] + 1}" if taken else stem)
+    begun_in = precision.name if precision else None
+    lock = _begin(directory, config, inputs, begun_in)
+    if lock is None:
+        return open_run(parent, name, config, new, inputs, flag, precision)
+    logging.info("writing to %s%s", directory, f", in {begun_in}" if begun_in else "")
+    report_on_stop(partial(_kept, directory))
+    return Run(directory, False, lock, begun_in)
+
+
+def _reopen(directory: Path, flag: str, precision: Precision | None) -> Run:
+    """A run that is there, locked unless it is done, in the precision that it was begun in."""
+    run, recorded = Run(directory, resumed=True), _recorded_precision(directory) if precision else None
+    if run.done:
+        logging.info("%s is done; %s makes another", directory, flag)
+        return dataclasses.replace(run, precision=recorded)
+    run = dataclasses.replace(run, lock=_claim(directory), precision=precision.keep(recorded, directory) if precision else None)
+    logging.info("resuming %s%s", directory, f", in {run.precision}" if run.precision else "")
     return run
+
+
+def _recorded_precision(run: Path) -> str | None:
+    """The precision that a run's manifest names; None where it names none, as older ones do."""
+    try:
+        return json.loads((run / "manifest.json").read_text()).get("precision")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{run / 'manifest.json'} is damaged ({error}); delete that run or start another with --new") from error
 
 
 def _kept(directory: Path) -> str:
@@ -160,14 +192,14 @@ def _numbered(parent: Path, stem: str) -> list[tuple[int, Path]]:
     return sorted((int(match[1] or 1), path) for match, path in found if match)
 
 
-def _begin(directory: Path, config, inputs: dict[str, str] | None) -> IO | None:
+def _begin(directory: Path, config, inputs: dict[str, str] | None, precision: str | None) -> IO | None:
     """Makes the run's directory, which appears whole and locked; None where another process was quicker. Gives the lock."""
     making = directory.with_name(f".{directory.name}.{os.getpid()}")  # named after the process, so that two do not meet there
     _remove_unfinished(directory)
     try:
         making.mkdir(parents=True, exist_ok=True)
         lock = _claim(making)
-        write_json(making / "manifest.json", manifest(inputs))
+        write_json(making / "manifest.json", manifest(inputs, precision))
         write_json(making / "config.json", plain(config))
     except OSError as error:
         shutil.rmtree(making, ignore_errors=True)

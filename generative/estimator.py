@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
+from common.precision import set_precision
 from generative.simulator import NoiseKeys, Simulator
 from rollouts.segment import Segment
 
@@ -28,10 +29,7 @@ def perturbations(z: torch.Tensor, noise: torch.Tensor, share: float, spherical:
 
 def in_float32(simulator: Simulator) -> Simulator:
     """The same simulator without bf16, which forward derivatives cannot pass (PyTorch's autocast leaves tangents as they are)."""
-    for network in (simulator.model, simulator.agent):
-        for module in network.modules():
-            if hasattr(module, "precision"):
-                module.precision = "fp32"
+    set_precision("fp32", simulator.model, simulator.agent)
     return simulator
 
 

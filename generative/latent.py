@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from common.policy import Policy
+from common.precision import autocast_context
 from generative.config import WorldModelConfig
-from generative.layers import Modulated, as_flat, as_map, doubling, lower, mlp
+from generative.layers import Modulated, as_flat, as_map, doubling, mlp
 from generative.motion import REACH
 
 NARROW = 16
@@ -41,7 +42,7 @@ class LatentHead(nn.Module):
     def forward(self, embeddings: torch.Tensor, motion: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, ...]:
         c = self.config
         maps = torch.cat([as_map(frame, c.coarse) for frame in embeddings], 1)
-        with lower(self.precision, embeddings.device.type):
+        with autocast_context(self.precision, embeddings.device.type):
             x = self.read(maps)
             of_cells, narrow = (as_flat(layer(x)).to(embeddings.dtype) for layer in (self.of_cells, self.narrow))
         of_all = self.of_all(torch.cat([narrow, memory, *motion / REACH], -1)).chunk(self.parts, -1)
@@ -63,7 +64,7 @@ class StartHead(nn.Module):
 
     def forward(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         c, vector = self.config, torch.tanh(self.vector(z))
-        with lower(self.precision, z.device.type):
+        with autocast_context(self.precision, z.device.type):
             x = self.mix(self.shade(self.read(as_map(z[:, c.latent_global :], c.coarse)), vector))
             cells, raw = (as_flat(layer(x)).to(z.dtype) for layer in (self.cells, self.classes))
         return torch.cat([vector, torch.tanh(cells)], -1), raw

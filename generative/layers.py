@@ -1,12 +1,13 @@
 """Small parts of the world model: channel norm, dense stacks, block-diagonal layers, maps of cells, convolutions in cache-sized chunks."""
 
-import contextlib
 import math
 from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from common.precision import autocast_context
 
 CHUNK = {"cpu": 32, "cuda": 4096}
 """Frames per call of a convolutional stack: on a CPU, as many as keep their activations in cache."""
@@ -81,22 +82,8 @@ def halving(inputs: int, outputs: int) -> nn.Module:
     return nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
 
 
-def lower(precision: str, device_type: str):
-    """The context in which convolutions run: in bf16 or not, and where it is `auto`, in bf16 if that `pays`."""
-    half = pays(device_type) if precision == "auto" else precision == "bf16"
-    return torch.autocast(device_type, torch.bfloat16) if half else contextlib.nullcontext()
-
-
-def pays(device_type: str) -> bool:
-    """Whether bf16 is faster there. A CPU without matrix units (AMX) took one and a half to twice as long for a convolution in bf16 as in float32,
-    though it had the instructions (AVX512-BF16)."""
-    if device_type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
-
-
 def in_chunks(stack: Callable[..., torch.Tensor], *inputs: torch.Tensor, precision: str) -> torch.Tensor:
     """stack(*inputs), each [N, ...], a cache-sized part at a time, in the given precision; the result has the type of the first."""
     x, size = inputs[0], CHUNK[inputs[0].device.type]
-    with lower(precision, x.device.type):
+    with autocast_context(precision, x.device.type):
         return torch.cat([stack(*parts).to(x.dtype) for parts in zip(*(part.split(size) for part in inputs))])

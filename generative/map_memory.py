@@ -7,8 +7,9 @@ convolutional GRU (Shi et al. 2015) writes what has changed into it. A vector al
 import torch
 from torch import nn
 
+from common.precision import autocast_context
 from generative.config import CELL, WorldModelConfig
-from generative.layers import Modulated, doubling, lower
+from generative.layers import Modulated, doubling
 from generative.motion import moved_cells
 
 
@@ -27,7 +28,7 @@ class MapMemory(nn.Module):
         """Map [B, M, H, W]; the categorical draw and the embedding of the picture shown last, [B, g * C + E, H / 2, W / 2]; new vector [B, V];
         motion [B, 2] in pixels -> new map [B, M, H, W]."""
         moved = moved_cells(cells, motion / CELL)
-        with lower(self.precision, vector.device.type):
+        with autocast_context(self.precision, vector.device.type):
             raised = self.raise_known(known).to(cells.dtype)
             written = self.gates(self.shade(self.read(torch.cat([cells, moved, raised], 1)), vector)).to(cells.dtype)
         reset, candidate, update = written.chunk(3, 1)

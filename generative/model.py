@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from common.checkpoints import BadCheckpoint, load_checkpoint, load_module, save_checkpoint, with_prefix, without_prefix
+from common.precision import set_precision
 from generative import twohot
 from generative.config import WorldModelConfig, as_values, model_config
 from generative.frames import Eye, FrameDecoder, FrameEncoder, round_frames
@@ -172,7 +173,11 @@ def read_world_model(path: Path) -> tuple[WorldModel, dict[str, torch.Tensor], d
 
 
 def load_world_model(path: Path, device: torch.device | str = "cpu") -> tuple[WorldModel, dict]:
-    """The model that `save_world_model` wrote, and its description. Raises BadCheckpoint for anything else."""
+    """The model that `save_world_model` wrote, and its description. Raises BadCheckpoint for anything else.
+
+    It runs in the precision of this machine (`set_precision` changes it); its config says what it was trained in.
+    """
     model, weights, meta = read_world_model(path)
     load_module(model, weights, str(path))
+    set_precision("auto", model)
     return model.to(device).eval(), meta

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from common.precision import autocast_context
 from generative.categorical import draw, with_uniform
 from generative.config import WorldModelConfig
-from generative.layers import BlockLinear, Modulated, as_flat, as_map, dense, halving, lower, mlp
+from generative.layers import BlockLinear, Modulated, as_flat, as_map, dense, halving, mlp
 from generative.map_memory import MapMemory
 from generative.motion import REACH
 
@@ -109,7 +110,7 @@ class CellHead(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, vector, cells, embedding=None):
-        with lower(self.precision, vector.device.type):
+        with autocast_context(self.precision, vector.device.type):
             x = self.halve(cells)
             if embedding is not None:
                 x = torch.cat([x, as_map(embedding, self.config.coarse).to(x.dtype)], 1)

@@ -22,9 +22,9 @@ FEATURES = 256
 class FrameReader(nn.Module):
     """Frames [n, H, W, C] uint8 -> [n, K]: logits of truth values, and numbers in their own units."""
 
-    def __init__(self, obs_shape: tuple[int, int, int], mean: torch.Tensor, std: torch.Tensor):
+    def __init__(self, obs_shape: tuple[int, int, int], mean: torch.Tensor, std: torch.Tensor, precision: str = "auto"):
         super().__init__()
-        self.encoder = Encoder("impala-half", obs_shape, FEATURES, "bf16", normalize=True)
+        self.encoder = Encoder("impala-half", obs_shape, FEATURES, precision, normalize=True)
         self.head = nn.Linear(FEATURES, len(mean))
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
@@ -35,19 +35,19 @@ class FrameReader(nn.Module):
 
 def read_from_frames(
     frames: np.ndarray, truth: np.ndarray, classes: np.ndarray, test: np.ndarray, epochs: int, seed: int,
-    advance: Callable[[int], object] = lambda frames: None,
+    advance: Callable[[int], object] = lambda frames: None, precision: str = "auto",
 ) -> np.ndarray:  # fmt: skip
     """What a network trained on the other rows reads from the rows numbered `test`, [len(test), K].
 
     frames [n, H, W, C] uint8; truth [n, K], NaN where not known; classes [K]: which are truth values. advance: told of training frames as
-    they are done.
+    they are done. precision: of the convolutions (common/precision.py).
     """
     generator, train = np.random.default_rng([seed, 12]), np.setdiff1d(np.arange(len(frames)), test)
     torch.manual_seed(seed)
     mean, std = (torch.from_numpy(moment(truth[train], 0).astype(np.float32)) for moment in (np.nanmean, np.nanstd))
     is_class = torch.from_numpy(classes)
     mean, std = mean.masked_fill(is_class, 0.0), std.masked_fill(is_class, 1.0)
-    reader = FrameReader(frames.shape[1:], mean, std)
+    reader = FrameReader(frames.shape[1:], mean, std, precision)
     optimizer = torch.optim.AdamW(reader.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=epochs * -(-len(train) // BATCH))
     for _ in range(epochs):

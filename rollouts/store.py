@@ -42,9 +42,16 @@ def create_store(path: Path, manifest: dict) -> None:
         write_json(path / "manifest.json", asked | {"made": versions()})
         return
     found = {name: value for name, value in _read_manifest(path).items() if name != "made"}
+    if "precision" not in found:  # stores of before there was a choice do not say it
+        asked.pop("precision", None)
     differing = "; ".join(_differences(found, asked))
     if differing:
         raise UsageError(f"{path} was made with {differing}: choose another name or delete that store")
+
+
+def recorded_precision(path: Path) -> str | None:
+    """The precision, bf16 or fp32, that the store's manifest says its networks ran in; None where there is no store yet, or none was noted."""
+    return _read_manifest(path).get("precision") if (Path(path) / "manifest.json").exists() else None
 
 
 def _differences(found, asked, name: str = "") -> Iterator[str]:

@@ -141,10 +141,10 @@ def test_a_directory_that_appears_meanwhile_is_not_overwritten(tmp_path, monkeyp
 
     begin, raced = common.runs._begin, []
 
-    def race(directory, config, inputs):
+    def race(*asked):
         if not raced:
-            raced.append(begin(directory, config, inputs))
-        return begin(directory, config, inputs)
+            raced.append(begin(*asked))
+        return begin(*asked)
 
     monkeypatch.setattr(common.runs, "_begin", race)
     run = open_run(tmp_path, "seed_0", {"a": 1})
