@@ -96,18 +96,19 @@ def test_a_run_goes_on_in_the_precision_that_it_was_begun_in_and_says_so(monkeyp
     on_machine(monkeypatch, True)
     begun = opened("auto")
     assert json.loads((begun.dir / "manifest.json").read_text())["precision"] == begun.precision == "bf16"
-    assert not caplog.messages
+    assert caplog.messages == [f"writing to {begun.dir}, in bf16"]
+    caplog.clear()
     on_machine(monkeypatch, False)
     resumed = opened("auto")
     assert (resumed.dir, resumed.precision) == (begun.dir, "bf16")
-    assert caplog.messages == [f"{begun.dir} was begun in bf16 and goes on in it; this machine is faster in fp32"]
+    assert caplog.messages[0] == f"{begun.dir} was begun in bf16 and goes on in it; this machine is faster in fp32"
     assert opened("bf16").dir == begun.dir
     other = opened("fp32")
     assert (other.dir.name, other.precision) == (f"{begun.dir.name}_2", "fp32")
     begun.finish({})
     caplog.clear()
-    assert opened("bf16").dir == begun.dir
-    assert not caplog.messages
+    assert opened("bf16").precision == "bf16"
+    assert caplog.messages == [f"{begun.dir} is done; --new makes another"]
 
 
 def test_a_run_whose_manifest_names_no_precision_goes_on_in_the_machines(monkeypatch, tmp_path):
