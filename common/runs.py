@@ -165,7 +165,7 @@ def _reopen(directory: Path, flag: str, precision: Precision | None) -> Run:
     run, recorded = Run(directory, resumed=True), _recorded_precision(directory) if precision else None
     if run.done:
         logging.info("%s is done; %s makes another", directory, flag)
-        return dataclasses.replace(run, precision=recorded)
+        return dataclasses.replace(run, precision=recorded or (precision and precision.name))
     run = dataclasses.replace(run, lock=_claim(directory), precision=precision.keep(recorded, directory) if precision else None)
     logging.info("resuming %s%s", directory, f", in {run.precision}" if run.precision else "")
     return run
