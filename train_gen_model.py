@@ -4,6 +4,7 @@ On several GPUs, or several processes of a CPU: torchrun --nproc-per-node 4 trai
 """
 
 import logging
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,12 +13,13 @@ import tyro
 
 from agents.actor_critic import load_agent
 from common.cli import run_script
+from common.integrity import check_memory, within_memory
 from common.precision import Precision, choose_precision, set_precision
 from common.runs import Run, UsageError, choose_device, file_id, open_run
 from generative.compatibility import check_store, frame_shape, check_recorder
 from generative.config import LossScales, TrainConfig, WorldModelConfig, check_scales, load_preset, window_length
 from generative.data import WindowSource, layouts_of
-from generative.model import read_world_model
+from generative.model import WorldModel, read_world_model
 from generative.parallel import Ranks, join_ranks
 from generative.trainer import Trainer
 from rollouts.store import Rollouts
@@ -152,7 +154,11 @@ def resolve(args: Args, agent, obs_shape) -> tuple[WorldModelConfig, TrainConfig
     shape = {"num_actions": agent.num_actions, "obs_shape": obs_shape, "hidden_size": agent.core.state_size}
     shape |= {"bounded_hidden": agent.config.core == "gru"} | {k: v for k, v in given.items() if k in ("num_initializing_steps", "latent")}
     names = {field.name for field in fields(TrainConfig)}
-    return load_preset(args.interpreting_params_name, shape, {k: v for k, v in given.items() if k in names})
+    model, train = load_preset(args.interpreting_params_name, shape, {k: v for k, v in given.items() if k in names})
+    with within_memory("the world model"):
+        WorldModel(model)
+    check_memory(4 * train.batch_size * window_length(model, train) * math.prod(model.obs_shape), "a batch of windows")
+    return model, train
 
 
 def check_length(length: int, rollouts: Rollouts) -> None:

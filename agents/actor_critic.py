@@ -8,10 +8,15 @@ from torch import nn
 
 from agents.cores import CORES
 from agents.encoders import ARCHITECTURES, Encoder
-from common.checkpoints import BadCheckpoint, load_checkpoint, load_module, save_checkpoint, with_prefix, without_prefix
+from common.checkpoints import BadCheckpoint, build, load_checkpoint, load_module, save_checkpoint, with_prefix, without_prefix
+from common.descriptions import check_entries, check_values
 from common.policy import categorical_log_prob, sample
 from common.precision import PRECISIONS, set_precision
 from common.runs import UsageError
+
+
+_ENTRIES = {"env": dict | None, "action_names": list[str], "timesteps": int, "param_name": str, "seed": int, "gamma": float, "reward_scale": float}
+"""What an agent's description may say beside its network, and of what kind that is."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,9 @@ class NetworkConfig:
     """The value head's output is multiplied by this (and its initial weights divided): a bounded hidden state can then say large values."""
 
     def __post_init__(self):
-        object.__setattr__(self, "obs_shape", tuple(self.obs_shape))  # a file gives a list
+        if isinstance(self.obs_shape, list):  # from a file
+            object.__setattr__(self, "obs_shape", tuple(self.obs_shape))
+        check_values(self, sizes=("num_actions", "obs_shape", "feature_size", "hidden_size"))
         for value, known in ((self.architecture, ARCHITECTURES), (self.core, CORES), (self.precision, PRECISIONS)):
             if value not in known:
                 raise ValueError(f"unknown {value!r}; choose one of: {', '.join(known)}")
@@ -107,13 +114,9 @@ def load_agent(path: Path, device: torch.device | str = "cpu") -> tuple[ActorCri
     tensors, meta = load_checkpoint(path)
     if meta.get("kind") != "agent":
         raise BadCheckpoint(f"{path} holds {meta.get('kind', 'something unnamed')!r}, not an agent")
-    try:
-        agent = ActorCritic(NetworkConfig(**meta["network"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadCheckpoint(f"{path} describes a network that this version does not know ({error}); take another checkpoint") from error
-    load_module(agent, without_prefix("agent", tensors), str(path))
-    bad = [name for name, tensor in agent.state_dict().items() if not tensor.isfinite().all()]
-    if bad:
-        raise BadCheckpoint(f"{path} is damaged: {bad[0]} holds NaN or infinity; take another checkpoint")
+    check_entries(meta, _ENTRIES, path, BadCheckpoint)
+    weights = without_prefix("agent", tensors)
+    agent = build(lambda: ActorCritic(NetworkConfig(**meta["network"])), weights, path)
+    load_module(agent, weights, str(path))
     set_precision("auto", agent)
     return agent.to(device).eval(), meta

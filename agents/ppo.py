@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from agents.actor_critic import ActorCritic
+from common.descriptions import check_values
 from common.policy import categorical_log_prob
 
 
@@ -48,11 +49,9 @@ class PPOConfig:
     """Generalised advantage estimation; otherwise advantages from discounted returns."""
 
     def __post_init__(self):
-        for name in ("n_envs", "n_steps", "epoch", "mini_batch_per_epoch"):
-            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be a whole number, 1 or more")
+        check_values(self, sizes=("n_envs", "n_steps", "epoch", "mini_batch_per_epoch"))
         for name in ("gamma", "learning_rate", "grad_clip_norm", "eps_clip"):
-            if not (isinstance(getattr(self, name), int | float) and getattr(self, name) > 0):
+            if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be a number above zero")
         if self.gamma > 1 or not 0 <= self.lmbda <= 1:
             raise ValueError(f"gamma {self.gamma} and lmbda {self.lmbda} must not pass 1")

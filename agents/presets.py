@@ -1,12 +1,13 @@
 """Named hyper-parameter presets: hyperparams/procgen/config.yml, merged over the learner's defaults."""
 
+import math
 from dataclasses import fields
 from pathlib import Path
 
-import yaml
-
-from agents.actor_critic import NetworkConfig
+from agents.actor_critic import ActorCritic, NetworkConfig
 from agents.ppo import PPOConfig
+from common.descriptions import read_preset
+from common.integrity import check_memory, within_memory
 from common.runs import UsageError
 
 PRESETS = Path(__file__).parents[1] / "hyperparams" / "procgen" / "config.yml"
@@ -16,18 +17,15 @@ _PPO = {field.name for field in fields(PPOConfig)}
 
 def load_preset(name: str, num_actions: int, obs_shape: tuple[int, int, int]) -> tuple[NetworkConfig, PPOConfig]:
     """The preset's network and learner. Raises UsageError for an unknown preset, key or value."""
-    try:
-        presets = {key: values for key, values in yaml.safe_load(PRESETS.read_text()).items() if not key.startswith("_")}
-    except (yaml.YAMLError, ValueError, AttributeError) as error:
-        raise UsageError(f"{PRESETS} is not a mapping of presets in YAML: {' '.join(str(error).split())}") from error
-    if name not in presets:
-        raise UsageError(f"unknown preset {name!r}; choose one of: {', '.join(presets)}")
-    values = presets[name] or {}
-    unknown = set(values) - _NETWORK - _PPO
-    if unknown:
-        raise UsageError(f"preset {name!r} in {PRESETS.name} has unknown keys: {', '.join(sorted(unknown))}")
+    values = read_preset(PRESETS, name, _NETWORK | _PPO)
     try:
         network = NetworkConfig(num_actions, obs_shape, **{k: v for k, v in values.items() if k in _NETWORK})
-        return network, PPOConfig(**{k: v for k, v in values.items() if k in _PPO})
-    except (ValueError, TypeError) as error:
+        ppo = PPOConfig(**{k: v for k, v in values.items() if k in _PPO})
+        with within_memory(f"preset {name!r}"):
+            ActorCritic(network)
+    except UsageError:
+        raise
+    except (ValueError, TypeError, ArithmeticError) as error:
         raise UsageError(f"preset {name!r}: {error}") from error
+    check_memory(ppo.n_envs * ppo.n_steps * math.prod(obs_shape), f"a rollout of preset {name!r}")
+    return network, ppo

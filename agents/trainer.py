@@ -16,19 +16,21 @@ from common.checkpoints import (
     load_module,
     load_optimizer,
     load_training_state,
-    lost_state,
     optimizer_tensors,
+    resuming,
     save_checkpoint,
     with_prefix,
     without_prefix,
 )
 from common.csv_log import CsvLog
+from common.descriptions import look_up
+from common.integrity import check_finite
 from common.noise import gumbel_noise
 from common.policy import step
 from common.progress import progress_bar
 from common.runs import UsageError
 from common.stopping import SaveClock, saving_on_stop
-from envs.vecenv import BadState, Snapshot
+from envs.vecenv import Snapshot
 
 _KIND = "training state"
 EVALUATION_NOISE = 1_000_003  # added to the run's seed, so that evaluation shares no noise with training
@@ -195,17 +197,14 @@ class Trainer:
         return f"the state at {meta['timesteps']:,} of {self.schedule.num_timesteps:,} steps is saved in {self.directory}"
 
     def _load(self) -> None:
-        tensors, meta = load_training_state(self._state_path)
-        if meta.get("kind") != _KIND:
-            raise lost_state(self._state_path, f"it holds {meta.get('kind', 'something unnamed')!r}")
-        load_module(self.agent, without_prefix("agent", tensors), str(self._state_path))
-        load_optimizer(self.optimizer, without_prefix("optimizer", tensors))
-        self.normalizer.load_tensors(without_prefix("normalizer", tensors))
-        self.statistics.load_state(meta["statistics"])
-        self.state = tensors["state"].to(self.device)
-        states = without_prefix("env", tensors)
-        try:
+        tensors, meta = load_training_state(self._state_path, _KIND)
+        with resuming(self._state_path):
+            load_module(self.agent, without_prefix("agent", tensors), str(self._state_path))
+            load_optimizer(self.optimizer, without_prefix("optimizer", tensors))
+            check_finite(tensors, str(self._state_path))
+            self.normalizer.load_tensors(without_prefix("normalizer", tensors))
+            self.statistics.load_state(meta["statistics"])
+            self.state = self.state.copy_(tensors["state"])
+            states = without_prefix("env", tensors)
             self.env.restore([Snapshot(states[str(i)].numpy().tobytes(), checksum) for i, checksum in enumerate(meta["checksums"])])
-        except BadState as error:
-            raise lost_state(self._state_path, error) from error
-        self.timesteps, self.iteration = meta["timesteps"], meta["iteration"]
+            self.timesteps, self.iteration = (look_up(meta, name, int, self._state_path) for name in ("timesteps", "iteration"))

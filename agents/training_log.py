@@ -43,6 +43,10 @@ class EpisodeStatistics:
         return {k: (list(v) if isinstance(v, deque) else v.tolist() if isinstance(v, np.ndarray) else v) for k, v in vars(self).items()}
 
     def load_state(self, state: dict) -> None:
-        self.total, self.length = np.array(state["total"], float), np.array(state["length"], np.int64)
+        """Takes back what `state` gave. Raises ValueError for one of another number of environments."""
+        total, length = np.array(state["total"], float), np.array(state["length"], np.int64)
+        if not total.shape == length.shape == self.total.shape:
+            raise ValueError(f"statistics of {total.shape} environments; expected {self.total.shape}")
+        self.total, self.length = total, length
         self.rewards, self.lengths = deque(state["rewards"], WINDOW), deque(state["lengths"], WINDOW)
         self.episodes = state["episodes"]

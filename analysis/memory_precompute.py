@@ -30,7 +30,7 @@ from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id
 from envs.make import make_env
-from envs.procgen import NUM_LEVELS, ProcgenConfig
+from envs.procgen import NUM_LEVELS, described_game
 from generative.compatibility import check_store, recorded_by
 from rollouts.store import Rollouts
 
@@ -171,7 +171,7 @@ def main(args: Args) -> None:
 
 def compute(args: Args, run: Run, rollouts: Rollouts, episodes: np.ndarray, agent: ActorCritic, concepts) -> dict[str, dict[str, np.ndarray]]:
     """Every part of the run by name: what the run holds already is read."""
-    env = make_env(args.num_envs, ProcgenConfig(**rollouts.manifest["env"]), num_threads=args.num_threads)
+    env = make_env(args.num_envs, described_game(rollouts.manifest["env"], rollouts.path / "manifest.json"), num_threads=args.num_threads)
     found = {"steps": part(run, "steps", lambda: steps(agent, rollouts, episodes, env.effect_classes, args.seed))}
     found["pasts"] = part(run, "pasts", lambda: interchange(agent, rollouts, concepts, env, args.num_moments, args.past, args.seed))
     device = agent.policy_head.weight.device

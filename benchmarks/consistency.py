@@ -19,7 +19,7 @@ from common.checkpoints import write_json
 from common.cli import run_script
 from common.policy import categorical_log_prob
 from common.runs import UsageError, file_id, manifest
-from envs.procgen import FORCE_RESET, ProcgenConfig, ProcgenVecEnv
+from envs.procgen import FORCE_RESET, ProcgenConfig, ProcgenVecEnv, described_game
 
 
 @dataclass
@@ -51,7 +51,7 @@ def rollout(model_file: Path, precision: str, num_envs: int, cut_share: float) -
     """A rollout by the trainer's own collection, its second one, so that it begins in mid-episode."""
     trained, meta = load_agent(model_file)
     network = replace(trained.config, precision=precision)
-    env = Cut(num_envs, ProcgenConfig(**meta["env"]), cut_share)
+    env = Cut(num_envs, described_game(meta["env"], model_file), cut_share)
     schedule = Schedule(num_timesteps=10**9, num_checkpoints=1, eval_every=10**9, eval_episodes=1, eval_first_level=0, save_every=10**9)
     ppo = PPOConfig(n_envs=num_envs, mini_batch_per_epoch=1)
     with tempfile.TemporaryDirectory() as directory:

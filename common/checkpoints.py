@@ -2,18 +2,26 @@
 
 import errno
 import glob
+import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 
+from common.descriptions import parse_json, read_json
 from common.errors import BadCheckpoint
+from common.integrity import SLACK, at_most, check_finite, checksum
 from common.locks import remove_abandoned, try_lock
+
+_ENTRY = "worldlens"
+"""The header's one entry (safetensors writes several in any order): checksum and description. Files from before there were checksums have the
+description alone, which begins with a brace."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -67,14 +75,25 @@ def write_json(path: Path, value) -> None:
 
 
 def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], meta: dict) -> None:
-    """Writes named tensors and a JSON-able description into one file, atomically."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    data = serialize(contiguous, metadata={"worldlens": json.dumps(meta)})
+    """Writes named tensors and a JSON-able description into one file, with a checksum of both, atomically."""
+    whole, description = _apart(tensors), json.dumps(meta)
+    data = serialize(whole, metadata={_ENTRY: f"{checksum(whole, description)} {description}"})
     write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
 
+def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Contiguous tensors on the CPU that share no memory with each other."""
+    apart, taken = {}, set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        memory = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if memory in taken else tensor
+        taken.add(memory)
+    return apart
+
+
 def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
-    """Reads what `save_checkpoint` wrote. Raises BadCheckpoint for a missing, truncated or foreign file."""
+    """Reads what `save_checkpoint` wrote. Raises BadCheckpoint for a missing, truncated, damaged or foreign file."""
     path = Path(path)
     if path.is_dir() or not path.exists():
         raise BadCheckpoint(f"no checkpoint file at {path}")
@@ -82,24 +101,59 @@ def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
         raise BadCheckpoint(f"{path} is a PyTorch pickle, which can execute code; turn it into safetensors with: python -m agents.convert --help")
     try:
         with safe_open(path, framework="pt") as file:
-            meta = (file.metadata() or {}).get("worldlens")
+            header = (file.metadata() or {}).get(_ENTRY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise BadCheckpoint(f"{path} is not a whole safetensors file ({error}); it may be truncated: take another checkpoint") from error
-    if meta is None:
+    if header is None:
         raise BadCheckpoint(f"{path} was not written by Worldlens: it lacks the description that says what it holds")
-    try:
-        return tensors, json.loads(meta)
-    except ValueError as error:
-        raise BadCheckpoint(f"{path} has a damaged description ({error}); take another checkpoint") from error
+    stated, description = ("", header) if header.startswith("{") else header.partition(" ")[::2]
+    whole = stated == checksum(tensors, description) if stated else _published(path)
+    if not whole:
+        raise BadCheckpoint(f"{path} is damaged: it does not match its checksum; take another checkpoint")
+    return tensors, parse_json(description, f"the description in {path}", "take another checkpoint", BadCheckpoint)
 
 
-def load_training_state(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
-    """`load_checkpoint` for the state that a run resumes from. Raises BadCheckpoint with the ways on when it is damaged."""
+def _published(path: Path) -> bool:
+    """Of a file without a checksum: whether it has the id by which the provenance.json beside or above it names it, as far as one does."""
+    for home in (path.parent, path.parent.parent):
+        record = home / "provenance.json"
+        if record.exists():
+            said = read_json(record, "restore it")
+            named = said["ids"] if isinstance(said.get("ids"), dict) else {"model.safetensors": said.get("id")}
+            stated = named.get(path.relative_to(home).as_posix())
+            return stated is None or stated == hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return True
+
+
+def build(make: Callable[[], torch.nn.Module], tensors: dict[str, torch.Tensor], source: object) -> torch.nn.Module:
+    """The network that a file's description makes, not yet filled with its tensors. Raises BadCheckpoint for a description of no network, or
+    of a much larger one than the tensors are (before it has the memory)."""
     try:
-        return load_checkpoint(path)
-    except BadCheckpoint as error:
-        raise lost_state(path, "no whole file") from error
+        with at_most(sum(tensor.numel() for tensor in tensors.values()) + SLACK):
+            return make()
+    except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        reason = " ".join(str(error).split())
+        raise BadCheckpoint(f"{source} describes a network that this version does not know ({reason}); take another checkpoint") from error
+
+
+def load_training_state(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict]:
+    """`load_checkpoint` for the state that a run resumes from. Raises BadCheckpoint with the ways on when it is damaged or of another kind."""
+    with resuming(path):
+        tensors, meta = load_checkpoint(path)
+        if meta.get("kind") != kind:
+            raise BadCheckpoint(f"it holds {meta.get('kind', 'something unnamed')!r}")
+        return tensors, meta
+
+
+@contextmanager
+def resuming(path: Path) -> Iterator[None]:
+    """Within it, a training state that lacks something or holds what does not fit raises BadCheckpoint with the ways on."""
+    try:
+        yield
+    except (BadCheckpoint, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        lacks = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise lost_state(path, lacks.removeprefix(f"{path} is damaged: ")) from error
 
 
 def lost_state(path: Path, reason: object) -> BadCheckpoint:
@@ -116,15 +170,18 @@ def last_model(directory: Path) -> Path | None:
 
 
 def load_module(module: torch.nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:
-    """Fills a module with tensors of exactly its names and shapes. Raises BadCheckpoint naming the first difference."""
+    """Fills a module with tensors of exactly its names and shapes. Raises BadCheckpoint naming the first difference, or what is not finite."""
     expected = module.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         found = tuple(tensors[name].shape) if name in tensors else "missing"
         wanted = tuple(expected[name].shape) if name in expected else "absent"
+        if found == wanted and expected[name].is_floating_point() != tensors[name].is_floating_point():
+            found, wanted = tensors[name].dtype, expected[name].dtype
         if found != wanted:
             difference = f"{name} is {found} in the file and {wanted} in the network"
             way_out = "take another checkpoint, or the settings that this one was made with"
             raise BadCheckpoint(f"{source} is of another architecture: {difference}; {way_out}")
+    check_finite(tensors, source)
     module.load_state_dict(tensors)
 
 
@@ -145,7 +202,8 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Puts back what `optimizer_tensors` gave; hyper-parameters stay as they are."""
+    """Puts back what `optimizer_tensors` gave; hyper-parameters stay as they are. Raises BadCheckpoint for what is not finite or does not fit."""
+    check_finite(tensors, "the optimiser's state")
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split("/", 1)

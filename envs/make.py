@@ -27,7 +27,7 @@ def game_of(flags, own: dict, **levels: int) -> ProcgenConfig:
     asked = {name: getattr(flags, name) for name in OPTIONS if getattr(flags, name) is not None}
     try:
         trained = replace(ProcgenConfig(), **(own | {"use_sequential_levels": False}))
-    except (TypeError, UsageError) as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(f"the agent's file describes a game that this version does not have ({error}): take another checkpoint") from error
     config = replace(trained, **asked, **levels)
     changed = [f"{name} = {value}, not {getattr(trained, name)}" for name, value in asked.items() if own and value != getattr(trained, name)]

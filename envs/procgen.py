@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.descriptions import check_kinds
 from common.runs import UsageError
 from envs.procgen_body import parse, serialize
 from envs.procgen_state import game_name, read_header, with_header
@@ -62,6 +63,7 @@ class ProcgenConfig:
     """Blank 4-12 frames now and then (envs/blink.py); the one option that is not Procgen's own."""
 
     def __post_init__(self):
+        check_kinds(self)
         action_space(self.env_name)
         if self.distribution_mode not in DISTRIBUTION_MODES:
             raise UsageError(f"unknown distribution mode {self.distribution_mode!r}; choose one of: {', '.join(DISTRIBUTION_MODES)}")
@@ -73,6 +75,14 @@ class ProcgenConfig:
         if self.start_level < 0 or self.num_levels < 0 or self.start_level + max(self.num_levels, 1) > NUM_LEVELS:
             asked = f"{self.num_levels or 'all'} levels from {self.start_level} on"
             raise UsageError(f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend start_level or num_levels")
+
+
+def described_game(values, source: object) -> ProcgenConfig:
+    """The game that the `env` of a description says. Raises UsageError, naming the source, for one that this version does not have."""
+    try:
+        return ProcgenConfig(**values)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{source} describes a game that this version does not have ({error}): take another file") from error
 
 
 class ProcgenVecEnv:

@@ -3,13 +3,17 @@
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import yaml
-
+from common.descriptions import check_values, read_preset
 from common.errors import UsageError
 
 PRESETS = Path(__file__).parents[1] / "hyperparams" / "generative.yml"
 CELL = 4
 """Height and width, in pixels, of a cell of the state's map; its categorical variables and the latent have cells of twice that."""
+
+_MODEL_SIZES = (
+    "num_actions", "obs_shape", "hidden_size", "num_initializing_steps", "latent_global", "latent_cell", "vector_size", "blocks",
+    "map_channels", "groups", "classes", "units", "depth", "reward_bins",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,9 @@ class WorldModelConfig:
     """bf16 or fp32 for the convolutions, or auto: whichever is faster on the machine that runs them. All else is float32."""
 
     def __post_init__(self):
+        if isinstance(self.obs_shape, list):  # from a file
+            object.__setattr__(self, "obs_shape", tuple(self.obs_shape))
+        check_values(self, sizes=_MODEL_SIZES)
         height, width, _ = self.obs_shape
         if height < 2 * CELL or width < 2 * CELL or height % (2 * CELL) or width % (2 * CELL):
             raise ValueError(f"frames of {height} x {width} pixels; the world model takes heights and widths that are multiples of {2 * CELL}")
@@ -189,7 +196,8 @@ class TrainConfig:
     """Batches of held-out windows behind each row of progress.csv."""
 
     def __post_init__(self):
-        for name in ("num_batches", "batch_size", "num_sim_steps", "free_steps", "free_runs", "blind_steps", "log_interval", "save_interval", "validation_batches"):
+        check_values(self, sizes=("batch_size", "num_sim_steps", "free_steps", "free_runs", "blind_steps", "validation_batches"))
+        for name in ("num_batches", "log_interval", "save_interval"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         for name in ("lr", "grad_clip_norm"):
@@ -221,14 +229,9 @@ def window_length(model: WorldModelConfig, train: TrainConfig) -> int:
 
 def load_preset(name: str, model_values: dict, train_values: dict) -> tuple[WorldModelConfig, TrainConfig]:
     """The preset's model and training, with the given values put over it. Raises UsageError for an unknown name or a bad value."""
-    presets = yaml.safe_load(PRESETS.read_text())
-    if name not in presets:
-        raise UsageError(f"unknown preset {name!r}; choose one of: {', '.join(presets)}")
     known = {kind: {field.name for field in fields(kind)} for kind in (WorldModelConfig, TrainConfig)}
-    unknown = set(presets[name]) - known[WorldModelConfig] - known[TrainConfig]
-    if unknown:
-        raise UsageError(f"preset {name!r} in {PRESETS.name} has unknown keys: {', '.join(sorted(unknown))}")
-    model, train = ({k: v for k, v in presets[name].items() if k in known[kind]} for kind in (WorldModelConfig, TrainConfig))
+    values = read_preset(PRESETS, name, known[WorldModelConfig] | known[TrainConfig])
+    model, train = ({k: v for k, v in values.items() if k in known[kind]} for kind in (WorldModelConfig, TrainConfig))
     try:
         return WorldModelConfig(**(model | model_values)), TrainConfig(**(train | train_values))
     except (ValueError, TypeError) as error:
@@ -237,7 +240,7 @@ def load_preset(name: str, model_values: dict, train_values: dict) -> tuple[Worl
 
 def model_config(values: dict) -> WorldModelConfig:
     """A WorldModelConfig from what `asdict` and JSON made of it."""
-    return WorldModelConfig(**(values | {"obs_shape": tuple(values["obs_shape"])}))
+    return WorldModelConfig(**values)
 
 
 def train_config(values: dict) -> TrainConfig:

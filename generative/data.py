@@ -11,7 +11,7 @@ import torch
 from common.progress import progress_bar
 from common.runs import UsageError
 from envs.coinrun import first_states, layout_hash
-from envs.procgen import ProcgenConfig, ProcgenVecEnv
+from envs.procgen import ProcgenVecEnv, described_game
 from rollouts.segment import Segment
 from rollouts.store import Rollouts
 from rollouts.windows import Windows
@@ -33,7 +33,7 @@ def layouts_of(rollouts: Rollouts) -> np.ndarray:
     game = rollouts.manifest.get("env", {})
     if game.get("env_name") != "coinrun":
         return levels.astype(str)[index]
-    env = ProcgenVecEnv(min(_SLOTS, len(levels)), ProcgenConfig(**game))
+    env = ProcgenVecEnv(min(_SLOTS, len(levels)), described_game(game, "the store"))
     states = progress_bar(first_states(env, levels.tolist()), total=len(levels), unit="level", desc="layouts")
     hashes = np.array([layout_hash(state) for state in states])
     env.close()

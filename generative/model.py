@@ -13,7 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common.checkpoints import BadCheckpoint, load_checkpoint, load_module, save_checkpoint, with_prefix, without_prefix
+from common.checkpoints import BadCheckpoint, build, load_checkpoint, load_module, save_checkpoint, with_prefix, without_prefix
+from common.descriptions import check_entries
+from common.integrity import check_finite
 from common.precision import set_precision
 from generative import twohot
 from generative.config import WorldModelConfig, as_values, model_config
@@ -23,6 +25,12 @@ from generative.latent import LatentHead, StartHead
 from generative.layers import mlp
 from generative.motion import REACH, carried, measured
 from generative.rssm import RSSM, EnvState
+
+
+_ENTRIES = {
+    "env": dict | None, "agent": dict, "action_names": list[str], "noop": int, "batches": int, "data": str, "seed": int, "train": dict, "loss_scales": dict,
+}  # fmt: skip
+"""What a world model's description may say beside its shape, and of what kind that is."""
 
 
 class Latent(NamedTuple):
@@ -165,11 +173,10 @@ def read_world_model(path: Path) -> tuple[WorldModel, dict[str, torch.Tensor], d
     tensors, meta = load_checkpoint(path)
     if meta.get("kind") != "world model":
         raise BadCheckpoint(f"{path} holds {meta.get('kind', 'something unnamed')!r}, not a world model")
-    try:
-        model = WorldModel(model_config(meta["model"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadCheckpoint(f"{path} describes a model that this version does not know ({error}); take another checkpoint") from error
-    return model, without_prefix("model", tensors), meta
+    check_entries(meta, _ENTRIES, path, BadCheckpoint)
+    weights = without_prefix("model", tensors)
+    check_finite(weights, path)
+    return build(lambda: WorldModel(model_config(meta["model"])), weights, path), weights, meta
 
 
 def load_world_model(path: Path, device: torch.device | str = "cpu") -> tuple[WorldModel, dict]:

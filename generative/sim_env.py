@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from common.checkpoints import BadCheckpoint
+from common.descriptions import look_up
 from common.noise import uniform_noise
 from envs.procgen import GAMES, action_space
 from envs.procgen_state import BadState
@@ -179,6 +181,6 @@ def _shapes(config) -> tuple[tuple[int, ...], ...]:
 def actions_of(meta: dict) -> ActionSpace:
     """The actions that a world model's description names. Where its game is not one of Procgen's, every action is an act of its own."""
     game = (meta.get("env") or {}).get("env_name")
-    names = tuple(meta["action_names"])
+    names = tuple(look_up(meta, "action_names", list[str], "the world model's file", BadCheckpoint))
     classes = action_space(game).effect_classes if game in GAMES else tuple(range(len(names)))
     return ActionSpace(names, meta["noop"], classes)

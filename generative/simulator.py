@@ -11,6 +11,7 @@ import torch
 
 from agents.actor_critic import load_agent
 from common.checkpoints import BadCheckpoint
+from common.descriptions import look_up
 from common.noise import gumbel_noise, uniform_noise
 from common.policy import Policy
 from common.runs import file_id
@@ -224,10 +225,13 @@ def load_simulator(
     """
     model, meta = load_world_model(model_file, device)
     agent, agent_meta = load_agent(agent_file, device)
-    trained_with, found = meta["agent"]["id"], file_id(agent_file)
+    trained_with, found = look_up(meta, "agent.id", str, model_file, BadCheckpoint), file_id(agent_file)
+    noop, count = look_up(meta, "noop", int, model_file, BadCheckpoint), model.config.num_actions
+    if not 0 <= noop < count or len(meta.get("action_names", range(count))) != count:
+        raise BadCheckpoint(f"{model_file} is damaged: its noop and action_names are not those of {count} actions; take another checkpoint")
     own = found == trained_with
     if not own and not off_agent:
         raise BadCheckpoint(f"{model_file} is for agent {trained_with}, not {agent_file} ({found}); give that one (record_gen_samples.py and render.py also take another, with --off_agent)")
     if agent.num_actions != model.config.num_actions:
         raise BadCheckpoint(f"{agent_file} has {agent.num_actions} actions, the simulator {model.config.num_actions}: it cannot act there")
-    return Simulator(model.requires_grad_(False), agent, meta["noop"], own), meta
+    return Simulator(model.requires_grad_(False), agent, noop, own), meta

@@ -12,11 +12,13 @@ from common.checkpoints import (
     load_optimizer,
     load_training_state,
     optimizer_tensors,
+    resuming,
     save_checkpoint,
     with_prefix,
     without_prefix,
 )
 from common.csv_log import CsvLog
+from common.descriptions import look_up
 from common.policy import Policy
 from common.progress import progress_bar
 from common.stopping import SaveClock, saving_on_stop, uninterrupted
@@ -32,6 +34,7 @@ from generative.progress import COLUMNS, Clock, Sums
 from generative.simulator import freeze
 from rollouts.segment import Segment
 
+_KIND = "world model training state"
 PREVIEW_WINDOWS, PREVIEW_FPS, PREVIEW_SCALE = 8, 6, 3
 OUTCOME_PARTS = ("touch.", "outcome_head.", "odds")
 WATCHED = ("loss_scale_hx", "loss_scale_act_log_probs", "loss_scale_value")
@@ -230,7 +233,7 @@ class Trainer:
             tensors |= with_prefix("optimizer", optimizer_tensors(self.optimizer))
             best = self.best if math.isfinite(self.best) else None
             save_checkpoint(self._state_path, tensors, {
-                "kind": "world model training state", "batches": self.batches, "best": best, "sums": vars(self._sums),
+                "kind": _KIND, "batches": self.batches, "best": best, "sums": vars(self._sums),
             })  # fmt: skip
         self._save_clock.reset()
 
@@ -252,11 +255,14 @@ class Trainer:
         write_video(self.directory / f"preview_{self.batches}.mp4", frames, PREVIEW_FPS, PREVIEW_SCALE)
 
     def _load(self) -> None:
-        tensors, meta = load_training_state(self._state_path)
-        load_module(self.model, without_prefix("model", tensors), str(self._state_path))
-        load_module(self.average.model, without_prefix("average", tensors), str(self._state_path))
-        load_optimizer(self.optimizer, without_prefix("optimizer", tensors))
-        self.batches, self.best, self._sums = meta["batches"], math.inf if meta["best"] is None else meta["best"], Sums(**meta["sums"])
+        tensors, meta = load_training_state(self._state_path, _KIND)
+        with resuming(self._state_path):
+            load_module(self.model, without_prefix("model", tensors), str(self._state_path))
+            load_module(self.average.model, without_prefix("average", tensors), str(self._state_path))
+            load_optimizer(self.optimizer, without_prefix("optimizer", tensors))
+            self.batches, best = look_up(meta, "batches", int, self._state_path), look_up(meta, "best", float | None, self._state_path)
+            self.best = math.inf if best is None else best
+            self._sums = Sums(look_up(meta, "sums.count", int, self._state_path), look_up(meta, "sums.totals", dict[str, float], self._state_path))
 
 
 def begin_with(model: WorldModel, there: dict[str, torch.Tensor]) -> list[str]:

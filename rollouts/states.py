@@ -10,7 +10,7 @@ import numpy as np
 from common.progress import progress_bar
 from common.runs import UsageError
 from envs.make import make_env
-from envs.procgen import ProcgenConfig, Snapshot
+from envs.procgen import Snapshot, described_game
 from rollouts.store import Rollouts
 
 SLOTS = 64
@@ -46,7 +46,7 @@ def replay_env(rollouts: Rollouts, num: int):
     """`num` environments of the game that the store was recorded in. Raises UsageError where it does not say which."""
     if not rollouts.manifest.get("env"):
         raise UsageError(f"{rollouts.path} does not say which game it was recorded in; record one with: python record.py --help")
-    return make_env(num, ProcgenConfig(**rollouts.manifest["env"]))
+    return make_env(num, described_game(rollouts.manifest["env"], rollouts.path / "manifest.json"))
 
 
 def _check(rollouts: Rollouts, episodes: np.ndarray, steps: np.ndarray) -> None:

@@ -131,14 +131,14 @@ def test_a_full_disk_is_an_os_error_that_names_the_file(tmp_path, monkeypatch):
 
 def test_damaged_descriptions_are_named(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "a.safetensors", metadata={"worldlens": "{broken"})
-    with pytest.raises(BadCheckpoint, match="a.safetensors has a damaged description"):
+    with pytest.raises(BadCheckpoint, match="the description in .*a.safetensors is damaged"):
         load_checkpoint(tmp_path / "a.safetensors")
     with pytest.raises(BadCheckpoint, match="cannot be resumed: delete a.safetensors to begin this run again"):
-        load_training_state(tmp_path / "a.safetensors")
+        load_training_state(tmp_path / "a.safetensors", "any")
 
 
 def test_a_lost_training_state_names_the_last_checkpoint_beside_it(tmp_path):
     for name in ("model_9", "model_100", "model_20", "model_best"):
         (tmp_path / f"{name}.safetensors").write_text("")
     with pytest.raises(BadCheckpoint, match=f"with --model_file {tmp_path / 'model_100.safetensors'}, or delete train_state.safetensors"):
-        load_training_state(tmp_path / "train_state.safetensors")
+        load_training_state(tmp_path / "train_state.safetensors", "any")

@@ -14,7 +14,7 @@ from agents.ppo import PPOConfig
 from agents.reward_norm import RewardNormalizer
 from agents.trainer import Schedule, Trainer
 from agents.training_log import COLUMNS, WINDOW, EpisodeStatistics, summary
-from common.checkpoints import BadCheckpoint, load_training_state, save_checkpoint
+from common.checkpoints import BadCheckpoint, load_checkpoint, save_checkpoint
 from common.csv_log import CsvLog, read_log
 from common.runs import UsageError
 from envs.procgen import ProcgenConfig, ProcgenVecEnv
@@ -232,7 +232,7 @@ def test_training_on_a_probe_is_saved_and_goes_on_with_the_same_bits(tmp_path, n
 def test_states_saved_by_earlier_versions_still_load(tmp_path):
     """The file as it has been since the first version: every name, and the game's own bytes with their checksums."""
     procgen_trainer(tmp_path, Schedule(32, 1, NEVER, 2, 50, 32)).train()
-    tensors, meta = load_training_state(tmp_path / "train_state.safetensors")
+    tensors, meta = load_checkpoint(tmp_path / "train_state.safetensors")
     assert set(meta) == {"kind", "timesteps", "iteration", "statistics", "checksums"} and meta["kind"] == "training state"
     assert {name.split("/")[0] for name in tensors} == {"agent", "optimizer", "normalizer", "state", "env"}
     states = [tensors[f"env/{i}"].numpy().tobytes() for i in range(4)]
@@ -253,7 +253,7 @@ def test_a_state_that_cannot_be_used_says_how_to_go_on(tmp_path, spoil, reason):
     schedule = Schedule(64, 1, NEVER, 2, 50, 32)
     procgen_trainer(tmp_path, schedule).train()
     path = tmp_path / "train_state.safetensors"
-    tensors, meta = load_training_state(path)
+    tensors, meta = load_checkpoint(path)
     spoil(tensors, meta)
     save_checkpoint(path, tensors, meta)
     with pytest.raises(BadCheckpoint, match=reason) as caught:
