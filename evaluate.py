@@ -6,21 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from agents.actor_critic import check_fits, load_agent
-from agents.behaviours import check_behaviour, make_behaviour
-from agents.death_causes import ActionLog, causes
 from agents.defaults import TEMPERATURE, TOP_K
-from agents.evaluate import OUTCOMES, evaluate, jobs_over
-from agents.scores import score, table
-from common.checkpoints import check_writable, write_json
-from common.cli import run_script
-from common.precision import Precision, choose_precision, set_precision
-from common.runs import UsageError, agrees, choose_device, file_id, manifest, plain
-from envs.coinrun import difficulty, first_states, layout_hash
-from envs.make import game_of, make_env
-from envs.procgen import NUM_LEVELS, ProcgenConfig, ProcgenVecEnv, action_space
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -70,6 +57,23 @@ class Args:
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+
+from agents.actor_critic import check_fits, load_agent
+from agents.behaviours import check_behaviour, make_behaviour
+from agents.death_causes import ActionLog, causes
+from agents.evaluate import OUTCOMES, evaluate, jobs_over
+from agents.scores import score, table
+from common.checkpoints import check_writable, write_json
+from common.precision import Precision, choose_precision, set_precision
+from common.runs import UsageError, agrees, choose_device, file_id, manifest, plain
+from envs.coinrun import difficulty, first_states, layout_hash
+from envs.make import game_of, make_env
+from envs.procgen import NUM_LEVELS, ProcgenConfig, ProcgenVecEnv, action_space
 
 LOOKED_AT = 10
 """How many times as many levels as asked are opened at most in search of those that are not excluded."""
@@ -168,4 +172,4 @@ def shown(made: dict) -> str:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -5,21 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
-import torch
 import tyro
 
-from analysis.tiles import Tile, tiled
-from common.checkpoints import save_checkpoint
-from common.cli import run_script
-from common.precision import Precision, choose_precision, set_precision
-from common.progress import progress_bar
-from common.runs import Run, UsageError, choose_device, file_id, open_run
-from common.video import write_video
-from generative.interpolation import path_between
-from generative.simulator import NoiseKeys, Simulator, load_simulator
-from generative.starts import InformedStarts, RandomStarts, check_enough, open_real
-from rollouts.segment import Segment
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -54,6 +42,24 @@ class Args:
     """Where results go."""
     new: bool = False
     """Make the videos again even though this command has made them."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+import torch
+
+from analysis.tiles import Tile, tiled
+from common.checkpoints import save_checkpoint
+from common.precision import Precision, choose_precision, set_precision
+from common.progress import progress_bar
+from common.runs import Run, UsageError, choose_device, file_id, open_run
+from common.video import write_video
+from generative.interpolation import path_between
+from generative.simulator import NoiseKeys, Simulator, load_simulator
+from generative.starts import InformedStarts, RandomStarts, check_enough, open_real
+from rollouts.segment import Segment
 
 
 def main(args: Args) -> None:
@@ -111,4 +117,4 @@ def evenness(segment: Segment) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -5,21 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import tyro
 
-from agents.actor_critic import load_agent
-from analysis.card_windows import choose_parts
-from analysis.loss_over_time import losses, summary
-from analysis.plot_loss_over_time import draw
-from common.checkpoints import write_json
-from common.cli import run_script
-from common.precision import choose_precision, set_precision
-from common.progress import progress_bar
-from common.runs import UsageError, choose_device, file_id, manifest, open_run
-from generative.compatibility import check_store
-from generative.simulator import load_simulator
-from rollouts.store import Rollouts
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -64,6 +52,24 @@ class Args:
     """Start another run even though this command has one."""
 
 
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+
+from agents.actor_critic import load_agent
+from analysis.card_windows import choose_parts
+from analysis.loss_over_time import losses, summary
+from analysis.plot_loss_over_time import draw
+from common.checkpoints import write_json
+from common.precision import choose_precision, set_precision
+from common.progress import progress_bar
+from common.runs import UsageError, choose_device, file_id, manifest, open_run
+from generative.compatibility import check_store
+from generative.simulator import load_simulator
+from rollouts.store import Rollouts
+
+
 def main(args: Args) -> None:
     for name in ("num_batches", "batch_size", "num_sim_steps"):
         if getattr(args, name) < 1:
@@ -104,4 +110,4 @@ def check_game(rollouts: Rollouts, args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

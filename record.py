@@ -6,19 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import torch
-
-from agents.actor_critic import ActorCritic, check_fits, load_agent
-from agents.behaviours import check_behaviour, make_behaviour
 from agents.defaults import TEMPERATURE, TOP_K
-from common.cli import run_script
-from common.precision import choose_precision, set_precision
-from common.runs import UsageError, choose_device, file_id
-from envs.make import OPTIONS, game_of, make_env
-from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
-from envs.vecenv import ActionSpace
-from rollouts.record import Actor, Plan, record, take_turns
-from rollouts.store import create_store, recorded_precision
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -71,6 +60,20 @@ class Args:
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
     logdir: Path = Path(".")
     """Where recordings go."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+from agents.actor_critic import ActorCritic, check_fits, load_agent
+from agents.behaviours import check_behaviour, make_behaviour
+from common.precision import choose_precision, set_precision
+from common.runs import UsageError, choose_device, file_id
+from envs.make import OPTIONS, game_of, make_env
+from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
+from envs.vecenv import ActionSpace
+from rollouts.record import Actor, Plan, record, take_turns
+from rollouts.store import create_store, recorded_precision
 
 
 def main(args: Args) -> None:
@@ -147,4 +150,4 @@ def hidden_layout(actors: list[Actor]) -> dict:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

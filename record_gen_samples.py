@@ -11,18 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from analysis.action_grid import write_grids
-from common.cli import run_script
-from common.precision import choose_precision, set_precision
-from common.runs import UsageError, choose_device, file_id
-from envs.vecenv import ActionSpace
-from generative.record import Sampling, record_samples
-from generative.sim_env import actions_of
-from generative.simulator import load_simulator
-from generative.starts import InformedStarts, RandomStarts, open_real
-from rollouts.store import Rollouts, recorded_precision
-
-OUTPUT = Path("results/simulated")
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -65,6 +54,22 @@ class Args:
     """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+from analysis.action_grid import write_grids
+from common.precision import choose_precision, set_precision
+from common.runs import UsageError, choose_device, file_id
+from envs.vecenv import ActionSpace
+from generative.record import Sampling, record_samples
+from generative.sim_env import actions_of
+from generative.simulator import load_simulator
+from generative.starts import InformedStarts, RandomStarts, open_real
+from rollouts.store import Rollouts, recorded_precision
+
+OUTPUT = Path("results/simulated")
 
 
 def main(args: Args) -> None:
@@ -110,4 +115,4 @@ def sampling_of(args: Args, actions: ActionSpace) -> Sampling:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -7,25 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 import tyro
 
-from agents.actor_critic import ActorCritic, check_fits, load_agent
-from agents.behaviours import make_behaviour
 from agents.defaults import TEMPERATURE, TOP_K
-from agents.evaluate import fixed_jobs
-from agents.presets import load_preset
-from analysis.overlay import Overlay, check_scale
-from analysis.stages import Stage, real_stage, simulated_stage
-from analysis.watch import Episode, watch
-from analysis.window import Window
-from common.cli import run_script
-from common.precision import choose_precision, set_precision
-from common.progress import progress_bar
-from common.runs import Run, UsageError, choose_device, file_id, open_run
-from common.video import upscale, write_video
-from envs.make import OPTIONS, game_of
-from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -93,6 +78,26 @@ class Args:
     new: bool = False
     """Make the videos again even though this command has made them."""
 
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import torch
+
+from agents.actor_critic import ActorCritic, check_fits, load_agent
+from agents.behaviours import make_behaviour
+from agents.evaluate import fixed_jobs
+from agents.presets import load_preset
+from analysis.overlay import Overlay, check_scale
+from analysis.stages import Stage, real_stage, simulated_stage
+from analysis.watch import Episode, watch
+from analysis.window import Window
+from common.precision import choose_precision, set_precision
+from common.progress import progress_bar
+from common.runs import Run, UsageError, choose_device, file_id, open_run
+from common.video import upscale, write_video
+from envs.make import OPTIONS, game_of
+from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
 
 SIMULATED = ("data_dir", "num_sim_steps", "off_agent")
 
@@ -190,4 +195,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -5,17 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from agents.actor_critic import ActorCritic, load_agent
-from agents.evaluate import first_unseen_level
-from agents.presets import load_preset
-from agents.trainer import Schedule, Trainer
-from common.checkpoints import load_module
-from common.cli import run_script
-from common.precision import choose_precision
-from common.runs import choose_device, file_id, open_run
-from common.tracking import check_tracker, open_tracker
-from envs.make import make_env
-from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -70,6 +60,21 @@ class Args:
     """Also log to Weights & Biases (needs `pip install wandb`)."""
 
 
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+from agents.actor_critic import ActorCritic, load_agent
+from agents.evaluate import first_unseen_level
+from agents.presets import load_preset
+from agents.trainer import Schedule, Trainer
+from common.checkpoints import load_module
+from common.precision import choose_precision
+from common.runs import choose_device, file_id, open_run
+from common.tracking import check_tracker, open_tracker
+from envs.make import make_env
+from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
+
+
 def main(args: Args) -> None:
     drawn = {name: getattr(args, name) for name in ("distribution_mode", "use_backgrounds", "paint_vel_info", "blink")}
     train_config = ProcgenConfig(args.env_name, args.num_levels, args.start_level, **drawn)
@@ -101,4 +106,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -11,18 +11,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from agents.actor_critic import load_agent
-from common.cli import run_script
-from common.integrity import check_memory, within_memory
-from common.precision import Precision, choose_precision, set_precision
-from common.runs import Run, UsageError, choose_device, file_id, open_run
-from generative.compatibility import check_store, frame_shape, check_recorder
+from common.cli import parse, run_main
 from generative.config import LossScales, TrainConfig, WorldModelConfig, check_scales, load_preset, window_length
-from generative.data import WindowSource, layouts_of
-from generative.model import WorldModel, read_world_model
-from generative.parallel import Ranks, join_ranks
-from generative.trainer import Trainer
-from rollouts.store import Rollouts
 
 
 @dataclass
@@ -89,6 +79,21 @@ class Args:
     """Where results go."""
     new: bool = False
     """Start another run even though this command has one."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+from agents.actor_critic import load_agent
+from common.integrity import check_memory, within_memory
+from common.precision import Precision, choose_precision, set_precision
+from common.runs import Run, UsageError, choose_device, file_id, open_run
+from generative.compatibility import check_store, frame_shape, check_recorder
+from generative.data import WindowSource, layouts_of
+from generative.model import WorldModel, read_world_model
+from generative.parallel import Ranks, join_ranks
+from generative.trainer import Trainer
+from rollouts.store import Rollouts
 
 
 def main(args: Args) -> None:
@@ -186,4 +191,4 @@ def check_kin(found: WorldModelConfig, wanted: WorldModelConfig, path: Path) -> 
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

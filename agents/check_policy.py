@@ -5,11 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from common.cli import parse, run_main
+
+
+@dataclass
+class Args:
+    model_file: Path
+    """Checkpoint of the agent to check."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the convolutions: bf16, fp32, or whichever is faster here."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
 import numpy as np
 import torch
 
 from agents.actor_critic import load_agent
-from common.cli import run_script
 from common.noise import gumbel_noise
 from common.policy import Policy
 from common.precision import set_precision
@@ -19,14 +32,6 @@ N = 4
 TOLERANCE = 1e-3  # relative to one plus the largest magnitude: room for arithmetic, none for a wrong state
 DRAWS = 20_000
 SIGMAS = 5
-
-
-@dataclass
-class Args:
-    model_file: Path
-    """Checkpoint of the agent to check."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions: bf16, fp32, or whichever is faster here."""
 
 
 class PolicyError(UsageError):
@@ -182,4 +187,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -11,29 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from agents.actor_critic import ActorCritic, load_agent
-from analysis.artefacts import part
-from analysis.by_level import interval
-from analysis.concepts import VERSION as CONCEPTS_VERSION
-from analysis.direction_marks import columns_of, responding, responses, scene_states, unit_of
-from analysis.frame_baseline import frame_baseline
-from analysis.probe_bench import Bench, compare, marks, simple_readers
-from analysis.probe_data import Study, encoded, open_study
-from analysis.steps import finish_step, open_step, point_latest
-from analysis.tuning_precompute import open_bank
-from common.cli import run_script
-from common.precision import choose_precision, set_precision
-from common.progress import progress_bar
-from common.runs import UsageError, choose_device, file_id
-from generative.compatibility import check_store
-from interpret.recurrence import before, relive
-from rollouts.scene_bank import SceneBank
-from rollouts.store import Rollouts
-
-NAME, VERSION = "emergence", 1
-COMMAND = "python -m analysis.emergence_precompute --runs RUN --data_dir STORE --scenes_dir SCENES"
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -66,6 +44,33 @@ class Args:
     """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+
+from agents.actor_critic import ActorCritic, load_agent
+from analysis.artefacts import part
+from analysis.by_level import interval
+from analysis.concepts import VERSION as CONCEPTS_VERSION
+from analysis.direction_marks import columns_of, responding, responses, scene_states, unit_of
+from analysis.frame_baseline import frame_baseline
+from analysis.probe_bench import Bench, compare, marks, simple_readers
+from analysis.probe_data import Study, encoded, open_study
+from analysis.steps import finish_step, open_step, point_latest
+from analysis.tuning_precompute import open_bank
+from common.precision import choose_precision, set_precision
+from common.progress import progress_bar
+from common.runs import UsageError, choose_device, file_id
+from generative.compatibility import check_store
+from interpret.recurrence import before, relive
+from rollouts.scene_bank import SceneBank
+from rollouts.store import Rollouts
+
+NAME, VERSION = "emergence", 1
+COMMAND = "python -m analysis.emergence_precompute --runs RUN --data_dir STORE --scenes_dir SCENES"
 
 
 def checkpoints_of(runs: tuple[Path, ...], every: int) -> dict[int, Path]:
@@ -189,4 +194,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

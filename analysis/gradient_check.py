@@ -10,22 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from analysis.style import GROUPS, NULL, add_caption, new_figure, save_figure
-from common.checkpoints import save_checkpoint, write_json
-from common.cli import run_script
-from common.progress import progress_bar
-from common.runs import UsageError, file_id, open_run
-from generative.estimator import PATHS, QUANTITIES, ceiling, changes, crossed, in_float32, perturbations
-from generative.simulator import NoiseKeys, Simulator, load_simulator
-from generative.starts import InformedStarts, check_enough, open_real
-from rollouts.store import Rollouts
-
-GREY_BELOW = 0.3
-_MOVE_SEED = 5_000_011  # added to the seed: the moves' noise
-_UNIT_SEED = 6_000_011
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -54,6 +39,26 @@ class Args:
     """Where results go."""
     new: bool = False
     """Check again even though this command has."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+import torch
+
+from analysis.style import GROUPS, NULL, add_caption, new_figure, save_figure
+from common.checkpoints import save_checkpoint, write_json
+from common.progress import progress_bar
+from common.runs import UsageError, file_id, open_run
+from generative.estimator import PATHS, QUANTITIES, ceiling, changes, crossed, in_float32, perturbations
+from generative.simulator import NoiseKeys, Simulator, load_simulator
+from generative.starts import InformedStarts, check_enough, open_real
+from rollouts.store import Rollouts
+
+GREY_BELOW = 0.3
+_MOVE_SEED = 5_000_011  # added to the seed: the moves' noise
+_UNIT_SEED = 6_000_011
 
 
 def main(args: Args) -> None:
@@ -176,4 +181,4 @@ def _draw_lines(axis, cells: list[dict], statistic: str, horizons) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

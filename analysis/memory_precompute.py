@@ -12,32 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
-
-from agents.actor_critic import ActorCritic, load_agent
-from agents.evaluate import evaluate, fixed_jobs
-from agents.last_frames import LastFrames
 from analysis.args import CONTEXT_FRAMES
-from analysis.artefacts import part
-from analysis.concepts import load_concepts
-from analysis.memory import FRAMES, black_run, donors, horizon
-from analysis.memory_pasts import interchange
-from analysis.memory_summary import STEP, VERSION, arms, summarise
-from analysis.steps import finish_step, open_step, point_latest, read_numbers
-from common.cli import run_script
-from common.precision import choose_precision, set_precision
-from common.progress import progress_bar
-from common.runs import Run, UsageError, choose_device, file_id
-from envs.make import make_env
-from envs.procgen import NUM_LEVELS, described_game
-from generative.compatibility import check_store, recorded_by
-from rollouts.store import Rollouts
-
-LEAST = 10
-"""Episodes and moments: with fewer levels an interval by level says nothing."""
-OTHERS = 64
-"""Episodes whose states stand in for the agent's own while it plays."""
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -76,6 +52,35 @@ class Args:
     """Threads of the game; results do not depend on it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+import torch
+
+from agents.actor_critic import ActorCritic, load_agent
+from agents.evaluate import evaluate, fixed_jobs
+from agents.last_frames import LastFrames
+from analysis.artefacts import part
+from analysis.concepts import load_concepts
+from analysis.memory import FRAMES, black_run, donors, horizon
+from analysis.memory_pasts import interchange
+from analysis.memory_summary import STEP, VERSION, arms, summarise
+from analysis.steps import finish_step, open_step, point_latest, read_numbers
+from common.precision import choose_precision, set_precision
+from common.progress import progress_bar
+from common.runs import Run, UsageError, choose_device, file_id
+from envs.make import make_env
+from envs.procgen import NUM_LEVELS, described_game
+from generative.compatibility import check_store, recorded_by
+from rollouts.store import Rollouts
+
+LEAST = 10
+"""Episodes and moments: with fewer levels an interval by level says nothing."""
+OTHERS = 64
+"""Episodes whose states stand in for the agent's own while it plays."""
 
 
 def settings(args: Args) -> dict:
@@ -184,4 +189,4 @@ def compute(args: Args, run: Run, rollouts: Rollouts, episodes: np.ndarray, agen
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -12,33 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from agents.actor_critic import ActorCritic, load_agent
-from analysis.artefacts import part
-from analysis.by_level import interval
-from analysis.concepts import VERSION as CONCEPTS_VERSION, check_store as check_concepts
-from analysis.frame_baseline import frame_baseline
-from analysis.probe_bench import BASELINES, Bench, compare, marks, simple_readers, summary
-from analysis.probe_data import Study, check_finite, encoded, narrowed, open_study
-from analysis.steps import finish_step, fitted, open_step, point_latest
-from analysis.world_model_readings import world_model_states
-from common.cli import run_script
-from common.precision import choose_precision, set_precision
-from common.progress import progress_bar
-from common.runs import Run, UsageError, choose_device, file_id
-from generative.compatibility import check_store, recorded_by
-from interpret.directions import Directions
-from interpret.probe_directions import probe_directions, probe_stability
-from interpret.recurrence import before
-from interpret.stability import FEWEST_DRAWS, judged
-from rollouts.store import Rollouts
-
-NAME, VERSION = "probes", 2
-COMMAND = "python -m analysis.probes_precompute --model_file AGENT --data_dir STORE"
-FRAME_AND_MEMORY = "frame and memory"
-"""Encoder output and the state before the observation, side by side: over the encoder alone, it says what the agent's memory adds to the
-frame."""
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -69,6 +43,37 @@ class Args:
     """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+
+from agents.actor_critic import ActorCritic, load_agent
+from analysis.artefacts import part
+from analysis.by_level import interval
+from analysis.concepts import VERSION as CONCEPTS_VERSION, check_store as check_concepts
+from analysis.frame_baseline import frame_baseline
+from analysis.probe_bench import BASELINES, Bench, compare, marks, simple_readers, summary
+from analysis.probe_data import Study, check_finite, encoded, narrowed, open_study
+from analysis.steps import finish_step, fitted, open_step, point_latest
+from analysis.world_model_readings import world_model_states
+from common.precision import choose_precision, set_precision
+from common.progress import progress_bar
+from common.runs import Run, UsageError, choose_device, file_id
+from generative.compatibility import check_store, recorded_by
+from interpret.directions import Directions
+from interpret.probe_directions import probe_directions, probe_stability
+from interpret.recurrence import before
+from interpret.stability import FEWEST_DRAWS, judged
+from rollouts.store import Rollouts
+
+NAME, VERSION = "probes", 2
+COMMAND = "python -m analysis.probes_precompute --model_file AGENT --data_dir STORE"
+FRAME_AND_MEMORY = "frame and memory"
+"""Encoder output and the state before the observation, side by side: over the encoder alone, it says what the agent's memory adds to the
+frame."""
 
 
 def check_asked(args: Args) -> None:
@@ -156,4 +161,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -11,27 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from agents.actor_critic import load_agent
-from analysis.artefacts import moment_names, part
-from analysis.real_check_page import build
-from common.checkpoints import write_json
-from common.cli import run_script
-from common.precision import choose_precision, set_precision
-from common.progress import progress_bar
-from common.runs import UsageError, choose_device, file_id, open_run
-from generative.compatibility import check_store, recorded_by
-from generative.simulator import load_simulator
-from interpret.effects import match, motion, products, real_consequences, representatives, simulated_consequences
-from interpret.moments import PARTS, Bank, Moments, recording_seed
-from interpret.two_worlds import STRIP, Runs, kept, strangers
-from interpret.worlds import RealWorld, SimulatedWorld, WatchedWorld, World, in_batches
-from rollouts.segment import Segment
-from rollouts.states import replay_env
-from rollouts.store import Rollouts
-
-VERSION = 2
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -74,6 +54,31 @@ class Args:
     """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+
+from agents.actor_critic import load_agent
+from analysis.artefacts import moment_names, part
+from analysis.real_check_page import build
+from common.checkpoints import write_json
+from common.precision import choose_precision, set_precision
+from common.progress import progress_bar
+from common.runs import UsageError, choose_device, file_id, open_run
+from generative.compatibility import check_store, recorded_by
+from generative.simulator import load_simulator
+from interpret.effects import match, motion, products, real_consequences, representatives, simulated_consequences
+from interpret.moments import PARTS, Bank, Moments, recording_seed
+from interpret.two_worlds import STRIP, Runs, kept, strangers
+from interpret.worlds import RealWorld, SimulatedWorld, WatchedWorld, World, in_batches
+from rollouts.segment import Segment
+from rollouts.states import replay_env
+from rollouts.store import Rollouts
+
+VERSION = 2
 
 
 class Check:
@@ -197,4 +202,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

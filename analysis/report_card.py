@@ -5,34 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
-
-from agents.actor_critic import load_agent
-from analysis.agent_view import Whitener, fit_whitener
-from analysis.artefacts import part as artefact
-from analysis.card_batch import Yardsticks, score_batch
-from analysis.card_film import film
-from analysis.card_report import STEPS, part_report
-from analysis.card_targets import table, targets
-from analysis.card_windows import Part, choose_parts
-from analysis.hazards import Detector, fit_detector
-from analysis.report_card_plotting import build
-from analysis.scenes import join
-from analysis.staged import staged
-from common.checkpoints import write_json
-from common.cli import run_script
-from common.precision import choose_precision, set_precision
-from common.progress import progress_bar
-from common.runs import Run, UsageError, choose_device, file_id, manifest, open_run
-from envs.procgen import action_space
-from generative.compatibility import check_store, game_of, check_recorder
-from generative.data import HELD_OUT
-from generative.simulator import Simulator, load_simulator
-from rollouts.states import replay_env
-from rollouts.store import Rollouts
-
-REPLAY_SLOTS = 32
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -65,6 +38,38 @@ class Args:
     """Where results go."""
     new: bool = False
     """Start another run even though this command has one."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+import torch
+
+from agents.actor_critic import load_agent
+from analysis.agent_view import Whitener, fit_whitener
+from analysis.artefacts import part as artefact
+from analysis.card_batch import Yardsticks, score_batch
+from analysis.card_film import film
+from analysis.card_report import STEPS, part_report
+from analysis.card_targets import table, targets
+from analysis.card_windows import Part, choose_parts
+from analysis.hazards import Detector, fit_detector
+from analysis.report_card_plotting import build
+from analysis.scenes import join
+from analysis.staged import staged
+from common.checkpoints import write_json
+from common.precision import choose_precision, set_precision
+from common.progress import progress_bar
+from common.runs import Run, UsageError, choose_device, file_id, manifest, open_run
+from envs.procgen import action_space
+from generative.compatibility import check_store, game_of, check_recorder
+from generative.data import HELD_OUT
+from generative.simulator import Simulator, load_simulator
+from rollouts.states import replay_env
+from rollouts.store import Rollouts
+
+REPLAY_SLOTS = 32
 
 
 def main(args: Args) -> None:
@@ -155,4 +160,4 @@ def score_part(run: Run, part: Part, simulator: Simulator, yardsticks: Yardstick
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -8,19 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
-
-from agents.actor_critic import load_agent
 from analysis.args import MapArgs
-from analysis.joint_states import environment_axes, joined, moments_with, principal_scores
-from analysis.sampled_states import pieces, scores
-from analysis.state_map import Points, map_step
-from analysis.state_steps import SML
-from common.cli import run_script
-from common.precision import choose_precision, set_precision
-from common.runs import UsageError, file_id
-from rollouts.store import Rollouts
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -37,6 +26,22 @@ class Args(MapArgs):
     """Principal components of the loop on which moments are clustered and mapped, at most."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Of the encoder: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+import torch
+
+from agents.actor_critic import load_agent
+from analysis.joint_states import environment_axes, joined, moments_with, principal_scores
+from analysis.sampled_states import pieces, scores
+from analysis.state_map import Points, map_step
+from analysis.state_steps import SML
+from common.precision import choose_precision, set_precision
+from common.runs import UsageError, file_id
+from rollouts.store import Rollouts
 
 
 def main(args: Args) -> None:
@@ -70,4 +75,4 @@ def seen(agent_file: Path, rollouts: Rollouts, kept: np.ndarray, precision: str)
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

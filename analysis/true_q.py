@@ -10,25 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from agents.actor_critic import load_agent
-from agents.ppo import PPOConfig
-from analysis.artefacts import moment_names, part
-from analysis.true_q_page import build
-from common.checkpoints import write_json
-from common.cli import run_script
-from common.precision import choose_precision, set_precision
-from common.progress import progress_bar
-from common.runs import UsageError, choose_device, file_id, open_run
-from generative.compatibility import check_store, recorded_by
-from interpret.moments import PARTS, Bank, recording_seed
-from interpret.true_q import fork_returns, judge
-from rollouts.states import replay_env
-from rollouts.store import Rollouts
-
-VERSION = 1
-FRAMES = 1  # a fork needs no more than the frame on show
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -65,6 +47,29 @@ class Args:
     """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+
+from agents.actor_critic import load_agent
+from agents.ppo import PPOConfig
+from analysis.artefacts import moment_names, part
+from analysis.true_q_page import build
+from common.checkpoints import write_json
+from common.precision import choose_precision, set_precision
+from common.progress import progress_bar
+from common.runs import UsageError, choose_device, file_id, open_run
+from generative.compatibility import check_store, recorded_by
+from interpret.moments import PARTS, Bank, recording_seed
+from interpret.true_q import fork_returns, judge
+from rollouts.states import replay_env
+from rollouts.store import Rollouts
+
+VERSION = 1
+FRAMES = 1  # a fork needs no more than the frame on show
 
 
 def identity(args: Args) -> dict:
@@ -125,4 +130,4 @@ def classes_of(rollouts: Rollouts) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

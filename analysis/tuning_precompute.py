@@ -11,30 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from agents.actor_critic import load_agent
-from analysis import probes_precompute
-from analysis.artefacts import part
-from analysis.by_level import interval
-from analysis.concepts import VERSION as CONCEPTS_VERSION
-from analysis.direction_marks import columns_of, decodes, extremes, responding, responses, scene_states, scores_of, unit_of
-from analysis.probe_bench import BASELINES, Bench, marks
-from analysis.probe_data import Study, open_study
-from analysis.steps import finish_step, find_step, open_step, point_latest, read_numbers, read_part
-from common.cli import run_script
-from common.precision import choose_precision, set_precision
-from common.runs import Run, UsageError, choose_device, file_id, read_config
-from generative.compatibility import check_store, recorded_by
-from interpret.directions import Directions, load_directions
-from interpret.stability import labels
-from rollouts.scene_bank import SceneBank
-from rollouts.store import Rollouts
-
-NAME, VERSION = "tuning", 1
-COMMAND = "python -m analysis.tuning_precompute --model_file AGENT --data_dir STORE --scenes_dir SCENES"
-CLIP = (-9, -6, -3, 0)
-"""Steps of a clip, counted from the moment that it is about."""
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -64,6 +41,34 @@ class Args:
     """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+
+from agents.actor_critic import load_agent
+from analysis import probes_precompute
+from analysis.artefacts import part
+from analysis.by_level import interval
+from analysis.concepts import VERSION as CONCEPTS_VERSION
+from analysis.direction_marks import columns_of, decodes, extremes, responding, responses, scene_states, scores_of, unit_of
+from analysis.probe_bench import BASELINES, Bench, marks
+from analysis.probe_data import Study, open_study
+from analysis.steps import finish_step, find_step, open_step, point_latest, read_numbers, read_part
+from common.precision import choose_precision, set_precision
+from common.runs import Run, UsageError, choose_device, file_id, read_config
+from generative.compatibility import check_store, recorded_by
+from interpret.directions import Directions, load_directions
+from interpret.stability import labels
+from rollouts.scene_bank import SceneBank
+from rollouts.store import Rollouts
+
+NAME, VERSION = "tuning", 1
+COMMAND = "python -m analysis.tuning_precompute --model_file AGENT --data_dir STORE --scenes_dir SCENES"
+CLIP = (-9, -6, -3, 0)
+"""Steps of a clip, counted from the moment that it is about."""
 
 
 def open_bank(path: Path, store: str) -> SceneBank:
@@ -200,4 +205,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -10,27 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import train_gen_model
-from analysis import report_card
-from common.checkpoints import write_json
-from common.cli import run_script
-from common.progress import progress_bar
-from common.runs import UsageError, manifest
-from generative.config import LossScales
-
-LEFT_OUT = {
-    "nothing": (),
-    "pictures of latents alone": ("first", "first_detail"),
-    "blind runs": ("blind",),
-    "painting on its own pictures": ("repainted",),
-    "measured motion": ("motion",),
-    "weight of small things": ("detail", "first_detail"),
-    "the agent's view": ("hx", "act_log_probs", "value"),
-}
-"""The terms whose weight is 0 in each variant."""
-LATENT_OVERSHOOTING = "with free-run KL"
-"""The one variant that adds a term, which the reference does without."""
-FREE_KL = 0.1
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -57,6 +37,32 @@ class Args:
     """Where the figures go."""
     log_level: int = logging.INFO
     """Python logging level."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import train_gen_model
+
+from analysis import report_card
+from common.checkpoints import write_json
+from common.progress import progress_bar
+from common.runs import UsageError, manifest
+from generative.config import LossScales
+
+LEFT_OUT = {
+    "nothing": (),
+    "pictures of latents alone": ("first", "first_detail"),
+    "blind runs": ("blind",),
+    "painting on its own pictures": ("repainted",),
+    "measured motion": ("motion",),
+    "weight of small things": ("detail", "first_detail"),
+    "the agent's view": ("hx", "act_log_probs", "value"),
+}
+"""The terms whose weight is 0 in each variant."""
+LATENT_OVERSHOOTING = "with free-run KL"
+"""The one variant that adds a term, which the reference does without."""
+FREE_KL = 0.1
 
 
 def variants() -> Iterator[tuple[str, LossScales]]:
@@ -103,4 +109,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -9,17 +9,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from agents.actor_critic import ActorCritic, load_agent
-from agents.ppo import PPOConfig, RolloutBuffer, replay
-from agents.trainer import Schedule, Trainer
-from common.checkpoints import write_json
-from common.cli import run_script
-from common.policy import categorical_log_prob
-from common.runs import UsageError, file_id, manifest
-from envs.procgen import FORCE_RESET, ProcgenConfig, ProcgenVecEnv, described_game
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -34,6 +24,21 @@ class Args:
     """Where the figures go."""
     log_level: int = logging.INFO
     """Python logging level."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+import torch
+
+from agents.actor_critic import ActorCritic, load_agent
+from agents.ppo import PPOConfig, RolloutBuffer, replay
+from agents.trainer import Schedule, Trainer
+from common.checkpoints import write_json
+from common.policy import categorical_log_prob
+from common.runs import UsageError, file_id, manifest
+from envs.procgen import FORCE_RESET, ProcgenConfig, ProcgenVecEnv, described_game
 
 
 class Cut(ProcgenVecEnv):
@@ -92,4 +97,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -11,32 +11,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch.nn import functional as F
-
-from agents.actor_critic import ActorCritic, load_agent
-from common.checkpoints import write_json
-from common.cli import run_script
-from common.runs import manifest
-from generative import twohot
-from generative.categorical import balanced_kl
-from generative.config import LossScales, TrainConfig, load_preset, window_length
-from generative.data import WindowSource, layouts_of, read_ahead, seeded_generator
-from generative.detail import detail
-from generative.frames import round_frames
-from generative.latent import remembered
-from generative.losses import Noise, draw_noise, kl_to_standard_normal, loss_terms, squared_error, total_loss
-from generative.model import WorldModel
-from generative.motion import measured
-from generative.progress import Clock, peak_memory
-from generative.rssm import EnvState
-from generative.simulator import freeze
-from rollouts.segment import Segment
-from rollouts.store import Rollouts
-
-SCALES = LossScales(loss_scale_free_kl=0, loss_scale_blind=0)
-"""Both loops leave the runs without frames out: a plain loop has none."""
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -63,6 +38,36 @@ class Args:
     """Where the figures go."""
     log_level: int = logging.INFO
     """Python logging level."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from agents.actor_critic import ActorCritic, load_agent
+from common.checkpoints import write_json
+from common.runs import manifest
+from generative import twohot
+from generative.categorical import balanced_kl
+from generative.config import LossScales, TrainConfig, load_preset, window_length
+from generative.data import WindowSource, layouts_of, read_ahead, seeded_generator
+from generative.detail import detail
+from generative.frames import round_frames
+from generative.latent import remembered
+from generative.losses import Noise, draw_noise, kl_to_standard_normal, loss_terms, squared_error, total_loss
+from generative.model import WorldModel
+from generative.motion import measured
+from generative.progress import Clock, peak_memory
+from generative.rssm import EnvState
+from generative.simulator import freeze
+from rollouts.segment import Segment
+from rollouts.store import Rollouts
+
+SCALES = LossScales(loss_scale_free_kl=0, loss_scale_blind=0)
+"""Both loops leave the runs without frames out: a plain loop has none."""
 
 
 def ours(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise, shown: int) -> torch.Tensor:
@@ -198,4 +203,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

@@ -5,17 +5,40 @@
 A minute or so for all games at 200 forked states each in two modes, on one core.
 """
 
-import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.cli import parse, run_main
+
+
+@dataclass
+class Args:
+    games: tuple[str, ...] = ()
+    """Games to measure; left out, all sixteen."""
+    modes: tuple[str, ...] = ("easy", "hard")
+    """Distribution modes that count together."""
+    points: int = 200
+    """Forked states per game and mode."""
+    seed: int = 0
+    """Seed of levels and play."""
+    log_level: int = logging.INFO
+    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
 
 import numpy as np
 
+from common.errors import UsageError
 from envs.effects import differ, effect_classes, fork_points
 from envs.procgen import GAMES, ProcgenConfig, ProcgenVecEnv, action_space
 
 POINTS_AT_ONCE = 8
 
 
-def measure(game: str, modes: list[str], points: int, seed: int) -> tuple[int, ...]:
+def measure(game: str, modes: Sequence[str], points: int, seed: int) -> tuple[int, ...]:
     """Effect classes over all the modes together."""
     space = action_space(game)
     actions = len(space.names)
@@ -28,18 +51,18 @@ def measure(game: str, modes: list[str], points: int, seed: int) -> tuple[int, .
     return effect_classes(different, space.names, space.noop)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--games", nargs="+", default=list(GAMES), choices=GAMES)
-    parser.add_argument("--modes", nargs="+", default=["easy", "hard"])
-    parser.add_argument("--points", type=int, default=200, help="forked states per game and mode")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    for game in args.games:
+def main(args: Args) -> None:
+    if args.points < 1 or not args.modes:
+        raise UsageError("a measurement takes 1 or more --points and one or more --modes")
+    games = args.games or tuple(GAMES)
+    for game in games:
+        for mode in args.modes:
+            ProcgenConfig(game, distribution_mode=mode)  # refuses what there is not, before any work
+    for game in games:
         classes = measure(game, args.modes, args.points, args.seed)
         verdict = "as in the table" if classes == action_space(game).effect_classes else "NOT as in the table"
         print(f'    "{game}": {classes},  # {len(set(classes))} acts, {verdict}', flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main, ARGS)

@@ -10,18 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch.nn import functional as F
-
-from agents.actor_critic import ActorCritic, load_agent
-from common.checkpoints import write_json
-from common.cli import run_script
-from common.progress import progress_bar
-from common.runs import choose_device, file_id, manifest
-from generative.config import load_preset
-from generative.model import WorldModel
-from generative.simulator import NoiseKeys, Simulator
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -44,6 +33,22 @@ class Args:
     """Where the figures go."""
     log_level: int = logging.INFO
     """Python logging level."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from agents.actor_critic import ActorCritic, load_agent
+from common.checkpoints import write_json
+from common.progress import progress_bar
+from common.runs import choose_device, file_id, manifest
+from generative.config import load_preset
+from generative.model import WorldModel
+from generative.simulator import NoiseKeys, Simulator
 
 
 def ours(simulator: Simulator, z: torch.Tensor, steps: int, grad: bool) -> None:
@@ -142,4 +147,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

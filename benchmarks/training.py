@@ -10,22 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-from tqdm import trange
-
-from agents.actor_critic import NetworkConfig
-from agents.ppo import PPOConfig, RolloutBuffer, update
-from agents.presets import load_preset
-from agents.trainer import Schedule, Trainer
-from benchmarks.sb3_recurrent import recurrent_ppo
-from common.checkpoints import write_json
-from common.cli import run_script
-from common.runs import manifest
-from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
-
-NEVER = 10**9
-PARTS = ("environment", "inference", "learning")
+from common.cli import parse, run_main
 
 
 @dataclass
@@ -52,6 +37,26 @@ class Args:
     """Where the figures go."""
     log_level: int = logging.INFO
     """Python logging level."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+import torch
+from tqdm import trange
+
+from agents.actor_critic import NetworkConfig
+from agents.ppo import PPOConfig, RolloutBuffer, update
+from agents.presets import load_preset
+from agents.trainer import Schedule, Trainer
+from benchmarks.sb3_recurrent import recurrent_ppo
+from common.checkpoints import write_json
+from common.runs import manifest
+from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
+
+NEVER = 10**9
+PARTS = ("environment", "inference", "learning")
 
 
 class TimedEnv:
@@ -160,4 +165,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

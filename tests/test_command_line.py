@@ -23,7 +23,7 @@ PACKAGES = ("agents", "analysis", "benchmarks", "common", "decision", "envs", "g
 SOURCES = [*ROOT.glob("*.py"), *(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))]
 SCRIPTS = sorted(str(path.relative_to(ROOT)) for path in SOURCES if re.search(r"run_(script|main)\(", path.read_text()) and path.name != "cli.py")
 READ_FIRST = [script for script in SCRIPTS if "ARGS = parse(" in (ROOT / script).read_text()]
-LIGHT = {"tyro", "typing_extensions", "docstring_parser", "typeguard", "__editable___worldlens_0_1_0_finder", "_distutils_hack"}
+LIGHT = {"tyro", "yaml", "_yaml", "typing_extensions", "docstring_parser", "typeguard", "__editable___worldlens_0_1_0_finder", "_distutils_hack"}
 """What is not of the standard library and may be imported before a command line is read."""
 IMPORTED = """
 import contextlib, io, json, runpy, sys
@@ -277,7 +277,7 @@ def test_help_is_answered_before_the_slow_imports(script, imported_for_help):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["plot_training_csv.py", "rollouts/inspect_store.py"])
+@pytest.mark.parametrize("script", ["train_gen_model.py", "analysis/hidden_analysis_precompute.py"])
 @pytest.mark.parametrize("words", [["--help"], ["--zzz"]])
 def test_help_and_a_mistyped_flag_take_little_longer_than_python_itself(script, words):
     def seconds(*command):
