@@ -52,6 +52,7 @@ from analysis.concepts import VERSION as CONCEPTS_VERSION
 from analysis.concepts import load_concepts
 from analysis.scene_bank_figure import draw
 from analysis.scene_checks import Judged, Made, judge
+from analysis.steps import point_latest
 from common.progress import progress_bar
 from common.runs import UsageError, open_run
 from envs.concepts import CONCEPTS, columns_of
@@ -233,6 +234,7 @@ def main(args: Args) -> None:
     if not run.done:
         collect(args, rollouts, concepts).save(run.dir)
         run.finish({"data_dir": rollouts.id})
+    point_latest(run)
     made = SceneBank.open(run.dir)
     left_out = ", ".join(f"{name} {count}" for name, count in made.about["left_out"].items()) or "none"
     logging.info("%d pairs on %d layouts; left out: %s; settings short of pairs: %d",

@@ -13,7 +13,9 @@ from interpret.directions import load_directions
 def test_the_programs_of_the_page_run(tmp_path, monkeypatch):
     rng, agent = np.random.default_rng(0), toy_agent(8)
     rollouts = write_toy_store(tmp_path / "data" / "coinrun", [with_agent(toy_episode(rng, 30), agent) for _ in range(400)], agent, per_level=1)
-    save_agent(tmp_path / "agent.safetensors", agent, {})
+    shipped = tmp_path / "pretrained" / "coinrun_easy_200" / "seed_0_finished"
+    shipped.mkdir(parents=True)
+    save_agent(shipped / "model.safetensors", agent, {})
     page = (Path(__file__).parents[1] / "docs" / "directions.md").read_text()
     first, second = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
