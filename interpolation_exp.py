@@ -1,6 +1,7 @@
 """From one latent to another: the world model simulates every point on the way, side by side in one video per pair."""
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -65,6 +66,8 @@ from rollouts.segment import Segment
 def main(args: Args) -> None:
     if args.num_pairs < 1 or args.num_points < 2 or args.num_sim_steps < 1:
         raise UsageError("a path needs --num_pairs 1, --num_points 2 and --num_sim_steps 1, or more of each")
+    if not 0 < args.fps < math.inf:
+        raise UsageError(f"--fps must be a positive number of frames per second, not {args.fps}")
     device = choose_device(args.device, args.gpu_device)
     simulator, _ = load_simulator(args.model_file, args.agent_file, device=device)
     rollouts = open_real(args.data_dir, args.agent_file) if args.data_dir else None

@@ -66,7 +66,7 @@ from agents.last_frames import LastFrames
 from analysis.artefacts import part
 from analysis.concepts import load_concepts
 from analysis.memory import FRAMES, black_run, donors, horizon
-from analysis.memory_pasts import interchange
+from analysis.memory_pasts import chosen_moments, interchange
 from analysis.memory_summary import STEP, VERSION, arms, summarise
 from analysis.steps import finish_step, open_step, point_latest, read_numbers
 from common.precision import choose_precision, set_precision
@@ -162,6 +162,7 @@ def main(args: Args) -> None:
         raise UsageError(f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one")
     concepts, episodes = load_concepts(rollouts, args.out_dir), one_of_each_level(rollouts, args.num_episodes, args.seed)
     inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
+    chosen_moments(rollouts, args.num_moments, args.past, args.seed)  # refuses here, before any work, a store without long episodes
     run = open_step(args.out_dir, STEP, VERSION, settings(args), inputs, args.force, choose_precision(args.precision, device))
     set_precision(run.precision, agent)
     if not run.done:

@@ -39,6 +39,7 @@ from tyro import _errors as refusals  # not public: requirements.txt pins tyro, 
 
 from common.errors import BadCheckpoint, UsageError, one_line
 from common.flags import flag_names, read_flags, spelled
+from common.fresh import forget, take_back
 from common.stopping import StopOnSignal, end_on_signal
 
 USER_ERRORS = (UsageError, BadCheckpoint, FloatingPointError)
@@ -86,6 +87,7 @@ def run_main(main: Callable, args) -> None:
     from common.progress import start_logging  # brings tqdm, which --help does not wait for
 
     start_logging(getattr(args, "log_level", logging.INFO))
+    forget()
     again = next((flag for flag in ("new", "force") if getattr(args, flag, False)), None)
     with StopOnSignal("the same command" + (f" without --{again}" if again else "")) as stop:
         try:
@@ -98,6 +100,8 @@ def run_main(main: Callable, args) -> None:
             logging.debug("traceback", exc_info=True)
             if stopped:
                 stop.tell()
+            else:
+                take_back()
             sys.exit(stop.exit_code if stopped else f"error: {line}")
 
 

@@ -22,6 +22,7 @@ import torch
 
 from common.checkpoints import write_json
 from common.errors import UsageError
+from common.fresh import first_missing, is_empty, remember
 from common.locks import Locked, hold
 from common.precision import Precision
 from common.stopping import report_on_stop
@@ -181,9 +182,7 @@ def _recorded_precision(run: Path) -> str | None:
 
 def _kept(directory: Path) -> str:
     """What a stop says of a run: where its finished files are, if it has any."""
-    own = ("config.json", "manifest.json", "lock")
-    finished = any(not file.name.startswith(".") and file.name not in own for file in directory.iterdir())
-    return f"what was finished is in {directory}" if finished else ""
+    return "" if is_empty(directory) else f"what was finished is in {directory}"
 
 
 def _numbered(parent: Path, stem: str) -> list[tuple[int, Path]]:
@@ -194,6 +193,7 @@ def _numbered(parent: Path, stem: str) -> list[tuple[int, Path]]:
 
 def _begin(directory: Path, config, inputs: dict[str, str] | None, precision: str | None) -> IO | None:
     """Makes the run's directory, which appears whole and locked; None where another process was quicker. Gives the lock."""
+    first_made = first_missing(directory)
     making = directory.with_name(f".{directory.name}.{os.getpid()}")  # named after the process, so that two do not meet there
     _remove_unfinished(directory)
     try:
@@ -211,6 +211,7 @@ def _begin(directory: Path, config, inputs: dict[str, str] | None, precision: st
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
         return None
+    remember(directory, first_made)
     return lock
 
 

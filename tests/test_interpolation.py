@@ -98,6 +98,6 @@ def test_the_same_command_is_done_and_every_flag_changes_what_is_made(made, tmp_
 
 
 def test_a_path_without_points_is_refused(made, tmp_path):
-    for change in (dict(num_points=1), dict(num_pairs=0), dict(num_sim_steps=0)):
-        with pytest.raises(UsageError, match="or more of each"):
+    for change in (dict(num_points=1), dict(num_pairs=0), dict(num_sim_steps=0), dict(fps=0.0), dict(fps=float("nan"))):
+        with pytest.raises(UsageError, match="or more of each|--fps must be a positive number"):
             run(made, tmp_path, **change)
