@@ -18,7 +18,10 @@ class Args:
     agent_file: Path
     """The agent that acts in it."""
     data_dir: Path | None = None
-    """Store of real rollouts whose windows are the ends of the paths; left out, the ends are random latents."""
+    """Store of real rollouts whose windows are the ends of the paths; left out, the one that the model was trained on, looked for in
+    data/."""
+    rand_init: bool = False
+    """Let the paths end at random latents, whose pictures are often smeared; videos and their names say so."""
     num_pairs: int = 4
     """How many paths, one video each."""
     num_points: Annotated[int, tyro.conf.arg(aliases=["--num_interpolations"])] = 7
@@ -59,7 +62,7 @@ from common.runs import Run, UsageError, choose_device, file_id, open_run
 from common.video import write_video
 from generative.interpolation import path_between
 from generative.simulator import NoiseKeys, Simulator, load_simulator
-from generative.starts import InformedStarts, RandomStarts, check_enough, open_real
+from generative.starts import check_enough, open_starts
 from rollouts.segment import Segment
 
 
@@ -69,9 +72,8 @@ def main(args: Args) -> None:
     if not 0 < args.fps < math.inf:
         raise UsageError(f"--fps must be a positive number of frames per second, not {args.fps}")
     device = choose_device(args.device, args.gpu_device)
-    simulator, _ = load_simulator(args.model_file, args.agent_file, device=device)
-    rollouts = open_real(args.data_dir, args.agent_file) if args.data_dir else None
-    starts = InformedStarts(simulator, rollouts, args.seed, not args.stochastic) if rollouts else RandomStarts(simulator)
+    simulator, meta = load_simulator(args.model_file, args.agent_file, device=device)
+    starts, rollouts = open_starts(simulator, meta, args.data_dir, args.rand_init, args.agent_file, args.seed, not args.stochastic)
     check_enough(starts, 2 * args.num_pairs)
     inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": rollouts.id if rollouts else None}
     run = claim(args, inputs, choose_precision(args.precision, device))
@@ -96,7 +98,7 @@ def write_pair(args: Args, simulator: Simulator, starts, pair: int, directory: P
     keys = NoiseKeys(args.seed, np.full(args.num_points, pair))
     how = dict(greedy=not args.stochastic, modal=not args.stochastic)
     segment = simulator.simulate(latents, args.num_sim_steps, keys, **how).to("cpu")
-    name = f"pair_{pair:03d}"
+    name = f"{'random_' if args.rand_init else ''}pair_{pair:03d}"
     write_video(directory / f"{name}.mp4", tiled(tiles_of(segment), args.num_points, title_of(starts, ends), scale=2), args.fps)
     save_checkpoint(directory / f"{name}.safetensors", {"latents": latents}, {"ends": starts.source(ends).tolist()})
     return {"video": f"{name}.mp4", "ends": starts.source(ends).tolist(), "length": segment.mask.sum(0).tolist(), **evenness(segment)}

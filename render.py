@@ -40,7 +40,10 @@ class Args:
     sim_model_file: Path | None = None
     """Play in this world model in place of the game; levels are then numbers of starting places."""
     data_dir: Path | None = None
-    """In a world model: the store of real rollouts whose windows are the starting places; left out, random latents."""
+    """In a world model: the store of real rollouts whose windows are the starting places; left out, the one that the model was trained
+    on, looked for in data/."""
+    rand_init: bool = False
+    """In a world model: begin at random latents, whose pictures are often smeared; the videos say so."""
     num_sim_steps: int | None = None
     """In a world model: the longest that an episode may be; left out, 64."""
     off_agent: bool = False
@@ -99,7 +102,7 @@ from common.video import upscale, write_video
 from envs.make import OPTIONS, game_of
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
 
-SIMULATED = ("data_dir", "num_sim_steps", "off_agent")
+SIMULATED = ("data_dir", "rand_init", "num_sim_steps", "off_agent")
 
 
 def stage_of(args: Args, own: dict, device) -> Stage:
@@ -116,7 +119,7 @@ def stage_of(args: Args, own: dict, device) -> Stage:
         raise UsageError(f"--{given[0]} is of the game, and a world model has its own; leave it or --sim_model_file out")
     jobs = fixed_jobs(args.start_level or 0, args.num_levels or args.num_eps, args.num_eps)
     steps = 64 if args.num_sim_steps is None else args.num_sim_steps
-    return simulated_stage(args.sim_model_file, args.model_file, args.data_dir, args.off_agent, jobs, steps, args.seed, device)
+    return simulated_stage(args.sim_model_file, args.model_file, args.data_dir, args.rand_init, args.off_agent, jobs, steps, args.seed, device)
 
 
 def env_config(args: Args, own: dict) -> ProcgenConfig:
@@ -186,7 +189,7 @@ def main(args: Args) -> None:
     episodes, watched = [], watch(env, policy, stage.jobs, args.seed, device, stage.cut)
     with window or nullcontext():
         for episode in progress_bar(watched, total=len(stage.jobs), unit="episode", desc="render"):
-            name = f"{stage.place.lower()}_{episode.job.level:06d}_repeat_{episode.job.repeat}.mp4"
+            name = f"{stage.place.lower().replace(' ', '_')}_{episode.job.level:06d}_repeat_{episode.job.repeat}.mp4"
             write_video(run.dir / name, window.shown(frames(episode)) if window else frames(episode), args.fps)
             episodes.append({"video": name} | episode.record())
     run.finish({"episodes": episodes})

@@ -14,7 +14,7 @@ from envs.procgen import ProcgenConfig, action_space
 from envs.vecenv import ActionSpace, VecEnv
 from generative.sim_env import SimVecEnv, actions_of
 from generative.simulator import load_simulator
-from generative.starts import InformedStarts, RandomStarts, check_enough, open_real
+from generative.starts import check_enough, open_starts
 from rollouts.play import Job
 
 
@@ -49,17 +49,16 @@ def real_stage(config: ProcgenConfig, num_eps: int, seed: int, num_threads: int)
 
 
 def simulated_stage(
-    model_file: Path, agent_file: Path, data_dir: Path | None, off_agent: bool, jobs: list[Job], steps: int, seed: int, device
+    model_file: Path, agent_file: Path, data_dir: Path | None, rand_init: bool, off_agent: bool, jobs: list[Job], steps: int, seed: int, device
 ) -> Stage:
-    """A world model, its episodes at most `steps` long; job levels are starting places: windows of the store data_dir, or random latents.
+    """A world model, its episodes at most `steps` long; job levels are starting places, as `generative.starts.open_starts` finds them.
 
     Raises BadCheckpoint for an agent that the model was not trained with, unless off_agent.
     """
     if steps < 1:
         raise UsageError(f"--num_sim_steps is {steps}; an episode has at least 1")
     simulator, meta = load_simulator(model_file, agent_file, off_agent, device)
-    rollouts = open_real(data_dir, agent_file) if data_dir else None
-    starts = InformedStarts(simulator, rollouts, seed) if rollouts else RandomStarts(simulator)
+    starts, rollouts = open_starts(simulator, meta, data_dir, rand_init, agent_file, seed)
     check_enough(starts, max(job.level for job in jobs) + 1)
     game = (meta.get("env") or {}).get("env_name", "unnamed")
     inputs = {"sim_model_file": file_id(model_file)} | ({"data_dir": rollouts.id} if rollouts else {})
@@ -68,4 +67,5 @@ def simulated_stage(
     def opened():
         return SimVecEnv(simulator, starts, 1, actions, seed, steps)
 
-    return Stage(opened, actions, jobs, f"simulated {game}", "Start", f"cut at {steps} steps", Path("simulated", game), None, inputs, (simulator.model, simulator.agent))
+    place = "Start" if rollouts else "Random start"
+    return Stage(opened, actions, jobs, f"simulated {game}", place, f"cut at {steps} steps", Path("simulated", game), None, inputs, (simulator.model, simulator.agent))

@@ -9,8 +9,10 @@ from agents.actor_critic import load_agent
 from common.runs import UsageError
 from generative.compatibility import check_store
 from generative.simulator import NoiseKeys, Simulator
-from rollouts.store import Rollouts
+from rollouts.store import BadStore, Rollouts
 
+RECORDINGS = Path("data")
+"""Where record.py writes its stores."""
 NOWHERE = -1
 """Source episode and step of a place that no recording has."""
 
@@ -54,6 +56,34 @@ class RandomStarts:
 
 
 Starts = InformedStarts | RandomStarts
+
+
+def open_starts(
+    simulator: Simulator, meta: dict, data_dir: Path | None, rand_init: bool, agent_file: Path, seed: int, modal: bool = False
+) -> tuple[Starts, Rollouts | None]:
+    """Where to begin, and the store if any: windows of the store at data_dir, or of the one that the model was trained on where that is
+    below RECORDINGS; with rand_init, random latents.
+
+    Raises UsageError where neither is given and the training store is not there, and where both are.
+    """
+    if rand_init and data_dir:
+        raise UsageError("--rand_init begins at random latents and --data_dir in recorded frames: give one of them")
+    if rand_init:
+        return RandomStarts(simulator), None
+    rollouts = open_real(data_dir or training_store(meta), agent_file)
+    return InformedStarts(simulator, rollouts, seed, modal), rollouts
+
+
+def training_store(meta: dict) -> Path:
+    """The store below RECORDINGS that a world model of this description was trained on. Raises UsageError where there is none."""
+    for manifest in sorted(RECORDINGS.glob("*/manifest.json")):
+        try:
+            if Rollouts.open(manifest.parent).id == meta.get("data"):
+                return manifest.parent
+        except BadStore:  # another kind of directory, or damaged: no reason to stop
+            continue
+    ways = "give --data_dir, any store of its agent's rollouts (python record.py makes one), or --rand_init for random latents"
+    raise UsageError(f"the store that this world model was trained on is not in {RECORDINGS}/: {ways}, whose pictures are smeared")
 
 
 def check_enough(starts: Starts, wanted: int) -> None:

@@ -31,7 +31,8 @@ def made(tmp_path_factory):
 @pytest.fixture
 def rendered(made, tmp_path):
     def call(agent="agent", **flags) -> list[dict]:
-        given = dict(sim_model_file=made / "model.safetensors", num_eps=2, num_sim_steps=6, overlay=False, scale=2, device="cpu") | flags
+        given = dict(sim_model_file=made / "model.safetensors", num_eps=2, num_sim_steps=6, overlay=False, scale=2, device="cpu")
+        given |= {"rand_init": not flags.get("data_dir")} | flags
         directory = tmp_path / str(len(list(tmp_path.iterdir())))
         render.main(render.Args(made / f"{agent}.safetensors", vid_dir=directory, **given))
         (run,) = directory.iterdir()
@@ -53,7 +54,7 @@ def test_videos_are_the_simulators_episodes(made, rendered, informed):
         frames, _ = read_video(record["path"])
         shown = out.obs[: record["length"], 0].numpy().repeat(2, 1).repeat(2, 2)
         assert len(frames) == record["length"] and np.abs(frames.astype(int) - shown).mean() < 25  # H.264 blurs noise of one pixel
-        assert record["video"].startswith("start_00000")
+        assert record["video"].startswith("start_00000" if informed else "random_start_00000")
 
 
 def test_each_flag_of_the_model_changes_what_is_seen(made, rendered):
@@ -77,10 +78,16 @@ def test_the_games_options_are_refused_in_a_model(rendered, flag):
         rendered(**flag)
 
 
-@pytest.mark.parametrize("flag", [dict(data_dir=Path("x")), dict(num_sim_steps=5), dict(off_agent=True)], ids=str)
+@pytest.mark.parametrize("flag", [dict(data_dir=Path("x")), dict(rand_init=True), dict(num_sim_steps=5), dict(off_agent=True)], ids=str)
 def test_the_models_options_are_refused_in_the_game(made, tmp_path, flag):
     with pytest.raises(UsageError, match=f"--{next(iter(flag))} is of a world model"):
         render.main(render.Args(made / "agent.safetensors", vid_dir=tmp_path, device="cpu", **flag))
+
+
+def test_without_a_store_the_user_is_asked_for_one(rendered, monkeypatch, tmp_path):
+    monkeypatch.setattr("generative.starts.RECORDINGS", tmp_path)
+    with pytest.raises(UsageError, match="give --data_dir, any store"):
+        rendered(rand_init=False)
 
 
 def test_an_episode_needs_a_step_and_a_place(made, rendered):
