@@ -55,6 +55,7 @@ class TrainingRun:
         if not self.config:
             return str(self.dir.parent)
         kept = {name: self.config.get(name) for name in ("env", "network", "ppo")}
+        kept["network"] = {name: value for name, value in (kept["network"] or {}).items() if name != "precision"}  # the machine's
         begun = self.before.same_experiment() if self.before else self.config.get("args", {}).get("model_file")
         return json.dumps(kept | {"begun": begun}, sort_keys=True)
 
@@ -164,12 +165,12 @@ def smooth(steps: np.ndarray, values: np.ndarray, window: float) -> np.ndarray:
     return offset + (total[high] - total[low]) / (high - low)
 
 
-def mean_curve(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of (steps, values) curves over the steps that all of them span, with straight lines between their points."""
+def common_curves(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Steps [n] that all of the (steps, values) curves span, and the values [curves, n] there, with straight lines between their points."""
     first, last = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
     grid = np.unique(np.concatenate([steps for steps, _ in curves]))
     grid = grid[(grid >= first) & (grid <= last)]
-    return grid, np.mean([np.interp(grid, steps, values) for steps, values in curves], axis=0)
+    return grid, np.stack([np.interp(grid, steps, values) for steps, values in curves])
 
 
 def published_for(runs: Sequence[TrainingRun]) -> dict | None:

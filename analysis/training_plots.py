@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from agents.training_log import WINDOW
 from analysis.style import GROUPS, NULL, PUBLISHED, add_caption, new_figure
-from analysis.training_curves import TrainingRun, evaluation_levels, group_runs, mean_curve, published_for, smooth, training_levels
+from analysis.training_curves import TrainingRun, common_curves, evaluation_levels, group_runs, published_for, smooth, training_levels
 
 TRAIN, UNSEEN = "mean_episode_rewards", "val_mean_episode_rewards"
 PANELS = (
@@ -28,6 +28,8 @@ PANELS = (
     ("steps_per_second", "Speed", "steps per second"),
 )
 _UNSEEN_MARKS = {"marker": "o", "markersize": 4, "markerfacecolor": "white", "markeredgewidth": 1.1}
+_UNSEEN_COLOR = {"color": GROUPS[1]}
+"""Where one experiment has a panel to itself, its unseen levels have a colour of their own."""
 _COLUMNS = 4
 _UNITS = (("M", 1e6), ("k", 1e3), ("", 1))
 
@@ -39,7 +41,7 @@ def draw_returns(runs: Sequence[TrainingRun], window: float) -> Figure:
     axis = axes[0, 0]
     _draw_published(axis, published, ("train", "unseen"), _shown_to(runs, published))
     _draw_groups(axis, groups, TRAIN, window)
-    _draw_groups(axis, groups, UNSEEN, window, **_UNSEEN_MARKS)
+    _draw_groups(axis, groups, UNSEEN, window, **_UNSEEN_MARKS, **(_UNSEEN_COLOR if len(groups) == 1 else {}))
     _label_steps(axis, _shown_to(runs, published))
     _label_returns(axis, published)
     figure.legend(handles=_legend(groups, published), loc="outside upper left", ncols=2)
@@ -70,15 +72,18 @@ def draw_columns(runs: Sequence[TrainingRun], window: float) -> Figure:
 
 def _draw_groups(axis: Axes, groups: list[list[TrainingRun]], name: str, window: float, **marks) -> None:
     for color, group in zip(_colors(groups), groups):
-        for run in group:
-            for step in run.joints():
-                axis.axvline(step, color=color, linewidth=0.9, linestyle=":", zorder=1.3)
+        for step in {step for run in group for step in run.joints()}:
+            axis.axvline(step, color=color, linewidth=0.9, linestyle=":", zorder=1.3)
+        color = marks.get("color", color)
         curves = [(steps, smooth(steps, values, window)) for steps, values in (run.curve(name) for run in group) if len(steps)]
         if len(curves) > 1:
             for steps, values in curves:
-                axis.plot(steps, values, color=color, linewidth=0.7, alpha=0.45)
+                axis.plot(steps, values, color=color, linewidth=0.6, alpha=0.5)
         if curves:
-            axis.plot(*mean_curve(curves), color=color, **(marks | {"markevery": _spacing(mean_curve(curves)[0])} if marks else {}))
+            steps, seeds = common_curves(curves)
+            if len(curves) > 1:
+                axis.fill_between(steps, seeds.min(0), seeds.max(0), color=color, alpha=0.15, linewidth=0)
+            axis.plot(steps, seeds.mean(0), **{"color": color} | (marks | {"markevery": _spacing(steps)} if marks else {}))
 
 
 def _spacing(points: np.ndarray) -> int:
@@ -143,7 +148,8 @@ def _legend(groups: list[list[TrainingRun]], published: dict | None, kinds: bool
 
 def _kinds(color: str, name: str) -> list[Line2D]:
     plain, marked = ({"label": f"{name}training levels"}, {"label": f"{name}unseen levels", **_UNSEEN_MARKS})
-    return [Line2D([], [], color=color, **plain), Line2D([], [], color=color, **marked)]
+    own = _UNSEEN_COLOR if name else {}
+    return [Line2D([], [], color=color, **plain), Line2D([], [], **{"color": color} | marked | own)]
 
 
 def _name(group: list[TrainingRun], groups: list[list[TrainingRun]]) -> str:
@@ -161,7 +167,7 @@ def _caption(runs: Sequence[TrainingRun], window: float, published: dict | None)
     parts = [f"Return on training levels: mean of the last {WINDOW} training episodes."]
     parts.append(f"Curves are centred means over {steps_in_words(window)} environment steps." if window else "Curves are not smoothed.")
     if len(runs) > len(group_runs(runs)):
-        parts.append("Thin lines are seeds, thick ones their mean as far as all of them go.")
+        parts.append("Thin lines: seeds; thick: their mean; band: the lowest to the highest seed, as far as all of them go.")
     parts += dict.fromkeys(f"From the dotted line on: {words}." for words in map(_joints_in_words, runs) if words)
     if published and published["spread"]["steps"] <= _shown_to(runs, published):
         parts.append(f"Bars at {steps_in_words(published['spread']['steps'])}: spread of the published runs.")

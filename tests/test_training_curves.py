@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from figure_checks import cut_texts
+from matplotlib.collections import PolyCollection
 
 import plot_training_csv
 from agents.training_log import COLUMNS
-from analysis.style import NULL, PUBLISHED, REAL, SIMULATED, add_caption, new_figure, save_figure
-from analysis.training_curves import find_runs, group_runs, joined, load_run, mean_curve, published_for, smooth
+from analysis.style import GROUPS, NULL, PUBLISHED, REAL, SIMULATED, add_caption, new_figure, save_figure
+from analysis.training_curves import common_curves, find_runs, group_runs, joined, load_run, published_for, smooth
 from analysis.training_plots import draw_columns, draw_returns, steps_in_words
 from common.checkpoints import save_checkpoint
 from common.cli import run_main
@@ -67,10 +69,10 @@ def test_smoothing_leaves_a_constant_exactly_alone():
     assert set(smooth(np.arange(1000.0), np.full(1000, 5e-4), 77)) == {5e-4}
 
 
-def test_mean_curve_spans_what_all_seeds_span():
-    steps, values = mean_curve([(np.array([0.0, 10, 20]), np.array([0.0, 10, 20])), (np.array([5.0, 15, 25]), np.array([1.0, 1, 1]))])
+def test_common_curves_span_what_all_seeds_span():
+    steps, values = common_curves([(np.array([0.0, 10, 20]), np.array([0.0, 10, 20])), (np.array([5.0, 15, 25]), np.array([1.0, 1, 1]))])
     np.testing.assert_array_equal(steps, [5, 10, 15, 20])
-    np.testing.assert_allclose(values, [3, 5.5, 8, 10.5])
+    np.testing.assert_allclose(values, [[5, 10, 15, 20], [1, 1, 1, 1]])
 
 
 def test_seeds_make_a_group_and_other_networks_another(tmp_path):
@@ -109,7 +111,7 @@ def test_published_curve_needs_a_config_and_one_game(tmp_path):
 def test_what_is_drawn_is_what_the_log_says(tmp_path):
     run = load_run(make_run(tmp_path / "run", rows=20))
     axis = draw_returns([run], 0).axes[0]
-    ours = [line for line in axis.lines if line.get_color() == REAL["color"]]
+    ours = [line for line in axis.lines if line.get_color() in GROUPS[:2]]
     for line, name in zip(ours, ("mean_episode_rewards", "val_mean_episode_rewards"), strict=True):
         np.testing.assert_allclose(line.get_xydata().T, run.curve(name), rtol=1e-12)
     assert len(ours[1].get_xdata()) == 4
@@ -121,6 +123,28 @@ def test_seeds_are_thin_and_their_mean_is_thick(tmp_path):
     train = lines[:4]
     assert [line.get_linewidth() < 1 for line in train] == [True, True, True, False]
     np.testing.assert_allclose(train[3].get_ydata(), np.mean([line.get_ydata()[:10] for line in train[:3]], axis=0))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_band_goes_from_the_lowest_to_the_highest_seed_of_whole_lineages(tmp_path, count):
+    runs = joined([load_run(path) for i in range(count) for path in lineage(tmp_path / str(i), 10 * i)])
+    figure = draw_returns(runs, 0)
+    bands = [band for band in figure.axes[0].collections if isinstance(band, PolyCollection)]
+    assert len(group_runs(runs)) == 1 and len(bands) == (2 if count > 1 else 0) and cut_texts(figure) == []
+    if bands:
+        values = np.stack([run.curve("mean_episode_rewards")[1] for run in runs])
+        places = bands[0].get_paths()[0].vertices
+        for step, low, high in zip(runs[0].columns["timesteps"], values.min(0), values.max(0)):
+            here = places[places[:, 0] == step, 1]
+            assert np.isclose(here, low).any() and np.isclose(here, high).any()
+
+
+def test_seeds_trained_in_another_precision_are_one_experiment(tmp_path):
+    for seed in range(2):
+        config = json.loads((make_run(tmp_path / str(seed), seed) / "config.json").read_text())
+        config["network"]["precision"] = ("bf16", "float32")[seed]
+        (tmp_path / str(seed) / "config.json").write_text(json.dumps(config))
+    assert len(group_runs([load_run(tmp_path / str(seed)) for seed in range(2)])) == 1
 
 
 def test_caption_names_n_and_levels(tmp_path):
