@@ -1,7 +1,7 @@
 """Records real rollouts into a store. The same command again goes on where it stopped; array jobs share a store by --shards."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -72,6 +72,7 @@ from common.runs import UsageError, choose_device, file_id
 from envs.make import OPTIONS, game_of, make_env
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
 from envs.vecenv import ActionSpace
+from rollouts.growth import extent
 from rollouts.record import Actor, Plan, record, take_turns
 from rollouts.store import create_store, recorded_precision
 
@@ -79,21 +80,25 @@ from rollouts.store import create_store, recorded_precision
 def main(args: Args) -> None:
     check(args)
     device = choose_device(args.device, args.gpu_device)
-    plan = Plan(args.num_episodes, args.episodes_per_shard, args.start_level, args.num_levels, args.seed)
+    plan, store = Plan(args.num_episodes, args.episodes_per_shard, args.start_level, args.num_levels, args.seed), args.logdir / "data" / args.exp_name
+    room = extent(store, "plan", "num_episodes", args.num_episodes, args.episodes_per_shard)
+    plan = replace(plan, num_episodes=room.total, grown_from=room.grown_from)
     shards = plan.shards(args.shards)
     agents = [load_agent(path, device) for path in files_of(args)]
     env_config = common_game(args, [meta.get("env") or {} for _, meta in agents])
     actions = action_space(env_config.env_name)
     actors = cast(args, [agent for agent, _ in agents], actions)
-    store = args.logdir / "data" / args.exp_name
     precision = choose_precision(args.precision, device).keep(recorded_precision(store), store)
     set_precision(precision, *(agent for agent, _ in agents))
     create_store(store, {
         "env": vars(env_config), "num_actions": len(actions.names), "action_names": actions.names, "noop": actions.noop,
         "obs_shape": ProcgenVecEnv.obs_shape, **hidden_layout(actors),
         "behaviour": {"name": args.behaviour, "temperature": args.temperature, "top_k": args.top_k},
-        "policies": [actor.policy_id for actor in actors], "plan": vars(plan), "num_envs": args.num_envs, "precision": precision,
+        "policies": [actor.policy_id for actor in actors], "plan": plan.values(), "num_envs": args.num_envs, "precision": precision,
     })  # fmt: skip
+    if room.there is not None:
+        logging.info("%s has %d episodes already; nothing to do for %d", store, room.there, args.num_episodes)
+        return
     fresh_env = partial(make_env, args.num_envs, env_config, args.seed, args.num_threads)
     summary = record(store, plan, shards, fresh_env, take_turns(actors), device)
     if summary.episodes:

@@ -5,7 +5,7 @@ The same command again resumes.
 
 import logging
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -67,6 +67,7 @@ from generative.record import Sampling, record_samples
 from generative.sim_env import actions_of
 from generative.simulator import load_simulator
 from generative.starts import InformedStarts, RandomStarts, open_real
+from rollouts.growth import extent
 from rollouts.store import Rollouts, recorded_precision
 
 OUTPUT = Path("results/simulated")
@@ -80,21 +81,24 @@ def main(args: Args) -> None:
     simulator, meta = load_simulator(args.model_file, args.agent_file, args.off_agent, device)
     actions = actions_of(meta)
     sampling = sampling_of(args, actions)
-    rollouts = None if args.rand_init else open_real(args.data_dir, args.agent_file)
-    starts = RandomStarts(simulator) if rollouts is None else InformedStarts(simulator, rollouts, sampling.seed, sampling.modal)
     kind = "manual_actions" if sampling.manual else "rand_init" if args.rand_init else "informed_init"
     path = args.generated_data_dir or OUTPUT / kind
+    room = extent(path, "sampling", "num_samples", sampling.num_samples, sampling.batch_size)
+    sampling = replace(sampling, num_samples=room.total, grown_from=room.grown_from)
+    rollouts = None if args.rand_init else open_real(args.data_dir, args.agent_file)
+    starts = RandomStarts(simulator) if rollouts is None else InformedStarts(simulator, rollouts, sampling.seed, sampling.modal)
     precision = choose_precision(args.precision, device).keep(recorded_precision(path), path)
     set_precision(precision, simulator.model, simulator.agent)
     agent_id = file_id(args.agent_file)
     manifest = {
         "num_actions": simulator.agent.num_actions, "action_names": actions.names, "noop": actions.noop,
         "hidden_size": simulator.agent.core.state_size, "obs_shape": simulator.model.config.obs_shape, "env": meta["env"],
-        "simulated": True, "precision": precision, "sampling": sampling, "off_agent": not simulator.own_agent,
+        "simulated": True, "precision": precision, "sampling": sampling.values(), "off_agent": not simulator.own_agent,
         "inputs": {"model_file": file_id(args.model_file), "agent_file": agent_id, "data_dir": rollouts.id if rollouts else None},
     }  # fmt: skip
     if not record_samples(simulator, starts, sampling, path, manifest, agent_id, device):
-        logging.info("%s is done; another --generated_data_dir makes another", path)
+        has = f"has {room.there} episodes already" if room.there else "is done"
+        logging.info("%s %s; another --generated_data_dir makes another", path, has)
     if args.action_grid:
         write_grids(Rollouts.open(path), [actions.names[action] for action in sampling.manual])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -11,6 +11,7 @@ from common.stopping import saving_on_stop
 from generative.config import WorldModelConfig
 from generative.simulator import EXTRA_STEPS, NoiseKeys, Simulator
 from generative.starts import Starts, check_enough
+from rollouts.growth import GROWN, shard_ranges
 from rollouts.segment import Segment
 from rollouts.store import create_store, shards_kept, unwritten, write_shard
 
@@ -37,6 +38,16 @@ class Sampling:
     """One episode for every action of `manual`, held throughout, from each starting place, with the same noise."""
     env_state: str = "float16"
     """How the environment's deterministic state is stored: float32, float16, or none."""
+    grown_from: tuple[int, ...] = ()
+    """Numbers of samples that the store was recorded with before, where its last shard was not full: no shard runs over them."""
+
+    def shards(self) -> list[range]:
+        """The numbers of the samples of each shard."""
+        return shard_ranges(self.num_samples, self.batch_size, self.grown_from)
+
+    def values(self) -> dict:
+        """What a manifest says of it."""
+        return {name: value for name, value in vars(self).items() if name != GROWN or value}
 
     @property
     def per_place(self) -> int:
@@ -66,7 +77,7 @@ def record_samples(simulator: Simulator, starts: Starts, sampling: Sampling, pat
     """
     check_enough(starts, -(-sampling.num_samples // sampling.per_place))
     create_store(path, manifest | extra_fields(simulator.model.config, sampling.env_state))
-    shards, made = range(-(-sampling.num_samples // sampling.batch_size)), 0
+    shards, made = range(len(sampling.shards())), 0
     with saving_on_stop(lambda: shards_kept(path, shards)):
         for index in unwritten(path, progress_bar(shards, unit="shard", desc="simulate")):
             made += _record_shard(simulator, starts, sampling, path, index, manifest["action_names"], agent_id, device)
@@ -74,7 +85,7 @@ def record_samples(simulator: Simulator, starts: Starts, sampling: Sampling, pat
 
 
 def _record_shard(simulator, starts, sampling: Sampling, path: Path, index: int, action_names: list[str], agent_id: str, device) -> int:
-    samples = np.arange(index * sampling.batch_size, min((index + 1) * sampling.batch_size, sampling.num_samples))
+    samples = np.array(sampling.shards()[index])
     places = samples // sampling.per_place
     segment = _simulate(simulator, starts, sampling, samples, places, device)
     steps, episodes = as_shard(segment, sampling.env_state)

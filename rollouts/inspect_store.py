@@ -44,7 +44,8 @@ def main(args: Args) -> None:
         print(line)
     findings = list(check_store(rollouts)) if args.check else []
     if args.check and not findings:
-        print("checks: every checksum and invariant holds")
+        unverified = "; the manifest is of schema 1 and has no checksum: what it says is unverified" * (rollouts.manifest["schema"] == 1)
+        print(f"checks: every checksum and invariant holds{unverified}")
     if args.replay and not findings:
         findings = replay_findings(rollouts, args.replay)
         print(f"replay: {args.replay if args.replay > 0 else len(rollouts)} episodes asked, {len(findings)} differ")
@@ -73,13 +74,16 @@ def describe(rollouts: Rollouts) -> list[str]:
 
 def replay_findings(rollouts: Rollouts, count: int) -> list[str]:
     """Replays `count` episodes (-1: all) and says which differ from the real game, and where."""
-    if count < -1 or "env" not in rollouts.manifest or rollouts.simulated:
-        raise UsageError(f"cannot replay {count} episodes of {rollouts.path}: give a number, or -1 for all, and a store of the real game")
+    if count < -1:
+        raise UsageError(f"--replay is {count}: give how many episodes, or -1 for all")
+    if rollouts.simulated or not rollouts.manifest.get("env"):
+        lacks = "it holds simulated episodes" if rollouts.simulated else "its manifest has no 'env', which names the game and its options"
+        raise UsageError(f"{rollouts.path} cannot be replayed: {lacks}; --check holds without a game")
     count = len(rollouts) if count == -1 else min(count, len(rollouts))
     chosen = np.linspace(0, len(rollouts) - 1, count).round().astype(int)
     try:
         env = make_env(_REPLAY_SLOTS, ProcgenConfig(**rollouts.manifest["env"]))
-    except (TypeError, UsageError) as error:
+    except (TypeError, ValueError) as error:
         raise BadStore(f"{rollouts.path} was recorded in a game that this version does not have ({error}): record it again") from error
     differs = replay(rollouts, chosen, env, progress=True)
     env.close()

@@ -3,7 +3,8 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from common.progress import progress_bar
 from common.runs import UsageError
 from common.stopping import saving_on_stop
 from envs.procgen import NUM_LEVELS
+from rollouts.growth import GROWN, shard_ranges
 from rollouts.play import Job, Played, play
 from rollouts.store import shard_done, shards_kept, unwritten, write_shard
 
@@ -36,6 +38,8 @@ class Plan:
     num_levels: int = 0
     """Levels start_level .. start_level + num_levels - 1; 0 means all from start_level on."""
     seed: int = 0
+    grown_from: tuple[int, ...] = ()
+    """Numbers of episodes that the store was recorded with before, where its last shard was not full: no shard runs over them."""
 
     def __post_init__(self):
         for name in ("num_episodes", "episodes_per_shard"):
@@ -49,12 +53,19 @@ class Plan:
 
     @property
     def num_shards(self) -> int:
-        return -(-self.num_episodes // self.episodes_per_shard)
+        return len(self._ranges)
+
+    @cached_property
+    def _ranges(self) -> list[range]:
+        return shard_ranges(self.num_episodes, self.episodes_per_shard, self.grown_from)
+
+    def values(self) -> dict:
+        """The plan as a manifest has it."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != GROWN or self.grown_from}
 
     def episodes(self, shard: int) -> np.ndarray:
         """The numbers of the episodes in a shard."""
-        begin = shard * self.episodes_per_shard
-        return np.arange(begin, min(begin + self.episodes_per_shard, self.num_episodes))
+        return np.array(self._ranges[shard])
 
     def jobs(self, shard: int) -> list[Job]:
         """The shard's episodes, in order."""

@@ -16,7 +16,9 @@ import hdf5plugin
 import numpy as np
 
 from common.checkpoints import write_atomically, write_json
+from common.descriptions import look_up, read_json
 from common.runs import UsageError
+from rollouts.fields import Field
 
 CHUNK = 20
 """Frames that are compressed together: for frames of 64 x 64 just under the 256 KiB up to which zstd searches harder."""
@@ -67,21 +69,36 @@ def encode(steps: Mapping[str, np.ndarray]) -> memoryview:
 
 def read_entry(path: Path) -> dict:
     """The index entry, its episode table as arrays. Raises BadStore if it is damaged or its data file is not whole."""
-    remedy = f"delete {path.name} and run the recording command again to remake this shard"
-    try:
-        entry = json.loads(path.read_text())
-        stated = entry.pop("sha256")
-        whole = entry["kind"] == _KIND and stated == _digest(entry)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole:
+    remedy = remedy_for(path.name)
+    entry = read_json(path, remedy, BadStore)
+    stated = entry.pop("sha256", None)
+    if entry.get("kind") != _KIND or stated != _digest(entry):
         raise BadStore(f"{path} is damaged: it does not match its own checksum; {remedy}")
+    try:
+        _check_entry(entry, path)
+        entry["episodes"] = {name: _unpack(column) for name, column in entry["episodes"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise BadStore(f"{path} is damaged ({' '.join(str(error).split())}); {remedy}") from error
     data = path.parent / entry["data"]["file"]
     found = data.stat().st_size if data.exists() else 0
     if found != entry["data"]["bytes"]:
         raise BadStore(f"{data} holds {found} bytes of {entry['data']['bytes']}: truncated or missing; {remedy}")
-    entry["episodes"] = {name: _unpack(column) for name, column in entry["episodes"].items()}
     return entry | {"sha256": stated}
+
+
+def remedy_for(name: str) -> str:
+    return f"delete {name} and run the recording command again to remake this shard"
+
+
+def _check_entry(entry: dict, path: Path) -> None:
+    """Raises ValueError unless an entry names its own data file, and its sizes are sizes."""
+    kinds = {"shard": int, "num_steps": int, "num_episodes": int, "data.file": str, "data.bytes": int, "data.sha256": str, "episodes": dict}
+    for name, kind in kinds.items():
+        value = look_up(entry, name, kind, path, ValueError)
+        if kind is int and value < 0:
+            raise ValueError(f"{name} is {value}")
+    if path != entry_path(path.parent, entry["shard"]) or entry["data"]["file"] != data_path(path.parent, entry["shard"]).name:
+        raise ValueError(f"it is the entry of shard {entry['shard']} and names the data file {entry['data']['file']}")
 
 
 def data_is_whole(store: Path, entry: dict) -> bool:
@@ -91,15 +108,18 @@ def data_is_whole(store: Path, entry: dict) -> bool:
 
 
 class Shard:
-    """A shard's step arrays, open for reading. Nothing is loaded before it is asked for."""
+    """A shard's step arrays, open for reading. Nothing is loaded before it is asked for.
 
-    def __init__(self, path: Path, names):
+    fields: the declared type and shape of each; every column is held against them, and against the number of steps.
+    """
+
+    def __init__(self, path: Path, fields: Mapping[str, Field], steps: int):
         try:
             self._file = h5py.File(path, "r", locking=False)
             with open(path, "rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._columns = {name: self._open(self._file[name]) for name in names}
-        except (OSError, KeyError, ValueError) as error:
+            self._columns = {name: self._open(name, self._file[name], field, steps) for name, field in fields.items()}
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise _unreadable(path, error) from error
 
     def column(self, name: str) -> np.ndarray:
@@ -126,7 +146,10 @@ class Shard:
             raise _unreadable(Path(self._file.filename), error) from error
         return frames
 
-    def _open(self, dataset: h5py.Dataset) -> np.ndarray | h5py.Dataset:
+    def _open(self, name: str, dataset: h5py.Dataset, field: Field, steps: int) -> np.ndarray | h5py.Dataset:
+        declared = np.dtype(field.dtype), (steps, *field.shape)
+        if (dataset.dtype, dataset.shape) != declared:
+            raise ValueError(f"{name} is {dataset.dtype} {list(dataset.shape)}, and {field.dtype} {list(declared[1])} is declared")
         if dataset.chunks:
             return dataset
         return np.frombuffer(self._map, dataset.dtype, dataset.size, dataset.id.get_offset()).reshape(dataset.shape)

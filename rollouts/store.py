@@ -5,7 +5,6 @@ progress. Time follows rollouts/segment.py: hidden[t] stands before obs[t], and 
 """
 
 import hashlib
-import json
 import os
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,44 +13,61 @@ from pathlib import Path
 
 import numpy as np
 
-from common.checkpoints import write_json
+from common.descriptions import fits
 from common.locks import Locked, held, remove_abandoned
 from common.runs import UsageError, manifest as versions, plain
 from rollouts import shard as shards
-from rollouts.fields import REQUIRED, check_lengths, conform, derive, episode_fields, step_fields
-from rollouts.shard import SCHEMA, BadStore, Shard
+from rollouts.fields import Field, check_lengths, conform, derive, episode_fields, step_fields
+from rollouts.growth import GROWN
+from rollouts.manifest import KIND, SCHEMA, check_manifest, read_manifest, write_manifest
+from rollouts.shard import BadStore, Shard
 from rollouts.windows import Windows, window_table
 
-KIND = "worldlens rollouts"
+GROWING = {"plan": "num_episodes", "sampling": "num_samples"}
+"""Where a manifest says how many episodes a store is to hold: the one thing that may change, upwards."""
 _OPEN_SHARDS = 128  # two file descriptors each
 
 
 def create_store(path: Path, manifest: dict) -> None:
-    """Makes the directory with its manifest, or checks that the one there says the same. Raises UsageError if it does not.
+    """Makes the directory with its manifest, or checks that the one there says the same. Raises UsageError if it does not,
+    unless only the number of episodes is larger: then the store grows (rollouts/growth.py). Raises ValueError for what is no manifest.
 
-    manifest: JSON-able; REQUIRED says what it must hold; `obs_shape`, `extra_step_fields` and `extra_episode_fields`
+    manifest: JSON-able; `rollouts.fields.REQUIRED` says what it must hold; `obs_shape`, `extra_step_fields` and `extra_episode_fields`
     ({name: {"dtype", "shape"}}) say how the arrays differ from the default ones. Versions are added under `made`.
     """
-    missing = [name for name in REQUIRED if name not in manifest]
-    if missing:
-        raise ValueError(f"the manifest of a store must say: {', '.join(missing)}")
     path, asked = Path(path), plain({"kind": KIND, "schema": SCHEMA} | manifest)
+    check_manifest(asked)
     if not (path / "manifest.json").exists():
         if path.is_dir() and any(not file.name.startswith(".") for file in path.iterdir()):  # hidden: another job's, begun at the same time
             raise UsageError(f"{path} is in use and holds no store; choose another place")
-        write_json(path / "manifest.json", asked | {"made": versions()})
+        write_manifest(path, asked | {"made": versions()})
         return
-    found = {name: value for name, value in _read_manifest(path).items() if name != "made"}
+    there = read_manifest(path)
+    found = {name: value for name, value in there.items() if name != "made"} | {"schema": SCHEMA}
     if "precision" not in found:  # stores of before there was a choice do not say it
         asked.pop("precision", None)
-    differing = "; ".join(_differences(found, asked))
-    if differing:
-        raise UsageError(f"{path} was made with {differing}: choose another name or delete that store")
+    differing = list(_differences(found, asked))
+    if differing and _grows(found, asked):
+        write_manifest(path, there | {name: asked[name] for name in GROWING if name in asked})
+    elif differing:
+        raise UsageError(f"{path} was made with {'; '.join(differing)}: choose another name or delete that store")
+
+
+def _grows(found: dict, asked: dict) -> bool:
+    """Whether the one is the other with a larger number of episodes."""
+    without = [dict(manifest) for manifest in (found, asked)]
+    for section in GROWING.keys() & found.keys() & asked.keys():
+        for manifest in without:
+            manifest[section] = {name: value for name, value in manifest[section].items() if name not in (GROWING[section], GROWN)}
+        before, now = (manifest[section].get(GROWING[section]) for manifest in (found, asked))
+        if not (fits(before, int) and fits(now, int) and before <= now):
+            return False
+    return without[0] == without[1]
 
 
 def recorded_precision(path: Path) -> str | None:
     """The precision, bf16 or fp32, that the store's manifest says its networks ran in; None where there is no store yet, or none was noted."""
-    return _read_manifest(path).get("precision") if (Path(path) / "manifest.json").exists() else None
+    return read_manifest(path).get("precision") if (Path(path) / "manifest.json").exists() else None
 
 
 def _differences(found, asked, name: str = "") -> Iterator[str]:
@@ -101,7 +117,7 @@ def write_shard(path: Path, index: int, steps: dict[str, np.ndarray], episodes: 
     """
     if shard_done(path, index):
         return
-    manifest, episodes = _read_manifest(Path(path)), dict(episodes)
+    manifest, episodes = read_manifest(Path(path)), dict(episodes)
     given = {name: episodes.pop(name) for name in ("offset", "return", "end") if name in episodes}
     steps = conform(steps, step_fields(manifest), len(steps["reward"]))
     episodes = conform(episodes, episode_fields(manifest), len(episodes["length"]))
@@ -140,10 +156,12 @@ class Rollouts:
     def open(cls, path: Path) -> "Rollouts":
         """Reads manifest and index. Raises BadStore for what is missing, foreign, truncated or damaged."""
         path = Path(path)
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         entries = [shards.read_entry(entry) for entry in sorted(path.glob("shard_*.json"))]
         if not entries:
             raise BadStore(f"{path} holds no episodes yet: run its recording command again to fill it")
+        for entry in entries:
+            check_table(entry, path, manifest)
         return cls(path, manifest, entries)
 
     def __len__(self) -> int:
@@ -195,7 +213,8 @@ class Rollouts:
         return Windows(self, length, window_table(self.episodes["length"], length, anchor, pad, min_steps))
 
     def _open_shard(self, index: int, process: int) -> Shard:
-        return Shard(shards.data_path(self.path, index), self.step_fields)
+        entry = next(entry for entry in self.entries if entry["shard"] == index)
+        return Shard(shards.data_path(self.path, index), self.step_fields, entry["num_steps"])
 
 
 def _shifted(hidden: np.ndarray, episodes: dict[str, np.ndarray]) -> np.ndarray:
@@ -206,19 +225,17 @@ def _shifted(hidden: np.ndarray, episodes: dict[str, np.ndarray]) -> np.ndarray:
     return after
 
 
-def _read_manifest(path: Path) -> dict:
-    file = path / "manifest.json"
-    if not file.exists():
-        raise BadStore(f"no store of rollouts at {path}: it lacks manifest.json; record one with: python record.py --help")
-    try:
-        manifest = json.loads(file.read_text())
-        foreign = manifest["kind"] != KIND
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadStore(f"{file} is not the manifest of a store of rollouts: foreign or damaged; choose another directory") from error
-    if foreign or manifest.get("schema") != SCHEMA:
-        held = f"{manifest['kind']!r}, schema {manifest.get('schema')}"
-        raise BadStore(f"{path} holds {held}; this version reads {KIND!r}, schema {SCHEMA}: record it again")
-    missing = [name for name in REQUIRED if name not in manifest]
-    if missing:
-        raise BadStore(f"{file} is damaged: it lacks {', '.join(missing)}; restore it or record again under another name")
-    return manifest
+def check_table(entry: dict, path: Path, manifest: dict) -> None:
+    """Raises BadStore unless an index entry's episode table has the declared columns, and lengths that make up its steps."""
+    columns, count = entry["episodes"], entry["num_episodes"]
+    wanted = episode_fields(manifest) | {"offset": Field("int64"), "return": Field("float64"), "end": Field("str")}
+    wrong = sorted(wanted.keys() ^ columns.keys())
+    for name in wanted.keys() & columns.keys():
+        dtype, shape = "str" if columns[name].dtype.kind == "U" else columns[name].dtype.name, columns[name].shape
+        if (dtype, shape) != (wanted[name].dtype, (count, *wanted[name].shape)):
+            wrong.append(f"{name} ({dtype} {list(shape)}, expected {wanted[name].dtype} {[count, *wanted[name].shape]})")
+    if not wrong and (not count or columns["length"].min() < 1 or columns["length"].sum() != entry["num_steps"]):
+        wrong = ["length"]
+    if wrong:
+        file = shards.entry_path(path, entry["shard"]).name
+        raise BadStore(f"{path / file} is damaged: its episode table does not fit the manifest in {wrong[0]}; {shards.remedy_for(file)}")

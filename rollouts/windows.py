@@ -81,9 +81,10 @@ class Windows:
         rows = table["offset"][episode, None] + step
         shard = table["shard"][episode]
         height = {name: self.length + (name == "hidden") for name in fields}
+        sources = {index: self.rollouts.shard(index) for index in np.unique(shard)}  # held against the declared shapes before memory is asked for
         out = {name: np.zeros((height[name], len(episode), *field.shape), field.dtype) for name, field in fields.items()}
-        for index in np.unique(shard):
-            source, here = self.rollouts.shard(index), inside & (shard == index)[:, None]
+        for index, source in sources.items():
+            here = inside & (shard == index)[:, None]
             places = {self.length: np.nonzero(here[:, :-1]), self.length + 1: np.nonzero(here)}
             for name, target in out.items():
                 b, t = places[height[name]]

@@ -20,6 +20,7 @@ from common.runs import UsageError
 from rollouts import shard as shards
 from rollouts.check import check_store
 from rollouts.fields import derive
+from rollouts.manifest import write_manifest
 from rollouts.store import BadStore, Rollouts, create_store, shard_done, unwritten, write_shard
 from made_store import MANIFEST, NOOP, make_shard, make_store
 
@@ -393,6 +394,6 @@ def test_a_manifest_that_lacks_what_it_must_say_is_refused(tmp_path):
     store = make_store(tmp_path / "s", [3])
     manifest = json.loads((store.path / "manifest.json").read_text())
     del manifest["noop"]
-    (store.path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(BadStore, match="lacks noop"):
+    write_manifest(store.path, manifest)
+    with pytest.raises(BadStore, match="manifest.json is damaged: the manifest of a store must say: noop"):
         Rollouts.open(store.path)
