@@ -1,6 +1,7 @@
 """train.py from the outside: every flag does something, bad input ends in one line, and a killed run ends with the same bits."""
 
 import csv
+import json
 import logging
 import os
 import random
@@ -146,8 +147,14 @@ def test_track_logs_every_row(tmp_path, monkeypatch):
     assert run_dirs(tmp_path) == before
 
 
+def test_precision_is_what_the_network_is_trained_in_and_the_run_says_so(tmp_path):
+    runs = {name: trained(tmp_path / name, precision=name, num_timesteps=32) for name in ("bf16", "fp32")}
+    assert last_weights(runs["bf16"]) != last_weights(runs["fp32"])
+    assert all(json.loads((run / "manifest.json").read_text())["precision"] == name for name, run in runs.items())
+
+
 def test_no_flag_is_untested():
-    here = {"env_name", "model_file", "paint_vel_info", "device", "logdir", "new", "track"}
+    here = {"env_name", "model_file", "paint_vel_info", "device", "logdir", "new", "track", "precision"}
     assert OTHER_WEIGHTS.keys() | SAME_WEIGHTS.keys() | here == {field.name for field in fields(train.Args)}
 
 
