@@ -16,7 +16,7 @@ class Args:
     out: Path
     """Where to ship it; an earlier shipment there is replaced."""
     checkpoints: int = 15
-    """How many checkpoints of the way to ship, evenly spread from the untrained agent to the last."""
+    """How many checkpoints of the way to ship, evenly spread from the untrained agent to the last; 0 ships model.safetensors alone."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
@@ -46,7 +46,9 @@ def checkpoints_of(run: Path) -> list[Path]:
 
 
 def chosen(ordered: list[Path], count: int) -> list[Path]:
-    """`count` of the checkpoints, the first and the last among them, the others as evenly spread in steps as they come."""
+    """`count` of the checkpoints, the first and the last among them, the others as evenly spread in steps as they come; none for a count of 0."""
+    if count == 0:
+        return []
     last = steps_of(ordered[-1])
     wanted = [last * i / (count - 1) for i in range(count)]
     return sorted({min(ordered, key=lambda path: abs(steps_of(path) - step)) for step in wanted}, key=steps_of)
@@ -82,12 +84,13 @@ def copy_all(copies: dict[str, Path], out: Path) -> None:
 
 
 def main(args: Args) -> None:
-    if args.checkpoints < 2:
-        raise UsageError(f"--checkpoints must be at least 2, the first and the last, not {args.checkpoints}")
-    kept = chosen(checkpoints_of(args.run), args.checkpoints)
+    if args.checkpoints < 2 and args.checkpoints != 0:
+        raise UsageError(f"--checkpoints must be at least 2, the first and the last, or 0 for none, not {args.checkpoints}")
+    ordered = checkpoints_of(args.run)
+    kept = chosen(ordered, args.checkpoints)
     check_records(args.run)
-    provenance = described(kept)
-    copies = {f"checkpoints/{path.name}": path for path in kept} | {"model.safetensors": kept[-1]}
+    provenance = described([*kept, ordered[-1]])
+    copies = {f"checkpoints/{path.name}": path for path in kept} | {"model.safetensors": ordered[-1]}
     copies |= {name: args.run / name for name in RECORDS}
     for old in (args.out / "checkpoints").glob("model_*.safetensors"):
         if f"checkpoints/{old.name}" not in copies:

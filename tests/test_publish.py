@@ -34,6 +34,10 @@ def test_checkpoints_are_spread_and_replaced(tmp_path):
     provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
     assert provenance["timesteps"] == 1000 and set(provenance["ids"]) == {"checkpoints/model_0.safetensors", "checkpoints/model_1000.safetensors", "model.safetensors"}
 
+    publish.main(replace(args, checkpoints=0))
+    assert not list((tmp_path / "out" / "checkpoints").iterdir()) and (tmp_path / "out" / "model.safetensors").exists()
+    assert set(json.loads((tmp_path / "out" / "provenance.json").read_text())["ids"]) == {"model.safetensors"}
+
 
 def test_a_directory_without_checkpoints_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no checkpoints"):
