@@ -5,7 +5,6 @@
 Nothing in the source is executed: it is read with weights_only=True, and a pickle that holds more than tensors is refused.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,11 +43,12 @@ if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
 import torch
-import yaml
 
 from agents.actor_critic import ActorCritic, NetworkConfig, save_agent
-from agents.state_dicts import read_state_dict
+from agents.state_dicts import check_plain, read_state_dict, unwrapped
 from common.checkpoints import load_module
+from common.descriptions import fits, read_json, read_yaml
+from common.integrity import SLACK, at_most
 from common.runs import UsageError, file_id
 from envs.procgen import ProcgenConfig, action_space
 
@@ -91,11 +91,8 @@ def load_name_map(name: str, tensors: Mapping[str, torch.Tensor]) -> NameMap:
     path = Path(name)
     if not path.exists():
         raise UsageError(f"no name map {name!r}: choose auto, {', '.join(NAME_MAPS)}, or a JSON or YAML file")
-    try:
-        names = json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
-    except (ValueError, yaml.YAMLError) as error:
-        raise UsageError(f"the name map {path} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(names, dict) or not all(isinstance(k, str) and isinstance(v, (str, type(None))) for k, v in names.items()):
+    names = (read_json if path.suffix == ".json" else read_yaml)(path, "a name map says {their name or prefix: ours, or null to leave out}")
+    if not fits(names, dict[str, str | None]):
         raise UsageError(f"the name map {path} must be a mapping from their names to ours (or null)")
     return names
 
@@ -111,7 +108,7 @@ def unknown_names(tensors: Mapping[str, torch.Tensor], names: NameMap) -> list[s
 
 
 def rename(tensors: Mapping[str, torch.Tensor], names: NameMap) -> dict[str, torch.Tensor]:
-    """The tensors under our names. Raises UsageError when the map misses one, or sends two to the same name."""
+    """The tensors under our names. Raises UsageError when the map misses one, or sends two to the same name; BadCheckpoint for what is no plain tensor."""
     missed = unknown_names(tensors, names)
     if missed:
         raise UsageError(f"the name map says nothing about {', '.join(missed[:5])}; add them, with null to leave them out")
@@ -123,6 +120,7 @@ def rename(tensors: Mapping[str, torch.Tensor], names: NameMap) -> dict[str, tor
         ours = names[key] + name[len(key) :]
         if ours in renamed:
             raise UsageError(f"the name map sends two tensors to {ours}")
+        check_plain(name, tensor)
         renamed[ours] = tensor.float()
     return renamed
 
@@ -153,10 +151,12 @@ def convert(
     """A foreign state dict as an agent of ours. Raises UsageError or BadCheckpoint naming what does not fit."""
     renamed = rename(tensors, names)
     try:
-        agent = ActorCritic(network_of(renamed, obs_shape, precision))
+        config = network_of(renamed, obs_shape, precision)
+        with at_most(sum(tensor.numel() for tensor in renamed.values()) + SLACK):
+            agent = ActorCritic(config)
     except UsageError:
         raise
-    except (ValueError, RuntimeError, ZeroDivisionError) as error:  # a size or an option that no network can have
+    except (ValueError, RuntimeError, ArithmeticError) as error:  # a size or an option that no network can have
         raise UsageError(f"these tensors and options make no network: {str(error).splitlines()[0]}") from error
     load_module(agent, renamed, "the source")
     return agent.eval()
@@ -167,7 +167,9 @@ def main(args: Args) -> None:
         raise UsageError(f"--target must end in .safetensors, not {args.target.suffix!r}")
     env = ProcgenConfig(args.env_name, args.num_levels, args.start_level, args.distribution_mode, args.use_backgrounds)
     tensors = read_state_dict(args.source, args.key)
-    names = load_name_map(args.name_map, tensors)
+    names = load_name_map(args.name_map, unwrapped(tensors))
+    if args.name_map in (*NAME_MAPS, "auto") or unknown_names(tensors, names):  # a map of one's own may name the prefixes
+        tensors = unwrapped(tensors)
     agent = convert(tensors, names, args.obs_shape, args.precision)
     left_out = [name for name in tensors if names[_match(name, names)] is None]
     origin = {"converted_from": file_id(args.source), "left_out": left_out}

@@ -25,6 +25,24 @@ def read_state_dict(path: Path, key: str = "") -> dict[str, torch.Tensor]:
     raise BadCheckpoint(f"{path} holds no state dict{f' under {key!r}' if key else ''}; {way_out}")
 
 
+def unwrapped(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors without the prefixes that data parallelism (`module.`, where all have it) and torch.compile (`_orig_mod.`) put before their names."""
+    names = {name: name.replace("_orig_mod.", "") for name in tensors}
+    while names and all(name.startswith("module.") for name in names.values()):
+        names = {name: short.removeprefix("module.") for name, short in names.items()}
+    return {names[name]: tensor for name, tensor in tensors.items()} if len(set(names.values())) == len(names) else tensors
+
+
+def check_plain(name: str, tensor: torch.Tensor) -> None:
+    """Raises BadCheckpoint for a tensor that holds no real numbers of its own, one for each place."""
+    kinds = {"sparse": tensor.layout != torch.strided, "quantised": tensor.is_quantized, "complex": tensor.is_complex(), "without data": tensor.is_meta}
+    kind = next((kind for kind, here in kinds.items() if here), None)
+    if kind is None and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        kind = f"expanded: its shape {tuple(tensor.shape)} holds more numbers than the file"
+    if kind:
+        raise BadCheckpoint(f"the source's {name} is {kind}; save dense floating-point weights: tensor.to_dense(), .dequantize(), .contiguous()")
+
+
 def _is_state_dict(held) -> bool:
     return isinstance(held, dict) and bool(held) and all(isinstance(name, str) and torch.is_tensor(value) for name, value in held.items())
 

@@ -421,7 +421,7 @@ def test_tensors_that_make_no_network_are_named(tensors, options, message):
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00bad", b"{1: core}", b"- a\n- b", b"a: [1]", b"{"])
 def test_a_name_map_that_is_none_is_named(tmp_path, content):
     (tmp_path / "names.yaml").write_bytes(content)
-    with pytest.raises(UsageError, match="the name map .*names.yaml") as caught:
+    with pytest.raises(UsageError, match="names.yaml (is damaged|must be a mapping)") as caught:
         load_name_map(str(tmp_path / "names.yaml"), {})
     assert "\n" not in str(caught.value)
 
