@@ -35,12 +35,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from common.stopping import StopOnSignal, end_on_signal, is_script
+
+if is_script():
+    end_on_signal()  # the slow imports come next, tyro's among them
+
 from tyro import _errors as refusals  # not public: requirements.txt pins tyro, and tests/test_command_line.py holds every message
 
 from common.errors import BadCheckpoint, UsageError, one_line
 from common.flags import flag_names, read_flags, spelled
 from common.fresh import forget, take_back
-from common.stopping import StopOnSignal, end_on_signal
 
 USER_ERRORS = (UsageError, BadCheckpoint, FloatingPointError)
 """What the user can mend: a demand that cannot be met, a file that is not what it should be, a training that diverged."""
@@ -74,8 +78,6 @@ def parse(args_type: type, description: str = "", words: Sequence[str] | None = 
         check_common(args)
     except UsageError as error:
         refuse(str(error))
-    if words is None:
-        end_on_signal()  # the slow imports come next
     return args
 
 
@@ -100,9 +102,9 @@ def run_main(main: Callable, args) -> None:
             logging.debug("traceback", exc_info=True)
             if stopped:
                 stop.tell()
-            else:
-                take_back()
-            sys.exit(stop.exit_code if stopped else f"error: {line}")
+                stop.leave()
+            take_back()
+            sys.exit(f"error: {line}")
 
 
 def _advice(error: BaseException) -> str | None:

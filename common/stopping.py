@@ -5,6 +5,7 @@ finished pieces to report, runs inside `saving_on_stop`. One call into C can blo
 watches too: after GRACE_SECONDS it saves the state and ends the process itself.
 """
 
+import atexit
 import ctypes
 import os
 import signal
@@ -15,7 +16,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_SECONDS = 5.0
 """How long the main thread has to end before the watching thread ends the process."""
@@ -117,6 +120,12 @@ def _raise_pending() -> None:
         raise Stopped(number)
 
 
+def is_script() -> bool:
+    """Whether this process runs a script of this project, and neither a test, a notebook nor a program of the user's."""
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    return main is not None and ROOT in Path(main).resolve().parents and "site-packages" not in Path(main).parts
+
+
 def end_on_signal() -> None:
     """From now on a signal ends the process at once, with a line and its exit code: while modules are imported, say."""
 
@@ -205,8 +214,16 @@ class StopOnSignal:
             if kept is None or self._has_told:
                 return
             self._has_told = True
-            outcome = f"{kept}; {self.again} goes on from there" if kept else f"no half-written file is left; {self.again} begins again"
+            outcome = f"{kept}; {self.again} goes on from there" if kept else f"it left nothing half-written; run {self.again} again"
             print(f"interrupted by {signal.Signals(self.number).name}: {outcome}", file=sys.stderr, flush=True)
+
+    def leave(self) -> None:
+        """Ends the process with its exit code; a script without the seconds that Python takes to free what modules hold."""
+        if is_script():
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            os._exit(self.exit_code)
+        sys.exit(self.exit_code)
 
     def _watch(self, reader: int) -> None:
         """Waits for a signal, in a thread that no call into C holds up."""

@@ -117,7 +117,7 @@ class Trainer:
         Takes into the running sums the terms, their sum and the gradient's norm, as means over the processes.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr * learning_rate_factor(self.config, self.batches)
+            group["lr"] = self._learning_rate(self.batches)
         watched = any(getattr(self.scales, name) for name in WATCHED)
         shown = math.ceil(self.config.agent_share * segment.mask.shape[1]) if watched else 0
         noise = self._noise(segment, self.batches, self.config.free_runs if self.scales.loss_scale_free_kl else 0)
@@ -192,6 +192,9 @@ class Trainer:
         draw = self.source.validation_batch if len(self.source.validation) else self.source.train_batch
         return draw(0, self.config.batch_size, mine).to(self.device)
 
+    def _learning_rate(self, batch: int) -> float:
+        return self.config.lr * learning_rate_factor(self.config, batch)
+
     def _due(self, every: int) -> bool:
         return self.batches % every == 0 or self.batches == self.config.num_batches
 
@@ -200,7 +203,7 @@ class Trainer:
         return self._due(self.config.log_interval) and self._sums.count > 0
 
     def _row(self) -> dict:
-        row = {"batch": self.batches, "lr": self.optimizer.param_groups[0]["lr"]} | self._with_psnr(self._sums.means())
+        row = {"batch": self.batches, "lr": self._learning_rate(self.batches - 1)} | self._with_psnr(self._sums.means())
         row |= self._clock.read() | self.validate()
         with uninterrupted():
             self._sums = Sums()

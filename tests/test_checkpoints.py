@@ -44,6 +44,19 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["x.txt"]
 
 
+def test_what_a_killed_write_left_is_removed_and_what_a_live_one_writes_is_not(tmp_path):
+    (tmp_path / ".x.txt.killed.part").write_text("half")
+    (tmp_path / ".y.txt.killed.part").write_text("of another file")
+
+    def within(temporary):
+        write_text(tmp_path / "x.txt", "inner")  # another process would do the same
+        temporary.write_text("outer")
+
+    write_atomically(tmp_path / "x.txt", within)
+    assert (tmp_path / "x.txt").read_text() == "outer"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".y.txt.killed.part", "x.txt"]
+
+
 def test_json_keeps_its_order(tmp_path):
     write_json(tmp_path / "x.json", {"b": 1, "a": [2]})
     text = (tmp_path / "x.json").read_text()

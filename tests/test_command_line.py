@@ -234,7 +234,7 @@ def test_ctrl_c_is_one_line(capsys):
         raise KeyboardInterrupt
 
     assert fails(main) == 130
-    assert capsys.readouterr().err == "interrupted by SIGINT: no half-written file is left; the same command begins again\n"
+    assert capsys.readouterr().err == "interrupted by SIGINT: it left nothing half-written; run the same command again\n"
 
 
 def test_the_traceback_can_be_asked_for(capsys):

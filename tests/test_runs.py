@@ -131,3 +131,13 @@ def test_opening_a_run_says_whether_there_is_work_and_where_it_lies(tmp_path, ca
     assert open_run(tmp_path, "run", Config(), flag="--force").done
     said = [f"writing to {directory}", f"resuming {directory}", f"{directory} is done; --force makes another"]
     assert [record.getMessage() for record in caplog.records] == said
+
+
+def test_a_directory_that_a_killed_process_was_just_making_is_removed(tmp_path):
+    run = open_run(tmp_path, "seed_0", {"a": 1})
+    abandoned, begun = (tmp_path / f".{run.dir.name}_2.{number}" for number in (1, 2))
+    for left in (abandoned, begun):
+        left.mkdir()
+    (abandoned / "lock").touch()  # nobody holds it; the other's process may be about to make its own
+    open_run(tmp_path, "seed_0", {"a": 1}, new=True)
+    assert not abandoned.exists() and begun.exists()

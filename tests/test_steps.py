@@ -1,5 +1,7 @@
 """A step is made once, again by force, and a plot finds the latest whole one or says how to make it."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -44,3 +46,12 @@ def test_what_is_missing_unfinished_stale_or_damaged_is_said_with_the_way_out(tm
     for read in (lambda: read_part(run.dir, "arrays"), lambda: read_part(run.dir, "other"), lambda: read_numbers(run.dir)):
         with pytest.raises(UsageError, match="--force"):
             read()
+
+
+def test_a_link_that_a_killed_process_left_is_removed_and_a_fresh_one_stays(tmp_path):
+    run = open_step(tmp_path, "thing", 1, {}, {})
+    for name in ("old", "fresh"):
+        (run.dir.parent / f".latest.{name}").symlink_to(run.dir.name)
+    os.utime(run.dir.parent / ".latest.old", (0, 0), follow_symlinks=False)
+    finish_step(run, {})
+    assert sorted(path.name for path in run.dir.parent.glob(".*")) == [".latest.fresh"]

@@ -5,14 +5,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from common.cli import run_main
-from common.stopping import SIGNALS, StopOnSignal, Stopped, report_on_stop, run_command, saving_on_stop, uninterrupted
+from common.csv_log import CsvLog
+from common.stopping import SIGNALS, StopOnSignal, Stopped, is_script, report_on_stop, run_command, saving_on_stop, uninterrupted
 
 ROOT = Path(__file__).parents[1]
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -33,7 +36,7 @@ def stopped(main, capsys, **flags) -> tuple[int, str]:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_a_script_with_its_code_and_one_line(number, capsys):
     before = [signal.getsignal(one) for one in SIGNALS]
-    said = f"interrupted by {number.name}: no half-written file is left; the same command begins again\n"
+    said = f"interrupted by {number.name}: it left nothing half-written; run the same command again\n"
     assert stopped(lambda args: send(number), capsys) == (CODES[number], said)
     assert [signal.getsignal(one) for one in SIGNALS] == before
 
@@ -157,6 +160,35 @@ def test_other_errors_in_a_destructor_are_told_as_ever(monkeypatch):
     assert told == [ValueError, KeyboardInterrupt]
 
 
+def test_a_thread_that_fails_of_a_full_disk_prints_no_traceback_beside_the_line(tmp_path, monkeypatch, capsys):
+    """TensorBoard writes in a thread of its own; the main thread hears of its failure at the next row."""
+
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    def main(args):
+        log = CsvLog(tmp_path / "log.csv", ["step", "wall_time"], 0)
+        monkeypatch.setattr(RecordWriter, "write", full)
+        log.write({"step": 1, "wall_time": 0.5})
+
+    with pytest.raises(SystemExit, match="^error: No space left on device; nothing half-written was kept: free some space"):
+        run_main(main, SimpleNamespace())
+    assert capsys.readouterr().err == ""
+
+
+def test_other_failures_of_threads_are_told_as_ever(monkeypatch):
+    told = []
+    monkeypatch.setattr(threading, "excepthook", lambda failure: told.append(failure.exc_type))
+
+    def main(args):
+        thread = threading.Thread(target=lambda: 1 / 0)
+        thread.start()
+        thread.join()
+
+    run_main(main, SimpleNamespace())
+    assert told == [ZeroDivisionError]
+
+
 HEADER = """
 import hashlib, sys, time
 from pathlib import Path
@@ -260,12 +292,13 @@ def test_a_command_whose_parent_is_killed_saves_and_ends(tmp_path):
     assert (tmp_path / "state").read_text() == "saved"
 
 
-def test_a_signal_while_modules_are_imported_is_one_line():
-    process = script("""
-from common.stopping import end_on_signal
-end_on_signal()
-ready()
-time.sleep(60)
-""")
+def test_a_signal_while_a_script_imports_its_modules_is_one_line(tmp_path):
+    """tyro takes a moment; here it takes longer, and says when it begins."""
+    (tmp_path / "tyro.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    process = subprocess.Popen([sys.executable, "train.py"], cwd=ROOT, env=environment, **pipes)
+    assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     assert process.communicate()[1] == "interrupted by SIGINT: the same command goes on from there\n" and process.returncode == 130
+    assert not is_script()

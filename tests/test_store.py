@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import rollouts.store
+from common.locks import held
 from common.cli import run_main
 from common.runs import UsageError
 from rollouts import shard as shards
@@ -352,6 +353,16 @@ def test_leftovers_of_a_killed_run_go_with_the_next_write(tmp_path):
     own.write_bytes(b"half"), others.write_bytes(b"half")
     write_shard(path, 0, *make_shard([3]))
     assert not own.exists() and others.exists()  # the other may belong to a job at work
+
+
+def test_a_lock_that_a_killed_run_left_behind_its_shard_is_removed_and_a_held_one_is_not(tmp_path):
+    path = tmp_path / "s"
+    create_store(path, MANIFEST)
+    write_shard(path, 0, *make_shard([3]))
+    (path / ".shard_00000.lock").touch()
+    with held(path / ".shard_00001.lock"):
+        assert list(unwritten(path, [0])) == []
+        assert [file.name for file in path.glob(".*")] == [".shard_00001.lock"]
 
 
 def test_many_episodes_open_quickly(tmp_path):

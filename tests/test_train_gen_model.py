@@ -19,6 +19,7 @@ import torch
 import tyro
 from toy_world import toy_agent, toy_config, toy_episode, with_agent, write_toy_store
 
+import common.stopping
 import train_gen_model
 from agents.actor_critic import save_agent
 from common.checkpoints import BadCheckpoint, load_checkpoint
@@ -165,6 +166,40 @@ def test_a_run_that_stopped_between_rows_and_saves_goes_on_as_if_it_had_not(reco
     assert again.batches == 4
     again.train()
     assert same_state(tmp_path / "whole", tmp_path / "broken") and rows(tmp_path / "whole") == rows(tmp_path / "broken")
+
+
+@pytest.mark.parametrize("place", ["validate", "_refuse_broken", "_film", "_save_state"])
+def test_a_stop_between_a_batch_and_its_row_and_files_is_made_up_for(recorded, tmp_path, monkeypatch, place):
+    """The batch is kept, and what was due after it, and had not been written, is written when the run goes on."""
+    make(recorded, tmp_path / "whole").train()
+    calls, real = [], getattr(Trainer, place)
+
+    def interrupted(self):
+        calls.append(self.batches)
+        if calls == [2, 4]:
+            raise KeyboardInterrupt
+        return real(self)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, place, interrupted)
+        make(recorded, tmp_path / "broken").train()
+    again = make(recorded, tmp_path / "broken")
+    assert again.batches == 4
+    again.train()
+    assert same_state(tmp_path / "whole", tmp_path / "broken") and rows(tmp_path / "whole") == rows(tmp_path / "broken")
+    files = [{path.name for path in (tmp_path / run).iterdir() if "tfevents" not in path.name} for run in ("whole", "broken")]
+    assert files[0] == files[1] and "preview_4.mp4" in files[0]
+    for name in ("model_4.safetensors", "best.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes()
+
+
+@pytest.mark.parametrize("seconds, batches", [(0.0, [1, 2, 3, 4, 5, 6]), (1e9, [2, 4, 6])])
+def test_training_saves_by_time_too(recorded, tmp_path, monkeypatch, seconds, batches):
+    monkeypatch.setattr(common.stopping, "SAVE_SECONDS", seconds)
+    seen, save = [], Trainer._save_state
+    monkeypatch.setattr(Trainer, "_save_state", lambda self: seen.append(self.batches) or save(self))
+    make(recorded, tmp_path / "run").train()
+    assert seen == batches
 
 
 def test_checkpoints_hold_the_average_of_the_weights(recorded, tmp_path):

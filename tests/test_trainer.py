@@ -9,6 +9,8 @@ import pytest
 import torch
 from tiny import NEVER, network, staggered, trainer
 
+import agents.ppo
+import common.stopping
 from agents.actor_critic import load_agent
 from agents.ppo import PPOConfig
 from agents.reward_norm import RewardNormalizer
@@ -196,6 +198,38 @@ def test_stopping_and_going_on_ends_with_the_same_bits(tmp_path):
     second.train()
     for name in ("model_96.safetensors", "train_state.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (halves / name).read_bytes()
+
+
+def test_a_stop_within_an_iteration_saves_the_last_whole_one(tmp_path, monkeypatch):
+    """Interrupted in the second iteration, between two optimiser steps, with no save due: the rest ends with the same bits."""
+    procgen_trainer(tmp_path / "whole", seed=3).train()
+    first, losses, real = procgen_trainer(tmp_path / "halves", seed=3), [], agents.ppo.ppo_loss
+
+    def interrupted(*given):
+        losses.append(1)
+        if len(losses) == 4:  # two minibatches an iteration
+            raise KeyboardInterrupt
+        return real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(agents.ppo, "ppo_loss", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            first.train()
+    second = procgen_trainer(tmp_path / "halves", seed=3)
+    assert second.timesteps == 32
+    second.train()
+    for name in ("model_96.safetensors", "train_state.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "halves" / name).read_bytes()
+
+
+@pytest.mark.parametrize("seconds, saves", [(0.0, [32, 64, 96]), (1e9, [96])])
+def test_training_saves_by_time_too(tmp_path, monkeypatch, seconds, saves):
+    monkeypatch.setattr(common.stopping, "SAVE_SECONDS", seconds)
+    learner, seen = procgen_trainer(tmp_path), []
+    save = learner._save_resumable
+    learner._save_resumable = lambda: seen.append(learner.timesteps) or save()
+    learner.train()
+    assert seen == saves
 
 
 @pytest.mark.parametrize("name", ["memory", "counter"])
