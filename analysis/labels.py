@@ -35,6 +35,26 @@ def coinciding(pixels: np.ndarray, near: float) -> list[list[int]]:
     return sorted(groups)
 
 
+def pushed_apart(centres: np.ndarray, size: np.ndarray, rounds: int = 120) -> np.ndarray:
+    """Centres [n, 2] of boxes of `size` [2], moved as little as it takes until no two overlap: each pair in turn, the shorter way."""
+    moved = centres.astype(np.float64)
+    for _ in range(rounds):
+        still = True
+        for i in range(len(moved)):
+            for j in range(i):
+                gap = moved[i] - moved[j]
+                lacking = size - np.abs(gap)
+                if (lacking > 1e-9).all():
+                    way = int(lacking.argmin())
+                    push = (lacking[way] / 2 + 1e-9) * (1 if gap[way] >= 0 else -1)
+                    moved[i, way] += push
+                    moved[j, way] -= push
+                    still = False
+        if still:
+            break
+    return moved
+
+
 def _place(axis: Axes, renderer, point: np.ndarray, text: str, taken: list[Bbox], fontsize: float) -> Bbox:
     """Writes one label at the place, of _DISTANCES and _WAYS, that overlaps least, the nearest of equals. Returns its box in pixels."""
     best, kept = np.inf, None

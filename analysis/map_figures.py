@@ -14,10 +14,12 @@ from matplotlib.lines import Line2D
 
 from analysis.cloud import limits, raster
 from analysis.colourings import CLASSES, Coloured, Colouring, Scale, colour
+from analysis.labels import pushed_apart
 from analysis.style import NULL, REAL, SIMULATED, add_caption, new_figure, save_figure
 
 TITLES = {"pca": ("PC 1", "PC 2"), "tsne": ("t-SNE 1", "t-SNE 2"), "umap": ("UMAP 1", "UMAP 2")}
 _PIXELS = 560  # of a panel's side
+_NUMBER = 0.052  # height of a cluster's number, as a share of a panel's side
 _MANY = 8000  # points that are drawn smaller
 _PALE = 228.0  # grey level of a cloud that is only background
 _CLOCK = ListedColormap(matplotlib.colormaps["plasma"](np.linspace(0, 0.88, 256)), "clock")  # without the yellow that white swallows
@@ -162,7 +164,9 @@ def _key(figure, axis: Axes, painted: Coloured, n: int) -> None:
 
 
 def _number(axis: Axes, points: np.ndarray, labels: np.ndarray) -> None:
-    """The number of each cluster at the middle of its members."""
-    for cluster in np.unique(labels):
-        x, y = np.median(points[labels == cluster], 0)
+    """The number of each cluster at the middle of its members, or beside it where another number stands."""
+    clusters = np.unique(labels)
+    middles = np.stack([np.median(points[labels == cluster], 0) for cluster in clusters])
+    size = np.array([_NUMBER * np.ptp(axis.get_xlim()) * 1.3, _NUMBER * np.ptp(axis.get_ylim())])
+    for cluster, (x, y) in zip(clusters, pushed_apart(middles, size)):
         axis.text(x, y, str(cluster), fontsize=6, ha="center", va="center", bbox=_LABEL)

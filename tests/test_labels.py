@@ -5,7 +5,7 @@ import pytest
 from figure_checks import boxes_of, overlapping
 from matplotlib.text import Annotation
 
-from analysis.labels import coinciding, name_points
+from analysis.labels import coinciding, name_points, pushed_apart
 from analysis.style import new_figure
 
 NAMES = ["down-left", "left", "up-left", "down", "none", "up", "down-right", "right", "up-right"]
@@ -41,3 +41,12 @@ def test_a_chain_of_near_points_is_one_group():
     pixels = np.array([[0, 0], [12, 0], [6, 0], [40, 0]], float)
     assert coinciding(pixels, 7) == [[0, 1, 2], [3]]
     assert coinciding(pixels, 3) == [[0], [1], [2], [3]]
+
+
+def test_boxes_are_pushed_apart_and_lone_ones_stay():
+    rng, size = np.random.default_rng(0), np.array([0.07, 0.052])
+    centres = np.concatenate([rng.normal(size=(31, 2)) * 0.1 + 0.5, [[3, 3]]])
+    moved = pushed_apart(centres, size)
+    lacking = size - np.abs(moved[:, None] - moved)
+    assert not ((lacking > 1e-6).all(-1) & ~np.eye(32, dtype=bool)).any()
+    assert np.array_equal(moved[-1], centres[-1]) and np.abs(moved - centres).max() < 0.5
