@@ -31,7 +31,7 @@ def test_the_stand_in_adds_small_sizes_and_notes_failures(tmp_path):
 
 @pytest.mark.slow
 def test_every_command_and_snippet_runs_as_it_is_written(tmp_path):
-    """About N minutes on two cores."""
+    """Mostly starts of scripts: those of the README take about seven minutes of processor time, of which maps are the most."""
     lay_out(tmp_path)
     env = dict(os.environ) | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     levels = ("--start_level", "100000", "--num_levels", "400000", "--num_episodes", "80")

@@ -1,6 +1,5 @@
 """What `python -m analysis.status` says: what there is, what is stale and why, and the next command with real paths."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -89,8 +88,8 @@ def test_what_there_is_and_what_comes_next(place, monkeypatch, caplog):
     (Path("results") / "hx_plots" / "x").mkdir(parents=True)
     (Path("results") / "hx_plots" / "x" / "page.html").write_text("drawn")
     assert said(caplog)[-1] == "next: python record.py --exp_name big --model_file agent.safetensors"
-    made = place.manifest | {"made": {"command": ["record.py", "--exp_name", "big", "--model_file", "agent.safetensors"]}}
-    (place.path / "manifest.json").write_text(json.dumps(made))
+    monkeypatch.setattr("sys.argv", ["record.py", "--exp_name", "big", "--model_file", "agent.safetensors"])
+    write_map_store(Path("results") / "recorded", 20)
     assert said(caplog)[-1] == "next: nothing, the sequence is done"
 
 
