@@ -9,7 +9,7 @@ from torch import nn
 from agents.cores import CORES
 from agents.encoders import ARCHITECTURES, Encoder
 from common.checkpoints import BadCheckpoint, build, load_checkpoint, load_module, save_checkpoint, with_prefix, without_prefix
-from common.descriptions import check_entries, check_values
+from common.descriptions import check_entries, check_values, described
 from common.policy import categorical_log_prob, sample
 from common.precision import PRECISIONS, set_precision
 from common.runs import UsageError
@@ -113,7 +113,7 @@ def load_agent(path: Path, device: torch.device | str = "cpu") -> tuple[ActorCri
     """
     tensors, meta = load_checkpoint(path)
     if meta.get("kind") != "agent":
-        raise BadCheckpoint(f"{path} holds {meta.get('kind', 'something unnamed')!r}, not an agent")
+        raise BadCheckpoint(f"{path} holds {described(meta.get('kind', 'something unnamed'))}, not an agent")
     check_entries(meta, _ENTRIES, path, BadCheckpoint)
     weights = without_prefix("agent", tensors)
     agent = build(lambda: ActorCritic(NetworkConfig(**meta["network"])), weights, path)

@@ -62,7 +62,7 @@ def check_records(run: Path, records: tuple[str, ...] = RECORDS) -> None:
             raise UsageError(f"{path} is missing: only a whole run can be shipped")
         try:
             whole = read_log(path) if path.suffix == ".csv" else isinstance(json.loads(path.read_text()), dict)
-        except ValueError:
+        except (ValueError, RecursionError):
             whole = False
         if not whole:
             raise UsageError(f"{path} is damaged or empty: mend it, or ship another run")

@@ -60,7 +60,7 @@ def _read(path: Path) -> dict:
     try:
         scores = json.loads(path.read_text())
         scores["per_episode"]["total_reward"], scores["per_episode"]["repeat"], scores["asked"]["model_file"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path} is not what evaluate.py --output writes ({error!r}); make it with: python evaluate.py --help") from error
     return scores
 

@@ -1,12 +1,12 @@
 """The concepts of every step of a store: its episodes are walked through in the real game, and what killed the player is found by deletion."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from common.checkpoints import load_checkpoint
+from common.descriptions import read_json
 from common.runs import UsageError
 from envs.concepts import CONCEPTS, Concept, check_game, measure
 from envs.coinrun import HAZARDS, UNKNOWN, causes_of_death
@@ -75,7 +75,7 @@ def load_concepts(rollouts: Rollouts, directory: Path = Path("results")) -> dict
     for this store, and for a store that has none.
     """
     for done in sorted((Path(directory) / GROUP).glob("*/done.json"), key=lambda path: path.stat().st_mtime, reverse=True):
-        if json.loads(done.read_text()) == summary(rollouts):
+        if read_json(done, "delete its directory and make it again with: python -m analysis.concepts_precompute") == summary(rollouts):
             parts = [load_checkpoint(done.parent / f"{part_name(entry['shard'])}.safetensors")[0] for entry in rollouts.entries]
             return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
     check_store(rollouts)

@@ -1,6 +1,5 @@
 """Draws what loss_over_time_exp.py wrote: every error by simulated step, its mean and the middle 90% of windows."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
 from analysis.style import NULL, SIMULATED, add_caption, new_figure, save_figure
+from common.descriptions import read_json
 from common.runs import UsageError
 
 PANELS = {"obs": "Picture", "hx": "Agent's hidden state", "act_log_probs": "Agent's choice", "value": "Agent's value", "reward": "Reward", "done": "End"}
@@ -31,9 +31,11 @@ def main(args: Args) -> None:
 def draw(path: Path) -> Path:
     """Writes loss_over_time.png beside the JSON file. Raises UsageError where that is missing or something else."""
     try:
-        data = json.loads(path.read_text())
+        data = read_json(path, "give the loss_over_time.json of a loss_over_time_exp.py run")
         missing = [f"{name}_mean" for name in PANELS if f"{name}_mean" not in data]
-    except (OSError, ValueError) as error:
+    except UsageError:
+        raise
+    except OSError as error:
         raise UsageError(f"{path} is not a JSON file that can be read; give the loss_over_time.json of a loss_over_time_exp.py run") from error
     if missing:
         raise UsageError(f"{path} lacks {missing[0]}; give the loss_over_time.json of a loss_over_time_exp.py run")

@@ -1,6 +1,5 @@
 """Draws the page of a report card from its artefacts alone: the targets, figures F2 and F3, and every score in a table."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from analysis.card_report import FRAMES
 from analysis.page import Page
 from analysis.scenes import KINDS
 from common.checkpoints import load_checkpoint
+from common.descriptions import look_up, read_json
 from common.runs import UsageError
 
 STEPS = (0, 1, 5, 10, 12)
@@ -42,6 +42,9 @@ def main(args: Args) -> None:
     print(build(args.run_dir or latest(Path("results/report_card_precomp"))))
 
 
+REMAKE = "make it again with the same python -m analysis.report_card command and --new"
+
+
 def latest(parent: Path) -> Path:
     """The run whose report is newest. Raises UsageError where there is none."""
     reports = sorted(parent.glob("*/report.json"), key=lambda path: path.stat().st_mtime)
@@ -54,7 +57,9 @@ def build(run: Path) -> Path:
     """Writes `run/report.html` and its figures. Raises UsageError where the run holds no report."""
     if not (run / "report.json").exists():
         raise UsageError(f"{run} holds no report.json; finish it with the same python -m analysis.report_card command as before")
-    report = json.loads((run / "report.json").read_text())
+    report = read_json(run / "report.json", REMAKE)
+    for part in ("held_out", "manifest.inputs"):
+        look_up(report, part, dict, run / "report.json")
     film = {name: x.numpy() for name, x in load_checkpoint(run / "film.safetensors")[0].items()}
     held_out, inputs = report["held_out"], report["manifest"]["inputs"]
     page = Page("Report card of a simulator")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from common.checkpoints import BadCheckpoint, load_checkpoint, write_json
+from common.descriptions import read_json
 from common.precision import Precision
 from common.runs import Run, UsageError, open_run, read_config
 from interpret.directions import Directions, load_directions, save_directions
@@ -48,7 +49,10 @@ def json_part(run: Run, name: str, compute: Callable[[], dict | list]):
     path = run.dir / f"{name}.json"
     if not path.exists():
         write_json(path, compute())
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is damaged; delete it and run the same command again") from error
 
 
 def finish_step(run: Run, numbers: dict) -> None:
@@ -105,7 +109,6 @@ def read_labels(directory: Path) -> dict[str, dict[str, np.ndarray]]:
 
 def read_numbers(directory: Path) -> dict:
     """What numbers.json says. Raises UsageError where it is missing or damaged."""
-    try:
-        return json.loads((directory / "numbers.json").read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{directory / 'numbers.json'} is missing or damaged ({error}); make it again with --force") from error
+    if not (directory / "numbers.json").exists():
+        raise UsageError(f"{directory / 'numbers.json'} is missing; make it again with --force")
+    return read_json(directory / "numbers.json", "make it again with --force")

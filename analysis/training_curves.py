@@ -10,6 +10,7 @@ import numpy as np
 
 from agents.evaluate import first_unseen_level
 from common.checkpoints import load_checkpoint
+from common.descriptions import read_json
 from common.csv_log import read_log
 from common.runs import UsageError, file_id
 
@@ -125,12 +126,11 @@ def _appended(earlier: TrainingRun, steps: int, run: TrainingRun) -> TrainingRun
 
 
 def _described(path: Path) -> dict:
-    try:
-        config = json.loads(path.read_text()) if path.exists() else {}
-    except ValueError as error:
-        raise UsageError(f"{path} is damaged ({error}): move it away, and the run is drawn without it") from error
-    if not isinstance(config, dict):
-        raise UsageError(f"{path} is no configuration of a run: move it away, and the run is drawn without it")
+    remedy = "move it away, and the run is drawn without it"
+    config = read_json(path, remedy) if path.exists() else {}
+    for part in ("args", "env", "network", "ppo"):
+        if not isinstance(config.get(part, {}), dict):
+            raise UsageError(f"{path} is damaged: its {part} is no mapping; {remedy}")
     return config
 
 

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 
-from common.descriptions import parse_json, read_json
+from common.descriptions import described, parse_json, read_json
 from common.errors import BadCheckpoint
 from common.integrity import SLACK, at_most, check_finite, checksum
 from common.locks import remove_abandoned, try_lock
@@ -142,7 +142,7 @@ def load_training_state(path: Path, kind: str) -> tuple[dict[str, torch.Tensor],
     with resuming(path):
         tensors, meta = load_checkpoint(path)
         if meta.get("kind") != kind:
-            raise BadCheckpoint(f"it holds {meta.get('kind', 'something unnamed')!r}")
+            raise BadCheckpoint(f"it holds {described(meta.get('kind', 'something unnamed'))}")
         return tensors, meta
 
 

@@ -21,12 +21,14 @@ from typing import IO
 import torch
 
 from common.checkpoints import write_json
+from common.descriptions import read_json
 from common.errors import UsageError
 from common.fresh import first_missing, is_empty, remember
 from common.locks import Locked, hold
 from common.precision import Precision
 from common.stopping import report_on_stop
 
+_ANOTHER = "delete that run or start another with --new"
 NOT_IDENTITY = ("device", "gpu_device", "precision", "num_threads", "log_level", "logdir", "new", "track")
 """Config fields that say where and how a run is made, not what it makes; they do not enter its key."""
 PACKAGES = ("torch", "numpy", "procgen-mirror", "gym3", "safetensors")
@@ -118,10 +120,7 @@ class Run:
 
 def read_config(run: Path) -> dict:
     """A run's config.json. Raises UsageError when it is damaged."""
-    try:
-        return json.loads((run / "config.json").read_text())
-    except ValueError as error:
-        raise UsageError(f"{run / 'config.json'} is damaged ({error}); delete that run or start another with --new") from error
+    return read_json(run / "config.json", _ANOTHER)
 
 
 def open_run(
@@ -174,10 +173,9 @@ def _reopen(directory: Path, flag: str, precision: Precision | None) -> Run:
 
 def _recorded_precision(run: Path) -> str | None:
     """The precision that a run's manifest names; None where it names none, as older ones do."""
-    try:
-        return json.loads((run / "manifest.json").read_text()).get("precision")
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{run / 'manifest.json'} is damaged ({error}); delete that run or start another with --new") from error
+    if not (run / "manifest.json").exists():
+        raise UsageError(f"{run / 'manifest.json'} is missing; {_ANOTHER}")
+    return read_json(run / "manifest.json", _ANOTHER).get("precision")
 
 
 def _kept(directory: Path) -> str:

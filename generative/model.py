@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from common.checkpoints import BadCheckpoint, build, load_checkpoint, load_module, save_checkpoint, with_prefix, without_prefix
-from common.descriptions import check_entries
+from common.descriptions import check_entries, described
 from common.integrity import check_finite
 from common.precision import set_precision
 from generative import twohot
@@ -172,7 +172,7 @@ def read_world_model(path: Path) -> tuple[WorldModel, dict[str, torch.Tensor], d
     """Of what `save_world_model` wrote: a model of its shape, its weights, which are not in it yet, and its description. Raises BadCheckpoint for anything else."""
     tensors, meta = load_checkpoint(path)
     if meta.get("kind") != "world model":
-        raise BadCheckpoint(f"{path} holds {meta.get('kind', 'something unnamed')!r}, not a world model")
+        raise BadCheckpoint(f"{path} holds {described(meta.get('kind', 'something unnamed'))}, not a world model")
     check_entries(meta, _ENTRIES, path, BadCheckpoint)
     weights = without_prefix("model", tensors)
     check_finite(weights, path)

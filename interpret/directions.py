@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from common.checkpoints import BadCheckpoint, load_checkpoint, save_checkpoint
+from common.descriptions import described
 from common.runs import UsageError
 
 KIND, VERSION = "directions", 1
@@ -149,7 +150,7 @@ def load_directions(path: Path) -> Directions:
     """Reads what `save_directions` wrote. Raises BadCheckpoint for anything else, and where the numbers are not those that were saved."""
     tensors, meta = load_checkpoint(path)
     if meta.get("kind") != KIND:
-        raise BadCheckpoint(f"{path} holds {meta.get('kind', 'something unnamed')!r}, not directions; give a file that a fit has saved")
+        raise BadCheckpoint(f"{path} holds {described(meta.get('kind', 'something unnamed'))}, not directions; give a file that a fit has saved")
     if meta.get("version") != VERSION:
         raise BadCheckpoint(f"{path} holds directions of version {meta.get('version')} and this version reads {VERSION}; fit them again")
     try:

@@ -56,7 +56,7 @@ class SceneBank:
         try:
             about = json.loads((path / "scenes.json").read_text())
             whole = about.pop("kind") == KIND and about.pop("sha256") == hashlib.sha256((path / "scenes.h5").read_bytes()).hexdigest()
-        except (ValueError, KeyError, TypeError, OSError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
             whole = False
         if not whole:
             raise UsageError(f"the scene bank in {path} is damaged: its files do not match their checksum; {again}")
