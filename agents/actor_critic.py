@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from agents.cores import CORES
-from agents.encoders import ARCHITECTURES, Encoder
+from agents.encoders import ARCHITECTURES, Encoder, check_frames
 from common.checkpoints import BadCheckpoint, build, load_checkpoint, load_module, save_checkpoint, with_prefix, without_prefix
 from common.descriptions import check_entries, check_values, described
 from common.policy import categorical_log_prob, sample
@@ -50,6 +50,7 @@ class NetworkConfig:
         for value, known in ((self.architecture, ARCHITECTURES), (self.core, CORES), (self.precision, PRECISIONS)):
             if value not in known:
                 raise ValueError(f"unknown {value!r}; choose one of: {', '.join(known)}")
+        check_frames(self.architecture, self.obs_shape)
 
 
 class ActorCritic(nn.Module):

@@ -52,6 +52,20 @@ def nature_stages(channels: int) -> list[nn.Module]:
 
 
 ARCHITECTURES = {"impala": impala_stages, "impala-half": impala_half_stages, "nature": nature_stages}
+_ADMITTED = {
+    "impala": (1, 1, "of any height and width"),
+    "impala-half": (2, 2, "of even height and width"),
+    "nature": (36, 1, "of height and width 36 or more"),
+}
+"""The smallest height and width of a frame, what both must be a multiple of, and that in words."""
+
+
+def check_frames(architecture: str, obs_shape: tuple[int, int, int]) -> None:
+    """Raises ValueError for frames [H, W, C] that the architecture's convolutions cannot read."""
+    smallest, multiple, words = _ADMITTED[architecture]
+    if min(obs_shape[:2]) < smallest or any(size % multiple for size in obs_shape[:2]):
+        height, width = obs_shape[:2]
+        raise ValueError(f"{architecture} reads frames {words}, and these are {height} x {width}: crop, pad or scale them, or take another architecture")
 
 
 class Encoder(nn.Module):
@@ -59,6 +73,7 @@ class Encoder(nn.Module):
 
     def __init__(self, architecture: str, obs_shape: tuple[int, int, int], feature_size: int, precision: str, normalize: bool = False):
         super().__init__()
+        check_frames(architecture, obs_shape)
         height, width, channels = obs_shape
         self.stages = nn.Sequential(*ARCHITECTURES[architecture](channels))
         with torch.no_grad():

@@ -74,20 +74,27 @@ class RolloutBuffer:
         self.log_prob, self.value, self.reward = torch.zeros(shape), torch.zeros(shape), torch.zeros(shape)
         self.state = torch.zeros(n_envs, state_size)  # before obs[0]
         self.next_value = torch.zeros(n_envs)  # of the observation after the last transition
+        self.final_value = torch.zeros(shape)  # of the frame that a truncated episode stopped at, where the environment shows it
 
     @property
     def nbytes(self) -> int:
         return sum(x.nbytes for x in vars(self).values())
 
 
-def advantages(reward, value, ended, next_value, gamma: float, lmbda: float) -> torch.Tensor:
-    """Generalised advantage estimation (Schulman et al. 2016). reward, value, ended [T, N]; next_value [N] -> [T, N].
+def advantages(reward, value, ended, next_value, gamma: float, lmbda: float, final_value=0.0) -> torch.Tensor:
+    """Generalised advantage estimation (Schulman et al. 2016). With lmbda = 1 these are discounted returns minus values.
 
-    Nothing flows back across `ended`. With lmbda = 1 these are discounted returns minus values.
+    Args:
+        reward, value, ended: [T, N]; no advantage flows back across `ended`.
+        next_value: [N], of the observation after the last transition.
+        final_value: [T, N], of the frame that an episode was truncated at, which its last step bootstraps from; 0 everywhere else.
+
+    Returns:
+        [T, N].
     """
     alive = 1.0 - ended.float()
     following = torch.cat([value[1:], next_value[None]])
-    delta = reward + gamma * following * alive - value
+    delta = reward + gamma * (following * alive + final_value) - value
     out, carry = torch.empty_like(delta), torch.zeros_like(next_value)
     for t in reversed(range(len(delta))):
         carry = delta[t] + gamma * lmbda * alive[t] * carry
@@ -133,7 +140,7 @@ def value_error(value, old_value, returns, clip: float):
 def update(agent: ActorCritic, optimizer, buffer: RolloutBuffer, config: PPOConfig, rng: np.random.Generator) -> dict[str, float]:
     """All epochs of one PPO iteration. Returns the mean of each part of the loss. Raises FloatingPointError on NaN."""
     lmbda = config.lmbda if config.use_gae else 1.0
-    advantage = advantages(buffer.reward, buffer.value, buffer.ended, buffer.next_value, config.gamma, lmbda)
+    advantage = advantages(buffer.reward, buffer.value, buffer.ended, buffer.next_value, config.gamma, lmbda, buffer.final_value)
     returns = advantage + buffer.value
     if config.normalize_adv:
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)

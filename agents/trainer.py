@@ -132,11 +132,20 @@ class Trainer:
             env.act(taken.action.cpu().numpy())
             reward, obs, first = env.observe()
             buffer.ended[t] = torch.from_numpy(first)
+            buffer.final_value[t] = self._final_value(reward)
             self.statistics.update(reward, first)
             buffer.reward[t] = torch.from_numpy(self.normalizer(reward, first) if self.ppo.normalize_rew else reward)
         after = self.agent.advance(*self._inputs(obs, first, reward))  # not kept: the next rollout takes this frame in again
         buffer.next_value.copy_(self.agent.heads(after)[1])
         return buffer.value.mean().item()
+
+    def _final_value(self, reward: np.ndarray) -> torch.Tensor:
+        """The value [N] of the frames that the last transition truncated episodes at; 0 elsewhere, and where the environment shows none."""
+        info = self.env.info()
+        if "final_obs" not in info or not info["truncated"].any():
+            return torch.zeros(self.env.num)
+        after = self.agent.advance(*self._inputs(info["final_obs"], np.zeros(self.env.num, bool), reward))
+        return torch.where(torch.from_numpy(info["truncated"]), self.agent.heads(after)[1].cpu(), 0.0)
 
     def _inputs(self, obs, first, reward):
         as_tensor = (torch.from_numpy(x).to(self.device) for x in (obs, first, reward))

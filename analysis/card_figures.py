@@ -1,4 +1,4 @@
-"""The report card's figures: F2, scores by step with floors and ceiling; F3, real and simulated frames of three windows; reliability."""
+"""The report card's figures: scores by step with floors and ceiling; real and simulated frames of three windows; reliability."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ _PIXEL_ROWS = ("real", "simulated", "difference")
 
 
 def draw_card(part: dict, path: Path) -> Path:
-    """F2: six panels by step after the last frame that the model was given."""
+    """Six panels by step after the last frame that the model was given."""
     figure, axes = new_figure(rows=2, columns=3, panel=(3.7, 2.7))
     frames, view, hazards = part["frames"], part["view"], part["things"]["hazards"]
     for ax, kind, title in ((axes[0, 0], "seen", "Seen pixels"), (axes[0, 1], "whole", "Whole frames")):
@@ -62,7 +62,7 @@ def _levels(part: dict) -> str:
 
 
 def draw_film(film: dict[str, np.ndarray], cases: list[str], part: dict, path: Path) -> Path:
-    """F3: real frames, simulated ones and their difference at chosen steps, for each case."""
+    """Real frames, simulated ones and their difference at chosen steps, for each case."""
     steps = [s for s in SHOWN_STEPS if s < len(film["real"])]
     figure, axes = new_figure(rows=len(_PIXEL_ROWS) * len(cases), columns=len(steps), panel=(1.15, 1.1))
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.015, hspace=0, wspace=0)

@@ -31,7 +31,7 @@ def draw_latents(kind: str, maps: Mapping[str, np.ndarray], labels: Mapping[str,
         rgb = dict(zip(_ROWS, np.split(painted, [len(maps["informed"])])))
         for axis, name in zip(axes[:, j], _ROWS):
             other = next(iter(set(_ROWS) - {name}))
-            axis.scatter(*maps[other].T, s=_SIZE, color="#e9e9e9", linewidths=0, rasterized=True)
+            axis.scatter(*maps[other].T, s=_SIZE, color="#dadada", linewidths=0, rasterized=True)
             axis.scatter(*maps[name].T, s=_SIZE, c=rgb[name], linewidths=0, rasterized=True)
             axis.set(xlim=(left, right), ylim=(low, high), xticks=[], yticks=[])
             axis.grid(False)
@@ -70,7 +70,8 @@ def draw_distance(arrays: Mapping[str, np.ndarray], radius: Mapping[str, np.ndar
         axis.set(title=f"{unit} by dimension", xlabel="dimension, largest first", ylabel=unit)
     axes[0, 1].legend(loc="upper right")
     for look, of in ((NULL, "draws"), (REAL, "q")):
-        axes[1, 1].plot(arrays[f"axes.{of}"], **look)
+        spread = arrays[f"axes.{of}"]
+        axes[1, 1].plot(spread[spread > 1e-6 * spread.max()], **look)  # fewer latents than dimensions span fewer axes
     axes[1, 1].set(title="variance by principal axis", xlabel="axis, largest first", ylabel="variance", yscale="log")
     axes[1, 1].set_ylim(bottom=max(min(arrays["axes.q"].min(), arrays["axes.draws"].min()), 1e-4))
     _lengths(axes[1, 2], radius, numbers["width"])

@@ -76,10 +76,10 @@ def draw_paths(kind: str, ground: np.ndarray, paths: Sequence[tuple[str, np.ndar
     for axis, (title, steps) in zip(axes.flat, paths):
         show_cloud(axis, cloud, bounds, kind)
         _draw_path(axis, steps, clock)
-        axis.set_title(title, fontsize=8.5)
+        axis.set_title(title, fontsize=7.5)
     for axis in axes.flat[len(paths) :]:
         axis.set_axis_off()
-    figure.colorbar(clock, ax=axes, label="step of the episode", shrink=0.6, aspect=30, pad=0.01)
+    figure.colorbar(clock, ax=axes, label="step of the episode", shrink=0.8, aspect=30)
     text = "One episode per panel, placed into the map of all steps (grey): dots are its steps, coloured by time; circle: first, square: last."
     add_caption(figure, text, *caption)
     return save_figure(figure, path)[0]

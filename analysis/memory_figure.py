@@ -1,11 +1,11 @@
-"""Figure F4: the memory horizon of one or several agents, a row each."""
+"""The memory horizon of one or several agents, a row each."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from analysis.style import GROUPS, NULL, add_caption, new_figure, save_figure
+from analysis.style import GROUPS, NULL, ON_DATA, add_caption, new_figure, save_figure
 
 GROUND, AIR = {"color": GROUPS[0], "marker": "o"}, {"color": GROUPS[1], "marker": "s"}
 NATS = (0, 0.001, 0.01, 0.1, 1)
@@ -21,7 +21,7 @@ def draw(found: dict[str, dict], path: Path) -> Path:
         _value(row[1], summary)
         _levels(row[2], summary)
         _pasts(row[3], summary)
-        row[0].set_title(name)
+        row[0].set_title(f"policy, {name}" if len(found) > 1 else "policy")
     for axis, title in zip(axes[0, 1:], ("value", "levels solved", "one frame, two pasts")):
         axis.set_title(title)
     add_caption(figure, _caption(found), *_counts(found))
@@ -75,7 +75,7 @@ def _pasts(axis, summary: dict) -> None:
         axis.axhspan(*other[1:], color=NULL["color"], alpha=0.15, linewidth=0)
     axis.set_xlabel("difference of velocity (tiles per step)")
     _nats(axis, "KL of the policy (nats)")
-    axis.legend(loc="upper right", ncols=2)
+    axis.legend(loc="lower right", **ON_DATA)
 
 
 def _lines(summary: dict) -> list[tuple[str, str, dict]]:
@@ -113,7 +113,7 @@ def _nats(axis, label: str) -> None:
 
 def _caption(found: dict) -> str:
     late = next(iter(found.values()))["late"]
-    text = "F4. What an agent does otherwise that remembers its last k frames only. "
+    text = "What an agent does otherwise that remembers its last k frames only. "
     text += f"Policy and value: stored steps with {late} frames before them. "
     text += "Levels: paired change, same levels and noise. Grey: the frames come after the past of another episode at the same time. "
     text += "Right: the same frame, bit for bit, reached with another velocity. Bars are 95% intervals by level."
@@ -124,6 +124,6 @@ def _counts(found: dict) -> tuple[str, str]:
     counts, ranges = [], []
     for name, one in found.items():
         steps, levels, moments = one["late_steps"]["all"]["n"], one["levels"]["all"]["levels"], one["pasts"]["all"]["n"]
-        counts.append(f"{steps:,} steps, {levels} levels, {moments} moments ({name})")
+        counts.append(f"{steps:,} steps, {levels} levels, {moments} moments" + (f" ({name})" if len(found) > 1 else ""))
         ranges += [one["level_range"][part] for part in ("steps", "levels_all")]
     return "; ".join(counts), f"{min(low for low, _ in ranges)}-{max(high for _, high in ranges)}"

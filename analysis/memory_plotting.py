@@ -1,4 +1,4 @@
-"""Draws the memory horizon (figure F4) from what analysis.memory_precompute wrote, a row for each agent; its numbers go into one file.
+"""Draws the memory horizon from what analysis.memory_precompute wrote, a row for each agent; its numbers go into one file.
 
 By row: how far policy and value move when only the last k frames are remembered; how many levels fewer are solved; how far the policy moves
 where the frame is the same and the velocity, which is not on the screen, is another.

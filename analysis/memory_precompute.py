@@ -65,6 +65,7 @@ from agents.evaluate import evaluate, fixed_jobs
 from agents.last_frames import LastFrames
 from analysis.artefacts import part
 from analysis.concepts import load_concepts
+from analysis.limits import Limit, fit_sizes
 from analysis.memory import FRAMES, black_run, donors, horizon
 from analysis.memory_pasts import chosen_moments, interchange
 from analysis.memory_summary import STEP, VERSION, arms, summarise
@@ -99,6 +100,14 @@ def check_asked(args: Args) -> None:
     if not 0 <= args.start_level <= NUM_LEVELS - args.num_levels:
         asked = f"{args.num_levels} levels from {args.start_level} on"
         raise UsageError(f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend --start_level or --num_levels")
+
+
+def limits(args: Args, rollouts: Rollouts) -> dict[str, Limit]:
+    """The sizes that the store carries: one episode of each level, long enough for the moments."""
+    first = np.unique(rollouts.episodes["level_seed"], return_index=True)[1]
+    long = int((rollouts.episodes["length"][first] > args.past).sum())
+    moments = Limit(long, f"{long} levels with an episode of more than {args.past} steps", LEAST)
+    return {"num_episodes": Limit(len(first), f"{len(first)} levels", LEAST), "num_moments": moments}
 
 
 def one_of_each_level(rollouts: Rollouts, most: int, seed: int) -> np.ndarray:
@@ -161,6 +170,7 @@ def main(args: Args) -> None:
     if not recorded_by(rollouts, file_id(args.model_file)):
         raise UsageError(f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one")
     concepts, episodes = load_concepts(rollouts, args.out_dir), one_of_each_level(rollouts, args.num_episodes, args.seed)
+    args = fit_sizes(args, limits(args, rollouts))
     inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
     chosen_moments(rollouts, args.num_moments, args.past, args.seed)  # refuses here, before any work, a store without long episodes
     run = open_step(args.out_dir, STEP, VERSION, settings(args), inputs, args.force, choose_precision(args.precision, device))

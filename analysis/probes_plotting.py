@@ -17,7 +17,7 @@ from analysis.publish import publish
 from analysis.steps import find_step, read_numbers
 from analysis.style import GROUPS, NULL, REAL, add_caption, new_figure, save_figure
 
-SHAPES = {"encoder": "s", "frame network": "^", "untrained recurrence": "x", "nuisances": "d", "majority": "|"}
+SHAPES = {"encoder": "s", "frame network": "^", "untrained recurrence": "x", "nuisances": "d"}
 CHANCE = {"AUROC": 0.5, "R2": 0.0}
 WORDS = {"AUROC": ("truth values", "AUROC"), "R2": ("numbers", "R²")}
 MEMORY = GROUPS[1]
@@ -61,7 +61,7 @@ def draw_gains(about: dict, path: Path) -> Path:
         _ranges(right, [entries[name]["gain"] for name in names], place + 0.14, REAL["color"], "hidden state over the best baseline")
         _ranges(right, [about["memory"][name] for name in names], place - 0.14, MEMORY, "memory added to the encoder's output")
         right.axvline(0, **NULL | {"linewidth": 1.0})
-        left.axvline(CHANCE[measure], **NULL | {"linewidth": 1.0})
+        left.axvline(CHANCE[measure], label="majority", **NULL | {"linewidth": 1.0})  # what it reads is chance, by definition
         left.set(xlim=_LEFT[measure], xlabel=f"{WORDS[measure][1]} on other layouts")
         right.set(xlim=_GAIN[measure], xlabel=f"gain in {WORDS[measure][1]}")
         left.set_yticks(place, [_named(name, entries[name]) for name in names])

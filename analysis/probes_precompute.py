@@ -48,6 +48,8 @@ class Args:
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
+from collections.abc import Callable
+
 import numpy as np
 
 from agents.actor_critic import ActorCritic, load_agent
@@ -124,9 +126,19 @@ def compute(args: Args, study: Study, agent: ActorCritic, device, run: Run) -> d
         found[name] = part(run, name.replace(" ", "_"), lambda: compare(bench, name, states, simple, rows))
         told[name] = summary(bench, found[name])
     about = {"site": "hidden after the observation", "store": study.rollouts.id, "agent": file_id(args.model_file)}
-    fitted(run, "directions", lambda: fit_directions(bench, hidden, found["hidden"], about))
+    refused = why_no_directions(run, lambda: fit_directions(bench, hidden, found["hidden"], about))
     added = memory(bench, found[FRAME_AND_MEMORY], found["encoder"])
-    return described(study) | about | {"baselines": list(BASELINES), "readers": told, "memory": added}
+    return described(study) | about | {"baselines": list(BASELINES), "readers": told, "memory": added, "no_directions": refused}
+
+
+def why_no_directions(run: Run, fit: Callable[[], Directions]) -> str | None:
+    """Fits directions as a part of the run; where none can be fit, the probes stand without them, and this says why."""
+    try:
+        fitted(run, "directions", fit)
+    except UsageError as error:
+        logging.warning("directions are left out: %s", error)
+        return str(error)
+    return None
 
 
 def memory(bench: Bench, both: dict[str, np.ndarray], encoder: dict[str, np.ndarray]) -> dict[str, dict]:

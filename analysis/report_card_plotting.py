@@ -1,4 +1,4 @@
-"""Draws the page of a report card from its artefacts alone: the targets, figures F2 and F3, and every score in a table."""
+"""Draws the page of a report card from its artefacts alone: the targets, scores by step, film strips, and every score in a table."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,11 +70,11 @@ def build(run: Path) -> Path:
     )
     _targets(page, report["targets"])
     page.heading("By step, with floors and ceiling")
-    note = "F2. Grey: what is reached without a model. Dotted orange: frames drawn by the model after it has seen them."
+    note = "Grey: what is reached without a model. Dotted orange: frames drawn by the model after it has seen them."
     page.picture(draw_card(held_out, run / "card"), note)
     if len(film["window"]):
         page.heading("One state, two worlds")
-        page.picture(draw_film(film, list(RANKS), held_out, run / "film"), "F3. The same recorded actions in the real game and in the simulator.")
+        page.picture(draw_film(film, list(RANKS), held_out, run / "film"), "The same recorded actions in the real game and in the simulator.")
     _frames(page, report)
     _things(page, held_out)
     _view(page, held_out)

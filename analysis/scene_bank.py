@@ -6,6 +6,7 @@ Moments come from a store of real rollouts, so the agent's memory of what came b
 rollouts.scene_bank.SceneBank.open.
 """
 
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -178,6 +179,7 @@ class Maker:
 def collect(args: Args, rollouts: Rollouts, concepts: dict[str, np.ndarray]) -> SceneBank:
     """Goes through the moments until every setting has its pairs, or no moment is left."""
     places, env = layouts_of(rollouts), replay_env(rollouts, 2 * AT_ONCE)
+    args = dataclasses.replace(args, kinds=shown_kinds(rollouts, concepts, args.kinds))
     maker = Maker(args, rollouts, looks(rollouts, concepts, args.kinds))
     with progress_bar(total=sum(maker.wanted.values()), unit="scene", desc="scenes") as bar:
         for steps in moments(rollouts, concepts, places, args.seed, args.per_layout):
@@ -193,13 +195,21 @@ def collect(args: Args, rollouts: Rollouts, concepts: dict[str, np.ndarray]) -> 
     return bank(maker, rollouts, places)
 
 
+def shown_kinds(rollouts: Rollouts, concepts: dict[str, np.ndarray], kinds: tuple[str, ...]) -> tuple[str, ...]:
+    """The kinds of which the store shows one to copy; a warning names the others. Raises UsageError where none is left."""
+    models = {kind: "saw" if kind == "pit" else kind for kind in kinds}  # pits are made with saws
+    missing = [kind for kind, model in models.items() if model in ENTITY_KINDS and not concepts[f"{model}_ahead"].any()]
+    if len(missing) == len(kinds):
+        raise UsageError(f"{rollouts.path} shows no {' and no '.join(missing)} to copy; record more levels or give other --kinds")
+    if missing:
+        logging.warning("left out, for %s shows none to copy: %s", rollouts.path, ", ".join(missing))
+    return tuple(kind for kind in kinds if kind not in missing)
+
+
 def looks(rollouts: Rollouts, concepts: dict[str, np.ndarray], kinds: tuple[str, ...]) -> dict[str, np.void]:
     """A real entity of each kind that is needed (pits are made with saws)."""
     needed = [kind for kind in ENTITY_KINDS if kind in kinds or (kind == "saw" and "pit" in kinds)]
     first = [np.flatnonzero(concepts[f"{kind}_ahead"])[:1] for kind in needed]
-    missing = [kind for kind, step in zip(needed, first) if not len(step)]
-    if missing:
-        raise UsageError(f"{rollouts.path} shows no {missing[0]} to copy; record more levels or leave it out of --kinds")
     table = rollouts.step_table()[np.concatenate(first).astype(int)] if first else np.zeros((0, 2), int)
     return templates(parse(one.data) for one in replay_states(rollouts, *table.T))
 

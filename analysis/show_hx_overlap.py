@@ -28,7 +28,7 @@ import numpy as np
 from analysis.cloud import limits
 from analysis.overlap import STEP, VERSION
 from analysis.steps import find_step, read_numbers, read_part
-from analysis.style import NULL, REAL, SIMULATED, add_caption, new_figure, save_figure
+from analysis.style import ABOVE, NULL, REAL, SIMULATED, add_caption, new_figure, save_figure
 from common.checkpoints import write_json
 
 COMMAND = "python analysis/show_hx_overlap_precompute.py --data_dir STORE --sim_data_dir STORE"
@@ -66,7 +66,8 @@ def draw(arrays: dict[str, np.ndarray], numbers: dict, path: Path) -> Path:
             axis.plot(*points.mean(0), "P" if name == "real" else "X", color=look["color"], markersize=8, markeredgecolor="white")
         shares = arrays["share"][i : i + 2]
         axis.set(xlabel=f"PC {i + 1} ({shares[0]:.0%})", ylabel=f"PC {i + 2} ({shares[1]:.0%})", xlim=bounds[:, i], ylim=bounds[:, i + 1])
-    axes[0, 0].legend(markerscale=6, loc="upper right")
+    for handle in axes[0, 0].legend(markerscale=6, **ABOVE).legend_handles:
+        handle.set_alpha(1)  # the points' own opacity leaves a faint dot
     _by_step(axes.flat[pairs], numbers["auroc"])
     for axis in axes.flat[pairs + 1 :]:
         axis.set_axis_off()

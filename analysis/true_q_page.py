@@ -58,23 +58,32 @@ def _draw_calibration(found: dict, head: np.ndarray, real: np.ndarray, fitted: C
     figure, axes = new_figure(columns=2, panel=(4.0, 3.4))
     points, bins = axes[0]
     own = real.std(1, ddof=1) / np.sqrt(real.shape[1])
-    points.errorbar(head, real.mean(1), yerr=own, fmt="o", markersize=3.5, color=REAL["color"], ecolor="#c9d6e6", elinewidth=0.8, alpha=0.8)
+    points.errorbar(head, real.mean(1), yerr=own, fmt="o", markersize=3.5, color=REAL["color"], ecolor="#8fa9c7", elinewidth=0.8, alpha=0.8)
     ends = np.array([min(head.min(), real.mean(1).min()), max(head.max(), real.mean(1).max())])
+    room = 0.05 * max(np.ptp(ends), 1e-6)
     for axis in (points, bins):
         axis.plot(ends, ends, label="calibrated", **NULL | {"linewidth": 1.0})
-    points.plot(ends, fitted.intercept[0] + fitted.slope[0] * ends, label=f"slope {fitted.slope[0]:.2f}", color=GROUPS[1])
+    points.plot(*fitted_within(fitted, head, ends), label=f"slope {fitted.slope[0]:.2f}", color=GROUPS[1])
     said, given = reliability(head, real, weights)
     low, high = np.nanquantile(given[1:], [0.025, 0.975], axis=0)
     bins.vlines(said, low, high, color=REAL["color"], linewidth=1.2)
     bins.plot(said, given[0], "o-", color=REAL["color"], markersize=4, linewidth=1.0, label="sixths by the head's value")
     for axis, title in ((points, "moments"), (bins, "reliability")):
-        axis.set(xlabel="value head (rewards)", ylabel="real value (rewards)")
+        axis.set(xlabel="value head (rewards)", ylabel="real value (rewards)", xlim=ends + [-room, room], ylim=ends + [-room, room])
         axis.set_title(title)
         axis.legend(loc="upper left")
     text = f"Real value: mean discounted return of {real.shape[1]} draws of every action, weighted by the policy. "
     text += "Bars: standard errors (left), 95% by layout (right)."
     add_caption(figure, text, *moments_and_levels(found))
     return save_figure(figure, path)[0]
+
+
+def fitted_within(fitted: Calibration, head: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The fitted line over the head's values, as far as it stays among the rewards `ends` (lowest, highest) that occurred."""
+    x = np.linspace(head.min(), head.max(), 400)
+    y = fitted.intercept[0] + fitted.slope[0] * x
+    inside = (y >= ends[0]) & (y <= ends[1])
+    return x[inside], y[inside]
 
 
 def _critical(
@@ -130,13 +139,15 @@ def _draw_critical(found: dict, about: dict, chosen: np.ndarray, path: Path) -> 
         q, draws = found["returns"][i].mean(1), found["returns"].shape[2]
         own = found["returns"][i].std(1, ddof=1) / np.sqrt(draws)
         bars.barh(place, q, xerr=own, color=REAL["color"], height=0.7, error_kw={"elinewidth": 0.8, "ecolor": "#333333"})
+        bars.plot(q, place, "o", markersize=3, color="#1a1a1a", zorder=3)  # so that a Q of 0 is seen to be one
+        bars.axvline(0, color="#444444", linewidth=0.8)
         for y, share in enumerate(found["shares"][i]):
             bars.text(1.04 * largest, y, f"{share:.0%}", fontsize=6.5, va="center", color="#444444")
         bars.set_yticks(place, names if bars is axes[1, 0] else [""] * len(names), fontsize=7)
-        bars.set(xlim=(min(0, q.min()), 1.25 * largest), xlabel="Q (rewards)")
+        bars.set(xlim=(min(0, q.min()) - 0.04 * largest, 1.25 * largest), xlabel="Q (rewards)")
         bars.invert_yaxis()
         bars.grid(axis="y", visible=False)
-    text = f"True Q of each action, {found['returns'].shape[2]} draws, with standard errors; beside it the agent's probability of the action."
+    text = f"True Q of each action (dots), {found['returns'].shape[2]} draws, with standard errors; beside it the agent's probability of the action."
     add_caption(figure, text, *moments_and_levels(found))
     return save_figure(figure, path)[0]
 
@@ -146,7 +157,7 @@ def _draw_gaps(found: dict, critical: Criticality, path: Path) -> Path:
     figure, axes = new_figure(panel=(6.5, 2.8))
     order = np.argsort(-critical.gap, kind="stable")
     place = np.arange(len(order))
-    axes[0, 0].errorbar(place, critical.gap[order], yerr=SURE * critical.error[order], fmt="o", markersize=3, color=REAL["color"], ecolor="#c9d6e6")
+    axes[0, 0].errorbar(place, critical.gap[order], yerr=SURE * critical.error[order], fmt="o", markersize=3, color=REAL["color"], ecolor="#8fa9c7")
     axes[0, 0].axhline(0, **NULL | {"linewidth": 1.0})
     axes[0, 0].set(xlabel="moments, most critical first", ylabel="Q of best less worst (rewards)")
     axes[0, 0].grid(axis="x", visible=False)

@@ -1,4 +1,4 @@
-"""Draws what directions are about from the artefacts of analysis.tuning_precompute alone: tuning curves (figure F5), the table of
+"""Draws what directions are about from the artefacts of analysis.tuning_precompute alone: tuning curves, the table of
 directions and concepts with its marks, and a card for each direction."""
 
 from dataclasses import dataclass
@@ -100,8 +100,8 @@ def draw_tuning(about: dict, scenes: dict[str, np.ndarray], rows: list[str], pat
     for axis in axes[-1]:
         axis.set(xticks=[0, 2, 4, 6])
         axis.set_xlabel("tiles", fontsize=7)
-    figure.supylabel("score (standard deviations of recorded states)", fontsize=8)
-    text = "Score of each direction (rows) against tiles to an object (columns): blue with the object, grey the same moments "
+    figure.supylabel("score (sd)", fontsize=8)
+    text = "Score of each direction (rows) against tiles to an object (columns), in standard deviations of recorded states: blue with the object, grey the same moments "
     text += "without it, with the same memory. Bands: 95%, by layout. Shaded: the direction's own object. responds: the object "
     text += "moves the score, and surely more than any other object of that size and distance."
     add_caption(figure, text, _pairs(about), about["levels"])
@@ -158,7 +158,7 @@ def _marked(axis, x: int, y: int, entry: dict, strength: float) -> None:
     """The marks of one pair."""
     color = "white" if strength > 0.6 else "#1a1a1a"
     if entry["decodable"]:
-        axis.plot(x, y, "o", markersize=5.0 if entry["beyond"] else 1.8, color=color, zorder=3)
+        axis.plot(x, y, "o", markersize=5.0 if entry["beyond"] else 2.4, color=color, zorder=3)
     if entry["responds"]:
         axis.plot(x, y, "o", markersize=8.5, markerfacecolor="none", markeredgecolor=RESPONDS, markeredgewidth=1.3, zorder=4)
 
@@ -173,21 +173,11 @@ def draw_card(
     """One direction: what it is tuned to, how its scores are spread, what it decodes, and what the agent saw where it is high, middling and
     low."""
     k, kinds = about["names"].index(name), np.unique(scenes["kind"])
-    figure, _ = new_figure(panel=(8.6, 6.4))
+    figure, _ = new_figure(panel=(8.6, 7.6))
     figure.clear()
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1, 1.45])
-    curves, spread, said = upper.subplots(1, 3, width_ratios=[1.35, 0.8, 1])
-    for i, kind in enumerate(kinds):
-        rows = scenes["kind"] == kind
-        change = scenes["scores"][rows, WITH, k] - scenes["scores"][rows, WITHOUT, k]
-        where, (value, low, high) = curve(change, scenes["distance"][rows], scenes["layout"][rows])
-        color = (*GROUPS, "#444444")[i]
-        curves.fill_between(where, low, high, color=color, alpha=0.15, linewidth=0)
-        curves.plot(where, value, color=color, linewidth=1.4, label=about["kinds"][kind])
-    curves.axhline(0, **NULL | {"linewidth": 1.0})
-    curves.set(xlabel="tiles to the object", ylabel="change of score (sd)")
-    curves.set_title("moved by an object put there")
-    curves.legend(fontsize=6.5, ncols=2, loc="best")
+    top, upper, lower = figure.subfigures(3, 1, height_ratios=[0.72, 0.9, 1.45])
+    _moved(top, about, scenes, k, kinds)
+    spread, said = upper.subplots(1, 2, width_ratios=[1, 1.2])
     edges = np.linspace(-4, 4, decoding["histogram"].shape[1] + 1)
     spread.stairs(decoding["histogram"][k], edges, fill=True, color=REAL["color"], alpha=0.8)
     spread.set(xlabel="score (sd)", yticks=[])
@@ -199,6 +189,22 @@ def draw_card(
     text += "is the last. Bands: 95%, by layout. Grey bars: not decodable."
     add_caption(figure, text, f"{about['steps']:,} steps on {about['layouts']:,} layouts; {_pairs(about)}", about["levels"])
     return save_figure(figure, path)[0]
+
+
+def _moved(figure, about: dict, scenes: dict[str, np.ndarray], k: int, kinds: np.ndarray) -> None:
+    """How an object put there changes the score, a panel for each kind of object, on one scale."""
+    axes = figure.subplots(1, len(kinds), sharex=True, sharey=True, squeeze=False)[0]
+    for axis, kind in zip(axes, kinds):
+        rows = scenes["kind"] == kind
+        change = scenes["scores"][rows, WITH, k] - scenes["scores"][rows, WITHOUT, k]
+        where, (value, low, high) = curve(change, scenes["distance"][rows], scenes["layout"][rows])
+        axis.axhline(0, **NULL | {"linewidth": 1.0})
+        axis.fill_between(where, low, high, color=REAL["color"], alpha=0.2, linewidth=0)
+        axis.plot(where, value, color=REAL["color"], linewidth=1.4)
+        axis.set_title(about["kinds"][kind], fontsize=8, loc="center")
+        axis.tick_params(labelsize=7)
+        axis.set_xlabel("tiles", fontsize=7)
+    axes[0].set_ylabel("change of score (sd)\nby the object", fontsize=8)
 
 
 def _stability(about: dict, k: int) -> str:

@@ -130,7 +130,8 @@ def compute(args: Args, probes: Path, study: Study, bank: SceneBank, directions:
 
     def decoding() -> dict[str, np.ndarray]:
         found = decodes(bench, scores, np.stack([readers[f"baseline/{name}"] for name in BASELINES]))
-        if directions.id == load_directions(probes / "directions.safetensors").id:
+        own_file = probes / "directions.safetensors"
+        if own_file.exists() and directions.id == load_directions(own_file).id:
             own = [study.targets.names.index(name) for name in directions.names]
             found = with_own(found, readers | marks(readers, study.targets.classes), own)
         return found | {"histogram": histogram(unit.of(scores))}
@@ -190,6 +191,8 @@ def main(args: Args) -> None:
         raise UsageError(f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one")
     probes = find_probes(args, rollouts.id, agent_id)
     path = args.directions or probes / "directions.safetensors"
+    if not args.directions and not path.exists():
+        raise UsageError(f"the probes in {probes} left no directions ({read_numbers(probes).get('no_directions')}): give --directions")
     directions, bank = load_directions(path), open_bank(args.scenes_dir, rollouts.id)
     check_directions(directions, agent.core.state_size, path)
     inputs = {"model_file": agent_id, "data_dir": rollouts.id, "directions": directions.id}

@@ -10,6 +10,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from common.cli import parse, run_main
 
@@ -36,6 +37,8 @@ class Args:
     """Seed of weights, windows and noise."""
     output: Path = Path("benchmarks/results/gen_training.json")
     """Where the figures go."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of our convolutions: bf16, fp32, or whichever is faster here."""
     log_level: int = logging.INFO
     """Python logging level."""
 
@@ -49,6 +52,7 @@ from torch.nn import functional as F
 
 from agents.actor_critic import ActorCritic, load_agent
 from common.checkpoints import write_json
+from common.precision import choose_precision, set_precision
 from common.runs import manifest
 from generative import twohot
 from generative.categorical import balanced_kl
@@ -149,10 +153,11 @@ def loops(args: Args, model_config, train: TrainConfig) -> tuple[Loop, Loop]:
     for loss, precision in ((ours, model_config.precision), (plain, "fp32")):
         torch.manual_seed(args.seed)
         model, agent = WorldModel(replace(model_config, precision=precision)), load_agent(args.agent_file)[0]
+        set_precision(precision, agent)
         freeze(agent)
         if loss is plain:
             model.to(memory_format=torch.contiguous_format)
-            agent.to(memory_format=torch.contiguous_format).encoder.precision = "fp32"
+            agent.to(memory_format=torch.contiguous_format)
         made.append(Loop(loss, model, agent, train))
     return tuple(made)
 
@@ -192,14 +197,14 @@ def main(args: Args) -> None:
         torch.set_num_threads(args.threads)
     rollouts, agent = Rollouts.open(args.data_dir), load_agent(args.agent_file)[0]
     shape = {"num_actions": agent.num_actions, "hidden_size": agent.core.state_size}
-    model_config, train = load_preset(args.interpreting_params_name, shape, {"num_sim_steps": args.num_sim_steps})
+    model_config, train = load_preset(args.interpreting_params_name, shape | {"precision": args.precision}, {"num_sim_steps": args.num_sim_steps})
     source = full_windows(rollouts, window_length(model_config, train), args.seed)
     result = paired(args, model_config, train, source)
     result |= reading(args, model_config, train, source) if args.reading_batches else {}
     logging.info("ours %.1f frames/s, plain %.2f frames/s: %.1f times", result["ours"], result["plain"], result["ratio"])
     logging.info("losses of the first batch: ours %.2f, plain %.2f", *result["first_losses"])
     config = {name: getattr(args, name) for name in ("interpreting_params_name", "batch_size", "num_sim_steps", "rounds")}
-    write_json(args.output, {"config": config, **result, "peak_memory_bytes": peak_memory(), "manifest": manifest()})
+    write_json(args.output, {"config": config, **result, "peak_memory_bytes": peak_memory(), "manifest": manifest(precision=choose_precision(args.precision, "cpu").name)})
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from common.cli import parse, run_main
 
@@ -31,6 +32,8 @@ class Args:
     """auto, gpu or cpu."""
     output: Path = Path("benchmarks/results/simulation.json")
     """Where the figures go."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of our convolutions: bf16, fp32, or whichever is faster here."""
     log_level: int = logging.INFO
     """Python logging level."""
 
@@ -44,6 +47,7 @@ from torch.nn import functional as F
 
 from agents.actor_critic import ActorCritic, load_agent
 from common.checkpoints import write_json
+from common.precision import choose_precision
 from common.progress import progress_bar
 from common.runs import choose_device, file_id, manifest
 from generative.config import load_preset
@@ -81,13 +85,12 @@ def plain(simulator: Simulator, z: torch.Tensor, steps: int, grad: bool) -> None
             torch.autograd.grad(values[-1].sum(), z)
 
 
-def networks(preset: str, agent: ActorCritic, float32: bool, device) -> Simulator:
-    """A simulator with a world model of random weights and a copy of the agent: both in float32, or as they come."""
+def networks(preset: str, agent: ActorCritic, precision: str, device) -> Simulator:
+    """A simulator with a world model of random weights and a copy of the agent, both in the precision."""
     shape = {"num_actions": agent.num_actions, "obs_shape": agent.config.obs_shape, "hidden_size": agent.core.state_size}
     torch.manual_seed(0)
-    precision = {"precision": "fp32"} if float32 else {}
-    model = WorldModel(load_preset(preset, shape | precision, {})[0]).to(device).eval().requires_grad_(False)
-    copy = ActorCritic(replace(agent.config, **precision)).to(device)
+    model = WorldModel(load_preset(preset, shape | {"precision": precision}, {})[0]).to(device).eval().requires_grad_(False)
+    copy = ActorCritic(replace(agent.config, precision=precision)).to(device)
     copy.load_state_dict(agent.state_dict())
     return Simulator(model, copy)
 
@@ -136,14 +139,14 @@ def main(args: Args) -> None:
     asked = [(p, b, s, g) for p, b, s, g in asked if not g or b * s <= args.most_grad_frames]
     rows = []
     for preset, batch, steps, grad in progress_bar(asked, unit="cell", desc="simulation"):
-        fast, slow = (networks(preset, agent, float32, device) for float32 in (False, True))
+        fast, slow = (networks(preset, agent, precision, device) for precision in (args.precision, "fp32"))
         row = {"preset": preset, "batch": batch, "steps": steps, "grad": grad} | cell(fast, slow, batch, steps, grad, args.rounds, device)
         rows.append(row)
     logging.info("preset  batch  steps  gradients  frames/s  plain loop  ratio  peak GB")
     for row in rows:
         logging.info("%-6s %6d %6d  %-9s %9.0f  %10.0f  %5.2f  %7.2f", row["preset"], row["batch"], row["steps"],
                      "yes" if row["grad"] else "no", row["ours"], row["plain"], row["ratio"], row["peak_bytes"] / 1e9)  # fmt: skip
-    write_json(args.output, {"device": str(device), "rows": rows, "manifest": manifest({"agent_file": file_id(args.agent_file)})})
+    write_json(args.output, {"device": str(device), "rows": rows, "manifest": manifest({"agent_file": file_id(args.agent_file)}, choose_precision(args.precision, device).name)})
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from common.cli import parse, run_main
 
@@ -35,6 +36,8 @@ class Args:
     """Seed of both."""
     output: Path = Path("benchmarks/results/training.json")
     """Where the figures go."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of our convolutions: bf16, fp32, or whichever is faster here."""
     log_level: int = logging.INFO
     """Python logging level."""
 
@@ -52,6 +55,7 @@ from agents.presets import load_preset
 from agents.trainer import Schedule, Trainer
 from benchmarks.sb3_recurrent import recurrent_ppo
 from common.checkpoints import write_json
+from common.precision import choose_precision
 from common.runs import manifest
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
 
@@ -148,7 +152,7 @@ def main(args: Args) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     network, ppo = load_preset(args.param_name, len(action_space(args.env_name).names), ProcgenVecEnv.obs_shape)
-    network, ppo = replace(network, core="lstm"), replace(ppo, n_steps=args.n_steps)
+    network, ppo = replace(network, core="lstm", precision=args.precision), replace(ppo, n_steps=args.n_steps)
     rollout = RolloutBuffer(256, 256, ProcgenVecEnv.obs_shape, network.hidden_size).nbytes
     with tempfile.TemporaryDirectory() as directory:
         pair = paired(args, network, ppo, Path(directory) / "paired") if args.rounds else {}
@@ -161,7 +165,7 @@ def main(args: Args) -> None:
         logging.info("ours, %d environments: %.0f steps/s, %.0f per second of processor time", num, speed["per_second"], speed["per_cpu_second"])
     logging.info("rollout of 256 x 256 steps: %.2f GB", rollout / 1e9)
     config = {name: getattr(ppo, name) for name in ("n_envs", "n_steps", "epoch", "mini_batch_per_epoch")} | {"rounds": args.rounds}
-    write_json(args.output, {"config": config, **pair, "growth": speeds, "rollout_bytes_256x256": rollout, "manifest": manifest()})
+    write_json(args.output, {"config": config, **pair, "growth": speeds, "rollout_bytes_256x256": rollout, "manifest": manifest(precision=choose_precision(args.precision, "cpu").name)})
 
 
 if __name__ == "__main__":

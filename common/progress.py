@@ -1,6 +1,7 @@
 """What a script shows while it works: its own lines, and progress bars with a rate and the time left.
 
-On a terminal a bar is drawn ten times a second, in a log file it is a line every half minute. Libraries' warnings are not shown.
+On a terminal a bar is drawn ten times a second. In a log file it is a line within the first seconds, so that rate and time left are known at
+once, and then one every half minute. Libraries' warnings are not shown.
 """
 
 import logging
@@ -9,7 +10,7 @@ import warnings
 
 from tqdm import tqdm
 
-LOG_SECONDS = 30.0
+FIRST_SECONDS, LOG_SECONDS = 3.0, 30.0
 LIBRARIES = ("torch", "sklearn", "umap", "pynndescent", "numba", "openTSNE", "matplotlib", "tensorboard", "stable_baselines3", "gym", "scipy")
 """Those whose warnings are addressed to programmers."""
 
@@ -30,7 +31,18 @@ def start_logging(level: int) -> None:
             warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
 
 
+class LogBar(tqdm):
+    """A bar in a log file: its first line with a rate comes after FIRST_SECONDS, the others every LOG_SECONDS."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **({"mininterval": FIRST_SECONDS, "maxinterval": FIRST_SECONDS} | options))
+
+    def refresh(self, *args, **options):
+        if self.n > self.initial:
+            self.mininterval, self.maxinterval = LOG_SECONDS, 2 * LOG_SECONDS
+        return super().refresh(*args, **options)
+
+
 def progress_bar(*args, **options) -> tqdm:
     """A tqdm bar with an interval that suits where it is written."""
-    seconds = {} if sys.stderr.isatty() else {"mininterval": LOG_SECONDS, "maxinterval": 2 * LOG_SECONDS}
-    return tqdm(*args, **(seconds | options))
+    return (tqdm if sys.stderr.isatty() else LogBar)(*args, **options)

@@ -45,24 +45,27 @@ NAMES = tuple(PROBES)
 class ProbeVecEnv:
     """N copies of one probe, with a VecEnv's face. A level seed decides what its episode shows, whichever slot plays it.
 
-    name: one of NAMES. seed: decides which levels come, slot by slot. size: frames are [size, size, 3], size >= 10.
+    name: one of NAMES. seed: decides which levels come, slot by slot. size: frames are [size, size, 3], size >= 10. time_limit: an episode
+    that has not ended after so many steps is truncated, and `info()` shows the frame that it stopped at as `final_obs`.
     """
 
     num_actions, action_names, noop = 2, ("zero", "one"), 0
 
-    def __init__(self, name: str, num: int, seed: int = 0, size: int = 64):
+    def __init__(self, name: str, num: int, seed: int = 0, size: int = 64, time_limit: int | None = None):
         if name not in PROBES:
             raise ValueError(f"unknown probe {name!r}; choose one of: {', '.join(NAMES)}")
         if size < 10:
             raise ValueError(f"frames of {size} pixels are too small to show ten symbols; need size >= 10")
         self.name, self.probe, self.num, self.seed = name, PROBES[name], num, seed
-        self.obs_shape, self.timeout = (size, size, 3), self.probe.length
+        self.obs_shape, self.time_limit = (size, size, 3), time_limit
+        self.timeout = min(self.probe.length, time_limit or self.probe.length)
         self.effect_classes = (0, 1) if self.probe.action_matters else (0, 0)
         self.optimal_return, self.random_return = self.probe.optimal_return, self.probe.random_return
         self._frames = _frames(self.probe.symbols, size)
         self._episode, self._queued = np.zeros(num, np.int64), np.full(num, -1, np.int64)
         self._step, self._level, self._prev_level = np.zeros(num, np.int64), np.zeros(num, np.int64), np.zeros(num, np.int64)
         self._reward, self._ended = np.zeros(num, np.float32), np.zeros(num, bool)
+        self._truncated, self._final_symbol = np.zeros(num, bool), np.zeros(num, np.int64)
         self._begin(np.arange(num))
 
     def observe(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -74,15 +77,18 @@ class ProbeVecEnv:
             raise ValueError(f"need {self.num} actions, each 0 or 1")
         last = self._step == self.probe.length - 1
         self._reward = np.where(last, self._final_reward(action), 0).astype(np.float32)
-        self._ended, self._prev_level = last, self._level.copy()
+        self._truncated = ~last & (self._step == self.timeout - 1)
+        self._ended, self._prev_level = last | self._truncated, self._level.copy()
         self._step += 1
-        self._begin(np.flatnonzero(last))
+        self._final_symbol = np.where(self._truncated, self._symbol(), 0)
+        self._begin(np.flatnonzero(self._ended))
 
     def info(self) -> dict[str, np.ndarray]:
-        """terminated, truncated (never), level_complete (ended with reward +1) of the last transition; level seeds."""
-        return {
-            "terminated": self._ended.copy(),
-            "truncated": np.zeros(self.num, bool),
+        """terminated, truncated, level_complete (ended with reward +1) of the last transition; level seeds; with a time limit, final_obs."""
+        final = {} if self.time_limit is None else {"final_obs": self._frames[self._final_symbol]}
+        return final | {
+            "terminated": self._ended & ~self._truncated,
+            "truncated": self._truncated.copy(),
             "level_complete": self._ended & (self._reward > 0),
             "level_seed": self._level.copy(),
             "prev_level_seed": self._prev_level.copy(),
@@ -118,7 +124,7 @@ class ProbeVecEnv:
     @property
     def _columns(self) -> tuple[np.ndarray, ...]:
         """Everything that tells one slot's future and present apart from another's, [N] each."""
-        return self._level, self._prev_level, self._step, self._episode, self._queued, self._reward, self._ended
+        return self._level, self._prev_level, self._step, self._episode, self._queued, self._reward, self._ended, self._truncated, self._final_symbol
 
     def queue_level(self, slot: int, seed: int) -> None:
         """When the slot's present episode ends, its next one is level `seed`; after that, levels are drawn again."""
@@ -132,7 +138,7 @@ class ProbeVecEnv:
         """`open_level` for several slots at once."""
         slots = list(slots)
         self._level[slots], self._step[slots] = seeds, 0
-        self._reward[slots], self._ended[slots] = 0, False
+        self._reward[slots], self._ended[slots], self._truncated[slots] = 0, False, False
 
     def close(self) -> None:
         """Nothing to free."""

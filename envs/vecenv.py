@@ -65,7 +65,11 @@ class VecEnv(Protocol):
         """Takes one action [N] in every environment."""
 
     def info(self) -> dict[str, np.ndarray]:
-        """Arrays [N]: `terminated`, `truncated`, `level_complete` of the transition just finished; `level_seed` of the episode on show."""
+        """Arrays [N]: `terminated`, `truncated`, `level_complete` of the transition just finished; `level_seed` of the episode on show.
+
+        An environment that shows the frame at which a truncated episode stopped gives it as `final_obs` [N, H, W, C] uint8, which means
+        something where `truncated` is True; the learner bootstraps from its value. Procgen shows none.
+        """
 
 
 class Snapshots(Protocol):

@@ -21,7 +21,7 @@ def test_the_programs_of_the_page_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(first, names)
-    found = load_directions(tmp_path / "ica.safetensors")
+    found = load_directions(tmp_path / "pca.safetensors")
     assert found.provenance["store"] == rollouts.id and len(found.provenance["stability"]["median"]) == 2
     edited = found.scores(names["edited"])
     assert edited[:, 0].abs().max() < 1e-4 and np.allclose(edited[:, 1], found.scores(names["h"])[:, 1], atol=1e-4)

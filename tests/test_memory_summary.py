@@ -109,4 +109,6 @@ def test_the_figure_says_how_many_and_from_where(summary, tmp_path, monkeypatch)
     said = []
     monkeypatch.setattr("analysis.memory_figure.add_caption", lambda figure, *texts: said.append(texts))
     draw({"made": ABOUT | summary}, tmp_path / "figure")
-    assert said[0][1] == f"{LEVELS * (STEPS - LATE)} steps, {LEVELS} levels, 150 moments (made)" and said[0][2] == "500-929"
+    assert said[0][1] == f"{LEVELS * (STEPS - LATE)} steps, {LEVELS} levels, 150 moments" and said[0][2] == "500-929"
+    draw({"one": ABOUT | summary, "two": ABOUT | summary}, tmp_path / "figure")
+    assert "moments (one)" in said[1][1] and "moments (two)" in said[1][1]

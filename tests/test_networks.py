@@ -176,6 +176,23 @@ def test_a_fresh_policy_is_near_uniform_and_seeded():
     assert torch.softmax(outputs[0], -1).sub(0.2).abs().max() < 0.01
 
 
+@pytest.mark.parametrize(
+    "architecture, size, words",
+    [("impala-half", (63, 64), "even height and width, and these are 63 x 64"), ("nature", (64, 35), "36 or more, and these are 64 x 35")],
+)
+def test_frames_that_an_encoder_cannot_read_are_refused_with_the_sizes_that_it_can(architecture, size, words):
+    with pytest.raises(ValueError, match=f"{architecture} reads frames of .*{words}"):
+        NetworkConfig(4, (*size, 3), architecture)
+    with pytest.raises(ValueError, match=f"{architecture} reads frames of .*{words}"):
+        Encoder(architecture, (*size, 3), 8, "fp32")
+
+
+@pytest.mark.parametrize("architecture, size", [("impala", (1, 1)), ("impala", (63, 17)), ("impala-half", (2, 2)), ("nature", (36, 36)), ("nature", (37, 64))])
+def test_every_size_that_is_admitted_is_read(architecture, size):
+    agent = ActorCritic(NetworkConfig(4, (*size, 3), architecture, feature_size=8, hidden_size=4, precision="fp32"))
+    assert agent.encoder(torch.zeros(2, *size, 3, dtype=torch.uint8)).shape == (2, 8)
+
+
 @pytest.mark.parametrize("field", ["architecture", "core", "precision"])
 def test_unknown_parts_are_named(field):
     with pytest.raises(ValueError, match="unknown 'wild'"):

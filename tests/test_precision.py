@@ -20,16 +20,23 @@ def on_machine(monkeypatch, fast: bool) -> None:
     monkeypatch.setattr(machine, "bf16_is_faster", lambda device_type: fast)
 
 
-@pytest.mark.parametrize("bf16_seconds, faster", [(0.5, True), (0.95, False), (10.0, False)])
+@pytest.mark.parametrize("bf16_seconds, faster", [(0.5, True), (0.95, True), (1.05, False), (10.0, False)])
 def test_bf16_is_chosen_where_a_convolution_gains_by_it(monkeypatch, bf16_seconds, faster):
     monkeypatch.setattr(machine, "_time_convolution", lambda bf16, device_type: bf16_seconds if bf16 else 1.0)
     assert bf16_is_faster.__wrapped__("cpu") == faster
 
 
 def test_the_fastest_round_counts_so_a_disturbed_one_decides_nothing(monkeypatch):
-    disturbed = iter([50.0, 1.0] * machine.ROUNDS)
-    monkeypatch.setattr(machine, "_time_convolution", lambda bf16, device_type: next(disturbed) / 2 if bf16 else 1.0)
-    assert bf16_is_faster.__wrapped__("cpu") == (machine.ROUNDS > 1)
+    disturbed = iter([1.4, 1.5, 0.8] + [1.4] * machine.ROUNDS)
+    monkeypatch.setattr(machine, "_time_convolution", lambda bf16, device_type: next(disturbed) if bf16 else 1.0)
+    assert bf16_is_faster.__wrapped__("cpu")
+
+
+def test_timing_stops_where_one_is_clearly_faster(monkeypatch):
+    timed = []
+    monkeypatch.setattr(machine, "_time_convolution", lambda bf16, device_type: timed.append(bf16) or (10.0 if bf16 else 1.0))
+    assert not bf16_is_faster.__wrapped__("cpu")
+    assert len(timed) == 4
 
 
 def test_timing_leaves_random_numbers_and_threads_alone():

@@ -1,6 +1,7 @@
 """Probes, tuning and emergence on a small world: every number from artefacts, nothing done twice, every flag felt, and clear errors."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -224,7 +225,7 @@ def test_mistakes_are_said_in_one_line(world, probed, tmp_path):
         probes_precompute.main(probe_args(world, epochs=0))
     with pytest.raises(UsageError, match=r"\d+ layouts are too few for probes"):
         open_study(world.store, 8, 0, world.root)
-    with pytest.raises(UsageError, match="no concepts of .*make them with"):
+    with pytest.raises(UsageError, match="only coinrun has"):
         open_study(world.store, EPISODES, 0, tmp_path)
     other = toy_agent()
     other.core.cell.bias_ih.data += 1
@@ -246,6 +247,21 @@ def test_mistakes_are_said_in_one_line(world, probed, tmp_path):
         tuning_precompute.check_directions(narrow, WIDTH, tmp_path)
     with pytest.raises(UsageError, match="none of the scenes is from an episode that is shown"):
         emergence_precompute.within(tuning_precompute.open_bank(world.scenes, world.store.id), np.array([-1]))
+
+
+def test_probes_without_directions_stand_and_tuning_says_why(world, probed, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("analysis.probes_precompute.fitted", lambda run, name, fit: fit())
+
+    def refuse():
+        raise UsageError("no concept can be read")
+
+    assert probes_precompute.why_no_directions(None, refuse) == "no concept can be read" and "left out: no concept" in caplog.text
+    bare = tmp_path / "bare"
+    shutil.copytree(probed, bare)
+    (bare / "directions.safetensors").unlink()
+    (bare / "numbers.json").write_text(json.dumps(read_numbers(probed) | {"no_directions": "no concept can be read"}))
+    with pytest.raises(UsageError, match="left no directions .no concept can be read.: give --directions"):
+        tuning_precompute.main(tuning_args(world, probes_dir=bare))
 
 
 def test_a_game_without_concepts_is_refused(world):

@@ -177,7 +177,7 @@ SMALL = dict(num_scenes=12, kinds=("coin", "wall", "lava"), distances=(3, 7), he
 def bank(store) -> SceneBank:
     rollouts, path = store
     scene_bank.main(Args(rollouts.path, out_dir=path, **SMALL))
-    (run,) = (path / "scene_bank_precomp").iterdir()
+    run = (path / "scene_bank_precomp" / "latest").resolve()
     assert (run / "scenes.png").stat().st_size > 5000
     return SceneBank.open(run)
 
