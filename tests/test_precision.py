@@ -2,10 +2,13 @@
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 import torch
+from tiny import run_dirs, tiny_args, tiny_presets  # noqa: F401
 
+import train
 from agents.actor_critic import ActorCritic, NetworkConfig, load_agent, save_agent
 from common import precision as machine
 from common.precision import Precision, autocast_context, bf16_is_faster, choose_precision, set_precision
@@ -155,3 +158,18 @@ def test_a_store_that_names_no_precision_is_still_gone_on_with(tmp_path):
 def test_a_manifest_says_the_precision_only_where_a_network_ran():
     assert manifest(precision="fp32")["precision"] == "fp32"
     assert "precision" not in manifest()
+
+
+def test_every_script_that_chooses_a_device_chooses_a_precision():
+    root = Path(__file__).parents[1]
+    scripts = [path for folder in (".", "analysis") for path in (root / folder).glob("*.py") if "gpu_device: int" in path.read_text()]
+    assert len(scripts) > 10
+    assert [path.name for path in scripts if "precision: Literal" not in path.read_text()] == []
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_a_trained_agent_and_its_run_say_the_precision_that_was_asked_for(tmp_path, tiny_presets, precision):  # noqa: F811
+    train.main(tiny_args(tmp_path, precision=precision))
+    (run,) = run_dirs(tmp_path)
+    assert json.loads((run / "manifest.json").read_text())["precision"] == precision
+    assert load_agent(run / "model_64.safetensors")[1]["network"]["precision"] == precision
