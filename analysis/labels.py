@@ -35,7 +35,7 @@ def coinciding(pixels: np.ndarray, near: float) -> list[list[int]]:
     return sorted(groups)
 
 
-def pushed_apart(centres: np.ndarray, size: np.ndarray, rounds: int = 120) -> np.ndarray:
+def pushed_apart(centres: np.ndarray, size: np.ndarray, rounds: int = 400) -> np.ndarray:
     """Centres [n, 2] of boxes of `size` [2], moved as little as it takes until no two overlap: each pair in turn, the shorter way."""
     moved = centres.astype(np.float64)
     for _ in range(rounds):

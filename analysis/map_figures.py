@@ -20,6 +20,7 @@ from analysis.style import NULL, REAL, SIMULATED, add_caption, new_figure, save_
 TITLES = {"pca": ("PC 1", "PC 2"), "tsne": ("t-SNE 1", "t-SNE 2"), "umap": ("UMAP 1", "UMAP 2")}
 _PIXELS = 560  # of a panel's side
 _NUMBER = 0.052  # height of a cluster's number, as a share of a panel's side
+_ROOM = 40  # cluster numbers that a panel has room for, clear of each other
 _MANY = 8000  # points that are drawn smaller
 _PALE = 228.0  # grey level of a cloud that is only background
 _CLOCK = ListedColormap(matplotlib.colormaps["plasma"](np.linspace(0, 0.88, 256)), "clock")  # without the yellow that white swallows
@@ -168,5 +169,6 @@ def _number(axis: Axes, points: np.ndarray, labels: np.ndarray) -> None:
     clusters = np.unique(labels)
     middles = np.stack([np.median(points[labels == cluster], 0) for cluster in clusters])
     size = np.array([_NUMBER * np.ptp(axis.get_xlim()) * 1.3, _NUMBER * np.ptp(axis.get_ylim())])
-    for cluster, (x, y) in zip(clusters, pushed_apart(middles, size)):
+    places = pushed_apart(middles, size) if len(clusters) <= _ROOM else middles
+    for cluster, (x, y) in zip(clusters, places):
         axis.text(x, y, str(cluster), fontsize=6, ha="center", va="center", bbox=_LABEL)
