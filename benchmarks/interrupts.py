@@ -81,7 +81,10 @@ def programs(args: Args, store: Path) -> dict[str, Program]:
     training = ("--param_name", "demo", "--num_levels", 200, "--num_timesteps", 8192, "--num_checkpoints", 2, "--eval_episodes", 2)
     recording = ("--num_episodes", 32, "--episodes_per_shard", 4, "--num_envs", 4, "--start_level", 100_000, "--num_levels", 400_000)
     modelling = ("--interpreting_params_name", "tiny", "--num_batches", 12, "--batch_size", 4, "--log_interval", 2, "--save_interval", 4)
-    mapping = ("--points", 800, "--clusters", 4, "--components", 4, "--counts", 2, 4, "--draws", 0, "--maps", "tsne", "--followed", 2)
+    mapping = (
+        "--methods", "pca", "nmf", "--points", 800, "--clusters", 4, "--components", 4, "--counts", 2, 4,
+        "--draws", 0, "--maps", "tsne", "--followed", 2,
+    )  # fmt: skip
     smallest = ("--num_timesteps", 4096, "--num_episodes", 16, "--num_batches", 8)
     listed = [
         Program("train", lambda out: ["train.py", *training, *simple, "--logdir", out]),
