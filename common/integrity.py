@@ -22,7 +22,7 @@ def checksum(tensors: Mapping[str, torch.Tensor], description: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(_flat(tensor).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
@@ -82,3 +82,9 @@ def _shape(args: tuple) -> tuple[int, ...]:
     """The shape that a factory was asked for: one sequence, or the leading whole numbers."""
     given = args[0] if args and isinstance(args[0], tuple | list | torch.Size) else args
     return tuple(size for size in given if isinstance(size, int))
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor in one dimension whose stride is 1: that of a single number may be 0, which no view of its bytes admits."""
+    flat = tensor.reshape(-1)
+    return flat if flat.stride(0) == 1 else flat.new_empty(flat.shape).copy_(flat)

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -155,3 +156,8 @@ def test_a_lost_training_state_names_the_last_checkpoint_beside_it(tmp_path):
         (tmp_path / f"{name}.safetensors").write_text("")
     with pytest.raises(BadCheckpoint, match=f"with --model_file {tmp_path / 'model_100.safetensors'}, or delete train_state.safetensors"):
         load_training_state(tmp_path / "train_state.safetensors", "any")
+
+
+def test_a_single_number_whose_stride_is_0_is_saved(tmp_path):
+    save_checkpoint(tmp_path / "one.safetensors", {"total": torch.from_numpy(np.trace(np.eye(3))[None])}, {})
+    assert load_checkpoint(tmp_path / "one.safetensors")[0]["total"].tolist() == [3.0]
