@@ -1,173 +1,261 @@
 """The demo's report: what the line made, from its artefacts alone, as one self-contained page."""
 
 import json
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from analysis.frame_scores import FrameScores, frame_scores
-from analysis.hidden_map import hidden_map
+from analysis.artefacts import part
+from analysis.card_windows import choose_parts
+from analysis.demo_artefacts import Artefacts, score_in_words
+from analysis.demo_clips import (
+    LONGEST,
+    source,
+    write_agents,
+    write_random,
+    write_worlds,
+)
+from analysis.demo_deletion import deletions
+from analysis.demo_figures import draw_psnr, psnr_limits
+from analysis.demo_looks import gradients, hidden_map, probes
+from analysis.frame_scores import (
+    FLOORS,
+    frame_errors,
+    frame_scores,
+    mean_of,
+    replay_cameras,
+)
 from analysis.page import Page
-from analysis.style import NULL, REAL, SIMULATED, add_caption, new_figure, save_figure
-from common.video import write_video
-from generative.config import train_config, window_length
-from generative.data import WindowSource, layouts_of
+from analysis.style import save_figure
+from analysis.training_curves import find_runs, joined, load_run
+from analysis.training_plots import draw_returns
+from common.checkpoints import load_checkpoint
+from common.progress import progress_bar
+from common.runs import Run, file_id, key_of
 from generative.simulator import load_simulator
 from rollouts.store import Rollouts
 
-SCORED_WINDOWS = 256
-SHOWN_CLIPS = 6
-MAP_POINTS = 4000
-HOW_FAR = (
-    "A model trained for minutes is a check of the line and no simulator to draw conclusions from; how far the reference simulator of "
-    "CoinRun can be trusted is said in docs/reference_simulator.md."
-)
+STEPS = 12
+SHOWN_STEPS = (0, 1, 5, 10)
+SHOWN_CLIPS = 3
+FIRST_LEVELS = (250, 251, 252)
+"""Of the clips of agents: unseen by agents trained on the levels 0-199."""
 
 
-@dataclass(frozen=True)
-class Artefacts:
-    """Where each step of the line left its results."""
-
-    env_name: str
-    agent_file: Path
-    curves: Path
-    scores: dict[str, Path]
-    recording: Path
-    model_file: Path
-    informed: Path
-    random: Path
-
-
-def build(artefacts: Artefacts, out: Path) -> Path:
-    """Draws the figures and clips into `out` and writes `out/report.html`. Returns its path."""
-    real, informed, random = (Rollouts.open(path) for path in (artefacts.recording, artefacts.informed, artefacts.random))
-    page = Page(f"Worldlens: {artefacts.env_name}, end to end")
+def build(made: Artefacts, out: Path) -> Path:
+    """Draws the figures and clips into `out/report` and writes `out/report.html`. Returns its path."""
+    page, figures = Page(f"Worldlens: {made.env_name}, end to end"), out / "report"
+    figures.mkdir(parents=True, exist_ok=True)
     page.text(
-        "An agent, its recordings, a world model with the agent inside, and rollouts simulated by it. Every number below has its n; "
-        "intervals are 95%, by level."
+        "An agent, its recordings, a world model with the agent inside, simulated rollouts, and four "
+        "looks inside. Every number has its n; "
+        "brackets and bands are 95% intervals, bootstrapped by level. Real is solid blue, simulated "
+        "dashed orange, baselines are grey."
     )
-    _agent(page, artefacts)
-    _recording(page, real)
-    _simulator(page, artefacts, real, out)
-    _clips(page, real, informed, random, out)
-    _map(page, real, informed, out)
+    for name, section in progress_bar(SECTIONS.items(), unit="section", desc="report"):
+        logging.info("report: %s", name)
+        page.heading(name)
+        section(page, made, figures)
     page.write(out / "report.html")
     return out / "report.html"
 
 
-def _agent(page: Page, artefacts: Artefacts) -> None:
-    page.heading("The agent")
-    page.picture(artefacts.curves, "Return against environment steps; where one is known, the published feed-forward curve stands behind.")
-    rows = []
-    for name, path in artefacts.scores.items():
-        group = json.loads(path.read_text())["groups"]["all"]
-        mean, low, high = group["return"]
-        outcomes = ", ".join(f"{outcome} {group[outcome][0]:.0%}" for outcome in ("solved", "died", "timed out"))
-        rows.append([name, f"{mean:.2f} [{low:.2f}, {high:.2f}]", outcomes, f"{group['episodes']} episodes on {group['levels']} levels"])
-    page.table(["levels", "mean return", "outcomes", "n"], rows)
-
-
-def _recording(page: Page, real: Rollouts) -> None:
-    page.heading("The recording")
-    size = sum(path.stat().st_size for path in real.path.iterdir())
-    page.table(
-        ["store", "episodes", "steps", "bytes per step", "mean length"],
-        [[real.id, len(real), real.num_steps, f"{size / real.num_steps:.0f}", f"{real.episodes['length'].mean():.1f}"]],
-    )
-
-
-def _simulator(page: Page, artefacts: Artefacts, real: Rollouts, out: Path) -> None:
-    page.heading("The world model")
-    simulator, meta = load_simulator(artefacts.model_file, artefacts.agent_file)
-    train = train_config(meta["train"])
-    config = simulator.model.config
-    windows = real.windows(window_length(config, train), anchor="start", pad="right", min_steps=config.num_initializing_steps)
-    source = WindowSource(windows, layouts_of(real), meta["seed"])
-    scores = frame_scores(simulator, source.validation_batch(0, SCORED_WINDOWS))
-    levels = np.unique(real.episodes["level_seed"][source.windows.table[source.validation, 0]])
-    page.picture(draw_frame_scores(scores, levels, out / "frames"), f"{artefacts.model_file}, after {meta['batches']} batches of its last run. {HOW_FAR}")
-    steps = [s for s in (0, 1, 5, 10) if s < len(scores.n)]
-    rows = [[name, *("exact" if np.isinf(psnr[s]) else f"{psnr[s]:.1f}" for s in steps)] for name, psnr in scores.psnr.items()]
-    page.table(["PSNR in dB, held-out levels", *(f"step {s} (n={scores.n[s]})" for s in steps)], rows)
-
-
-def draw_frame_scores(scores: FrameScores, levels: np.ndarray, path: Path) -> Path:
-    """PSNR against steps after the last seen frame."""
-    figure, axes = new_figure(panel=(6.0, 3.2))
-    looks = {
-        "posterior": {"color": SIMULATED["color"], "linestyle": ":"}, "open loop": SIMULATED,
-        "copy of the last seen frame": NULL, "mean frame": NULL | {"linestyle": ":"},
-    }  # fmt: skip
-    for name, psnr in scores.psnr.items():
-        axes[0, 0].plot(psnr, label=name, **looks[name])
-    axes[0, 0].set(xlabel="steps after the last seen frame", ylabel="PSNR (dB)")
-    figure.legend(loc="outside upper left", ncols=4, fontsize="small")
-    alive = scores.n[min(10, len(scores.n) - 1)] / scores.windows
-    text = f"Held-out levels, windows from anywhere in an episode; {alive:.0%} still run after 10 steps."
-    add_caption(figure, text, f"{scores.windows} windows", f"{levels.min()}-{levels.max()} ({len(levels)} of them)")
-    return save_figure(figure, path)[0]
-
-
-def _clips(page: Page, real: Rollouts, informed: Rollouts, random: Rollouts, out: Path) -> None:
-    page.heading("Real and simulated, side by side")
+def _agents(page: Page, made: Artefacts, out: Path) -> None:
+    paths = [made.own_agent.parent] + ([made.agent_file.parent.parent] if made.shipped else [])
+    runs = joined([load_run(directory) for directory in find_runs(paths)])
+    picture = save_figure(draw_returns(runs, max(run.last_step for run in runs) / 30), out / "curves")[0]
+    steps = load_checkpoint(made.own_agent)[1]["timesteps"]
     page.text(
-        "Left of each pair the recorded episode, right the simulation that began from its frames. From there on the agent acts in "
-        "both; the simulation is free to go another way."
+        f"The demo's agent has trained for {steps:,} steps: it shows that training runs, not what "
+        f"training reaches."
     )
-    longest = np.argsort(-informed.episodes["length"], kind="stable")[:SHOWN_CLIPS]
-    pairs = [(i, side_by_side(real, informed, i, out / f"pair_{rank}.mp4")) for rank, i in enumerate(longest)]
-    page.clips([(path, _pair_caption(real, informed, i)) for i, path in pairs])
-    page.text("Simulations from latents drawn at random:")
-    shown = [(i, _clip(random.episode(i)["obs"], out / f"random_{i}.mp4")) for i in range(min(SHOWN_CLIPS, len(random)))]
-    page.clips([(path, f"random start {i}, {random.episodes['length'][i]} steps") for i, path in shown])
+    if made.shipped:
+        longest = max(run.last_step for run in runs) / 1e6
+        page.text(
+            f"All that follows is about the shipped agent, trained by the same script for {longest:.1f} "
+            f"million steps."
+        )
+    page.picture(
+        picture,
+        "Return against environment steps, with the published feed-forward curve behind where one is known.",
+    )
+    rows = []
+    for who, scores in made.scores.items():
+        for levels, path in scores.items():
+            group = json.loads(path.read_text())["groups"]["all"]
+            shares = (
+                f"{group[outcome][0]:.0%} [{group[outcome][1]:.0%}, {group[outcome][2]:.0%}]"
+                for outcome in ("solved", "died", "timed out")
+            )
+            value, low, high = group["return"]
+            rows.append(
+                [
+                    who,
+                    levels,
+                    f"{value:.2f} [{low:.2f}, {high:.2f}]",
+                    *shares,
+                    f"{group['episodes']} episodes, {group['levels']} levels",
+                ]
+            )
+    page.table(["agent", "levels", "mean return", "solved", "died", "timed out", "n"], rows)
+    agents = {"the demo's agent": made.own_agent} | (
+        {"shipped agent": made.agent_file} if made.shipped else {}
+    )
+    clips = [
+        write_agents(agents, made.env_name, level, out / f"agents_{level}.mp4") for level in FIRST_LEVELS
+    ]
+    page.clips(
+        [
+            (clip, f"Unseen level {level}, the first {LONGEST} steps at most; dark: the episode is over.")
+            for clip, level in zip(clips, FIRST_LEVELS)
+        ]
+    )
 
 
-def side_by_side(real: Rollouts, simulated: Rollouts, i: int, path: Path) -> Path:
-    """Simulated episode i beside the recorded one that it began from, from the same moment on."""
-    episode, step = simulated.episodes["source_episode"][i], simulated.episodes["source_step"][i]
-    left, right = real.episode(episode)["obs"][step:], simulated.episode(i)["obs"]
-    length = min(len(left), len(right))
-    gap = np.full((length, left.shape[1], 2, 3), 255, np.uint8)
-    return _clip(np.concatenate([left[:length], gap, right[:length]], axis=2), path)
+def _recording(page: Page, made: Artefacts, out: Path) -> None:
+    real = Rollouts.open(made.recording)
+    size, levels = sum(path.stat().st_size for path in real.path.iterdir()), real.episodes["level_seed"]
+    page.text(
+        "The agent plays levels that it was not trained on; all of the following is made from this store."
+    )
+    head = ["episodes", "levels", "steps", "mean length", "bytes per step", "id"]
+    row = [
+        len(real),
+        f"{levels.min():,}-{levels.max():,}",
+        f"{real.num_steps:,}",
+        f"{real.episodes['length'].mean():.0f}",
+        f"{size / real.num_steps:.0f}",
+    ]
+    page.table(head, [[*row, real.id]])
 
 
-def _pair_caption(real: Rollouts, simulated: Rollouts, i: int) -> str:
-    episode, step = (int(simulated.episodes[name][i]) for name in ("source_episode", "source_step"))
-    return f"real | simulated: level {real.episodes['level_seed'][episode]}, from step {step}"
+def _world_models(page: Page, made: Artefacts, out: Path) -> None:
+    found, metas = scored(made)
+    scores = frame_scores(found, found["layout"])
+    levels = f"levels {found['level'].min():,}-{found['level'].max():,}"
+    n = f"n = {len(found['level'])} windows on {len(np.unique(found['layout']))} layouts, {levels}"
+    page.text(
+        f"A world model is given three frames and the recorded actions, and draws what follows. Scored on "
+        f"layouts that the demo's was not trained on; {n}. "
+        f"{'The shipped one was trained on levels 10,000-99,999. ' if made.shipped else ''}The strong "
+        f"baseline is the given frames, shifted by the true camera: it has every pixel that they showed, "
+        f"and lacks what moves."
+    )
+    for kind, words in (("seen", "pixels whose place a given frame had shown"), ("whole", "whole frames")):
+        limits = psnr_limits(scores[kind])
+        drawn = [
+            draw_psnr(
+                scores[kind],
+                name,
+                out / f"psnr_{kind}_{i}",
+                f"{name} model: {kind} {'pixels' if kind == 'seen' else 'frames'}",
+                limits,
+            )
+            for i, name in enumerate(made.models)
+        ]
+        page.row(
+            [(path, _model_caption(name, metas[name], words, n)) for path, name in zip(drawn, made.models)]
+        )
+    names = [f"{name}/{protocol}" for name in made.models for protocol in ("open_loop", "posterior")] + list(
+        FLOORS
+    )
+    rows = [
+        [
+            name.replace("_", " ").replace("/", ": "),
+            *(score_in_words(scores["seen"][name][s], 1) for s in SHOWN_STEPS),
+        ]
+        for name in names
+    ]
+    page.table(
+        [
+            "PSNR in dB, seen pixels",
+            *(f"step {s} (n = {scores['seen']['copy'][s]['n']})" for s in SHOWN_STEPS),
+        ],
+        rows,
+    )
+    page.text(
+        "A dash: exact. The demo's model is a check of the line, and no simulator to draw conclusions from.",
+        note=True,
+    )
 
 
-def _clip(frames: np.ndarray, path: Path) -> Path:
-    write_video(path, frames, fps=10, scale=3)
-    return path
+def _model_caption(name: str, meta: dict, words: str, n: str) -> str:
+    trained = (
+        f"{meta['batches']:,} batches in its last run" if "batches" in meta else "a run of unknown length"
+    )
+    return f"{name[0].upper()}{name[1:]} world model, after {trained}: {words}. {n}."
 
 
-def _map(page: Page, real: Rollouts, simulated: Rollouts, out: Path) -> None:
-    page.heading("The agent's hidden states")
-    rng = np.random.default_rng(0)
-    shown = [_thinned(rollouts, rng) for rollouts in (real, simulated)]
-    (real_hidden, value), (simulated_hidden, _) = shown
-    points = hidden_map(real_hidden, simulated_hidden)
-    figure, axes = new_figure(columns=2, panel=(4.2, 3.6))
-    dots = axes[0, 0].scatter(*points.real.T, c=value, s=3, cmap="viridis", linewidths=0)
-    figure.colorbar(dots, ax=axes[0, 0], label="value (the agent's units)")
-    axes[0, 0].set_title("real, by value")
-    axes[0, 1].scatter(*points.real.T, s=3, linewidths=0, color=REAL["color"], label="real")
-    axes[0, 1].scatter(*points.simulated.T, s=3, linewidths=0, color=SIMULATED["color"], label="simulated")
-    axes[0, 1].legend(markerscale=4)
-    axes[0, 1].set_title("simulated, placed into the real map")
-    for axis in axes[0]:
-        axis.set(xlabel=f"PC 1 ({points.explained[0]:.0%} of variance)", ylabel=f"PC 2 ({points.explained[1]:.0%})")
-    levels = real.episodes["level_seed"]
-    n = f"{len(points.real)} real and {len(points.simulated)} simulated steps"
-    text = "Hidden states after the observation, standardised; axes fit on real states only."
-    add_caption(figure, text, n, f"{levels.min()}-{levels.max()}")
-    note = "A map, not a test: overlap in two dimensions does not show that the distributions agree."
-    page.picture(save_figure(figure, out / "hidden_map")[0], note)
+def scored(made: Artefacts) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
+    """The squared errors of every world model on the same held-out windows, made once; and what the model
+    files say."""
+    loaded = {name: load_simulator(path, made.agent_file) for name, path in made.models.items()}
+    simulators = {name: simulator for name, (simulator, _) in loaded.items()}
+    real = Rollouts.open(made.recording)
+    inputs = {"data_dir": real.id} | {name: file_id(path) for name, path in made.models.items()}
+    key = key_of({"version": 1, "num_windows": made.num_windows, "inputs": inputs})
+    run = Run(made.results / "demo_frames_precomp" / key, resumed=True)
+    run.dir.mkdir(parents=True, exist_ok=True)
+
+    def compute() -> dict[str, np.ndarray]:
+        k = next(iter(simulators.values())).model.config.num_initializing_steps
+        test, train = choose_parts(real, ("test", "train"), k + STEPS, k, (made.num_windows, 64), 0)
+        numbers = np.arange(len(test.table))
+        segment, training = test.windows.batch(numbers), train.windows.batch(np.arange(len(train.table)))
+        errors = frame_errors(simulators, segment, replay_cameras(real, segment), mean_of(training))
+        return errors | {"layout": test.clusters, "level": real.episodes["level_seed"][test.table[:, 0]]}
+
+    return part(run, "errors", compute), {name: meta for name, (_, meta) in loaded.items()}
 
 
-def _thinned(rollouts: Rollouts, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Hidden states and values of up to MAP_POINTS steps, an equal share of every episode's."""
-    table = rollouts.step_table()
-    keep = rng.random(len(table)) < MAP_POINTS / len(table)
-    return rollouts.hidden_after()[keep], rollouts.steps("value")[keep]
+def _clips(page: Page, made: Artefacts, out: Path) -> None:
+    real, informed = (
+        Rollouts.open(made.recording),
+        {"shipped model" if made.shipped else "the demo's model": Rollouts.open(made.informed)},
+    )
+    if made.shipped:
+        informed["the demo's model"] = Rollouts.open(made.own_informed)
+    page.text(
+        "Both begin from the same recorded frames. From there on the agent acts in each; a simulation is "
+        "free to go another way."
+    )
+    first = next(iter(informed.values()))
+    longest = np.argsort(-first.episodes["length"], kind="stable")[:SHOWN_CLIPS]
+    clips = [
+        (write_worlds(real, informed, int(i), out / f"worlds_{rank}.mp4"), source(first, int(i)))
+        for rank, i in enumerate(longest)
+    ]
+    page.clips(
+        [
+            (
+                path,
+                f"Level {real.episodes['level_seed'][episode]:,}, from step {step}. Chosen by rule: the "
+                f"longest simulations.",
+            )
+            for path, (episode, step) in clips
+        ]
+    )
+    random = Rollouts.open(made.random)
+    which = "shipped" if made.shipped else "demo's"
+    page.clips(
+        [
+            (
+                write_random(random, 4, out / "random.mp4"),
+                f"The {which} model from random latents: the first 4 of n = {len(random)} samples, no level.",
+            )
+        ]
+    )
+
+
+SECTIONS: dict[str, Callable[[Page, Artefacts, Path], None]] = {
+    "The agents": _agents,
+    "The recording": _recording,
+    "The world models": _world_models,
+    "Game and simulation, side by side": _clips,
+    "A map of the agent's hidden states": hidden_map,
+    "What the hidden states carry": probes,
+    "What the value depends on": gradients,
+    "One object deleted, in the game and in the simulator": deletions,
+}

@@ -78,7 +78,7 @@ from rollouts.segment import Segment
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
 
-VERSION = 2
+VERSION = 3
 
 
 class Check:
@@ -115,9 +115,11 @@ class Check:
         found = moment_names(intact) | {"left": np.array([h.left for h in ahead]), "kind": np.array([KIND_CODES[h.kind] for h in ahead])}
         for arm, moments in (("intact", intact), ("deleted", deleted)):
             for name, world in (self._worlds() | {"watched": self.watched}).items():
-                runs = self._run(world, moments, self.args.hazard_draws, with_first_frame, f"{name}, hazard {arm}")
+                runs = self._run(world, moments, self.args.hazard_draws, with_frames, f"{name}, hazard {arm}")
                 found |= {f"{name}/{arm}/{key}": value for key, value in runs.items() if key not in ("hidden", "logits", "frames")}
                 found[f"{name}/{arm}/frame"] = runs["frames"][0, :, 0]
+                if name != "watched":  # its frames are the game's
+                    found[f"{name}/{arm}/frames"] = runs["frames"][:, :, 0]
         return found
 
     def _worlds(self) -> dict[str, World]:
@@ -145,10 +147,6 @@ KIND_CODES = {"saw": 0, "enemy": 1, "lava": 2}
 
 def with_frames(segment: Segment) -> dict[str, np.ndarray]:
     return kept(segment) | {"frames": segment.obs[[s for s in STRIP if s < len(segment.obs)]].numpy()}
-
-
-def with_first_frame(segment: Segment) -> dict[str, np.ndarray]:
-    return kept(segment) | {"frames": segment.obs[:1].numpy()}
 
 
 def check_asked(args: Args) -> None:

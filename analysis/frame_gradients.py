@@ -1,0 +1,237 @@
+"""Gradient maps: how the agent's value depends on the pixels of a frame, directly and through the
+simulator, each with its controls.
+
+The value of the agent that sees the frame; its value some steps later in the simulator that is given the
+frame, along the recorded
+actions; and the value of the same network with untrained weights. The first two are checked by finite
+differences: one patch of the frame
+is made brighter and darker. Numbers go to <out_dir>/frame_gradients_precomp; the demo's report draws them.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.cli import parse, run_main
+
+
+@dataclass
+class Args:
+    model_file: Path
+    """The world model."""
+    agent_file: Path
+    """Its agent, which recorded the store."""
+    data_dir: Path = Path("data")
+    """Store of real rollouts."""
+    num_states: int = 32
+    """Recorded steps that maps are made of, of different levels."""
+    steps: int = 4
+    """How many steps later the value is read in the simulator."""
+    draws: int = 8
+    """Rollouts over which a simulated value and its gradient are averaged; the same noise for every patch."""
+    num_patches: int = 16
+    """Patches of each frame that are made brighter and darker."""
+    patch: int = 8
+    """Side of a patch, in pixels."""
+    change: float = 0.05
+    """By how much a patch is made brighter and darker; a pixel's range is 1."""
+    seed: int = 0
+    """Which states, patches, noise, and untrained weights."""
+    out_dir: Path = Path("results")
+    """Where frame_gradients_precomp is written."""
+    new: bool = False
+    """Make them again where the same command has."""
+    log_level: int = logging.INFO
+    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import numpy as np
+import torch
+
+from agents.actor_critic import ActorCritic
+from analysis.artefacts import part
+from analysis.steps import finish_step, open_step
+from common.progress import progress_bar
+from common.runs import UsageError, file_id
+from common.stats import cluster_bootstrap
+from generative.compatibility import check_recorder
+from generative.estimator import in_float32
+from generative.simulator import NoiseKeys, Simulator, load_simulator
+from generative.starts import open_real
+from interpret.frame_gradients import (
+    frame_gradient,
+    measured_change,
+    patches,
+    predicted_changes,
+    randomised,
+    rank_correlation,
+    seen_value,
+    simulated_value,
+)
+from rollouts.segment import Segment
+from rollouts.store import Rollouts
+from rollouts.windows import Windows
+
+STEP, VERSION = "frame_gradients", 1
+ROUTES = ("agent", "simulator", "untrained")
+NOT_SETTINGS = ("model_file", "agent_file", "data_dir", "out_dir", "new", "log_level")
+
+
+def main(args: Args) -> None:
+    check_asked(args)
+    simulator = in_float32(load_simulator(args.model_file, args.agent_file)[0])
+    rollouts = open_real(args.data_dir, args.agent_file)
+    check_recorder(rollouts, file_id(args.agent_file))
+    inputs = {
+        "model_file": file_id(args.model_file),
+        "agent_file": file_id(args.agent_file),
+        "data_dir": rollouts.id,
+    }
+    settings = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}
+    run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.new)
+    if run.done:
+        logging.info("%s is done; --new makes it again", run.dir)
+        return
+    arrays = part(run, "gradients", lambda: gradients(args, simulator, rollouts))
+    finish_step(
+        run, summary(arrays) | {"steps": args.steps, "draws": args.draws, "patches": args.num_patches}
+    )
+    logging.info("gradient maps of %d states: %s", len(arrays["level"]), run.dir)
+
+
+def check_asked(args: Args) -> None:
+    """Raises UsageError for numbers that make no sense."""
+    for name, least in (("num_states", 2), ("steps", 1), ("draws", 1), ("num_patches", 3), ("patch", 1)):
+        if getattr(args, name) < least:
+            raise UsageError(f"--{name} is {getattr(args, name)}: give {least} or more")
+    if args.change <= 0:
+        raise UsageError(f"--change is {args.change}: give a number above 0, such as 0.05")
+
+
+def choose(rollouts: Rollouts, length: int, count: int, seed: int) -> Windows:
+    """Up to `count` random windows of `length` steps, of different levels. Raises UsageError for fewer than
+    two."""
+    table = np.random.default_rng([seed, 17]).permutation(
+        rollouts.windows(length, anchor="start", pad="none").table
+    )
+    levels = rollouts.episodes["level_seed"][table[:, 0]] if len(table) else np.zeros(0)
+    first = np.sort(np.unique(levels, return_index=True)[1])[:count]
+    if len(first) < 2:
+        raise UsageError(
+            f"{rollouts.path} has episodes of {length} steps on {len(first)} levels: record more, or "
+            f"lower --steps"
+        )
+    return Windows(rollouts, length, table[first])
+
+
+def gradients(args: Args, simulator: Simulator, rollouts: Rollouts) -> dict[str, np.ndarray]:
+    """frame [n, H, W, C]; map/<route> [n, H, W], the gradient's length over colours; predicted/<route> and
+    measured/<route> [n, P];
+    value, later [n]; level, episode, step [n]."""
+    k = simulator.model.config.num_initializing_steps
+    windows = choose(rollouts, k + args.steps, args.num_states, args.seed)
+    untrained, found = randomised(simulator.agent, args.seed), []
+    for i in progress_bar(range(len(windows)), unit="state", desc="frame gradients"):
+        found.append(one_state(args, simulator, untrained, windows.batch([i]), k, i))
+    arrays = {name: np.stack([one[name] for one in found]) for name in found[0]}
+    episode, start = windows.table.T
+    return arrays | {
+        "episode": episode,
+        "step": start + k - 1,
+        "level": rollouts.episodes["level_seed"][episode],
+    }
+
+
+def one_state(
+    args: Args, simulator: Simulator, untrained: ActorCritic, window: Segment, k: int, i: int
+) -> dict[str, np.ndarray]:
+    """Maps and changes of one window [K + steps, 1]."""
+    frames, hidden = window.obs.float() / 255, window.hidden[k - 1]
+    corners = patches(
+        args.num_patches, frames.shape[2], args.patch, np.random.default_rng([args.seed, 18, i])
+    )
+    out = {"frame": window.obs[k - 1, 0].numpy(), "value": window.value[k - 1, 0].numpy()}
+    for route in ROUTES:
+        gradient, measured, value = _route(
+            args, simulator, untrained, frames, hidden, window.action, k, i, corners, route
+        )
+        out[f"map/{route}"] = gradient.square().sum(-1).sqrt().numpy()
+        out[f"predicted/{route}"] = predicted_changes(gradient[None], corners[None], args.patch, args.change)[
+            0
+        ].numpy()
+        out[f"measured/{route}"] = measured.numpy()
+        if route == "simulator":
+            out["later"] = value.numpy()
+    return out
+
+
+def _route(
+    args, simulator, untrained, frames, hidden, actions, k, i, corners, route
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradient [H, W, C], measured changes [P] and value of one route, averaged over draws where it has
+    any."""
+
+    def value_of(patches_: int):
+        draws = args.draws if route == "simulator" else 1
+        count = patches_ * draws
+        if route == "simulator":
+            keys = NoiseKeys(args.seed, np.full(count, i), np.tile(np.arange(draws), patches_))
+            given = actions[k - 1 : k - 1 + args.steps].expand(-1, count)
+            return simulated_value(
+                simulator, frames[: k - 1].expand(-1, count, -1, -1, -1), given, keys
+            ), draws
+        agent, state = (
+            (simulator.agent, hidden) if route == "agent" else (untrained, untrained.initial_state(1))
+        )
+        return seen_value(agent, state.expand(count, -1)), draws
+
+    value, draws = value_of(1)
+    shown = frames[k - 1].expand(draws, -1, -1, -1)
+    gradient = frame_gradient(value, shown).mean(0)
+    with torch.no_grad():
+        mean_value = value(shown).mean()
+    value, draws = value_of(len(corners))
+    many = frames[k - 1].expand(len(corners) * draws, -1, -1, -1)
+    measured = measured_change(value, many, corners.repeat(draws, 0), args.patch, args.change)
+    return gradient, measured.reshape(len(corners), draws).mean(1), mean_value
+
+
+def summary(arrays: dict[str, np.ndarray]) -> dict:
+    """Agreement of gradient and finite difference by route, and of the trained map with the untrained one:
+    each a mean over states with
+    its interval by level."""
+    level = arrays["level"]
+    checks = {
+        route: correlation(arrays[f"predicted/{route}"], arrays[f"measured/{route}"]) for route in ROUTES
+    }
+    flat = {route: coarse(arrays[f"map/{route}"]).reshape(len(level), -1) for route in ROUTES}
+    told = {f"check/{route}": _interval(values, level) for route, values in checks.items()}
+    told["like untrained"] = _interval(rank_correlation(flat["agent"], flat["untrained"]), level)
+    told["like the simulator's"] = _interval(rank_correlation(flat["agent"], flat["simulator"]), level)
+    return told
+
+
+def coarse(maps: np.ndarray, side: int = 8) -> np.ndarray:
+    """Maps [n, H, W] averaged over squares of `side` pixels (or the nearest that divides the frame)."""
+    n, height, width = maps.shape
+    side = next(s for s in range(min(side, height), 0, -1) if height % s == 0 and width % s == 0)
+    return maps.reshape(n, height // side, side, width // side, side).mean((2, 4))
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Pearson's correlation of each row of a, b [n, P]; NaN where a row is constant."""
+    a, b = (x.astype(np.float64) - x.mean(1, keepdims=True, dtype=np.float64) for x in (a, b))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+
+
+def _interval(values: np.ndarray, level: np.ndarray) -> dict | None:
+    known = np.isfinite(values)
+    return cluster_bootstrap(values[known], level[known])._asdict() if known.any() else None
+
+
+if __name__ == "__main__":
+    run_main(main, ARGS)

@@ -1,0 +1,102 @@
+"""The demo's plan: faster machines make more, nothing passes the time asked for, and the same command finds
+its plan again."""
+
+import dataclasses
+
+import pytest
+
+import demo
+from analysis.demo_plan import (
+    LEAST,
+    REFERENCE,
+    Rates,
+    Sizes,
+    choose_sizes,
+    described,
+    estimate,
+    make_plan,
+    read_plan,
+    seconds,
+    sizes_of,
+)
+from common.runs import UsageError
+
+STEPS = demo.STEPS | demo.COINRUN_STEPS
+
+
+def machine(times: float) -> Rates:
+    """One that is `times` as fast as the reference."""
+    return Rates(**{name: times * value for name, value in vars(REFERENCE).items()})
+
+
+def test_sizes_fall_with_speed_and_rise_with_time():
+    made = [vars(choose_sizes(STEPS, machine(times), 10)) for times in (8, 1, 0.6, 0.4, 0.01)]
+    for faster, slower in zip(made, made[1:]):
+        assert all(faster[name] >= slower[name] for name in faster)
+    assert made[0] == vars(Sizes()) and made[-1] == vars(LEAST) and made[0] != made[2] != made[-1]
+    assert (
+        choose_sizes(STEPS, machine(0.5), 20).num_batches > choose_sizes(STEPS, machine(0.5), 8).num_batches
+    )
+
+
+@pytest.mark.parametrize("times", [0.4, 0.6, 1, 3])
+def test_what_is_planned_ends_in_time(times):
+    sizes = choose_sizes(STEPS, machine(times), 10)
+    assert sum(estimate(STEPS, sizes, machine(times)).values()) <= 600 or sizes == LEAST
+
+
+def test_a_step_costs_more_where_its_own_rate_is_lower():
+    cost, size = STEPS["train a world model"][0], 50
+    slow = dataclasses.replace(REFERENCE, simulating=REFERENCE.simulating / 2)
+    work = cost.fixed + cost.unit * size
+    assert seconds(cost, size, slow) - seconds(cost, size, REFERENCE) == pytest.approx(work)
+    assert seconds(cost, size, dataclasses.replace(REFERENCE, training=1.0)) == seconds(cost, size, REFERENCE)
+
+
+def test_every_size_is_planned_for_and_lies_between_least_and_most():
+    assert {field for _, field in STEPS.values()} == {field.name for field in dataclasses.fields(Sizes)}
+    assert sizes_of(0) == LEAST and sizes_of(1) == Sizes()
+
+
+def test_the_plan_is_kept_and_shown(tmp_path):
+    assert read_plan(tmp_path) is None
+    plan = make_plan(tmp_path, STEPS, machine(0.5), 10, {"num_batches": 7})
+    assert read_plan(tmp_path) == plan and plan["sizes"]["num_batches"] == 7
+    text = described(STEPS, plan)
+    assert all(title in text for title in STEPS) and "in all" in text and "longer" not in text
+    assert "longer" in described(STEPS, make_plan(tmp_path, STEPS, machine(0.01), 10, {}))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"version": 1}', '{"version": 0, "sizes": {}, "rates": {}}'])
+def test_a_plan_that_cannot_be_read_is_refused(tmp_path, text):
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(UsageError, match="delete it"):
+        read_plan(tmp_path)
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """A demo that thinks it has timed the machine."""
+    monkeypatch.setattr(demo, "measure", lambda *_: machine(0.5))
+
+
+def test_the_same_command_finds_its_sizes_again(tmp_path, timed, monkeypatch, capsys):
+    first = demo.planned(demo.Args(minutes=10), tmp_path)
+    monkeypatch.setattr(demo, "measure", lambda *_: pytest.fail("timed again"))
+    assert demo.planned(demo.Args(minutes=10), tmp_path) == first
+    assert capsys.readouterr().out.count("Planned") == 2
+
+
+@pytest.mark.parametrize(
+    "flags", [{"minutes": 4}, {"num_timesteps": 64}, {"num_episodes": 9}, {"num_batches": 3}]
+)
+def test_flags_change_the_sizes_and_another_plan_is_not_overwritten(tmp_path, timed, flags):
+    usual = demo.planned(demo.Args(), tmp_path / "a")
+    assert demo.planned(demo.Args(**flags), tmp_path / "b") != usual
+    with pytest.raises(UsageError, match="another --out"):
+        demo.planned(demo.Args(**flags), tmp_path / "a")
+
+
+def test_without_time_there_is_no_demo(tmp_path):
+    with pytest.raises(UsageError, match="--minutes"):
+        demo.main(demo.Args(minutes=0, out=tmp_path))
