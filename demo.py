@@ -8,6 +8,30 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.cli import parse, run_main
+
+
+@dataclass
+class Args:
+    env_name: str = "coinrun"
+    """The game. CoinRun goes on with the reference agent and simulator of pretrained/; another game with
+    those that the demo trains."""
+    out: Path | None = None
+    """Where everything goes; by default demo/<env_name>."""
+    minutes: float = 10.0
+    """How long the whole may take on this machine. Kept in the plan, with all sizes: to change it, delete
+    plan.json or take another --out."""
+    num_timesteps: int | None = None
+    """Training steps of the demo's own agent; left out, planned. So too the two below."""
+    num_episodes: int | None = None
+    """Episodes recorded."""
+    num_batches: int | None = None
+    """Training batches of the demo's own world model."""
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
 from analysis.demo_artefacts import Artefacts
 from analysis.demo_plan import (
     Cost,
@@ -19,7 +43,6 @@ from analysis.demo_plan import (
     read_plan,
 )
 from analysis.demo_report import build
-from common.cli import run_script
 from common.runs import UsageError, file_id
 from common.stopping import run_command
 from envs.procgen import ProcgenConfig
@@ -48,24 +71,6 @@ COINRUN_STEPS: Steps = {
     "delete objects in game and simulator": (Cost(1, 4, 0.5, "simulating"), "num_hazards"),
 }
 """What CoinRun has besides: a reader of its states, and a trained agent and simulator."""
-
-
-@dataclass
-class Args:
-    env_name: str = "coinrun"
-    """The game. CoinRun goes on with the reference agent and simulator of pretrained/; another game with
-    those that the demo trains."""
-    out: Path | None = None
-    """Where everything goes; by default demo/<env_name>."""
-    minutes: float = 10.0
-    """How long the whole may take on this machine. Kept in the plan, with all sizes: to change it, delete
-    plan.json or take another --out."""
-    num_timesteps: int | None = None
-    """Training steps of the demo's own agent; left out, planned. So too the two below."""
-    num_episodes: int | None = None
-    """Episodes recorded."""
-    num_batches: int | None = None
-    """Training batches of the demo's own world model."""
 
 
 def run(*command) -> None:
@@ -280,4 +285,4 @@ def what_next(made: Artefacts) -> str:
 
 
 if __name__ == "__main__":
-    run_script(main, Args, __doc__)
+    run_main(main, ARGS)

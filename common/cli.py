@@ -54,11 +54,6 @@ _ADVICE = dict.fromkeys((errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EPERM, e
 _ADVICE |= dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG), _NO_PATH)
 
 
-def run_script(main: Callable, args_type: type, description: str) -> None:
-    """Calls main with what the command line says, read into the dataclass args_type; description opens --help."""
-    run_main(main, parse(args_type, description))
-
-
 def parse(args_type: type, description: str = "", words: Sequence[str] | None = None):
     """The words (default: of the command line) as an args_type. A mistake in them ends in one line on stderr and exit code 2."""
     given = sys.argv[1:] if words is None else words
