@@ -16,7 +16,7 @@ NAMES = ("AGENT", "MODEL", "DATA", "DISCOVERY", "SIMULATED")
 """What the README's sequence sets, and other pages use."""
 SMALL = {
     "train": "--param_name demo --num_timesteps 4096 --num_checkpoints 2 --eval_episodes 4",
-    "train --exp_name finish": "--num_timesteps 1 --num_checkpoints 2 --eval_episodes 4",
+    "train --exp_name finish": "--param_name half-rec-finish --num_timesteps 1 --num_checkpoints 2 --eval_episodes 4",
     "agents.publish": "--out published",
     "evaluate": "--num_levels 8 --num_episodes 8",
     "render": "--num_eps 1",
