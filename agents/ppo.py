@@ -4,6 +4,7 @@ Minibatches are whole environments, so that every gradient runs through all T st
 from the state at the rollout's first step and reset exactly where acting reset it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from agents.actor_critic import ActorCritic
 from common.descriptions import check_values
 from common.policy import categorical_log_prob
+from common.progress import not_shown
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,14 @@ def value_error(value, old_value, returns, clip: float):
     return torch.max(error, F.mse_loss(held, returns, reduction="none"))
 
 
-def update(agent: ActorCritic, optimizer, buffer: RolloutBuffer, config: PPOConfig, rng: np.random.Generator) -> dict[str, float]:
-    """All epochs of one PPO iteration. Returns the mean of each part of the loss. Raises FloatingPointError on NaN."""
+def update(
+    agent: ActorCritic, optimizer, buffer: RolloutBuffer, config: PPOConfig, rng: np.random.Generator,
+    progress: Callable[[float], None] = not_shown,
+) -> dict[str, float]:  # fmt: skip
+    """All epochs of one PPO iteration. Returns the mean of each part of the loss. Raises FloatingPointError on NaN.
+
+    progress: is told each finished share of the update.
+    """
     lmbda = config.lmbda if config.use_gae else 1.0
     advantage = advantages(buffer.reward, buffer.value, buffer.ended, buffer.next_value, config.gamma, lmbda, buffer.final_value)
     returns = advantage + buffer.value
@@ -155,6 +163,7 @@ def update(agent: ActorCritic, optimizer, buffer: RolloutBuffer, config: PPOConf
                 raise FloatingPointError(f"the gradient is not finite; loss parts: { {k: v.item() for k, v in parts.items()} }")
             optimizer.step()
             history.append(parts)
+            progress(1 / (config.epoch * config.mini_batch_per_epoch))
     means = {name: torch.stack([parts[name] for parts in history]).mean().item() for name in history[0]}
     explained = 1 - (returns - buffer.value).var() / returns.var()
     return means | {"explained_variance": explained.item()}

@@ -1,6 +1,7 @@
 """The training loop: roll out, update, log, evaluate on its own schedule, checkpoint; stoppable and resumable anywhere."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +28,13 @@ from common.descriptions import look_up
 from common.integrity import check_finite
 from common.noise import gumbel_noise
 from common.policy import step
-from common.progress import progress_bar
+from common.progress import not_shown, progress_bar
 from common.runs import UsageError
 from common.stopping import SaveClock, saving_on_stop
 from envs.vecenv import Snapshot
 
 _KIND = "training state"
+UPDATE_WORK = 3.0  # a training pass over a frame, forward and backward, against acting on it once: for the progress bar
 EVALUATION_NOISE = 1_000_003  # added to the run's seed, so that evaluation shares no noise with training
 
 
@@ -102,22 +104,25 @@ class Trainer:
             while self.timesteps < self.schedule.num_timesteps:
                 begun, before = time.monotonic(), self.timesteps
                 self._set_learning_rate()
-                mean_value = self.collect()
-                parts = update(self.agent, self.optimizer, self.buffer, self.ppo, np.random.default_rng([self.seed, self.iteration]))
+                acting = self.per_iteration / (1 + UPDATE_WORK * self.ppo.epoch)  # its share of an iteration's steps on the bar
+                mean_value = self.collect(lambda share: bar.update(acting * share))
+                rng = np.random.default_rng([self.seed, self.iteration])
+                learning = self.per_iteration - acting
+                parts = update(self.agent, self.optimizer, self.buffer, self.ppo, rng, lambda share: bar.update(learning * share))
                 self.timesteps += self.per_iteration
                 self.iteration += 1
                 row = self._row(parts, mean_value) | self._evaluate_if_due(before)
                 row |= {"wall_time": time.monotonic() - started, "steps_per_second": self.per_iteration / (time.monotonic() - begun)}
                 self.log.write(row)
                 self._save_if_due(before)
-                bar.update(self.per_iteration)
+                bar.update(self.timesteps - bar.n)
                 bar.set_postfix_str(f"return {float(row.get('mean_episode_rewards', 'nan')):.2f}", refresh=False)
         self.log.close()
         return row
 
     @torch.inference_mode()
-    def collect(self) -> float:
-        """Fills the buffer with one rollout. Returns the mean value estimate."""
+    def collect(self, progress: Callable[[float], None] = not_shown) -> float:
+        """Fills the buffer with one rollout. Returns the mean value estimate. progress: is told each finished share of the rollout."""
         buffer, env = self.buffer, self.env
         buffer.state.copy_(self.state)
         slots = np.arange(env.num)
@@ -135,6 +140,7 @@ class Trainer:
             buffer.final_value[t] = self._final_value(reward)
             self.statistics.update(reward, first)
             buffer.reward[t] = torch.from_numpy(self.normalizer(reward, first) if self.ppo.normalize_rew else reward)
+            progress(1 / self.ppo.n_steps)
         after = self.agent.advance(*self._inputs(obs, first, reward))  # not kept: the next rollout takes this frame in again
         buffer.next_value.copy_(self.agent.heads(after)[1])
         return buffer.value.mean().item()

@@ -46,3 +46,7 @@ class LogBar(tqdm):
 def progress_bar(*args, **options) -> tqdm:
     """A tqdm bar with an interval that suits where it is written."""
     return (tqdm if sys.stderr.isatty() else LogBar)(*args, **options)
+
+
+def not_shown(share: float) -> None:
+    """In place of a bar: takes no notice of a finished share of the work."""

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from tiny import NEVER, network, staggered, trainer
+from tqdm import tqdm
 
 import agents.ppo
+import agents.trainer
 import common.stopping
 from agents.actor_critic import load_agent
 from agents.ppo import PPOConfig
@@ -185,10 +187,10 @@ def test_stopping_and_going_on_ends_with_the_same_bits(tmp_path):
     first = procgen_trainer(halves, Schedule(96, 1, NEVER, 2, 50, 32), seed=3)
     collect = first.collect
 
-    def interrupted():
+    def interrupted(progress):
         if first.iteration == 1:
             raise KeyboardInterrupt
-        return collect()
+        return collect(progress)
 
     first.collect = interrupted
     with pytest.raises(KeyboardInterrupt):
@@ -245,10 +247,10 @@ def test_training_on_a_probe_is_saved_and_goes_on_with_the_same_bits(tmp_path, n
     first = learner(tmp_path / "halves", save_every=4 * 7)
     collect = first.collect
 
-    def interrupted():
+    def interrupted(progress):
         if first.iteration == 3:
             raise KeyboardInterrupt
-        return collect()
+        return collect(progress)
 
     first.collect = interrupted
     with pytest.raises(KeyboardInterrupt):
@@ -316,3 +318,21 @@ def test_evaluation_does_not_touch_training(tmp_path):
     for name, every in (("with", 32), ("without", NEVER)):
         procgen_trainer(tmp_path / name, Schedule(96, 1, every, 2, 50, NEVER)).train()
     assert (tmp_path / "with" / "model_96.safetensors").read_bytes() == (tmp_path / "without" / "model_96.safetensors").read_bytes()
+
+
+def test_the_bar_moves_within_an_iteration_and_ends_where_the_steps_are(tmp_path, monkeypatch):
+    """A slow machine takes minutes for an iteration: rate and time left do not wait for its end."""
+    moves, bars = [], []
+
+    class Watched(tqdm):
+        def update(self, n=1):
+            moves.append(n)
+            return super().update(n)
+
+    monkeypatch.setattr(agents.trainer, "progress_bar", lambda **options: bars.append(Watched(**options)) or bars[-1])
+    learner = trainer(tmp_path, ProcgenVecEnv(4, ProcgenConfig("dodgeball")), CONFIG)
+    learner.schedule = replace(learner.schedule, num_timesteps=64)
+    learner.train()
+    assert len(moves) == 2 * (CONFIG.n_steps + CONFIG.epoch * CONFIG.mini_batch_per_epoch + 1)
+    assert bars[0].n == learner.timesteps == 64 and min(moves) > -1e-9
+    assert moves[0] == pytest.approx(1.0) and moves[CONFIG.n_steps] == pytest.approx(12.0)  # acting is one part in 1 + 3 of the work
