@@ -7,6 +7,7 @@ in the precision of the machine, `auto`, until `set_precision` says otherwise. L
 import contextlib
 import functools
 import logging
+import os
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from common.errors import UsageError
+
 PRECISIONS = ("auto", "bf16", "fp32")
+VARIABLE = "WORLDLENS_PRECISION"
+"""Environment variable: what `auto` means (bf16 or fp32) without timing the machine, for jobs on several machines that must agree."""
 ROUNDS = 12
 CLEAR = 1.8
 """Timing stops early where one precision is so many times as fast as the other. With bf16 units bf16 took 0.4 to 0.8 of float32's time, emulated
@@ -46,7 +51,15 @@ def choose_precision(asked: str, device: torch.device | str) -> Precision:
         raise ValueError(f"unknown precision {asked!r}; choose one of: {', '.join(PRECISIONS)}")
     if asked != "auto":
         return Precision(asked, asked)
-    return Precision(asked, "bf16" if bf16_is_faster(torch.device(device).type) else "fp32")
+    return Precision(asked, _agreed() or ("bf16" if bf16_is_faster(torch.device(device).type) else "fp32"))
+
+
+def _agreed() -> str | None:
+    """What the environment variable says, if it is set. Raises UsageError for anything but bf16 or fp32."""
+    name = os.environ.get(VARIABLE)
+    if name and name not in PRECISIONS[1:]:
+        raise UsageError(f"the environment variable {VARIABLE} is {name!r}: set it to bf16 or fp32, or unset it")
+    return name or None
 
 
 def set_precision(precision: str, *networks: nn.Module) -> None:

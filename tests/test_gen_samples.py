@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import tyro
 from toy_simulator import NAMES, save_toy_files
 from toy_world import toy_agent
 
@@ -14,6 +13,7 @@ import record_gen_samples
 from agents.actor_critic import save_agent
 from analysis.action_grid import grid_places
 from common.checkpoints import BadCheckpoint
+from common.cli import parse
 from common.runs import UsageError
 from common.video import read_video
 from generative.simulator import NoiseKeys, load_simulator
@@ -218,5 +218,5 @@ def test_bad_requests_are_refused_in_one_line(made, here):
 
 
 def test_the_older_flag_names_are_understood():
-    args = tyro.cli(record_gen_samples.Args, args=["--model_file", "m", "--agent_file", "a", "--samples_to_record", "5", "--rand_init"])
+    args = parse(record_gen_samples.Args, words=["--model_file", "m", "--agent_file", "a", "--samples_to_record", "5", "--rand_init"])
     assert args.num_samples == 5 and args.rand_init

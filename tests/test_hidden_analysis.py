@@ -263,7 +263,7 @@ def test_sizes_are_lowered_to_what_the_store_carries_in_one_line(tmp_path, caplo
     write_map_store(tmp_path / "real", 16)
     sizes = {"components": 16, "counts": (2, 8), "clusters": 32, "points": 20_000, "methods": ("pca", "nmf")}
     precompute.main(precompute.Args(data_dir=tmp_path / "real", out_dir=tmp_path, **(FAST | sizes)))
-    (line,) = [record.message for record in caplog.records if "lowered" in record.message]
+    (line,) = [record.message for record in caplog.records if record.message.startswith("sizes are lowered")]
     assert "--components 16 to 4 (16 levels, 6 hidden units), --counts 2 8 to 2 " in line and "--clusters 32 to 8 (16 levels), --points 20000 to " in line
     numbers = read_numbers(tmp_path / "hx_analysis_precomp" / "latest")
     assert numbers["clusters"]["count"] == 8 and numbers["methods"]["nmf"]["directions"] == 4

@@ -20,6 +20,7 @@ STORE = {"num_actions": 2, "action_names": ["a", "b"], "noop": 0, "hidden_size":
 
 def on_machine(monkeypatch, fast: bool) -> None:
     """As if bf16 were faster here, or slower."""
+    monkeypatch.delenv(machine.VARIABLE, raising=False)
     monkeypatch.setattr(machine, "bf16_is_faster", lambda device_type: fast)
 
 
@@ -173,3 +174,17 @@ def test_a_trained_agent_and_its_run_say_the_precision_that_was_asked_for(tmp_pa
     (run,) = run_dirs(tmp_path)
     assert json.loads((run / "manifest.json").read_text())["precision"] == precision
     assert load_agent(run / "model_64.safetensors")[1]["network"]["precision"] == precision
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp32"])
+def test_the_environment_says_what_auto_is_and_a_flag_says_otherwise(monkeypatch, name):
+    on_machine(monkeypatch, name == "fp32")
+    monkeypatch.setenv(machine.VARIABLE, name)
+    assert choose_precision("auto", "cpu").name == name
+    assert [choose_precision(flag, "cpu").name for flag in ("bf16", "fp32")] == ["bf16", "fp32"]
+
+
+def test_a_variable_that_names_no_precision_is_refused(monkeypatch):
+    monkeypatch.setenv(machine.VARIABLE, "half")
+    with pytest.raises(UsageError, match="WORLDLENS_PRECISION is 'half': set it to bf16 or fp32"):
+        choose_precision("auto", "cpu")

@@ -16,10 +16,13 @@ from analysis.concepts import check_store as concepts_check, load_concepts
 from analysis.probe_data import FOLDS, check_finite, encoded, narrowed, nuisances, open_study, targets_of
 from analysis.args import PlotArgs
 from analysis.steps import read_numbers, read_part
+from common.precision import Precision
 from common.runs import UsageError, key_of
 from interpret.directions import load_directions
 from interpret.recurrence import before, relive
 from rollouts.store import Rollouts
+
+FLOAT32 = Precision("fp32", "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -138,10 +141,10 @@ def test_the_same_command_does_nothing_and_flags_are_felt(world, probed, monkeyp
 
 def test_training_longer_changes_what_frames_show(study, world):
     out = world.root / "frames"
-    once, twice = (frame_baseline.frame_baseline(study, EPISODES, epochs, 0, out, False) for epochs in (1, 2))
+    once, twice = (frame_baseline.frame_baseline(study, EPISODES, epochs, 0, out, False, FLOAT32) for epochs in (1, 2))
     assert once.shape == study.targets.truth.shape and np.isfinite(once).all() and not np.array_equal(once, twice)
-    assert np.array_equal(frame_baseline.frame_baseline(study, EPISODES, 1, 0, out, False), once)
-    assert not np.array_equal(frame_baseline.frame_baseline(study, EPISODES, 1, 1, out, False), once)
+    assert np.array_equal(frame_baseline.frame_baseline(study, EPISODES, 1, 0, out, False, FLOAT32), once)
+    assert not np.array_equal(frame_baseline.frame_baseline(study, EPISODES, 1, 1, out, False, FLOAT32), once)
 
 
 def test_marks_stand_beside_their_numbers(world, tuned):

@@ -9,7 +9,6 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-import tyro
 from scipy.special import softmax
 
 import render
@@ -20,7 +19,7 @@ from analysis.overlay import BAR_COLOR, TAKEN_COLOR, Overlay
 from analysis.watch import Episode, class_probabilities, watch
 from analysis.window import Window
 from common.checkpoints import BadCheckpoint
-from common.cli import run_main
+from common.cli import parse, run_main
 from common.runs import UsageError
 from common.video import read_video, upscale
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
@@ -272,7 +271,7 @@ def test_an_interrupted_run_is_made_whole(model_file, tmp_path):
 
 
 def test_the_seed_systems_name_for_fps():
-    assert tyro.cli(render.Args, args=["--model_file", "x", "--tps", "7"]).fps == 7
+    assert parse(render.Args, words=["--model_file", "x", "--tps", "7"]).fps == 7
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_the_loop_sees_what_the_agents_encoder_makes_of_the_frames(made, mapped)
     kept[[3, 50, 1200]] = True
     frames = torch.from_numpy(store.steps("obs")[kept])
     with torch.no_grad():
-        np.testing.assert_allclose(sml.seen(made / "agent.safetensors", store, kept), toy_agent().encoder(frames).numpy(), atol=1e-5)
+        np.testing.assert_allclose(sml.seen(made / "agent.safetensors", store, kept, "fp32"), toy_agent().encoder(frames).numpy(), atol=1e-5)
     assert {"cluster", "moving"} == read_numbers(mapped[1]["sml"])["clusterings"].keys()
 
 
@@ -204,7 +204,7 @@ def test_every_colouring_has_its_labels(mapped, judged, which):
 def test_sizes_are_lowered_to_what_the_store_carries_in_one_line(made, tmp_path, caplog, which):
     small = make_loop_store(tmp_path / "store", episodes=24, shards=1, policy_id=file_id(made / "agent.safetensors"))
     directory = run(made, tmp_path, which, data_dir=small.path, clusters=64, parts=16, points=5000, log_level=30)
-    (line,) = [record.message for record in caplog.records if "lowered" in record.message]
+    (line,) = [record.message for record in caplog.records if record.message.startswith("sizes are lowered")]
     assert "--clusters 64 to 6 (12 starting places)" in line and "--parts 16 to 3 (12 starting places)" in line and "--points 5000 to " in line
     assert read_numbers(directory)["clusters"] == 6 and len(load_directions(directory / "nmf.safetensors")) == 3
 

@@ -16,13 +16,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import tyro
 from toy_world import toy_agent, toy_config, toy_episode, with_agent, write_toy_store
 
 import common.stopping
 import train_gen_model
 from agents.actor_critic import save_agent
 from common.checkpoints import BadCheckpoint, load_checkpoint
+from common.cli import parse as parse_flags
 from common.runs import UsageError, file_id
 from common.video import read_video
 from envs.coinrun import first_states, layout_hash
@@ -428,7 +428,7 @@ def test_reading_ahead_keeps_order_raises_errors_and_stops():
 
 
 def parse(*words):
-    return tyro.cli(train_gen_model.Args, args=["--agent_file", "agent", *words])
+    return parse_flags(train_gen_model.Args, words=["--agent_file", "agent", *words])
 
 
 def test_flags_of_both_generations_are_understood():
