@@ -1,5 +1,5 @@
 # make demo     the whole line on real CoinRun, ending in a report
-# make test     the tests, under ten minutes
+# make test     the tests, under six minutes of two cores
 # make test-full  slow tests and a second game as well
 # make results  every number that README and docs quote, from artefacts
 
@@ -12,10 +12,10 @@ demo: $(VENV)/installed
 	$(BIN)/python demo.py
 
 test: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" --durations=20
 
 test-full: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --durations=20
 	$(BIN)/python demo.py --env_name jumper --num_batches 500 --out demo/jumper
 
 results: $(VENV)/installed

@@ -286,7 +286,7 @@ def test_the_command_line_itself_fails_in_one_line(tmp_path, tiny_presets):
 @pytest.mark.parametrize("times", [1, pytest.param(6, marks=pytest.mark.slow)])
 def test_killed_and_started_again_ends_with_the_same_bits(tmp_path, tiny_presets, times):
     """SIGKILL at random moments, each after some rows of the log; the uninterrupted twin runs in this process."""
-    asked = dict(num_timesteps=32 * 30, eval_every=32 * 8, save_every=32 * 3, num_checkpoints=3)
+    asked = dict(num_timesteps=32 * 18, eval_every=32 * 8, save_every=32 * 3, num_checkpoints=3)
     whole = trained(tmp_path / "whole", **asked)
     args, rng, kills = tiny_args(tmp_path / "killed", **asked), random.Random(os.getpid()), 0
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}

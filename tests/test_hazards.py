@@ -62,6 +62,7 @@ def test_the_detector_finds_things_on_levels_it_was_not_fit_on(detector, fresh, 
     assert n > 20 and recall > 0.9 and precision > 0.85 and error < 0.25
 
 
+@pytest.mark.slow
 def test_labels_in_the_wrong_place_make_a_detector_that_fails(fit_on, fresh):
     frames, scenes = fit_on
     things = scenes.objects.take(in_sight(scenes.objects, scenes))
@@ -154,6 +155,7 @@ def test_staged_frames_show_the_rare_hazards_where_their_scenes_say():
     assert len(both.player) == 2 * len(frames) and (both.objects.frame[len(scenes.objects.x) :] == scenes.objects.frame + len(frames)).all()
 
 
+@pytest.mark.slow
 def test_staging_helps_to_find_enemies(fit_on, fresh):
     env = make_env(8, ProcgenConfig())
     shown, unseen = staged(env, range(10_000, 10_200)), staged(env, range(20_000, 20_100))

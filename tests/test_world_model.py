@@ -243,6 +243,7 @@ def test_shapes_that_cannot_be_are_refused(bad):
         load_preset("tiny", {"num_actions": 15} | bad, {})
 
 
+@pytest.mark.slow
 def test_a_tiny_model_learns_what_actions_do(store, agent):
     """After some seconds it foresees the square's place under the true actions, and not under shifted ones; and it knows the goal."""
     torch.manual_seed(0)
