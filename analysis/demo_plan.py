@@ -33,6 +33,7 @@ PLAN = "plan.json"
 VERSION = 1
 _TIMED_STEPS = 8  # of a rollout, in each of the preset's environments
 _TIMED_SAMPLES = 32  # simulated together, over as many steps as a rollout has
+_ROUNDS = 3  # of each timing
 _MARGIN = 0.8  # of the time asked for is planned: estimates are rough
 
 
@@ -159,11 +160,15 @@ def _time_training(env_name: str) -> tuple[float, float]:
 
 
 def _seconds_of(work: Callable[[], object]) -> float:
-    """Of a second call: the first one chooses its kernels."""
+    """Of the fastest of several calls, as another program may disturb one; a first one, untimed, chooses
+    its kernels."""
     work()
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
+    taken = []
+    for _ in range(_ROUNDS):
+        begun = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - begun)
+    return min(taken)
 
 
 def read_plan(out: Path) -> dict | None:

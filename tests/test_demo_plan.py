@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 
 import demo
+from analysis import demo_plan
 from analysis.demo_plan import (
     LEAST,
     REFERENCE,
@@ -100,3 +101,10 @@ def test_flags_change_the_sizes_and_another_plan_is_not_overwritten(tmp_path, ti
 def test_without_time_there_is_no_demo(tmp_path):
     with pytest.raises(UsageError, match="--minutes"):
         demo.main(demo.Args(minutes=0, out=tmp_path))
+
+
+def test_a_disturbed_round_decides_nothing(monkeypatch):
+    clock = iter([0, 9, 10, 12, 20, 25])  # begun and ended, three rounds
+    monkeypatch.setattr(demo_plan.time, "perf_counter", lambda: next(clock))
+    calls = []
+    assert demo_plan._seconds_of(lambda: calls.append(1)) == 2 and len(calls) == 4
