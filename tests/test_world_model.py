@@ -44,6 +44,7 @@ def test_no_parameter_is_dead(segment, agent):
 
 @pytest.mark.parametrize("precision, units, half", [("auto", True, True), ("auto", False, False), ("bf16", False, True), ("fp32", True, False)])
 def test_convolutions_run_in_the_precision_asked_for(precision, units, half, monkeypatch):
+    monkeypatch.delenv("WORLDLENS_PRECISION", raising=False)
     monkeypatch.setattr("common.precision.bf16_is_faster", lambda device_type: units)
     torch.manual_seed(0)
     encoder, frames = FrameEncoder(toy_config(precision=precision)), torch.rand(2, 16, 16, 3)
