@@ -18,6 +18,8 @@ from interpret.resampling import Estimate, Line, estimate, level_weights, line, 
 from interpret.two_worlds import events
 
 Arrays = Mapping[str, np.ndarray]
+FEWEST_FOR_SLOPE = 30
+"""Moments. With fewer, the bootstrap's interval of a slope is too narrow."""
 
 
 def deletions(page: Page, made: Artefacts, out: Path) -> None:
@@ -101,8 +103,17 @@ def _table(page: Page, found: Arrays, changes: Arrays, weights: np.ndarray, fitt
         ],
         rows,
     )
-    slope = f"Slope of the simulated on the real change: {estimate(fitted.slope)}; correlation {estimate(fitted.correlation)}."
-    page.text(f"{slope} n = {n}, levels {levels}.", note=True)
+    page.text(f"{slope_sentence(fitted, len(found['level']))} n = {n}, levels {levels}.", note=True)
+
+
+def slope_sentence(fitted: Line, moments: int) -> str:
+    """The slope of the simulated on the real change with its interval, or that there are too few moments for one."""
+    if moments < FEWEST_FOR_SLOPE:
+        return (
+            f"{moments} moments are too few for the slope of the simulated on the real change (from "
+            f"{FEWEST_FOR_SLOPE} on): python -m analysis.real_check takes more."
+        )
+    return f"Slope of the simulated on the real change: {estimate(fitted.slope)}; correlation {estimate(fitted.correlation)}."
 
 
 def percent(value: Estimate, sign: str = "") -> str:

@@ -7,13 +7,13 @@ import pytest
 import demo
 from analysis import demo_deletion, demo_looks
 from analysis.demo_artefacts import Artefacts, score_in_words
-from analysis.demo_deletion import clearest, deletions, newest_check, percent, running_mean, value_change
+from analysis.demo_deletion import FEWEST_FOR_SLOPE, clearest, deletions, newest_check, percent, running_mean, slope_sentence, value_change
 from analysis.demo_figures import draw_check, draw_gradient_maps, draw_map_of_worlds, draw_psnr, psnr_limits
 from analysis.demo_report import SECTIONS
 from analysis.page import Page
 from analysis.style import REAL
 from common.runs import UsageError
-from interpret.resampling import Estimate
+from interpret.resampling import Estimate, Line
 
 STEPS, MOMENTS, DRAWS = 13, 4, 3
 RNG = np.random.default_rng(0)
@@ -69,6 +69,12 @@ def test_the_section_on_deletion_says_what_changed(hazards, tmp_path, monkeypatc
     assert "25% [0, 75]" in text and "-25% [-75, +0]" in text and "1.00 [1.00, 1.00]" in text
     assert f"n = {MOMENTS} moments" in text and "Level 8, step 1" in text
     assert (tmp_path / "deletion.png").exists() and (tmp_path / "deletion_risk.png").exists()
+
+
+def test_a_slope_is_shown_from_enough_moments_on():
+    fitted = Line(*(np.full(3, 0.5) for _ in Line._fields))
+    assert "too few for the slope" in slope_sentence(fitted, FEWEST_FOR_SLOPE - 1)
+    assert slope_sentence(fitted, FEWEST_FOR_SLOPE).startswith("Slope of the simulated on the real change: 0.50")
 
 
 @pytest.mark.parametrize("section", [deletions, demo_looks.probes])
