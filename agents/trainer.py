@@ -34,7 +34,8 @@ from common.stopping import SaveClock, saving_on_stop
 from envs.vecenv import Snapshot
 
 _KIND = "training state"
-UPDATE_WORK = 3.0  # a training pass over a frame, forward and backward, against acting on it once: for the progress bar
+UPDATE_WORK = 5.0
+"""Time of a training pass over a frame against acting on it once, as the progress bar takes it until an iteration has been timed."""
 EVALUATION_NOISE = 1_000_003  # added to the run's seed, so that evaluation shares no noise with training
 
 
@@ -98,17 +99,20 @@ class Trainer:
         total = self.schedule.num_timesteps
         bar = progress_bar(total=total, initial=self.timesteps, unit="step", unit_scale=True, desc="train", smoothing=0.05)
         self._resumable, self._save_clock = self._training_state(), SaveClock()
+        acting_share = 1 / (1 + UPDATE_WORK * self.ppo.epoch)
         with saving_on_stop(self._save_resumable), bar:
             if self.timesteps == 0:
                 self._checkpoint_agent()
             while self.timesteps < self.schedule.num_timesteps:
                 begun, before = time.monotonic(), self.timesteps
                 self._set_learning_rate()
-                acting = self.per_iteration / (1 + UPDATE_WORK * self.ppo.epoch)  # its share of an iteration's steps on the bar
+                acting = acting_share * self.per_iteration  # of an iteration's steps on the bar
                 mean_value = self.collect(lambda share: bar.update(acting * share))
+                acted = time.monotonic()
                 rng = np.random.default_rng([self.seed, self.iteration])
                 learning = self.per_iteration - acting
                 parts = update(self.agent, self.optimizer, self.buffer, self.ppo, rng, lambda share: bar.update(learning * share))
+                acting_share = (acted - begun) / (time.monotonic() - begun)
                 self.timesteps += self.per_iteration
                 self.iteration += 1
                 row = self._row(parts, mean_value) | self._evaluate_if_due(before)

@@ -335,4 +335,8 @@ def test_the_bar_moves_within_an_iteration_and_ends_where_the_steps_are(tmp_path
     learner.train()
     assert len(moves) == 2 * (CONFIG.n_steps + CONFIG.epoch * CONFIG.mini_batch_per_epoch + 1)
     assert bars[0].n == learner.timesteps == 64 and min(moves) > -1e-9
-    assert moves[0] == pytest.approx(1.0) and moves[CONFIG.n_steps] == pytest.approx(12.0)  # acting is one part in 1 + 3 of the work
+    acting, updates = 32 / (1 + agents.trainer.UPDATE_WORK * CONFIG.epoch), CONFIG.epoch * CONFIG.mini_batch_per_epoch
+    assert moves[0] == pytest.approx(acting / CONFIG.n_steps)
+    assert moves[CONFIG.n_steps] == pytest.approx((32 - acting) / updates)
+    second = len(moves) // 2
+    assert moves[second] != pytest.approx(moves[0], rel=1e-6), "the second iteration goes by how long the first one's parts took"
