@@ -1,12 +1,15 @@
 """Weights from elsewhere that are no plain numbers are one line; names that a wrapper lengthened are understood."""
 
+import contextlib
 import json
+import random
 
 import pytest
 import torch
 
 from agents.actor_critic import ActorCritic, NetworkConfig, load_agent
 from agents.convert import Args, load_name_map, main
+from agents.state_dicts import read_state_dict
 from common.checkpoints import BadCheckpoint
 from common.runs import UsageError
 
@@ -69,3 +72,25 @@ def test_what_is_no_name_map_is_one_line(tmp_path, name, text):
     with pytest.raises(UsageError, match=f"{name}.*(damaged|must be a mapping)") as caught:
         load_name_map(str(tmp_path / name), {})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_damaged_files_of_torch_are_one_line(tmp_path, archive):
+    """Every cut, and flips everywhere: either it is still read, or one BadCheckpoint says what is wrong."""
+    torch.save({"a": torch.ones(2, 3), "b": torch.ones(4)}, tmp_path / "whole.pth", _use_new_zipfile_serialization=archive)
+    whole, drawn = (tmp_path / "whole.pth").read_bytes(), random.Random(0)
+    assert read_state_dict(tmp_path / "whole.pth", "")
+    cuts = [whole[:size] for size in range(2, len(whole), 7)]
+    flips = [_overwritten(whole, drawn) for _ in range(300)]
+    for damaged in [b"\x80\x02junk", *cuts, *flips]:
+        (tmp_path / "damaged.pth").write_bytes(damaged)
+        with contextlib.suppress(BadCheckpoint, UsageError):
+            read_state_dict(tmp_path / "damaged.pth", "")
+
+
+def _overwritten(whole: bytes, drawn: random.Random) -> bytes:
+    """With four bytes drawn anew."""
+    damaged = bytearray(whole)
+    for _ in range(4):
+        damaged[drawn.randrange(2, len(damaged))] = drawn.randrange(256)
+    return bytes(damaged)
