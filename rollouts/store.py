@@ -46,23 +46,22 @@ def create_store(path: Path, manifest: dict) -> None:
     found = {name: value for name, value in there.items() if name != "made"} | {"schema": SCHEMA}
     if "precision" not in found:  # stores of before there was a choice do not say it
         asked.pop("precision", None)
-    differing = list(_differences(found, asked))
-    if differing and _grows(found, asked):
-        write_manifest(path, there | {name: asked[name] for name in GROWING if name in asked})
-    elif differing:
+    differing = list(_differences(*_aside_from_growth(found, asked)))
+    if differing:
         raise UsageError(f"{path} was made with {'; '.join(differing)}: choose another name or delete that store")
+    if found != asked:
+        write_manifest(path, there | {name: asked[name] for name in GROWING if name in asked})
 
 
-def _grows(found: dict, asked: dict) -> bool:
-    """Whether the one is the other with a larger number of episodes."""
-    without = [dict(manifest) for manifest in (found, asked)]
+def _aside_from_growth(found: dict, asked: dict) -> tuple[dict, dict]:
+    """The two, without the number of episodes where the second plans no fewer."""
+    found, asked = dict(found), dict(asked)
     for section in GROWING.keys() & found.keys() & asked.keys():
-        for manifest in without:
-            manifest[section] = {name: value for name, value in manifest[section].items() if name not in (GROWING[section], GROWN)}
         before, now = (manifest[section].get(GROWING[section]) for manifest in (found, asked))
-        if not (fits(before, int) and fits(now, int) and before <= now):
-            return False
-    return without[0] == without[1]
+        if fits(before, int) and fits(now, int) and before <= now:
+            for manifest in (found, asked):
+                manifest[section] = {name: value for name, value in manifest[section].items() if name not in (GROWING[section], GROWN)}
+    return found, asked
 
 
 def recorded_precision(path: Path) -> str | None:
