@@ -4,6 +4,7 @@ import errno
 import glob
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -109,21 +110,23 @@ def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
         raise BadCheckpoint(f"{path} was not written by Worldlens: it lacks the description that says what it holds")
     stated, description = ("", header) if header.startswith("{") else header.partition(" ")[::2]
     whole = stated == checksum(tensors, description) if stated else _published(path)
-    if not whole:
+    if whole is None:
+        logging.warning("%s is from before there were checksums: damage to its numbers would not be seen", path)
+    elif not whole:
         raise BadCheckpoint(f"{path} is damaged: it does not match its checksum; take another checkpoint")
     return tensors, parse_json(description, f"the description in {path}", "take another checkpoint", BadCheckpoint)
 
 
-def _published(path: Path) -> bool:
-    """Of a file without a checksum: whether it has the id by which the provenance.json beside or above it names it, as far as one does."""
+def _published(path: Path) -> bool | None:
+    """Of a file without a checksum: whether it has the id by which the provenance.json beside or above it names it; None where none does."""
     for home in (path.parent, path.parent.parent):
         record = home / "provenance.json"
         if record.exists():
             said = read_json(record, "restore it")
             named = said["ids"] if isinstance(said.get("ids"), dict) else {"model.safetensors": said.get("id")}
             stated = named.get(path.relative_to(home).as_posix())
-            return stated is None or stated == hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return True
+            return None if stated is None else stated == hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return None
 
 
 def build(make: Callable[[], torch.nn.Module], tensors: dict[str, torch.Tensor], source: object) -> torch.nn.Module:

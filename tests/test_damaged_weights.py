@@ -54,18 +54,21 @@ def test_a_flipped_bit_of_a_network_is_found_by_its_loader(toys, tmp_path, name,
         load(tmp_path / "x.safetensors")
 
 
-def test_a_file_from_before_checksums_is_held_against_its_provenance(tmp_path):
+def test_a_file_from_before_checksums_is_held_against_its_provenance(tmp_path, caplog):
     for name in ("model.safetensors", "provenance.json", "checkpoints/model_0.safetensors"):
         (tmp_path / "shipped" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PUBLISHED / name, tmp_path / "shipped" / name)
     for name in ("model.safetensors", "checkpoints/model_0.safetensors"):
         path = tmp_path / "shipped" / name
         load_agent(path)
+        assert not caplog.records
         path.write_bytes(flipped(path.read_bytes(), 2_000_000, 0))
         with pytest.raises(BadCheckpoint, match="does not match its checksum"):
             load_agent(path)
         shutil.copy(path, tmp_path / "alone.safetensors")
         load_agent(tmp_path / "alone.safetensors")  # as docs/data_format.md says: nothing is there to hold it against
+        assert "alone.safetensors is from before there were checksums" in caplog.text
+        caplog.clear()
 
 
 def test_tensors_that_share_memory_come_back_equal(tmp_path):
