@@ -131,21 +131,23 @@ def up_to_date(step: str, folder: str, root: Path, fresh: set[Path]) -> bool:
 
 def main(args: Args) -> None:
     page = args.root / "README.md"
+    if not args.root.is_dir():
+        raise UsageError(f"no directory {args.root}: give --root the repository")
     if not page.exists():
         raise UsageError(f"{args.root.resolve()} holds no README.md: run this in the repository, or give --root")
     stores, runs = find_stores(args.root), list(find_runs(args.root))
     ids = {store.dir: store.id for store in stores}
     stale = {run.dir: why_stale(run, ids, args.root) for run in runs}
     latest = {link.resolve() for link in (args.root / "results").glob(f"*_precomp/{LATEST}")}
-    logging.info("recordings%s", "" if stores else ": none")
+    print("recordings" if stores else "recordings: none")
     for store in stores:
-        logging.info("   %s: %s", store.dir.relative_to(args.root), store.holds)
-    logging.info("runs and artefacts%s", " (*: the latest of its kind)" if runs else ": none")
+        print(f"   {store.dir.relative_to(args.root)}: {store.holds}")
+    print(f"runs and artefacts{' (*: the latest of its kind)' if runs else ': none'}")
     for run in runs:
         state = "unfinished, its command resumes it" if not run.done else f"stale: {stale[run.dir]}" if stale[run.dir] else "done"
-        logging.info(" %s %s: %s", "*" if run.dir.resolve() in latest else " ", run.dir.relative_to(args.root), state)
+        print(f" {'*' if run.dir.resolve() in latest else ' '} {run.dir.relative_to(args.root)}: {state}")
     fresh = [run for run in runs if run.done and not stale[run.dir]]
-    logging.info("next: %s", what_next(page.read_text(), stores, fresh, args.root))
+    print(f"next: {what_next(page.read_text(), stores, fresh, args.root)}")
 
 
 def what_next(page: str, stores: list[Store], fresh: list[Found], root: Path) -> str:

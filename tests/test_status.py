@@ -1,6 +1,5 @@
 """What `python -m analysis.status` says: what there is, what is stale and why, and the next command with real paths."""
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -47,11 +46,11 @@ def place(tmp_path, monkeypatch):
     return write_map_store(tmp_path / "demo" / "game" / "data" / "first", 20)
 
 
-def said(caplog) -> list[str]:
-    caplog.clear()
-    with caplog.at_level(logging.INFO):
-        status.main(status.Args())
-    return [record.message.strip() for record in caplog.records]
+def said(capsys) -> list[str]:
+    """What it prints to stdout, so that it can be piped."""
+    capsys.readouterr()
+    status.main(status.Args())
+    return [line.strip() for line in capsys.readouterr().out.splitlines()]
 
 
 def make(monkeypatch, store, *flags: str, version: int = hidden_numbers.VERSION, done: bool = True):
@@ -67,54 +66,54 @@ def make(monkeypatch, store, *flags: str, version: int = hidden_numbers.VERSION,
 FLAGS = ("--data_dir", "demo/game/data/first", "--sim_data_dir", "results/simulated/demo/informed")
 
 
-def test_an_empty_place_begins_with_the_demo(tmp_path, monkeypatch, caplog):
+def test_an_empty_place_begins_with_the_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="no README.md"):
         status.main(status.Args())
     (tmp_path / "README.md").write_text(PAGE)
-    assert said(caplog) == ["recordings: none", "runs and artefacts: none", "next: make demo"]
+    assert said(capsys) == ["recordings: none", "runs and artefacts: none", "next: make demo"]
 
 
-def test_what_there_is_and_what_comes_next(place, monkeypatch, caplog):
-    lines = said(caplog)
+def test_what_there_is_and_what_comes_next(place, monkeypatch, capsys):
+    lines = said(capsys)
     assert lines[1] == f"demo/game/data/first: 20 episodes, {place.num_steps} steps, real, id {place.id}"
     wanted = "python analysis/hidden_analysis_precompute.py --data_dir demo/game/data/first/ --sim_data_dir results/simulated/demo/informed"
     assert lines[-1] == f"next: {wanted}"
     run = make(monkeypatch, place, *FLAGS, done=False)
-    assert f"{run.dir}: unfinished, its command resumes it" in said(caplog) and said(caplog)[-1] == f"next: {wanted}"
+    assert f"{run.dir}: unfinished, its command resumes it" in said(capsys) and said(capsys)[-1] == f"next: {wanted}"
     make(monkeypatch, place, *FLAGS, "--clusters", "4")
-    lines = said(caplog)
+    lines = said(capsys)
     assert f"* {run.dir}: done" in lines and lines[-1] == "next: python analysis/hidden_analysis_plotting.py"
     (Path("results") / "hx_plots" / "x").mkdir(parents=True)
     (Path("results") / "hx_plots" / "x" / "page.html").write_text("drawn")
-    assert said(caplog)[-1] == "next: python record.py --exp_name big --model_file agent.safetensors"
+    assert said(capsys)[-1] == "next: python record.py --exp_name big --model_file agent.safetensors"
     monkeypatch.setattr("sys.argv", ["record.py", "--exp_name", "big", "--model_file", "agent.safetensors"])
     write_map_store(Path("results") / "recorded", 20)
-    assert said(caplog)[-1] == "next: nothing, the sequence is done"
+    assert said(capsys)[-1] == "next: nothing, the sequence is done"
 
 
-def test_artefacts_of_another_version_a_grown_store_and_another_file_are_stale(place, monkeypatch, caplog):
+def test_artefacts_of_another_version_a_grown_store_and_another_file_are_stale(place, monkeypatch, capsys):
     old = make(monkeypatch, place, *FLAGS, version=1)
-    assert f"* {old.dir}: stale: made by version 1 of the step, which is {hidden_numbers.VERSION} by now" in said(caplog)
+    assert f"* {old.dir}: stale: made by version 1 of the step, which is {hidden_numbers.VERSION} by now" in said(capsys)
     new = make(monkeypatch, place, *FLAGS, "--model_file", "agent.safetensors")
-    assert f"* {new.dir}: done" in said(caplog)
+    assert f"* {new.dir}: done" in said(capsys)
     Path("agent.safetensors").write_bytes(b"another agent")
     status._file_id.cache_clear()
-    assert any(line.startswith(f"* {new.dir}: stale: --model_file agent.safetensors has changed") for line in said(caplog))
+    assert any(line.startswith(f"* {new.dir}: stale: --model_file agent.safetensors has changed") for line in said(capsys))
     Path("agent.safetensors").write_bytes(b"an agent")
     status._file_id.cache_clear()
     for file in place.path.iterdir():
         file.unlink()
     monkeypatch.setattr("sys.argv", ["record.py"])
     grown = write_map_store(place.path, 30)
-    (line,) = [line for line in said(caplog) if line.startswith(f"* {new.dir}")]
+    (line,) = [line for line in said(capsys) if line.startswith(f"* {new.dir}")]
     assert line.endswith(f"stale: --data_dir demo/game/data/first has changed since (it was {place.id} and is {grown.id})")
-    assert said(caplog)[-1].startswith("next: python analysis/hidden_analysis_precompute.py")
+    assert said(capsys)[-1].startswith("next: python analysis/hidden_analysis_precompute.py")
 
 
-def test_a_damaged_store_is_named_and_ends_nothing(place, caplog):
+def test_a_damaged_store_is_named_and_ends_nothing(place, capsys):
     (place.path / "shard_00000.h5").write_bytes(b"")
-    assert any(line.startswith("demo/game/data/first: ") and "shard_00000" in line for line in said(caplog))
+    assert any(line.startswith("demo/game/data/first: ") and "shard_00000" in line for line in said(capsys))
 
 
 def test_names_at_full_size_hold_together_once_the_recording_is_there(place, tmp_path):
