@@ -143,7 +143,7 @@ def _until_the_reader_leaves():
 
 def check_common(args) -> None:
     """Raises UsageError for what no script can do with the flags that many have: a seed below 0, a name that cannot be a directory's."""
-    if getattr(args, "seed", 0) < 0:
+    if not 0 <= getattr(args, "seed", 0) <= 2147483647:
         raise UsageError(f"--seed is {args.seed}: give a seed from 0 to 2147483647")
     for flag in ("exp_name", "gen_mod_exp_name"):
         given = getattr(args, flag, "test")

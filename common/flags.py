@@ -79,7 +79,8 @@ def with_values(words: Sequence[str], boolean: Sequence[str]) -> list[str]:
             out += [negated[flag], "False"]
         elif flag in boolean:
             valued = equals or left and left[0].capitalize() in _BOOLEAN.choices
-            out += [flag, (value if equals else left.pop(0)).capitalize() if valued else "True"]
+            given = (value if equals else left.pop(0)) if valued else "True"
+            out += [flag, given.capitalize() if given.capitalize() in _BOOLEAN.choices else given]  # else as it is, for the message
         else:
             out.append(word)
     return out

@@ -88,6 +88,7 @@ MISTAKES = {
     "--model_file x --latent None": "--latent takes gaussian, sphere, not 'None'",
     "--model_file x --overlay 3": "unexpected '3'",
     "--model_file x --blink=3": "--blink takes True, False, not '3'",
+    "--model_file x --blink=yes": "--blink takes True, False, not 'yes'",
     "--model_file x --no_blink=True": "unexpected '--no_blink=True'",
 }
 
@@ -188,6 +189,7 @@ class Named:
 
 def test_a_seed_below_zero_is_refused_at_once(capsys):
     assert "--seed is -1: give a seed from 0 to 2147483647\n" in refused(capsys, Named, ["--seed", "-1"])
+    assert "--seed is 2147483648: give a seed from 0 to 2147483647\n" in refused(capsys, Named, ["--seed", "2147483648"])
 
 
 @pytest.mark.parametrize("flag", ["exp_name", "gen_mod_exp_name"])
