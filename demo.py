@@ -4,6 +4,7 @@ The machine is timed first, and what is made is sized to end in --minutes. The s
 with the same sizes.
 """
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,11 +95,7 @@ def planned(args: Args, out: Path) -> Sizes:
     """The sizes of an earlier run into `out`, or new ones for this machine; shown either way. Raises
     UsageError where flags ask for others."""
     steps = STEPS | (COINRUN_STEPS if args.env_name == "coinrun" else {})
-    asked = {
-        name: getattr(args, name)
-        for name in ("num_timesteps", "num_episodes", "num_batches")
-        if getattr(args, name) is not None
-    }
+    asked = asked_sizes(args)
     plan = read_plan(out)
     if plan is None:
         print("timing this machine for a few seconds", flush=True)
@@ -112,10 +109,19 @@ def planned(args: Args, out: Path) -> Sizes:
     return Sizes(**plan["sizes"])
 
 
+def asked_sizes(args: Args) -> dict[str, int]:
+    """The sizes that flags give."""
+    given = {name: getattr(args, name) for name in ("num_timesteps", "num_episodes", "num_batches")}
+    return {name: size for name, size in given.items() if size is not None}
+
+
 def main(args: Args) -> None:
     ProcgenConfig(args.env_name)  # refuses an unknown game before any work
-    if args.minutes <= 0:
+    if not 0 < args.minutes < math.inf:  # NaN least of all: no later run would find it equal to that of the plan
         raise UsageError(f"--minutes is {args.minutes:g}: give a number above 0")
+    for name, size in asked_sizes(args).items():
+        if size < 1:
+            raise UsageError(f"--{name} is {size}: give 1 or more")
     out = args.out or Path("demo") / args.env_name
     made = make(args, out, planned(args, out))
     report = build(made, out)
