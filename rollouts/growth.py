@@ -37,6 +37,8 @@ def extent(path: Path, section: str, count: str, asked: int, size: int) -> Exten
     if not (path / "manifest.json").exists():
         return Extent(asked)
     source, manifest = path / "manifest.json", read_manifest(path)
+    if section not in manifest:
+        raise UsageError(f"{path} is in use: it holds a store that another script made; choose another place")
     planned = look_up(manifest, f"{section}.{count}", int, source, BadStore)
     before = tuple(look_up({GROWN: []} | manifest[section], GROWN, list[int], source, BadStore))
     if asked < planned:

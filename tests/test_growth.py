@@ -13,7 +13,7 @@ import record
 import record_gen_samples
 from common.runs import UsageError
 from rollouts.check import check_store
-from rollouts.growth import shard_ranges
+from rollouts.growth import extent, shard_ranges
 from rollouts.inspect_store import describe
 
 
@@ -75,3 +75,11 @@ def test_simulated_stores_grow(tmp_path):
     further = simulate("grown", 9)
     assert [entry["num_episodes"] for entry in further.entries] == [4, 2, 3] and further.episodes["id"].tolist() == list(range(9))
     assert hashlib.sha256((tmp_path / "grown" / "shard_00001.h5").read_bytes()).hexdigest() == grown.entries[1]["data"]["sha256"]
+
+
+def test_a_store_of_another_script_is_named_as_that(models, tmp_path):  # noqa: F811
+    """Not as damaged: simulated episodes into a recording, and the other way round."""
+    store = make(models, tmp_path, num_episodes=2)
+    for section, count in (("sampling", "num_samples"), ("sizes", "number")):
+        with pytest.raises(UsageError, match="is in use: it holds a store that another script made; choose another place"):
+            extent(store.path, section, count, 4, 2)
