@@ -142,7 +142,10 @@ def _until_the_reader_leaves():
 
 
 def check_common(args) -> None:
-    """Raises UsageError for what no script can do with the flags that many have: a seed below 0, a name that cannot be a directory's."""
+    """Raises UsageError for what no script can do: a flag that is NaN, a seed out of range, a name that cannot be a directory's."""
+    for flag, given in vars(args).items():
+        if given != given:
+            raise UsageError(f"--{flag} is nan: give a number")
     if not 0 <= getattr(args, "seed", 0) <= 2147483647:
         raise UsageError(f"--seed is {args.seed}: give a seed from 0 to 2147483647")
     for flag in ("exp_name", "gen_mod_exp_name"):

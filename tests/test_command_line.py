@@ -296,3 +296,7 @@ def test_a_reader_that_leaves_ends_a_script_without_a_word(tmp_path):
     assert process.stdout.readline() == "0\n"
     process.stdout.close()
     assert process.stderr.read() == "" and process.wait() == 141
+
+
+def test_nan_is_no_number(capsys):
+    assert refused(capsys, Args, ["--model_file", "x", "--fps", "nan"]) == "error: --fps is nan: give a number\n"
