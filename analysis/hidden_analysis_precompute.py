@@ -112,11 +112,13 @@ def check(args: Args) -> None:
     check_maps(args.maps)
     if args.draws and args.draws < FEWEST_DRAWS:
         raise UsageError(f"--draws is {args.draws}: {FEWEST_DRAWS} or more say something of stability, and 0 leaves it untested")
-    for name, least in (("clusters", 2), ("followed", 1), ("members", 1), ("points", FEWEST), ("components", 1)):
+    for name, least in (("clusters", 2), ("followed", 1), ("members", 1), ("outlier_neighbours", 1), ("points", FEWEST), ("components", 1)):
         if getattr(args, name) < least:
             raise UsageError(f"--{name} is {getattr(args, name)}: give {least} or more")
     if not 0 < args.share <= 1:
         raise UsageError(f"--share is {args.share}: give a share of the variance above 0, at most 1")
+    if not 0 < args.outlier_sigmas < float("inf"):
+        raise UsageError(f"--outlier_sigmas is {args.outlier_sigmas}: give a number above 0")
 
 
 def check_stores(real: Rollouts, simulated: Rollouts | None) -> None:

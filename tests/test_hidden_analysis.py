@@ -303,3 +303,9 @@ def test_a_plot_without_artefacts_says_how_to_make_them(tmp_path, whole):
 
 def test_episodes_count_equally_in_what_placed_states_keep():
     assert by_episode(np.array([1.0, 0, 0, 0, 0.5]), np.array([7, 9, 9, 9, 2])) == 0.5
+
+
+@pytest.mark.parametrize("flag", [{"outlier_sigmas": -1.0}, {"outlier_sigmas": float("nan")}, {"outlier_sigmas": float("inf")}, {"outlier_neighbours": 0}])
+def test_a_rule_for_outliers_that_cannot_be_met_is_refused(flag):
+    with pytest.raises(UsageError, match=f"--{next(iter(flag))} is .*: give "):
+        precompute.check(precompute.Args(Path("store"), **flag))
