@@ -216,11 +216,22 @@ def _begin(directory: Path, config, inputs: dict[str, str] | None, precision: st
 def _remove_unfinished(directory: Path) -> None:
     """Removes what processes that were killed while they made this run's directory left of it."""
     for left in directory.parent.glob(f".{glob.escape(directory.name)}.*"):
-        if (left / "lock").exists():  # else its process may be about to lock it
+        if (left / "lock").exists() and not _lives_here(left.suffix[1:]):  # its process may be about to lock it
             with suppress(Locked, OSError):  # another process is at it, or has just put it in its place
                 lock = hold(left / "lock")
                 shutil.rmtree(left)
                 lock.close()
+
+
+def _lives_here(process: str) -> bool:
+    """Whether a process of that number runs on this machine."""
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _claim(directory: Path) -> IO:

@@ -245,7 +245,6 @@ BAD = [
     ({"draws": -1}, "--draws is -1"),
     ({"clusters": 1}, "--clusters is 1: give 2 or more"),
     ({"followed": 0}, "--followed is 0: give 1 or more"),
-    ({"outlier_sigmas": -50.0}, "leave none of"),
     ({"share": 1.5}, "--share is 1.5"),
     ({"num_episodes": 0}, "take at least 1"),
     ({"points": 90}, "--points is 90: give 91 or more"),

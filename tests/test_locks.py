@@ -158,3 +158,17 @@ def test_numbers_go_on_after_the_highest(tmp_path):
         file.unlink()
     dirs[1].rmdir()
     assert open_run(tmp_path, "run", {"a": 1}, new=True).dir.name == f"{dirs[0].name}_4"
+
+
+def test_what_a_killed_process_began_is_removed_and_what_a_living_one_begins_stays(tmp_path):
+    """Between making its directory and locking it, a process that lives must not lose it to another one's cleaning."""
+    ended, living = (subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) for _ in range(2))
+    ended.communicate(b"\n")
+    name = open_run(tmp_path / "elsewhere", "seed_0", {"a": 1}).dir.name
+    for process in (ended, living):
+        begun = tmp_path / f".{name}.{process.pid}"
+        begun.mkdir()
+        (begun / "lock").touch()
+    open_run(tmp_path, "seed_0", {"a": 1})
+    assert [path.name for path in tmp_path.glob(".*")] == [f".{name}.{living.pid}"]
+    living.communicate(b"\n")

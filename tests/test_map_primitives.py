@@ -57,6 +57,8 @@ def test_far_points_are_left_out_and_near_ones_kept():
     assert not np.allclose(inliers(points, neighbours=9).distance, found.distance)
     with pytest.raises(UsageError, match="neighbours"):
         inliers(points[:4])
+    with pytest.raises(UsageError, match="leave none of"):
+        inliers(points, sigmas=-50.0)
 
 
 def test_neighbours_do_not_count_themselves_even_among_equals():
