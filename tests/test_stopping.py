@@ -45,6 +45,7 @@ def test_a_sighup_that_nohup_ignores_stays_ignored(monkeypatch):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         run_main(lambda args: send(signal.SIGHUP), SimpleNamespace())
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
 
