@@ -33,8 +33,8 @@ class Args:
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
-from analysis.demo_artefacts import Artefacts
-from analysis.demo_plan import (
+from analysis.demo_report.artefacts import Artefacts
+from analysis.demo_report.plan import (
     Cost,
     Sizes,
     Steps,
@@ -43,7 +43,7 @@ from analysis.demo_plan import (
     measure,
     read_plan,
 )
-from analysis.demo_report import build
+from analysis.demo_report.report import build
 from common.runs import UsageError, file_id
 from common.stopping import run_command
 from envs.procgen import ProcgenConfig
@@ -51,7 +51,8 @@ from envs.procgen import ProcgenConfig
 SHIPPED_AGENT = Path("pretrained/coinrun_easy_200/seed_0_finished/model.safetensors")
 SIMULATOR = Path("pretrained/coinrun_simulator/model.safetensors")
 SCORED = {"training, 0-199": (0, 200), "unseen, from 250": (250, 1000)}
-FIRST_LEVEL, NUM_LEVELS = 100_000, 400_000
+FIRST_LEVEL = 100_000
+NUM_LEVELS = 400_000
 OWN_EPISODES = (
     4  # the demo's agent plays one episode for so many of the shipped one's: it plays each four times as long
 )
@@ -117,7 +118,9 @@ def asked_sizes(args: Args) -> dict[str, int]:
 
 def main(args: Args) -> None:
     ProcgenConfig(args.env_name)  # refuses an unknown game before any work
-    if not 0 < args.minutes < math.inf:  # NaN least of all: no later run would find it equal to that of the plan
+    if (
+        not 0 < args.minutes < math.inf
+    ):  # NaN least of all: no later run would find it equal to that of the plan
         raise UsageError(f"--minutes is {args.minutes:g}: give a number above 0")
     for name, size in asked_sizes(args).items():
         if size < 1:
@@ -131,7 +134,8 @@ def main(args: Args) -> None:
 
 def make(args: Args, out: Path, sizes: Sizes) -> Artefacts:
     """Runs every step of the line that is not done, and says where its results are."""
-    coinrun, results = args.env_name == "coinrun", out / "results"
+    coinrun = args.env_name == "coinrun"
+    results = out / "results"
     own = train_agent(args, out, sizes)
     agent = SHIPPED_AGENT if coinrun else own
     scores = score_agents(out, sizes, own, agent)

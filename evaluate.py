@@ -1,4 +1,6 @@
-"""Scores an agent on a fixed list of levels, every episode to its end: return, outcomes, difficulty, causes of death."""
+"""Scores an agent on a fixed list of levels, every episode to its end: return, outcomes, difficulty, causes
+of death.
+"""
 
 import json
 import logging
@@ -27,7 +29,9 @@ class Args:
     num_episodes: int = 1000
     """Episodes, one per level in order; levels repeat with other action noise when they run out."""
     exclude_layouts_of: tuple[int, int] | None = None
-    """START NUM: in place of levels with the layout of one of these (CoinRun; say, the training levels: 0 200), further levels are played."""
+    """START NUM: in place of levels with the layout of one of these (CoinRun; say, the training levels: 0
+    200), further levels are played.
+    """
     causes: bool = False
     """Find out what killed the player by deleting objects (CoinRun)."""
     env_name: str | None = None
@@ -83,12 +87,18 @@ def check_asked(args: Args, config: ProcgenConfig) -> None:
     """Raises UsageError for what cannot be done, before any work."""
     for name in ("num_levels", "num_episodes", "num_envs"):
         if getattr(args, name) < 1:
-            raise UsageError(f"--{name} must be at least 1, not {getattr(args, name)}: there is nothing to evaluate")
+            raise UsageError(
+                f"--{name} must be at least 1, not {getattr(args, name)}: there is nothing to evaluate"
+            )
     if not 0 <= args.start_level <= NUM_LEVELS - args.num_levels:
         asked = f"{args.num_levels} levels from {args.start_level} on"
-        raise UsageError(f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend --start_level or --num_levels")
+        raise UsageError(
+            f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend --start_level or --num_levels"
+        )
     if args.exclude_layouts_of and (args.exclude_layouts_of[0] < 0 or args.exclude_layouts_of[1] < 1):
-        raise UsageError(f"--exclude_layouts_of takes a first level and how many, such as 0 200, not {args.exclude_layouts_of}")
+        raise UsageError(
+            f"--exclude_layouts_of takes a first level and how many, such as 0 200, not {args.exclude_layouts_of}"
+        )
     if config.env_name != "coinrun" and (args.causes or args.exclude_layouts_of):
         raise UsageError(f"--causes and --exclude_layouts_of know only coinrun, not {config.env_name}")
     check_behaviour(args.behaviour, args.temperature, args.top_k)
@@ -106,20 +116,31 @@ def held_out(env, start: int, num: int, excluded: tuple[int, int] | None) -> lis
     if excluded is None:
         return list(range(start, start + num))
     known = {layout_hash(state) for state in first_states(env, range(excluded[0], sum(excluded)))}
-    kept, at = [], start
+    kept = []
+    at = start
     while len(kept) < num and at < start + LOOKED_AT * num:
         levels = range(at, at + num - len(kept))
-        kept += [level for level, state in zip(levels, first_states(env, levels)) if layout_hash(state) not in known]
+        kept += [
+            level
+            for level, state in zip(levels, first_states(env, levels))
+            if layout_hash(state) not in known
+        ]
         at = levels.stop
     if len(kept) < num:
-        found = f"only {len(kept)} of the {at - start} levels from {start} on have a layout that is not excluded"
+        found = (
+            f"only {len(kept)} of the {at - start} levels from {start} on have a layout that is not excluded"
+        )
         raise UsageError(f"{found}: ask for no more --num_levels than that, or choose another --start_level")
-    logging.info("passed over %d of the levels %d to %d: they have an excluded layout", at - start - num, start, at - 1)
+    logging.info(
+        "passed over %d of the levels %d to %d: they have an excluded layout", at - start - num, start, at - 1
+    )
     return kept
 
 
 def main(args: Args) -> None:
-    agent, own, device = None, {}, choose_device(args.device, args.gpu_device)
+    agent = None
+    own = {}
+    device = choose_device(args.device, args.gpu_device)
     precision = choose_precision(args.precision, device)
     if args.model_file:
         agent, meta = load_agent(args.model_file, device)
@@ -142,19 +163,30 @@ def main(args: Args) -> None:
     levels = held_out(env, args.start_level, args.num_levels, args.exclude_layouts_of)
     jobs = jobs_over(levels, args.num_episodes)
     log = ActionLog(len(jobs))
-    episodes = evaluate(policy, env, jobs, args.seed, device, progress=True, watch=log.watch if args.causes else None)
+    episodes = evaluate(
+        policy, env, jobs, args.seed, device, progress=True, watch=log.watch if args.causes else None
+    )
     hard = difficulty(episodes.level, config.distribution_mode) if config.env_name == "coinrun" else None
     died = np.flatnonzero(episodes.outcome == OUTCOMES.index("died"))
     scores = score(episodes, hard, causes(env, jobs, log.actions, died) if args.causes else None)
-    about |= {"manifest": manifest(inputs, precision.name if agent else None), "levels_dropped": levels[-1] + 1 - args.start_level - len(levels)}
-    made = about | scores | {"per_episode": {name: column.tolist() for name, column in vars(episodes).items()}}
+    about |= {
+        "manifest": manifest(inputs, precision.name if agent else None),
+        "levels_dropped": levels[-1] + 1 - args.start_level - len(levels),
+    }
+    made = (
+        about | scores | {"per_episode": {name: column.tolist() for name, column in vars(episodes).items()}}
+    )
     print(shown(made))
     if args.output:
         write_json(args.output, made)
 
 
-def scored_already(output: Path | None, about: dict, inputs: dict[str, str], precision: Precision) -> dict | None:
-    """What the output file holds, where the same was asked of the same inputs in a precision that fits; None where it holds something else or nothing."""
+def scored_already(
+    output: Path | None, about: dict, inputs: dict[str, str], precision: Precision
+) -> dict | None:
+    """What the output file holds, where the same was asked of the same inputs in a precision that fits; None
+    where it holds something else or nothing.
+    """
     try:
         made = json.loads(output.read_text()) if output else {}
         same = all(agrees(made[part], about[part]) for part in about) and made["manifest"]["inputs"] == inputs
@@ -166,7 +198,8 @@ def scored_already(output: Path | None, about: dict, inputs: dict[str, str], pre
 
 def shown(made: dict) -> str:
     """The scores as lines of text."""
-    env, levels = made["env"], np.unique(made["per_episode"]["level"])
+    env = made["env"]
+    levels = np.unique(made["per_episode"]["level"])
     played = f"{len(levels)} levels from {levels[0]} to {levels[-1]}, behaviour {made['asked']['behaviour']}"
     return f"{env['env_name']} {env['distribution_mode']}, {played}; 95% intervals by level\n{table(made)}"
 

@@ -1,4 +1,6 @@
-"""From one latent to another: the world model simulates every point on the way, side by side in one video per pair."""
+"""From one latent to another: the world model simulates every point on the way, side by side in one video per
+pair.
+"""
 
 import logging
 import math
@@ -18,8 +20,9 @@ class Args:
     agent_file: Path
     """The agent that acts in it."""
     data_dir: Path | None = None
-    """Store of real rollouts whose windows are the ends of the paths; left out, the one that the model was trained on, looked for in
-    data/."""
+    """Store of real rollouts whose windows are the ends of the paths; left out, the one that the model was
+    trained on, looked for in data/.
+    """
     rand_init: bool = False
     """Let the paths end at random latents, whose pictures are often smeared; videos and their names say so."""
     num_pairs: int = 4
@@ -54,7 +57,7 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from analysis.tiles import Tile, tiled
+from analysis.rendering.tiles import Tile, tiled
 from common.checkpoints import save_checkpoint
 from common.precision import Precision, choose_precision, set_precision
 from common.progress import progress_bar
@@ -73,20 +76,33 @@ def main(args: Args) -> None:
         raise UsageError(f"--fps must be a positive number of frames per second, not {args.fps}")
     device = choose_device(args.device, args.gpu_device)
     simulator, meta = load_simulator(args.model_file, args.agent_file, device=device)
-    starts, rollouts = open_starts(simulator, meta, args.data_dir, args.rand_init, args.agent_file, args.seed, not args.stochastic)
+    starts, rollouts = open_starts(
+        simulator, meta, args.data_dir, args.rand_init, args.agent_file, args.seed, not args.stochastic
+    )
     check_enough(starts, 2 * args.num_pairs)
-    inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": rollouts.id if rollouts else None}
+    inputs = {
+        "model_file": file_id(args.model_file),
+        "agent_file": file_id(args.agent_file),
+        "data_dir": rollouts.id if rollouts else None,
+    }
     run = claim(args, inputs, choose_precision(args.precision, device))
     set_precision(run.precision, simulator.model, simulator.agent)
     if run.done:
         return
-    summary = [write_pair(args, simulator, starts, pair, run.dir, device) for pair in progress_bar(range(args.num_pairs), unit="pair")]
+    summary = [
+        write_pair(args, simulator, starts, pair, run.dir, device)
+        for pair in progress_bar(range(args.num_pairs), unit="pair")
+    ]
     run.finish({"pairs": summary, "path": "great circle" if simulator.model.spherical else "straight"})
     logging.info("%d videos in %s", args.num_pairs, run.dir)
 
 
 def claim(args: Args, inputs: dict, precision: Precision) -> Run:
-    asked = {name: value for name, value in vars(args).items() if name not in ("model_file", "agent_file", "data_dir")}
+    asked = {
+        name: value
+        for name, value in vars(args).items()
+        if name not in ("model_file", "agent_file", "data_dir")
+    }
     return open_run(args.logdir, f"seed_{args.seed}", asked, args.new, inputs, precision=precision)
 
 
@@ -94,31 +110,55 @@ def write_pair(args: Args, simulator: Simulator, starts, pair: int, directory: P
     """Simulates one path, writes its video and its latents, and says how evenly pictures change along it."""
     ends = np.array([2 * pair, 2 * pair + 1])
     with torch.no_grad():
-        latents = path_between(*starts.latents(ends, NoiseKeys(args.seed, ends), device), args.num_points, simulator.model.spherical)
+        latents = path_between(
+            *starts.latents(ends, NoiseKeys(args.seed, ends), device),
+            args.num_points,
+            simulator.model.spherical,
+        )
     keys = NoiseKeys(args.seed, np.full(args.num_points, pair))
     how = dict(greedy=not args.stochastic, modal=not args.stochastic)
     segment = simulator.simulate(latents, args.num_sim_steps, keys, **how).to("cpu")
     name = f"{'random_' if args.rand_init else ''}pair_{pair:03d}"
-    write_video(directory / f"{name}.mp4", tiled(tiles_of(segment), args.num_points, title_of(starts, ends), scale=2), args.fps)
-    save_checkpoint(directory / f"{name}.safetensors", {"latents": latents}, {"ends": starts.source(ends).tolist()})
-    return {"video": f"{name}.mp4", "ends": starts.source(ends).tolist(), "length": segment.mask.sum(0).tolist(), **evenness(segment)}
+    write_video(
+        directory / f"{name}.mp4",
+        tiled(tiles_of(segment), args.num_points, title_of(starts, ends), scale=2),
+        args.fps,
+    )
+    save_checkpoint(
+        directory / f"{name}.safetensors", {"latents": latents}, {"ends": starts.source(ends).tolist()}
+    )
+    return {
+        "video": f"{name}.mp4",
+        "ends": starts.source(ends).tolist(),
+        "length": segment.mask.sum(0).tolist(),
+        **evenness(segment),
+    }
 
 
 def tiles_of(segment: Segment) -> list[Tile]:
     """One tile for each latent of the path, labelled with its share of the way."""
-    length, points = segment.mask.sum(0), segment.obs.shape[1]
+    length = segment.mask.sum(0)
+    points = segment.obs.shape[1]
     return [Tile(segment.obs[: length[p], p].numpy(), f"{p / (points - 1):.0%}") for p in range(points)]
 
 
 def title_of(starts, ends: np.ndarray) -> str:
-    places = [f"episode {episode}, step {step}" if episode >= 0 else "a random latent" for episode, step in starts.source(ends)]
+    places = [
+        f"episode {episode}, step {step}" if episode >= 0 else "a random latent"
+        for episode, step in starts.source(ends)
+    ]
     return f"Simulated · from {places[0]} to {places[1]}"
 
 
 def evenness(segment: Segment) -> dict[str, list[float]]:
-    """Root mean squared difference of the first frames of neighbours on the path, in grey levels, and the value at each."""
+    """Root mean squared difference of the first frames of neighbours on the path, in grey levels, and the
+    value at each.
+    """
     first = segment.obs[0].float()
-    return {"neighbours": (first[1:] - first[:-1]).square().mean((1, 2, 3)).sqrt().tolist(), "value": segment.value[0].tolist()}
+    return {
+        "neighbours": (first[1:] - first[:-1]).square().mean((1, 2, 3)).sqrt().tolist(),
+        "value": segment.value[0].tolist(),
+    }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""How a world model's errors grow over simulated steps, on held-out levels: writes loss_over_time.json and its plot."""
+"""How a world model's errors grow over simulated steps, on held-out levels: writes loss_over_time.json and
+its plot.
+"""
 
 import logging
 from dataclasses import dataclass
@@ -58,8 +60,8 @@ if __name__ == "__main__":
 import numpy as np
 
 from agents.actor_critic import load_agent
-from analysis.card_windows import choose_parts
-from analysis.loss_over_time import losses, summary
+from analysis.model_eval.card_windows import choose_parts
+from analysis.model_eval.loss_over_time import losses, summary
 from analysis.plot_loss_over_time import draw
 from common.checkpoints import write_json
 from common.precision import choose_precision, set_precision
@@ -75,7 +77,9 @@ def main(args: Args) -> None:
         if getattr(args, name) < 1:
             raise UsageError(f"--{name} is {getattr(args, name)}; give 1 or more")
     if args.start_level < 0 or args.num_levels < 0:
-        raise UsageError(f"--start_level is {args.start_level} and --num_levels {args.num_levels}: both count from 0")
+        raise UsageError(
+            f"--start_level is {args.start_level} and --num_levels {args.num_levels}: both count from 0"
+        )
     device = choose_device(args.device, args.gpu_device)
     agent, agent_meta = load_agent(args.agent_file)
     rollouts = Rollouts.open(args.data_dir)
@@ -84,10 +88,25 @@ def main(args: Args) -> None:
     simulator, _ = load_simulator(args.model_file, args.agent_file, device=device)
     k = simulator.model.config.num_initializing_steps
     count = args.num_batches * args.batch_size
-    (part,) = choose_parts(rollouts, [args.part], k + args.num_sim_steps - 1, k, [count], args.seed, args.start_level, args.num_levels)
-    inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
+    (part,) = choose_parts(
+        rollouts,
+        [args.part],
+        k + args.num_sim_steps - 1,
+        k,
+        [count],
+        args.seed,
+        args.start_level,
+        args.num_levels,
+    )
+    inputs = {
+        "model_file": file_id(args.model_file),
+        "agent_file": file_id(args.agent_file),
+        "data_dir": rollouts.id,
+    }
     precision = choose_precision(args.precision, device)
-    run = open_run(args.logdir / args.exp_name, args.model_file.stem, args, args.new, inputs, precision=precision)
+    run = open_run(
+        args.logdir / args.exp_name, args.model_file.stem, args, args.new, inputs, precision=precision
+    )
     set_precision(run.precision, simulator.model, simulator.agent)
     if run.done:
         return
@@ -104,9 +123,12 @@ def main(args: Args) -> None:
 def check_game(rollouts: Rollouts, args: Args) -> None:
     """Raises UsageError for a store of another game, or of another mode of it, than was asked for."""
     for name in ("env_name", "distribution_mode"):
-        asked, recorded = getattr(args, name), (rollouts.manifest.get("env") or {}).get(name)
+        asked = getattr(args, name)
+        recorded = (rollouts.manifest.get("env") or {}).get(name)
         if asked not in (None, recorded):
-            raise UsageError(f"--{name} is {asked}, and {args.data_dir} was recorded with {recorded}: leave it out, or give another --data_dir")
+            raise UsageError(
+                f"--{name} is {asked}, and {args.data_dir} was recorded with {recorded}: leave it out, or give another --data_dir"
+            )
 
 
 if __name__ == "__main__":

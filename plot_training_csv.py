@@ -1,4 +1,6 @@
-"""Draws the training curves of one or several runs: plot.png (every column) and plot_for_fig.png (return only)."""
+"""Draws the training curves of one or several runs: plot.png (every column) and plot_for_fig.png (return
+only).
+"""
 
 import logging
 from dataclasses import dataclass
@@ -10,10 +12,14 @@ from common.cli import parse, run_main
 @dataclass
 class Args:
     datapath: tuple[Path, ...]
-    """Directories of runs, or directories that hold runs: every log.csv below them is drawn. Runs that differ only in
-    their seed share a colour: a thin line each, and their mean. A run that went on from another's checkpoint continues its line."""
+    """Directories of runs, or directories that hold runs: every log.csv below them is drawn. Runs that differ
+    only in their seed share a colour: a thin line each, and their mean. A run that went on from another's
+    checkpoint continues its line.
+    """
     smoothing: int | None = None
-    """Window of the centred mean, in environment steps; 0 draws the log as it is; left out, a thirtieth of the longest run."""
+    """Window of the centred mean, in environment steps; 0 draws the log as it is; left out, a thirtieth of
+    the longest run.
+    """
     output: Path | None = None
     """Directory for the pictures; left out, the first --datapath."""
     formats: tuple[str, ...] = ("png",)
@@ -25,9 +31,9 @@ class Args:
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
-from analysis.style import save_figure
-from analysis.training_curves import find_runs, joined, load_run
-from analysis.training_plots import draw_columns, draw_returns
+from analysis.plotting.style import save_figure
+from analysis.training_curves.curves import find_runs, joined, load_run
+from analysis.training_curves.plots import draw_columns, draw_returns
 from common.runs import UsageError
 
 

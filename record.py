@@ -1,4 +1,6 @@
-"""Records real rollouts into a store. The same command again goes on where it stopped; array jobs share a store by --shards."""
+"""Records real rollouts into a store. The same command again goes on where it stopped; array jobs share a
+store by --shards.
+"""
 
 import logging
 from dataclasses import dataclass, replace
@@ -43,7 +45,9 @@ class Args:
     top_k: int = TOP_K
     """How many of the likeliest actions remain, for the behaviour `top-k`."""
     mixture_files: tuple[Path, ...] = ()
-    """Checkpoints of the behaviour `mixture`; the shards are played by them in turn (name one twice for a double share)."""
+    """Checkpoints of the behaviour `mixture`; the shards are played by them in turn (name one twice for a
+    double share).
+    """
     num_envs: int = 64
     """Environments stepped together."""
     seed: int = 0
@@ -80,7 +84,8 @@ from rollouts.store import create_store, recorded_precision
 def main(args: Args) -> None:
     check(args)
     device = choose_device(args.device, args.gpu_device)
-    plan, store = Plan(args.num_episodes, args.episodes_per_shard, args.start_level, args.num_levels, args.seed), args.logdir / "data" / args.exp_name
+    plan = Plan(args.num_episodes, args.episodes_per_shard, args.start_level, args.num_levels, args.seed)
+    store = args.logdir / "data" / args.exp_name
     room = extent(store, "plan", "num_episodes", args.num_episodes, args.episodes_per_shard)
     plan = replace(plan, num_episodes=room.total, grown_from=room.grown_from)
     shards = plan.shards(args.shards)
@@ -90,19 +95,34 @@ def main(args: Args) -> None:
     actors = cast(args, [agent for agent, _ in agents], actions)
     precision = choose_precision(args.precision, device).keep(recorded_precision(store), store)
     set_precision(precision, *(agent for agent, _ in agents))
-    create_store(store, {
-        "env": vars(env_config), "num_actions": len(actions.names), "action_names": actions.names, "noop": actions.noop,
-        "obs_shape": ProcgenVecEnv.obs_shape, **hidden_layout(actors),
-        "behaviour": {"name": args.behaviour, "temperature": args.temperature, "top_k": args.top_k},
-        "policies": [actor.policy_id for actor in actors], "plan": plan.values(), "num_envs": args.num_envs, "precision": precision,
-    })  # fmt: skip
+    create_store(
+        store,
+        {
+            "env": vars(env_config),
+            "num_actions": len(actions.names),
+            "action_names": actions.names,
+            "noop": actions.noop,
+            "obs_shape": ProcgenVecEnv.obs_shape,
+            **hidden_layout(actors),
+            "behaviour": {"name": args.behaviour, "temperature": args.temperature, "top_k": args.top_k},
+            "policies": [actor.policy_id for actor in actors],
+            "plan": plan.values(),
+            "num_envs": args.num_envs,
+            "precision": precision,
+        },
+    )
     if room.there is not None:
         logging.info("%s has %d episodes already; nothing to do for %d", store, room.there, args.num_episodes)
         return
     fresh_env = partial(make_env, args.num_envs, env_config, args.seed, args.num_threads)
     summary = record(store, plan, shards, fresh_env, take_turns(actors), device)
     if summary.episodes:
-        logging.info("%d episodes, %d steps; writing took %.0f%% of the time", summary.episodes, summary.steps, 100 * summary.write_share)
+        logging.info(
+            "%d episodes, %d steps; writing took %.0f%% of the time",
+            summary.episodes,
+            summary.steps,
+            100 * summary.write_share,
+        )
     else:
         logging.info("%s is done as far as asked; another --exp_name makes another", store)
     logging.info("%s: shards %d to %d of %d are done", store, shards[0], shards[-1], plan.num_shards)
@@ -114,9 +134,13 @@ def check(args: Args) -> None:
         raise UsageError(f"num_envs is {args.num_envs}; at least one environment is needed")
     check_behaviour(args.behaviour, args.temperature, args.top_k, besides=("mixture",))
     if args.mixture_files and args.behaviour != "mixture":
-        raise UsageError(f"--mixture_files has no effect on the behaviour {args.behaviour!r}; leave it out, or choose --behaviour mixture")
+        raise UsageError(
+            f"--mixture_files has no effect on the behaviour {args.behaviour!r}; leave it out, or choose --behaviour mixture"
+        )
     if args.behaviour == "mixture" and (not args.mixture_files or args.model_file):
-        raise UsageError("the behaviour 'mixture' takes its agents from --mixture_files, at least one, and not from --model_file")
+        raise UsageError(
+            "the behaviour 'mixture' takes its agents from --mixture_files, at least one, and not from --model_file"
+        )
 
 
 def files_of(args: Args) -> tuple[Path, ...]:
@@ -125,30 +149,46 @@ def files_of(args: Args) -> tuple[Path, ...]:
 
 
 def common_game(args: Args, own: list[dict]) -> ProcgenConfig:
-    """The one game that every agent is to play, on whatever levels the plan says. Raises UsageError where the agents' own differ."""
-    games = {game_of(args, env, num_levels=0, start_level=0) for env in filter(None, own)} or {game_of(args, {}, num_levels=0, start_level=0)}
+    """The one game that every agent is to play, on whatever levels the plan says. Raises UsageError where the
+    agents' own differ.
+    """
+    games = {game_of(args, env, num_levels=0, start_level=0) for env in filter(None, own)} or {
+        game_of(args, {}, num_levels=0, start_level=0)
+    }
     if len(games) > 1:
-        differing = [name for name in vars(ProcgenConfig()) if len({getattr(game, name) for game in games}) > 1]
+        differing = [
+            name for name in vars(ProcgenConfig()) if len({getattr(game, name) for game in games}) > 1
+        ]
         way_out = f"give --{differing[0]}" if differing[0] in OPTIONS else "record them apart"
-        raise UsageError(f"the agents of a mixture were trained on games that differ in {', '.join(differing)}: {way_out}")
+        raise UsageError(
+            f"the agents of a mixture were trained on games that differ in {', '.join(differing)}: {way_out}"
+        )
     return games.pop()
 
 
 def cast(args: Args, agents: list[ActorCritic], actions: ActionSpace) -> list[Actor]:
-    """The actors, each an agent with its behaviour; several for a mixture. Raises UsageError for an agent that cannot play."""
+    """The actors, each an agent with its behaviour; several for a mixture. Raises UsageError for an agent
+    that cannot play.
+    """
     for agent in agents:
         check_fits(agent, len(actions.names), ProcgenVecEnv.obs_shape, "the game")
     if args.behaviour == "mixture":
         return [Actor(agent, "agent", file_id(path)) for agent, path in zip(agents, args.mixture_files)]
-    policy = make_behaviour(agents[0] if agents else None, args.behaviour, args.temperature, args.top_k, actions)
+    policy = make_behaviour(
+        agents[0] if agents else None, args.behaviour, args.temperature, args.top_k, actions
+    )
     return [Actor(policy, args.behaviour, file_id(args.model_file) if args.model_file else "none")]
 
 
 def hidden_layout(actors: list[Actor]) -> dict:
-    """Width of the stored hidden state, and where its parts lie. Raises UsageError where the agents of a mixture differ."""
+    """Width of the stored hidden state, and where its parts lie. Raises UsageError where the agents of a
+    mixture differ.
+    """
     widths = {actor.policy.hidden(actor.policy.initial_state(1)).shape[1] for actor in actors}
     if len(widths) > 1:
-        raise UsageError(f"the agents of a mixture must have hidden states of one width; these have {', '.join(map(str, sorted(widths)))}")
+        raise UsageError(
+            f"the agents of a mixture must have hidden states of one width; these have {', '.join(map(str, sorted(widths)))}"
+        )
     core = getattr(getattr(actors[0].policy, "policy", actors[0].policy), "core", None)
     parts = {name: [part.start, part.stop] for name, part in core.parts.items()} if core else {}
     return {"hidden_size": widths.pop(), "core_parts": parts}

@@ -1,4 +1,5 @@
-"""Records simulated rollouts: the agent, or a list of actions, acts in the world model, from recorded or random starts.
+"""Records simulated rollouts: the agent, or a list of actions, acts in the world model, from recorded or
+random starts.
 
 The same command again resumes.
 """
@@ -37,7 +38,9 @@ class Args:
     manual_actions: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--manual_action"])] = ()
     """Names of actions to take in turn, over and over, in place of the agent's own; the agent still looks on."""
     action_grid: bool = False
-    """From each starting place one episode for every distinct act, held throughout; and a video of them side by side."""
+    """From each starting place one episode for every distinct act, held throughout; and a video of them side
+    by side.
+    """
     env_state: Literal["float16", "float32", "none"] = "float16"
     """How to store the environment's deterministic state, the largest field."""
     off_agent: bool = False
@@ -59,7 +62,7 @@ class Args:
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
-from analysis.action_grid import write_grids
+from analysis.rendering.action_grid import write_grids
 from common.precision import choose_precision, set_precision
 from common.runs import UsageError, choose_device, file_id
 from envs.vecenv import ActionSpace
@@ -86,16 +89,31 @@ def main(args: Args) -> None:
     room = extent(path, "sampling", "num_samples", sampling.num_samples, sampling.batch_size)
     sampling = replace(sampling, num_samples=room.total, grown_from=room.grown_from)
     rollouts = None if args.rand_init else open_real(args.data_dir, args.agent_file)
-    starts = RandomStarts(simulator) if rollouts is None else InformedStarts(simulator, rollouts, sampling.seed, sampling.modal)
+    starts = (
+        RandomStarts(simulator)
+        if rollouts is None
+        else InformedStarts(simulator, rollouts, sampling.seed, sampling.modal)
+    )
     precision = choose_precision(args.precision, device).keep(recorded_precision(path), path)
     set_precision(precision, simulator.model, simulator.agent)
     agent_id = file_id(args.agent_file)
     manifest = {
-        "num_actions": simulator.agent.num_actions, "action_names": actions.names, "noop": actions.noop,
-        "hidden_size": simulator.agent.core.state_size, "obs_shape": simulator.model.config.obs_shape, "env": meta["env"],
-        "simulated": True, "precision": precision, "sampling": sampling.values(), "off_agent": not simulator.own_agent,
-        "inputs": {"model_file": file_id(args.model_file), "agent_file": agent_id, "data_dir": rollouts.id if rollouts else None},
-    }  # fmt: skip
+        "num_actions": simulator.agent.num_actions,
+        "action_names": actions.names,
+        "noop": actions.noop,
+        "hidden_size": simulator.agent.core.state_size,
+        "obs_shape": simulator.model.config.obs_shape,
+        "env": meta["env"],
+        "simulated": True,
+        "precision": precision,
+        "sampling": sampling.values(),
+        "off_agent": not simulator.own_agent,
+        "inputs": {
+            "model_file": file_id(args.model_file),
+            "agent_file": agent_id,
+            "data_dir": rollouts.id if rollouts else None,
+        },
+    }
     if not record_samples(simulator, starts, sampling, path, manifest, agent_id, device):
         has = f"has {room.there} episodes already" if room.there else "is done"
         logging.info("%s %s; another --generated_data_dir makes another", path, has)
@@ -106,16 +124,34 @@ def main(args: Args) -> None:
 
 
 def sampling_of(args: Args, actions: ActionSpace) -> Sampling:
-    """What the flags ask for. Raises UsageError for an action that there is not, and for flags that contradict each other."""
+    """What the flags ask for. Raises UsageError for an action that there is not, and for flags that
+    contradict each other.
+    """
     unknown = [name for name in args.manual_actions if name not in actions.names]
     if unknown:
         raise UsageError(f"no action {unknown[0]!r} here; choose from: {', '.join(actions.names)}")
     if sum(map(bool, (args.manual_actions, args.action_grid, args.greedy))) > 1:
-        raise UsageError("--manual_actions, --action_grid and --greedy each say who chooses the actions; give one of them")
-    manual = tuple(sorted(set(actions.effect_classes))) if args.action_grid else tuple(actions.names.index(name) for name in args.manual_actions)
+        raise UsageError(
+            "--manual_actions, --action_grid and --greedy each say who chooses the actions; give one of them"
+        )
+    manual = (
+        tuple(sorted(set(actions.effect_classes)))
+        if args.action_grid
+        else tuple(actions.names.index(name) for name in args.manual_actions)
+    )
     samples = args.num_samples * (len(manual) if args.action_grid else 1)
     modal = args.sampling == "modal"
-    return Sampling(samples, args.num_sim_steps, args.batch_size, args.seed, modal, args.greedy, manual, args.action_grid, args.env_state)
+    return Sampling(
+        samples,
+        args.num_sim_steps,
+        args.batch_size,
+        args.seed,
+        modal,
+        args.greedy,
+        manual,
+        args.action_grid,
+        args.env_state,
+    )
 
 
 if __name__ == "__main__":

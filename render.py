@@ -18,7 +18,9 @@ class Args:
     model_file: Path | None = None
     """Checkpoint of the agent to watch."""
     param_name: str | None = None
-    """Preset of hyperparams/procgen/config.yml: without --model_file, an untrained agent of it plays; a checkpoint must be of its network."""
+    """Preset of hyperparams/procgen/config.yml: without --model_file, an untrained agent of it plays; a
+    checkpoint must be of its network.
+    """
     exp_name: str = "render"
     """Name of the experiment, for the default --vid_dir."""
     num_eps: int = 10
@@ -40,8 +42,9 @@ class Args:
     sim_model_file: Path | None = None
     """Play in this world model in place of the game; levels are then numbers of starting places."""
     data_dir: Path | None = None
-    """In a world model: the store of real rollouts whose windows are the starting places; left out, the one that the model was trained
-    on, looked for in data/."""
+    """In a world model: the store of real rollouts whose windows are the starting places; left out, the one
+    that the model was trained on, looked for in data/.
+    """
     rand_init: bool = False
     """In a world model: begin at random latents, whose pictures are often smeared; the videos say so."""
     num_sim_steps: int | None = None
@@ -57,7 +60,9 @@ class Args:
     seed: int = 0
     """Seed of the action noise: the same seed plays the same episodes."""
     vid_dir: Path | None = None
-    """Where videos go, in a directory named after what was asked; left out, <logdir>/procgen/<env_name>/<exp_name>/."""
+    """Where videos go, in a directory named after what was asked; left out,
+    <logdir>/procgen/<env_name>/<exp_name>/.
+    """
     fps: Annotated[float, tyro.conf.arg(aliases=["--tps"])] = 15.0
     """Game steps per second of video (and in the window)."""
     scale: int = 8
@@ -91,10 +96,10 @@ from agents.actor_critic import ActorCritic, check_fits, load_agent
 from agents.behaviours import make_behaviour
 from agents.evaluate import fixed_jobs
 from agents.presets import load_preset
-from analysis.overlay import Overlay, check_scale
-from analysis.stages import Stage, real_stage, simulated_stage
-from analysis.watch import Episode, watch
-from analysis.window import Window
+from analysis.rendering.episode_clips import Episode, watch
+from analysis.rendering.overlay import Overlay, check_scale
+from analysis.rendering.settings import Stage, real_stage, simulated_stage
+from analysis.rendering.window import Window
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id, open_run
@@ -116,52 +121,103 @@ def stage_of(args: Args, own: dict, device) -> Stage:
         raise UsageError("a world model has an agent inside; give that one's --model_file")
     given = [name for name in OPTIONS if getattr(args, name) is not None]
     if given:
-        raise UsageError(f"--{given[0]} is of the game, and a world model has its own; leave it or --sim_model_file out")
+        raise UsageError(
+            f"--{given[0]} is of the game, and a world model has its own; leave it or --sim_model_file out"
+        )
     jobs = fixed_jobs(args.start_level or 0, args.num_levels or args.num_eps, args.num_eps)
     steps = 64 if args.num_sim_steps is None else args.num_sim_steps
-    return simulated_stage(args.sim_model_file, args.model_file, args.data_dir, args.rand_init, args.off_agent, jobs, steps, args.seed, device)
+    return simulated_stage(
+        args.sim_model_file,
+        args.model_file,
+        args.data_dir,
+        args.rand_init,
+        args.off_agent,
+        jobs,
+        steps,
+        args.seed,
+        device,
+    )
 
 
 def env_config(args: Args, own: dict) -> ProcgenConfig:
     """The agent's own game, options and levels, with those asked for in their place."""
-    return game_of(args, own, **{name: getattr(args, name) for name in ("start_level", "num_levels") if getattr(args, name) is not None})
+    return game_of(
+        args,
+        own,
+        **{
+            name: getattr(args, name)
+            for name in ("start_level", "num_levels")
+            if getattr(args, name) is not None
+        },
+    )
 
 
 def check(args: Args) -> None:
     """Raises UsageError for what cannot be done, before any work."""
     for name in ("num_eps", "scale"):
         if getattr(args, name) < 1:
-            raise UsageError(f"--{name} must be at least 1, not {getattr(args, name)}: there is nothing to render")
+            raise UsageError(
+                f"--{name} must be at least 1, not {getattr(args, name)}: there is nothing to render"
+            )
     if not 0 < args.fps < math.inf:
         raise UsageError(f"--fps must be a positive number of frames per second, not {args.fps}")
 
 
 def agent_of(args: Args, device) -> tuple[ActorCritic, dict]:
-    """The agent to watch and its description. Raises UsageError where none is asked for, or a checkpoint of another network than the preset's."""
+    """The agent to watch and its description. Raises UsageError where none is asked for, or a checkpoint of
+    another network than the preset's.
+    """
     if not args.model_file and not args.param_name:
         raise UsageError("no agent given: use --model_file, or --param_name for an untrained one")
     agent, meta = load_agent(args.model_file, device) if args.model_file else (None, {})
     if not args.param_name:
         return agent, meta
-    num_actions = agent.num_actions if agent else len(action_space(args.env_name or ProcgenConfig.env_name).names)
-    network = load_preset(args.param_name, num_actions, agent.config.obs_shape if agent else ProcgenVecEnv.obs_shape)[0]
+    num_actions = (
+        agent.num_actions if agent else len(action_space(args.env_name or ProcgenConfig.env_name).names)
+    )
+    network = load_preset(
+        args.param_name, num_actions, agent.config.obs_shape if agent else ProcgenVecEnv.obs_shape
+    )[0]
     if agent is None:
         torch.manual_seed(args.seed)
         return ActorCritic(network).to(device).eval(), meta
-    other = [field for field, value in vars(network).items() if field != "precision" and value != getattr(agent.config, field)]
+    other = [
+        field
+        for field, value in vars(network).items()
+        if field != "precision" and value != getattr(agent.config, field)
+    ]
     if other:
         found = f"{other[0]} is {getattr(agent.config, other[0])} in the checkpoint and {getattr(network, other[0])} in the preset"
-        raise UsageError(f"{args.model_file} is not of the preset {args.param_name!r}: {found}; leave --param_name out, or name its own")
+        raise UsageError(
+            f"{args.model_file} is not of the preset {args.param_name!r}: {found}; leave --param_name out, or name its own"
+        )
     return agent, meta
 
 
 def claim(args: Args, stage: Stage, device) -> Run:
-    """The directory for these videos; where they go and whether they are shown does not change which they are."""
+    """The directory for these videos; where they go and whether they are shown does not change which they
+    are.
+    """
     parent = args.vid_dir or args.logdir / stage.group / args.exp_name
-    asked = replace(args, model_file=None, sim_model_file=None, data_dir=None, vid_dir=None, window=False, exp_name="render")
+    asked = replace(
+        args,
+        model_file=None,
+        sim_model_file=None,
+        data_dir=None,
+        vid_dir=None,
+        window=False,
+        exp_name="render",
+    )
     inputs = ({"model_file": file_id(args.model_file)} if args.model_file else {}) | stage.inputs
     precision = choose_precision(args.precision, device)
-    return open_run(parent, f"seed_{args.seed}", {"args": asked, "env": stage.options}, args.new, inputs, precision=precision)
+    return open_run(
+        parent,
+        f"seed_{args.seed}",
+        {"args": asked, "env": stage.options},
+        args.new,
+        inputs,
+        precision=precision,
+    )
 
 
 def main(args: Args) -> None:
@@ -186,11 +242,14 @@ def main(args: Args) -> None:
     set_precision(run.precision, agent, *stage.networks)
     if run.done and not args.window:
         return
-    episodes, watched = [], watch(env, policy, stage.jobs, args.seed, device, stage.cut)
+    episodes = []
+    watched = watch(env, policy, stage.jobs, args.seed, device, stage.cut)
     with window or nullcontext():
         for episode in progress_bar(watched, total=len(stage.jobs), unit="episode", desc="render"):
             name = f"{stage.place.lower().replace(' ', '_')}_{episode.job.level:06d}_repeat_{episode.job.repeat}.mp4"
-            write_video(run.dir / name, window.shown(frames(episode)) if window else frames(episode), args.fps)
+            write_video(
+                run.dir / name, window.shown(frames(episode)) if window else frames(episode), args.fps
+            )
             episodes.append({"video": name} | episode.record())
     run.finish({"episodes": episodes})
     solved = sum(episode["outcome"] == "solved" for episode in episodes)

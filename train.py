@@ -29,9 +29,13 @@ class Args:
     param_name: str = "easy-200"
     """Preset of hyperparams/procgen/config.yml."""
     num_timesteps: int = 25_000_000
-    """Steps to train for, over all environments: rounded up to whole iterations of n_envs * n_steps (the preset's), as are those below."""
+    """Steps to train for, over all environments: rounded up to whole iterations of n_envs * n_steps (the
+    preset's), as are those below.
+    """
     num_checkpoints: int = 1
-    """Checkpoints spread evenly over training, the last at its end; the untrained agent is kept as model_0 besides."""
+    """Checkpoints spread evenly over training, the last at its end; the untrained agent is kept as model_0
+    besides.
+    """
     model_file: Path | None = None
     """Begin with the weights of this checkpoint."""
     seed: int = 0
@@ -76,7 +80,10 @@ from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
 
 
 def main(args: Args) -> None:
-    drawn = {name: getattr(args, name) for name in ("distribution_mode", "use_backgrounds", "paint_vel_info", "blink")}
+    drawn = {
+        name: getattr(args, name)
+        for name in ("distribution_mode", "use_backgrounds", "paint_vel_info", "blink")
+    }
     train_config = ProcgenConfig(args.env_name, args.num_levels, args.start_level, **drawn)
     actions = action_space(args.env_name)
     network, ppo = load_preset(args.param_name, len(actions.names), ProcgenVecEnv.obs_shape)
@@ -84,23 +91,43 @@ def main(args: Args) -> None:
     if args.track:
         check_tracker()
     init_from = load_agent(args.model_file)[0] if args.model_file else None
-    if init_from is not None:  # fails here, before a run is begun, if the checkpoint is of another architecture
+    if (
+        init_from is not None
+    ):  # fails here, before a run is begun, if the checkpoint is of another architecture
         load_module(ActorCritic(network), init_from.state_dict(), str(args.model_file))
     precision = choose_precision(network.precision if args.precision == "auto" else args.precision, device)
     inputs = {"model_file": file_id(args.model_file)} if args.model_file else {}
     config = {"args": args, "env": train_config, "network": network, "ppo": ppo}
     unseen = first_unseen_level(args.start_level, args.num_levels)
-    schedule = Schedule(args.num_timesteps, args.num_checkpoints, args.eval_every, args.eval_episodes, unseen, args.save_every)
+    schedule = Schedule(
+        args.num_timesteps, args.num_checkpoints, args.eval_every, args.eval_episodes, unseen, args.save_every
+    )
     ProcgenConfig(args.env_name, args.eval_episodes, unseen, **drawn)  # refuses levels beyond the last one
     env = make_env(ppo.n_envs, train_config, args.seed, args.num_threads)
-    eval_env = make_env(min(args.eval_episodes, 64), ProcgenConfig(args.env_name, **drawn), args.seed, args.num_threads)
-    run = open_run(args.logdir / "procgen" / args.env_name / args.exp_name, f"seed_{args.seed}", config, args.new, inputs, precision=precision)
+    eval_env = make_env(
+        min(args.eval_episodes, 64), ProcgenConfig(args.env_name, **drawn), args.seed, args.num_threads
+    )
+    run = open_run(
+        args.logdir / "procgen" / args.env_name / args.exp_name,
+        f"seed_{args.seed}",
+        config,
+        args.new,
+        inputs,
+        precision=precision,
+    )
     if run.done:
         return
     network = replace(network, precision=run.precision)  # the checkpoint says what it was trained in
-    meta = {"env": vars(train_config), "param_name": args.param_name, "seed": args.seed, "action_names": actions.names}
+    meta = {
+        "env": vars(train_config),
+        "param_name": args.param_name,
+        "seed": args.seed,
+        "action_names": actions.names,
+    }
     tracker = open_tracker("worldlens", run.dir, config) if args.track else None
-    trainer = Trainer(env, eval_env, network, ppo, schedule, run.dir, args.seed, device, meta, tracker, init_from)
+    trainer = Trainer(
+        env, eval_env, network, ppo, schedule, run.dir, args.seed, device, meta, tracker, init_from
+    )
     run.finish(trainer.train())
     logging.info("done: %s", run.dir)
 

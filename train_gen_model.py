@@ -1,6 +1,8 @@
-"""Trains the world model of an agent's environment on recorded rollouts, the frozen agent inside. The same command again resumes.
+"""Trains the world model of an agent's environment on recorded rollouts, the frozen agent inside. The same
+command again resumes.
 
-On several GPUs, or several processes of a CPU: torchrun --nproc-per-node 4 train_gen_model.py ... (batch_size is the sum over processes).
+On several GPUs, or several processes of a CPU: torchrun --nproc-per-node 4 train_gen_model.py ... (batch_size
+is the sum over processes).
 """
 
 import logging
@@ -12,7 +14,14 @@ from typing import Annotated, Literal
 import tyro
 
 from common.cli import parse, run_main
-from generative.config import LossScales, TrainConfig, WorldModelConfig, check_scales, load_preset, window_length
+from generative.model.config import (
+    LossScales,
+    TrainConfig,
+    WorldModelConfig,
+    check_scales,
+    load_preset,
+    window_length,
+)
 
 
 @dataclass
@@ -26,7 +35,9 @@ class Args:
     interpreting_params_name: str = "small"
     """Preset of hyperparams/generative.yml: tiny, small or paper. Flags left out below are the preset's."""
     model_file: Path | None = None
-    """Begin with the weights of this world model; parts of another shape begin anew, and are named in the log."""
+    """Begin with the weights of this world model; parts of another shape begin anew, and are named in the
+    log.
+    """
     num_batches: int | None = None
     """Batches to train for."""
     epochs: int | None = None
@@ -54,7 +65,9 @@ class Args:
     agent_share: float | None = None
     """Share of the windows whose decoded frames the agent is shown."""
     fatal_share: float | None = None
-    """Share of each batch's windows that are drawn among those in which an episode terminates without a reward."""
+    """Share of each batch's windows that are drawn among those in which an episode terminates without a
+    reward.
+    """
     only_outcomes: bool | None = None
     """Train the parts that rewards and ends are read with, and leave all others as --model_file has them."""
     log_interval: int | None = None
@@ -88,11 +101,11 @@ from agents.actor_critic import load_agent
 from common.integrity import check_memory, within_memory
 from common.precision import Precision, choose_precision, set_precision
 from common.runs import Run, UsageError, choose_device, file_id, open_run
-from generative.compatibility import check_store, frame_shape, check_recorder
-from generative.data import WindowSource, layouts_of
-from generative.model import WorldModel, read_world_model
-from generative.parallel import Ranks, join_ranks
-from generative.trainer import Trainer
+from generative.compatibility import check_recorder, check_store, frame_shape
+from generative.model.world_model import WorldModel, read_world_model
+from generative.training.data import WindowSource, layouts_of
+from generative.training.distributed import Ranks, join_ranks
+from generative.training.trainer import Trainer
 from rollouts.store import Rollouts
 
 
@@ -119,7 +132,9 @@ def main(args: Args) -> None:
     windows = rollouts.windows(length, anchor="start", pad="right", min_steps=model.num_initializing_steps)
     source = WindowSource(windows, layouts_of(rollouts), args.seed, train.fatal_share)
     train = with_epochs(args, train, source)
-    inputs = {"agent_file": agent_id, "data_dir": rollouts.id} | ({"model_file": file_id(args.model_file)} if args.model_file else {})
+    inputs = {"agent_file": agent_id, "data_dir": rollouts.id} | (
+        {"model_file": file_id(args.model_file)} if args.model_file else {}
+    )
     precision = choose_precision(model.precision if args.precision == "auto" else args.precision, device)
     run = shared_run(args, ranks, {"args": args, "model": model, "train": train}, inputs, precision)
     if run.done:
@@ -127,11 +142,18 @@ def main(args: Args) -> None:
     model = replace(model, precision=run.precision)  # the checkpoint says what it was trained in
     set_precision(run.precision, agent)
     meta = {
-        "agent": {"id": agent_id, "network": agent_meta["network"]}, "env": rollouts.manifest.get("env", {}),
-        "action_names": rollouts.manifest["action_names"], "noop": rollouts.manifest["noop"],
-        "data": rollouts.id, "train": asdict(train), "loss_scales": asdict(args.scales), "seed": args.seed,
-    }  # fmt: skip
-    trainer = Trainer(model, train, args.scales, source, agent, run.dir, args.seed, device, meta, init_from, ranks)
+        "agent": {"id": agent_id, "network": agent_meta["network"]},
+        "env": rollouts.manifest.get("env", {}),
+        "action_names": rollouts.manifest["action_names"],
+        "noop": rollouts.manifest["noop"],
+        "data": rollouts.id,
+        "train": asdict(train),
+        "loss_scales": asdict(args.scales),
+        "seed": args.seed,
+    }
+    trainer = Trainer(
+        model, train, args.scales, source, agent, run.dir, args.seed, device, meta, init_from, ranks
+    )
     last = trainer.train()
     ranks.leave()
     if ranks.first:
@@ -151,26 +173,40 @@ def shared_run(args: Args, ranks: Ranks, config: dict, inputs: dict[str, str], p
 
 
 def resolve(args: Args, agent, obs_shape) -> tuple[WorldModelConfig, TrainConfig]:
-    """The preset with the flags over it, shaped for the agent and the frames. Raises UsageError for what does not go together."""
+    """The preset with the flags over it, shaped for the agent and the frames. Raises UsageError for what does
+    not go together.
+    """
     check_scales(args.scales)
     if args.loss_scale_gen_adv:
-        raise UsageError(f"--loss_scale_gen_adv is {args.loss_scale_gen_adv}: this model has no adversarial term; leave it out or give 0")
+        raise UsageError(
+            f"--loss_scale_gen_adv is {args.loss_scale_gen_adv}: this model has no adversarial term; leave it out or give 0"
+        )
     given = {name: value for name, value in vars(args).items() if value is not None}
     shape = {"num_actions": agent.num_actions, "obs_shape": obs_shape, "hidden_size": agent.core.state_size}
-    shape |= {"bounded_hidden": agent.config.core == "gru"} | {k: v for k, v in given.items() if k in ("num_initializing_steps", "latent")}
+    shape |= {"bounded_hidden": agent.config.core == "gru"} | {
+        k: v for k, v in given.items() if k in ("num_initializing_steps", "latent")
+    }
     names = {field.name for field in fields(TrainConfig)}
-    model, train = load_preset(args.interpreting_params_name, shape, {k: v for k, v in given.items() if k in names})
+    model, train = load_preset(
+        args.interpreting_params_name, shape, {k: v for k, v in given.items() if k in names}
+    )
     with within_memory("the world model"):
         WorldModel(model)
-    check_memory(4 * train.batch_size * window_length(model, train) * math.prod(model.obs_shape), "a batch of windows")
+    check_memory(
+        4 * train.batch_size * window_length(model, train) * math.prod(model.obs_shape), "a batch of windows"
+    )
     return model, train
 
 
 def check_length(length: int, rollouts: Rollouts) -> None:
-    """Raises UsageError where no episode fills a window of `length` frames: the rest of every window would be empty."""
+    """Raises UsageError where no episode fills a window of `length` frames: the rest of every window would be
+    empty.
+    """
     longest = rollouts.episodes["length"].max()
     if length > longest:
-        raise UsageError(f"windows of {length} frames, and the longest episode of {rollouts.path} has {longest}; lower --num_sim_steps or --num_initializing_steps")
+        raise UsageError(
+            f"windows of {length} frames, and the longest episode of {rollouts.path} has {longest}; lower --num_sim_steps or --num_initializing_steps"
+        )
 
 
 def with_epochs(args: Args, train: TrainConfig, source: WindowSource) -> TrainConfig:
@@ -180,14 +216,22 @@ def with_epochs(args: Args, train: TrainConfig, source: WindowSource) -> TrainCo
     if args.num_batches is not None:
         raise UsageError("--epochs and --num_batches both say how long to train; give one of them")
     frames = len(source.training) * args.epochs  # one window begins at (nearly) every step
-    return TrainConfig(**(asdict(train) | {"num_batches": max(frames // (train.batch_size * train.num_sim_steps), 1)}))
+    return TrainConfig(
+        **(asdict(train) | {"num_batches": max(frames // (train.batch_size * train.num_sim_steps), 1)})
+    )
 
 
 def check_kin(found: WorldModelConfig, wanted: WorldModelConfig, path: Path) -> None:
     """Raises UsageError when the weights to begin with are of another kind of game or agent."""
-    differing = [name for name in ("num_actions", "obs_shape", "hidden_size", "bounded_hidden") if vars(found)[name] != vars(wanted)[name]]
+    differing = [
+        name
+        for name in ("num_actions", "obs_shape", "hidden_size", "bounded_hidden")
+        if vars(found)[name] != vars(wanted)[name]
+    ]
     if differing:
-        raise UsageError(f"{path} was trained for another game or agent ({', '.join(differing)}); take one trained for this agent, or leave --model_file out")
+        raise UsageError(
+            f"{path} was trained for another game or agent ({', '.join(differing)}); take one trained for this agent, or leave --model_file out"
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Behaviours: ways of drawing actions from an agent's logits. Each wraps a Policy and is one.
 
-A behaviour only reshapes the distribution that actions are drawn from. `heads` still gives the agent's own logits, so a
-store keeps what the agent computed, while `choose` and `log_prob` say what was done and how likely that was.
+A behaviour only reshapes the distribution that actions are drawn from. `heads` still gives the agent's own
+logits, so a store keeps what the agent computed, while `choose` and `log_prob` say what was done and how
+likely that was.
 """
 
 import math
@@ -20,15 +21,21 @@ Reshape = Callable[[torch.Tensor], torch.Tensor]
 
 BEHAVIOURS = ("agent", "temperature", "greedy", "top-k", "random", "seed-noise")
 
-NOISE_GAIN, NOISE_RANGE = 0.7, (-1.8, 0.8)  # the recording noise of the study that this project grew out of
-NOISE_DUPLICATES, NOISE_RIGHT = -3.0, 0.1
+NOISE_GAIN = 0.7  # the recording noise of the study that this project grew out of
+NOISE_RANGE = (-1.8, 0.8)
+NOISE_DUPLICATES = -3.0
+NOISE_RIGHT = 0.1
 
 
 class Behaviour:
-    """A Policy that computes with `policy` and acts by its logits reshaped. `name` tells stores which behaviour it was."""
+    """A Policy that computes with `policy` and acts by its logits reshaped. `name` tells stores which
+    behaviour it was.
+    """
 
     def __init__(self, policy: Policy, name: str, reshape: Reshape):
-        self.policy, self.name, self.reshape = policy, name, reshape
+        self.policy = policy
+        self.name = name
+        self.reshape = reshape
         self.num_actions = policy.num_actions
 
     def initial_state(self, n: int, target_return: float | None = None):
@@ -54,7 +61,8 @@ class RandomPolicy:
     """Every action equally likely, no network: a state [N, 1] of zeros, logits of zeros, no value."""
 
     def __init__(self, num_actions: int, device: torch.device | str = "cpu"):
-        self.num_actions, self.device = num_actions, device
+        self.num_actions = num_actions
+        self.device = device
 
     def initial_state(self, n: int, target_return: float | None = None):
         return torch.zeros(n, 1, device=self.device)
@@ -75,23 +83,37 @@ class RandomPolicy:
         return state
 
 
-def check_behaviour(name: str, temperature: float = TEMPERATURE, top_k: int = TOP_K, besides: tuple[str, ...] = ()) -> None:
-    """Raises UsageError for a name that is neither in BEHAVIOURS nor in `besides`, and for an option that would have no effect."""
+def check_behaviour(
+    name: str, temperature: float = TEMPERATURE, top_k: int = TOP_K, besides: tuple[str, ...] = ()
+) -> None:
+    """Raises UsageError for a name that is neither in BEHAVIOURS nor in `besides`, and for an option that
+    would have no effect.
+    """
     known = (*BEHAVIOURS, *besides)
     if name not in known:
         raise UsageError(f"unknown behaviour {name!r}; choose one of: {', '.join(known)}")
-    for option, given, default, behaviour in (("temperature", temperature, TEMPERATURE, "temperature"), ("top_k", top_k, TOP_K, "top-k")):
+    for option, given, default, behaviour in (
+        ("temperature", temperature, TEMPERATURE, "temperature"),
+        ("top_k", top_k, TOP_K, "top-k"),
+    ):
         if given != default and name != behaviour:
-            raise UsageError(f"--{option} has no effect on the behaviour {name!r}; leave it out, or choose --behaviour {behaviour}")
+            raise UsageError(
+                f"--{option} has no effect on the behaviour {name!r}; leave it out, or choose --behaviour {behaviour}"
+            )
 
 
 def make_behaviour(
-    policy: Policy | None, name: str, temperature: float = TEMPERATURE, top_k: int = TOP_K, actions: ActionSpace | None = None
+    policy: Policy | None,
+    name: str,
+    temperature: float = TEMPERATURE,
+    top_k: int = TOP_K,
+    actions: ActionSpace | None = None,
 ) -> Policy:
     """The policy acting in the named way (see BEHAVIOURS).
 
-    temperature: divides the logits (`temperature`). top_k: how many of the likeliest actions remain (`top-k`). actions: the
-    environment's action space, which `seed-noise` reads, and `random` where there is no policy. Raises UsageError.
+    temperature: divides the logits (`temperature`). top_k: how many of the likeliest actions remain
+    (`top-k`). actions: the environment's action space, which `seed-noise` reads, and `random` where there is
+    no policy. Raises UsageError.
     """
     check_behaviour(name, temperature, top_k)
     if policy is None:
@@ -103,16 +125,22 @@ def make_behaviour(
 
 def _without_agent(name: str, actions: ActionSpace | None) -> RandomPolicy:
     if name != "random":
-        raise UsageError(f"behaviour {name!r} needs an agent: give --model_file, or take the behaviour 'random'")
+        raise UsageError(
+            f"behaviour {name!r} needs an agent: give --model_file, or take the behaviour 'random'"
+        )
     if actions is None:
         raise UsageError("behaviour 'random' without an agent needs the environment's action space")
     return RandomPolicy(len(actions.names))
 
 
-def _reshape(name: str, num_actions: int, temperature: float, top_k: int, actions: ActionSpace | None) -> Reshape:
+def _reshape(
+    name: str, num_actions: int, temperature: float, top_k: int, actions: ActionSpace | None
+) -> Reshape:
     if name == "temperature":
         if not 0 < temperature < math.inf:
-            raise UsageError(f"temperature must be a number above zero, not {temperature}; for the likeliest action take the behaviour 'greedy'")
+            raise UsageError(
+                f"temperature must be a number above zero, not {temperature}; for the likeliest action take the behaviour 'greedy'"
+            )
         return partial(torch.mul, other=1 / temperature)
     if name in ("greedy", "top-k"):
         kept = 1 if name == "greedy" else top_k
@@ -129,18 +157,28 @@ def keep_top(logits: torch.Tensor, k: int) -> torch.Tensor:
 
 
 def seed_noise(actions: ActionSpace | None) -> Reshape:
-    """Flattened, bounded logits; actions that do nothing, as the no-op does, are nearly switched off, and `right` is held up.
+    """Flattened, bounded logits; actions that do nothing, as the no-op does, are nearly switched off, and
+    `right` is held up.
 
-    It makes recordings visit states that the agent alone would not. Raises UsageError where there is no action `right`.
+    It makes recordings visit states that the agent alone would not. Raises UsageError where there is no
+    action `right`.
     """
     if actions is None or "right" not in actions.names:
-        raise UsageError("behaviour 'seed-noise' needs an environment with an action named 'right'; take 'temperature' instead")
+        raise UsageError(
+            "behaviour 'seed-noise' needs an environment with an action named 'right'; take 'temperature' instead"
+        )
     right = actions.names.index("right")
     nothing = actions.effect_classes[actions.noop]
-    duplicates = torch.tensor([effect == nothing and action != actions.noop for action, effect in enumerate(actions.effect_classes)])
+    duplicates = torch.tensor(
+        [effect == nothing and action != actions.noop for action, effect in enumerate(actions.effect_classes)]
+    )
 
     def reshape(logits: torch.Tensor) -> torch.Tensor:
-        noised = (logits * NOISE_GAIN).clamp(*NOISE_RANGE).masked_fill(duplicates.to(logits.device), NOISE_DUPLICATES)
+        noised = (
+            (logits * NOISE_GAIN)
+            .clamp(*NOISE_RANGE)
+            .masked_fill(duplicates.to(logits.device), NOISE_DUPLICATES)
+        )
         return noised.index_fill(-1, torch.tensor([right], device=logits.device), NOISE_RIGHT)
 
     return reshape

@@ -1,4 +1,6 @@
-"""Checks that an agent keeps the Policy protocol, before anything is recorded or explained with it (`python -m agents.check_policy`)."""
+"""Checks that an agent keeps the Policy protocol, before anything is recorded or explained with it (`python
+-m agents.check_policy`).
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,11 +41,16 @@ class PolicyError(UsageError):
 
 
 def check_policy(
-    policy: Policy, obs_shape: tuple[int, int, int], differentiable: bool = True, device: torch.device | str = "cpu"
+    policy: Policy,
+    obs_shape: tuple[int, int, int],
+    differentiable: bool = True,
+    device: torch.device | str = "cpu",
 ) -> list[str]:
-    """Runs every check on random frames of obs_shape (H, W, C) and returns their names. Raises PolicyError at the first failure.
+    """Runs every check on random frames of obs_shape (H, W, C) and returns their names. Raises PolicyError at
+    the first failure.
 
-    differentiable: whether gradients must reach the frames, which the simulator's analyses need (a random policy has none).
+    differentiable: whether gradients must reach the frames, which the simulator's analyses need (a random
+    policy has none).
     """
     case = _Case(policy, obs_shape, torch.device(device))
     checks = [check_shapes, check_deterministic, check_first_resets, check_independent, check_frame_types]
@@ -58,7 +65,9 @@ class _Case:
     """A policy, frames to show it, and a state that two frames have led to."""
 
     def __init__(self, policy: Policy, obs_shape: tuple[int, int, int], device: torch.device):
-        self.policy, self.device, self.obs_shape = policy, device, obs_shape
+        self.policy = policy
+        self.device = device
+        self.obs_shape = obs_shape
         self.frames = self.random_frames(0)
         self.used = self.advance(self.random_frames(1), self.policy.initial_state(N))
 
@@ -93,15 +102,21 @@ def _must_agree(one, other, failure: str) -> None:
 def _must_have_shape(name: str, tensor, shape: tuple[int | None, ...]) -> None:
     wanted = "[" + ", ".join("any" if size is None else str(size) for size in shape) + "]"
     if not torch.is_tensor(tensor) or not tensor.is_floating_point():
-        raise PolicyError(f"{name} must be a float tensor {wanted}, not {getattr(tensor, 'dtype', type(tensor).__name__)}")
-    if tensor.ndim != len(shape) or any(size not in (None, found) for size, found in zip(shape, tensor.shape)):
+        raise PolicyError(
+            f"{name} must be a float tensor {wanted}, not {getattr(tensor, 'dtype', type(tensor).__name__)}"
+        )
+    if tensor.ndim != len(shape) or any(
+        size not in (None, found) for size, found in zip(shape, tensor.shape)
+    ):
         raise PolicyError(f"{name} must have shape {wanted}, not {list(tensor.shape)}")
     if not torch.isfinite(tensor).all():
         raise PolicyError(f"{name} holds values that are not finite")
 
 
 def check_shapes(case: _Case) -> None:
-    """State [N, D], logits [N, A] and value [N] (or None) are finite float tensors; actions [N] are int64 below A."""
+    """State [N, D], logits [N, A] and value [N] (or None) are finite float tensors; actions [N] are int64
+    below A.
+    """
     initial = case.policy.hidden(case.policy.initial_state(N))
     _must_have_shape("hidden(initial_state(n))", initial, (N, None))
     hidden, logits, *value = case.outputs(case.frames, case.policy.initial_state(N), first=True)
@@ -118,7 +133,10 @@ def check_shapes(case: _Case) -> None:
 def check_deterministic(case: _Case) -> None:
     """The same frames and state give the same outputs: no dropout, no sampling, no memory outside the state."""
     runs = [case.outputs(case.frames, case.used) for _ in range(2)]
-    _must_agree(*runs, "two calls with the same frames and state disagree; put the network into eval() and keep all memory in the state")
+    _must_agree(
+        *runs,
+        "two calls with the same frames and state disagree; put the network into eval() and keep all memory in the state",
+    )
 
 
 def check_first_resets(case: _Case) -> None:
@@ -130,7 +148,8 @@ def check_first_resets(case: _Case) -> None:
 
 def check_independent(case: _Case) -> None:
     """What one environment gets does not depend on the others' frames, states or resets."""
-    frames, state = case.random_frames(2), case.policy.initial_state(N).clone()
+    frames = case.random_frames(2)
+    state = case.policy.initial_state(N).clone()
     frames[0], state[0] = case.frames[0], case.used[0]
     opens = torch.arange(N, device=case.device) > 0
     with torch.no_grad():
@@ -144,7 +163,10 @@ def check_independent(case: _Case) -> None:
 def check_frame_types(case: _Case) -> None:
     """uint8 frames and the same frames as floats in [0, 1] give the same outputs."""
     pair = [case.outputs(frames, case.used) for frames in (case.frames, case.frames.float() / 255)]
-    _must_agree(*pair, "uint8 frames and the same frames as floats in [0, 1] disagree; is a division by 255 missing or made twice?")
+    _must_agree(
+        *pair,
+        "uint8 frames and the same frames as floats in [0, 1] disagree; is a division by 255 missing or made twice?",
+    )
 
 
 def check_differentiable(case: _Case) -> None:
@@ -165,7 +187,11 @@ def check_differentiable(case: _Case) -> None:
 def check_choice(case: _Case) -> None:
     """With Gumbel noise, `choose` draws actions as often as `log_prob` says."""
     num_actions = case.policy.num_actions
-    logits = torch.from_numpy(2 * np.random.default_rng(3).standard_normal((1, num_actions))).float().to(case.device)
+    logits = (
+        torch.from_numpy(2 * np.random.default_rng(3).standard_normal((1, num_actions)))
+        .float()
+        .to(case.device)
+    )
     every = torch.arange(num_actions, device=case.device)
     probability = case.policy.log_prob(logits.expand(num_actions, -1), every).exp().cpu().numpy()
     if abs(probability.sum() - 1) > TOLERANCE:
@@ -176,8 +202,11 @@ def check_choice(case: _Case) -> None:
     allowed = SIGMAS * np.sqrt(probability * (1 - probability) / DRAWS) + 1e-6
     worst = int(np.argmax(np.abs(share - probability) - allowed))
     if abs(share[worst] - probability[worst]) > allowed[worst]:
-        found, said = share[worst], probability[worst]
-        raise PolicyError(f"choose and log_prob disagree: action {worst} was drawn {found:.3f} of the time, log_prob says {said:.3f}")
+        found = share[worst]
+        said = probability[worst]
+        raise PolicyError(
+            f"choose and log_prob disagree: action {worst} was drawn {found:.3f} of the time, log_prob says {said:.3f}"
+        )
 
 
 def main(args: Args) -> None:

@@ -1,8 +1,10 @@
-"""Turns a state dict (.pth, .pt, .safetensors) of an IMPALA agent from elsewhere into an agent file of this project.
+"""Turns a state dict (.pth, .pt, .safetensors) of an IMPALA agent from elsewhere into an agent file of this
+project.
 
     python -m agents.convert --source their.pth --target agent.safetensors
 
-Nothing in the source is executed: it is read with weights_only=True, and a pickle that holds more than tensors is refused.
+Nothing in the source is executed: it is read with weights_only=True, and a pickle that holds more than
+tensors is refused.
 """
 
 import logging
@@ -20,15 +22,21 @@ class Args:
     target: Path
     """Agent file to write: .safetensors."""
     name_map: str = "auto"
-    """auto, train-procgen-pytorch, cleanrl, worldlens (ours already), or a JSON or YAML file {their name or prefix: ours, or null to leave out}."""
+    """auto, train-procgen-pytorch, cleanrl, worldlens (ours already), or a JSON or YAML file {their name or
+    prefix: ours, or null to leave out}.
+    """
     key: str = ""
-    """Where in the file the state dict lies, when it is not the file itself (found by itself for the usual names)."""
+    """Where in the file the state dict lies, when it is not the file itself (found by itself for the usual
+    names).
+    """
     obs_shape: tuple[int, int, int] = (64, 64, 3)
     """Height, width and channels of the frames that the agent sees."""
     precision: str = "fp32"
     """fp32 or bf16 for the encoder: fp32 computes what the source computed."""
     env_name: str = "coinrun"
-    """The game that the agent was trained on; evaluation and recording take it and the options below as their defaults."""
+    """The game that the agent was trained on; evaluation and recording take it and the options below as their
+    defaults.
+    """
     start_level: int = 0
     """Seed of its first training level."""
     num_levels: int = 0
@@ -53,17 +61,22 @@ from common.runs import UsageError, file_id
 from envs.procgen import ProcgenConfig, action_space
 
 NameMap = Mapping[str, str | None]
-"""Their name, or the beginning of it up to a dot -> ours; None leaves the tensor out. The longest match counts."""
+"""Their name, or the beginning of it up to a dot -> ours; None leaves the tensor out. The longest match
+counts.
+"""
 
 
 def _impala_names(stage: str, blocks: tuple[str, str], convs: tuple[str, str], first: int) -> dict[str, str]:
     """The map of three IMPALA stages named stage.format(first), stage.format(first + 1), ..."""
     names = {}
     for i in range(3):
-        theirs, ours = stage.format(first + i), f"encoder.stages.{i}"
+        theirs = stage.format(first + i)
+        ours = f"encoder.stages.{i}"
         names[f"{theirs}.conv"] = f"{ours}.conv"
         for b, block in enumerate(blocks, 1):
-            names |= {f"{theirs}.{block}.{conv}": f"{ours}.block{b}.conv{c}" for c, conv in enumerate(convs, 1)}
+            names |= {
+                f"{theirs}.{block}.{conv}": f"{ours}.block{b}.conv{c}" for c, conv in enumerate(convs, 1)
+            }
     return names
 
 
@@ -87,11 +100,15 @@ def load_name_map(name: str, tensors: Mapping[str, torch.Tensor]) -> NameMap:
         if fitting:
             return fitting[0]
         closest = min((unknown_names(tensors, names) for names in NAME_MAPS.values()), key=len)
-        raise UsageError(f"no built-in name map fits (closest leaves {', '.join(closest[:5])}); write one and give it with --name_map")
+        raise UsageError(
+            f"no built-in name map fits (closest leaves {', '.join(closest[:5])}); write one and give it with --name_map"
+        )
     path = Path(name)
     if not path.exists():
         raise UsageError(f"no name map {name!r}: choose auto, {', '.join(NAME_MAPS)}, or a JSON or YAML file")
-    names = (read_json if path.suffix == ".json" else read_yaml)(path, "a name map says {their name or prefix: ours, or null to leave out}")
+    names = (read_json if path.suffix == ".json" else read_yaml)(
+        path, "a name map says {their name or prefix: ours, or null to leave out}"
+    )
     if not fits(names, dict[str, str | None]):
         raise UsageError(f"the name map {path} must be a mapping from their names to ours (or null)")
     return names
@@ -108,10 +125,14 @@ def unknown_names(tensors: Mapping[str, torch.Tensor], names: NameMap) -> list[s
 
 
 def rename(tensors: Mapping[str, torch.Tensor], names: NameMap) -> dict[str, torch.Tensor]:
-    """The tensors under our names. Raises UsageError when the map misses one, or sends two to the same name; BadCheckpoint for what is no plain tensor."""
+    """The tensors under our names. Raises UsageError when the map misses one, or sends two to the same name;
+    BadCheckpoint for what is no plain tensor.
+    """
     missed = unknown_names(tensors, names)
     if missed:
-        raise UsageError(f"the name map says nothing about {', '.join(missed[:5])}; add them, with null to leave them out")
+        raise UsageError(
+            f"the name map says nothing about {', '.join(missed[:5])}; add them, with null to leave them out"
+        )
     renamed = {}
     for name, tensor in tensors.items():
         key = _match(name, names)
@@ -125,28 +146,43 @@ def rename(tensors: Mapping[str, torch.Tensor], names: NameMap) -> dict[str, tor
     return renamed
 
 
-def network_of(tensors: Mapping[str, torch.Tensor], obs_shape: tuple[int, int, int], precision: str) -> NetworkConfig:
-    """The shape of the network, read off its tensors under our names. Raises UsageError where they make none of ours."""
+def network_of(
+    tensors: Mapping[str, torch.Tensor], obs_shape: tuple[int, int, int], precision: str
+) -> NetworkConfig:
+    """The shape of the network, read off its tensors under our names. Raises UsageError where they make none
+    of ours.
+    """
     for name in ("policy_head.weight", "encoder.out.weight"):
         if name not in tensors:
             raise UsageError(f"the name map yields no {name}; see the names in agents/convert.py")
         if tensors[name].ndim != 2:
-            raise UsageError(f"{name} must have two dimensions, outputs and inputs, not the shape {tuple(tensors[name].shape)}")
+            raise UsageError(
+                f"{name} must have two dimensions, outputs and inputs, not the shape {tuple(tensors[name].shape)}"
+            )
     num_actions, output = tensors["policy_head.weight"].shape
     features = tensors["encoder.out.weight"].shape[0]
     recurrent = tensors.get("core.cell.weight_ih")
     core = "none" if recurrent is None else {3: "gru", 4: "lstm"}.get(len(recurrent) / output)
     if core is None:
         widths = f"{len(recurrent)} rows, and the policy head reads {output} numbers"
-        raise UsageError(f"core.cell.weight_ih has {widths}: 3 times as many would be a GRU, 4 times an LSTM; no other core is known here")
+        raise UsageError(
+            f"core.cell.weight_ih has {widths}: 3 times as many would be a GRU, 4 times an LSTM; no other core is known here"
+        )
     first = {"encoder.stages.0.conv.weight": "impala", "encoder.stages.1.conv.weight": "impala-half"}
     architecture = next((kind for name, kind in first.items() if name in tensors), "nature")
-    parts = {"normalize_features": "encoder.norm.weight" in tensors} | ({} if recurrent is None else {"hidden_size": output})
-    return NetworkConfig(num_actions, tuple(obs_shape), architecture, features, core, precision=precision, **parts)
+    parts = {"normalize_features": "encoder.norm.weight" in tensors} | (
+        {} if recurrent is None else {"hidden_size": output}
+    )
+    return NetworkConfig(
+        num_actions, tuple(obs_shape), architecture, features, core, precision=precision, **parts
+    )
 
 
 def convert(
-    tensors: Mapping[str, torch.Tensor], names: NameMap, obs_shape: tuple[int, int, int] = (64, 64, 3), precision: str = "fp32"
+    tensors: Mapping[str, torch.Tensor],
+    names: NameMap,
+    obs_shape: tuple[int, int, int] = (64, 64, 3),
+    precision: str = "fp32",
 ) -> ActorCritic:
     """A foreign state dict as an agent of ours. Raises UsageError or BadCheckpoint naming what does not fit."""
     renamed = rename(tensors, names)
@@ -156,8 +192,14 @@ def convert(
             agent = ActorCritic(config)
     except UsageError:
         raise
-    except (ValueError, RuntimeError, ArithmeticError) as error:  # a size or an option that no network can have
-        raise UsageError(f"these tensors and options make no network: {str(error).splitlines()[0]}") from error
+    except (
+        ValueError,
+        RuntimeError,
+        ArithmeticError,
+    ) as error:  # a size or an option that no network can have
+        raise UsageError(
+            f"these tensors and options make no network: {str(error).splitlines()[0]}"
+        ) from error
     load_module(agent, renamed, "the source")
     return agent.eval()
 
@@ -165,17 +207,23 @@ def convert(
 def main(args: Args) -> None:
     if args.target.suffix != ".safetensors":
         raise UsageError(f"--target must end in .safetensors, not {args.target.suffix!r}")
-    env = ProcgenConfig(args.env_name, args.num_levels, args.start_level, args.distribution_mode, args.use_backgrounds)
+    env = ProcgenConfig(
+        args.env_name, args.num_levels, args.start_level, args.distribution_mode, args.use_backgrounds
+    )
     tensors = read_state_dict(args.source, args.key)
     names = load_name_map(args.name_map, unwrapped(tensors))
-    if args.name_map in (*NAME_MAPS, "auto") or unknown_names(tensors, names):  # a map of one's own may name the prefixes
+    if args.name_map in (*NAME_MAPS, "auto") or unknown_names(
+        tensors, names
+    ):  # a map of one's own may name the prefixes
         tensors = unwrapped(tensors)
     agent = convert(tensors, names, args.obs_shape, args.precision)
     left_out = [name for name in tensors if names[_match(name, names)] is None]
     origin = {"converted_from": file_id(args.source), "left_out": left_out}
     meta = {"env": vars(env), "action_names": action_space(args.env_name).names} | origin
     save_agent(args.target, agent, meta)
-    logging.info("wrote %s: %s%s", args.target, agent.config, f"; left out: {', '.join(left_out)}" if left_out else "")
+    logging.info(
+        "wrote %s: %s%s", args.target, agent.config, f"; left out: {', '.join(left_out)}" if left_out else ""
+    )
 
 
 if __name__ == "__main__":

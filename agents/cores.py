@@ -1,7 +1,8 @@
 """What carries an agent from one step to the next: a GRU, an LSTM, or nothing; always in float32.
 
-Every core has a state of one vector per environment, a `step` for acting and an `unroll` for learning that agree
-exactly. A state is reset to zero where `first` says that the observation opens a new episode, before it is taken in.
+Every core has a state of one vector per environment, a `step` for acting and an `unroll` for learning that
+agree exactly. A state is reset to zero where `first` says that the observation opens a new episode, before it
+is taken in.
 """
 
 import torch
@@ -9,7 +10,9 @@ from torch import nn
 
 
 def _add_to_second_gate(cell: nn.RNNCellBase, bias: float) -> None:
-    """Both cells keep the weights of the gate that holds the past (a GRU's update, an LSTM's forget gate) second."""
+    """Both cells keep the weights of the gate that holds the past (a GRU's update, an LSTM's forget gate)
+    second.
+    """
     with torch.no_grad():
         cell.bias_hh[cell.hidden_size : 2 * cell.hidden_size] += bias
 
@@ -31,7 +34,9 @@ class GRUCore(nn.Module):
         return state
 
     def unroll(self, features, state, first):
-        """features [T, N, F], state [N, S] before the first of them, first [T, N] -> states after each, [T, N, S]."""
+        """features [T, N, F], state [N, S] before the first of them, first [T, N] -> states after each, [T,
+        N, S].
+        """
         states = []
         for x, opens in zip(features.unbind(0), first.unbind(0)):
             state = self.step(x, state, opens)
@@ -46,7 +51,8 @@ class LSTMCore(GRUCore):
         nn.Module.__init__(self)
         self.cell = nn.LSTMCell(feature_size, hidden_size)
         _add_to_second_gate(self.cell, keep_bias)
-        self.state_size, self.output_size = 2 * hidden_size, hidden_size
+        self.state_size = 2 * hidden_size
+        self.output_size = hidden_size
         self.parts = {"h": slice(0, hidden_size), "c": slice(hidden_size, 2 * hidden_size)}
 
     def step(self, features, state, first):
@@ -58,7 +64,9 @@ class LSTMCore(GRUCore):
 
 
 class NoCore(nn.Module):
-    """No memory: the state is the last features, kept so that a store has something to show of a feed-forward agent."""
+    """No memory: the state is the last features, kept so that a store has something to show of a feed-forward
+    agent.
+    """
 
     def __init__(self, feature_size: int, hidden_size: int, keep_bias: float = 0.0):
         super().__init__()

@@ -1,4 +1,6 @@
-"""What killed the player in CoinRun: each death is replayed to the last state before it and judged by deletion."""
+"""What killed the player in CoinRun: each death is replayed to the last state before it and judged by
+deletion.
+"""
 
 from collections.abc import Sequence
 
@@ -21,7 +23,8 @@ class ActionLog:
 
 
 def causes(env, jobs: Sequence[Job], actions: Sequence[Sequence[int]], died: np.ndarray) -> list[str]:
-    """The cause of each death (see envs.coinrun.causes_of_death). died: indices [n] of jobs. env: CoinRun's, used up.
+    """The cause of each death (see envs.coinrun.causes_of_death). died: indices [n] of jobs. env: CoinRun's,
+    used up.
 
     Deaths are taken in the order of their lengths, so that slots replayed together end together.
     """

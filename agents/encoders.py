@@ -7,11 +7,14 @@ from torch.utils.checkpoint import checkpoint
 
 from common.policy import frames_to_float
 from common.precision import autocast_context
+import itertools
 
 CHUNK = {"cpu": 128, "cuda": 2048}
 """Frames per encoder call: on a CPU, as many as keep their activations in cache."""
 KEEP = 4096
-"""Above this many frames (about 1 MB of activations each), backward recomputes the encoder instead of keeping it all."""
+"""Above this many frames (about 1 MB of activations each), backward recomputes the encoder instead of keeping
+it all.
+"""
 
 
 class ResidualBlock(nn.Module):
@@ -30,7 +33,8 @@ class ImpalaStage(nn.Module):
     def __init__(self, in_channels: int, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, channels, 3, padding=1)
-        self.block1, self.block2 = ResidualBlock(channels), ResidualBlock(channels)
+        self.block1 = ResidualBlock(channels)
+        self.block2 = ResidualBlock(channels)
 
     def forward(self, x):
         return self.block2(self.block1(F.max_pool2d(self.conv(x), 3, stride=2, padding=1)))
@@ -38,11 +42,13 @@ class ImpalaStage(nn.Module):
 
 def impala_stages(channels: int) -> list[nn.Module]:
     widths = (channels, 16, 32, 32)
-    return [ImpalaStage(i, o) for i, o in zip(widths, widths[1:])] + [nn.ReLU()]
+    return [ImpalaStage(i, o) for i, o in itertools.pairwise(widths)] + [nn.ReLU()]
 
 
 def impala_half_stages(channels: int) -> list[nn.Module]:
-    """IMPALA on frames of half the resolution and four times the channels, without its last stage: a quarter of the operations."""
+    """IMPALA on frames of half the resolution and four times the channels, without its last stage: a quarter
+    of the operations.
+    """
     return [nn.PixelUnshuffle(2), ImpalaStage(4 * channels, 16), ImpalaStage(16, 32), nn.ReLU()]
 
 
@@ -65,13 +71,22 @@ def check_frames(architecture: str, obs_shape: tuple[int, int, int]) -> None:
     smallest, multiple, words = _ADMITTED[architecture]
     if min(obs_shape[:2]) < smallest or any(size % multiple for size in obs_shape[:2]):
         height, width = obs_shape[:2]
-        raise ValueError(f"{architecture} reads frames {words}, and these are {height} x {width}: crop, pad or scale them, or take another architecture")
+        raise ValueError(
+            f"{architecture} reads frames {words}, and these are {height} x {width}: crop, pad or scale them, or take another architecture"
+        )
 
 
 class Encoder(nn.Module):
     """Frames [..., H, W, C], uint8 or float in [0, 1] -> features [..., F] float32, never negative."""
 
-    def __init__(self, architecture: str, obs_shape: tuple[int, int, int], feature_size: int, precision: str, normalize: bool = False):
+    def __init__(
+        self,
+        architecture: str,
+        obs_shape: tuple[int, int, int],
+        feature_size: int,
+        precision: str,
+        normalize: bool = False,
+    ):
         super().__init__()
         check_frames(architecture, obs_shape)
         height, width, channels = obs_shape

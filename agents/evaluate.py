@@ -14,7 +14,9 @@ VALIDATION_LEVELS = 50
 
 
 def first_unseen_level(start_level: int, num_levels: int) -> int:
-    """Where levels begin that an agent trained on a range never saw: the VALIDATION_LEVELS after the range are for choices."""
+    """Where levels begin that an agent trained on a range never saw: the VALIDATION_LEVELS after the range
+    are for choices.
+    """
     return start_level + num_levels + VALIDATION_LEVELS
 
 
@@ -48,15 +50,24 @@ class Episodes:
 
 
 def evaluate(
-    policy, env, jobs: Sequence[Job], seed: int, device="cpu", progress: bool = False, watch: Callable[[Played], None] | None = None
+    policy,
+    env,
+    jobs: Sequence[Job],
+    seed: int,
+    device="cpu",
+    progress: bool = False,
+    watch: Callable[[Played], None] | None = None,
 ) -> Episodes:
-    """Plays all jobs in `env` (its slots share them) under the policy's own action choice, showing each step to `watch`.
+    """Plays all jobs in `env` (its slots share them) under the policy's own action choice, showing each step
+    to `watch`.
 
     Raises ValueError for no jobs.
     """
     if not jobs:
         raise ValueError("zero episodes asked: nothing to evaluate")
-    total, length, outcome = np.zeros(len(jobs)), np.zeros(len(jobs), np.int64), np.zeros(len(jobs), np.int64)
+    total = np.zeros(len(jobs))
+    length = np.zeros(len(jobs), np.int64)
+    outcome = np.zeros(len(jobs), np.int64)
     with progress_bar(total=len(jobs), unit="episode", desc="evaluate", disable=not progress) as bar:
         for played in play(env, policy, jobs, seed, device):
             total[played.job] += played.reward

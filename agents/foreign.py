@@ -15,11 +15,11 @@ class ForeignAgent(nn.Module):
     """A Policy made of two or three functions of a network; see docs/your_agent.md.
 
     encode: images -> features [N, F]. heads: state [N, S] -> (logits [N, A], value [N] or [N, 1] or None).
-    step: (features [N, F], state [N, S]) -> next state [N, S]; left out for an agent without memory, whose state is its
-    features. An LSTM joins h and c into one state: `torch.cat([h, c], -1)`.
-    state_size: S. initial: the state [S] before an episode's first frame; zeros where left out.
-    layout: how `encode` wants its images. scale: their largest value, 1 or 255. network: where the weights are, so that
-    `.to(device)`, `.parameters()` and `.eval()` reach them.
+    step: (features [N, F], state [N, S]) -> next state [N, S]; left out for an agent without memory, whose
+    state is its features. An LSTM joins h and c into one state: `torch.cat([h, c], -1)`. state_size: S.
+    initial: the state [S] before an episode's first frame; zeros where left out. layout: how `encode` wants
+    its images. scale: their largest value, 1 or 255. network: where the weights are, so that `.to(device)`,
+    `.parameters()` and `.eval()` reach them.
     """
 
     def __init__(
@@ -37,11 +37,20 @@ class ForeignAgent(nn.Module):
         super().__init__()
         if layout not in LAYOUTS:
             raise UsageError(f"unknown layout {layout!r}; choose one of: {', '.join(LAYOUTS)}")
-        self.num_actions, self.layout, self.scale, self.network = num_actions, layout, scale, network
-        self._encode, self._heads, self._step = encode, heads, step
-        self.register_buffer("initial", torch.zeros(state_size) if initial is None else initial.detach().float())
+        self.num_actions = num_actions
+        self.layout = layout
+        self.scale = scale
+        self.network = network
+        self._encode = encode
+        self._heads = heads
+        self._step = step
+        self.register_buffer(
+            "initial", torch.zeros(state_size) if initial is None else initial.detach().float()
+        )
         if self.initial.shape != (state_size,):
-            raise UsageError(f"initial must be one state of shape ({state_size},), not {tuple(self.initial.shape)}")
+            raise UsageError(
+                f"initial must be one state of shape ({state_size},), not {tuple(self.initial.shape)}"
+            )
 
     def initial_state(self, n: int, target_return: float | None = None) -> torch.Tensor:
         return self.initial.expand(n, -1).clone()

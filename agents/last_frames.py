@@ -1,7 +1,9 @@
-"""An agent that remembers its last frames only: at every step its state is what the last k frames make of it, and no more.
+"""An agent that remembers its last frames only: at every step its state is what the last k frames make of it,
+and no more.
 
-What such an agent does otherwise than the whole one is what the frames before those are good for. The state after the last k frames is
-that after the last k - 1 frames one step ago, and the frame on show: so k states go on side by side, each begun a frame later.
+What such an agent does otherwise than the whole one is what the frames before those are good for. The state
+after the last k frames is that after the last k - 1 frames one step ago, and the frame on show: so k states
+go on side by side, each begun a frame later.
 """
 
 import torch
@@ -10,19 +12,23 @@ from agents.actor_critic import ActorCritic
 
 
 class LastFrames:
-    """A Policy: `agent` with the memory of its last `frames` frames, the one on show included; with 0 it is blind.
+    """A Policy: `agent` with the memory of its last `frames` frames, the one on show included; with 0 it is
+    blind.
 
-    others: states [R, T, S] of R real episodes before each of their steps. Where they are given, the frames are taken in not from the
-    initial state on but from the one that another episode had at that time (or at its end): a memory of the right kind with the wrong
-    content. The first frame chooses the episode.
+    others: states [R, T, S] of R real episodes before each of their steps. Where they are given, the frames
+    are taken in not from the initial state on but from the one that another episode had at that time (or at
+    its end): a memory of the right kind with the wrong content. The first frame chooses the episode.
 
-    Its state is one tensor [N, (1 + frames) * S + 2]: the states after the last `frames`, ..., 1, 0 frames, the number of frames
-    seen, and the other episode.
+    Its state is one tensor [N, (1 + frames) * S + 2]: the states after the last `frames`, ..., 1, 0 frames,
+    the number of frames seen, and the other episode.
     """
 
     def __init__(self, agent: ActorCritic, frames: int, others: torch.Tensor | None = None):
-        self.agent, self.frames, self.others = agent, frames, others
-        self.num_actions, self._size = agent.num_actions, agent.core.state_size
+        self.agent = agent
+        self.frames = frames
+        self.others = others
+        self.num_actions = agent.num_actions
+        self._size = agent.core.state_size
 
     def initial_state(self, n: int, target_return: float | None = None) -> torch.Tensor:
         nothing = self.agent.initial_state(n)
@@ -30,10 +36,13 @@ class LastFrames:
 
     def advance(self, obs, state, first, reward):
         state = torch.where(first[:, None], self.initial_state(len(first)), state)
-        passed, other = state[:, -2] + 1, state[:, -1]
+        passed = state[:, -2] + 1
+        other = state[:, -1]
         if self.others is not None:
             other = torch.where(first, obs.flatten(1).sum(1) % len(self.others), other)
-        return torch.cat([self._seen(obs, state), self._begin(passed, other), passed[:, None], other[:, None]], 1)
+        return torch.cat(
+            [self._seen(obs, state), self._begin(passed, other), passed[:, None], other[:, None]], 1
+        )
 
     def heads(self, state):
         return self.agent.heads(self.hidden(state))
@@ -53,7 +62,9 @@ class LastFrames:
             return state[:, :0]
         shorter = state[:, self._size : -2].reshape(-1, self._size)
         features = self.agent.encoder(obs).repeat_interleave(self.frames, 0)
-        return self.agent.core.step(features, shorter, torch.zeros(len(shorter), dtype=torch.bool, device=obs.device)).reshape(len(obs), -1)
+        return self.agent.core.step(
+            features, shorter, torch.zeros(len(shorter), dtype=torch.bool, device=obs.device)
+        ).reshape(len(obs), -1)
 
     def _begin(self, passed: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """The state [N, S] after no frames, where `passed` [N] steps of the episode have gone by."""

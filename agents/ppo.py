@@ -1,7 +1,7 @@
 """Recurrent PPO (Schulman et al. 2017): clipped updates with back-propagation through the whole rollout.
 
-Minibatches are whole environments, so that every gradient runs through all T steps; the recurrent state is recomputed
-from the state at the rollout's first step and reset exactly where acting reset it.
+Minibatches are whole environments, so that every gradient runs through all T steps; the recurrent state is
+recomputed from the state at the rollout's first step and reset exactly where acting reset it.
 """
 
 from collections.abc import Callable
@@ -63,7 +63,8 @@ class PPOConfig:
 
 
 class RolloutBuffer:
-    """One rollout, time-major [T, N, ...]. `first[t]` belongs to `obs[t]`; `ended[t]` to the transition after it.
+    """One rollout, time-major [T, N, ...]. `first[t]` belongs to `obs[t]`; `ended[t]` to the transition after
+    it.
 
     The frames are most of it: T x N x 12,288 bytes for Procgen.
     """
@@ -71,12 +72,17 @@ class RolloutBuffer:
     def __init__(self, n_steps: int, n_envs: int, obs_shape: tuple[int, int, int], state_size: int):
         shape = (n_steps, n_envs)
         self.obs = torch.zeros(*shape, *obs_shape, dtype=torch.uint8)
-        self.first, self.ended = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
+        self.first = torch.zeros(shape, dtype=torch.bool)
+        self.ended = torch.zeros(shape, dtype=torch.bool)
         self.action = torch.zeros(shape, dtype=torch.int64)
-        self.log_prob, self.value, self.reward = torch.zeros(shape), torch.zeros(shape), torch.zeros(shape)
+        self.log_prob = torch.zeros(shape)
+        self.value = torch.zeros(shape)
+        self.reward = torch.zeros(shape)
         self.state = torch.zeros(n_envs, state_size)  # before obs[0]
         self.next_value = torch.zeros(n_envs)  # of the observation after the last transition
-        self.final_value = torch.zeros(shape)  # of the frame that a truncated episode stopped at, where the environment shows it
+        self.final_value = torch.zeros(
+            shape
+        )  # of the frame that a truncated episode stopped at, where the environment shows it
 
     @property
     def nbytes(self) -> int:
@@ -84,12 +90,12 @@ class RolloutBuffer:
 
 
 def advantages(reward, value, ended, next_value, gamma: float, lmbda: float, final_value=0.0) -> torch.Tensor:
-    """Generalised advantage estimation (Schulman et al. 2016). With lmbda = 1 these are discounted returns minus values.
+    """Generalised advantage estimation (Schulman et al. 2016). With lmbda = 1 these are discounted returns
+    minus values.
 
-    Args:
-        reward, value, ended: [T, N]; no advantage flows back across `ended`.
-        next_value: [N], of the observation after the last transition.
-        final_value: [T, N], of the frame that an episode was truncated at, which its last step bootstraps from; 0 everywhere else.
+    Args: reward, value, ended: [T, N]; no advantage flows back across `ended`. next_value: [N], of the
+        observation after the last transition. final_value: [T, N], of the frame that an episode was truncated
+        at, which its last step bootstraps from; 0 everywhere else.
 
     Returns:
         [T, N].
@@ -97,7 +103,8 @@ def advantages(reward, value, ended, next_value, gamma: float, lmbda: float, fin
     alive = 1.0 - ended.float()
     following = torch.cat([value[1:], next_value[None]])
     delta = reward + gamma * (following * alive + final_value) - value
-    out, carry = torch.empty_like(delta), torch.zeros_like(next_value)
+    out = torch.empty_like(delta)
+    carry = torch.zeros_like(next_value)
     for t in reversed(range(len(delta))):
         carry = delta[t] + gamma * lmbda * alive[t] * carry
         out[t] = carry
@@ -107,7 +114,9 @@ def advantages(reward, value, ended, next_value, gamma: float, lmbda: float, fin
 def replay(agent: ActorCritic, buffer: RolloutBuffer, envs) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits [T, n, A] and values [T, n] of the given environments, recomputed as in acting, with gradients."""
     device = agent.value_head.weight.device
-    states = agent.unroll(buffer.obs[:, envs].to(device), buffer.state[envs].to(device), buffer.first[:, envs].to(device))
+    states = agent.unroll(
+        buffer.obs[:, envs].to(device), buffer.state[envs].to(device), buffer.first[:, envs].to(device)
+    )
     return agent.heads(states)
 
 
@@ -115,23 +124,31 @@ def ppo_loss(agent: ActorCritic, buffer: RolloutBuffer, advantage, returns, envs
     """The loss over the given environments, and its parts as a dict of detached scalars."""
     logits, value = replay(agent, buffer, envs)
     action, old_log_prob, old_value, advantage, returns = (
-        x[:, envs].to(logits.device) for x in (buffer.action, buffer.log_prob, buffer.value, advantage, returns)
+        x[:, envs].to(logits.device)
+        for x in (buffer.action, buffer.log_prob, buffer.value, advantage, returns)
     )
     log_ratio = categorical_log_prob(logits, action) - old_log_prob
     ratio = log_ratio.exp()
-    policy_loss = -torch.min(ratio * advantage, ratio.clamp(1 - config.eps_clip, 1 + config.eps_clip) * advantage).mean()
+    policy_loss = -torch.min(
+        ratio * advantage, ratio.clamp(1 - config.eps_clip, 1 + config.eps_clip) * advantage
+    ).mean()
     value_loss = 0.5 * value_error(value, old_value, returns, config.eps_clip_value).mean()
     entropy = torch.distributions.Categorical(logits=logits).entropy().mean()
     loss = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
     parts = {
-        "policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy,
-        "approx_kl": (ratio - 1 - log_ratio).mean(), "clip_fraction": ((ratio - 1).abs() > config.eps_clip).float().mean(),
-    }  # fmt: skip
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy": entropy,
+        "approx_kl": (ratio - 1 - log_ratio).mean(),
+        "clip_fraction": ((ratio - 1).abs() > config.eps_clip).float().mean(),
+    }
     return loss, {name: part.detach() for name, part in parts.items()}
 
 
 def value_error(value, old_value, returns, clip: float):
-    """Squared error of the value; the larger of it and that of the value held within `clip` of the old one, where clip > 0."""
+    """Squared error of the value; the larger of it and that of the value held within `clip` of the old one,
+    where clip > 0.
+    """
     error = F.mse_loss(value, returns, reduction="none")
     if clip == 0:
         return error
@@ -140,15 +157,22 @@ def value_error(value, old_value, returns, clip: float):
 
 
 def update(
-    agent: ActorCritic, optimizer, buffer: RolloutBuffer, config: PPOConfig, rng: np.random.Generator,
+    agent: ActorCritic,
+    optimizer,
+    buffer: RolloutBuffer,
+    config: PPOConfig,
+    rng: np.random.Generator,
     progress: Callable[[float], None] = not_shown,
-) -> dict[str, float]:  # fmt: skip
-    """All epochs of one PPO iteration. Returns the mean of each part of the loss. Raises FloatingPointError on NaN.
+) -> dict[str, float]:
+    """All epochs of one PPO iteration. Returns the mean of each part of the loss. Raises FloatingPointError
+    on NaN.
 
     progress: is told each finished share of the update.
     """
     lmbda = config.lmbda if config.use_gae else 1.0
-    advantage = advantages(buffer.reward, buffer.value, buffer.ended, buffer.next_value, config.gamma, lmbda, buffer.final_value)
+    advantage = advantages(
+        buffer.reward, buffer.value, buffer.ended, buffer.next_value, config.gamma, lmbda, buffer.final_value
+    )
     returns = advantage + buffer.value
     if config.normalize_adv:
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
@@ -160,7 +184,9 @@ def update(
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(agent.parameters(), config.grad_clip_norm)
             if not torch.isfinite(norm):
-                raise FloatingPointError(f"the gradient is not finite; loss parts: { {k: v.item() for k, v in parts.items()} }")
+                raise FloatingPointError(
+                    f"the gradient is not finite; loss parts: { {k: v.item() for k, v in parts.items()} }"
+                )
             optimizer.step()
             history.append(parts)
             progress(1 / (config.epoch * config.mini_batch_per_epoch))

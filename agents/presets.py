@@ -15,7 +15,9 @@ _NETWORK = {field.name for field in fields(NetworkConfig)} - {"num_actions", "ob
 _PPO = {field.name for field in fields(PPOConfig)}
 
 
-def load_preset(name: str, num_actions: int, obs_shape: tuple[int, int, int]) -> tuple[NetworkConfig, PPOConfig]:
+def load_preset(
+    name: str, num_actions: int, obs_shape: tuple[int, int, int]
+) -> tuple[NetworkConfig, PPOConfig]:
     """The preset's network and learner. Raises UsageError for an unknown preset, key or value."""
     values = read_preset(PRESETS, name, _NETWORK | _PPO)
     try:

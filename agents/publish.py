@@ -1,4 +1,6 @@
-"""Ships a training run small: its log, configuration and a few checkpoints, with the hash of each (`python -m agents.publish`)."""
+"""Ships a training run small: its log, configuration and a few checkpoints, with the hash of each (`python -m
+agents.publish`).
+"""
 
 import json
 import logging
@@ -16,7 +18,9 @@ class Args:
     out: Path
     """Where to ship it; an earlier shipment there is replaced."""
     checkpoints: int = 15
-    """How many checkpoints of the way to ship, evenly spread from the untrained agent to the last; 0 ships model.safetensors alone."""
+    """How many checkpoints of the way to ship, evenly spread from the untrained agent to the last; 0 ships
+    model.safetensors alone.
+    """
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
@@ -46,12 +50,16 @@ def checkpoints_of(run: Path) -> list[Path]:
 
 
 def chosen(ordered: list[Path], count: int) -> list[Path]:
-    """`count` of the checkpoints, the first and the last among them, the others as evenly spread in steps as they come; none for a count of 0."""
+    """`count` of the checkpoints, the first and the last among them, the others as evenly spread in steps as
+    they come; none for a count of 0.
+    """
     if count == 0:
         return []
     last = steps_of(ordered[-1])
     wanted = [last * i / (count - 1) for i in range(count)]
-    return sorted({min(ordered, key=lambda path: abs(steps_of(path) - step)) for step in wanted}, key=steps_of)
+    return sorted(
+        {min(ordered, key=lambda path: abs(steps_of(path) - step)) for step in wanted}, key=steps_of
+    )
 
 
 def check_records(run: Path, records: tuple[str, ...] = RECORDS) -> None:
@@ -61,7 +69,9 @@ def check_records(run: Path, records: tuple[str, ...] = RECORDS) -> None:
         if not path.is_file():
             raise UsageError(f"{path} is missing: only a whole run can be shipped")
         try:
-            whole = read_log(path) if path.suffix == ".csv" else isinstance(json.loads(path.read_text()), dict)
+            whole = (
+                read_log(path) if path.suffix == ".csv" else isinstance(json.loads(path.read_text()), dict)
+            )
         except (ValueError, RecursionError):
             whole = False
         if not whole:
@@ -69,11 +79,15 @@ def check_records(run: Path, records: tuple[str, ...] = RECORDS) -> None:
 
 
 def described(paths: list[Path]) -> dict:
-    """What the last checkpoint says of itself, once all of them have been loaded. Raises BadCheckpoint for one that cannot be."""
+    """What the last checkpoint says of itself, once all of them have been loaded. Raises BadCheckpoint for
+    one that cannot be.
+    """
     meta = [load_agent(path)[1] for path in paths][-1]
     missing = [name for name in PROVENANCE if name not in meta]
     if missing:
-        raise BadCheckpoint(f"{paths[-1]} does not say its {', '.join(missing)}: give --run the directory of a run of train.py")
+        raise BadCheckpoint(
+            f"{paths[-1]} does not say its {', '.join(missing)}: give --run the directory of a run of train.py"
+        )
     return {name: meta[name] for name in PROVENANCE}
 
 
@@ -85,7 +99,9 @@ def copy_all(copies: dict[str, Path], out: Path) -> None:
 
 def main(args: Args) -> None:
     if args.checkpoints < 2 and args.checkpoints != 0:
-        raise UsageError(f"--checkpoints must be at least 2, the first and the last, or 0 for none, not {args.checkpoints}")
+        raise UsageError(
+            f"--checkpoints must be at least 2, the first and the last, or 0 for none, not {args.checkpoints}"
+        )
     ordered = checkpoints_of(args.run)
     kept = chosen(ordered, args.checkpoints)
     check_records(args.run)

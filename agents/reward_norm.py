@@ -3,26 +3,33 @@
 import numpy as np
 import torch
 
-EPSILON, CLIP, INITIAL_COUNT = 1e-8, 10.0, 1e-4
+EPSILON = 1e-8
+CLIP = 10.0
+INITIAL_COUNT = 1e-4
 
 
 class RewardNormalizer:
     """One discounted return per environment, one variance over all environments and time.
 
-    gamma must be the learner's own discount. `scale` is the divisor: a normalised value times `scale` is in reward units.
+    gamma must be the learner's own discount. `scale` is the divisor: a normalised value times `scale` is in
+    reward units.
     """
 
     def __init__(self, num: int, gamma: float):
         self.gamma = gamma
         self.returns = np.zeros(num)
-        self.mean, self.variance, self.count = 0.0, 1.0, INITIAL_COUNT
+        self.mean = 0.0
+        self.variance = 1.0
+        self.count = INITIAL_COUNT
 
     @property
     def scale(self) -> float:
         return float(np.sqrt(self.variance + EPSILON))
 
     def __call__(self, reward: np.ndarray, ended: np.ndarray) -> np.ndarray:
-        """Takes in rewards [N] and whether each ended its episode [N]; gives scaled, clipped rewards [N] float32."""
+        """Takes in rewards [N] and whether each ended its episode [N]; gives scaled, clipped rewards [N]
+        float32.
+        """
         self.returns = self.returns * self.gamma + reward
         self._merge(self.returns)
         self.returns[ended] = 0.0
@@ -32,7 +39,9 @@ class RewardNormalizer:
         """Chan et al. 1979: the moments of the union from the moments of the parts."""
         total = self.count + len(batch)
         delta = batch.mean() - self.mean
-        squares = self.variance * self.count + batch.var() * len(batch) + delta**2 * self.count * len(batch) / total
+        squares = (
+            self.variance * self.count + batch.var() * len(batch) + delta**2 * self.count * len(batch) / total
+        )
         self.mean, self.variance, self.count = self.mean + delta * len(batch) / total, squares / total, total
 
     def tensors(self) -> dict[str, torch.Tensor]:

@@ -9,10 +9,14 @@ from agents.evaluate import OUTCOMES, Episodes
 from common.stats import Interval, cluster_bootstrap
 
 
-def score(episodes: Episodes, difficulty: np.ndarray | None = None, causes: Sequence[str] | None = None) -> dict:
-    """JSON-able scores. difficulty: of each episode's level, where the game has one. causes: of each death, in job order.
+def score(
+    episodes: Episodes, difficulty: np.ndarray | None = None, causes: Sequence[str] | None = None
+) -> dict:
+    """JSON-able scores. difficulty: of each episode's level, where the game has one. causes: of each death,
+    in job order.
 
-    Every interval is [mean, low, high] with levels resampled; outcomes are shares of the group's episodes, causes of all.
+    Every interval is [mean, low, high] with levels resampled; outcomes are shares of the group's episodes,
+    causes of all.
     """
     groups = {"all": np.ones(len(episodes.level), bool)}
     if difficulty is not None:
@@ -25,7 +29,8 @@ def score(episodes: Episodes, difficulty: np.ndarray | None = None, causes: Sequ
 
 def _group(episodes: Episodes, chosen: np.ndarray) -> dict:
     """Scores of the episodes where `chosen` [n]."""
-    level, outcome = episodes.level[chosen], episodes.outcome[chosen]
+    level = episodes.level[chosen]
+    outcome = episodes.outcome[chosen]
     shares = {name: _plain(cluster_bootstrap(outcome == i, level)) for i, name in enumerate(OUTCOMES)}
     returns = _plain(cluster_bootstrap(episodes.total_reward[chosen], level))
     counts = {"episodes": len(level), "levels": len(np.unique(level))}
@@ -35,7 +40,10 @@ def _group(episodes: Episodes, chosen: np.ndarray) -> dict:
 def _causes(episodes: Episodes, causes: Sequence[str]) -> dict:
     cause_of = np.full(len(episodes.level), "", dtype=object)
     cause_of[episodes.outcome == OUTCOMES.index("died")] = causes
-    return {name: _plain(cluster_bootstrap(cause_of == name, episodes.level)) for name, _ in Counter(causes).most_common()}
+    return {
+        name: _plain(cluster_bootstrap(cause_of == name, episodes.level))
+        for name, _ in Counter(causes).most_common()
+    }
 
 
 def _plain(interval: Interval) -> list[float]:

@@ -1,6 +1,7 @@
-"""Scores of several training seeds together: the mean over seeds with its interval, from what evaluate.py wrote of each.
+"""Scores of several training seeds together: the mean over seeds with its interval, from what evaluate.py
+wrote of each.
 
-    python -m agents.seed_scores --scores pretrained/coinrun_easy_200/seed_*_finished/scores_unseen.json --output scores_unseen.json
+python -m agents.seed_scores --scores pretrained/coinrun_easy_200/seed_*_finished/scores_unseen.json --output scores_unseen.json
 """
 
 import json
@@ -41,19 +42,32 @@ def over_seeds(values: np.ndarray) -> list[float]:
 
 
 def summarize(paths: tuple[Path, ...]) -> dict:
-    """The mean return of each file, and over them. Raises UsageError where there are fewer than two or they do not belong together."""
+    """The mean return of each file, and over them. Raises UsageError where there are fewer than two or they
+    do not belong together.
+    """
     if len(paths) < 2:
-        raise UsageError(f"--scores names {len(paths)} file: an interval over training seeds needs two or more")
+        raise UsageError(
+            f"--scores names {len(paths)} file: an interval over training seeds needs two or more"
+        )
     found = [_read(path) for path in paths]
     episodes = [scores["per_episode"] for scores in found]
     for path, others in zip(paths[1:], episodes[1:]):
         if any(others[name] != episodes[0][name] for name in ("level", "repeat")):
-            raise UsageError(f"{path} is of other levels than {paths[0]}; evaluate both with the same --start_level, --num_levels and --num_episodes")
+            raise UsageError(
+                f"{path} is of other levels than {paths[0]}; evaluate both with the same --start_level, --num_levels and --num_episodes"
+            )
     each = np.array([np.mean(columns["total_reward"]) for columns in episodes])
     models = [scores["asked"]["model_file"] for scores in found]
     if len(set(models)) < len(models):
-        raise UsageError(f"--scores names {max(models, key=models.count)} twice; give each training seed once")
-    return {"models": models, "episodes_each": len(episodes[0]["level"]), "each": each.tolist(), "return": over_seeds(each)}
+        raise UsageError(
+            f"--scores names {max(models, key=models.count)} twice; give each training seed once"
+        )
+    return {
+        "models": models,
+        "episodes_each": len(episodes[0]["level"]),
+        "each": each.tolist(),
+        "return": over_seeds(each),
+    }
 
 
 def _read(path: Path) -> dict:
@@ -61,7 +75,9 @@ def _read(path: Path) -> dict:
         scores = json.loads(path.read_text())
         scores["per_episode"]["total_reward"], scores["per_episode"]["repeat"], scores["asked"]["model_file"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(f"{path} is not what evaluate.py --output writes ({error!r}); make it with: python evaluate.py --help") from error
+        raise UsageError(
+            f"{path} is not what evaluate.py --output writes ({error!r}); make it with: python evaluate.py --help"
+        ) from error
     return scores
 
 
@@ -69,7 +85,9 @@ def main(args: Args) -> None:
     summary = summarize(args.scores)
     write_json(args.output, summary)
     mean, low, high = summary["return"]
-    logging.info("%s: mean return over %d seeds %.2f [%.2f, %.2f]", args.output, len(args.scores), mean, low, high)
+    logging.info(
+        "%s: mean return over %d seeds %.2f [%.2f, %.2f]", args.output, len(args.scores), mean, low, high
+    )
 
 
 if __name__ == "__main__":

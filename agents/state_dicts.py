@@ -1,4 +1,6 @@
-"""The tensors of a file from elsewhere, whatever it is, without executing anything: what is no state dict is named for what it is."""
+"""The tensors of a file from elsewhere, whatever it is, without executing anything: what is no state dict is
+named for what it is.
+"""
 
 import pickle
 import warnings
@@ -12,7 +14,9 @@ from common.checkpoints import BadCheckpoint
 
 
 def read_state_dict(path: Path, key: str = "") -> dict[str, torch.Tensor]:
-    """The tensors of a file. Raises BadCheckpoint for one that is damaged, holds code, is of another kind, or holds no state dict."""
+    """The tensors of a file. Raises BadCheckpoint for one that is damaged, holds code, is of another kind, or
+    holds no state dict.
+    """
     held = _read(Path(path))
     within = held if isinstance(held, dict) else {}
     usual = ("model_state_dict", "state_dict", "model", "agent")
@@ -20,30 +24,51 @@ def read_state_dict(path: Path, key: str = "") -> dict[str, torch.Tensor]:
     if _is_state_dict(found):
         return found
     entries = [name for name, value in within.items() if _is_state_dict(value)]
-    way_out = f"name the entry that does with --key: {', '.join(entries)}" if entries else "save model.state_dict() with torch.save and convert that"
+    way_out = (
+        f"name the entry that does with --key: {', '.join(entries)}"
+        if entries
+        else "save model.state_dict() with torch.save and convert that"
+    )
     raise BadCheckpoint(f"{path} holds no state dict{f' under {key!r}' if key else ''}; {way_out}")
 
 
 def unwrapped(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors without the prefixes that data parallelism (`module.`, where all have it) and torch.compile (`_orig_mod.`) put before their names."""
+    """The tensors without the prefixes that data parallelism (`module.`, where all have it) and torch.compile
+    (`_orig_mod.`) put before their names.
+    """
     names = {name: name.replace("_orig_mod.", "") for name in tensors}
     while names and all(name.startswith("module.") for name in names.values()):
         names = {name: short.removeprefix("module.") for name, short in names.items()}
-    return {names[name]: tensor for name, tensor in tensors.items()} if len(set(names.values())) == len(names) else tensors
+    return (
+        {names[name]: tensor for name, tensor in tensors.items()}
+        if len(set(names.values())) == len(names)
+        else tensors
+    )
 
 
 def check_plain(name: str, tensor: torch.Tensor) -> None:
     """Raises BadCheckpoint for a tensor that holds no real numbers of its own, one for each place."""
-    kinds = {"sparse": tensor.layout != torch.strided, "quantised": tensor.is_quantized, "complex": tensor.is_complex(), "without data": tensor.is_meta}
+    kinds = {
+        "sparse": tensor.layout != torch.strided,
+        "quantised": tensor.is_quantized,
+        "complex": tensor.is_complex(),
+        "without data": tensor.is_meta,
+    }
     kind = next((kind for kind, here in kinds.items() if here), None)
     if kind is None and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         kind = f"expanded: its shape {tuple(tensor.shape)} holds more numbers than the file"
     if kind:
-        raise BadCheckpoint(f"the source's {name} is {kind}; save dense floating-point weights: tensor.to_dense(), .dequantize(), .contiguous()")
+        raise BadCheckpoint(
+            f"the source's {name} is {kind}; save dense floating-point weights: tensor.to_dense(), .dequantize(), .contiguous()"
+        )
 
 
 def _is_state_dict(held) -> bool:
-    return isinstance(held, dict) and bool(held) and all(isinstance(name, str) and torch.is_tensor(value) for name, value in held.items())
+    return (
+        isinstance(held, dict)
+        and bool(held)
+        and all(isinstance(name, str) and torch.is_tensor(value) for name, value in held.items())
+    )
 
 
 def _read(path: Path):
@@ -52,7 +77,9 @@ def _read(path: Path):
     if kind == "safetensors":
         return _read_safetensors(path)
     if not kind:
-        raise BadCheckpoint(f"{path} is no file of PyTorch's (nor safetensors): give one that torch.save(model.state_dict(), ...) wrote")
+        raise BadCheckpoint(
+            f"{path} is no file of PyTorch's (nor safetensors): give one that torch.save(model.state_dict(), ...) wrote"
+        )
     if kind == "archive":
         _check_archive(path)
     try:
@@ -61,41 +88,62 @@ def _read(path: Path):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         way_out = "save model.state_dict() alone with torch.save and convert that"
-        raise BadCheckpoint(f"{path} is refused: it holds more than tensors, and loading that could execute code; {way_out}") from error
+        raise BadCheckpoint(
+            f"{path} is refused: it holds more than tensors, and loading that could execute code; {way_out}"
+        ) from error
     except Exception as error:  # damaged bytes fail anywhere in the reader: struct.error, AssertionError, NotImplementedError, ...
         raise _not_whole(path, "PyTorch") from error
 
 
 def _kind(path: Path) -> str:
-    """archive (torch.save since PyTorch 1.6), pickle (before), safetensors, or nothing, by the file's first bytes."""
+    """archive (torch.save since PyTorch 1.6), pickle (before), safetensors, or nothing, by the file's first
+    bytes.
+    """
     if not path.is_file():
         raise BadCheckpoint(f"no file at {path}; give --source the file to convert")
     with open(path, "rb") as file:
         start = file.read(9)
-    kinds = {"archive": start.startswith(b"PK"), "pickle": start.startswith(b"\x80"), "safetensors": start[8:] == b"{"}
+    kinds = {
+        "archive": start.startswith(b"PK"),
+        "pickle": start.startswith(b"\x80"),
+        "safetensors": start[8:] == b"{",
+    }
     return next((kind for kind, here in kinds.items() if here), "")
 
 
 def _check_archive(path: Path) -> None:
-    """Raises BadCheckpoint for an archive of something else, and for bytes that do not match their checksum, which torch.load would take."""
+    """Raises BadCheckpoint for an archive of something else, and for bytes that do not match their checksum,
+    which torch.load would take.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            names, damaged = {Path(name).name for name in archive.namelist()}, archive.testzip()
-    except Exception as error:  # also NotImplementedError of an unknown zip version, OSError of an offset before the file
+            names = {Path(name).name for name in archive.namelist()}
+            damaged = archive.testzip()
+    except (
+        Exception
+    ) as error:  # also NotImplementedError of an unknown zip version, OSError of an offset before the file
         raise _not_whole(path, "PyTorch") from error
     if damaged:
-        raise BadCheckpoint(f"{path} is damaged: {damaged} in it does not match its checksum; take another copy")
+        raise BadCheckpoint(
+            f"{path} is damaged: {damaged} in it does not match its checksum; take another copy"
+        )
     if "data.pkl" not in names:
-        raise BadCheckpoint(f"{path} is an archive, but not one of torch.save: give one that torch.save(model.state_dict(), ...) wrote")
+        raise BadCheckpoint(
+            f"{path} is an archive, but not one of torch.save: give one that torch.save(model.state_dict(), ...) wrote"
+        )
     if "constants.pkl" in names:
-        raise BadCheckpoint(f"{path} is a TorchScript program, which is code: save its state_dict() with torch.save and convert that")
+        raise BadCheckpoint(
+            f"{path} is a TorchScript program, which is code: save its state_dict() with torch.save and convert that"
+        )
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             if "worldlens" in (file.metadata() or {}):
-                raise BadCheckpoint(f"{path} is a file of this project already: an agent needs no conversion, give it to --model_file as it is")
+                raise BadCheckpoint(
+                    f"{path} is a file of this project already: an agent needs no conversion, give it to --model_file as it is"
+                )
             return {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise _not_whole(path, "safetensors") from error

@@ -1,4 +1,6 @@
-"""The training loop: roll out, update, log, evaluate on its own schedule, checkpoint; stoppable and resumable anywhere."""
+"""The training loop: roll out, update, log, evaluate on its own schedule, checkpoint; stoppable and resumable
+anywhere.
+"""
 
 import time
 from collections.abc import Callable
@@ -35,7 +37,9 @@ from envs.vecenv import Snapshot
 
 _KIND = "training state"
 UPDATE_WORK = 5.0
-"""Time of a training pass over a frame against acting on it once, as the progress bar takes it until an iteration has been timed."""
+"""Time of a training pass over a frame against acting on it once, as the progress bar takes it until an
+iteration has been timed.
+"""
 EVALUATION_NOISE = 1_000_003  # added to the run's seed, so that evaluation shares no noise with training
 
 
@@ -57,22 +61,40 @@ class Schedule:
 
 
 class Trainer:
-    """Trains one agent. Receives its parts and owns none: environments, network and learner configs, a directory.
+    """Trains one agent. Receives its parts and owns none: environments, network and learner configs, a
+    directory.
 
-    env: training environments that can snapshot and restore (envs/vecenv.py: Snapshots). eval_env: environments for unseen levels. init_from: agent
-    whose weights to begin with. All randomness is keyed by `seed` and the step, so a resumed run has the same bits.
+    env: training environments that can snapshot and restore (envs/vecenv.py: Snapshots). eval_env:
+    environments for unseen levels. init_from: agent whose weights to begin with. All randomness is keyed by
+    `seed` and the step, so a resumed run has the same bits.
 
-    The state that a run resumes from is that of the last whole iteration. It is kept in memory, so that a stop within an iteration,
-    which may take minutes, has something whole to write at once.
+    The state that a run resumes from is that of the last whole iteration. It is kept in memory, so that a
+    stop within an iteration, which may take minutes, has something whole to write at once.
     """
 
     def __init__(
-        self, env, eval_env, network: NetworkConfig, ppo: PPOConfig, schedule: Schedule, directory: Path, seed: int,
-        device: torch.device, meta: dict, tracker=None, init_from: ActorCritic | None = None,
-    ):  # fmt: skip
+        self,
+        env,
+        eval_env,
+        network: NetworkConfig,
+        ppo: PPOConfig,
+        schedule: Schedule,
+        directory: Path,
+        seed: int,
+        device: torch.device,
+        meta: dict,
+        tracker=None,
+        init_from: ActorCritic | None = None,
+    ):
         torch.manual_seed(seed)
-        self.env, self.eval_env, self.ppo, self.schedule = env, eval_env, ppo, schedule
-        self.directory, self.seed, self.device, self.meta = directory, seed, device, meta
+        self.env = env
+        self.eval_env = eval_env
+        self.ppo = ppo
+        self.schedule = schedule
+        self.directory = directory
+        self.seed = seed
+        self.device = device
+        self.meta = meta
         self.agent = ActorCritic(network).to(device)
         if init_from is not None:
             self.agent.load_state_dict(init_from.state_dict())
@@ -80,7 +102,9 @@ class Trainer:
         self.normalizer = RewardNormalizer(env.num, ppo.gamma)
         self.statistics = EpisodeStatistics(env.num)
         self.buffer = RolloutBuffer(ppo.n_steps, env.num, env.obs_shape, self.agent.core.state_size)
-        self.state, self.timesteps, self.iteration = self.agent.initial_state(env.num), 0, 0
+        self.state = self.agent.initial_state(env.num)
+        self.timesteps = 0
+        self.iteration = 0
         if self._state_path.exists():
             self._load()
         self.log = CsvLog(directory / "log.csv", COLUMNS, self.timesteps, tracker)
@@ -94,47 +118,71 @@ class Trainer:
         return self.env.num * self.ppo.n_steps
 
     def train(self) -> dict:
-        """Runs to the end of the schedule and returns the last row of the log. A KeyboardInterrupt saves the last whole iteration."""
-        started, row = time.monotonic() - self.log.wall_time, self.log.last
+        """Runs to the end of the schedule and returns the last row of the log. A KeyboardInterrupt saves the
+        last whole iteration.
+        """
+        started = time.monotonic() - self.log.wall_time
+        row = self.log.last
         total = self.schedule.num_timesteps
-        bar = progress_bar(total=total, initial=self.timesteps, unit="step", unit_scale=True, desc="train", smoothing=0.05)
-        self._resumable, self._save_clock = self._training_state(), SaveClock()
+        bar = progress_bar(
+            total=total, initial=self.timesteps, unit="step", unit_scale=True, desc="train", smoothing=0.05
+        )
+        self._resumable = self._training_state()
+        self._save_clock = SaveClock()
         acting_share = 1 / (1 + UPDATE_WORK * self.ppo.epoch)
         with saving_on_stop(self._save_resumable), bar:
             if self.timesteps == 0:
                 self._checkpoint_agent()
             while self.timesteps < self.schedule.num_timesteps:
-                begun, before = time.monotonic(), self.timesteps
+                begun = time.monotonic()
+                before = self.timesteps
                 self._set_learning_rate()
                 acting = acting_share * self.per_iteration  # of an iteration's steps on the bar
                 mean_value = self.collect(lambda share: bar.update(acting * share))
                 acted = time.monotonic()
                 rng = np.random.default_rng([self.seed, self.iteration])
                 learning = self.per_iteration - acting
-                parts = update(self.agent, self.optimizer, self.buffer, self.ppo, rng, lambda share: bar.update(learning * share))
+                parts = update(
+                    self.agent,
+                    self.optimizer,
+                    self.buffer,
+                    self.ppo,
+                    rng,
+                    lambda share: bar.update(learning * share),
+                )
                 acting_share = (acted - begun) / (time.monotonic() - begun)
                 self.timesteps += self.per_iteration
                 self.iteration += 1
                 row = self._row(parts, mean_value) | self._evaluate_if_due(before)
-                row |= {"wall_time": time.monotonic() - started, "steps_per_second": self.per_iteration / (time.monotonic() - begun)}
+                row |= {
+                    "wall_time": time.monotonic() - started,
+                    "steps_per_second": self.per_iteration / (time.monotonic() - begun),
+                }
                 self.log.write(row)
                 self._save_if_due(before)
                 bar.update(self.timesteps - bar.n)
-                bar.set_postfix_str(f"return {float(row.get('mean_episode_rewards', 'nan')):.2f}", refresh=False)
+                bar.set_postfix_str(
+                    f"return {float(row.get('mean_episode_rewards', 'nan')):.2f}", refresh=False
+                )
         self.log.close()
         return row
 
     @torch.inference_mode()
     def collect(self, progress: Callable[[float], None] = not_shown) -> float:
-        """Fills the buffer with one rollout. Returns the mean value estimate. progress: is told each finished share of the rollout."""
-        buffer, env = self.buffer, self.env
+        """Fills the buffer with one rollout. Returns the mean value estimate. progress: is told each finished
+        share of the rollout.
+        """
+        buffer = self.buffer
+        env = self.env
         buffer.state.copy_(self.state)
         slots = np.arange(env.num)
         reward, obs, first = env.observe()
         for t in range(self.ppo.n_steps):
             noise = gumbel_noise(self.seed, slots, 0, self.iteration * self.ppo.n_steps + t, env.num_actions)
             buffer.obs[t], buffer.first[t] = torch.from_numpy(obs), torch.from_numpy(first)
-            taken = step(self.agent, *self._inputs(obs, first, reward), torch.from_numpy(noise).to(self.device))
+            taken = step(
+                self.agent, *self._inputs(obs, first, reward), torch.from_numpy(noise).to(self.device)
+            )
             self.state = taken.state
             buffer.action[t], buffer.value[t] = taken.action, taken.value
             buffer.log_prob[t] = self.agent.log_prob(taken.logits, taken.action)
@@ -143,14 +191,20 @@ class Trainer:
             buffer.ended[t] = torch.from_numpy(first)
             buffer.final_value[t] = self._final_value(reward)
             self.statistics.update(reward, first)
-            buffer.reward[t] = torch.from_numpy(self.normalizer(reward, first) if self.ppo.normalize_rew else reward)
+            buffer.reward[t] = torch.from_numpy(
+                self.normalizer(reward, first) if self.ppo.normalize_rew else reward
+            )
             progress(1 / self.ppo.n_steps)
-        after = self.agent.advance(*self._inputs(obs, first, reward))  # not kept: the next rollout takes this frame in again
+        after = self.agent.advance(
+            *self._inputs(obs, first, reward)
+        )  # not kept: the next rollout takes this frame in again
         buffer.next_value.copy_(self.agent.heads(after)[1])
         return buffer.value.mean().item()
 
     def _final_value(self, reward: np.ndarray) -> torch.Tensor:
-        """The value [N] of the frames that the last transition truncated episodes at; 0 elsewhere, and where the environment shows none."""
+        """The value [N] of the frames that the last transition truncated episodes at; 0 elsewhere, and where
+        the environment shows none.
+        """
         info = self.env.info()
         if "final_obs" not in info or not info["truncated"].any():
             return torch.zeros(self.env.num)
@@ -168,12 +222,24 @@ class Trainer:
             group["lr"] = self.ppo.learning_rate * left
 
     def _row(self, parts: dict[str, float], mean_value: float) -> dict:
-        losses = {"mean_policy_loss": parts["policy_loss"], "mean_value_loss": parts["value_loss"], "mean_entropy_loss": parts["entropy"]}
+        losses = {
+            "mean_policy_loss": parts["policy_loss"],
+            "mean_value_loss": parts["value_loss"],
+            "mean_entropy_loss": parts["entropy"],
+        }
         kept = {name: parts[name] for name in ("approx_kl", "clip_fraction", "explained_variance")}
-        return {
-            "timesteps": self.timesteps, "num_episodes": self.statistics.episodes, "mean_episode_value": mean_value,
-            "learning_rate": self.optimizer.param_groups[0]["lr"], "reward_scale": self.normalizer.scale,
-        } | summary(self.statistics.rewards, self.statistics.lengths) | losses | kept  # fmt: skip
+        return (
+            {
+                "timesteps": self.timesteps,
+                "num_episodes": self.statistics.episodes,
+                "mean_episode_value": mean_value,
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                "reward_scale": self.normalizer.scale,
+            }
+            | summary(self.statistics.rewards, self.statistics.lengths)
+            | losses
+            | kept
+        )
 
     def _passed(self, before: int, every: int) -> bool:
         """Whether a multiple of `every` (or the end) lies in the iteration that went from `before` to now."""
@@ -182,7 +248,9 @@ class Trainer:
     def _evaluate_if_due(self, before: int) -> dict:
         if not self._passed(before, self.schedule.eval_every):
             return {}
-        jobs = fixed_jobs(self.schedule.eval_first_level, self.schedule.eval_episodes, self.schedule.eval_episodes)
+        jobs = fixed_jobs(
+            self.schedule.eval_first_level, self.schedule.eval_episodes, self.schedule.eval_episodes
+        )
         episodes = evaluate(self.agent, self.eval_env, jobs, self.seed + EVALUATION_NOISE, self.device)
         return {"num_episodes_val": len(jobs)} | summary(episodes.total_reward, episodes.length, "val_")
 
@@ -195,20 +263,32 @@ class Trainer:
             self._save_clock.reset()
 
     def _checkpoint_agent(self) -> None:
-        meta = self.meta | {"timesteps": self.timesteps, "reward_scale": self.normalizer.scale, "gamma": self.ppo.gamma}
+        meta = self.meta | {
+            "timesteps": self.timesteps,
+            "reward_scale": self.normalizer.scale,
+            "gamma": self.ppo.gamma,
+        }
         save_agent(self.directory / f"model_{self.timesteps}.safetensors", self.agent, meta)
 
     def _training_state(self) -> tuple[dict[str, torch.Tensor], dict]:
         """Copies of all that a run resumes from, as named tensors and a description."""
         snapshots = self.env.snapshot()
-        tensors = with_prefix("agent", self.agent.state_dict()) | with_prefix("optimizer", optimizer_tensors(self.optimizer))
+        tensors = with_prefix("agent", self.agent.state_dict()) | with_prefix(
+            "optimizer", optimizer_tensors(self.optimizer)
+        )
         tensors |= with_prefix("normalizer", self.normalizer.tensors()) | {"state": self.state}
         tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
-        tensors |= with_prefix("env", {str(i): torch.frombuffer(bytearray(s.data), dtype=torch.uint8) for i, s in enumerate(snapshots)})
+        tensors |= with_prefix(
+            "env",
+            {str(i): torch.frombuffer(bytearray(s.data), dtype=torch.uint8) for i, s in enumerate(snapshots)},
+        )
         return tensors, {
-            "kind": _KIND, "timesteps": self.timesteps, "iteration": self.iteration,
-            "statistics": self.statistics.state(), "checksums": [s.checksum for s in snapshots],
-        }  # fmt: skip
+            "kind": _KIND,
+            "timesteps": self.timesteps,
+            "iteration": self.iteration,
+            "statistics": self.statistics.state(),
+            "checksums": [s.checksum for s in snapshots],
+        }
 
     def _save_resumable(self) -> str:
         tensors, meta = self._resumable
@@ -225,5 +305,12 @@ class Trainer:
             self.statistics.load_state(meta["statistics"])
             self.state = self.state.copy_(tensors["state"])
             states = without_prefix("env", tensors)
-            self.env.restore([Snapshot(states[str(i)].numpy().tobytes(), checksum) for i, checksum in enumerate(meta["checksums"])])
-            self.timesteps, self.iteration = (look_up(meta, name, int, self._state_path) for name in ("timesteps", "iteration"))
+            self.env.restore(
+                [
+                    Snapshot(states[str(i)].numpy().tobytes(), checksum)
+                    for i, checksum in enumerate(meta["checksums"])
+                ]
+            )
+            self.timesteps, self.iteration = (
+                look_up(meta, name, int, self._state_path) for name in ("timesteps", "iteration")
+            )

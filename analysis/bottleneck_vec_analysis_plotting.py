@@ -1,4 +1,6 @@
-"""Draws the bottleneck of a world model from its artefacts: informed and random latents in one map, and how far q(z) is from N(0, I)."""
+"""Draws the bottleneck of a world model from its artefacts: informed and random latents in one map, and how
+far q(z) is from N(0, I).
+"""
 
 import logging
 from dataclasses import dataclass
@@ -10,7 +12,9 @@ from common.cli import parse, run_main
 @dataclass
 class Args:
     precomp_dir: Path | None = None
-    """Directory that the precompute step wrote; left out, the latest in <out_dir>/bottleneck_vec_analysis_precomp."""
+    """Directory that the precompute step wrote; left out, the latest in
+    <out_dir>/bottleneck_vec_analysis_precomp.
+    """
     out_dir: Path = Path("results")
     """Where bottleneck_vec_analysis_plots is written, and the artefacts are looked for."""
     log_level: int = logging.INFO
@@ -20,21 +24,34 @@ class Args:
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
-from analysis.latent_figures import draw_distance, draw_latents
-from analysis.latents import COMMAND, STEP, VERSION
-from analysis.steps import find_step, read_labels, read_numbers, read_part
+from analysis.io.steps import find_step, read_labels, read_numbers, read_part
+from analysis.maps.latent_figures import draw_distance, draw_latents
+from analysis.maps.latents import COMMAND, STEP, VERSION
 
 
 def main(args: Args) -> None:
     directory = find_step(args.out_dir, STEP, VERSION, COMMAND, args.precomp_dir)
-    numbers, labels = read_numbers(directory), read_labels(directory)
+    numbers = read_numbers(directory)
+    labels = read_labels(directory)
     counts = numbers["samples"]
     where = f"{counts['informed']:,} informed and {counts['random']:,} random latents", numbers["levels"]
     out = args.out_dir / f"{STEP}_plots" / directory.name
     for kind in numbers["maps"]:
         arrays = read_part(directory, f"map_{kind}")
-        draw_latents(kind, {"informed": arrays["real"], "random": arrays["random"]}, labels, *where, out / f"latents_{kind}")
-    draw_distance(read_part(directory, "dimensions"), read_part(directory, "radius"), numbers, *where, out / "distance_from_prior")
+        draw_latents(
+            kind,
+            {"informed": arrays["real"], "random": arrays["random"]},
+            labels,
+            *where,
+            out / f"latents_{kind}",
+        )
+    draw_distance(
+        read_part(directory, "dimensions"),
+        read_part(directory, "radius"),
+        numbers,
+        *where,
+        out / "distance_from_prior",
+    )
     logging.info("pictures: %s", out)
 
 

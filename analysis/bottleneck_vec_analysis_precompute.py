@@ -1,7 +1,8 @@
-"""The latents that simulations begin from: those of recorded windows beside draws from the prior, in one map, and how far q(z) is from N(0, I).
+"""The latents that simulations begin from: those of recorded windows beside draws from the prior, in one map,
+and how far q(z) is from N(0, I).
 
-Reads a real store, a store of simulated rollouts that begin in it, and one that begins at random latents. Draw the artefacts with
-analysis/bottleneck_vec_analysis_plotting.py.
+Reads a real store, a store of simulated rollouts that begin in it, and one that begins at random latents.
+Draw the artefacts with analysis/bottleneck_vec_analysis_plotting.py.
 """
 
 import logging
@@ -56,22 +57,31 @@ if __name__ == "__main__":
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from analysis.artefacts import part
-from analysis.clusters import fit_clusters
-from analysis.embedding import FEWEST
-from analysis.hidden_maps import check_maps, make_map
-from analysis.hidden_numbers import map_numbers
-from analysis.hidden_states import choose_episodes
-from analysis.latents import (
-    STEP, VERSION, aggregate_arrays, aggregate_numbers, by_episode, check_origin, distance, of_draws, posteriors, prior_axes,
-)  # fmt: skip
-from analysis.limits import Limit, fit_sizes
-from analysis.overlap import FOLDS
-from analysis.steps import finish_step, json_part, open_step, point_latest
+from analysis.io.artefacts import part
+from analysis.io.limits import Limit, fit_sizes
+from analysis.io.steps import finish_step, json_part, open_step, point_latest
+from analysis.maps.hidden_maps import check_maps, make_map
+from analysis.maps.hidden_numbers import map_numbers
+from analysis.maps.hidden_states import choose_episodes
+from analysis.maps.latents import (
+    STEP,
+    VERSION,
+    aggregate_arrays,
+    aggregate_numbers,
+    by_episode,
+    check_origin,
+    distance,
+    of_draws,
+    posteriors,
+    prior_axes,
+)
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id
 from generative.simulator import load_simulator
+from interpret.clustering import fit_clusters
+from interpret.embedding import FEWEST
+from interpret.overlap import FOLDS
 from interpret.posterior import Aggregate, aggregate
 from rollouts.store import Rollouts
 
@@ -80,7 +90,9 @@ LATENTS_PER_CLUSTER = 2
 
 
 def main(args: Args) -> None:
-    real, informed, random = (Rollouts.open(path) for path in (args.data_dir, args.informed_dir, args.random_dir))
+    real, informed, random = (
+        Rollouts.open(path) for path in (args.data_dir, args.informed_dir, args.random_dir)
+    )
     check_origin(informed, args.model_file, real)
     check_origin(random, args.model_file, None)
     check_maps(args.maps)
@@ -88,7 +100,12 @@ def main(args: Args) -> None:
         raise UsageError(f"--num_samples is {args.num_samples}: a map takes {FEWEST} or more")
     args = fit_sizes(args, limits(args, informed, random))
     settings = {name: getattr(args, name) for name in ("num_samples", "clusters", "maps", "seed")}
-    inputs = {"model_file": file_id(args.model_file), "data_dir": real.id, "informed_dir": informed.id, "random_dir": random.id}
+    inputs = {
+        "model_file": file_id(args.model_file),
+        "data_dir": real.id,
+        "informed_dir": informed.id,
+        "random_dir": random.id,
+    }
     precision = choose_precision(args.precision, choose_device(args.device, args.gpu_device))
     run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.force, precision)
     if run.done:
@@ -100,14 +117,23 @@ def main(args: Args) -> None:
 
 
 def limits(args: Args, informed: Rollouts, random: Rollouts) -> dict[str, Limit]:
-    """The sizes that the fewer of both kinds of latents carry. Raises UsageError where recorded windows come from too few levels."""
-    sources = len(np.unique(informed.episodes["source_episode"][choose_episodes(informed, args.num_samples, args.seed)]))
+    """The sizes that the fewer of both kinds of latents carry. Raises UsageError where recorded windows come
+    from too few levels.
+    """
+    sources = len(
+        np.unique(informed.episodes["source_episode"][choose_episodes(informed, args.num_samples, args.seed)])
+    )
     if sources < FOLDS:
-        raise UsageError(f"{informed.path} begins in {sources} recorded episodes, and latents are told apart on {FOLDS} folds of them: record more samples")
+        raise UsageError(
+            f"{informed.path} begins in {sources} recorded episodes, and latents are told apart on {FOLDS} folds of them: record more samples"
+        )
     fewest = min(len(informed), len(random))
     told = f"{len(informed)} informed and {len(random)} random latents"
     kept = Limit(max(len(informed), len(random)) if fewest >= FEWEST else fewest, told, FEWEST)
-    return {"num_samples": kept, "clusters": Limit(min(fewest, args.num_samples) // LATENTS_PER_CLUSTER, told)}
+    return {
+        "num_samples": kept,
+        "clusters": Limit(min(fewest, args.num_samples) // LATENTS_PER_CLUSTER, told),
+    }
 
 
 def compute(args: Args, run: Run, real: Rollouts, informed: Rollouts, random: Rollouts) -> None:
@@ -116,28 +142,49 @@ def compute(args: Args, run: Run, real: Rollouts, informed: Rollouts, random: Ro
     levels = real.episodes["level_seed"][informed.episodes["source_episode"][chosen["informed"]]]
     groups = {"informed": levels, "random": -1 - np.arange(len(chosen["random"]))}
     z = {name: store.episodes["latent"][chosen[name]] for name, store in stores.items()}
-    q, drawn = part(run, "posteriors", lambda: encoded(args, real, informed, chosen["informed"], run.precision)), of_draws(z["random"])
+    q = part(run, "posteriors", lambda: encoded(args, real, informed, chosen["informed"], run.precision))
+    drawn = of_draws(z["random"])
     found = aggregate(q["mean"], q.get("log_variance"))
     axes, variance, mean = prior_axes(z["informed"])
     points = {name: ((x - mean) @ axes.T).astype(np.float32) for name, x in z.items()}
     clusters = fit_clusters(points["informed"], np.arange(len(points["informed"])), args.clusters, args.seed)
-    labels = {name: by_episode(store, chosen[name]) | {"cluster": clusters.assign(points[name])} for name, store in stores.items()}
-    part(run, "labels", lambda: {f"{name}.{label}": column for name, columns in labels.items() for label, column in columns.items()})
+    labels = {
+        name: by_episode(store, chosen[name]) | {"cluster": clusters.assign(points[name])}
+        for name, store in stores.items()
+    }
+    part(
+        run,
+        "labels",
+        lambda: {
+            f"{name}.{label}": column for name, columns in labels.items() for label, column in columns.items()
+        },
+    )
     maps = {}
     for kind in progress_bar(("pca", *args.maps), unit="map", desc="maps"):
         both = {"real": points["informed"], "random": points["random"]}
         maps[kind] = part(run, f"map_{kind}", lambda: make_map(kind, both, args.seed, args.num_threads))
     part(run, "dimensions", lambda: dimensions(found, drawn, variance, prior_axes(z["random"])[1]))
     part(run, "radius", lambda: {name: (x.astype(np.float64) ** 2).sum(1) for name, x in z.items()})
-    finish_step(run, {
-        "samples": {name: len(x) for name, x in z.items()}, "width": z["informed"].shape[1], "levels": f"{levels.min()}-{levels.max()}",
-        "q": aggregate_numbers(found), "draws": aggregate_numbers(drawn), "maps": map_numbers(maps),
-        "distance": json_part(run, "distance", lambda: distances(z, groups, args.seed)),
-    })  # fmt: skip
+    finish_step(
+        run,
+        {
+            "samples": {name: len(x) for name, x in z.items()},
+            "width": z["informed"].shape[1],
+            "levels": f"{levels.min()}-{levels.max()}",
+            "q": aggregate_numbers(found),
+            "draws": aggregate_numbers(drawn),
+            "maps": map_numbers(maps),
+            "distance": json_part(run, "distance", lambda: distances(z, groups, args.seed)),
+        },
+    )
 
 
-def encoded(args: Args, real: Rollouts, informed: Rollouts, episodes: np.ndarray, precision: str) -> dict[str, np.ndarray]:
-    """Mean and, unless latents lie on a sphere, log_variance of the posteriors of the windows that the episodes began in: [n, Z]."""
+def encoded(
+    args: Args, real: Rollouts, informed: Rollouts, episodes: np.ndarray, precision: str
+) -> dict[str, np.ndarray]:
+    """Mean and, unless latents lie on a sphere, log_variance of the posteriors of the windows that the
+    episodes began in: [n, Z].
+    """
     device = choose_device(args.device, args.gpu_device)
     with progress_bar(total=len(episodes), unit="window", desc="encode") as bar:
         simulator = load_simulator(args.model_file, args.agent_file, device=device)[0]
@@ -147,15 +194,28 @@ def encoded(args: Args, real: Rollouts, informed: Rollouts, episodes: np.ndarray
 
 
 def distances(z: dict[str, np.ndarray], groups: dict[str, np.ndarray], seed: int) -> dict:
-    """Informed latents from random ones; and, as a control that must show nothing, one half of the random ones from the other."""
+    """Informed latents from random ones; and, as a control that must show nothing, one half of the random
+    ones from the other.
+    """
     half = len(z["random"]) // 2
     control = (z["random"][:half], z["random"][half:], groups["random"][:half], groups["random"][half:])
-    return {"informed": distance(z["informed"], z["random"], groups["informed"], groups["random"], seed), "control": distance(*control, seed)}
+    return {
+        "informed": distance(z["informed"], z["random"], groups["informed"], groups["random"], seed),
+        "control": distance(*control, seed),
+    }
 
 
-def dimensions(found: Aggregate, drawn: Aggregate, variance: np.ndarray, null_variance: np.ndarray) -> dict[str, np.ndarray]:
-    """Every number by dimension [Z], of q and of the draws; and the variances of principal axes, of informed and of random latents."""
-    both = {f"{name}.{key}": array for name, one in (("q", found), ("draws", drawn)) for key, array in aggregate_arrays(one).items()}
+def dimensions(
+    found: Aggregate, drawn: Aggregate, variance: np.ndarray, null_variance: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Every number by dimension [Z], of q and of the draws; and the variances of principal axes, of informed
+    and of random latents.
+    """
+    both = {
+        f"{name}.{key}": array
+        for name, one in (("q", found), ("draws", drawn))
+        for key, array in aggregate_arrays(one).items()
+    }
     return both | {"axes.q": variance, "axes.draws": null_variance}
 
 

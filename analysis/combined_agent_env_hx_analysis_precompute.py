@@ -1,11 +1,13 @@
-"""Behaviours: clusters of moments by the states of agent and environment and by how both change over the next steps.
+"""Behaviours: clusters of moments by the states of agent and environment and by how both change over the next
+steps.
 
-The commonest cluster of an episode's first moments is its behaviour. Draw the artefacts with analysis/combined_agent_env_hx_analysis_plotting.py.
+The commonest cluster of an episode's first moments is its behaviour. Draw the artefacts with
+analysis/combined_agent_env_hx_analysis_plotting.py.
 """
 
 from dataclasses import dataclass
 
-from analysis.args import MapArgs
+from analysis.io.args import MapArgs
 from common.cli import parse, run_main
 
 
@@ -24,10 +26,10 @@ class Args(MapArgs):
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
-from analysis.joint_states import environment_axes, joined, moments_with, principal_scores
-from analysis.sampled_states import scores
-from analysis.state_map import Points, map_step
-from analysis.state_steps import COMBINED
+from analysis.maps.joint_states import environment_axes, joined, moments_with, principal_scores
+from analysis.maps.sampled_states import scores
+from analysis.maps.state_map import Points, map_step
+from analysis.maps.state_steps import COMBINED
 from common.runs import UsageError
 
 
@@ -43,7 +45,14 @@ def main(args: Args) -> None:
         points, held = principal_scores(run, "joint_axes", vectors, args.components)
         return Points(points, rows, vectors, numbers | held)
 
-    map_step(COMBINED, args, make, ahead=max(args.ahead), most=args.moments, components=("env_components", "components"))
+    map_step(
+        COMBINED,
+        args,
+        make,
+        ahead=max(args.ahead),
+        most=args.moments,
+        components=("env_components", "components"),
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Concepts of every step of a store of CoinRun rollouts: position, velocity, support, what is ahead and how far, and how the episode ends.
+"""Concepts of every step of a store of CoinRun rollouts: position, velocity, support, what is ahead and how
+far, and how the episode ends.
 
-The store's episodes are replayed in the real game and checked frame by frame. Columns are aligned with the store's steps and written shard by
-shard to results/concepts_precomp; the same command again goes on where it was. Read them with analysis.concepts.load_concepts.
+The store's episodes are replayed in the real game and checked frame by frame. Columns are aligned with the
+store's steps and written shard by shard to results/concepts_precomp; the same command again goes on where it
+was. Read them with analysis.probing.store_concepts.load_concepts.
 """
 
 import logging
@@ -28,8 +30,17 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from analysis.artefacts import part
-from analysis.concepts import ENDS, GROUP, VERSION, check_store, load_concepts, part_name, shard_concepts, summary
+from analysis.io.artefacts import part
+from analysis.probing.store_concepts import (
+    ENDS,
+    GROUP,
+    VERSION,
+    check_store,
+    load_concepts,
+    part_name,
+    shard_concepts,
+    summary,
+)
 from common.progress import progress_bar
 from common.runs import Run, open_run
 from rollouts.states import SLOTS, replay_env
@@ -39,13 +50,22 @@ from rollouts.store import Rollouts
 def main(args: Args) -> None:
     rollouts = Rollouts.open(args.data_dir)
     check_store(rollouts)
-    run = open_run(args.out_dir / GROUP, "concepts", {"version": VERSION}, args.force, {"data_dir": rollouts.id}, "--force")
+    run = open_run(
+        args.out_dir / GROUP,
+        "concepts",
+        {"version": VERSION},
+        args.force,
+        {"data_dir": rollouts.id},
+        "--force",
+    )
     if not run.done:
         compute(rollouts, run)
         run.finish(summary(rollouts))
     first = load_concepts(rollouts, args.out_dir)["end"][rollouts.first_step]
     counts = zip(ENDS, np.bincount(first, minlength=len(ENDS)))
-    logging.info("%d episodes end by: %s", len(first), ", ".join(f"{name} {count}" for name, count in counts if count))
+    logging.info(
+        "%d episodes end by: %s", len(first), ", ".join(f"{name} {count}" for name, count in counts if count)
+    )
     logging.info("concepts of %d steps: %s", rollouts.num_steps, run.dir)
 
 
@@ -55,7 +75,11 @@ def compute(rollouts: Rollouts, run: Run) -> None:
     with progress_bar(total=rollouts.num_steps, unit="step", unit_scale=True, desc="concepts") as bar:
         for entry in rollouts.entries:
             begun = bar.n
-            part(run, part_name(entry["shard"]), lambda: shard_concepts(rollouts, entry["shard"], env, bar.update))
+            part(
+                run,
+                part_name(entry["shard"]),
+                lambda: shard_concepts(rollouts, entry["shard"], env, bar.update),
+            )
             bar.update(begun + entry["num_steps"] - bar.n)  # those of a shard that was there already
     env.close()
 

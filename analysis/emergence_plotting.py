@@ -1,11 +1,11 @@
-"""Draws when concepts appear in an agent's hidden state, from the numbers of analysis.emergence_precompute alone: a panel for each
-concept."""
+"""Draws when concepts appear in an agent's hidden state, from the numbers of analysis.emergence_precompute
+alone: a panel for each concept.
+"""
 
 from pathlib import Path
 
-from analysis.args import PlotArgs
+from analysis.io.args import PlotArgs
 from common.cli import parse, run_main
-
 
 if __name__ == "__main__":
     ARGS = parse(PlotArgs, __doc__)
@@ -13,10 +13,10 @@ if __name__ == "__main__":
 import numpy as np
 
 from analysis.emergence_precompute import COMMAND, NAME, VERSION
+from analysis.io.publish import publish
+from analysis.io.steps import find_step, read_numbers
+from analysis.plotting.style import GROUPS, NULL, REAL, add_caption, new_figure, save_figure
 from analysis.probes_plotting import CHANCE, WORDS
-from analysis.publish import publish
-from analysis.steps import find_step, read_numbers
-from analysis.style import GROUPS, NULL, REAL, add_caption, new_figure, save_figure
 
 COLUMNS = 6
 RESPONDS = GROUPS[-1]
@@ -29,8 +29,11 @@ def main(args: PlotArgs) -> None:
 
 
 def ordered(about: dict) -> list[str]:
-    """Concepts that are ever decodable: those learned first, then the others, each by what is read at the end."""
-    last, late = about["checkpoints"][-1]["concepts"], about["checkpoints"][-1]["steps"] + 1
+    """Concepts that are ever decodable: those learned first, then the others, each by what is read at the
+    end.
+    """
+    last = about["checkpoints"][-1]["concepts"]
+    late = about["checkpoints"][-1]["steps"] + 1
     kept = [name for name in last if any(one["concepts"][name]["decodable"] for one in about["checkpoints"])]
 
     def key(name):
@@ -57,7 +60,11 @@ def draw(about: dict, path: Path) -> Path:
         _panel(axis, about, name)
     for axis in axes[:, 0]:
         axis.set_ylabel("AUROC or R²", fontsize=7)
-    lowest = [column[: (len(names) - i + COLUMNS - 1) // COLUMNS][-1] for i, column in enumerate(axes.T) if i < len(names)]
+    lowest = [
+        column[: (len(names) - i + COLUMNS - 1) // COLUMNS][-1]
+        for i, column in enumerate(axes.T)
+        if i < len(names)
+    ]
     for axis in lowest:
         axis.set_xlabel("steps (millions)", fontsize=7)
         axis.tick_params(labelbottom=True)
@@ -80,15 +87,28 @@ def _at_first(about: dict) -> str:
 
 def _panel(axis, about: dict, name: str) -> None:
     entries = [one["concepts"][name] for one in about["checkpoints"]]
-    steps, measure = np.array([one["steps"] for one in about["checkpoints"]]) / 1e6, about["measures"][name]
+    steps = np.array([one["steps"] for one in about["checkpoints"]]) / 1e6
+    measure = about["measures"][name]
     for part, look, label in (("encoder", NULL, "encoder's output"), ("value", REAL, "hidden state")):
-        value, low, high = (np.array([entry[part][end] for entry in entries], float) for end in ("value", "low", "high"))
+        value, low, high = (
+            np.array([entry[part][end] for entry in entries], float) for end in ("value", "low", "high")
+        )
         axis.fill_between(steps, low, high, color=look["color"], alpha=0.18, linewidth=0)
         axis.plot(steps, value, color=look["color"], linewidth=1.3, label=label)
     value = np.array([entry["value"]["value"] for entry in entries], float)
-    decodable, responds = (np.array([bool(entry[mark]) for entry in entries]) for mark in ("decodable", "responds"))
+    decodable, responds = (
+        np.array([bool(entry[mark]) for entry in entries]) for mark in ("decodable", "responds")
+    )
     axis.plot(steps[decodable], value[decodable], "o", markersize=3, color=REAL["color"], label="decodable")
-    axis.plot(steps[responds], value[responds], "o", markersize=6, markerfacecolor="none", markeredgecolor=RESPONDS, label="responds")
+    axis.plot(
+        steps[responds],
+        value[responds],
+        "o",
+        markersize=6,
+        markerfacecolor="none",
+        markeredgecolor=RESPONDS,
+        label="responds",
+    )
     learned = about["appears"][name]["learned"]
     if learned is not None:
         axis.axvline(learned / 1e6, color="#444444", linewidth=0.7, linestyle=":")

@@ -1,11 +1,13 @@
-"""The structure of a simulator's environment states: principal axes, clusters and flat maps, with what happened at each step.
+"""The structure of a simulator's environment states: principal axes, clusters and flat maps, with what
+happened at each step.
 
-Reads a store of simulated rollouts, however wide its states, in pieces. Draw the artefacts with analysis/env_h_analysis_plotting.py.
+Reads a store of simulated rollouts, however wide its states, in pieces. Draw the artefacts with
+analysis/env_h_analysis_plotting.py.
 """
 
 from dataclasses import dataclass
 
-from analysis.args import MapArgs
+from analysis.io.args import MapArgs
 from common.cli import parse, run_main
 
 
@@ -20,17 +22,22 @@ class Args(MapArgs):
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
-from analysis.joint_states import environment_axes, moments_with, some_features
-from analysis.sampled_states import scores
-from analysis.state_map import Points, map_step
-from analysis.state_steps import ENV_H
+from analysis.maps.joint_states import environment_axes, moments_with, some_features
+from analysis.maps.sampled_states import scores
+from analysis.maps.state_map import Points, map_step
+from analysis.maps.state_steps import ENV_H
 
 
 def main(args: Args) -> None:
     def make(args, run, rollouts, kept, states):
         axes, numbers = environment_axes(run, rollouts, kept, args.begin, args.components, args.seed)
         rows = moments_with(states, args.begin)
-        return Points(scores(rollouts, "env_state", axes, kept)[rows], rows, some_features(rollouts, kept, args.seed)[rows], numbers)
+        return Points(
+            scores(rollouts, "env_state", axes, kept)[rows],
+            rows,
+            some_features(rollouts, kept, args.seed)[rows],
+            numbers,
+        )
 
     map_step(ENV_H, args, make, components=("components",))
 

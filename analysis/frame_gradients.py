@@ -52,16 +52,15 @@ import numpy as np
 import torch
 
 from agents.actor_critic import ActorCritic
-from analysis.artefacts import part
-from analysis.steps import finish_step, open_step
+from analysis.io.artefacts import part
+from analysis.io.steps import finish_step, open_step
 from common.progress import progress_bar
 from common.runs import UsageError, file_id
 from common.stats import cluster_bootstrap
 from generative.compatibility import check_recorder
-from generative.estimator import in_float32
 from generative.simulator import NoiseKeys, Simulator, load_simulator
 from generative.starts import open_real
-from interpret.frame_gradients import (
+from interpret.attribution.frame_gradients import (
     frame_gradient,
     measured_change,
     patches,
@@ -71,11 +70,13 @@ from interpret.frame_gradients import (
     seen_value,
     simulated_value,
 )
+from interpret.attribution.gradient_estimator import in_float32
 from rollouts.segment import Segment
 from rollouts.store import Rollouts
 from rollouts.windows import Windows
 
-STEP, VERSION = "frame_gradients", 1
+STEP = "frame_gradients"
+VERSION = 1
 ROUTES = ("agent", "simulator", "untrained")
 NOT_SETTINGS = ("model_file", "agent_file", "data_dir", "out_dir", "new", "log_level")
 
@@ -133,7 +134,8 @@ def gradients(args: Args, simulator: Simulator, rollouts: Rollouts) -> dict[str,
     value, later [n]; level, episode, step [n]."""
     k = simulator.model.config.num_initializing_steps
     windows = choose(rollouts, k + args.steps, args.num_states, args.seed)
-    untrained, found = randomised(simulator.agent, args.seed), []
+    untrained = randomised(simulator.agent, args.seed)
+    found = []
     for i in progress_bar(range(len(windows)), unit="state", desc="frame gradients"):
         found.append(one_state(args, simulator, untrained, windows.batch([i]), k, i))
     arrays = {name: np.stack([one[name] for one in found]) for name in found[0]}
@@ -149,7 +151,8 @@ def one_state(
     args: Args, simulator: Simulator, untrained: ActorCritic, window: Segment, k: int, i: int
 ) -> dict[str, np.ndarray]:
     """Maps and changes of one window [K + steps, 1]."""
-    frames, hidden = window.obs.float() / 255, window.hidden[k - 1]
+    frames = window.obs.float() / 255
+    hidden = window.hidden[k - 1]
     corners = patches(
         args.num_patches, frames.shape[2], args.patch, np.random.default_rng([args.seed, 18, i])
     )

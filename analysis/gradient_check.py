@@ -1,8 +1,10 @@
-"""Checks the straight-through gradient: what it predicts of small moves of the latent against what many rollouts show, path by path.
+"""Checks the straight-through gradient: what it predicts of small moves of the latent against what many
+rollouts show, path by path.
 
-Writes gradient_check.json, the numbers behind it and a figure. Where the correlation is below 0.3, or may be 0, gradients are
-`greyed`: no figure may show them in colour. That can also mean that too few rollouts were taken to see anything, as `ceiling` then
-says: what a changed action brings about is rare. Runs on the CPU, as PyTorch's GRU has no forward derivative on a GPU.
+Writes gradient_check.json, the numbers behind it and a figure. Where the correlation is below 0.3, or may be
+0, gradients are `greyed`: no figure may show them in colour. That can also mean that too few rollouts were
+taken to see anything, as `ceiling` then says: what a changed action brings about is rare. Runs on the CPU, as
+PyTorch's GRU has no forward derivative on a GPU.
 """
 
 import logging
@@ -24,7 +26,9 @@ class Args:
     num_states: int = 200
     """Starting places, each with one random move of its latent."""
     num_rollouts: int = 16
-    """Rollouts from each state, with the same noise on all sides. Half of them predict what the other half show; so an even number."""
+    """Rollouts from each state, with the same noise on all sides. Half of them predict what the other half
+    show; so an even number.
+    """
     horizons: tuple[int, ...] = (1, 2, 4, 8)
     """Steps after the first simulated one at which quantities are read."""
     share: float = 0.05
@@ -47,13 +51,21 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from analysis.style import GROUPS, NULL, add_caption, new_figure, save_figure
+from analysis.plotting.style import GROUPS, NULL, add_caption, new_figure, save_figure
 from common.checkpoints import save_checkpoint, write_json
 from common.progress import progress_bar
 from common.runs import UsageError, file_id, open_run
-from generative.estimator import PATHS, QUANTITIES, ceiling, changes, crossed, in_float32, perturbations
 from generative.simulator import NoiseKeys, Simulator, load_simulator
 from generative.starts import InformedStarts, check_enough, open_real
+from interpret.attribution.gradient_estimator import (
+    PATHS,
+    QUANTITIES,
+    ceiling,
+    changes,
+    crossed,
+    in_float32,
+    perturbations,
+)
 from rollouts.store import Rollouts
 
 GREY_BELOW = 0.3
@@ -62,14 +74,30 @@ _UNIT_SEED = 6_000_011
 
 
 def main(args: Args) -> None:
-    if args.num_states < 2 or args.num_rollouts < 2 or args.num_rollouts % 2 or args.share <= 0 or min(args.horizons) < 0:
-        raise UsageError("need --num_states of 2 or more, an even --num_rollouts, a --share above 0, and no negative --horizons")
+    if (
+        args.num_states < 2
+        or args.num_rollouts < 2
+        or args.num_rollouts % 2
+        or args.share <= 0
+        or min(args.horizons) < 0
+    ):
+        raise UsageError(
+            "need --num_states of 2 or more, an even --num_rollouts, a --share above 0, and no negative --horizons"
+        )
     simulator = in_float32(load_simulator(args.model_file, args.agent_file)[0])
     rollouts = open_real(args.data_dir, args.agent_file)
     starts = InformedStarts(simulator, rollouts, args.seed)
     check_enough(starts, args.num_states)
-    asked = {name: value for name, value in vars(args).items() if name not in ("model_file", "agent_file", "data_dir", "batch_size")}
-    inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
+    asked = {
+        name: value
+        for name, value in vars(args).items()
+        if name not in ("model_file", "agent_file", "data_dir", "batch_size")
+    }
+    inputs = {
+        "model_file": file_id(args.model_file),
+        "agent_file": file_id(args.agent_file),
+        "data_dir": rollouts.id,
+    }
     run = open_run(args.logdir, f"seed_{args.seed}", asked, args.new, inputs)
     if run.done:
         return
@@ -77,7 +105,11 @@ def main(args: Args) -> None:
     level = rollouts.episodes["level_seed"][starts.source(np.arange(args.num_states))[:, 0]]
     results = summary(args.horizons, predicted, measured, level)
     arrays = {"predicted": torch.from_numpy(predicted), "measured": torch.from_numpy(measured)}
-    save_checkpoint(run.dir / "changes.safetensors", arrays, {"paths": PATHS, "quantities": QUANTITIES, "horizons": args.horizons})
+    save_checkpoint(
+        run.dir / "changes.safetensors",
+        arrays,
+        {"paths": PATHS, "quantities": QUANTITIES, "horizons": args.horizons},
+    )
     write_json(run.dir / "gradient_check.json", results)
     draw(results, args, levels_of(rollouts, level), run.dir / "gradient_check")
     run.finish({"paths": results["paths"]})
@@ -88,7 +120,9 @@ def main(args: Args) -> None:
 
 
 def gather(args: Args, simulator: Simulator, starts: InformedStarts) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted and measured changes, each in two halves of the rollouts: [2, paths, quantities, horizons, n]."""
+    """Predicted and measured changes, each in two halves of the rollouts: [2, paths, quantities, horizons,
+    n].
+    """
     predicted, measured = np.zeros((2, 2, len(PATHS), len(QUANTITIES), len(args.horizons), args.num_states))
     per_batch = max(args.batch_size // args.num_rollouts, 1)
     for begin in progress_bar(range(0, args.num_states, per_batch), unit="batch", desc="gradient check"):
@@ -98,7 +132,9 @@ def gather(args: Args, simulator: Simulator, starts: InformedStarts) -> tuple[np
     return predicted, measured
 
 
-def _batch(args: Args, simulator: Simulator, starts: InformedStarts, states: np.ndarray) -> Iterator[np.ndarray]:
+def _batch(
+    args: Args, simulator: Simulator, starts: InformedStarts, states: np.ndarray
+) -> Iterator[np.ndarray]:
     """Predicted and measured changes [paths, quantities, horizons, states, rollouts]."""
     own = NoiseKeys(args.seed, states)
     with torch.no_grad():
@@ -108,20 +144,32 @@ def _batch(args: Args, simulator: Simulator, starts: InformedStarts, states: np.
     width = simulator.agent.core.state_size
     unit = (NoiseKeys(args.seed + _UNIT_SEED, states).uniform(0, 0, z) * width).long()
     z, move, unit = (x.repeat_interleave(args.num_rollouts, 0) for x in (z, move, unit))
-    keys = NoiseKeys(args.seed, np.repeat(states, args.num_rollouts), np.tile(np.arange(args.num_rollouts), len(states)))
+    keys = NoiseKeys(
+        args.seed, np.repeat(states, args.num_rollouts), np.tile(np.arange(args.num_rollouts), len(states))
+    )
     both = changes(simulator, z, move, keys, max(args.horizons) + 1, unit)
     return (x[:, :, list(args.horizons)].unflatten(-1, (len(states), -1)).double().numpy() for x in both)
 
 
 def summary(horizons, predicted: np.ndarray, measured: np.ndarray, level: np.ndarray) -> dict:
-    """By path, quantity and horizon: slope, correlation and sign agreement with intervals, and the ceiling that noise sets."""
+    """By path, quantity and horizon: slope, correlation and sign agreement with intervals, and the ceiling
+    that noise sets.
+    """
     cells = []
     for p, path in enumerate(PATHS):
         for q, quantity in enumerate(QUANTITIES):
             for h, k in enumerate(horizons):
                 halves = predicted[:, p, q, h], measured[:, p, q, h]
                 found = crossed(*halves, level) | {"ceiling": ceiling(*halves)}
-                cells.append({"path": path, "quantity": quantity, "k": k, **found, "greyed": _is_grey(*found["correlation"][:2])})
+                cells.append(
+                    {
+                        "path": path,
+                        "quantity": quantity,
+                        "k": k,
+                        **found,
+                        "greyed": _is_grey(*found["correlation"][:2]),
+                    }
+                )
     paths = {}
     for path in PATHS:
         mine = [cell for cell in cells if cell["path"] == path]
@@ -149,17 +197,24 @@ def draw(results: dict, args: Args, levels: str, path: Path) -> None:
         axes[0, column].axhspan(-1, GREY_BELOW, color="#f2f2f2", zorder=0)
         for row, (statistic, ideal) in enumerate((("correlation", 1), ("slope", 1))):
             axes[row, column].axhline(ideal, color=NULL["color"], linewidth=0.8)
-            _draw_lines(axes[row, column], [cell for cell in results["cells"] if cell["path"] == name], statistic, args.horizons)
+            _draw_lines(
+                axes[row, column],
+                [cell for cell in results["cells"] if cell["path"] == name],
+                statistic,
+                args.horizons,
+            )
         axes[1, column].set_xlabel("k, steps after the start")
     axes[0, 0].set_ylabel("correlation")
     axes[1, 0].set_ylabel("slope: measured per predicted")
     axes[0, 0].set_ylim(-0.4, 1.05)
     axes[1, 0].set_ylim(-0.5, 2.5)
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    text = ("Change of each quantity at step k predicted by the straight-through gradient, against the change over "
-            f"other common-noise rollouts ({args.num_rollouts // 2} each), for a random move of {args.share:.0%} of the latent's length. "
-            f"Bars: 95%, by level. Open grey marks: correlation below {GREY_BELOW}, or not told from 0. Ticks: what a perfect estimator would show "
-            "with so many rollouts.")  # fmt: skip
+    text = (
+        "Change of each quantity at step k predicted by the straight-through gradient, against the change over "
+        f"other common-noise rollouts ({args.num_rollouts // 2} each), for a random move of {args.share:.0%} of the latent's length. "
+        f"Bars: 95%, by level. Open grey marks: correlation below {GREY_BELOW}, or not told from 0. Ticks: what a perfect estimator would show "
+        "with so many rollouts."
+    )
     add_caption(figure, text, f"{results['states']} states", levels)
     save_figure(figure, path)
 
@@ -168,15 +223,31 @@ def _draw_lines(axis, cells: list[dict], statistic: str, horizons) -> None:
     spread = np.linspace(-0.2, 0.2, len(QUANTITIES))
     for q, quantity in enumerate(QUANTITIES):
         mine = [cell for cell in cells if cell["quantity"] == quantity]
-        x, values = np.arange(len(horizons)) + spread[q], np.array([cell[statistic] for cell in mine], float)
-        axis.plot(x, values[:, 0], color=NULL["color"] if all(cell["greyed"] for cell in mine) else GROUPS[q], linewidth=0.8, alpha=0.4)
+        x = np.arange(len(horizons)) + spread[q]
+        values = np.array([cell[statistic] for cell in mine], float)
+        axis.plot(
+            x,
+            values[:, 0],
+            color=NULL["color"] if all(cell["greyed"] for cell in mine) else GROUPS[q],
+            linewidth=0.8,
+            alpha=0.4,
+        )
         axis.plot([], [], "o", color=GROUPS[q], markersize=4, label=quantity)
         for at, (middle, low, high), cell in zip(x, values, mine):
             color = NULL["color"] if cell["greyed"] else GROUPS[q]
             axis.plot([at, at], [low, high], color=color, linewidth=1)
-            axis.plot(at, middle, "o", color=color, markersize=4, markerfacecolor="white" if cell["greyed"] else color)
+            axis.plot(
+                at,
+                middle,
+                "o",
+                color=color,
+                markersize=4,
+                markerfacecolor="white" if cell["greyed"] else color,
+            )
             if statistic == "correlation":
-                axis.plot(at, np.nan if cell["ceiling"] is None else cell["ceiling"], "_", color=color, markersize=6)
+                axis.plot(
+                    at, np.nan if cell["ceiling"] is None else cell["ceiling"], "_", color=color, markersize=6
+                )
     axis.set_xticks(range(len(horizons)), [str(k) for k in horizons])
 
 

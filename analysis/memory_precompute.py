@@ -1,9 +1,11 @@
-"""Does the agent use its memory, and how far back? Its state is computed anew from its last k frames, and the agent compared with itself.
+"""Does the agent use its memory, and how far back? Its state is computed anew from its last k frames, and the
+agent compared with itself.
 
-On stored episodes: how far the policy and the value move, on the ground and in the air. On a fixed list of levels: how many fewer are
-solved by an agent that remembers no more, with the same noise. And one frame with two pasts: real play that ends in the stored frame, bit
-for bit, with another velocity, which is not on the screen. Controls: the state of another episode at the same time; agents without
-memory, in which nothing may change. Numbers go to results/memory_precomp (the same command again goes on where it was); draw them with
+On stored episodes: how far the policy and the value move, on the ground and in the air. On a fixed list of
+levels: how many fewer are solved by an agent that remembers no more, with the same noise. And one frame with
+two pasts: real play that ends in the stored frame, bit for bit, with another velocity, which is not on the
+screen. Controls: the state of another episode at the same time; agents without memory, in which nothing may
+change. Numbers go to results/memory_precomp (the same command again goes on where it was); draw them with
 analysis.memory_plotting.
 """
 
@@ -12,14 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from analysis.args import CONTEXT_FRAMES
+from analysis.io.args import CONTEXT_FRAMES
 from common.cli import parse, run_main
 
 
 @dataclass
 class Args:
     model_file: Path
-    """The agent, which recorded the store. It may have no memory: then it is a control, in which nothing may change."""
+    """The agent, which recorded the store. It may have no memory: then it is a control, in which nothing may
+    change.
+    """
     data_dir: Path = Path("data")
     """Store of real CoinRun rollouts, whose concepts are there (python -m analysis.concepts_precompute)."""
     num_episodes: int = 1500
@@ -29,7 +33,9 @@ class Args:
     num_levels: int = 600
     """How many levels are played, by the whole agent and by each that remembers less."""
     play_frames: tuple[int, ...] = CONTEXT_FRAMES
-    """How many last frames the agents remember that play the levels (of 0 1 2 4 8 16 32); each takes as long as the whole agent."""
+    """How many last frames the agents remember that play the levels (of 0 1 2 4 8 16 32); each takes as long
+    as the whole agent.
+    """
     num_moments: int = 600
     """Moments at which a frame is given another past, at most; one of each level."""
     past: int = 4
@@ -37,7 +43,9 @@ class Args:
     num_envs: int = 64
     """Environments stepped together; results differ by no more than rounding with it."""
     seed: int = 0
-    """Seed of the agent's noise while it plays, of the choice of levels, of the other episodes, of moments and velocities."""
+    """Seed of the agent's noise while it plays, of the choice of levels, of the other episodes, of moments
+    and velocities.
+    """
     out_dir: Path = Path("results")
     """Where concepts_precomp is, and memory_precomp is written."""
     force: bool = False
@@ -63,13 +71,13 @@ import torch
 from agents.actor_critic import ActorCritic, load_agent
 from agents.evaluate import evaluate, fixed_jobs
 from agents.last_frames import LastFrames
-from analysis.artefacts import part
-from analysis.concepts import load_concepts
-from analysis.limits import Limit, fit_sizes
-from analysis.memory import FRAMES, black_run, donors, horizon
-from analysis.memory_pasts import chosen_moments, interchange
-from analysis.memory_summary import STEP, VERSION, arms, summarise
-from analysis.steps import finish_step, open_step, point_latest, read_numbers
+from analysis.io.artefacts import part
+from analysis.io.limits import Limit, fit_sizes
+from analysis.io.steps import finish_step, open_step, point_latest, read_numbers
+from analysis.memory.counterfactual_pairs import chosen_moments, interchange
+from analysis.memory.summary import STEP, VERSION, arms, summarise
+from analysis.memory.truncated_history import FRAMES, black_run, donors, horizon
+from analysis.probing.store_concepts import load_concepts
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id
@@ -92,14 +100,24 @@ def settings(args: Args) -> dict:
 
 def check_asked(args: Args) -> None:
     """Raises UsageError for numbers that make no sense."""
-    for name, least in (("num_episodes", LEAST), ("num_levels", 2), ("num_moments", LEAST), ("past", 1), ("num_envs", 1)):
+    for name, least in (
+        ("num_episodes", LEAST),
+        ("num_levels", 2),
+        ("num_moments", LEAST),
+        ("past", 1),
+        ("num_envs", 1),
+    ):
         if getattr(args, name) < least:
             raise UsageError(f"--{name} is {getattr(args, name)}: give {least} or more")
     if not set(args.play_frames) <= set(FRAMES):
-        raise UsageError(f"--play_frames takes some of {' '.join(map(str, FRAMES))}, not {' '.join(map(str, args.play_frames))}")
+        raise UsageError(
+            f"--play_frames takes some of {' '.join(map(str, FRAMES))}, not {' '.join(map(str, args.play_frames))}"
+        )
     if not 0 <= args.start_level <= NUM_LEVELS - args.num_levels:
         asked = f"{args.num_levels} levels from {args.start_level} on"
-        raise UsageError(f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend --start_level or --num_levels")
+        raise UsageError(
+            f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend --start_level or --num_levels"
+        )
 
 
 def limits(args: Args, rollouts: Rollouts) -> dict[str, Limit]:
@@ -111,26 +129,41 @@ def limits(args: Args, rollouts: Rollouts) -> dict[str, Limit]:
 
 
 def one_of_each_level(rollouts: Rollouts, most: int, seed: int) -> np.ndarray:
-    """The first episode of each of up to `most` levels, drawn at random. Raises UsageError for fewer than LEAST."""
+    """The first episode of each of up to `most` levels, drawn at random. Raises UsageError for fewer than
+    LEAST.
+    """
     first = np.unique(rollouts.episodes["level_seed"], return_index=True)[1]
     first = np.sort(np.random.default_rng([seed, 1]).permutation(first)[:most])
     if len(first) < LEAST:
-        raise UsageError(f"{rollouts.path} has episodes of {len(first)} levels; {LEAST} or more are needed: record more with record.py")
+        raise UsageError(
+            f"{rollouts.path} has episodes of {len(first)} levels; {LEAST} or more are needed: record more with record.py"
+        )
     return first
 
 
-def steps(agent: ActorCritic, rollouts: Rollouts, episodes: np.ndarray, effect_classes, seed: int) -> dict[str, np.ndarray]:
+def steps(
+    agent: ActorCritic, rollouts: Rollouts, episodes: np.ndarray, effect_classes, seed: int
+) -> dict[str, np.ndarray]:
     """The horizon at every step of the episodes: arrays [n, ...]. row: the step's place in the whole store."""
-    device, columns = agent.initial_state(1).device, []
+    device = agent.initial_state(1).device
+    columns = []
     length = rollouts.episodes["length"][episodes]
     with progress_bar(total=int(length.sum()), unit="step", unit_scale=True, desc="last frames") as bar:
         for episode, other in zip(episodes, episodes[donors(length, seed)]):
-            obs, row = rollouts.episode(episode)["obs"], rollouts.first_step[episode]
+            obs = rollouts.episode(episode)["obs"]
+            row = rollouts.first_step[episode]
             states = padded(rollouts.episode(other)["hidden"], len(obs) + 1).to(device)
             with torch.inference_mode():
-                found = horizon(agent, agent.encoder(torch.from_numpy(obs).to(device)), states, effect_classes)
+                found = horizon(
+                    agent, agent.encoder(torch.from_numpy(obs).to(device)), states, effect_classes
+                )
             level = np.full(len(obs), rollouts.episodes["level_seed"][episode])
-            about = {"level": level, "t": np.arange(len(obs)), "row": row + np.arange(len(obs)), "black": black_run(obs)}
+            about = {
+                "level": level,
+                "t": np.arange(len(obs)),
+                "row": row + np.arange(len(obs)),
+                "black": black_run(obs),
+            }
             columns.append(about | {name: x.astype(np.float32) for name, x in found._asdict().items()})
             bar.update(len(obs))
     return {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
@@ -149,8 +182,9 @@ def others(rollouts: Rollouts, episodes: np.ndarray, seed: int) -> torch.Tensor:
 
 
 def arm(agent: ActorCritic, name: str, bank: torch.Tensor):
-    """The agent that plays: `all` is the whole one; a number, one with so many last frames; `other`, one with the frame on show and the
-    state of another episode before it."""
+    """The agent that plays: `all` is the whole one; a number, one with so many last frames; `other`, one with
+    the frame on show and the state of another episode before it.
+    """
     if name == "all":
         return agent
     return LastFrames(agent, 1, bank) if name == "other" else LastFrames(agent, int(name))
@@ -164,19 +198,39 @@ def played(env, policy, args: Args, device) -> dict[str, np.ndarray]:
 
 def main(args: Args) -> None:
     check_asked(args)
-    device, rollouts = choose_device(args.device, args.gpu_device), Rollouts.open(args.data_dir)
+    device = choose_device(args.device, args.gpu_device)
+    rollouts = Rollouts.open(args.data_dir)
     agent, meta = load_agent(args.model_file, device)
     check_store(rollouts, agent, meta, args.model_file)
     if not recorded_by(rollouts, file_id(args.model_file)):
-        raise UsageError(f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one")
-    concepts, episodes = load_concepts(rollouts, args.out_dir), one_of_each_level(rollouts, args.num_episodes, args.seed)
+        raise UsageError(
+            f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one"
+        )
+    concepts = load_concepts(rollouts, args.out_dir)
+    episodes = one_of_each_level(rollouts, args.num_episodes, args.seed)
     args = fit_sizes(args, limits(args, rollouts))
     inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
-    chosen_moments(rollouts, args.num_moments, args.past, args.seed)  # refuses here, before any work, a store without long episodes
-    run = open_step(args.out_dir, STEP, VERSION, settings(args), inputs, args.force, choose_precision(args.precision, device))
+    chosen_moments(
+        rollouts, args.num_moments, args.past, args.seed
+    )  # refuses here, before any work, a store without long episodes
+    run = open_step(
+        args.out_dir,
+        STEP,
+        VERSION,
+        settings(args),
+        inputs,
+        args.force,
+        choose_precision(args.precision, device),
+    )
     set_precision(run.precision, agent)
     if not run.done:
-        about = {"inputs": inputs, "asked": settings(args), "frames": list(FRAMES), "core": agent.config.core, "env": rollouts.manifest["env"]}
+        about = {
+            "inputs": inputs,
+            "asked": settings(args),
+            "frames": list(FRAMES),
+            "core": agent.config.core,
+            "env": rollouts.manifest["env"],
+        }
         found = compute(args, run, rollouts, episodes, agent, concepts)
         finish_step(run, about | summarise(found, concepts, meta.get("reward_scale", 1.0)))
     point_latest(run)
@@ -185,16 +239,33 @@ def main(args: Args) -> None:
     logging.info("numbers: %s", run.dir)
 
 
-def compute(args: Args, run: Run, rollouts: Rollouts, episodes: np.ndarray, agent: ActorCritic, concepts) -> dict[str, dict[str, np.ndarray]]:
+def compute(
+    args: Args, run: Run, rollouts: Rollouts, episodes: np.ndarray, agent: ActorCritic, concepts
+) -> dict[str, dict[str, np.ndarray]]:
     """Every part of the run by name: what the run holds already is read."""
-    env = make_env(args.num_envs, described_game(rollouts.manifest["env"], rollouts.path / "manifest.json"), num_threads=args.num_threads)
-    found = {"steps": part(run, "steps", lambda: steps(agent, rollouts, episodes, env.effect_classes, args.seed))}
-    found["pasts"] = part(run, "pasts", lambda: interchange(agent, rollouts, concepts, env, args.num_moments, args.past, args.seed))
+    env = make_env(
+        args.num_envs,
+        described_game(rollouts.manifest["env"], rollouts.path / "manifest.json"),
+        num_threads=args.num_threads,
+    )
+    found = {
+        "steps": part(run, "steps", lambda: steps(agent, rollouts, episodes, env.effect_classes, args.seed))
+    }
+    found["pasts"] = part(
+        run,
+        "pasts",
+        lambda: interchange(agent, rollouts, concepts, env, args.num_moments, args.past, args.seed),
+    )
     device = agent.policy_head.weight.device
     bank = others(rollouts, episodes, args.seed).to(device)
     for name in arms(args.play_frames):
-        logging.info("levels, %s", {"all": "the whole agent", "other": "another episode's memory"}.get(name, f"{name} last frames"))
-        found[f"levels_{name}"] = part(run, f"levels_{name}", lambda: played(env, arm(agent, name, bank), args, device))
+        logging.info(
+            "levels, %s",
+            {"all": "the whole agent", "other": "another episode's memory"}.get(name, f"{name} last frames"),
+        )
+        found[f"levels_{name}"] = part(
+            run, f"levels_{name}", lambda: played(env, arm(agent, name, bank), args, device)
+        )
     env.close()
     return found
 

@@ -1,4 +1,6 @@
-"""Draws what loss_over_time_exp.py wrote: every error by simulated step, its mean and the middle 90% of windows."""
+"""Draws what loss_over_time_exp.py wrote: every error by simulated step, its mean and the middle 90% of
+windows.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,18 @@ class Args:
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
-from analysis.style import NULL, SIMULATED, add_caption, new_figure, save_figure
+from analysis.plotting.style import NULL, SIMULATED, add_caption, new_figure, save_figure
 from common.descriptions import read_json
 from common.runs import UsageError
 
-PANELS = {"obs": "Picture", "hx": "Agent's hidden state", "act_log_probs": "Agent's choice", "value": "Agent's value", "reward": "Reward", "done": "End"}
+PANELS = {
+    "obs": "Picture",
+    "hx": "Agent's hidden state",
+    "act_log_probs": "Agent's choice",
+    "value": "Agent's value",
+    "reward": "Reward",
+    "done": "End",
+}
 BESIDE = {"obs": {"obs_posterior": SIMULATED | {"linestyle": ":"}, "obs_copy": NULL}}
 WORDS = {"obs_posterior": "posterior", "obs_copy": "copy of the last frame"}
 
@@ -29,20 +38,33 @@ def main(args: Args) -> None:
 
 
 def draw(path: Path) -> Path:
-    """Writes loss_over_time.png beside the JSON file. Raises UsageError where that is missing or something else."""
+    """Writes loss_over_time.png beside the JSON file. Raises UsageError where that is missing or something
+    else.
+    """
     try:
         data = read_json(path, "give the loss_over_time.json of a loss_over_time_exp.py run")
         missing = [f"{name}_mean" for name in PANELS if f"{name}_mean" not in data]
     except UsageError:
         raise
     except OSError as error:
-        raise UsageError(f"{path} is not a JSON file that can be read; give the loss_over_time.json of a loss_over_time_exp.py run") from error
+        raise UsageError(
+            f"{path} is not a JSON file that can be read; give the loss_over_time.json of a loss_over_time_exp.py run"
+        ) from error
     if missing:
-        raise UsageError(f"{path} lacks {missing[0]}; give the loss_over_time.json of a loss_over_time_exp.py run")
+        raise UsageError(
+            f"{path} lacks {missing[0]}; give the loss_over_time.json of a loss_over_time_exp.py run"
+        )
     figure, axes = new_figure(rows=2, columns=3, panel=(3.7, 2.7))
     for ax, (name, title) in zip(axes.flat, PANELS.items()):
         steps = range(len(data[f"{name}_mean"]))
-        ax.fill_between(steps, data[f"{name}_low"], data[f"{name}_high"], color=SIMULATED["color"], alpha=0.18, linewidth=0)
+        ax.fill_between(
+            steps,
+            data[f"{name}_low"],
+            data[f"{name}_high"],
+            color=SIMULATED["color"],
+            alpha=0.18,
+            linewidth=0,
+        )
         ax.plot(steps, data[f"{name}_mean"], label="simulated, open loop", **SIMULATED)
         for other, look in BESIDE.get(name, {}).items():
             ax.plot(steps, data[f"{other}_mean"], label=WORDS[other], **look)
@@ -54,7 +76,12 @@ def draw(path: Path) -> Path:
         ax.set_xlabel("steps after the last given frame")
     alive = data["n"][-1] / data["windows"]
     text = f"Recorded actions; lines are means over windows, bands their middle 90%. {alive:.0%} of the windows last to the end."
-    add_caption(figure, text, f"{data['windows']} windows of {data['episodes']} episodes", f"{data['first_level']}-{data['last_level']}, {data['part']}")
+    add_caption(
+        figure,
+        text,
+        f"{data['windows']} windows of {data['episodes']} episodes",
+        f"{data['first_level']}-{data['last_level']}, {data['part']}",
+    )
     return save_figure(figure, path.with_name("loss_over_time.png"))[0]
 
 

@@ -1,6 +1,8 @@
-"""The agent's heads expressed in directions: what one standard deviation of each direction adds to the value and to the log odds of each act.
+"""The agent's heads expressed in directions: what one standard deviation of each direction adds to the value
+and to the log odds of each act.
 
-Heads are linear in the hidden state, so this is exact. Reads the agent and the directions that analysis/hidden_analysis_precompute.py fit.
+Heads are linear in the hidden state, so this is exact. Reads the agent and the directions that
+analysis/hidden_analysis_precompute.py fit.
 """
 
 import logging
@@ -15,7 +17,9 @@ class Args:
     model_file: Path
     """The agent whose heads are read."""
     method: str | None = None
-    """Directions to express them in: pca, ica, nmf or dictionary; left out, ica or, where it could not be fit, pca."""
+    """Directions to express them in: pca, ica, nmf or dictionary; left out, ica or, where it could not be
+    fit, pca.
+    """
     most: int = 24
     """Directions shown: those that write most to the heads."""
     precomp_dir: Path | None = None
@@ -33,35 +37,40 @@ import numpy as np
 import torch
 
 from agents.actor_critic import ActorCritic, load_agent
-from analysis.hidden_figures import NAMES
-from analysis.hidden_numbers import COMMAND, STEP, VERSION, choose_method
-from analysis.steps import find_step, read_numbers, read_part
-from analysis.style import add_caption, new_figure, save_figure
+from analysis.io.steps import find_step, read_numbers, read_part
+from analysis.maps.hidden_figures import NAMES
+from analysis.maps.hidden_numbers import COMMAND, STEP, VERSION, choose_method
+from analysis.plotting.style import add_caption, new_figure, save_figure
 from common.checkpoints import write_json
 from common.runs import UsageError, file_id
 from envs.vecenv import ActionSpace
 from generative.sim_env import actions_of
-from interpret.directions import Directions, load_directions
-from interpret.stability import labels
+from interpret.directions.directions import Directions, load_directions
+from interpret.directions.stability import labels
 
 
 def main(args: Args) -> None:
     if args.most < 1:
         raise UsageError(f"--most is {args.most}: show 1 direction or more")
     directory = find_step(args.out_dir, STEP, VERSION, COMMAND, args.precomp_dir)
-    numbers, method = read_numbers(directory), choose_method(directory, args.method)
+    numbers = read_numbers(directory)
+    method = choose_method(directory, args.method)
     agent, meta = load_agent(args.model_file)
     if file_id(args.model_file) not in numbers["stores"]["agents"]:
         whose = f"the directions are of agent {', '.join(numbers['stores']['agents'])} and {args.model_file} is {file_id(args.model_file)}"
         raise UsageError(f"{whose}: give the agent that was recorded")
-    directions, spread = load_directions(directory / f"{method}.safetensors"), read_part(directory, "spread")[method]
+    directions = load_directions(directory / f"{method}.safetensors")
+    spread = read_part(directory, "spread")[method]
     policy, value = head_weights(agent)
     actions = actions_of(meta | {"action_names": numbers["actions"], "noop": numbers["noop"]})
     rows = {"value": value} | act_rows(policy, actions)
     effects = expressed(torch.cat(list(rows.values())), directions, spread)
     path = args.out_dir / "plot_act_and_val_weights_plots" / directory.name / f"act_and_val_weights_{method}"
     names = list(rows)
-    write_json(path.with_suffix(".json"), {"rows": names, "directions": list(directions.names), "effects": effects.tolist()})
+    write_json(
+        path.with_suffix(".json"),
+        {"rows": names, "directions": list(directions.names), "effects": effects.tolist()},
+    )
     print(draw(effects, names, directions, args.most, numbers, path))
 
 
@@ -69,25 +78,38 @@ def head_weights(agent: ActorCritic) -> tuple[torch.Tensor, torch.Tensor]:
     """What the logits [A, D] and the value [1, D] gain from each unit of the state; heads are linear in it."""
     width = agent.core.state_size
     with torch.no_grad():
-        (logits, value), (logits_at_zero, value_at_zero) = agent.heads(torch.eye(width)), agent.heads(torch.zeros(1, width))
+        (logits, value), (logits_at_zero, value_at_zero) = (
+            agent.heads(torch.eye(width)),
+            agent.heads(torch.zeros(1, width)),
+        )
     return (logits - logits_at_zero).T.double(), (value - value_at_zero)[None].double()
 
 
 def act_rows(weight: torch.Tensor, actions: ActionSpace) -> dict[str, torch.Tensor]:
-    """The policy head's weights [A, D] by act: {name: [1, D]}, the mean of its actions less the mean of all of them, which moves no probability."""
-    classes, centred = np.asarray(actions.effect_classes), weight - weight.mean(0)
+    """The policy head's weights [A, D] by act: {name: [1, D]}, the mean of its actions less the mean of all
+    of them, which moves no probability.
+    """
+    classes = np.asarray(actions.effect_classes)
+    centred = weight - weight.mean(0)
     return {actions.names[act]: centred[classes == act].mean(0, keepdim=True) for act in np.unique(classes)}
 
 
 def expressed(weight: torch.Tensor, directions: Directions, spread: np.ndarray) -> np.ndarray:
-    """What one standard deviation `spread` [K] of each score, written, adds to what weights [R, D] read: [R, K]."""
+    """What one standard deviation `spread` [K] of each score, written, adds to what weights [R, D] read: [R,
+    K].
+    """
     return directions.score_gradients(weight).numpy() * spread
 
 
-def draw(effects: np.ndarray, rows: list[str], directions: Directions, most: int, numbers: dict, path: Path) -> Path:
+def draw(
+    effects: np.ndarray, rows: list[str], directions: Directions, most: int, numbers: dict, path: Path
+) -> Path:
     """Heat maps of the value and of the acts over the directions that write most, in the order of the set."""
     shown = np.sort(np.argsort(-np.linalg.norm(effects, axis=0), kind="stable")[:most])
-    parts = (("value (the agent's units)", effects[:1, shown], rows[:1]), ("log odds against the mean action", effects[1:, shown], rows[1:]))
+    parts = (
+        ("value (the agent's units)", effects[:1, shown], rows[:1]),
+        ("log odds against the mean action", effects[1:, shown], rows[1:]),
+    )
     figure, axes = new_figure(2, 1, panel=(max(5.0, 0.36 * len(shown) + 2.2), 2.4), height_ratios=[1, 5])
     for axis, (title, part, names) in zip(axes[:, 0], parts):
         size = np.abs(part).max() or 1.0
@@ -102,7 +124,12 @@ def draw(effects: np.ndarray, rows: list[str], directions: Directions, most: int
     if len(shown) < len(directions):
         text += f" The {len(shown)} of {len(directions)} directions that add most."
     stores = numbers["stores"]
-    add_caption(figure, text, f"{stores['states']} steps in {stores['episodes']} episodes", "{}-{}".format(*stores["levels"]))
+    add_caption(
+        figure,
+        text,
+        f"{stores['states']} steps in {stores['episodes']} episodes",
+        "{}-{}".format(*stores["levels"]),
+    )
     return save_figure(figure, path)[0]
 
 

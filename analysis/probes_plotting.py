@@ -1,21 +1,21 @@
-"""Draws what is read of every concept from the numbers of analysis.probes_precompute alone: readers beside their baselines, and what each
-gains."""
+"""Draws what is read of every concept from the numbers of analysis.probes_precompute alone: readers beside
+their baselines, and what each gains.
+"""
 
 from pathlib import Path
 
-from analysis.args import PlotArgs
+from analysis.io.args import PlotArgs
 from common.cli import parse, run_main
-
 
 if __name__ == "__main__":
     ARGS = parse(PlotArgs, __doc__)
 
 import numpy as np
 
+from analysis.io.publish import publish
+from analysis.io.steps import find_step, read_numbers
+from analysis.plotting.style import GROUPS, NULL, REAL, add_caption, new_figure, save_figure
 from analysis.probes_precompute import COMMAND, NAME, VERSION
-from analysis.publish import publish
-from analysis.steps import find_step, read_numbers
-from analysis.style import GROUPS, NULL, REAL, add_caption, new_figure, save_figure
 
 SHAPES = {"encoder": "s", "frame network": "^", "untrained recurrence": "x", "nuisances": "d"}
 CHANCE = {"AUROC": 0.5, "R2": 0.0}
@@ -27,26 +27,34 @@ _GAIN = {"AUROC": (-0.32, 0.12), "R2": (-0.75, 0.3)}
 
 def main(args: PlotArgs) -> None:
     directory = find_step(args.out_dir, NAME, VERSION, COMMAND, args.precomp_dir)
-    about, plots = read_numbers(directory), args.out_dir / f"{NAME}_plots" / directory.name
+    about = read_numbers(directory)
+    plots = args.out_dir / f"{NAME}_plots" / directory.name
     publish(args, about, [draw_gains(about, plots / "probes"), draw_readers(about, plots / "probes_readers")])
 
 
 def sample_of(about: dict) -> tuple[str, str]:
     """For captions: how much of what, and the levels."""
-    return f"{about['steps']:,} steps of {about['episodes']:,} episodes on {about['layouts']:,} layouts", about["levels"]
+    return (
+        f"{about['steps']:,} steps of {about['episodes']:,} episodes on {about['layouts']:,} layouts",
+        about["levels"],
+    )
 
 
 def by_measure(about: dict) -> dict[str, list[str]]:
     """The concepts of each measure, those that the hidden state reads best first."""
     entries = about["readers"]["hidden"]
     best_first = sorted(entries, key=lambda name: -entries[name]["value"]["value"])
-    return {measure: [name for name in best_first if entries[name]["measure"] == measure] for measure in CHANCE}
+    return {
+        measure: [name for name in best_first if entries[name]["measure"] == measure] for measure in CHANCE
+    }
 
 
 def draw_gains(about: dict, path: Path) -> Path:
-    """Left: what the hidden state and each baseline read; right: what the hidden state gains over the best of them, and memory over the
-    encoder."""
-    groups, entries = by_measure(about), about["readers"]["hidden"]
+    """Left: what the hidden state and each baseline read; right: what the hidden state gains over the best of
+    them, and memory over the encoder.
+    """
+    groups = by_measure(about)
+    entries = about["readers"]["hidden"]
     heights = [max(len(names), 1) for names in groups.values()]
     figure, axes = new_figure(2, 2, panel=(4.4, 3.6), height_ratios=heights, width_ratios=[1.25, 1])
     figure.set_size_inches(8.8, 1.7 + 0.2 * sum(map(len, groups.values())))
@@ -58,10 +66,24 @@ def draw_gains(about: dict, path: Path) -> Path:
             look = {"s": 16, "color": NULL["color"], "linewidths": 1.1, "zorder": 2}
             left.scatter([x for _, x in known], [y for y, _ in known], marker=shape, label=baseline, **look)
         _ranges(left, [entries[name]["value"] for name in names], place, REAL["color"], "hidden state")
-        _ranges(right, [entries[name]["gain"] for name in names], place + 0.14, REAL["color"], "hidden state over the best baseline")
-        _ranges(right, [about["memory"][name] for name in names], place - 0.14, MEMORY, "memory added to the encoder's output")
+        _ranges(
+            right,
+            [entries[name]["gain"] for name in names],
+            place + 0.14,
+            REAL["color"],
+            "hidden state over the best baseline",
+        )
+        _ranges(
+            right,
+            [about["memory"][name] for name in names],
+            place - 0.14,
+            MEMORY,
+            "memory added to the encoder's output",
+        )
         right.axvline(0, **NULL | {"linewidth": 1.0})
-        left.axvline(CHANCE[measure], label="majority", **NULL | {"linewidth": 1.0})  # what it reads is chance, by definition
+        left.axvline(
+            CHANCE[measure], label="majority", **NULL | {"linewidth": 1.0}
+        )  # what it reads is chance, by definition
         left.set(xlim=_LEFT[measure], xlabel=f"{WORDS[measure][1]} on other layouts")
         right.set(xlim=_GAIN[measure], xlabel=f"gain in {WORDS[measure][1]}")
         left.set_yticks(place, [_named(name, entries[name]) for name in names])
@@ -69,7 +91,15 @@ def draw_gains(about: dict, path: Path) -> Path:
         left.set_title(WORDS[measure][0])
         for axis in (left, right):
             axis.set_ylim(len(names) - 0.4, -0.6)
-    axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, fontsize=6.5, handletextpad=0.2, columnspacing=1.0, borderaxespad=0.1)
+    axes[0, 0].legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=3,
+        fontsize=6.5,
+        handletextpad=0.2,
+        columnspacing=1.0,
+        borderaxespad=0.1,
+    )
     axes[0, 1].legend(loc="lower left", bbox_to_anchor=(-0.05, 1.0), fontsize=7, borderaxespad=0.1)
     text = "Linear probes tested on layouts that they were not fit on; grey, the baselines. Bars: 95%, bootstrapped by layout. In "
     text += "brackets: not decodable, that is not surely above the majority and the control task. Gains beyond the axis are left "
@@ -88,18 +118,33 @@ def _ranges(axis, numbers: list[dict], place: np.ndarray, color: str, label: str
     value = np.array([one["value"] for _, one in kept])
     low, high = (np.array([one[end] for _, one in kept]) for end in ("low", "high"))
     error = np.abs(np.stack([value - low, high - value]))
-    axis.errorbar(value, [y for y, _ in kept], xerr=error, fmt="o", markersize=3.8, color=color, elinewidth=1.1, label=label, zorder=3)
+    axis.errorbar(
+        value,
+        [y for y, _ in kept],
+        xerr=error,
+        fmt="o",
+        markersize=3.8,
+        color=color,
+        elinewidth=1.1,
+        label=label,
+        zorder=3,
+    )
 
 
 def draw_readers(about: dict, path: Path) -> Path:
     """A table of numbers: concepts by readers, baselines after them."""
-    groups, readers = by_measure(about), about["readers"]
+    groups = by_measure(about)
+    readers = about["readers"]
     names = [name for measure in groups.values() for name in measure]
     columns = [*readers, *(name for name in about["baselines"] if name not in ("majority", *readers))]
     table = np.full((len(names), len(columns)), np.nan)
     for i, name in enumerate(names):
         for j, column in enumerate(columns):
-            entry = readers[column][name]["value"] if column in readers else readers["hidden"][name]["baselines"][column]
+            entry = (
+                readers[column][name]["value"]
+                if column in readers
+                else readers["hidden"][name]["baselines"][column]
+            )
             table[i, j] = entry["value"] if entry["value"] is not None else np.nan
     figure, axes = new_figure(panel=(2.0 + 0.85 * len(columns), 2.0 + 0.21 * len(names)))
     axis = axes[0, 0]
@@ -107,7 +152,15 @@ def draw_readers(about: dict, path: Path) -> Path:
     strength = np.where(truth[:, None], 2 * table - 1, table).clip(0, 1)
     axis.imshow(strength, cmap="Blues", vmin=0, vmax=1.4, aspect="auto")
     for (i, j), value in np.ndenumerate(table):
-        axis.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=7, color="white" if strength[i, j] > 0.85 else "#222222")
+        axis.text(
+            j,
+            i,
+            f"{value:.2f}",
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="white" if strength[i, j] > 0.85 else "#222222",
+        )
     axis.axhline(len(groups["AUROC"]) - 0.5, color="white", linewidth=3)
     axis.set_xticks(range(len(columns)), columns, rotation=30, ha="left")
     axis.xaxis.tick_top()

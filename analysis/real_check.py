@@ -1,9 +1,12 @@
-"""Checks a simulator against the real game: the same moments played on in both, action by action and with the agent in the loop.
+"""Checks a simulator against the real game: the same moments played on in both, action by action and with the
+agent in the loop.
 
-Four questions, each from saved real moments of held-out layouts: does each action do the same? does the agent, with the same noise,
-act the same? how often does what happen? and does deleting a hazard save the agent as often as it does in the game? The last is also asked of
-the simulator where it is shown every frame of the game, which tells what it knows of hazards from what its own pictures keep of them.
-Numbers go to results/real_check_precomp, figures and a page to results/real_check_plots; the same command again goes on or redraws.
+Four questions, each from saved real moments of held-out layouts: does each action do the same? does the
+agent, with the same noise, act the same? how often does what happen? and does deleting a hazard save the
+agent as often as it does in the game? The last is also asked of the simulator where it is shown every frame
+of the game, which tells what it knows of hazards from what its own pictures keep of them. Numbers go to
+results/real_check_precomp, figures and a page to results/real_check_plots; the same command again goes on or
+redraws.
 """
 
 import logging
@@ -62,18 +65,25 @@ if __name__ == "__main__":
 import numpy as np
 
 from agents.actor_critic import load_agent
-from analysis.artefacts import moment_names, part
-from analysis.real_check_page import build
+from analysis.game_check.real_check_page import build
+from analysis.io.artefacts import moment_names, part
 from common.checkpoints import write_json
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id, open_run
 from generative.compatibility import check_store, recorded_by
 from generative.simulator import load_simulator
-from interpret.effects import match, motion, products, real_consequences, representatives, simulated_consequences
-from interpret.moments import PARTS, Bank, Moments, recording_seed
-from interpret.two_worlds import STRIP, Runs, kept, strangers
-from interpret.worlds import RealWorld, SimulatedWorld, WatchedWorld, World, in_batches
+from interpret.forks.action_effects import (
+    match,
+    motion,
+    products,
+    real_consequences,
+    representatives,
+    simulated_consequences,
+)
+from interpret.forks.fork_points import PARTS, Bank, Moments, recording_seed
+from interpret.forks.two_worlds import STRIP, Runs, kept, strangers
+from interpret.forks.worlds import RealWorld, SimulatedWorld, WatchedWorld, World, in_batches
 from rollouts.segment import Segment
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
@@ -82,17 +92,30 @@ VERSION = 3
 
 
 class Check:
-    """Both worlds over one store, and what each question keeps of them, as arrays by name. watched: the game, as the simulator foretells it that sees it."""
+    """Both worlds over one store, and what each question keeps of them, as arrays by name. watched: the game,
+    as the simulator foretells it that sees it.
+    """
 
-    def __init__(self, args: Args, real: RealWorld, simulated: World, watched: World, bank: Bank, noise_seed: int):
-        self.args, self.real, self.simulated, self.watched, self.bank, self.noise_seed = args, real, simulated, watched, bank, noise_seed
-        self.env, self.rollouts = real.env, bank.rollouts
+    def __init__(
+        self, args: Args, real: RealWorld, simulated: World, watched: World, bank: Bank, noise_seed: int
+    ):
+        self.args = args
+        self.real = real
+        self.simulated = simulated
+        self.watched = watched
+        self.bank = bank
+        self.noise_seed = noise_seed
+        self.env = real.env
+        self.rollouts = bank.rollouts
 
     def effects(self, hold: int) -> dict[str, np.ndarray]:
         """Every effect class held for `hold` steps from every moment."""
-        moments, acts = self.bank.moments(self.args.num_moments), representatives(self.env.effect_classes)
+        moments = self.bank.moments(self.args.num_moments)
+        acts = representatives(self.env.effect_classes)
         real = real_consequences(self.env, moments, hold)
-        simulated = simulated_consequences(self.simulated, moments, hold, acts, self.noise_seed, self.args.batch_size)
+        simulated = simulated_consequences(
+            self.simulated, moments, hold, acts, self.noise_seed, self.args.batch_size
+        )
         moved = {"real_motion": motion(real), "simulated_motion": motion(simulated)}
         scores = {"products": products(real, simulated), "ended": real.ended, "acts": acts}
         return moment_names(moments) | match(real, simulated)._asdict() | moved | scores
@@ -103,20 +126,31 @@ class Check:
         found = moment_names(moments)
         for name, world in self._worlds().items():
             runs = self._run(world, moments, self.args.draws, with_frames, f"{name}, closed loop")
-            found |= {f"{name}/{key}": value for key, value in runs.items() if key != "frames"} | {f"{name}/frames": runs["frames"][:, :, 0]}
+            found |= {f"{name}/{key}": value for key, value in runs.items() if key != "frames"} | {
+                f"{name}/frames": runs["frames"][:, :, 0]
+            }
         real = Runs(*(found[f"real/{name}"] for name in Runs._fields))
         null = strangers(real, moments, self.noise_seed)
         found |= {"null/action": null.action, "null/running": null.running}
         return found | {"retraced": self._retraced(moments, real.action[:, :, 0], real.running[:, :, 0])}
 
     def hazards(self) -> dict[str, np.ndarray]:
-        """The same with a hazard ahead and without it, and what the simulator foretells where it is shown the game's own frames."""
+        """The same with a hazard ahead and without it, and what the simulator foretells where it is shown the
+        game's own frames.
+        """
         intact, deleted, ahead = self.bank.hazards(self.args.num_hazards, self.real.policy)
-        found = moment_names(intact) | {"left": np.array([h.left for h in ahead]), "kind": np.array([KIND_CODES[h.kind] for h in ahead])}
+        found = moment_names(intact) | {
+            "left": np.array([h.left for h in ahead]),
+            "kind": np.array([KIND_CODES[h.kind] for h in ahead]),
+        }
         for arm, moments in (("intact", intact), ("deleted", deleted)):
             for name, world in (self._worlds() | {"watched": self.watched}).items():
                 runs = self._run(world, moments, self.args.hazard_draws, with_frames, f"{name}, hazard {arm}")
-                found |= {f"{name}/{arm}/{key}": value for key, value in runs.items() if key not in ("hidden", "logits", "frames")}
+                found |= {
+                    f"{name}/{arm}/{key}": value
+                    for key, value in runs.items()
+                    if key not in ("hidden", "logits", "frames")
+                }
                 found[f"{name}/{arm}/frame"] = runs["frames"][0, :, 0]
                 if name != "watched":  # its frames are the game's
                     found[f"{name}/{arm}/frames"] = runs["frames"][:, :, 0]
@@ -127,10 +161,13 @@ class Check:
 
     def _run(self, world: World, moments: Moments, draws: int, keep, desc: str) -> dict[str, np.ndarray]:
         with progress_bar(total=len(moments) * draws, unit="run", desc=desc) as bar:
-            return in_batches(world, moments, self.args.steps, self.noise_seed, draws, self.args.batch_size, keep, bar=bar)
+            return in_batches(
+                world, moments, self.args.steps, self.noise_seed, draws, self.args.batch_size, keep, bar=bar
+            )
 
     def _retraced(self, moments: Moments, action: np.ndarray, running: np.ndarray) -> np.ndarray:
-        """Share [M] of the recorded actions that a fork with the recording's noise takes again: 1, or states or noise are misaligned.
+        """Share [M] of the recorded actions that a fork with the recording's noise takes again: 1, or states
+        or noise are misaligned.
 
         action, running [T, M]: of the real forks' first draw.
         """
@@ -160,32 +197,63 @@ def check_asked(args: Args) -> None:
 
 def identity(args: Args) -> dict:
     """What the numbers depend on, besides the inputs."""
-    wanted = ("part", "per_layout", "num_moments", "draws", "num_hazards", "hazard_draws", "steps", "hold", "seed")
+    wanted = (
+        "part",
+        "per_layout",
+        "num_moments",
+        "draws",
+        "num_hazards",
+        "hazard_draws",
+        "steps",
+        "hold",
+        "seed",
+    )
     return {"version": VERSION} | {name: getattr(args, name) for name in wanted}
 
 
 def open_worlds(args: Args) -> Check:
-    """Both worlds, once agent, store and model are known to belong together. Raises UsageError or BadCheckpoint if they do not."""
+    """Both worlds, once agent, store and model are known to belong together. Raises UsageError or
+    BadCheckpoint if they do not.
+    """
     device = choose_device(args.device, args.gpu_device)
     rollouts = Rollouts.open(args.data_dir)
     agent, agent_meta = load_agent(args.agent_file, device)
     check_store(rollouts, agent, agent_meta, args.agent_file)
     if not recorded_by(rollouts, file_id(args.agent_file)):
-        raise UsageError(f"{args.data_dir} was recorded by another agent than {args.agent_file}: its forks would not retrace; record with it")
+        raise UsageError(
+            f"{args.data_dir} was recorded by another agent than {args.agent_file}: its forks would not retrace; record with it"
+        )
     simulator, _ = load_simulator(args.model_file, args.agent_file, device=device)
-    bank = Bank(rollouts, simulator.model.config.num_initializing_steps, PARTS[args.part], args.seed, args.per_layout)
+    bank = Bank(
+        rollouts, simulator.model.config.num_initializing_steps, PARTS[args.part], args.seed, args.per_layout
+    )
     real = RealWorld(replay_env(rollouts, args.batch_size), simulator.agent, device)
-    return Check(args, real, SimulatedWorld(simulator), WatchedWorld(real, simulator), bank, recording_seed(rollouts))
+    return Check(
+        args, real, SimulatedWorld(simulator), WatchedWorld(real, simulator), bank, recording_seed(rollouts)
+    )
 
 
 def main(args: Args) -> None:
     check_asked(args)
     check = open_worlds(args)
-    inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": check.rollouts.id}
+    inputs = {
+        "model_file": file_id(args.model_file),
+        "agent_file": file_id(args.agent_file),
+        "data_dir": check.rollouts.id,
+    }
     precision = choose_precision(args.precision, check.real.device)
-    run = open_run(args.out_dir / "real_check_precomp", "real_check", identity(args), args.new, inputs, precision=precision)
+    run = open_run(
+        args.out_dir / "real_check_precomp",
+        "real_check",
+        identity(args),
+        args.new,
+        inputs,
+        precision=precision,
+    )
     set_precision(run.precision, check.simulated.simulator.model, check.simulated.simulator.agent)
-    arrays = {f"effects_{hold}": part(run, f"effects_{hold}", lambda: check.effects(hold)) for hold in args.hold}
+    arrays = {
+        f"effects_{hold}": part(run, f"effects_{hold}", lambda: check.effects(hold)) for hold in args.hold
+    }
     arrays["closed_loop"] = part(run, "closed_loop", check.closed_loop)
     if check.env.config.env_name == "coinrun":
         arrays["hazards"] = part(run, "hazards", check.hazards)

@@ -1,4 +1,6 @@
-"""The report card of a simulator: scores a world model on held-out levels, and on its training levels, and writes report.json and a page."""
+"""The report card of a simulator: scores a world model on held-out levels, and on its training levels, and
+writes report.json and a page.
+"""
 
 import logging
 from dataclasses import dataclass
@@ -47,25 +49,25 @@ import numpy as np
 import torch
 
 from agents.actor_critic import load_agent
-from analysis.agent_view import Whitener, fit_whitener
-from analysis.artefacts import part as artefact
-from analysis.card_batch import Yardsticks, score_batch
-from analysis.card_film import film
-from analysis.card_report import STEPS, part_report
-from analysis.card_targets import table, targets
-from analysis.card_windows import Part, choose_parts
-from analysis.hazards import Detector, fit_detector
+from analysis.io.artefacts import part as artefact
+from analysis.model_eval.agent_view import Whitener, fit_whitener
+from analysis.model_eval.card_batch import Yardsticks, score_batch
+from analysis.model_eval.card_report import STEPS, part_report
+from analysis.model_eval.card_targets import table, targets
+from analysis.model_eval.card_windows import Part, choose_parts
+from analysis.model_eval.frame_objects import join
+from analysis.model_eval.object_detector import Detector, fit_detector
+from analysis.model_eval.staged_frames import staged
+from analysis.rendering.film_strip import film
 from analysis.report_card_plotting import build
-from analysis.scenes import join
-from analysis.staged import staged
 from common.checkpoints import write_json
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id, manifest, open_run
 from envs.procgen import action_space
-from generative.compatibility import check_store, game_of, check_recorder
-from generative.data import HELD_OUT
+from generative.compatibility import check_recorder, check_store, game_of
 from generative.simulator import Simulator, load_simulator
+from generative.training.data import HELD_OUT
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
 
@@ -76,8 +78,19 @@ def main(args: Args) -> None:
     check_asked(args)
     device = choose_device(args.device, args.gpu_device)
     simulator, rollouts = load(args, device)
-    inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
-    run = open_run(args.logdir, args.model_file.stem, args, args.new, inputs, precision=choose_precision(args.precision, device))
+    inputs = {
+        "model_file": file_id(args.model_file),
+        "agent_file": file_id(args.agent_file),
+        "data_dir": rollouts.id,
+    }
+    run = open_run(
+        args.logdir,
+        args.model_file.stem,
+        args,
+        args.new,
+        inputs,
+        precision=choose_precision(args.precision, device),
+    )
     set_precision(run.precision, simulator.model, simulator.agent)
     if run.done:
         return
@@ -93,16 +106,22 @@ def check_asked(args: Args) -> None:
     """Raises UsageError for what cannot be done, before any work."""
     for name in ("num_windows", "training_windows", "batch_size"):
         if getattr(args, name) < 2:
-            raise UsageError(f"--{name} is {getattr(args, name)}; give 2 or more: a window is also compared with one of another level")
+            raise UsageError(
+                f"--{name} is {getattr(args, name)}; give 2 or more: a window is also compared with one of another level"
+            )
     if args.part not in HELD_OUT:
         raise UsageError(f"--part is {args.part!r}; choose one of: {', '.join(HELD_OUT)}")
 
 
 def load(args: Args, device: torch.device) -> tuple[Simulator, Rollouts]:
-    """The simulator and a store that fits it. Raises UsageError for a game whose state bytes the card cannot read."""
+    """The simulator and a store that fits it. Raises UsageError for a game whose state bytes the card cannot
+    read.
+    """
     rollouts = Rollouts.open(args.data_dir)
     if game_of(rollouts.manifest) != "coinrun":
-        raise UsageError(f"the report card reads CoinRun's states; {args.data_dir} was recorded in {game_of(rollouts.manifest)}")
+        raise UsageError(
+            f"the report card reads CoinRun's states; {args.data_dir} was recorded in {game_of(rollouts.manifest)}"
+        )
     agent, agent_meta = load_agent(args.agent_file, device)
     check_store(rollouts, agent, agent_meta, args.agent_file)
     check_recorder(rollouts, file_id(args.agent_file))
@@ -116,7 +135,8 @@ def evaluate(args: Args, simulator: Simulator, rollouts: Rollouts, run: Run, dev
     parts = choose_parts(rollouts, (args.part, "train"), k + STEPS, k, counts, args.seed)
     env = replay_env(rollouts, REPLAY_SLOTS)
     yardsticks = unpack(artefact(run, "yardsticks", lambda: fit_yardsticks(parts[1], k, args, env)))
-    reports, scores = [], []
+    reports = []
+    scores = []
     for part in parts:
         scores.append(score_part(run, part, simulator, yardsticks, args, env, device))
         reports.append(part.describe() | part_report(scores[-1], part.clusters, args.seed))
@@ -126,9 +146,12 @@ def evaluate(args: Args, simulator: Simulator, rollouts: Rollouts, run: Run, dev
 
 
 def fit_yardsticks(training: Part, k: int, args: Args, env) -> dict[str, np.ndarray]:
-    """Mean frame and whitening, fit on a few frames of every training window; the detector on these and on staged ones."""
+    """Mean frame and whitening, fit on a few frames of every training window; the detector on these and on
+    staged ones.
+    """
     frames, hidden, scenes = training.sample(range(k - 1, k + STEPS, 4), args.batch_size, env)
-    whitener, mean_frame = fit_whitener(hidden), np.mean(frames, axis=0, dtype=np.float64)
+    whitener = fit_whitener(hidden)
+    mean_frame = np.mean(frames, axis=0, dtype=np.float64)
     more = staged(env, training.levels(), args.seed)
     if more is not None:
         frames, scenes = np.concatenate([frames, more[0]]), join(scenes, more[1])
@@ -141,14 +164,25 @@ def fit_yardsticks(training: Part, k: int, args: Args, env) -> dict[str, np.ndar
 def unpack(kept: dict[str, np.ndarray]) -> Yardsticks:
     """What `fit_yardsticks` packed."""
     detector = Detector()
-    weights = {name.removeprefix("detector/"): torch.from_numpy(x) for name, x in kept.items() if name.startswith("detector/")}
+    weights = {
+        name.removeprefix("detector/"): torch.from_numpy(x)
+        for name, x in kept.items()
+        if name.startswith("detector/")
+    }
     detector.load_state_dict(weights)
-    return Yardsticks(kept["mean_frame"], Whitener(kept["mean"], kept["axes"]), detector.eval().requires_grad_(False))
+    return Yardsticks(
+        kept["mean_frame"], Whitener(kept["mean"], kept["axes"]), detector.eval().requires_grad_(False)
+    )
 
 
-def score_part(run: Run, part: Part, simulator: Simulator, yardsticks: Yardsticks, args: Args, env, device) -> dict[str, np.ndarray]:
-    """The measures of all windows of a part, windows last, made batch by batch, each kept in a file of its own."""
-    classes, batches = action_space("coinrun").effect_classes, part.batches(args.batch_size)
+def score_part(
+    run: Run, part: Part, simulator: Simulator, yardsticks: Yardsticks, args: Args, env, device
+) -> dict[str, np.ndarray]:
+    """The measures of all windows of a part, windows last, made batch by batch, each kept in a file of its
+    own.
+    """
+    classes = action_space("coinrun").effect_classes
+    batches = part.batches(args.batch_size)
 
     def score(windows: np.ndarray) -> dict[str, np.ndarray]:
         segment, scenes, partner = part.read(windows, env)

@@ -1,4 +1,6 @@
-"""Draws the page of a report card from its artefacts alone: the targets, scores by step, film strips, and every score in a table."""
+"""Draws the page of a report card from its artefacts alone: the targets, scores by step, film strips, and
+every score in a table.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,27 +17,39 @@ class Args:
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
-from analysis.card_figures import draw_card, draw_film, draw_reliability
-from analysis.card_film import RANKS
-from analysis.card_report import FRAMES
-from analysis.page import Page
-from analysis.scenes import KINDS
+from analysis.model_eval.card_figures import draw_card, draw_film, draw_reliability
+from analysis.model_eval.card_report import FRAMES
+from analysis.model_eval.frame_objects import KINDS
+from analysis.plotting.page import Page
+from analysis.rendering.film_strip import RANKS
 from common.checkpoints import load_checkpoint
 from common.descriptions import look_up, read_json
 from common.runs import UsageError
 
 STEPS = (0, 1, 5, 10, 12)
 WORDS = {
-    "open_loop": "open loop, sampled", "modal": "open loop, modal", "posterior": "posterior (ceiling)", "one_step": "one step after correction",
-    "wrong_actions": "open loop, other actions", "copy": "copy of the last frame", "shifted_copy": "camera-shifted copy", "mean_frame": "mean frame",
-    "other_episode": "another episode's frame", "real": "real frames (the detector's own)",
-}  # fmt: skip
+    "open_loop": "open loop, sampled",
+    "modal": "open loop, modal",
+    "posterior": "posterior (ceiling)",
+    "one_step": "one step after correction",
+    "wrong_actions": "open loop, other actions",
+    "copy": "copy of the last frame",
+    "shifted_copy": "camera-shifted copy",
+    "mean_frame": "mean frame",
+    "other_episode": "another episode's frame",
+    "real": "real frames (the detector's own)",
+}
 VIEWS = {
-    "total_variation": "total variation", "total_variation_deciding": "total variation, decision steps",
-    "kappa": "kappa", "kappa_deciding": "kappa, decision steps",
-    "hidden_cosine": "hidden: whitened cosine", "hidden_r2": "hidden: R²", "hidden_r2_whitened": "hidden: R², whitened",
-    "value_error": "value: mean error, its units", "encoder_distance": "distance in the agent's encoder (another episode = 1)",
-}  # fmt: skip
+    "total_variation": "total variation",
+    "total_variation_deciding": "total variation, decision steps",
+    "kappa": "kappa",
+    "kappa_deciding": "kappa, decision steps",
+    "hidden_cosine": "hidden: whitened cosine",
+    "hidden_r2": "hidden: R²",
+    "hidden_r2_whitened": "hidden: R², whitened",
+    "value_error": "value: mean error, its units",
+    "encoder_distance": "distance in the agent's encoder (another episode = 1)",
+}
 
 
 def main(args: Args) -> None:
@@ -56,12 +70,15 @@ def latest(parent: Path) -> Path:
 def build(run: Path) -> Path:
     """Writes `run/report.html` and its figures. Raises UsageError where the run holds no report."""
     if not (run / "report.json").exists():
-        raise UsageError(f"{run} holds no report.json; finish it with the same python -m analysis.report_card command as before")
+        raise UsageError(
+            f"{run} holds no report.json; finish it with the same python -m analysis.report_card command as before"
+        )
     report = read_json(run / "report.json", REMAKE)
     for part in ("held_out", "manifest.inputs"):
         look_up(report, part, dict, run / "report.json")
     film = {name: x.numpy() for name, x in load_checkpoint(run / "film.safetensors")[0].items()}
-    held_out, inputs = report["held_out"], report["manifest"]["inputs"]
+    held_out = report["held_out"]
+    inputs = report["manifest"]["inputs"]
     page = Page("Report card of a simulator")
     page.text(
         f"World model {inputs['model_file']} with agent {inputs['agent_file']} inside, on recordings {inputs['data_dir']}: "
@@ -74,7 +91,10 @@ def build(run: Path) -> Path:
     page.picture(draw_card(held_out, run / "card"), note)
     if len(film["window"]):
         page.heading("One state, two worlds")
-        page.picture(draw_film(film, list(RANKS), held_out, run / "film"), "The same recorded actions in the real game and in the simulator.")
+        page.picture(
+            draw_film(film, list(RANKS), held_out, run / "film"),
+            "The same recorded actions in the real game and in the simulator.",
+        )
     _frames(page, report)
     _things(page, held_out)
     _view(page, held_out)
@@ -95,23 +115,41 @@ def _targets(page: Page, targets: list[dict]) -> None:
     page.heading("Asked and measured")
     marks = {True: "yes", False: "no", None: "not measured"}
     rows = [
-        [t["name"], f"{'≥' if t['at_least'] else '≤'} {t['asked']:g} {t['unit']}", shown(t), t["n"], marks[t["reached"]]] for t in targets
-    ]  # fmt: skip
+        [
+            t["name"],
+            f"{'≥' if t['at_least'] else '≤'} {t['asked']:g} {t['unit']}",
+            shown(t),
+            t["n"],
+            marks[t["reached"]],
+        ]
+        for t in targets
+    ]
     page.table(["held-out levels", "asked", "measured", "n", "reached"], rows)
 
 
 def _by_step(page: Page, title: str, part: dict, rows: dict[str, list[dict]], digits: int = 1) -> None:
     steps = [s for s in STEPS if s < len(part["alive"])]
-    page.table([title, *(f"step {s}" for s in steps)], [[name, *(shown(scores[s], digits) for s in steps)] for name, scores in rows.items()])
+    page.table(
+        [title, *(f"step {s}" for s in steps)],
+        [[name, *(shown(scores[s], digits) for s in steps)] for name, scores in rows.items()],
+    )
 
 
 def _frames(page: Page, report: dict) -> None:
-    held_out, training = report["held_out"], report["training"]
+    held_out = report["held_out"]
+    training = report["training"]
     page.heading("Frames")
-    page.text("PSNR in dB of the squared error pooled over all frames at a step, of one sampled rollout; modal rollouts are listed apart.")
+    page.text(
+        "PSNR in dB of the squared error pooled over all frames at a step, of one sampled rollout; modal rollouts are listed apart."
+    )
     alive = [held_out["alive"][s] for s in STEPS]
-    page.table(["windows that last", *(f"step {s}" for s in STEPS)], [["share", *(f"{a['value']:.0%} (n = {a['n']})" for a in alive)]])
-    _by_step(page, "whole frames", held_out, {WORDS[name]: held_out["frames"]["whole"][name] for name in FRAMES})
+    page.table(
+        ["windows that last", *(f"step {s}" for s in STEPS)],
+        [["share", *(f"{a['value']:.0%} (n = {a['n']})" for a in alive)]],
+    )
+    _by_step(
+        page, "whole frames", held_out, {WORDS[name]: held_out["frames"]["whole"][name] for name in FRAMES}
+    )
     rows = {WORDS[name]: held_out["frames"]["seen"][name] for name in FRAMES}
     rows["training levels: open loop, sampled"] = training["frames"]["seen"]["open_loop"]
     _by_step(page, "seen pixels", held_out, rows)
@@ -123,15 +161,30 @@ def _frames(page: Page, report: dict) -> None:
 def _things(page: Page, part: dict) -> None:
     page.heading("Things")
     hazards = part["things"]["hazards"]
-    for score, title in (("recall", "hazards: recall"), ("precision", "hazards: precision"), ("position_error", "hazards: position error, tiles")):
+    for score, title in (
+        ("recall", "hazards: recall"),
+        ("precision", "hazards: precision"),
+        ("position_error", "hazards: position error, tiles"),
+    ):
         _by_step(page, title, part, {WORDS[name]: found[score] for name, found in hazards.items()}, 2)
     rows = [
-        [kind, WORDS[name], *(shown(part["things"]["kinds"][name][kind][score][0]) for score in ("recall", "precision", "position_error"))]
-        for kind in KINDS for name in ("real", "open_loop", "posterior", "shifted_copy")
-    ]  # fmt: skip
+        [
+            kind,
+            WORDS[name],
+            *(
+                shown(part["things"]["kinds"][name][kind][score][0])
+                for score in ("recall", "precision", "position_error")
+            ),
+        ]
+        for kind in KINDS
+        for name in ("real", "open_loop", "posterior", "shifted_copy")
+    ]
     page.table(["kind, steps 1 to 12", "frames", "recall", "precision", "position error"], rows)
     new = part["new_places"]
-    rows = [[kind, shown(new[kind]["real"]), shown(new[kind]["simulated"]), f"{new[kind]['p']:.3f}"] for kind in KINDS]
+    rows = [
+        [kind, shown(new[kind]["real"]), shown(new[kind]["simulated"]), f"{new[kind]['p']:.3f}"]
+        for kind in KINDS
+    ]
     page.table(["at new places, per 100 square tiles", "real", "simulated", "p (sign flips by level)"], rows)
     note = "Saws, enemies and lava are hazards; all within 6 tiles of the player, at places that had been shown. One detector reads every frame."
     page.text(note, note=True)
@@ -145,19 +198,32 @@ def _view(page: Page, part: dict) -> None:
         f"The value's standard deviation is {part['view']['value_standard_deviation']:.2f}."
     )
     for name in ("open_loop", "posterior", "shifted_copy", "other_episode"):
-        _by_step(page, WORDS[name], part, {words: part["view"][name][score] for score, words in VIEWS.items()}, 2)
+        _by_step(
+            page, WORDS[name], part, {words: part["view"][name][score] for score, words in VIEWS.items()}, 2
+        )
 
 
 def _outcomes(page: Page, part: dict, run: Path) -> None:
     page.heading("Reward and end, from the prior")
     kinds = {"reward": "reward", "done": "end", "coin_given_end": "coin against death, given an end"}
     rows = [
-        [words, WORDS[name], shown(found["auroc"]), shown(found["auprc"]), f"{found['happened']} of {found['auroc']['n']}"]
-        for kind, words in kinds.items() for name in ("open_loop", "one_step") for found in [part["outcomes"][name][kind]]
-    ]  # fmt: skip
+        [
+            words,
+            WORDS[name],
+            shown(found["auroc"]),
+            shown(found["auprc"]),
+            f"{found['happened']} of {found['auroc']['n']}",
+        ]
+        for kind, words in kinds.items()
+        for name in ("open_loop", "one_step")
+        for found in [part["outcomes"][name][kind]]
+    ]
     page.table(["what", "from", "AUROC", "AUPRC", "happened"], rows)
     end = part["outcomes"]["end_within"]
-    page.picture(draw_reliability(part, run / "reliability"), f"Calibration error {shown(end['ece'])}; Brier skill {shown(end['brier_skill'])}.")
+    page.picture(
+        draw_reliability(part, run / "reliability"),
+        f"Calibration error {shown(end['ece'])}; Brier skill {shown(end['brier_skill'])}.",
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """`make results`: writes every number that the README and docs quote, from the artefacts that hold them.
 
-A page quotes a number as <!--=file:path-->text<!--/-->, where `file` is a JSON artefact below pretrained/ or docs/ and
-`path` leads to the number through its keys, with an optional format after a bar: <!--=a/b.json:mean|.2f-->7.90<!--/-->.
+A page quotes a number as <!--=file:path-->text<!--/-->, where `file` is a JSON artefact below pretrained/ or
+docs/ and `path` leads to the number through its keys, with an optional format after a bar:
+<!--=a/b.json:mean|.2f-->7.90<!--/-->.
 """
 
 import json
@@ -35,7 +36,9 @@ def pages() -> list[Path]:
 
 
 def quoted(file: str, path: str, form: str | None) -> str:
-    """The number that a quotation asks for, formatted. Raises ValueError where the artefact or the key is missing."""
+    """The number that a quotation asks for, formatted. Raises ValueError where the artefact or the key is
+    missing.
+    """
     artefact = ROOT / file
     if not artefact.exists():
         raise ValueError(f"no artefact {file}")
@@ -66,7 +69,12 @@ def main(args: Args) -> None:
             after = refreshed(before)
             if after != before:
                 write_text(page, after)
-            logging.info("%s: %d numbers%s", page.relative_to(ROOT), len(_QUOTE.findall(after)), ", rewritten" if after != before else "")
+            logging.info(
+                "%s: %d numbers%s",
+                page.relative_to(ROOT),
+                len(_QUOTE.findall(after)),
+                ", rewritten" if after != before else "",
+            )
     except ValueError as error:
         raise UsageError(f"{error}; make the artefact with the command that its page names") from error
 

@@ -1,9 +1,9 @@
-"""About 2,000 made scenes: at a real moment of CoinRun an object is put some tiles ahead of the player, at some height and velocity; its twin is
-the same moment without it.
+"""About 2,000 made scenes: at a real moment of CoinRun an object is put some tiles ahead of the player, at
+some height and velocity; its twin is the same moment without it.
 
-Moments come from a store of real rollouts, so the agent's memory of what came before is known. The game restores and judges every pair
-(analysis.scene_checks); what fails is left out and counted. Written to results/scene_bank_precomp, with a picture of some of them; read it with
-rollouts.scene_bank.SceneBank.open.
+Moments come from a store of real rollouts, so the agent's memory of what came before is known. The game
+restores and judges every pair (analysis.probing.scene_checks); what fails is left out and counted. Written to
+results/scene_bank_precomp, with a picture of some of them; read it with rollouts.scene_bank.SceneBank.open.
 """
 
 import dataclasses
@@ -29,7 +29,9 @@ class Args:
     distances: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7)
     """Columns from the player's to the object's; at 7 no more than an edge of it is on the screen."""
     heights: tuple[int, ...] = (0, 1, 2)
-    """Tiles above the ground; of crates and walls the height of the topmost of a pile. Lava and pits lie in the ground: height 0."""
+    """Tiles above the ground; of crates and walls the height of the topmost of a pile. Lava and pits lie in
+    the ground: height 0.
+    """
     velocities: tuple[tuple[float, float], ...] = ((0.0, 0.0), (0.25, 0.0), (0.5, 0.0))
     """The player's velocity to the right and upwards, in tiles per step. It is not on the screen."""
     per_layout: int = 1
@@ -49,17 +51,17 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from analysis.concepts import VERSION as CONCEPTS_VERSION
-from analysis.concepts import load_concepts
-from analysis.scene_bank_figure import draw
-from analysis.scene_checks import Judged, Made, judge
-from analysis.steps import point_latest
+from analysis.io.steps import point_latest
+from analysis.probing.scene_bank_figure import draw
+from analysis.probing.scene_checks import Judged, Made, judge
+from analysis.probing.store_concepts import VERSION as CONCEPTS_VERSION
+from analysis.probing.store_concepts import load_concepts
 from common.progress import progress_bar
 from common.runs import UsageError, open_run
 from envs.concepts import CONCEPTS, columns_of
 from envs.procgen_body import State, parse
 from envs.scenes import ENTITY_KINDS, FLAT, NoRoom, copy, insert, templates
-from generative.data import layouts_of
+from generative.training.data import layouts_of
 from rollouts.scene_bank import SceneBank
 from rollouts.states import replay_env, replay_states
 from rollouts.store import Rollouts
@@ -90,14 +92,21 @@ class Pair(NamedTuple):
 
 
 def settings_of(args: Args) -> list[Setting]:
-    """Every setting that can be: an object is not put into the player, and what lies in the ground has no height."""
+    """Every setting that can be: an object is not put into the player, and what lies in the ground has no
+    height.
+    """
     found = [
         Setting(kind, distance, height, velocity)
-        for kind in args.kinds for distance in args.distances for height in args.heights for velocity in args.velocities
+        for kind in args.kinds
+        for distance in args.distances
+        for height in args.heights
+        for velocity in args.velocities
         if not (kind in FLAT and height) and not (distance == 0 and (height < 2 or kind in ("crate", "wall")))
-    ]  # fmt: skip
+    ]
     if not found:
-        raise UsageError("no setting is left: at distance 0 only a height of 2 or more is possible, and lava and pits have height 0")
+        raise UsageError(
+            "no setting is left: at distance 0 only a height of 2 or more is possible, and lava and pits have height 0"
+        )
     return found
 
 
@@ -110,12 +119,20 @@ def check_asked(args: Args) -> None:
         if getattr(args, name) < least:
             raise UsageError(f"--{name} is {getattr(args, name)}: give {least} or more")
     if min(args.distances, default=0) < 0 or min(args.heights, default=0) < 0:
-        raise UsageError("--distances and --heights are 0 or more: objects stand ahead of the player and on the ground or above")
+        raise UsageError(
+            "--distances and --heights are 0 or more: objects stand ahead of the player and on the ground or above"
+        )
 
 
-def moments(rollouts: Rollouts, concepts: dict[str, np.ndarray], layouts: np.ndarray, seed: int, per_layout: int) -> Iterator[np.ndarray]:
-    """Steps [n] (of the whole store) at which the player stands on the ground, in chunks; layouts in random order, no more than 4 * per_layout of each."""
-    steps = np.random.default_rng(seed).permutation(np.flatnonzero(concepts["support"] & ~concepts["on_crate"]))
+def moments(
+    rollouts: Rollouts, concepts: dict[str, np.ndarray], layouts: np.ndarray, seed: int, per_layout: int
+) -> Iterator[np.ndarray]:
+    """Steps [n] (of the whole store) at which the player stands on the ground, in chunks; layouts in random
+    order, no more than 4 * per_layout of each.
+    """
+    steps = np.random.default_rng(seed).permutation(
+        np.flatnonzero(concepts["support"] & ~concepts["on_crate"])
+    )
     layout = np.unique(layouts, return_inverse=True)[1][rollouts.step_table()[steps, 0]]
     order = np.argsort(layout, kind="stable")
     size = np.bincount(layout)
@@ -128,20 +145,34 @@ class Maker:
     """Finds for moments the settings that are still short of pairs, and keeps what passes its judges."""
 
     def __init__(self, args: Args, rollouts: Rollouts, looks: dict[str, np.void]):
-        self.args, self.rollouts, self.looks = args, rollouts, looks
-        self.rng, self.settings = np.random.default_rng([args.seed, 1]), settings_of(args)
+        self.args = args
+        self.rollouts = rollouts
+        self.looks = looks
+        self.rng = np.random.default_rng([args.seed, 1])
+        self.settings = settings_of(args)
         self.wanted = dict.fromkeys(self.settings, -(-args.num_scenes // len(self.settings)))
         self.kept: list[tuple[Pair, Judged, int]] = []
-        self.faults, self.taken = Counter(), Counter()
+        self.faults = Counter()
+        self.taken = Counter()
 
     def pairs(self, steps: np.ndarray, concepts: dict[str, np.ndarray], places: np.ndarray) -> Iterator[Pair]:
-        """At most one pair of each moment, for settings in random order, of which those come first that most are wanted of."""
+        """At most one pair of each moment, for settings in random order, of which those come first that most
+        are wanted of.
+        """
         table = self.rollouts.step_table()[steps]
-        for (episode, step), at, state in zip(table, steps, (parse(one.data) for one in replay_states(self.rollouts, *table.T))):
+        for (episode, step), at, state in zip(
+            table, steps, (parse(one.data) for one in replay_states(self.rollouts, *table.T))
+        ):
             if self.taken[places[episode]] >= self.args.per_layout:
                 continue
-            order = sorted(self.rng.permutation(len(self.settings)), key=lambda i: -self.wanted[self.settings[i]])
-            fitting = (self.settings[i] for i in order if self.wanted[self.settings[i]] > 0 and self._is_new(self.settings[i], at, concepts))
+            order = sorted(
+                self.rng.permutation(len(self.settings)), key=lambda i: -self.wanted[self.settings[i]]
+            )
+            fitting = (
+                self.settings[i]
+                for i in order
+                if self.wanted[self.settings[i]] > 0 and self._is_new(self.settings[i], at, concepts)
+            )
             for setting, _ in zip(fitting, range(TRIES)):
                 made = self._make(state, setting, episode, step)
                 if made:
@@ -172,13 +203,15 @@ class Maker:
             scene, box = insert(twin, setting.kind, setting.distance, setting.height, self.looks)
         except NoRoom:
             return None
-        shard, row = self.rollouts.shard(self.rollouts.episodes["shard"][episode]), self.rollouts.episodes["offset"][episode] + step
+        shard = self.rollouts.shard(self.rollouts.episodes["shard"][episode])
+        row = self.rollouts.episodes["offset"][episode] + step
         return Made(setting.kind, scene, twin, box, shard.rows("obs", np.array([row]))[0])
 
 
 def collect(args: Args, rollouts: Rollouts, concepts: dict[str, np.ndarray]) -> SceneBank:
     """Goes through the moments until every setting has its pairs, or no moment is left."""
-    places, env = layouts_of(rollouts), replay_env(rollouts, 2 * AT_ONCE)
+    places = layouts_of(rollouts)
+    env = replay_env(rollouts, 2 * AT_ONCE)
     args = dataclasses.replace(args, kinds=shown_kinds(rollouts, concepts, args.kinds))
     maker = Maker(args, rollouts, looks(rollouts, concepts, args.kinds))
     with progress_bar(total=sum(maker.wanted.values()), unit="scene", desc="scenes") as bar:
@@ -195,12 +228,22 @@ def collect(args: Args, rollouts: Rollouts, concepts: dict[str, np.ndarray]) -> 
     return bank(maker, rollouts, places)
 
 
-def shown_kinds(rollouts: Rollouts, concepts: dict[str, np.ndarray], kinds: tuple[str, ...]) -> tuple[str, ...]:
-    """The kinds of which the store shows one to copy; a warning names the others. Raises UsageError where none is left."""
+def shown_kinds(
+    rollouts: Rollouts, concepts: dict[str, np.ndarray], kinds: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The kinds of which the store shows one to copy; a warning names the others. Raises UsageError where
+    none is left.
+    """
     models = {kind: "saw" if kind == "pit" else kind for kind in kinds}  # pits are made with saws
-    missing = [kind for kind, model in models.items() if model in ENTITY_KINDS and not concepts[f"{model}_ahead"].any()]
+    missing = [
+        kind
+        for kind, model in models.items()
+        if model in ENTITY_KINDS and not concepts[f"{model}_ahead"].any()
+    ]
     if len(missing) == len(kinds):
-        raise UsageError(f"{rollouts.path} shows no {' and no '.join(missing)} to copy; record more levels or give other --kinds")
+        raise UsageError(
+            f"{rollouts.path} shows no {' and no '.join(missing)} to copy; record more levels or give other --kinds"
+        )
     if missing:
         logging.warning("left out, for %s shows none to copy: %s", rollouts.path, ", ".join(missing))
     return tuple(kind for kind in kinds if kind not in missing)
@@ -222,33 +265,65 @@ def bank(maker: Maker, rollouts: Rollouts, places: np.ndarray) -> SceneBank:
     columns = {
         "kind": np.array([KINDS.index(pair.setting.kind) for pair in pairs], np.uint8),
         "velocity": np.array([pair.setting.velocity for pair in pairs], np.float32),
-        "episode": episode, "step": np.array([pair.step for pair in pairs]),
-        "level": rollouts.episodes["level_seed"][episode], "layout": places[episode].astype("S"),
+        "episode": episode,
+        "step": np.array([pair.step for pair in pairs]),
+        "level": rollouts.episodes["level_seed"][episode],
+        "layout": places[episode].astype("S"),
         "box": np.array([pair.made.box for pair in pairs], np.float32),
-    }  # fmt: skip
-    columns |= {name: np.array([getattr(pair.setting, name) for pair in pairs]) for name in ("distance", "height")}
-    columns |= {name: np.array([getattr(judged, name)[i] for _, judged, i in kept]) for name in ("survives", "shown")}
+    }
+    columns |= {
+        name: np.array([getattr(pair.setting, name) for pair in pairs]) for name in ("distance", "height")
+    }
+    columns |= {
+        name: np.array([getattr(judged, name)[i] for _, judged, i in kept]) for name in ("survives", "shown")
+    }
     columns |= {name: np.array([judged.concepts[name][i] for _, judged, i in kept]) for name in CONCEPTS}
     wanted = {"/".join(map(str, setting)): count for setting, count in maker.wanted.items() if count > 0}
-    about = {"kinds": list(KINDS), "store": rollouts.id, "env": rollouts.manifest["env"], "left_out": dict(maker.faults), "missing": wanted}
-    return SceneBank(about, columns, np.stack([judged.frames[i] for _, judged, i in kept]), [judged.states[i] for _, judged, i in kept])
+    about = {
+        "kinds": list(KINDS),
+        "store": rollouts.id,
+        "env": rollouts.manifest["env"],
+        "left_out": dict(maker.faults),
+        "missing": wanted,
+    }
+    return SceneBank(
+        about,
+        columns,
+        np.stack([judged.frames[i] for _, judged, i in kept]),
+        [judged.states[i] for _, judged, i in kept],
+    )
 
 
 def main(args: Args) -> None:
     check_asked(args)
     rollouts = Rollouts.open(args.data_dir)
     concepts = load_concepts(rollouts, args.out_dir)
-    asked = {name: getattr(args, name) for name in ("num_scenes", "kinds", "distances", "heights", "velocities", "per_layout", "seed")}
+    asked = {
+        name: getattr(args, name)
+        for name in ("num_scenes", "kinds", "distances", "heights", "velocities", "per_layout", "seed")
+    }
     config = {"version": VERSION, "concepts": CONCEPTS_VERSION} | asked
-    run = open_run(args.out_dir / "scene_bank_precomp", "scenes", config, args.force, {"data_dir": rollouts.id}, "--force")
+    run = open_run(
+        args.out_dir / "scene_bank_precomp",
+        "scenes",
+        config,
+        args.force,
+        {"data_dir": rollouts.id},
+        "--force",
+    )
     if not run.done:
         collect(args, rollouts, concepts).save(run.dir)
         run.finish({"data_dir": rollouts.id})
     point_latest(run)
     made = SceneBank.open(run.dir)
     left_out = ", ".join(f"{name} {count}" for name, count in made.about["left_out"].items()) or "none"
-    logging.info("%d pairs on %d layouts; left out: %s; settings short of pairs: %d",
-                 len(made), len(np.unique(made.columns["layout"])), left_out, len(made.about["missing"]))  # fmt: skip
+    logging.info(
+        "%d pairs on %d layouts; left out: %s; settings short of pairs: %d",
+        len(made),
+        len(np.unique(made.columns["layout"])),
+        left_out,
+        len(made.about["missing"]),
+    )
     logging.info("scenes: %s, picture: %s", run.dir, draw(made, run.dir / "scenes.png"))
 
 

@@ -1,4 +1,5 @@
-"""Draws the agent's hidden states in the game and in the simulator over each other, with the effect sizes of their difference.
+"""Draws the agent's hidden states in the game and in the simulator over each other, with the effect sizes of
+their difference.
 
 Reads only what analysis/show_hx_overlap_precompute.py wrote.
 """
@@ -25,18 +26,19 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from analysis.cloud import limits
-from analysis.overlap import STEP, VERSION
-from analysis.steps import find_step, read_numbers, read_part
-from analysis.style import ABOVE, NULL, REAL, SIMULATED, add_caption, new_figure, save_figure
+from analysis.io.steps import find_step, read_numbers, read_part
+from analysis.plotting.point_density import limits
+from analysis.plotting.style import ABOVE, NULL, REAL, SIMULATED, add_caption, new_figure, save_figure
 from common.checkpoints import write_json
+from interpret.overlap import STEP, VERSION
 
 COMMAND = "python analysis/show_hx_overlap_precompute.py --data_dir STORE --sim_data_dir STORE"
 
 
 def main(args: Args) -> None:
     directory = find_step(args.out_dir, STEP, VERSION, COMMAND, args.precomp_dir)
-    numbers, out = read_numbers(directory), args.out_dir / "hx_overlap_plots" / directory.name
+    numbers = read_numbers(directory)
+    out = args.out_dir / "hx_overlap_plots" / directory.name
     path = draw(read_part(directory, "axes"), numbers, out / "agent_h_overlap")
     write_json(out / "numbers.json", numbers)
     for line in table(numbers):
@@ -49,9 +51,15 @@ def table(numbers: dict) -> list[str]:
     lines = ["                    simulated against real    real against real"]
     for kind in numbers["auroc"]["real"]:
         found = [numbers["auroc"][side][kind]["all"] for side in ("simulated", "real")]
-        lines.append(f"AUROC, {kind:<12} " + "    ".join(f"{f['value']:.3f} [{f['low']:.3f}, {f['high']:.3f}]" for f in found))
+        lines.append(
+            f"AUROC, {kind:<12} "
+            + "    ".join(f"{f['value']:.3f} [{f['low']:.3f}, {f['high']:.3f}]" for f in found)
+        )
     mmd = [numbers["mmd2"][side] for side in ("simulated", "real")]
-    return lines + ["MMD squared         " + "    ".join(f"{np.mean(m):.5f} [{np.min(m):.5f}, {np.max(m):.5f}]" for m in mmd)]
+    return lines + [
+        "MMD squared         "
+        + "    ".join(f"{np.mean(m):.5f} [{np.min(m):.5f}, {np.max(m):.5f}]" for m in mmd)
+    ]
 
 
 def draw(arrays: dict[str, np.ndarray], numbers: dict, path: Path) -> Path:
@@ -62,10 +70,23 @@ def draw(arrays: dict[str, np.ndarray], numbers: dict, path: Path) -> Path:
     for i, axis in zip(range(pairs), axes.flat):
         for name, look in (("real", REAL), ("simulated", SIMULATED)):
             points = arrays[name][:, i : i + 2]
-            axis.plot(*points.T, ".", color=look["color"], markersize=1.5, alpha=0.45, label=name, rasterized=True)
-            axis.plot(*points.mean(0), "P" if name == "real" else "X", color=look["color"], markersize=8, markeredgecolor="white")
+            axis.plot(
+                *points.T, ".", color=look["color"], markersize=1.5, alpha=0.45, label=name, rasterized=True
+            )
+            axis.plot(
+                *points.mean(0),
+                "P" if name == "real" else "X",
+                color=look["color"],
+                markersize=8,
+                markeredgecolor="white",
+            )
         shares = arrays["share"][i : i + 2]
-        axis.set(xlabel=f"PC {i + 1} ({shares[0]:.0%})", ylabel=f"PC {i + 2} ({shares[1]:.0%})", xlim=bounds[:, i], ylim=bounds[:, i + 1])
+        axis.set(
+            xlabel=f"PC {i + 1} ({shares[0]:.0%})",
+            ylabel=f"PC {i + 2} ({shares[1]:.0%})",
+            xlim=bounds[:, i],
+            ylim=bounds[:, i + 1],
+        )
     for handle in axes[0, 0].legend(markerscale=6, **ABOVE).legend_handles:
         handle.set_alpha(1)  # the points' own opacity leaves a faint dot
     _by_step(axes.flat[pairs], numbers["auroc"])
@@ -91,13 +112,28 @@ def _interval(found: dict) -> str:
 
 def _by_step(axis, found: dict) -> None:
     """AUROC against steps after the start, of the classifier by trees and of the linear one (thin)."""
-    for side, look, word in (("simulated", SIMULATED, "simulated from real"), ("real", NULL, "real from real")):
+    for side, look, word in (
+        ("simulated", SIMULATED, "simulated from real"),
+        ("real", NULL, "real from real"),
+    ):
         for kind, width in (("trees", 1.8), ("linear", 0.8)):
             steps = found[side][kind]["steps"]
             middle = [(step["from"] + step["to"] - 1) / 2 for step in steps]
-            axis.plot(middle, [step["value"] for step in steps], **look | {"linewidth": width}, label=f"{word}, {kind}")
+            axis.plot(
+                middle,
+                [step["value"] for step in steps],
+                **look | {"linewidth": width},
+                label=f"{word}, {kind}",
+            )
             if kind == "trees":
-                axis.fill_between(middle, [step["low"] for step in steps], [step["high"] for step in steps], color=look["color"], alpha=0.15, linewidth=0)
+                axis.fill_between(
+                    middle,
+                    [step["low"] for step in steps],
+                    [step["high"] for step in steps],
+                    color=look["color"],
+                    alpha=0.15,
+                    linewidth=0,
+                )
     axis.axhline(0.5, color="#444444", linewidth=0.6)
     axis.set(xlabel="steps after the start", ylabel="AUROC, unseen levels", ylim=(0.4, 1.02))
     axis.legend(fontsize=7)

@@ -1,7 +1,9 @@
-"""Whether the agent's hidden states in the simulator are those that it has in the game: effect sizes, real against simulated and real against real.
+"""Whether the agent's hidden states in the simulator are those that it has in the game: effect sizes, real
+against simulated and real against real.
 
-Simulated episodes are compared with real ones over the same steps from the same kind of start, on other levels; the floor is what comes out when both
-are real. Writes to results/hx_overlap_precomp; draw it with analysis/show_hx_overlap.py.
+Simulated episodes are compared with real ones over the same steps from the same kind of start, on other
+levels; the floor is what comes out when both are real. Writes to results/hx_overlap_precomp; draw it with
+analysis/show_hx_overlap.py.
 """
 
 import logging
@@ -36,16 +38,26 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from analysis.artefacts import part
 from analysis.hidden_analysis_precompute import check_stores
-from analysis.hidden_states import choose_episodes, gather
-from analysis.overlap import CLASSIFIERS, STEP, VERSION, Cloud, auroc, median_distance, mmd2, out_of_fold, split_levels
-from analysis.points import changing, scores_of, subsample
-from analysis.steps import finish_step, open_step, point_latest
+from analysis.io.artefacts import part
+from analysis.io.steps import finish_step, open_step, point_latest
+from analysis.maps.hidden_states import choose_episodes, gather
 from common.progress import progress_bar
 from common.runs import UsageError
-from interpret.fitting import sample_of
-from interpret.pca import fit_pca
+from interpret.directions.fitting import sample_of
+from interpret.directions.pca import fit_pca
+from interpret.overlap import (
+    CLASSIFIERS,
+    STEP,
+    VERSION,
+    Cloud,
+    auroc,
+    median_distance,
+    mmd2,
+    out_of_fold,
+    split_levels,
+)
+from interpret.subsample import changing, scores_of, subsample
 from rollouts.store import Rollouts
 
 BINS = ((0, 1), (1, 3), (3, 6), (6, 12), (12, 24), (24, 10**6))
@@ -57,10 +69,13 @@ PARTINGS = 20
 
 
 def main(args: Args) -> None:
-    real, simulated = Rollouts.open(args.data_dir), Rollouts.open(args.sim_data_dir)
+    real = Rollouts.open(args.data_dir)
+    simulated = Rollouts.open(args.sim_data_dir)
     check_stores(real, simulated)
     settings = {"num_sim_episodes": args.num_sim_episodes, "points": args.points, "seed": args.seed}
-    run = open_step(args.out_dir, STEP, VERSION, settings, {"data_dir": real.id, "sim_data_dir": simulated.id}, args.force)
+    run = open_step(
+        args.out_dir, STEP, VERSION, settings, {"data_dir": real.id, "sim_data_dir": simulated.id}, args.force
+    )
     if run.done:
         point_latest(run)
     else:
@@ -68,11 +83,15 @@ def main(args: Args) -> None:
         numbers = compare(sim, twins, args.points, args.seed)
         part(run, "axes", lambda: axes(sim, twins, args.points, args.seed))
         finish_step(run, numbers | {"levels": [int(twins.level.min()), int(twins.level.max())]})
-    logging.info("overlap: %s; draw it with: python analysis/show_hx_overlap.py --out_dir %s", run.dir, args.out_dir)
+    logging.info(
+        "overlap: %s; draw it with: python analysis/show_hx_overlap.py --out_dir %s", run.dir, args.out_dir
+    )
 
 
 def clouds(real: Rollouts, simulated: Rollouts, most: int, seed: int) -> tuple[Cloud, Cloud]:
-    """Simulated states, and the recorded ones over the steps that the simulations began from. Raises UsageError for another store than that."""
+    """Simulated states, and the recorded ones over the steps that the simulations began from. Raises
+    UsageError for another store than that.
+    """
     source = simulated.manifest.get("inputs", {}).get("data_dir")
     if source != real.id:
         began = f"{simulated.path} began from store {source or 'none (random starts)'}, not from {real.path} ({real.id})"
@@ -80,7 +99,8 @@ def clouds(real: Rollouts, simulated: Rollouts, most: int, seed: int) -> tuple[C
     chosen = choose_episodes(simulated, most, seed)
     states = gather(simulated, chosen)
     episode, start = (simulated.episodes[name][chosen] for name in ("source_episode", "source_step"))
-    level, longest = real.episodes["level_seed"][episode], simulated.episodes["length"].max()
+    level = real.episodes["level_seed"][episode]
+    longest = simulated.episodes["length"].max()
     length = np.minimum(real.episodes["length"][episode] - start, longest)
     k = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
     rows = np.repeat(real.first_step[episode] + start, length) + k
@@ -92,13 +112,22 @@ def compare(sim: Cloud, twins: Cloud, points: int, seed: int) -> dict:
     """Every number: {real or simulated: against real states of other levels}."""
     columns = changing(twins.x)
     scale = sample_of(twins.x[:, columns], twins.level)
-    sim, twins = (cloud._replace(x=((cloud.x[:, columns] - scale.mean) / scale.std).astype(np.float32)) for cloud in (sim, twins))
+    sim, twins = (
+        cloud._replace(x=((cloud.x[:, columns] - scale.mean) / scale.std).astype(np.float32))
+        for cloud in (sim, twins)
+    )
     ours, others = split_levels(twins.level, seed)
     reference = twins.where(np.isin(twins.level, others))
-    sides = {"simulated": sim.where(np.isin(sim.level, ours)), "real": twins.where(np.isin(twins.level, ours))}
+    sides = {
+        "simulated": sim.where(np.isin(sim.level, ours)),
+        "real": twins.where(np.isin(twins.level, ours)),
+    }
     counts = {name: len(side.x) for name, side in sides.items()} | {"reference": len(reference.x)}
     numbers: dict = {"n": counts, "num_levels": len(ours) + len(others)}
-    numbers["auroc"] = {name: {kind: by_step(side, reference, kind, seed) for kind in CLASSIFIERS} for name, side in sides.items()}
+    numbers["auroc"] = {
+        name: {kind: by_step(side, reference, kind, seed) for kind in CLASSIFIERS}
+        for name, side in sides.items()
+    }
     return numbers | {"mmd2": discrepancies(sim, twins, points, seed)}
 
 
@@ -110,18 +139,24 @@ def by_step(a: Cloud, b: Cloud, kind: str, seed: int) -> dict:
     for low, high in BINS:
         rows = (k >= low) & (k < high)
         if min(first[rows].sum(), (~first[rows]).sum()) >= 20:
-            found["steps"].append({"from": low, "to": min(high, int(k.max()) + 1)} | auroc(a, b, scores, first, rows, seed)._asdict())
+            found["steps"].append(
+                {"from": low, "to": min(high, int(k.max()) + 1)}
+                | auroc(a, b, scores, first, rows, seed)._asdict()
+            )
     return found
 
 
 def discrepancies(sim: Cloud, twins: Cloud, points: int, seed: int) -> dict:
-    """Squared discrepancy of each side from real states of other levels over PARTINGS halvings of the levels: {simulated, real: [PARTINGS]}."""
+    """Squared discrepancy of each side from real states of other levels over PARTINGS halvings of the levels:
+    {simulated, real: [PARTINGS]}.
+    """
 
     def some(cloud: Cloud, levels) -> np.ndarray:
         mine = cloud.where(np.isin(cloud.level, levels))
         return mine.x[subsample(mine.level, points, seed)]
 
-    bandwidth, found = median_distance(twins.x[subsample(twins.level, points, seed)]), {"simulated": [], "real": []}
+    bandwidth = median_distance(twins.x[subsample(twins.level, points, seed)])
+    found = {"simulated": [], "real": []}
     for parting in progress_bar(range(PARTINGS), unit="parting", desc="discrepancy"):
         ours, others = split_levels(twins.level, seed + parting)
         reference = some(twins, others)
@@ -131,7 +166,9 @@ def discrepancies(sim: Cloud, twins: Cloud, points: int, seed: int) -> dict:
 
 
 def axes(sim: Cloud, twins: Cloud, points: int, seed: int) -> dict[str, np.ndarray]:
-    """Scores of both on the first principal components of the real states, and the share of variance of each component."""
+    """Scores of both on the first principal components of the real states, and the share of variance of each
+    component.
+    """
     columns = changing(twins.x)
     count = min(AXES, len(columns))
     pca = fit_pca(twins.x[:, columns], twins.level, count, seed)
@@ -139,7 +176,9 @@ def axes(sim: Cloud, twins: Cloud, points: int, seed: int) -> dict[str, np.ndarr
     def shown(cloud: Cloud) -> np.ndarray:
         return scores_of(pca, cloud.x[subsample(cloud.level, 4 * points, seed)][:, columns])
 
-    return {"real": shown(twins), "simulated": shown(sim)} | {"share": np.array(pca.provenance["variance"]) / len(columns)}
+    return {"real": shown(twins), "simulated": shown(sim)} | {
+        "share": np.array(pca.provenance["variance"]) / len(columns)
+    }
 
 
 if __name__ == "__main__":

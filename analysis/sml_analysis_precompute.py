@@ -1,14 +1,15 @@
-"""The whole sensorimotor loop at each simulated step: what the agent sees, both states and the choice, in one space.
+"""The whole sensorimotor loop at each simulated step: what the agent sees, both states and the choice, in one
+space.
 
-Clusters are found twice, of the moments and of the moments with their change to the next step. Draw the artefacts with
-analysis/sml_analysis_plotting.py.
+Clusters are found twice, of the moments and of the moments with their change to the next step. Draw the
+artefacts with analysis/sml_analysis_plotting.py.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from analysis.args import MapArgs
+from analysis.io.args import MapArgs
 from common.cli import parse, run_main
 
 
@@ -35,10 +36,10 @@ import numpy as np
 import torch
 
 from agents.actor_critic import load_agent
-from analysis.joint_states import environment_axes, joined, moments_with, principal_scores
-from analysis.sampled_states import pieces, scores
-from analysis.state_map import Points, map_step
-from analysis.state_steps import SML
+from analysis.maps.joint_states import environment_axes, joined, moments_with, principal_scores
+from analysis.maps.sampled_states import pieces, scores
+from analysis.maps.state_map import Points, map_step
+from analysis.maps.state_steps import SML
 from common.precision import choose_precision, set_precision
 from common.runs import UsageError, file_id
 from rollouts.store import Rollouts
@@ -50,20 +51,33 @@ def main(args: Args) -> None:
     def make(args, run, rollouts, kept, states):
         if (rollouts.episodes["policy_id"] != agent_id).any():
             acts = rollouts.episodes["policy_id"][0]
-            raise UsageError(f"{rollouts.path} is of agent {acts}, not {args.agent_file} ({agent_id}): give the one that acts in it")
+            raise UsageError(
+                f"{rollouts.path} is of agent {acts}, not {args.agent_file} ({agent_id}): give the one that acts in it"
+            )
         axes, numbers = environment_axes(run, rollouts, kept, args.begin, args.env_components, args.seed)
-        rows, logits = moments_with(states, args.begin, 1), states.columns["logits"]
+        rows = moments_with(states, args.begin, 1)
+        logits = states.columns["logits"]
         blocks = {
-            "seen": seen(args.agent_file, rollouts, kept, run.precision), "environment": scores(rollouts, "env_state", axes, kept), "agent": states.x,
+            "seen": seen(args.agent_file, rollouts, kept, run.precision),
+            "environment": scores(rollouts, "env_state", axes, kept),
+            "agent": states.x,
             "choice": torch.from_numpy(logits).log_softmax(-1).numpy(),
-        }  # fmt: skip
+        }
         vectors = joined(blocks, rows)
         points, held = principal_scores(run, "joint_axes", vectors, args.components)
         moving, changes = principal_scores(run, "moving_axes", joined(blocks, rows, (1,)), args.components)
         return Points(points, rows, vectors, numbers | held | changes, {"moving": moving})
 
     precision = choose_precision(args.precision, "cpu")
-    map_step(SML, args, make, {"agent_file": agent_id}, ahead=1, components=("env_components", "components"), precision=precision)
+    map_step(
+        SML,
+        args,
+        make,
+        {"agent_file": agent_id},
+        ahead=1,
+        components=("env_components", "components"),
+        precision=precision,
+    )
 
 
 def seen(agent_file: Path, rollouts: Rollouts, kept: np.ndarray, precision: str) -> np.ndarray:
@@ -71,7 +85,12 @@ def seen(agent_file: Path, rollouts: Rollouts, kept: np.ndarray, precision: str)
     agent = load_agent(agent_file)[0]
     set_precision(precision, agent)
     with torch.no_grad():
-        return np.concatenate([agent.encoder(torch.from_numpy(piece)).float().numpy() for piece in pieces(rollouts, "obs", kept)])
+        return np.concatenate(
+            [
+                agent.encoder(torch.from_numpy(piece)).float().numpy()
+                for piece in pieces(rollouts, "obs", kept)
+            ]
+        )
 
 
 if __name__ == "__main__":

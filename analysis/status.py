@@ -1,4 +1,6 @@
-"""What there is here: recordings, training runs and artefacts, which of them are stale, and which command of the README's sequence comes next."""
+"""What there is here: recordings, training runs and artefacts, which of them are stale, and which command of
+the README's sequence comes next.
+"""
 
 import json
 import logging
@@ -25,22 +27,31 @@ import shlex
 from functools import cache
 from typing import NamedTuple
 
-from analysis import concepts, hidden_numbers, latents, memory_summary, overlap, scene_bank, xcorr
-from analysis import emergence_precompute, frame_baseline, probes_precompute, tuning_precompute
-from analysis.sequence import PICTURES, Command, command_of, next_command, parse_sequence
-from analysis.state_steps import COMBINED, ENV_H, SML
-from analysis.steps import LATEST
+from analysis import emergence_precompute, probes_precompute, scene_bank, tuning_precompute
+from analysis.io.sequence import PICTURES, Command, command_of, next_command, parse_sequence
+from analysis.io.steps import LATEST
+from analysis.lagged import store_correlations as xcorr
+from analysis.maps import hidden_numbers, latents
+from analysis.maps.state_steps import COMBINED, ENV_H, SML
+from analysis.memory import summary as memory_summary
+from analysis.probing import frame_baseline
+from analysis.probing import store_concepts as concepts
 from common.runs import UsageError, file_id
+from interpret import overlap
 from rollouts.store import KIND, Rollouts
 
 PLACES = ("logs", "data", "demo", "results")
 """Folders that the scripts write to."""
 VERSIONS = {
     **{module.STEP: module.VERSION for module in (hidden_numbers, latents, memory_summary, overlap)},
-    **{module.NAME: module.VERSION for module in (xcorr, probes_precompute, tuning_precompute, emergence_precompute, frame_baseline)},
+    **{
+        module.NAME: module.VERSION
+        for module in (xcorr, probes_precompute, tuning_precompute, emergence_precompute, frame_baseline)
+    },
     **{step.name: step.version for step in (ENV_H, SML, COMBINED)},
-    "concepts": concepts.VERSION, "scenes": scene_bank.VERSION,
-}  # fmt: skip
+    "concepts": concepts.VERSION,
+    "scenes": scene_bank.VERSION,
+}
 """The version of each step that this code reads."""
 
 
@@ -60,7 +71,9 @@ class Found(NamedTuple):
 
 
 class Store(NamedTuple):
-    """A directory of rollouts: what it holds, in a line, its id ("" where it cannot be read), and the command that recorded it, where it is whole."""
+    """A directory of rollouts: what it holds, in a line, its id ("" where it cannot be read), and the command
+    that recorded it, where it is whole.
+    """
 
     dir: Path
     holds: str
@@ -80,27 +93,41 @@ def look_at(path: Path) -> Store:
     except UsageError as error:
         return Store(path, str(error), "", None)
     wanted = (rollouts.manifest.get("plan") or {}).get("num_episodes") or len(rollouts)
-    episodes = f"{len(rollouts)} episodes" if len(rollouts) >= wanted else f"{len(rollouts)} of {wanted} episodes"
+    episodes = (
+        f"{len(rollouts)} episodes" if len(rollouts) >= wanted else f"{len(rollouts)} of {wanted} episodes"
+    )
     holds = f"{episodes}, {rollouts.num_steps:,} steps, {'simulated' if rollouts.simulated else 'real'}, id {rollouts.id}"
     words = (rollouts.manifest.get("made") or {}).get("command")
-    return Store(path, holds, rollouts.id, command_of(_line(words)) if words and len(rollouts) >= wanted else None)
+    return Store(
+        path, holds, rollouts.id, command_of(_line(words)) if words and len(rollouts) >= wanted else None
+    )
 
 
 def find_runs(root: Path) -> Iterator[Found]:
     """Runs, the oldest first."""
-    files = [file for place in PLACES for file in (root / place).rglob("config.json") if not file.parent.is_symlink()]
+    files = [
+        file
+        for place in PLACES
+        for file in (root / place).rglob("config.json")
+        if not file.parent.is_symlink()
+    ]
     for file in sorted(files, key=lambda path: path.stat().st_mtime):
         about = _read(file.with_name("manifest.json"))
         if about.get("command"):
-            inputs = {name: value for name, value in (about.get("inputs") or {}).items() if isinstance(value, str)}
+            inputs = {
+                name: value for name, value in (about.get("inputs") or {}).items() if isinstance(value, str)
+            }
             done = (file.parent / "done.json").exists()
-            yield Found(file.parent, _read(file).get("version"), inputs, command_of(_line(about["command"])), done)
+            yield Found(
+                file.parent, _read(file).get("version"), inputs, command_of(_line(about["command"])), done
+            )
 
 
 def why_stale(run: Found, ids: Mapping[Path, str], root: Path) -> str | None:
     """Why the artefacts of a run are out of date, or None. ids: of the stores that there are.
 
-    An input is looked up at the path that the run's own command gave; one that stands at no path any more makes nothing stale.
+    An input is looked up at the path that the run's own command gave; one that stands at no path any more
+    makes nothing stale.
     """
     known = VERSIONS.get(run.step)
     if known is not None and run.version != known:
@@ -134,8 +161,11 @@ def main(args: Args) -> None:
     if not args.root.is_dir():
         raise UsageError(f"no directory {args.root}: give --root the repository")
     if not page.exists():
-        raise UsageError(f"{args.root.resolve()} holds no README.md: run this in the repository, or give --root")
-    stores, runs = find_stores(args.root), list(find_runs(args.root))
+        raise UsageError(
+            f"{args.root.resolve()} holds no README.md: run this in the repository, or give --root"
+        )
+    stores = find_stores(args.root)
+    runs = list(find_runs(args.root))
     ids = {store.dir: store.id for store in stores}
     stale = {run.dir: why_stale(run, ids, args.root) for run in runs}
     latest = {link.resolve() for link in (args.root / "results").glob(f"*_precomp/{LATEST}")}
@@ -144,7 +174,13 @@ def main(args: Args) -> None:
         print(f"   {store.dir.relative_to(args.root)}: {store.holds}")
     print(f"runs and artefacts{' (*: the latest of its kind)' if runs else ': none'}")
     for run in runs:
-        state = "unfinished, its command resumes it" if not run.done else f"stale: {stale[run.dir]}" if stale[run.dir] else "done"
+        state = (
+            "unfinished, its command resumes it"
+            if not run.done
+            else f"stale: {stale[run.dir]}"
+            if stale[run.dir]
+            else "done"
+        )
         print(f" {'*' if run.dir.resolve() in latest else ' '} {run.dir.relative_to(args.root)}: {state}")
     fresh = [run for run in runs if run.done and not stale[run.dir]]
     print(f"next: {what_next(page.read_text(), stores, fresh, args.root)}")

@@ -1,8 +1,9 @@
-"""True Q by forking the real game: is the value head calibrated, and at which steps does it matter what the agent does?
+"""True Q by forking the real game: is the value head calibrated, and at which steps does it matter what the
+agent does?
 
-From saved moments every distinct action is taken in forks of the game and the agent plays on, over many noise draws shared by the
-actions. No simulator is needed. Numbers go to results/true_q_precomp, figures and a page to results/true_q_plots; the same
-command again goes on or redraws.
+From saved moments every distinct action is taken in forks of the game and the agent plays on, over many noise
+draws shared by the actions. No simulator is needed. Numbers go to results/true_q_precomp, figures and a page
+to results/true_q_plots; the same command again goes on or redraws.
 """
 
 import logging
@@ -30,7 +31,9 @@ class Args:
     steps: int = 128
     """The longest a fork is played; what comes after is left out."""
     gamma: float | None = None
-    """Discount; left out, the one that the agent was trained with (0.999, Procgen's, where its checkpoint does not say)."""
+    """Discount; left out, the one that the agent was trained with (0.999, Procgen's, where its checkpoint
+    does not say).
+    """
     batch_size: int = 288
     """Forks that are played together."""
     seed: int = 0
@@ -56,15 +59,15 @@ import numpy as np
 
 from agents.actor_critic import load_agent
 from agents.ppo import PPOConfig
-from analysis.artefacts import moment_names, part
-from analysis.true_q_page import build
+from analysis.game_check.true_q_page import build
+from analysis.io.artefacts import moment_names, part
 from common.checkpoints import write_json
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id, open_run
 from generative.compatibility import check_store, recorded_by
-from interpret.moments import PARTS, Bank, recording_seed
-from interpret.true_q import fork_returns, judge
+from interpret.forks.fork_points import PARTS, Bank, recording_seed
+from interpret.forks.true_q import fork_returns, judge
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
 
@@ -74,7 +77,10 @@ FRAMES = 1  # a fork needs no more than the frame on show
 
 def identity(args: Args) -> dict:
     """What the numbers depend on, besides the inputs."""
-    return {"version": VERSION} | {name: getattr(args, name) for name in ("part", "per_layout", "num_moments", "draws", "steps", "gamma", "seed")}
+    return {"version": VERSION} | {
+        name: getattr(args, name)
+        for name in ("part", "per_layout", "num_moments", "draws", "steps", "gamma", "seed")
+    }
 
 
 def check_asked(args: Args) -> None:
@@ -95,19 +101,33 @@ def compute(args: Args, rollouts: Rollouts, agent, device) -> dict[str, np.ndarr
     with progress_bar(total=len(moments) * shares.shape[1] * args.draws, unit="fork", desc="true Q") as bar:
         found = fork_returns(env, agent, moments, args.draws, args.steps, args.gamma, seed, device, bar)
     env.close()
-    return moment_names(moments) | found._asdict() | {"value": value, "shares": shares, "frame": moments.frames[-1]}
+    return (
+        moment_names(moments)
+        | found._asdict()
+        | {"value": value, "shares": shares, "frame": moments.frames[-1]}
+    )
 
 
 def main(args: Args) -> None:
     check_asked(args)
-    device, rollouts = choose_device(args.device, args.gpu_device), Rollouts.open(args.data_dir)
+    device = choose_device(args.device, args.gpu_device)
+    rollouts = Rollouts.open(args.data_dir)
     agent, meta = load_agent(args.model_file, device)
     args = args if args.gamma is not None else replace(args, gamma=meta.get("gamma", PPOConfig.gamma))
     check_store(rollouts, agent, meta, args.model_file)
     if not recorded_by(rollouts, file_id(args.model_file)):
-        raise UsageError(f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one")
+        raise UsageError(
+            f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one"
+        )
     inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
-    run = open_run(args.out_dir / "true_q_precomp", "true_q", identity(args), args.new, inputs, precision=choose_precision(args.precision, device))
+    run = open_run(
+        args.out_dir / "true_q_precomp",
+        "true_q",
+        identity(args),
+        args.new,
+        inputs,
+        precision=choose_precision(args.precision, device),
+    )
     set_precision(run.precision, agent)
     found = part(run, "true_q", lambda: compute(args, rollouts, agent, device))
     about = {"inputs": inputs, "asked": identity(args), "reward_scale": meta.get("reward_scale", 1.0)}

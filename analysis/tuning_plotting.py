@@ -1,17 +1,20 @@
-"""Draws what directions are about from the artefacts of analysis.tuning_precompute alone: tuning curves, the table of
-directions and concepts with its marks, and a card for each direction."""
+"""Draws what directions are about from the artefacts of analysis.tuning_precompute alone: tuning curves, the
+table of directions and concepts with its marks, and a card for each direction.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.args import PlotArgs
+from analysis.io.args import PlotArgs
 from common.cli import parse, run_main
 
 
 @dataclass
 class Args(PlotArgs):
     rows: tuple[str, ...] = ()
-    """Directions that have a row of tuning curves; left out, those named after an object ahead, or the first eight."""
+    """Directions that have a row of tuning curves; left out, those named after an object ahead, or the first
+    eight.
+    """
     cards: tuple[str, ...] = ()
     """Directions that have a card; left out, all. Cards are not copied to --images."""
 
@@ -22,13 +25,13 @@ if __name__ == "__main__":
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from analysis.publish import publish
-from analysis.steps import find_step, read_numbers, read_part
-from analysis.style import GROUPS, NULL, REAL, add_caption, new_figure, save_figure
+from analysis.io.publish import publish
+from analysis.io.steps import find_step, read_numbers, read_part
+from analysis.plotting.style import GROUPS, NULL, REAL, add_caption, new_figure, save_figure
 from analysis.tuning_precompute import CLIP, COMMAND, NAME, VERSION
 from common.progress import progress_bar
 from common.runs import UsageError
-from interpret.resampling import level_weights, mean
+from interpret.bootstrap import level_weights, mean
 from rollouts.scene_bank import WITH, WITHOUT
 
 RESAMPLES = 500
@@ -39,12 +42,18 @@ LEAST = 7.5
 
 def main(args: Args) -> None:
     directory = find_step(args.out_dir, NAME, VERSION, COMMAND, args.precomp_dir)
-    about, plots = read_numbers(directory), args.out_dir / f"{NAME}_plots" / directory.name
+    about = read_numbers(directory)
+    plots = args.out_dir / f"{NAME}_plots" / directory.name
     scenes = read_part(directory, "scenes")
     objects = [f"{kind}_ahead" for kind in about["kinds"]]
-    rows = chosen(args.rows, about["names"]) or [name for name in objects if name in about["names"]] or about["names"][:8]
+    rows = (
+        chosen(args.rows, about["names"])
+        or [name for name in objects if name in about["names"]]
+        or about["names"][:8]
+    )
     pictures = [draw_tuning(about, scenes, rows, plots / "tuning"), draw_marks(about, plots / "marks")]
-    decoding, clips = read_part(directory, "decoding"), read_part(directory, "clips")
+    decoding = read_part(directory, "decoding")
+    clips = read_part(directory, "clips")
     for name in progress_bar(chosen(args.cards, about["names"]) or about["names"], desc="cards", unit="card"):
         draw_card(about, scenes, decoding, clips["frames"], name, plots / f"card_{name}")
     publish(args, quotable(about), pictures)
@@ -59,15 +68,20 @@ def chosen(names: tuple[str, ...], known: list[str]) -> list[str]:
 
 
 def quotable(about: dict) -> dict:
-    """The numbers with, of the table, each direction's own concept, and the pairs that have a mark beyond *decodable*."""
+    """The numbers with, of the table, each direction's own concept, and the pairs that have a mark beyond
+    *decodable*.
+    """
     own = {entry["concept"]: entry for entry in about["table"] if entry["direction"] == entry["concept"]}
     marked = [entry for entry in about["table"] if entry["beyond"] or entry["responds"]]
     return {name: value for name, value in about.items() if name != "table"} | {"own": own, "marked": marked}
 
 
 def curve(scores: np.ndarray, distance: np.ndarray, layout: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distances [m] and the mean score there with its 95% interval by layout [3, m]: scores, distance, layout [n]."""
-    where, found = np.unique(distance), []
+    """Distances [m] and the mean score there with its 95% interval by layout [3, m]: scores, distance, layout
+    [n].
+    """
+    where = np.unique(distance)
+    found = []
     for one in where:
         rows = distance == one
         draws = mean(level_weights(layout[rows], RESAMPLES), scores[rows])
@@ -116,14 +130,17 @@ def _tuned(axis, scenes: dict[str, np.ndarray], k: int, kind: int) -> None:
     """Both curves of one direction and kind."""
     rows = scenes["kind"] == kind
     for side, look in ((WITHOUT, NULL), (WITH, REAL)):
-        where, (value, low, high) = curve(scenes["scores"][rows, side, k], scenes["distance"][rows], scenes["layout"][rows])
+        where, (value, low, high) = curve(
+            scenes["scores"][rows, side, k], scenes["distance"][rows], scenes["layout"][rows]
+        )
         axis.fill_between(where, low, high, color=look["color"], alpha=0.2, linewidth=0)
         axis.plot(where, value, color=look["color"], linewidth=1.4)
 
 
 def draw_marks(about: dict, path: Path) -> Path:
     """Directions by concepts: how well the score alone decodes each concept, with marks."""
-    names, concepts = about["names"], list(dict.fromkeys(entry["concept"] for entry in about["table"]))
+    names = about["names"]
+    concepts = list(dict.fromkeys(entry["concept"] for entry in about["table"]))
     entries = {(entry["direction"], entry["concept"]): entry for entry in about["table"]}
     strength = np.array([[_strength(entries[name, concept]) for concept in concepts] for name in names])
     figure, axes = new_figure(panel=(max(LEAST, 1.6 + 0.27 * len(concepts)), 2.2 + 0.24 * len(names)))
@@ -134,7 +151,9 @@ def draw_marks(about: dict, path: Path) -> Path:
             _marked(axis, j, i, entries[name, concept], strength[i, j])
             if name == concept:
                 axis.add_patch(_frame(j, i))
-    axis.set_xticks(range(len(concepts)), concepts, rotation=60, ha="left", rotation_mode="anchor", fontsize=7)
+    axis.set_xticks(
+        range(len(concepts)), concepts, rotation=60, ha="left", rotation_mode="anchor", fontsize=7
+    )
     axis.xaxis.tick_top()
     axis.set_yticks(range(len(names)), about["labels"], fontsize=7)
     axis.tick_params(length=0)
@@ -160,7 +179,16 @@ def _marked(axis, x: int, y: int, entry: dict, strength: float) -> None:
     if entry["decodable"]:
         axis.plot(x, y, "o", markersize=5.0 if entry["beyond"] else 2.4, color=color, zorder=3)
     if entry["responds"]:
-        axis.plot(x, y, "o", markersize=8.5, markerfacecolor="none", markeredgecolor=RESPONDS, markeredgewidth=1.3, zorder=4)
+        axis.plot(
+            x,
+            y,
+            "o",
+            markersize=8.5,
+            markerfacecolor="none",
+            markeredgecolor=RESPONDS,
+            markeredgewidth=1.3,
+            zorder=4,
+        )
 
 
 def _frame(x: int, y: int) -> Rectangle:
@@ -168,11 +196,18 @@ def _frame(x: int, y: int) -> Rectangle:
 
 
 def draw_card(
-    about: dict, scenes: dict[str, np.ndarray], decoding: dict[str, np.ndarray], clips: np.ndarray, name: str, path: Path
+    about: dict,
+    scenes: dict[str, np.ndarray],
+    decoding: dict[str, np.ndarray],
+    clips: np.ndarray,
+    name: str,
+    path: Path,
 ) -> Path:
-    """One direction: what it is tuned to, how its scores are spread, what it decodes, and what the agent saw where it is high, middling and
-    low."""
-    k, kinds = about["names"].index(name), np.unique(scenes["kind"])
+    """One direction: what it is tuned to, how its scores are spread, what it decodes, and what the agent saw
+    where it is high, middling and low.
+    """
+    k = about["names"].index(name)
+    kinds = np.unique(scenes["kind"])
     figure, _ = new_figure(panel=(8.6, 7.6))
     figure.clear()
     top, upper, lower = figure.subfigures(3, 1, height_ratios=[0.72, 0.9, 1.45])
@@ -183,11 +218,18 @@ def draw_card(
     spread.set(xlabel="score (sd)", yticks=[])
     spread.set_title("recorded states")
     _said(said, about, name)
-    figure.suptitle(f"{about['labels'][k]}: {_stability(about, k)}", fontsize=11, fontweight="bold", x=0.01, ha="left")
+    figure.suptitle(
+        f"{about['labels'][k]}: {_stability(about, k)}", fontsize=11, fontweight="bold", x=0.01, ha="left"
+    )
     _strips(lower, clips[k])
     text = f"Moments from different layouts; each strip shows the frames {', '.join(map(str, CLIP))} steps from the moment, which "
     text += "is the last. Bands: 95%, by layout. Grey bars: not decodable."
-    add_caption(figure, text, f"{about['steps']:,} steps on {about['layouts']:,} layouts; {_pairs(about)}", about["levels"])
+    add_caption(
+        figure,
+        text,
+        f"{about['steps']:,} steps on {about['layouts']:,} layouts; {_pairs(about)}",
+        about["levels"],
+    )
     return save_figure(figure, path)[0]
 
 
@@ -208,7 +250,9 @@ def _moved(figure, about: dict, scenes: dict[str, np.ndarray], k: int, kinds: np
 
 
 def _stability(about: dict, k: int) -> str:
-    """How well the direction is found again, in words: what it reads and what it writes, where they were judged apart."""
+    """How well the direction is found again, in words: what it reads and what it writes, where they were
+    judged apart.
+    """
     found, written = (about["provenance"].get(name) for name in ("stability", "written"))
     if found is None:
         return "stability untested"
@@ -219,7 +263,9 @@ def _stability(about: dict, k: int) -> str:
 
 def _said(axis, about: dict, name: str) -> None:
     """The concepts that the score alone decodes best, with marks in words."""
-    entries = sorted((entry for entry in about["table"] if entry["direction"] == name), key=lambda entry: -_strength(entry))[:8]
+    entries = sorted(
+        (entry for entry in about["table"] if entry["direction"] == name), key=lambda entry: -_strength(entry)
+    )[:8]
     colors = [(REAL if entry["decodable"] else NULL)["color"] for entry in entries]
     axis.barh(range(len(entries)), [_strength(entry) for entry in entries], color=colors, height=0.65)
     labels = [f"{entry['concept']}{', responds' if entry['responds'] else ''}" for entry in entries]

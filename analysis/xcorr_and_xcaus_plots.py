@@ -1,4 +1,6 @@
-"""Draws lagged correlations from their artefacts: matrices by lag, clusters side by side, and the strongest pairs with their nulls."""
+"""Draws lagged correlations from their artefacts: matrices by lag, clusters side by side, and the strongest
+pairs with their nulls.
+"""
 
 import logging
 from dataclasses import dataclass
@@ -29,23 +31,27 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from analysis.steps import find_step, read_numbers, read_part
-from analysis.style import REAL, SIMULATED
-from analysis.xcorr import ALL, COMMAND, NAME, VERSION, from_arrays
-from analysis.xcorr_figures import draw_matrices, draw_overview, draw_pairs, in_order, mirrored
+from analysis.io.steps import find_step, read_numbers, read_part
+from analysis.lagged.figures import draw_matrices, draw_overview, draw_pairs, in_order, mirrored
+from analysis.lagged.store_correlations import ALL, COMMAND, NAME, VERSION, from_arrays
+from analysis.plotting.style import REAL, SIMULATED
 from common.runs import UsageError
 
 
 def main(args: Args) -> None:
     directory = find_step(args.out_dir, NAME, VERSION, COMMAND, args.precomp_dir)
-    about, stands = read_numbers(directory), read_part(directory, "stands")
+    about = read_numbers(directory)
+    stands = read_part(directory, "stands")
     sets = {name: from_arrays(read_part(directory, name.replace(" ", "_"))) for name in about["sets"]}
     stands = {name: mirrored(stands[name.replace(" ", "_")]) for name in sets}
     lags = len(sets[ALL].pairs) - 1
     shown = [lag for lag in args.shown_lags if lag <= lags]
     if not shown or not 0 <= args.overview_lag <= lags:
-        raise UsageError(f"lags from 0 to {lags} were computed: choose --shown_lags and --overview_lag among them")
-    names, levels = about["names"], about["levels"]
+        raise UsageError(
+            f"lags from 0 to {lags} were computed: choose --shown_lags and --overview_lag among them"
+        )
+    names = about["names"]
+    levels = about["levels"]
     order = in_order(sets[ALL].correlation[0]) if args.order == "clustered" else np.arange(len(names))
     plots = args.out_dir / f"{NAME}_plots" / directory.name
     kind, look = ("Simulated", SIMULATED) if about["simulated"] else ("Recorded", REAL)

@@ -1,7 +1,9 @@
-"""Lagged correlations between the scores of directions, within episodes: of all episodes of a store, and of each cluster of them.
+"""Lagged correlations between the scores of directions, within episodes: of all episodes of a store, and of
+each cluster of them.
 
-Every correlation is held against two nulls (the later score turned round within its episode; that of another episode), and marked where
-it differs from both, at a false discovery rate over all that is tested. Writes results/xcorr_precomp.
+Every correlation is held against two nulls (the later score turned round within its episode; that of another
+episode), and marked where it differs from both, at a false discovery rate over all that is tested. Writes
+results/xcorr_precomp.
 """
 
 import logging
@@ -15,14 +17,18 @@ from common.cli import parse, run_main
 @dataclass
 class Args:
     directions: Path | None = None
-    """Saved directions of the agent's hidden state, whose scores are correlated; left out, those of the latest hidden-state analysis in
-    <out_dir>: independent components or, where they could not be fit, the next method that could."""
+    """Saved directions of the agent's hidden state, whose scores are correlated; left out, those of the
+    latest hidden-state analysis in <out_dir>: independent components or, where they could not be fit, the
+    next method that could.
+    """
     data_dir: Path = Path("data")
     """Store of rollouts, real or simulated."""
     env_directions: Path | None = None
     """Saved directions of the environment's state (of a simulated store), whose scores are taken alongside."""
     clusters_dir: Path | None = None
-    """A finished map of the same simulated store, such as combined_agent_env_hx_analysis: the same is done for the episodes of each behaviour."""
+    """A finished map of the same simulated store, such as combined_agent_env_hx_analysis: the same is done
+    for the episodes of each behaviour.
+    """
     lags: int = 10
     """The largest lag, in steps."""
     num_episodes: int = 2000
@@ -48,23 +54,38 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from analysis.artefacts import part
-from analysis.hidden_numbers import COMMAND as STEP_COMMAND, STEP, VERSION as STEP_VERSION, choose_method
-from analysis.limits import Limit, fit_sizes
-from analysis.points import subsample
-from analysis.sampled_states import levels_of, steps_of
-from analysis.steps import find_step, finish_step, open_step, point_latest
-from analysis.xcorr import ALL, NAME, VERSION, as_arrays, from_arrays, joint_scores, judged, large_enough, members, summary
+from analysis.io.artefacts import part
+from analysis.io.limits import Limit, fit_sizes
+from analysis.io.steps import find_step, finish_step, open_step, point_latest
+from analysis.lagged.store_correlations import (
+    ALL,
+    NAME,
+    VERSION,
+    as_arrays,
+    from_arrays,
+    joint_scores,
+    judged,
+    large_enough,
+    members,
+    summary,
+)
+from analysis.maps.hidden_numbers import COMMAND as STEP_COMMAND
+from analysis.maps.hidden_numbers import STEP, choose_method
+from analysis.maps.hidden_numbers import VERSION as STEP_VERSION
+from analysis.maps.sampled_states import levels_of, steps_of
 from common.progress import progress_bar
 from common.runs import Run, UsageError, read_config
-from interpret.directions import Directions, load_directions
+from interpret.directions.directions import Directions, load_directions
 from interpret.lagged import NULLS, check_episodes, lagged
+from interpret.subsample import subsample
 from rollouts.store import Rollouts
 
 
 def main(args: Args) -> None:
     if args.lags < 0 or not 0 < args.rate < 1:
-        raise UsageError(f"--lags {args.lags} and --rate {args.rate}: give lags from 0 on and a rate between 0 and 1")
+        raise UsageError(
+            f"--lags {args.lags} and --rate {args.rate}: give lags from 0 on and a rate between 0 and 1"
+        )
     rollouts = Rollouts.open(args.data_dir)
     given = {"hidden_after": args.directions, "env_state": args.env_directions}
     fields = {"hidden_after": fitted_directions(args)} if args.directions is None else {}
@@ -95,7 +116,9 @@ def chosen_episodes(args: Args, rollouts: Rollouts) -> np.ndarray:
 
 
 def fitted_directions(args: Args) -> Directions:
-    """Those of the latest hidden-state analysis. As many principal components as it was to fit independent ones where these were left out."""
+    """Those of the latest hidden-state analysis. As many principal components as it was to fit independent
+    ones where these were left out.
+    """
     directory = find_step(args.out_dir, STEP, STEP_VERSION, STEP_COMMAND)
     method = choose_method(directory)
     directions = load_directions(directory / f"{method}.safetensors")
@@ -110,23 +133,42 @@ def compute(args: Args, rollouts: Rollouts, fields: dict[str, Directions], run: 
     length = np.bincount(np.unique(episode, return_inverse=True)[1])
     sets, small = large_enough(members(rollouts, kept, args.clusters_dir), episode)
     if small:
-        logging.warning("%d clusters have too few of these episodes and are left out: %s", len(small), ", ".join(small))
+        logging.warning(
+            "%d clusters have too few of these episodes and are left out: %s", len(small), ", ".join(small)
+        )
     nulls = tuple(NULLS) if args.null == "both" else (args.null,)
     found = {}
     for name, member in progress_bar(sets.items(), unit="set", desc="correlate"):
-        arrays = part(run, name.replace(" ", "_"), lambda: as_arrays(lagged(scored, length, args.lags, member, nulls, args.draws, args.seed)))
+        arrays = part(
+            run,
+            name.replace(" ", "_"),
+            lambda: as_arrays(lagged(scored, length, args.lags, member, nulls, args.draws, args.seed)),
+        )
         found[name] = from_arrays(arrays)
     stands = judged(found, args.rate)
     part(run, "stands", lambda: {name.replace(" ", "_"): marks for name, marks in stands.items()})
     rows = summary(found, stands, names)
     if not rows[ALL]["tests"]:
-        raise UsageError(f"no two scores of {rollouts.path} vary together at any lag: nothing can be correlated; check what was recorded")
+        raise UsageError(
+            f"no two scores of {rollouts.path} vary together at any lag: nothing can be correlated; check what was recorded"
+        )
     logging.info("%d of %d correlations of all episodes stand", rows[ALL]["stand"], rows[ALL]["tests"])
-    finish_step(run, {
-        "names": names, "sets": rows, "left_out": small, "rate": args.rate, "null": args.null, "draws": args.draws, "steps": len(scored),
-        "simulated": rollouts.simulated, "levels": levels_of(rollouts, kept), "store": rollouts.id,
-        "directions": {field: directions.id for field, directions in fields.items()},
-    })  # fmt: skip
+    finish_step(
+        run,
+        {
+            "names": names,
+            "sets": rows,
+            "left_out": small,
+            "rate": args.rate,
+            "null": args.null,
+            "draws": args.draws,
+            "steps": len(scored),
+            "simulated": rollouts.simulated,
+            "levels": levels_of(rollouts, kept),
+            "store": rollouts.id,
+            "directions": {field: directions.id for field, directions in fields.items()},
+        },
+    )
 
 
 if __name__ == "__main__":

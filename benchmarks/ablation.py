@@ -1,7 +1,9 @@
-"""What each term of the world model's loss buys: the same small model trained with each of them left out, scored on the same held-out windows.
+"""What each term of the world model's loss buys: the same small model trained with each of them left out,
+scored on the same held-out windows.
 
-All are trained as the reference simulator is, but for the preset, the number of batches and the one change, and scored by the report card. A step that
-is done is not done again. One seed: intervals are by layout and say nothing of how much a second training run would differ.
+All are trained as the reference simulator is, but for the preset, the number of batches and the one change,
+and scored by the report card. A step that is done is not done again. One seed: intervals are by layout and
+say nothing of how much a second training run would differ.
 """
 
 import json
@@ -43,12 +45,11 @@ if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
 import train_gen_model
-
 from analysis import report_card
 from common.checkpoints import write_json
 from common.progress import progress_bar
 from common.runs import UsageError, manifest
-from generative.config import LossScales
+from generative.model.config import LossScales
 
 LEFT_OUT = {
     "nothing": (),
@@ -74,38 +75,84 @@ def variants() -> Iterator[tuple[str, LossScales]]:
 
 def scored(name: str, scales: LossScales, args: Args) -> dict:
     """Trains and scores one variant; its report."""
-    home = args.logdir / f"{args.preset}_{args.num_batches}x{args.batch_size}_seed_{args.seed}" / name.replace(" ", "_").replace("'", "")
-    train_gen_model.main(train_gen_model.Args(
-        args.agent_file, args.data_dir, interpreting_params_name=args.preset, num_batches=args.num_batches, batch_size=args.batch_size,
-        scales=scales, seed=args.seed, logdir=home, log_level=args.log_level,
-    ))  # fmt: skip
+    home = (
+        args.logdir
+        / f"{args.preset}_{args.num_batches}x{args.batch_size}_seed_{args.seed}"
+        / name.replace(" ", "_").replace("'", "")
+    )
+    train_gen_model.main(
+        train_gen_model.Args(
+            args.agent_file,
+            args.data_dir,
+            interpreting_params_name=args.preset,
+            num_batches=args.num_batches,
+            batch_size=args.batch_size,
+            scales=scales,
+            seed=args.seed,
+            logdir=home,
+            log_level=args.log_level,
+        )
+    )
     model = next(home.glob(f"*/*/model_{args.num_batches}.safetensors"), None)
     if model is None:
         raise UsageError(f"training without {name} was stopped; the same command goes on from there")
-    report_card.main(report_card.Args(
-        model, args.agent_file, args.data_dir, num_windows=args.num_windows, training_windows=args.training_windows, seed=args.seed,
-        logdir=home / f"card_{args.num_windows}_{args.training_windows}", log_level=args.log_level,
-    ))  # fmt: skip
-    return json.loads(next(home.glob(f"card_{args.num_windows}_{args.training_windows}/*/report.json")).read_text())
+    report_card.main(
+        report_card.Args(
+            model,
+            args.agent_file,
+            args.data_dir,
+            num_windows=args.num_windows,
+            training_windows=args.training_windows,
+            seed=args.seed,
+            logdir=home / f"card_{args.num_windows}_{args.training_windows}",
+            log_level=args.log_level,
+        )
+    )
+    return json.loads(
+        next(home.glob(f"card_{args.num_windows}_{args.training_windows}/*/report.json")).read_text()
+    )
 
 
 def figures(report: dict) -> dict[str, dict]:
     """What the table shows of a report: each a value with its interval and n."""
     asked = {target["name"]: target for target in report["targets"]}
     held_out = report["held_out"]
-    kept = ("posterior frames, steps 1 to 12", "open loop, one step", "open loop, seen pixels at ten steps", "kappa on decision steps, step 1",
-            "reward: AUROC, open loop", "end: AUROC, open loop")  # fmt: skip
-    rows = {"first frame": held_out["frames"]["whole"]["open_loop"][0], "hazards in the first frame": held_out["things"]["hazards"]["open_loop"]["recall"][0]}
-    return {name: {key: row[key] for key in ("value", "low", "high", "n")} for name, row in (rows | {name: asked[name] for name in kept}).items()}
+    kept = (
+        "posterior frames, steps 1 to 12",
+        "open loop, one step",
+        "open loop, seen pixels at ten steps",
+        "kappa on decision steps, step 1",
+        "reward: AUROC, open loop",
+        "end: AUROC, open loop",
+    )
+    rows = {
+        "first frame": held_out["frames"]["whole"]["open_loop"][0],
+        "hazards in the first frame": held_out["things"]["hazards"]["open_loop"]["recall"][0],
+    }
+    return {
+        name: {key: row[key] for key in ("value", "low", "high", "n")}
+        for name, row in (rows | {name: asked[name] for name in kept}).items()
+    }
 
 
 def main(args: Args) -> None:
-    found: dict = {"preset": args.preset, "num_batches": args.num_batches, "batch_size": args.batch_size, "rows": {}}
+    found: dict = {
+        "preset": args.preset,
+        "num_batches": args.num_batches,
+        "batch_size": args.batch_size,
+        "rows": {},
+    }
     for name, scales in progress_bar(list(variants()), unit="model", desc="ablation"):
         found["rows"][name] = figures(scored(name, scales, args))
         write_json(args.output, found | {"manifest": manifest()})
     for name, row in found["rows"].items():
-        logging.info("%-30s %s", name, "  ".join(f"{key} {one['value']:.3g} [{one['low']:.3g}, {one['high']:.3g}]" for key, one in row.items()))
+        logging.info(
+            "%-30s %s",
+            name,
+            "  ".join(
+                f"{key} {one['value']:.3g} [{one['low']:.3g}, {one['high']:.3g}]" for key, one in row.items()
+            ),
+        )
 
 
 if __name__ == "__main__":

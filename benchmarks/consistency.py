@@ -1,7 +1,9 @@
-"""Do training and acting agree? Log-probabilities recomputed over whole rollouts of a trained agent against those of acting.
+"""Do training and acting agree? Log-probabilities recomputed over whole rollouts of a trained agent against
+those of acting.
 
-The rollouts are full of episode ends, where recurrent state is reset: the game's own and those that are forced. A copy in which
-`first` is shifted by one step shows what the comparison would look like if the reset were in the wrong place.
+The rollouts are full of episode ends, where recurrent state is reset: the game's own and those that are
+forced. A copy in which `first` is shifted by one step shows what the comparison would look like if the reset
+were in the wrong place.
 """
 
 import logging
@@ -46,21 +48,33 @@ class Cut(ProcgenVecEnv):
 
     def __init__(self, num: int, config: ProcgenConfig, share: float):
         super().__init__(num, config)
-        self.share, self.rng = share, np.random.default_rng(0)
+        self.share = share
+        self.rng = np.random.default_rng(0)
 
     def act(self, action: np.ndarray) -> None:
         super().act(np.where(self.rng.random(self.num) < self.share, FORCE_RESET, action))
 
 
-def rollout(model_file: Path, precision: str, num_envs: int, cut_share: float) -> tuple[ActorCritic, RolloutBuffer]:
+def rollout(
+    model_file: Path, precision: str, num_envs: int, cut_share: float
+) -> tuple[ActorCritic, RolloutBuffer]:
     """A rollout by the trainer's own collection, its second one, so that it begins in mid-episode."""
     trained, meta = load_agent(model_file)
     network = replace(trained.config, precision=precision)
     env = Cut(num_envs, described_game(meta["env"], model_file), cut_share)
-    schedule = Schedule(num_timesteps=10**9, num_checkpoints=1, eval_every=10**9, eval_episodes=1, eval_first_level=0, save_every=10**9)
+    schedule = Schedule(
+        num_timesteps=10**9,
+        num_checkpoints=1,
+        eval_every=10**9,
+        eval_episodes=1,
+        eval_first_level=0,
+        save_every=10**9,
+    )
     ppo = PPOConfig(n_envs=num_envs, mini_batch_per_epoch=1)
     with tempfile.TemporaryDirectory() as directory:
-        trainer = Trainer(env, env, network, ppo, schedule, Path(directory), 0, torch.device("cpu"), {}, init_from=trained)
+        trainer = Trainer(
+            env, env, network, ppo, schedule, Path(directory), 0, torch.device("cpu"), {}, init_from=trained
+        )
         trainer.collect()
         trainer.collect()
         trainer.log.close()
@@ -81,9 +95,13 @@ def figures(args: Args, precision: str) -> dict[str, float]:
     agent, buffer = rollout(args.model_file, precision, args.num_envs, args.cut_share)
     right, shifted = (log_ratio(agent, buffer, first) for first in (buffer.first, buffer.first.roll(1, 0)))
     return {
-        "episode_ends": int(buffer.ended.sum()), "steps": right.numel(), "mean": right.mean().item(), "max": right.max().item(),
-        "shifted_mean": shifted.mean().item(), "shifted_max": shifted.max().item(),
-    }  # fmt: skip
+        "episode_ends": int(buffer.ended.sum()),
+        "steps": right.numel(),
+        "mean": right.mean().item(),
+        "max": right.max().item(),
+        "shifted_mean": shifted.mean().item(),
+        "shifted_max": shifted.max().item(),
+    }
 
 
 def main(args: Args) -> None:
@@ -91,8 +109,16 @@ def main(args: Args) -> None:
         raise UsageError(f"--cut_share is {args.cut_share}: a share of steps lies from 0 to below 1")
     results = {precision: figures(args, precision) for precision in ("fp32", "bf16")}
     for precision, row in results.items():
-        logging.info("%s: |log ratio| mean %.2e, max %.2e over %d steps with %d episode ends; resets shifted by one: mean %.2e, max %.2e",
-                     precision, row["mean"], row["max"], row["steps"], row["episode_ends"], row["shifted_mean"], row["shifted_max"])  # fmt: skip
+        logging.info(
+            "%s: |log ratio| mean %.2e, max %.2e over %d steps with %d episode ends; resets shifted by one: mean %.2e, max %.2e",
+            precision,
+            row["mean"],
+            row["max"],
+            row["steps"],
+            row["episode_ends"],
+            row["shifted_mean"],
+            row["shifted_max"],
+        )
     write_json(args.output, results | {"manifest": manifest({"model_file": file_id(args.model_file)})})
 
 

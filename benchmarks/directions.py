@@ -1,8 +1,10 @@
-"""What fitting directions costs as recordings grow: seconds and peak memory of each method, by number of states.
+"""What fitting directions costs as recordings grow: seconds and peak memory of each method, by number of
+states.
 
-The states are made up: squashed mixtures of sparse sources, as wide as an agent's memory. What is asked of a million states of width 64 on
-two cores is 10 minutes and 6 GB (resident memory, libraries and the states themselves included). The clock counts all that the machine
-does; CPU seconds, summed over threads, only the fit.
+The states are made up: squashed mixtures of sparse sources, as wide as an agent's memory. What is asked of a
+million states of width 64 on two cores is 10 minutes and 6 GB (resident memory, libraries and the states
+themselves included). The clock counts all that the machine does; CPU seconds, summed over threads, only the
+fit.
 """
 
 import logging
@@ -46,21 +48,24 @@ from benchmarks.simulation import peak_bytes
 from common.checkpoints import write_json
 from common.progress import progress_bar
 from common.runs import manifest
-from interpret.dictionary import fit_dictionary
-from interpret.ica import fit_ica
-from interpret.nmf import fit_nmf
-from interpret.pca import fit_pca
-from interpret.probes import fit_probes
-from interpret.reconstruction import reconstruct
+from interpret.directions.dictionary import fit_dictionary
+from interpret.directions.ica import fit_ica
+from interpret.directions.nmf import fit_nmf
+from interpret.directions.pca import fit_pca
+from interpret.directions.reconstruction import reconstruct
+from interpret.probing.linear_probes import fit_probes
 
 STEPS_PER_LEVEL = 70
-MOST_SECONDS, MOST_BYTES = 600, 6e9
+MOST_SECONDS = 600
+MOST_BYTES = 6e9
 FITS: dict[str, Callable] = {
     "pca": fit_pca,
     "ica": fit_ica,
     "nmf": fit_nmf,
     "dictionary": lambda x, groups, count: fit_dictionary(x, groups, 16 * count, count),
-    "probes": lambda x, groups, count: fit_probes(x, groups, {"number": x[:, 0] * x[:, 1] + x[:, 2], "truth": x[:, 3] + x[:, 4] * x[:, 5] > 0.5}),
+    "probes": lambda x, groups, count: fit_probes(
+        x, groups, {"number": x[:, 0] * x[:, 1] + x[:, 2], "truth": x[:, 3] + x[:, 4] * x[:, 5] > 0.5}
+    ),
 }
 
 
@@ -77,20 +82,39 @@ def made_states(count: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.n
 
 
 def cell(method: str, x: np.ndarray, groups: np.ndarray, directions: int) -> dict:
-    """One method on these states: seconds by the clock and of the CPU, peak memory, and how well its scores hold the states."""
+    """One method on these states: seconds by the clock and of the CPU, peak memory, and how well its scores
+    hold the states.
+    """
     peak_bytes(torch.device("cpu"), reset=True)
-    clock, cpu = time.perf_counter(), time.process_time()
+    clock = time.perf_counter()
+    cpu = time.process_time()
     found = FITS[method](x, groups, directions)
-    spent = {"clock_s": time.perf_counter() - clock, "cpu_s": time.process_time() - cpu, "peak_bytes": peak_bytes(torch.device("cpu"))}
-    return {"method": method, "states": len(x), "fit_on": found.provenance["n"], **spent, "explained": reconstruct(found, x[:20_000]).explained}
+    spent = {
+        "clock_s": time.perf_counter() - clock,
+        "cpu_s": time.process_time() - cpu,
+        "peak_bytes": peak_bytes(torch.device("cpu")),
+    }
+    return {
+        "method": method,
+        "states": len(x),
+        "fit_on": found.provenance["n"],
+        **spent,
+        "explained": reconstruct(found, x[:20_000]).explained,
+    }
 
 
 def with_growth(rows: list[dict]) -> list[dict]:
-    """The rows with the exponent of CPU seconds against states since the method's row before (1 is linear), and whether they are within bounds."""
+    """The rows with the exponent of CPU seconds against states since the method's row before (1 is linear),
+    and whether they are within bounds.
+    """
     last: dict[str, dict] = {}
     for row in rows:
         before = last.get(row["method"])
-        row["growth"] = math.log(row["cpu_s"] / before["cpu_s"]) / math.log(row["states"] / before["states"]) if before else None
+        row["growth"] = (
+            math.log(row["cpu_s"] / before["cpu_s"]) / math.log(row["states"] / before["states"])
+            if before
+            else None
+        )
         row["within"] = row["clock_s"] <= MOST_SECONDS and row["peak_bytes"] <= MOST_BYTES
         last[row["method"]] = row
     return rows
@@ -103,11 +127,23 @@ def main(args: Args) -> None:
         for count in progress_bar(sorted(args.counts), unit="size", desc="directions"):
             states = made_states(count, args.width)
             rows += [cell(method, *states, args.directions) for method in args.methods]
-    logging.info("method       states    fit on  clock s    CPU s  growth  peak GB  explained  within 10 min and 6 GB")
+    logging.info(
+        "method       states    fit on  clock s    CPU s  growth  peak GB  explained  within 10 min and 6 GB"
+    )
     for row in with_growth(rows):
         growth = "" if row["growth"] is None else f"{row['growth']:.2f}"
-        logging.info("%-10s %8d  %8d  %7.1f  %7.1f  %6s  %7.2f  %9.3f  %s", row["method"], row["states"], row["fit_on"], row["clock_s"],
-                     row["cpu_s"], growth, row["peak_bytes"] / 1e9, row["explained"], "yes" if row["within"] else "no")  # fmt: skip
+        logging.info(
+            "%-10s %8d  %8d  %7.1f  %7.1f  %6s  %7.2f  %9.3f  %s",
+            row["method"],
+            row["states"],
+            row["fit_on"],
+            row["clock_s"],
+            row["cpu_s"],
+            growth,
+            row["peak_bytes"] / 1e9,
+            row["explained"],
+            "yes" if row["within"] else "no",
+        )
     write_json(args.output, {"rows": rows, "threads": args.threads, "manifest": manifest()})
 
 

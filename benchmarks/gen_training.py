@@ -1,8 +1,9 @@
-"""Training speed of the world model: our loop against a plain one, same model, losses and windows, in turns in one process.
+"""Training speed of the world model: our loop against a plain one, same model, losses and windows, in turns
+in one process.
 
-The plain loop is what one writes first: float32, PyTorch's default memory layout, one frame of each window encoded and decoded at a
-time inside the loop over time, the agent carried along frame by frame, the outcome read step by step. Both train by Adam on the same
-batches. Then: whether the reader keeps up, and peak memory.
+The plain loop is what one writes first: float32, PyTorch's default memory layout, one frame of each window
+encoded and decoded at a time inside the loop over time, the agent carried along frame by frame, the outcome
+read step by step. Both train by Adam on the same batches. Then: whether the reader keeps up, and peak memory.
 """
 
 import logging
@@ -54,19 +55,26 @@ from agents.actor_critic import ActorCritic, load_agent
 from common.checkpoints import write_json
 from common.precision import choose_precision, set_precision
 from common.runs import manifest
-from generative import twohot
-from generative.categorical import balanced_kl
-from generative.config import LossScales, TrainConfig, load_preset, window_length
-from generative.data import WindowSource, layouts_of, read_ahead, seeded_generator
-from generative.detail import detail
-from generative.frames import round_frames
-from generative.latent import remembered
-from generative.losses import Noise, draw_noise, kl_to_standard_normal, loss_terms, squared_error, total_loss
-from generative.model import WorldModel
-from generative.motion import measured
-from generative.progress import Clock, peak_memory
-from generative.rssm import EnvState
+from generative.model import twohot
+from generative.model.categorical import balanced_kl
+from generative.model.config import LossScales, TrainConfig, load_preset, window_length
+from generative.model.frames import round_frames
+from generative.model.latent import remembered
+from generative.model.motion import measured
+from generative.model.rssm import EnvState
+from generative.model.world_model import WorldModel
 from generative.simulator import freeze
+from generative.training.data import WindowSource, layouts_of, read_ahead, seeded_generator
+from generative.training.losses import (
+    Noise,
+    draw_noise,
+    kl_to_standard_normal,
+    loss_terms,
+    squared_error,
+    total_loss,
+)
+from generative.training.progress import Clock, peak_memory
+from generative.training.small_object_weights import detail
 from rollouts.segment import Segment
 from rollouts.store import Rollouts
 
@@ -81,22 +89,32 @@ def ours(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise, 
 
 def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise, shown: int) -> torch.Tensor:
     """The same loss, one frame of each window at a time; every window must be full."""
-    k, sums = model.config.num_initializing_steps, {}
+    k = model.config.num_initializing_steps
+    sums = {}
 
     def add(name: str, value: torch.Tensor) -> None:
         sums.setdefault(name, []).append(value)
 
-    moved, half = measured(segment.obs), -(-segment.mask.shape[1] // 2)
-    latent = model.latent(torch.stack([model.encoder(segment.obs[t]) for t in range(k)]), moved[: k - 1], remembered(agent, segment.obs[:k]))
+    moved = measured(segment.obs)
+    half = -(-segment.mask.shape[1] // 2)
+    latent = model.latent(
+        torch.stack([model.encoder(segment.obs[t]) for t in range(k)]),
+        moved[: k - 1],
+        remembered(agent, segment.obs[:k]),
+    )
     start = model.start(latent.sample(noise.z[0]), noise.first[0], detach_agent=False)
     add("bottleneck", kl_to_standard_normal(latent).mean())
     add("init_hidden", (start.hidden - segment.hidden[k - 1]).square().sum(-1).mean())
     add("init_action", F.cross_entropy(start.action_logits, segment.action[k - 2]))
-    state, ahead, frames = start.env, start.env.motion, None
+    state = start.env
+    ahead = start.env.motion
+    frames = None
     for i, t in enumerate(range(k - 1, len(segment.obs))):
         add("motion", F.huber_loss(ahead, moved[t - 1], reduction="none").sum(-1).mean())
         if frames is not None:
-            state = model.rssm.posterior(prior.deter, moved[t - 1], model.encoder(segment.obs[t]), noise.state[i - 1])
+            state = model.rssm.posterior(
+                prior.deter, moved[t - 1], model.encoder(segment.obs[t]), noise.state[i - 1]
+            )
             add("kl_balanced", balanced_kl(state.logits, prior.logits, SCALES.free_nats).mean())
             again = model.painted(EnvState(*(part[:half] for part in state)), frames[:half].detach()).picture
             add("repainted", squared_error(again, segment.obs[t, :half]).sum((1, 2)).mean())
@@ -107,18 +125,31 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
         add("detail", (error * detail(segment.obs[t])).sum((1, 2)).mean())
         if not i:
             sums |= {"first": sums["image"][:], "first_detail": sums["detail"][:]}
-        seen = agent.advance(round_frames(frames[:shown]), segment.hidden[t, :shown], segment.first[t, :shown], segment.reward[t - 1, :shown])
+        seen = agent.advance(
+            round_frames(frames[:shown]),
+            segment.hidden[t, :shown],
+            segment.first[t, :shown],
+            segment.reward[t - 1, :shown],
+        )
         logits, value = agent.heads(seen)
-        now, then = torch.log_softmax(logits, -1), torch.log_softmax(segment.logits[t, :shown], -1)
+        now = torch.log_softmax(logits, -1)
+        then = torch.log_softmax(segment.logits[t, :shown], -1)
         add("hx", (seen - segment.hidden[t + 1, :shown]).square().sum(-1).mean())
         add("act_log_probs", (then.exp() * (then - now)).sum(-1).mean())
         add("value", (value - segment.value[t, :shown]).square().mean())
         action = model.action_weights(segment.action[t])
-        deter, ahead = model.rssm.core(state.deter, state.sample, state.motion, model.encoder(segment.obs[t]), action)
+        deter, ahead = model.rssm.core(
+            state.deter, state.sample, state.motion, model.encoder(segment.obs[t]), action
+        )
         prior = model.rssm.prior(deter, ahead, noise.prior[i])
         outcome = model.outcome(deter, ahead, segment.obs[t] / 255)
         add("reward", twohot.cross_entropy(outcome.reward_logits, segment.reward[t], model.bins).mean())
-        add("done", F.binary_cross_entropy_with_logits(model.recorded_odds(outcome.end_score.detach()), segment.terminated[t].float()))
+        add(
+            "done",
+            F.binary_cross_entropy_with_logits(
+                model.recorded_odds(outcome.end_score.detach()), segment.terminated[t].float()
+            ),
+        )
         add("end_score", F.binary_cross_entropy_with_logits(outcome.end_score, segment.terminated[t].float()))
     return total_loss({name: torch.stack(values).mean() for name, values in sums.items()}, SCALES)
 
@@ -127,7 +158,9 @@ class Loop:
     """A model of its own, its optimiser, and the seconds that a training step takes."""
 
     def __init__(self, loss, model: WorldModel, agent: ActorCritic, train: TrainConfig):
-        self.loss, self.model, self.agent = loss, model, agent
+        self.loss = loss
+        self.model = model
+        self.agent = agent
         self.optimizer = torch.optim.Adam(model.parameters(), lr=train.lr, fused=loss is ours)
         self.clip = train.grad_clip_norm
 
@@ -152,7 +185,8 @@ def loops(args: Args, model_config, train: TrainConfig) -> tuple[Loop, Loop]:
     made = []
     for loss, precision in ((ours, model_config.precision), (plain, "fp32")):
         torch.manual_seed(args.seed)
-        model, agent = WorldModel(replace(model_config, precision=precision)), load_agent(args.agent_file)[0]
+        model = WorldModel(replace(model_config, precision=precision))
+        agent = load_agent(args.agent_file)[0]
         set_precision(precision, agent)
         freeze(agent)
         if loss is plain:
@@ -164,30 +198,50 @@ def loops(args: Args, model_config, train: TrainConfig) -> tuple[Loop, Loop]:
 
 def paired(args: Args, model_config, train: TrainConfig, source: WindowSource) -> dict:
     """Frames per second of both loops over `rounds` turns on the same batches, and their losses on the first."""
-    pair, seconds, losses = loops(args, model_config, train), [], []
+    pair = loops(args, model_config, train)
+    seconds = []
+    losses = []
     shown = math.ceil(train.agent_share * args.batch_size)
     for i in range(args.rounds + 1):
         segment = source.train_batch(i, args.batch_size)
-        noise = draw_noise(model_config, args.num_sim_steps, args.batch_size, seeded_generator(torch.device("cpu"), args.seed, i))
+        noise = draw_noise(
+            model_config,
+            args.num_sim_steps,
+            args.batch_size,
+            seeded_generator(torch.device("cpu"), args.seed, i),
+        )
         turn = [loop.step(segment, noise, shown) for loop in pair]
         seconds.append([spent for spent, _ in turn])
         losses.append([loss for _, loss in turn])
         logging.info("round %d: ours %.1f s, plain %.1f s", i, *seconds[-1])
-    timed, frames = np.array(seconds[1:]), args.batch_size * args.num_sim_steps
+    timed = np.array(seconds[1:])
+    frames = args.batch_size * args.num_sim_steps
     speeds = frames / timed.mean(0)
     return {
-        "ours": speeds[0], "plain": speeds[1], "ratio": timed[:, 1].sum() / timed[:, 0].sum(),
-        "ratio_by_round": (timed[:, 1] / timed[:, 0]).tolist(), "first_losses": losses[0],
-    }  # fmt: skip
+        "ours": speeds[0],
+        "plain": speeds[1],
+        "ratio": timed[:, 1].sum() / timed[:, 0].sum(),
+        "ratio_by_round": (timed[:, 1] / timed[:, 0]).tolist(),
+        "first_losses": losses[0],
+    }
 
 
 def reading(args: Args, model_config, train: TrainConfig, source: WindowSource) -> dict:
     """The share of the time that our loop waits for windows, with the reader's thread beside it."""
-    loop, clock, shown = loops(args, model_config, train)[0], Clock(0.0), math.ceil(train.agent_share * args.batch_size)
-    for i, segment in enumerate(clock.timed(read_ahead(lambda i: source.train_batch(i, args.batch_size), 0, args.reading_batches))):
+    loop = loops(args, model_config, train)[0]
+    clock = Clock(0.0)
+    shown = math.ceil(train.agent_share * args.batch_size)
+    for i, segment in enumerate(
+        clock.timed(read_ahead(lambda i: source.train_batch(i, args.batch_size), 0, args.reading_batches))
+    ):
         if i == 0:
             clock.reset()  # the first is always waited for
-        noise = draw_noise(model_config, args.num_sim_steps, args.batch_size, seeded_generator(torch.device("cpu"), args.seed, i))
+        noise = draw_noise(
+            model_config,
+            args.num_sim_steps,
+            args.batch_size,
+            seeded_generator(torch.device("cpu"), args.seed, i),
+        )
         loop.step(segment, noise, shown)
     return {"wait_share": clock.read()["wait_share"]}
 
@@ -195,16 +249,37 @@ def reading(args: Args, model_config, train: TrainConfig, source: WindowSource) 
 def main(args: Args) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
-    rollouts, agent = Rollouts.open(args.data_dir), load_agent(args.agent_file)[0]
+    rollouts = Rollouts.open(args.data_dir)
+    agent = load_agent(args.agent_file)[0]
     shape = {"num_actions": agent.num_actions, "hidden_size": agent.core.state_size}
-    model_config, train = load_preset(args.interpreting_params_name, shape | {"precision": args.precision}, {"num_sim_steps": args.num_sim_steps})
+    model_config, train = load_preset(
+        args.interpreting_params_name,
+        shape | {"precision": args.precision},
+        {"num_sim_steps": args.num_sim_steps},
+    )
     source = full_windows(rollouts, window_length(model_config, train), args.seed)
     result = paired(args, model_config, train, source)
     result |= reading(args, model_config, train, source) if args.reading_batches else {}
-    logging.info("ours %.1f frames/s, plain %.2f frames/s: %.1f times", result["ours"], result["plain"], result["ratio"])
+    logging.info(
+        "ours %.1f frames/s, plain %.2f frames/s: %.1f times",
+        result["ours"],
+        result["plain"],
+        result["ratio"],
+    )
     logging.info("losses of the first batch: ours %.2f, plain %.2f", *result["first_losses"])
-    config = {name: getattr(args, name) for name in ("interpreting_params_name", "batch_size", "num_sim_steps", "rounds")}
-    write_json(args.output, {"config": config, **result, "peak_memory_bytes": peak_memory(), "manifest": manifest(precision=choose_precision(args.precision, "cpu").name)})
+    config = {
+        name: getattr(args, name)
+        for name in ("interpreting_params_name", "batch_size", "num_sim_steps", "rounds")
+    }
+    write_json(
+        args.output,
+        {
+            "config": config,
+            **result,
+            "peak_memory_bytes": peak_memory(),
+            "manifest": manifest(precision=choose_precision(args.precision, "cpu").name),
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Is anything finished ever lost? Programs are interrupted at random moments, checked, and run again to the end.
+"""Is anything finished ever lost? Programs are interrupted at random moments, checked, and run again to the
+end.
 
-After each signal: the exit code, the seconds until the end, whether what the program said is so, and whether every finished file is
-still there with the same bytes. After the last one the program runs to its end: its results must equal, bit for bit, those of a run
-that nobody interrupted, and nothing half-written may be left. The demo is interrupted again and again but not run to its end: its
-steps are the other programs.
+After each signal: the exit code, the seconds until the end, whether what the program said is so, and whether
+every finished file is still there with the same bytes. After the last one the program runs to its end: its
+results must equal, bit for bit, those of a run that nobody interrupted, and nothing half-written may be left.
+The demo is interrupted again and again but not run to its end: its steps are the other programs.
 """
 
 import csv
@@ -65,7 +66,9 @@ LEFTOVERS = (".*.part", ".*.lock", ".latest.*", ".*_[0-9a-f]*.[0-9]*")
 
 @dataclass
 class Program:
-    """command: its words, given where its results go. seconds: of a run that nobody interrupts, once there was one."""
+    """command: its words, given where its results go. seconds: of a run that nobody interrupts, once there
+    was one.
+    """
 
     name: str
     command: Callable[[Path], list[object]]
@@ -76,21 +79,96 @@ class Program:
 
 def programs(args: Args, store: Path) -> dict[str, Program]:
     """All five, small. store: what `record` records and the later ones read."""
-    agent, exact = args.agent_file, ("--precision", "fp32")  # auto times the machine, and may choose another under load
+    agent = args.agent_file  # auto times the machine, and may choose another under load
+    exact = ("--precision", "fp32")
     simple = ("--num_threads", 1, *exact)
-    training = ("--param_name", "demo", "--num_levels", 200, "--num_timesteps", 8192, "--num_checkpoints", 2, "--eval_episodes", 2)
-    recording = ("--num_episodes", 32, "--episodes_per_shard", 4, "--num_envs", 4, "--start_level", 100_000, "--num_levels", 400_000)
-    modelling = ("--interpreting_params_name", "tiny", "--num_batches", 12, "--batch_size", 4, "--log_interval", 2, "--save_interval", 4)
+    training = (
+        "--param_name",
+        "demo",
+        "--num_levels",
+        200,
+        "--num_timesteps",
+        8192,
+        "--num_checkpoints",
+        2,
+        "--eval_episodes",
+        2,
+    )
+    recording = (
+        "--num_episodes",
+        32,
+        "--episodes_per_shard",
+        4,
+        "--num_envs",
+        4,
+        "--start_level",
+        100_000,
+        "--num_levels",
+        400_000,
+    )
+    modelling = (
+        "--interpreting_params_name",
+        "tiny",
+        "--num_batches",
+        12,
+        "--batch_size",
+        4,
+        "--log_interval",
+        2,
+        "--save_interval",
+        4,
+    )
     mapping = (
-        "--methods", "pca", "nmf", "--points", 800, "--clusters", 4, "--components", 4, "--counts", 2, 4,
-        "--draws", 0, "--maps", "tsne", "--followed", 2,
-    )  # fmt: skip
+        "--methods",
+        "pca",
+        "nmf",
+        "--points",
+        800,
+        "--clusters",
+        4,
+        "--components",
+        4,
+        "--counts",
+        2,
+        4,
+        "--draws",
+        0,
+        "--maps",
+        "tsne",
+        "--followed",
+        2,
+    )
     smallest = ("--num_timesteps", 4096, "--num_episodes", 16, "--num_batches", 8)
     listed = [
         Program("train", lambda out: ["train.py", *training, *simple, "--logdir", out]),
-        Program("record", lambda out: ["record.py", "--model_file", agent, *recording, *simple, "--logdir", out]),
-        Program("train_gen_model", lambda out: ["train_gen_model.py", "--agent_file", agent, "--data_dir", store, *modelling, *exact, "--logdir", out]),
-        Program("precompute", lambda out: ["analysis/hidden_analysis_precompute.py", "--data_dir", store, *mapping, "--out_dir", out]),
+        Program(
+            "record", lambda out: ["record.py", "--model_file", agent, *recording, *simple, "--logdir", out]
+        ),
+        Program(
+            "train_gen_model",
+            lambda out: [
+                "train_gen_model.py",
+                "--agent_file",
+                agent,
+                "--data_dir",
+                store,
+                *modelling,
+                *exact,
+                "--logdir",
+                out,
+            ],
+        ),
+        Program(
+            "precompute",
+            lambda out: [
+                "analysis/hidden_analysis_precompute.py",
+                "--data_dir",
+                store,
+                *mapping,
+                "--out_dir",
+                out,
+            ],
+        ),
         Program("demo", lambda out: ["demo.py", *smallest, "--out", out], finishes=False, seconds=90.0),
     ]
     return {program.name: program for program in listed}
@@ -116,7 +194,11 @@ def finish(program: Program, out: Path) -> float:
 def digests(out: Path) -> dict[str, str]:
     """The hash of every result below a directory, clock columns left out, by its path there."""
     files = (path for path in sorted(out.rglob("*")) if path.is_file() and not path.name.startswith("."))
-    chosen = [path for path in files if not any(path.match(name) for name in VOLATILE) and "latest" not in path.parts]
+    chosen = [
+        path
+        for path in files
+        if not any(path.match(name) for name in VOLATILE) and "latest" not in path.parts
+    ]
     return {str(path.relative_to(out)): hashlib.sha256(_content(path)).hexdigest()[:16] for path in chosen}
 
 
@@ -124,7 +206,9 @@ def _content(path: Path) -> bytes:
     if path.suffix != ".csv":
         return path.read_bytes()
     with open(path) as file:
-        rows = [{name: value for name, value in row.items() if name not in CLOCKS} for row in csv.DictReader(file)]
+        rows = [
+            {name: value for name, value in row.items() if name not in CLOCKS} for row in csv.DictReader(file)
+        ]
     return json.dumps(rows).encode()
 
 
@@ -134,13 +218,19 @@ def leftovers(out: Path) -> list[str]:
 
 
 def untrue(number: int, out: Path) -> list[str]:
-    """What is not so of that which the program said on stderr after a signal; nothing is said after a SIGKILL."""
+    """What is not so of that which the program said on stderr after a signal; nothing is said after a
+    SIGKILL.
+    """
     said = out.with_suffix(".log").read_text()
     lines = [line for line in re.split(r"[\r\n]+", said) if line.startswith("interrupted by ")]
     problems = ["a traceback"] if "Traceback" in said else []
     if number == signal.SIGKILL:
-        return problems + [f"it says {line!r}" for line in lines if "by SIGTERM: " not in line]  # a step of the demo that ended with it
-    problems += [f"it says {line!r}" for line in lines if f"interrupted by {signal.Signals(number).name}: " not in line]
+        return problems + [
+            f"it says {line!r}" for line in lines if "by SIGTERM: " not in line
+        ]  # a step of the demo that ended with it
+    problems += [
+        f"it says {line!r}" for line in lines if f"interrupted by {signal.Signals(number).name}: " not in line
+    ]
     return problems + [problem for line in lines for problem in _false(line, out)]
 
 
@@ -156,7 +246,11 @@ def _false(line: str, out: Path) -> list[str]:
     where = re.search(r"what was finished is in (\S+);", line)
     if where:
         return [] if any(Path(where[1]).iterdir()) else [f"{line!r}, and nothing is there"]
-    known = "it left nothing half-written; " in line or "the demo was in this step: " in line or line.endswith(": the same command goes on from there")
+    known = (
+        "it left nothing half-written; " in line
+        or "the demo was in this step: " in line
+        or line.endswith(": the same command goes on from there")
+    )
     return [] if known else [f"it says {line!r}"]
 
 
@@ -170,8 +264,12 @@ def _false_state(steps: int, run: Path, line: str) -> list[str]:
 
 
 def interrupt(program: Program, out: Path, number: int, after: float) -> dict | None:
-    """Starts the program, sends the signal after so many seconds, and checks what came of it; None where it had ended before."""
-    before, left, process = digests(out), leftovers(out), start(program, out)
+    """Starts the program, sends the signal after so many seconds, and checks what came of it; None where it
+    had ended before.
+    """
+    before = digests(out)
+    left = leftovers(out)
+    process = start(program, out)
     try:
         process.wait(after)
         return None
@@ -186,14 +284,18 @@ def interrupt(program: Program, out: Path, number: int, after: float) -> dict | 
     now = digests(out)
     shell = code if code >= 0 else 128 - code
     return {
-        "program": program.name, "signal": signal.Signals(number).name, "after": round(after, 1), "code": code, "seconds": round(seconds, 2),
+        "program": program.name,
+        "signal": signal.Signals(number).name,
+        "after": round(after, 1),
+        "code": code,
+        "seconds": round(seconds, 2),
         "finished_files": len(now),
         "lost": [name for name in before if not name.endswith(GROWING) and now.get(name) != before[name]],
         "wrong_code": [] if shell == 128 + number or _had_finished(code, out) else [code],
         "late": [seconds] if seconds > LIMIT_SECONDS else [],
         "untrue": untrue(number, out),
         "leftovers": sorted(set(leftovers(out)) - set(left)) if number != signal.SIGKILL else [],
-    }  # fmt: skip
+    }
 
 
 def _had_finished(code: int, out: Path) -> bool:
@@ -224,12 +326,18 @@ def _wait_for_orphans(out: Path) -> None:
 
 def tried(program: Program, args: Args, rng: np.random.Generator) -> list[dict]:
     """All interrupts of a program, over as many runs as it takes, each run to its end."""
-    rows, run = [], 0
+    rows = []
+    run = 0
     while len(rows) < args.interrupts:
         run += 1
         out = args.work_dir / f"{program.name}_{run}"
         for _ in range(args.per_run if program.finishes else args.interrupts):
-            row = interrupt(program, out, SIGNALS[len(rows) % len(SIGNALS)], float(rng.uniform(0.05, 0.9)) * program.seconds)
+            row = interrupt(
+                program,
+                out,
+                SIGNALS[len(rows) % len(SIGNALS)],
+                float(rng.uniform(0.05, 0.9)) * program.seconds,
+            )
             if row is None or len(rows) == args.interrupts:
                 break
             rows.append(row)
@@ -240,10 +348,16 @@ def tried(program: Program, args: Args, rng: np.random.Generator) -> list[dict]:
 
 
 def check_end(program: Program, out: Path, rows: list[dict]) -> None:
-    """Runs the program to its end and notes, with its last interrupt, what differs from the reference and what is left over."""
+    """Runs the program to its end and notes, with its last interrupt, what differs from the reference and
+    what is left over.
+    """
     finish(program, out)
     made = digests(out)
-    differing = [name for name in sorted(made.keys() | program.reference.keys()) if made.get(name) != program.reference.get(name)]
+    differing = [
+        name
+        for name in sorted(made.keys() | program.reference.keys())
+        if made.get(name) != program.reference.get(name)
+    ]
     if rows:
         rows[-1] |= {"differing": differing, "leftovers": rows[-1]["leftovers"] + leftovers(out)}
         if differing or leftovers(out):
@@ -265,7 +379,7 @@ def main(args: Args) -> None:
         raise UsageError(f"no program {unknown[0]!r}; choose from: {', '.join(listed)}")
     for number, (name, program) in enumerate(listed.items()):
         read = name == "record" and {"train_gen_model", "precompute"} & set(args.programs)
-        if name in args.programs and program.finishes or read:
+        if (name in args.programs and program.finishes) or read:
             out = args.work_dir / f"{name}_0"
             program.seconds = finish(program, out)
             program.reference = digests(out)
@@ -279,12 +393,17 @@ def write(output: Path, rows: list[dict]) -> None:
     kept = json.loads(output.read_text())["rows"] if output.exists() else []
     rows = [row for row in kept if row["program"] != rows[0]["program"]] + rows
     names = sorted({row["program"] for row in rows})
-    totals = {name: summary([row for row in rows if row["program"] == name]) for name in names} | {"all": summary(rows)}
+    totals = {name: summary([row for row in rows if row["program"] == name]) for name in names} | {
+        "all": summary(rows)
+    }
     for name, total in totals.items():
         logging.info("%-16s %s", name, "  ".join(f"{key} {value}" for key, value in total.items()))
     codes = Counter(f"{row['signal']} {row['code']}" for row in rows)
     slowest = max(row["seconds"] for row in rows)
-    write_json(output, {"totals": totals, "codes": codes, "slowest_seconds": slowest, "rows": rows, "manifest": manifest()})
+    write_json(
+        output,
+        {"totals": totals, "codes": codes, "slowest_seconds": slowest, "rows": rows, "manifest": manifest()},
+    )
 
 
 if __name__ == "__main__":

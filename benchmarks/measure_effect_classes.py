@@ -1,4 +1,5 @@
-"""Prints, for each Procgen game, which of its fifteen actions are the same act: the table in envs/procgen.py, measured.
+"""Prints, for each Procgen game, which of its fifteen actions are the same act: the table in envs/procgen.py,
+measured.
 
     python benchmarks/measure_effect_classes.py [--games coinrun ninja] [--modes easy hard] [--points 200]
 

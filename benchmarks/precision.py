@@ -1,7 +1,9 @@
-"""Is the precision that `auto` chooses the faster one here? Every network in bf16 and in float32, in turns, forward and with its gradient.
+"""Is the precision that `auto` chooses the faster one here? Every network in bf16 and in float32, in turns,
+forward and with its gradient.
 
-One thread, CPU seconds (on a GPU: by the clock). Weights are random: they change no time. With --model_file and --data_dir also: how far
-the agent's policy, value and memory in float32 are from those in bf16, over whole recorded episodes.
+One thread, CPU seconds (on a GPU: by the clock). Weights are random: they change no time. With --model_file
+and --data_dir also: how far the agent's policy, value and memory in float32 are from those in bf16, over
+whole recorded episodes.
 """
 
 import logging
@@ -48,27 +50,37 @@ from common.checkpoints import write_json
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id, manifest
-from generative.config import load_preset
-from generative.model import WorldModel
-from interpret.frame_cnn import FrameReader
+from generative.model.config import load_preset
+from generative.model.world_model import WorldModel
+from interpret.probing.frame_cnn import FrameReader
 from rollouts.store import Rollouts
 
 OBS_SHAPE = (64, 64, 3)
 POLICY_TOLERANCE = 0.001
-"""Mean KL, in nats, up to which the same agent's policies in both precisions count as the same: about twenty times what was measured
-(docs/pipeline.md)."""
+"""Mean KL, in nats, up to which the same agent's policies in both precisions count as the same: about twenty
+times what was measured (docs/pipeline.md).
+"""
 
 
-def networks(presets: tuple[str, ...], frames: int, device) -> dict[str, tuple[nn.Module, Callable[[nn.Module], torch.Tensor]]]:
+def networks(
+    presets: tuple[str, ...], frames: int, device
+) -> dict[str, tuple[nn.Module, Callable[[nn.Module], torch.Tensor]]]:
     """Every network by name, and what runs it on a batch."""
     obs = torch.randint(0, 256, (frames, *OBS_SHAPE), dtype=torch.uint8, device=device)
-    found = {f"agent, {name}": (Encoder(name, OBS_SHAPE, 256, "auto"), lambda network: network(obs)) for name in ARCHITECTURES}
+    found = {
+        f"agent, {name}": (Encoder(name, OBS_SHAPE, 256, "auto"), lambda network: network(obs))
+        for name in ARCHITECTURES
+    }
     reader = FrameReader(OBS_SHAPE, torch.zeros(20), torch.ones(20))
     found["frame CNN"] = reader, lambda network: network(obs)
     for preset in presets:
         config, _ = load_preset(preset, {"num_actions": 15, "obs_shape": OBS_SHAPE, "hidden_size": 64}, {})
-        z, action = torch.randn(frames, config.latent_size, device=device), torch.zeros(frames, dtype=torch.int64, device=device)
-        found[f"world model, {preset}"] = WorldModel(config), lambda model, z=z, action=action: simulated(model, obs, z, action)
+        z = torch.randn(frames, config.latent_size, device=device)
+        action = torch.zeros(frames, dtype=torch.int64, device=device)
+        found[f"world model, {preset}"] = (
+            WorldModel(config),
+            lambda model, z=z, action=action: simulated(model, obs, z, action),
+        )
     return {name: (network.to(device), run) for name, (network, run) in found.items()}
 
 
@@ -92,9 +104,14 @@ def seconds(network: nn.Module, run, precision: str, gradient: bool, device: tor
     return clock() - begun
 
 
-def compared(network: nn.Module, run, chosen: str, gradient: bool, rounds: int, device: torch.device) -> dict[str, float]:
+def compared(
+    network: nn.Module, run, chosen: str, gradient: bool, rounds: int, device: torch.device
+) -> dict[str, float]:
     """Seconds of both precisions, in turns, and how many times as long the one that is not chosen takes."""
-    turns = [[seconds(network, run, precision, gradient, device) for precision in ("bf16", "fp32")] for _ in range(rounds + 1)]
+    turns = [
+        [seconds(network, run, precision, gradient, device) for precision in ("bf16", "fp32")]
+        for _ in range(rounds + 1)
+    ]
     best = dict(zip(("bf16", "fp32"), np.min(turns[1:], axis=0).tolist()))
     other = "fp32" if chosen == "bf16" else "bf16"
     return best | {"other_over_chosen": best[other] / best[chosen]}
@@ -102,20 +119,25 @@ def compared(network: nn.Module, run, chosen: str, gradient: bool, rounds: int, 
 
 @torch.inference_mode()
 def distances(model_file: Path, data_dir: Path, num_episodes: int) -> dict[str, float]:
-    """How far the agent in float32 is from itself in bf16 on recorded episodes, each with its own memory from their first frames on."""
-    agent, rollouts = load_agent(model_file)[0], Rollouts.open(data_dir)
+    """How far the agent in float32 is from itself in bf16 on recorded episodes, each with its own memory from
+    their first frames on.
+    """
+    agent = load_agent(model_file)[0]
+    rollouts = Rollouts.open(data_dir)
     found = {"kl": [], "same_action": [], "value": [], "hidden": [], "hidden_sd": []}
     for episode in range(min(num_episodes, len(rollouts))):
         obs = torch.from_numpy(rollouts.episode(episode)["obs"])[:, None]
         first = torch.zeros(len(obs), 1, dtype=torch.bool)
         first[0] = True
-        states, answers = {}, {}
+        states = {}
+        answers = {}
         for precision in ("bf16", "fp32"):
             set_precision(precision, agent)
             states[precision] = agent.unroll(obs, agent.initial_state(1), first)[:, 0]
             answers[precision] = agent.heads(states[precision])
         (half, half_value), (whole, whole_value) = answers["bf16"], answers["fp32"]
-        p, q = half.log_softmax(-1), whole.log_softmax(-1)
+        p = half.log_softmax(-1)
+        q = whole.log_softmax(-1)
         found["kl"].append((p.exp() * (p - q)).sum(-1))
         found["same_action"].append((half.argmax(-1) == whole.argmax(-1)).float())
         found["value"].append((half_value - whole_value).abs())
@@ -123,33 +145,63 @@ def distances(model_file: Path, data_dir: Path, num_episodes: int) -> dict[str, 
         found["hidden_sd"].append(states["fp32"].std(0).mean()[None])
     columns = {name: torch.cat(parts) for name, parts in found.items()}
     means = {name: column.mean().item() for name, column in columns.items()}
-    return means | {"kl_max": columns["kl"].max().item(), "steps": len(columns["kl"]), "within": means["kl"] <= POLICY_TOLERANCE}
+    return means | {
+        "kl_max": columns["kl"].max().item(),
+        "steps": len(columns["kl"]),
+        "within": means["kl"] <= POLICY_TOLERANCE,
+    }
 
 
 def main(args: Args) -> None:
     if (args.model_file is None) != (args.data_dir is None):
-        raise UsageError("--model_file and --data_dir say together how far the precisions are apart: give both, or neither")
+        raise UsageError(
+            "--model_file and --data_dir say together how far the precisions are apart: give both, or neither"
+        )
     torch.set_num_threads(1)
     torch.manual_seed(0)
     device = choose_device(args.device)
     chosen = choose_precision("auto", device).name
-    rows, built = [], networks(args.presets, args.frames, device)
+    rows = []
+    built = networks(args.presets, args.frames, device)
     cells = [(name, gradient) for name in built for gradient in (False, True)]
     for name, gradient in progress_bar(cells, unit="cell", desc="precision"):
-        rows.append({"network": name, "gradient": gradient} | compared(*built[name], chosen, gradient, args.rounds, device))
+        rows.append(
+            {"network": name, "gradient": gradient}
+            | compared(*built[name], chosen, gradient, args.rounds, device)
+        )
     logging.info("auto is %s here%-12s  gradient   bf16 ms   fp32 ms  other / chosen", chosen, "")
     for row in rows:
-        logging.info("%-24s %-9s %9.1f %9.1f %9.2f", row["network"], "yes" if row["gradient"] else "no",
-                     1000 * row["bf16"], 1000 * row["fp32"], row["other_over_chosen"])  # fmt: skip
-    found = {"chosen": chosen, "frames": args.frames, "rows": rows, "least": min(row["other_over_chosen"] for row in rows)}
+        logging.info(
+            "%-24s %-9s %9.1f %9.1f %9.2f",
+            row["network"],
+            "yes" if row["gradient"] else "no",
+            1000 * row["bf16"],
+            1000 * row["fp32"],
+            row["other_over_chosen"],
+        )
+    found = {
+        "chosen": chosen,
+        "frames": args.frames,
+        "rows": rows,
+        "least": min(row["other_over_chosen"] for row in rows),
+    }
     found |= {"cpu": torch.backends.cpu.get_cpu_capability(), "device": str(device)}
     inputs = {}
     if args.model_file:
         inputs = {"model_file": file_id(args.model_file), "data_dir": Rollouts.open(args.data_dir).id}
         found["distance"] = distances(args.model_file, args.data_dir, args.num_episodes)
         far = found["distance"]
-        logging.info("float32 from bf16, %d steps: KL mean %.2g and at most %.2g nats, the same likeliest action %.2f%%, value %.2g, hidden "
-                     "%.2g of %.2g", far["steps"], far["kl"], far["kl_max"], 100 * far["same_action"], far["value"], far["hidden"], far["hidden_sd"])  # fmt: skip
+        logging.info(
+            "float32 from bf16, %d steps: KL mean %.2g and at most %.2g nats, the same likeliest action %.2f%%, value %.2g, hidden "
+            "%.2g of %.2g",
+            far["steps"],
+            far["kl"],
+            far["kl_max"],
+            100 * far["same_action"],
+            far["value"],
+            far["hidden"],
+            far["hidden_sd"],
+        )
     write_json(args.output, found | {"manifest": manifest(inputs)})
 
 

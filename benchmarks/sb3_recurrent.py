@@ -1,9 +1,10 @@
-"""The yardstick of benchmarks/training.py: SB3-contrib's RecurrentPPO on our environments, with our encoder in SB3's manner."""
+"""The yardstick of benchmarks/training.py: SB3-contrib's RecurrentPPO on our environments, with our encoder
+in SB3's manner.
+"""
 
 import numpy as np
 import torch
 
-import envs.procgen  # noqa: F401 (first: it imports gym without the notice that gym prints)
 
 # isort: split
 from gymnasium import spaces
@@ -21,7 +22,9 @@ class SB3Env(VecEnv):
 
     def __init__(self, inner):
         self.inner = inner
-        super().__init__(inner.num, spaces.Box(0, 255, inner.obs_shape, np.uint8), spaces.Discrete(inner.num_actions))
+        super().__init__(
+            inner.num, spaces.Box(0, 255, inner.obs_shape, np.uint8), spaces.Discrete(inner.num_actions)
+        )
         self._infos = [{} for _ in range(inner.num)]
 
     def reset(self):
@@ -51,7 +54,9 @@ class SB3Env(VecEnv):
 
 
 class ImpalaExtractor(BaseFeaturesExtractor):
-    """The same network as agents/encoders.py, in float32, default memory layout and one piece per call, as SB3 runs its own."""
+    """The same network as agents/encoders.py, in float32, default memory layout and one piece per call, as
+    SB3 runs its own.
+    """
 
     def __init__(self, observation_space: spaces.Box, features_dim: int):
         super().__init__(observation_space, features_dim)
@@ -66,14 +71,33 @@ class ImpalaExtractor(BaseFeaturesExtractor):
 
 
 def recurrent_ppo(env, ppo: PPOConfig, feature_size: int, hidden_size: int, seed: int) -> RecurrentPPO:
-    """RecurrentPPO with one shared LSTM, linear heads, and our learner's schedule: as many epochs, minibatches and steps."""
+    """RecurrentPPO with one shared LSTM, linear heads, and our learner's schedule: as many epochs,
+    minibatches and steps.
+    """
     policy = dict(
-        features_extractor_class=ImpalaExtractor, features_extractor_kwargs=dict(features_dim=feature_size), net_arch=[],
-        lstm_hidden_size=hidden_size, shared_lstm=True, enable_critic_lstm=False,
-    )  # fmt: skip
+        features_extractor_class=ImpalaExtractor,
+        features_extractor_kwargs=dict(features_dim=feature_size),
+        net_arch=[],
+        lstm_hidden_size=hidden_size,
+        shared_lstm=True,
+        enable_critic_lstm=False,
+    )
     batch_size = ppo.n_envs * ppo.n_steps // ppo.mini_batch_per_epoch
     return RecurrentPPO(
-        "CnnLstmPolicy", SB3Env(env), ppo.learning_rate, ppo.n_steps, batch_size, ppo.epoch, ppo.gamma, ppo.lmbda,
-        ppo.eps_clip, ppo.eps_clip, ent_coef=ppo.entropy_coef, vf_coef=ppo.value_coef, max_grad_norm=ppo.grad_clip_norm,
-        policy_kwargs=policy, seed=seed, device="cpu",
-    )  # fmt: skip
+        "CnnLstmPolicy",
+        SB3Env(env),
+        ppo.learning_rate,
+        ppo.n_steps,
+        batch_size,
+        ppo.epoch,
+        ppo.gamma,
+        ppo.lmbda,
+        ppo.eps_clip,
+        ppo.eps_clip,
+        ent_coef=ppo.entropy_coef,
+        vf_coef=ppo.value_coef,
+        max_grad_norm=ppo.grad_clip_norm,
+        policy_kwargs=policy,
+        seed=seed,
+        device="cpu",
+    )

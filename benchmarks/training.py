@@ -1,7 +1,8 @@
-"""Training speed: our recurrent PPO against SB3-contrib's RecurrentPPO on the same environments, encoder and schedule.
+"""Training speed: our recurrent PPO against SB3-contrib's RecurrentPPO on the same environments, encoder and
+schedule.
 
-Both run in this process and take turns, so that whatever else the machine does slows both alike. Then: where our time goes,
-how it grows with the number of environments, and how much memory a rollout takes.
+Both run in this process and take turns, so that whatever else the machine does slows both alike. Then: where
+our time goes, how it grows with the number of environments, and how much memory a rollout takes.
 """
 
 import logging
@@ -67,7 +68,8 @@ class TimedEnv:
     """An environment that adds up the seconds spent in it."""
 
     def __init__(self, inner):
-        self.inner, self.seconds = inner, 0.0
+        self.inner = inner
+        self.seconds = 0.0
 
     def observe(self):
         return self._timed(self.inner.observe)
@@ -89,16 +91,27 @@ class Ours:
     """Our trainer, one iteration at a time."""
 
     def __init__(self, args: Args, network: NetworkConfig, ppo: PPOConfig, directory: Path):
-        self.ppo, self.env = ppo, TimedEnv(environments(args, ppo.n_envs))
+        self.ppo = ppo
+        self.env = TimedEnv(environments(args, ppo.n_envs))
         schedule = Schedule(NEVER, 1, NEVER, 1, 0, NEVER)
-        self.trainer = Trainer(self.env, self.env, network, ppo, schedule, directory, args.seed, torch.device("cpu"), {})
+        self.trainer = Trainer(
+            self.env, self.env, network, ppo, schedule, directory, args.seed, torch.device("cpu"), {}
+        )
 
     def iterate(self) -> dict[str, float]:
         """Seconds of one iteration, by part."""
-        self.env.seconds, begun = 0.0, time.perf_counter()
+        self.env.seconds = 0.0
+        begun = time.perf_counter()
         self.trainer.collect()
-        collected, trainer = time.perf_counter(), self.trainer
-        update(trainer.agent, trainer.optimizer, trainer.buffer, self.ppo, np.random.default_rng(trainer.iteration))
+        collected = time.perf_counter()
+        trainer = self.trainer
+        update(
+            trainer.agent,
+            trainer.optimizer,
+            trainer.buffer,
+            self.ppo,
+            np.random.default_rng(trainer.iteration),
+        )
         trainer.iteration += 1
         ended = time.perf_counter()
         return dict(zip(PARTS, (self.env.seconds, collected - begun - self.env.seconds, ended - collected)))
@@ -110,8 +123,11 @@ def environments(args: Args, num: int) -> ProcgenVecEnv:
 
 def paired(args: Args, network: NetworkConfig, ppo: PPOConfig, directory: Path) -> dict:
     """Steps per second of both learners over `rounds` turns, and the shares of our time."""
-    ours, steps = Ours(args, network, ppo, directory), ppo.n_envs * ppo.n_steps
-    theirs = recurrent_ppo(environments(args, ppo.n_envs), ppo, network.feature_size, network.hidden_size, args.seed)
+    ours = Ours(args, network, ppo, directory)
+    steps = ppo.n_envs * ppo.n_steps
+    theirs = recurrent_ppo(
+        environments(args, ppo.n_envs), ppo, network.feature_size, network.hidden_size, args.seed
+    )
 
     def their_seconds() -> float:
         begun = time.perf_counter()
@@ -119,30 +135,40 @@ def paired(args: Args, network: NetworkConfig, ppo: PPOConfig, directory: Path) 
         return time.perf_counter() - begun
 
     ours.iterate(), their_seconds()
-    parts, seconds = [], []
+    parts = []
+    seconds = []
     for _ in trange(args.rounds, desc="paired rounds", unit="round"):
         parts.append(ours.iterate())
         seconds.append(their_seconds())
     totals = np.array([sum(part.values()) for part in parts])
     return {
-        "ours": steps / totals.mean(), "recurrent_ppo": steps / np.mean(seconds), "ratio": np.sum(seconds) / totals.sum(),
+        "ours": steps / totals.mean(),
+        "recurrent_ppo": steps / np.mean(seconds),
+        "ratio": np.sum(seconds) / totals.sum(),
         "ratio_by_round": (np.array(seconds) / totals).tolist(),
         "shares": {name: sum(part[name] for part in parts) / totals.sum() for name in PARTS},
-    }  # fmt: skip
+    }
 
 
-def growth(args: Args, network: NetworkConfig, ppo: PPOConfig, directory: Path) -> dict[int, dict[str, float]]:
+def growth(
+    args: Args, network: NetworkConfig, ppo: PPOConfig, directory: Path
+) -> dict[int, dict[str, float]]:
     """Our steps per second by number of environments; minibatches stay an eighth of the rollout.
 
-    Also per second of processor time, over all threads: with one thread that is the speed of an idle core, whatever else runs.
+    Also per second of processor time, over all threads: with one thread that is the speed of an idle core,
+    whatever else runs.
     """
     speeds = {}
     for num in args.growth:
         config = replace(ppo, n_envs=num)
         ours = Ours(args, network, config, directory / str(num))
         ours.iterate()
-        busy, steps = time.process_time(), num * config.n_steps * args.growth_rounds
-        seconds = sum(sum(ours.iterate().values()) for _ in trange(args.growth_rounds, desc=f"{num} environments", unit="round"))
+        busy = time.process_time()
+        steps = num * config.n_steps * args.growth_rounds
+        seconds = sum(
+            sum(ours.iterate().values())
+            for _ in trange(args.growth_rounds, desc=f"{num} environments", unit="round")
+        )
         speeds[num] = {"per_second": steps / seconds, "per_cpu_second": steps / (time.process_time() - busy)}
         ours.env.close()
     return speeds
@@ -151,21 +177,46 @@ def growth(args: Args, network: NetworkConfig, ppo: PPOConfig, directory: Path) 
 def main(args: Args) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
-    network, ppo = load_preset(args.param_name, len(action_space(args.env_name).names), ProcgenVecEnv.obs_shape)
+    network, ppo = load_preset(
+        args.param_name, len(action_space(args.env_name).names), ProcgenVecEnv.obs_shape
+    )
     network, ppo = replace(network, core="lstm", precision=args.precision), replace(ppo, n_steps=args.n_steps)
     rollout = RolloutBuffer(256, 256, ProcgenVecEnv.obs_shape, network.hidden_size).nbytes
     with tempfile.TemporaryDirectory() as directory:
         pair = paired(args, network, ppo, Path(directory) / "paired") if args.rounds else {}
         speeds = growth(args, network, ppo, Path(directory))
     if pair:
-        logging.info("ours %.0f steps/s, RecurrentPPO %.0f steps/s: %.1f times (by round: %s)",
-                     pair["ours"], pair["recurrent_ppo"], pair["ratio"], ", ".join(f"{x:.1f}" for x in pair["ratio_by_round"]))  # fmt: skip
-        logging.info("our time: %s", ", ".join(f"{name} {share:.0%}" for name, share in pair["shares"].items()))
+        logging.info(
+            "ours %.0f steps/s, RecurrentPPO %.0f steps/s: %.1f times (by round: %s)",
+            pair["ours"],
+            pair["recurrent_ppo"],
+            pair["ratio"],
+            ", ".join(f"{x:.1f}" for x in pair["ratio_by_round"]),
+        )
+        logging.info(
+            "our time: %s", ", ".join(f"{name} {share:.0%}" for name, share in pair["shares"].items())
+        )
     for num, speed in speeds.items():
-        logging.info("ours, %d environments: %.0f steps/s, %.0f per second of processor time", num, speed["per_second"], speed["per_cpu_second"])
+        logging.info(
+            "ours, %d environments: %.0f steps/s, %.0f per second of processor time",
+            num,
+            speed["per_second"],
+            speed["per_cpu_second"],
+        )
     logging.info("rollout of 256 x 256 steps: %.2f GB", rollout / 1e9)
-    config = {name: getattr(ppo, name) for name in ("n_envs", "n_steps", "epoch", "mini_batch_per_epoch")} | {"rounds": args.rounds}
-    write_json(args.output, {"config": config, **pair, "growth": speeds, "rollout_bytes_256x256": rollout, "manifest": manifest(precision=choose_precision(args.precision, "cpu").name)})
+    config = {name: getattr(ppo, name) for name in ("n_envs", "n_steps", "epoch", "mini_batch_per_epoch")} | {
+        "rounds": args.rounds
+    }
+    write_json(
+        args.output,
+        {
+            "config": config,
+            **pair,
+            "growth": speeds,
+            "rollout_bytes_256x256": rollout,
+            "manifest": manifest(precision=choose_precision(args.precision, "cpu").name),
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ from common.integrity import SLACK, at_most, check_finite, checksum
 from common.locks import remove_abandoned, try_lock
 
 _ENTRY = "worldlens"
-"""The header's one entry (safetensors writes several in any order): checksum and description. Files from before there were checksums have the
-description alone, which begins with a brace."""
+"""The header's one entry (safetensors writes several in any order): checksum and description. Files from
+before there were checksums have the description alone, which begins with a brace.
+"""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -48,16 +49,22 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _temporary(path: Path) -> tuple[int, Path]:
-    """A new file beside `path`, locked by the descriptor while that is open: it belongs to a process that lives."""
+    """A new file beside `path`, locked by the descriptor while that is open: it belongs to a process that
+    lives.
+    """
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        if try_lock(handle) and os.path.exists(name):  # else another process, which takes it for abandoned, is just removing it
+        if try_lock(handle) and os.path.exists(
+            name
+        ):  # else another process, which takes it for abandoned, is just removing it
             return handle, Path(name)
         os.close(handle)
 
 
 def check_writable(path: Path) -> None:
-    """Raises the OSError that writing `path` would raise: before long work rather than after it. Makes the directory it goes to."""
+    """Raises the OSError that writing `path` would raise: before long work rather than after it. Makes the
+    directory it goes to.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -77,14 +84,16 @@ def write_json(path: Path, value) -> None:
 
 def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], meta: dict) -> None:
     """Writes named tensors and a JSON-able description into one file, with a checksum of both, atomically."""
-    whole, description = _apart(tensors), json.dumps(meta)
+    whole = _apart(tensors)
+    description = json.dumps(meta)
     data = serialize(whole, metadata={_ENTRY: f"{checksum(whole, description)} {description}"})
     write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
 
 def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Contiguous tensors on the CPU that share no memory with each other."""
-    apart, taken = {}, set()
+    apart = {}
+    taken = set()
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
         memory = tensor.untyped_storage().data_ptr()
@@ -94,54 +103,77 @@ def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
-    """Reads what `save_checkpoint` wrote. Raises BadCheckpoint for a missing, truncated, damaged or foreign file."""
+    """Reads what `save_checkpoint` wrote. Raises BadCheckpoint for a missing, truncated, damaged or foreign
+    file.
+    """
     path = Path(path)
     if path.is_dir() or not path.exists():
         raise BadCheckpoint(f"no checkpoint file at {path}")
     if path.suffix in (".pth", ".pt"):
-        raise BadCheckpoint(f"{path} is a PyTorch pickle, which can execute code; turn it into safetensors with: python -m agents.convert --help")
+        raise BadCheckpoint(
+            f"{path} is a PyTorch pickle, which can execute code; turn it into safetensors with: python -m agents.convert --help"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(_ENTRY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise BadCheckpoint(f"{path} is not a whole safetensors file ({error}); it may be truncated: take another checkpoint") from error
+        raise BadCheckpoint(
+            f"{path} is not a whole safetensors file ({error}); it may be truncated: take another checkpoint"
+        ) from error
     if header is None:
-        raise BadCheckpoint(f"{path} was not written by Worldlens: it lacks the description that says what it holds")
+        raise BadCheckpoint(
+            f"{path} was not written by Worldlens: it lacks the description that says what it holds"
+        )
     stated, description = ("", header) if header.startswith("{") else header.partition(" ")[::2]
     whole = stated == checksum(tensors, description) if stated else _published(path)
     if whole is None:
-        logging.warning("%s is from before there were checksums: damage to its numbers would not be seen", path)
+        logging.warning(
+            "%s is from before there were checksums: damage to its numbers would not be seen", path
+        )
     elif not whole:
         raise BadCheckpoint(f"{path} is damaged: it does not match its checksum; take another checkpoint")
-    return tensors, parse_json(description, f"the description in {path}", "take another checkpoint", BadCheckpoint)
+    return tensors, parse_json(
+        description, f"the description in {path}", "take another checkpoint", BadCheckpoint
+    )
 
 
 def _published(path: Path) -> bool | None:
-    """Of a file without a checksum: whether it has the id by which the provenance.json beside or above it names it; None where none does."""
+    """Of a file without a checksum: whether it has the id by which the provenance.json beside or above it
+    names it; None where none does.
+    """
     for home in (path.parent, path.parent.parent):
         record = home / "provenance.json"
         if record.exists():
             said = read_json(record, "restore it")
-            named = said["ids"] if isinstance(said.get("ids"), dict) else {"model.safetensors": said.get("id")}
+            named = (
+                said["ids"] if isinstance(said.get("ids"), dict) else {"model.safetensors": said.get("id")}
+            )
             stated = named.get(path.relative_to(home).as_posix())
             return None if stated is None else stated == hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return None
 
 
-def build(make: Callable[[], torch.nn.Module], tensors: dict[str, torch.Tensor], source: object) -> torch.nn.Module:
-    """The network that a file's description makes, not yet filled with its tensors. Raises BadCheckpoint for a description of no network, or
-    of a much larger one than the tensors are (before it has the memory)."""
+def build(
+    make: Callable[[], torch.nn.Module], tensors: dict[str, torch.Tensor], source: object
+) -> torch.nn.Module:
+    """The network that a file's description makes, not yet filled with its tensors. Raises BadCheckpoint for
+    a description of no network, or of a much larger one than the tensors are (before it has the memory).
+    """
     try:
         with at_most(sum(tensor.numel() for tensor in tensors.values()) + SLACK):
             return make()
     except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())
-        raise BadCheckpoint(f"{source} describes a network that this version does not know ({reason}); take another checkpoint") from error
+        raise BadCheckpoint(
+            f"{source} describes a network that this version does not know ({reason}); take another checkpoint"
+        ) from error
 
 
 def load_training_state(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict]:
-    """`load_checkpoint` for the state that a run resumes from. Raises BadCheckpoint with the ways on when it is damaged or of another kind."""
+    """`load_checkpoint` for the state that a run resumes from. Raises BadCheckpoint with the ways on when it
+    is damaged or of another kind.
+    """
     with resuming(path):
         tensors, meta = load_checkpoint(path)
         if meta.get("kind") != kind:
@@ -151,7 +183,9 @@ def load_training_state(path: Path, kind: str) -> tuple[dict[str, torch.Tensor],
 
 @contextmanager
 def resuming(path: Path) -> Iterator[None]:
-    """Within it, a training state that lacks something or holds what does not fit raises BadCheckpoint with the ways on."""
+    """Within it, a training state that lacks something or holds what does not fit raises BadCheckpoint with
+    the ways on.
+    """
     try:
         yield
     except (BadCheckpoint, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -160,10 +194,14 @@ def resuming(path: Path) -> Iterator[None]:
 
 
 def lost_state(path: Path, reason: object) -> BadCheckpoint:
-    """The error for a training state that cannot be used, with the ways on: the run's last model file, or its beginning."""
+    """The error for a training state that cannot be used, with the ways on: the run's last model file, or its
+    beginning.
+    """
     last = last_model(path.parent)
     from_last = f"begin a new run from its last checkpoint with --model_file {last}, or " if last else ""
-    return BadCheckpoint(f"{path} is damaged ({reason}), so this run cannot be resumed: {from_last}delete {path.name} to begin this run again")
+    return BadCheckpoint(
+        f"{path} is damaged ({reason}), so this run cannot be resumed: {from_last}delete {path.name} to begin this run again"
+    )
 
 
 def last_model(directory: Path) -> Path | None:
@@ -173,13 +211,16 @@ def last_model(directory: Path) -> Path | None:
 
 
 def load_module(module: torch.nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:
-    """Fills a module with tensors of exactly its names and shapes. Raises BadCheckpoint naming the first difference, or what is not finite."""
+    """Fills a module with tensors of exactly its names and shapes. Raises BadCheckpoint naming the first
+    difference, or what is not finite.
+    """
     expected = module.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         found = tuple(tensors[name].shape) if name in tensors else "missing"
         wanted = tuple(expected[name].shape) if name in expected else "absent"
         if found == wanted and expected[name].is_floating_point() != tensors[name].is_floating_point():
-            found, wanted = tensors[name].dtype, expected[name].dtype
+            found = tensors[name].dtype
+            wanted = expected[name].dtype
         if found != wanted:
             difference = f"{name} is {found} in the file and {wanted} in the network"
             way_out = "take another checkpoint, or the settings that this one was made with"
@@ -195,22 +236,37 @@ def with_prefix(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torc
 
 def without_prefix(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors whose name begins with prefix/, under the rest of their name."""
-    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(prefix + "/")}
+    return {
+        name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(prefix + "/")
+    }
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """An optimiser's per-parameter state as flat tensors `index/name`."""
     state = optimizer.state_dict()["state"]
-    return {f"{i}/{name}": torch.as_tensor(value) for i, entry in state.items() for name, value in entry.items()}
+    return {
+        f"{i}/{name}": torch.as_tensor(value) for i, entry in state.items() for name, value in entry.items()
+    }
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Puts back what `optimizer_tensors` gave; hyper-parameters stay as they are. Raises BadCheckpoint for what is not finite or does not fit."""
+    """Puts back what `optimizer_tensors` gave; hyper-parameters stay as they are. Raises BadCheckpoint for
+    what is not finite or does not fit.
+    """
     check_finite(tensors, "the optimiser's state")
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split("/", 1)
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    for parameter, entry in optimizer.state.items():  # a fused optimiser reads memory as it lies: as the weights', not as the file's
-        entry |= {name: torch.empty_like(parameter).copy_(x) for name, x in entry.items() if x.shape == parameter.shape}
+    for (
+        parameter,
+        entry,
+    ) in (
+        optimizer.state.items()
+    ):  # a fused optimiser reads memory as it lies: as the weights', not as the file's
+        entry |= {
+            name: torch.empty_like(parameter).copy_(x)
+            for name, x in entry.items()
+            if x.shape == parameter.shape
+        }

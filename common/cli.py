@@ -1,4 +1,5 @@
-"""How every script starts and fails: flags from a dataclass, logging to the terminal, one clear line instead of a traceback for bad input.
+"""How every script starts and fails: flags from a dataclass, logging to the terminal, one clear line instead
+of a traceback for bad input.
 
 A script reads its command line before its slow imports, so that --help and a mistake are answered at once:
 
@@ -40,22 +41,34 @@ from common.stopping import StopOnSignal, end_on_signal, is_script
 if is_script():
     end_on_signal()  # the slow imports come next, tyro's among them
 
-from tyro import _errors as refusals  # not public: requirements.txt pins tyro, and tests/test_command_line.py holds every message
+from tyro import (
+    _errors as refusals,
+)  # not public: requirements.txt pins tyro, and tests/test_command_line.py holds every message
 
 from common.errors import BadCheckpoint, UsageError, one_line
 from common.flags import flag_names, read_flags, spelled
 from common.fresh import forget, take_back
 
 USER_ERRORS = (UsageError, BadCheckpoint, FloatingPointError)
-"""What the user can mend: a demand that cannot be met, a file that is not what it should be, a training that diverged."""
-_NO_ROOM = "nothing half-written was kept: free some space or choose another place, then run the same command again"
+"""What the user can mend: a demand that cannot be met, a file that is not what it should be, a training that
+diverged.
+"""
+_NO_ROOM = (
+    "nothing half-written was kept: free some space or choose another place, then run the same command again"
+)
 _NO_PATH = "check the path, and give another"
-_ADVICE = dict.fromkeys((errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT), _NO_ROOM)
-_ADVICE |= dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG), _NO_PATH)
+_ADVICE = dict.fromkeys(
+    (errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT), _NO_ROOM
+)
+_ADVICE |= dict.fromkeys(
+    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG), _NO_PATH
+)
 
 
 def parse(args_type: type, description: str = "", words: Sequence[str] | None = None):
-    """The words (default: of the command line) as an args_type. A mistake in them ends in one line on stderr and exit code 2."""
+    """The words (default: of the command line) as an args_type. A mistake in them ends in one line on stderr
+    and exit code 2.
+    """
     given = sys.argv[1:] if words is None else words
 
     def refuse(message: str) -> None:
@@ -77,9 +90,11 @@ def parse(args_type: type, description: str = "", words: Sequence[str] | None = 
 
 
 def run_main(main: Callable, args) -> None:
-    """Calls main(args). What the user can mend ends in one line on stderr and exit code 1; what is our bug keeps its traceback.
+    """Calls main(args). What the user can mend ends in one line on stderr and exit code 1; what is our bug
+    keeps its traceback.
 
-    SIGINT (Ctrl-C), SIGTERM and SIGHUP end in one line too, and in the exit code that a shell expects of them: 130, 143, 129.
+    SIGINT (Ctrl-C), SIGTERM and SIGHUP end in one line too, and in the exit code that a shell expects of
+    them: 130, 143, 129.
     """
     from common.progress import start_logging  # brings tqdm, which --help does not wait for
 
@@ -91,7 +106,8 @@ def run_main(main: Callable, args) -> None:
             with _quiet_threads(), _until_the_reader_leaves():
                 main(args)
         except BaseException as error:
-            line, stopped = _advice(error), stop.asked or isinstance(error, KeyboardInterrupt)
+            line = _advice(error)
+            stopped = stop.asked or isinstance(error, KeyboardInterrupt)
             if line is None and not stopped:
                 raise
             logging.debug("traceback", exc_info=True)
@@ -130,7 +146,9 @@ def _quiet_threads() -> Iterator[None]:
 
 @contextmanager
 def _until_the_reader_leaves():
-    """A reader that has seen enough (`| head`) ends the script without a word, with the exit code that a shell expects."""
+    """A reader that has seen enough (`| head`) ends the script without a word, with the exit code that a
+    shell expects.
+    """
     try:
         try:
             yield
@@ -142,7 +160,9 @@ def _until_the_reader_leaves():
 
 
 def check_common(args) -> None:
-    """Raises UsageError for what no script can do: a flag that is NaN, a seed out of range, a name that cannot be a directory's."""
+    """Raises UsageError for what no script can do: a flag that is NaN, a seed out of range, a name that
+    cannot be a directory's.
+    """
     for flag, given in vars(args).items():
         if given != given:
             raise UsageError(f"--{flag} is nan: give a number")
@@ -151,9 +171,13 @@ def check_common(args) -> None:
     for flag in ("exp_name", "gen_mod_exp_name"):
         given = getattr(args, flag, "test")
         if not (given.isprintable() and given.strip() and Path(given).parts):
-            raise UsageError(f"--{flag} is {given!r}: give a name of printable characters, which becomes a directory")
+            raise UsageError(
+                f"--{flag} is {given!r}: give a name of printable characters, which becomes a directory"
+            )
         if Path(given).is_absolute() or ".." in Path(given).parts:
-            raise UsageError(f"--{flag} is {given}, which leads out of the place for results: give a name, and the place with another flag")
+            raise UsageError(
+                f"--{flag} is {given}, which leads out of the place for results: give a name, and the place with another flag"
+            )
 
 
 def _refusal(event, args_type: type, words: Sequence[str]) -> str | None:
@@ -178,16 +202,21 @@ def _refusal(event, args_type: type, words: Sequence[str]) -> str | None:
 
 def _given(argument, words: Sequence[str]) -> str:
     """The words that the command line gives a flag, the last time that it stands there."""
-    names, given = {spelled(name) for name in argument.lowered.name_or_flags}, []
+    names = {spelled(name) for name in argument.lowered.name_or_flags}
+    given = []
     for i, word in enumerate(words):
         flag, equals, value = word.partition("=")
         if spelled(flag) in names:
-            given = [value] if equals else list(itertools.takewhile(lambda w: not w.startswith("--"), words[i + 1 :]))
+            given = (
+                [value]
+                if equals
+                else list(itertools.takewhile(lambda w: not w.startswith("--"), words[i + 1 :]))
+            )
     return " ".join(map(repr, given))
 
 
 def _name(argument) -> str:
     """A flag as the documentation spells it."""
-    return argument.lowered.metavar if argument.is_positional() else spelled(argument.lowered.name_or_flags[0])
-
-
+    return (
+        argument.lowered.metavar if argument.is_positional() else spelled(argument.lowered.name_or_flags[0])
+    )

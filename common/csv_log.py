@@ -1,4 +1,6 @@
-"""A CSV log with TensorBoard beside it; cut back to the checkpoint when a run resumes, so that no row stands twice."""
+"""A CSV log with TensorBoard beside it; cut back to the checkpoint when a run resumes, so that no row stands
+twice.
+"""
 
 import csv
 import io
@@ -13,15 +15,18 @@ from common.runs import UsageError
 
 
 class CsvLog:
-    """Appends rows to a CSV file and scalars to TensorBoard (and to a tracker with `log(row, step)`, where there is one).
+    """Appends rows to a CSV file and scalars to TensorBoard (and to a tracker with `log(row, step)`, where
+    there is one).
 
-    columns: the first counts steps, and one is `wall_time` in seconds. step: where the run goes on from; later rows are
-    dropped, for they will be made again. last: the last row that was kept, or nothing. A value that a row lacks leaves its
-    column empty. Raises UsageError for a log that is damaged.
+    columns: the first counts steps, and one is `wall_time` in seconds. step: where the run goes on from;
+    later rows are dropped, for they will be made again. last: the last row that was kept, or nothing. A value
+    that a row lacks leaves its column empty. Raises UsageError for a log that is damaged.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], step: int, tracker=None):
-        self.path, self.columns, self.tracker = path, columns, tracker
+        self.path = path
+        self.columns = columns
+        self.tracker = tracker
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
@@ -31,7 +36,9 @@ class CsvLog:
             self.wall_time = float(self.last.get("wall_time", 0.0))
             writer.writerows(kept)
         except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{path} is damaged: mend it, or move it away, and this run goes on with a new log") from error
+            raise UsageError(
+                f"{path} is damaged: mend it, or move it away, and this run goes on with a new log"
+            ) from error
         write_text(path, text.getvalue())
         self._board = SummaryWriter(path.parent, purge_step=step)
 

@@ -1,4 +1,6 @@
-"""Descriptions in files (JSON, YAML), which may say anything: read and checked so that what does not fit ends in one line that names file and field."""
+"""Descriptions in files (JSON, YAML), which may say anything: read and checked so that what does not fit ends
+in one line that names file and field.
+"""
 
 import dataclasses
 import json
@@ -17,11 +19,21 @@ LARGEST = 2**31 - 1
 """The largest whole number that a configuration may hold."""
 LARGEST_SIZE = 2**16
 """The largest width, count or edge that a configuration may ask for."""
-_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a mapping", list: "a list", type(None): "null"}
+_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    dict: "a mapping",
+    list: "a list",
+    type(None): "null",
+}
 
 
 def parse_json(text: str | bytes, source: object, remedy: str, error: type[Exception] = UsageError) -> dict:
-    """The mapping that a JSON text holds. Raises `error`, naming the source and the remedy, for anything else."""
+    """The mapping that a JSON text holds. Raises `error`, naming the source and the remedy, for anything
+    else.
+    """
     return _mapping(lambda: json.loads(text), source, remedy, error)
 
 
@@ -36,8 +48,14 @@ def read_yaml(path: Path, remedy: str, error: type[Exception] = UsageError) -> d
 
 
 def read_preset(path: Path, name: str, known: set[str]) -> dict:
-    """The values of a named preset; names that begin with _ are building blocks. Raises UsageError for an unknown preset or key."""
-    presets = {key: values for key, values in read_yaml(path, "mend it, or take the file of the repository").items() if not str(key).startswith("_")}
+    """The values of a named preset; names that begin with _ are building blocks. Raises UsageError for an
+    unknown preset or key.
+    """
+    presets = {
+        key: values
+        for key, values in read_yaml(path, "mend it, or take the file of the repository").items()
+        if not str(key).startswith("_")
+    }
     if name not in presets:
         raise UsageError(f"unknown preset {name!r}; choose one of: {', '.join(map(str, presets))}")
     values = {} if presets[name] is None else presets[name]
@@ -50,7 +68,9 @@ def read_preset(path: Path, name: str, known: set[str]) -> dict:
 
 
 def look_up(description: dict, name: str, kind, source: object, error: type[Exception] = UsageError):
-    """The entry `a.b` of a description, which must be of the kind. Raises `error` naming the source and the entry."""
+    """The entry `a.b` of a description, which must be of the kind. Raises `error` naming the source and the
+    entry.
+    """
     value = description
     for key in name.split("."):
         if not isinstance(value, dict) or key not in value:
@@ -61,7 +81,9 @@ def look_up(description: dict, name: str, kind, source: object, error: type[Exce
     return value
 
 
-def check_entries(description: dict, kinds: dict, source: object, error: type[Exception] = UsageError) -> None:
+def check_entries(
+    description: dict, kinds: dict, source: object, error: type[Exception] = UsageError
+) -> None:
     """`look_up` for every entry of `kinds` that the description has."""
     for name in kinds.keys() & description.keys():
         look_up(description, name, kinds[name], source, error)
@@ -78,7 +100,8 @@ def check_kinds(config) -> None:
 def check_values(config, sizes: tuple[str, ...] = ()) -> None:
     """`check_kinds`, and ValueError for the first number that is out of bounds.
 
-    sizes: the fields that ask for memory, from 1 to LARGEST_SIZE. All other whole numbers are no larger than LARGEST.
+    sizes: the fields that ask for memory, from 1 to LARGEST_SIZE. All other whole numbers are no larger than
+    LARGEST.
     """
     check_kinds(config)
     for name, value in vars(config).items():
@@ -89,8 +112,11 @@ def check_values(config, sizes: tuple[str, ...] = ()) -> None:
 
 
 def fits(value, kind) -> bool:
-    """Whether a value is of an annotated kind. A whole number also does as a float, true and false only as a bool; numbers are finite."""
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    """Whether a value is of an annotated kind. A whole number also does as a float, true and false only as a
+    bool; numbers are finite.
+    """
+    origin = typing.get_origin(kind)
+    parts = typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, part) for part in parts)
     if origin is typing.Literal:
@@ -101,7 +127,9 @@ def fits(value, kind) -> bool:
         each = parts[:1] * len(value) if origin is list or parts[-1] is ... else parts
         return len(value) == len(each) and all(map(fits, value, each))
     if origin is dict:
-        return isinstance(value, dict) and all(fits(key, parts[0]) and fits(entry, parts[1]) for key, entry in value.items())
+        return isinstance(value, dict) and all(
+            fits(key, parts[0]) and fits(entry, parts[1]) for key, entry in value.items()
+        )
     if kind in (int, float):
         number = numbers.Integral if kind is int else numbers.Real
         return isinstance(value, number) and not isinstance(value, bool) and math.isfinite(value)
@@ -110,7 +138,11 @@ def fits(value, kind) -> bool:
 
 def described(value) -> str:
     """A value in a few words, whatever it is."""
-    return f"a {type(value).__name__} of {len(value)}" if isinstance(value, dict | list | tuple) and len(value) > 6 else reprlib.repr(value)
+    return (
+        f"a {type(value).__name__} of {len(value)}"
+        if isinstance(value, dict | list | tuple) and len(value) > 6
+        else reprlib.repr(value)
+    )
 
 
 def _kind(annotation) -> str:
@@ -125,5 +157,7 @@ def _mapping(read, source: object, remedy: str, error: type[Exception]) -> dict:
     except RecursionError as found:
         raise error(f"{source} is damaged: it is nested too deeply; {remedy}") from found
     if not isinstance(value, dict):
-        raise error(f"{source} is damaged: it holds {_NAMES.get(type(value), type(value).__name__)} where a mapping belongs; {remedy}")
+        raise error(
+            f"{source} is damaged: it holds {_NAMES.get(type(value), type(value).__name__)} where a mapping belongs; {remedy}"
+        )
     return value

@@ -1,4 +1,6 @@
-"""Errors that the user can fix. They stand here, in a module that imports nothing, so that a command line can be read at once."""
+"""Errors that the user can fix. They stand here, in a module that imports nothing, so that a command line can
+be read at once.
+"""
 
 
 class UsageError(ValueError):
@@ -10,5 +12,7 @@ class BadCheckpoint(ValueError):
 
 
 def one_line(message: object) -> str:
-    r"""The message with every control character written as its escape: a name with a newline in it prints as "\n"."""
+    r"""The message with every control character written as its escape: a name with a newline in it prints as
+    "\n".
+    """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(message))

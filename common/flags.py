@@ -1,7 +1,7 @@
 """How flags are spelled, read and shown in --help: one style for every script, on top of tyro.
 
-Names have underscores; hyphens are taken too. A boolean flag, one that may be left out included, is given as --flag, --flag True,
---flag False or --no_flag. A flag that may be left out shows the type of its value alone.
+Names have underscores; hyphens are taken too. A boolean flag, one that may be left out included, is given as
+--flag, --flag True, --flag False or --no_flag. A flag that may be left out shows the type of its value alone.
 """
 
 import dataclasses
@@ -49,15 +49,23 @@ def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 
 
 def read_flags(args_type: type, description: str, words: Sequence[str]):
-    """The words of a command line as an args_type. Mistakes raise tyro's events, which common/cli.py turns into one line."""
+    """The words of a command line as an args_type. Mistakes raise tyro's events, which common/cli.py turns
+    into one line.
+    """
     boolean = boolean_flags(args_type)
     description = description.strip() + (_HOW_BOOLEAN if boolean else "")
-    return tyro.cli(args_type, prog=_command(), description=description, args=with_values(words, boolean), **_STYLE)
+    return tyro.cli(
+        args_type, prog=_command(), description=description, args=with_values(words, boolean), **_STYLE
+    )
 
 
 def flag_names(args_type: type) -> list[str]:
     """Every flag of an args_type, as the documentation spells it."""
-    given = [spelled(flag) for action in tyro.extras.get_parser(args_type, **_STYLE)._actions for flag in action.option_strings]
+    given = [
+        spelled(flag)
+        for action in tyro.extras.get_parser(args_type, **_STYLE)._actions
+        for flag in action.option_strings
+    ]
     return given + [_negated(flag) for flag in boolean_flags(args_type)]
 
 
@@ -68,9 +76,12 @@ def boolean_flags(args_type: type) -> list[str]:
 
 
 def with_values(words: Sequence[str], boolean: Sequence[str]) -> list[str]:
-    """The words with every boolean flag followed by True or False: --flag is --flag True, and --no_flag is --flag False."""
+    """The words with every boolean flag followed by True or False: --flag is --flag True, and --no_flag is
+    --flag False.
+    """
     negated = {_negated(flag): flag for flag in boolean}
-    left, out = list(words), []
+    left = list(words)
+    out = []
     while left:
         word = left.pop(0)
         flag, equals, value = word.partition("=")
@@ -78,9 +89,12 @@ def with_values(words: Sequence[str], boolean: Sequence[str]) -> list[str]:
         if flag in negated and not equals:
             out += [negated[flag], "False"]
         elif flag in boolean:
-            valued = equals or left and left[0].capitalize() in _BOOLEAN.choices
+            valued = equals or (left and left[0].capitalize() in _BOOLEAN.choices)
             given = (value if equals else left.pop(0)) if valued else "True"
-            out += [flag, given.capitalize() if given.capitalize() in _BOOLEAN.choices else given]  # else as it is, for the message
+            out += [
+                flag,
+                given.capitalize() if given.capitalize() in _BOOLEAN.choices else given,
+            ]  # else as it is, for the message
         else:
             out.append(word)
     return out

@@ -1,4 +1,6 @@
-"""Directories that this process has begun. A script that is then refused takes back those in which nothing was made."""
+"""Directories that this process has begun. A script that is then refused takes back those in which nothing
+was made.
+"""
 
 import shutil
 from pathlib import Path
@@ -10,7 +12,9 @@ _begun: list[tuple[Path, Path]] = []
 
 def first_missing(directory: Path) -> Path:
     """The highest of the directory and its parents that is not there yet."""
-    return next(path for path in (*reversed(directory.parents), directory) if not path.exists() or path == directory)
+    return next(
+        path for path in (*reversed(directory.parents), directory) if not path.exists() or path == directory
+    )
 
 
 def remember(directory: Path, first_made: Path) -> None:
@@ -29,7 +33,9 @@ def forget() -> None:
 
 
 def take_back() -> None:
-    """Removes the directories that this process began and that hold no finished file, and the parents that it made for them."""
+    """Removes the directories that this process began and that hold no finished file, and the parents that it
+    made for them.
+    """
     while _begun:
         directory, first_made = _begun.pop()
         if not directory.exists() or not is_empty(directory):

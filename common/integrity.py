@@ -1,4 +1,6 @@
-"""Whether tensors are what was written: a checksum over names, types, shapes and bytes; and whether they can be loaded at all."""
+"""Whether tensors are what was written: a checksum over names, types, shapes and bytes; and whether they can
+be loaded at all.
+"""
 
 import hashlib
 import math
@@ -35,14 +37,18 @@ def check_finite(tensors: Mapping[str, torch.Tensor], source: object) -> None:
 
 @contextmanager
 def at_most(numbers: int) -> Iterator[None]:
-    """Within it, ValueError is raised where a network under construction asks for more than so many numbers in all, before it has the memory."""
+    """Within it, ValueError is raised where a network under construction asks for more than so many numbers
+    in all, before it has the memory.
+    """
     with _Budget(numbers):
         yield
 
 
 @contextmanager
 def within_memory(source: str) -> Iterator[None]:
-    """Within it, UsageError is raised where a network under construction asks for more than the machine's memory."""
+    """Within it, UsageError is raised where a network under construction asks for more than the machine's
+    memory.
+    """
     try:
         with at_most(machine_memory() // 4):
             yield
@@ -53,7 +59,9 @@ def within_memory(source: str) -> Iterator[None]:
 def check_memory(size: int, source: str) -> None:
     """Raises UsageError for a demand of more bytes than the machine has."""
     if size > machine_memory():
-        raise UsageError(f"{source} takes {size / 2**30:,.0f} GiB, and this machine has {machine_memory() / 2**30:,.0f} GiB of memory; ask for less")
+        raise UsageError(
+            f"{source} takes {size / 2**30:,.0f} GiB, and this machine has {machine_memory() / 2**30:,.0f} GiB of memory; ask for less"
+        )
 
 
 def machine_memory() -> int:
@@ -74,7 +82,9 @@ class _Budget(TorchFunctionMode):
         if func in _FACTORIES:
             self.left -= math.prod(_shape(args))
             if self.left < 0:
-                raise TooLarge(f"the sizes ask for more than the {self.total:,} numbers that there is room for")
+                raise TooLarge(
+                    f"the sizes ask for more than the {self.total:,} numbers that there is room for"
+                )
         return func(*args, **(kwargs or {}))
 
 
@@ -85,6 +95,8 @@ def _shape(args: tuple) -> tuple[int, ...]:
 
 
 def _flat(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor in one dimension whose stride is 1: that of a single number may be 0, which no view of its bytes admits."""
+    """A tensor in one dimension whose stride is 1: that of a single number may be 0, which no view of its
+    bytes admits.
+    """
     flat = tensor.reshape(-1)
     return flat if flat.stride(0) == 1 else flat.new_empty(flat.shape).copy_(flat)

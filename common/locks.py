@@ -1,4 +1,6 @@
-"""Locks on files: one process at a time works at a run or a shard. A lock ends with its process, however that dies."""
+"""Locks on files: one process at a time works at a run or a shard. A lock ends with its process, however that
+dies.
+"""
 
 import fcntl
 import logging
@@ -20,7 +22,8 @@ _held: WeakValueDictionary[tuple[int, int], IO] = WeakValueDictionary()
 
 
 def hold(path: Path) -> IO:
-    """Locks the file, made where it is missing, for as long as the result (or the process) lives; it may be renamed meanwhile.
+    """Locks the file, made where it is missing, for as long as the result (or the process) lives; it may be
+    renamed meanwhile.
 
     Raises Locked while another process holds it. Where the file system has no locks, a warning says so.
     """
@@ -63,7 +66,9 @@ def try_lock(handle: int) -> bool:
 
 
 def remove_abandoned(paths: Iterable[Path]) -> None:
-    """Removes those files that no process has locked: what a kill left. Where the file system has no locks, nothing."""
+    """Removes those files that no process has locked: what a kill left. Where the file system has no locks,
+    nothing.
+    """
     for path in paths:
         try:
             with open(path, "r+") as file:
@@ -80,7 +85,9 @@ def _lock(file: IO, path: Path) -> None:
         file.seek(0)
         raise Locked(file.read() or "another process") from error
     except OSError as error:  # some network file systems
-        logging.warning("%s cannot be locked (%s): take care not to start the same command twice", path, error.strerror)
+        logging.warning(
+            "%s cannot be locked (%s): take care not to start the same command twice", path, error.strerror
+        )
 
 
 def _stands(path: Path, identity: tuple[int, int]) -> bool:

@@ -1,8 +1,8 @@
 """The Policy protocol: recurrent state and observation in, logits and value out, with a seam in between.
 
-`advance` turns (observation, state) into the next state; `heads` reads logits and value from it. An intervention may
-act between the two. Step t of an episode: the agent sees obs[t] with hidden[t]; `advance` gives hidden[t + 1]; from
-that come logits[t] and value[t].
+`advance` turns (observation, state) into the next state; `heads` reads logits and value from it. An
+intervention may act between the two. Step t of an episode: the agent sees obs[t] with hidden[t]; `advance`
+gives hidden[t + 1]; from that come logits[t] and value[t].
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -10,11 +10,15 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 
 State = Any
-"""A policy's recurrent state; a [N, D] float tensor for every agent that keeps no more than one vector per environment."""
+"""A policy's recurrent state; a [N, D] float tensor for every agent that keeps no more than one vector per
+environment.
+"""
 
 
 class Step(NamedTuple):
-    """What one step of a policy gives. action [N] int64, logits [N, A], value [N] or None, state after the observation."""
+    """What one step of a policy gives. action [N] int64, logits [N, A], value [N] or None, state after the
+    observation.
+    """
 
     action: torch.Tensor
     logits: torch.Tensor
@@ -32,7 +36,9 @@ class Policy(Protocol):
         """The state before the first observation of an episode, for n environments."""
 
     def advance(self, obs: torch.Tensor, state: State, first: torch.Tensor, reward: torch.Tensor) -> State:
-        """Resets the state where `first` [N] bool says so, then takes in `obs` and the `reward` [N] that came with it."""
+        """Resets the state where `first` [N] bool says so, then takes in `obs` and the `reward` [N] that came
+        with it.
+        """
 
     def heads(self, state: State) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Logits [N, A] and value [N] (None for a policy without one) at this state."""
@@ -65,6 +71,8 @@ def categorical_log_prob(logits: torch.Tensor, action: torch.Tensor) -> torch.Te
 
 
 def frames_to_float(obs: torch.Tensor) -> torch.Tensor:
-    """Frames [..., H, W, C] as channels-last images [N, C, H, W] in [0, 1]: uint8 is divided by 255, floats pass."""
+    """Frames [..., H, W, C] as channels-last images [N, C, H, W] in [0, 1]: uint8 is divided by 255, floats
+    pass.
+    """
     image = obs.reshape(-1, *obs.shape[-3:]).permute(0, 3, 1, 2)
     return image.float() / 255 if obs.dtype == torch.uint8 else image

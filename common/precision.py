@@ -1,7 +1,8 @@
 """Precision of the convolutions: bf16 where this machine computes them faster in it, float32 elsewhere.
 
-A network's modules carry `precision`: auto, bf16 or fp32. A checkpoint's config says what the network was trained in; a loaded network runs
-in the precision of the machine, `auto`, until `set_precision` says otherwise. Linear layers outside of convolutional stacks are always float32.
+A network's modules carry `precision`: auto, bf16 or fp32. A checkpoint's config says what the network was
+trained in; a loaded network runs in the precision of the machine, `auto`, until `set_precision` says
+otherwise. Linear layers outside of convolutional stacks are always float32.
 """
 
 import contextlib
@@ -20,15 +21,21 @@ from common.errors import UsageError
 
 PRECISIONS = ("auto", "bf16", "fp32")
 VARIABLE = "WORLDLENS_PRECISION"
-"""Environment variable: what `auto` means (bf16 or fp32) without timing the machine, for jobs on several machines that must agree."""
+"""Environment variable: what `auto` means (bf16 or fp32) without timing the machine, for jobs on several
+machines that must agree.
+"""
 ROUNDS = 12
 CLEAR = 1.8
-"""Timing stops early where one precision is so many times as fast as the other. With bf16 units bf16 took 0.4 to 0.8 of float32's time, emulated
-2 to 13 times: what lies between is far from both, so the choice does not change from one run to the next."""
+"""Timing stops early where one precision is so many times as fast as the other. With bf16 units bf16 took 0.4
+to 0.8 of float32's time, emulated 2 to 13 times: what lies between is far from both, so the choice does not
+change from one run to the next.
+"""
 
 
 class Precision(NamedTuple):
-    """What --precision asks for (auto, bf16 or fp32), and which of bf16 and fp32 that is on the device at hand."""
+    """What --precision asks for (auto, bf16 or fp32), and which of bf16 and fp32 that is on the device at
+    hand.
+    """
 
     asked: str
     name: str
@@ -38,10 +45,14 @@ class Precision(NamedTuple):
         return self.asked == "auto" or recorded in (None, self.name)
 
     def keep(self, recorded: str | None, place: Path) -> str:
-        """The precision to go on with at `place`: the recorded one where `auto` is asked. Logs where the machine's own is another."""
+        """The precision to go on with at `place`: the recorded one where `auto` is asked. Logs where the
+        machine's own is another.
+        """
         if self.asked != "auto" or recorded in (None, self.name):
             return self.name
-        logging.info("%s was begun in %s and goes on in it; this machine is faster in %s", place, recorded, self.name)
+        logging.info(
+            "%s was begun in %s and goes on in it; this machine is faster in %s", place, recorded, self.name
+        )
         return recorded
 
 
@@ -58,12 +69,16 @@ def _agreed() -> str | None:
     """What the environment variable says, if it is set. Raises UsageError for anything but bf16 or fp32."""
     name = os.environ.get(VARIABLE)
     if name and name not in PRECISIONS[1:]:
-        raise UsageError(f"the environment variable {VARIABLE} is {name!r}: set it to bf16 or fp32, or unset it")
+        raise UsageError(
+            f"the environment variable {VARIABLE} is {name!r}: set it to bf16 or fp32, or unset it"
+        )
     return name or None
 
 
 def set_precision(precision: str, *networks: nn.Module) -> None:
-    """Runs the convolutions of these networks in the precision from now on: auto, bf16 or fp32. Their configs keep what they say."""
+    """Runs the convolutions of these networks in the precision from now on: auto, bf16 or fp32. Their configs
+    keep what they say.
+    """
     for network in networks:
         for module in network.modules():
             if hasattr(module, "precision"):
@@ -78,17 +93,23 @@ def autocast_context(precision: str, device_type: str):
 
 @functools.cache
 def bf16_is_faster(device_type: str) -> bool:
-    """Whether a convolution, forward and backward, is faster in bf16 on this machine: timed once per process, in some tens of milliseconds.
+    """Whether a convolution, forward and backward, is faster in bf16 on this machine: timed once per process,
+    in some tens of milliseconds.
 
-    Capability flags do not tell: of two CPUs with AVX512-BF16 and no AMX, one takes 0.6 and the other 1.5 to 2 times as long as in float32.
+    Capability flags do not tell: of two CPUs with AVX512-BF16 and no AMX, one takes 0.6 and the other 1.5 to
+    2 times as long as in float32.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # threads that wait for a busy core would be timed with it
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            whole, half = _time_convolution(False, device_type), _time_convolution(True, device_type)  # these also build the kernels
+            whole = _time_convolution(False, device_type)  # these also build the kernels
+            half = _time_convolution(True, device_type)
             for _ in range(ROUNDS):
-                whole, half = min(whole, _time_convolution(False, device_type)), min(half, _time_convolution(True, device_type))
+                whole, half = (
+                    min(whole, _time_convolution(False, device_type)),
+                    min(half, _time_convolution(True, device_type)),
+                )
                 if max(whole, half) > CLEAR * min(whole, half):
                     break
     finally:
@@ -97,12 +118,17 @@ def bf16_is_faster(device_type: str) -> bool:
 
 
 def _time_convolution(bf16: bool, device_type: str) -> float:
-    """Seconds that three 3x3 convolutions of 32 channels take for 16 maps of 16 x 16, forward and backward; no random number is drawn.
+    """Seconds that three 3x3 convolutions of 32 channels take for 16 maps of 16 x 16, forward and backward;
+    no random number is drawn.
 
     On a CPU these are CPU seconds, which other processes do not lengthen.
     """
     clock = time.process_time if device_type == "cpu" else time.perf_counter
-    x = torch.full((16, 32, 16, 16), 0.5, device=device_type).contiguous(memory_format=torch.channels_last).requires_grad_()
+    x = (
+        torch.full((16, 32, 16, 16), 0.5, device=device_type)
+        .contiguous(memory_format=torch.channels_last)
+        .requires_grad_()
+    )
     weight = torch.full((32, 32, 3, 3), 0.01, device=device_type, requires_grad=True)
     _synchronize(device_type)
     begun = clock()

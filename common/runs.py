@@ -1,4 +1,6 @@
-"""Run directories: what was asked, with what versions, and whether it is done; the same command finds its run again."""
+"""Run directories: what was asked, with what versions, and whether it is done; the same command finds its run
+again.
+"""
 
 import dataclasses
 import errno
@@ -44,7 +46,9 @@ def plain(config) -> dict:
 
 
 def identity(config):
-    """What a config asks for beyond the defaults: a new field with a default leaves the identity of old runs as it was."""
+    """What a config asks for beyond the defaults: a new field with a default leaves the identity of old runs
+    as it was.
+    """
     if dataclasses.is_dataclass(config):
         defaults = {field.name: field.default for field in dataclasses.fields(config)}
         return {k: identity(v) for k, v in vars(config).items() if k not in NOT_IDENTITY and v != defaults[k]}
@@ -84,7 +88,9 @@ def git_state() -> dict:
 
 
 def manifest(inputs: dict[str, str] | None = None, precision: str | None = None) -> dict:
-    """Versions, commit, machine type and threads, the precision that networks run in (None: none runs), and the ids of what the run reads."""
+    """Versions, commit, machine type and threads, the precision that networks run in (None: none runs), and
+    the ids of what the run reads.
+    """
     return {
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
@@ -101,8 +107,9 @@ def manifest(inputs: dict[str, str] | None = None, precision: str | None = None)
 class Run:
     """A directory that holds config.json, manifest.json, and done.json once everything in it is whole.
 
-    lock: while it lives, no other process opens the run; None for a run that was done when it was opened. precision: bf16 or fp32, what its
-    networks run in from its first step to its last; None where it runs none.
+    lock: while it lives, no other process opens the run; None for a run that was done when it was opened.
+    precision: bf16 or fp32, what its networks run in from its first step to its last; None where it runs
+    none.
     """
 
     dir: Path
@@ -124,24 +131,29 @@ def read_config(run: Path) -> dict:
 
 
 def open_run(
-    parent: Path, name: str, config, new: bool = False, inputs: dict[str, str] | None = None, flag: str = "--new",
+    parent: Path,
+    name: str,
+    config,
+    new: bool = False,
+    inputs: dict[str, str] | None = None,
+    flag: str = "--new",
     precision: Precision | None = None,
-) -> Run:  # fmt: skip
-    """Finds the latest run of this config under `parent`, or starts one in `parent/<name>_<key>[_n]`. Says which, and where it lies.
+) -> Run:
+    """Finds the latest run of this config under `parent`, or starts one in `parent/<name>_<key>[_n]`. Says
+    which, and where it lies.
 
-    Args:
-        new: start another even where one is there.
-        inputs: ids of what is read; they are part of the key.
-        flag: how the script spells `new`.
-        precision: of the networks that run; None where none does. A run begun elsewhere keeps its own unless another is asked for by name,
-            which is another run.
+    Args: new: start another even where one is there. inputs: ids of what is read; they are part of the key.
+        flag: how the script spells `new`. precision: of the networks that run; None where none does. A run
+        begun elsewhere keeps its own unless another is asked for by name, which is another run.
 
     Raises:
         UsageError: another process works at the run.
     """
     stem = f"{name}_{key_of({'config': config, 'inputs': inputs or {}})}"
     taken = _numbered(parent, stem)
-    begun = [path for _, path in taken if (path / "config.json").exists()]  # a kill may have left a directory without one
+    begun = [
+        path for _, path in taken if (path / "config.json").exists()
+    ]  # a kill may have left a directory without one
     alike = [] if new else [path for path in begun if agrees(read_config(path), plain(config))]
     if precision:
         alike = [path for path in alike if precision.fits(_recorded_precision(path))]
@@ -162,11 +174,14 @@ def open_run(
 
 def _reopen(directory: Path, flag: str, precision: Precision | None) -> Run:
     """A run that is there, locked unless it is done, in the precision that it was begun in."""
-    run, recorded = Run(directory, resumed=True), _recorded_precision(directory) if precision else None
+    run = Run(directory, resumed=True)
+    recorded = _recorded_precision(directory) if precision else None
     if run.done:
         logging.info("%s is done; %s makes another", directory, flag)
         return dataclasses.replace(run, precision=recorded or (precision and precision.name))
-    run = dataclasses.replace(run, lock=_claim(directory), precision=precision.keep(recorded, directory) if precision else None)
+    run = dataclasses.replace(
+        run, lock=_claim(directory), precision=precision.keep(recorded, directory) if precision else None
+    )
     logging.info("resuming %s%s", directory, f", in {run.precision}" if run.precision else "")
     return run
 
@@ -185,14 +200,20 @@ def _kept(directory: Path) -> str:
 
 def _numbered(parent: Path, stem: str) -> list[tuple[int, Path]]:
     """The directories <stem>, <stem>_2, <stem>_3, ... that are there, with their numbers and in that order."""
-    found = ((re.fullmatch(rf"{re.escape(stem)}(?:_(\d+))?", path.name), path) for path in parent.glob(f"{stem}*"))
+    found = (
+        (re.fullmatch(rf"{re.escape(stem)}(?:_(\d+))?", path.name), path) for path in parent.glob(f"{stem}*")
+    )
     return sorted((int(match[1] or 1), path) for match, path in found if match)
 
 
 def _begin(directory: Path, config, inputs: dict[str, str] | None, precision: str | None) -> IO | None:
-    """Makes the run's directory, which appears whole and locked; None where another process was quicker. Gives the lock."""
+    """Makes the run's directory, which appears whole and locked; None where another process was quicker.
+    Gives the lock.
+    """
     first_made = first_missing(directory)
-    making = directory.with_name(f".{directory.name}.{os.getpid()}")  # named after the process, so that two do not meet there
+    making = directory.with_name(
+        f".{directory.name}.{os.getpid()}"
+    )  # named after the process, so that two do not meet there
     _remove_unfinished(directory)
     try:
         making.mkdir(parents=True, exist_ok=True)
@@ -201,7 +222,9 @@ def _begin(directory: Path, config, inputs: dict[str, str] | None, precision: st
         write_json(making / "config.json", plain(config))
     except OSError as error:
         shutil.rmtree(making, ignore_errors=True)
-        raise UsageError(f"cannot make the run directory {directory}: {error.strerror}; choose another place") from error
+        raise UsageError(
+            f"cannot make the run directory {directory}: {error.strerror}; choose another place"
+        ) from error
     try:
         making.rename(directory)
     except OSError as error:
@@ -216,7 +239,9 @@ def _begin(directory: Path, config, inputs: dict[str, str] | None, precision: st
 def _remove_unfinished(directory: Path) -> None:
     """Removes what processes that were killed while they made this run's directory left of it."""
     for left in directory.parent.glob(f".{glob.escape(directory.name)}.*"):
-        if (left / "lock").exists() and not _lives_here(left.suffix[1:]):  # its process may be about to lock it
+        if (left / "lock").exists() and not _lives_here(
+            left.suffix[1:]
+        ):  # its process may be about to lock it
             with suppress(Locked, OSError):  # another process is at it, or has just put it in its place
                 lock = hold(left / "lock")
                 shutil.rmtree(left)

@@ -15,8 +15,11 @@ class Interval(NamedTuple):
     clusters: int
 
 
-def cluster_bootstrap(values: np.ndarray, clusters: np.ndarray, seed: int = 0, resamples: int = 2000) -> Interval:
-    """The mean of `values` [n], its interval bootstrapped over whole `clusters` [n] (Davison & Hinkley 1997, ch. 3.8).
+def cluster_bootstrap(
+    values: np.ndarray, clusters: np.ndarray, seed: int = 0, resamples: int = 2000
+) -> Interval:
+    """The mean of `values` [n], its interval bootstrapped over whole `clusters` [n] (Davison & Hinkley 1997,
+    ch. 3.8).
 
     Raises ValueError when there is nothing to average.
     """
@@ -24,8 +27,11 @@ def cluster_bootstrap(values: np.ndarray, clusters: np.ndarray, seed: int = 0, r
     if not len(values):
         raise ValueError("no values to average: zero episodes")
     _, index = np.unique(clusters, return_inverse=True)
-    sums, counts = np.bincount(index, values), np.bincount(index)
-    draws = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)
+    sums = np.bincount(index, values)
+    counts = np.bincount(index)
+    draws = np.random.default_rng(seed).multinomial(
+        len(sums), np.full(len(sums), 1 / len(sums)), size=resamples
+    )
     means = (draws @ sums) / (draws @ counts)
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(values.mean()), float(low), float(high), len(values), len(sums))

@@ -1,8 +1,10 @@
-"""Stopping a long run: SIGINT (Ctrl-C), SIGTERM and SIGHUP end it within seconds, after the state at hand is saved.
+"""Stopping a long run: SIGINT (Ctrl-C), SIGTERM and SIGHUP end it within seconds, after the state at hand is
+saved.
 
-`StopOnSignal` is entered once per script (common/cli.py). It raises `Stopped` in the main thread. Work that has state to save, or
-finished pieces to report, runs inside `saving_on_stop`. One call into C can block Python's signal handlers for minutes, so a thread
-watches too: after GRACE_SECONDS it saves the state and ends the process itself.
+`StopOnSignal` is entered once per script (common/cli.py). It raises `Stopped` in the main thread. Work that
+has state to save, or finished pieces to report, runs inside `saving_on_stop`. One call into C can block
+Python's signal handlers for minutes, so a thread watches too: after GRACE_SECONDS it saves the state and ends
+the process itself.
 """
 
 import atexit
@@ -43,7 +45,8 @@ class _Keeper:
     """Calls `save` once, whichever thread asks first; afterwards it knows the answer."""
 
     def __init__(self, save: Callable[[], str | None]):
-        self._save, self._answer = save, []
+        self._save = save
+        self._answer = []
 
     def __call__(self) -> str | None:
         with _lock:
@@ -62,8 +65,8 @@ class _Keeper:
 class _Process:
     """What this process has in hand, and the signal that asked for a stop.
 
-    keepers: of the work in progress, innermost last. answers: of those that a stop has called. report: what else is kept. held: how many
-    `uninterrupted` bodies run. pending: the signal that waits for their end.
+    keepers: of the work in progress, innermost last. answers: of those that a stop has called. report: what
+    else is kept. held: how many `uninterrupted` bodies run. pending: the signal that waits for their end.
     """
 
     keepers: list[_Keeper] = field(default_factory=list)
@@ -81,7 +84,8 @@ _process = _Process()
 
 @contextmanager
 def saving_on_stop(save: Callable[[], str | None]) -> Iterator[None]:
-    """While entered, a stop calls `save`, from any thread: it writes what is at hand and says in a few words what is kept.
+    """While entered, a stop calls `save`, from any thread: it writes what is at hand and says in a few words
+    what is kept.
 
     An empty answer means that nothing is; None asks for silence.
     """
@@ -90,7 +94,9 @@ def saving_on_stop(save: Callable[[], str | None]) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if _process.asked is not None or isinstance(error, KeyboardInterrupt):  # what fails after a stop, fails of it: another process may have left
+        if _process.asked is not None or isinstance(
+            error, KeyboardInterrupt
+        ):  # what fails after a stop, fails of it: another process may have left
             _process.answers.append(keeper())
         raise
     finally:
@@ -104,7 +110,9 @@ def report_on_stop(kept: Callable[[], str | None]) -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """A stop that is asked for while the body runs waits for its end. For changes that must be whole, and short."""
+    """A stop that is asked for while the body runs waits for its end. For changes that must be whole, and
+    short.
+    """
     with _lock:
         _process.held += 1
         try:
@@ -121,16 +129,24 @@ def _raise_pending() -> None:
 
 
 def is_script() -> bool:
-    """Whether this process runs a script of this project, and neither a test, a notebook nor a program of the user's."""
+    """Whether this process runs a script of this project, and neither a test, a notebook nor a program of the
+    user's.
+    """
     main = getattr(sys.modules["__main__"], "__file__", None)
-    return main is not None and ROOT in Path(main).resolve().parents and "site-packages" not in Path(main).parts
+    return (
+        main is not None and ROOT in Path(main).resolve().parents and "site-packages" not in Path(main).parts
+    )
 
 
 def end_on_signal() -> None:
-    """From now on a signal ends the process at once, with a line and its exit code: while modules are imported, say."""
+    """From now on a signal ends the process at once, with a line and its exit code: while modules are
+    imported, say.
+    """
 
     def end(number: int, frame) -> None:
-        os.write(2, f"interrupted by {signal.Signals(number).name}: the same command goes on from there\n".encode())
+        os.write(
+            2, f"interrupted by {signal.Signals(number).name}: the same command goes on from there\n".encode()
+        )
         os._exit(128 + number)
 
     for number in _heard():
@@ -139,19 +155,23 @@ def end_on_signal() -> None:
 
 def _heard() -> list[int]:
     """The signals that stop this process. A SIGHUP that is ignored (nohup) stays so."""
-    return [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    return [
+        number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    ]
 
 
 class StopOnSignal:
     """While entered, the first SIGINT, SIGTERM or SIGHUP raises Stopped, once no `uninterrupted` body runs.
 
-    Later ones change nothing, except that an insisting Ctrl-C does not wait for a save. again: how to go on afterwards, for `tell`.
-    What a destructor raises Python prints and forgets, and the games' C interface frees memory at every step: a Stopped that falls
-    there is raised again a moment later.
+    Later ones change nothing, except that an insisting Ctrl-C does not wait for a save. again: how to go on
+    afterwards, for `tell`. What a destructor raises Python prints and forgets, and the games' C interface
+    frees memory at every step: a Stopped that falls there is raised again a moment later.
     """
 
     def __init__(self, again: str = "the same command"):
-        self.again, self._asked_at, self._has_told = again, 0.0, False
+        self.again = again
+        self._asked_at = 0.0
+        self._has_told = False
 
     def __enter__(self):
         vars(_process).update(vars(_Process()))
@@ -176,7 +196,8 @@ class StopOnSignal:
 
     def _asked(self, number: int, frame) -> None:
         if _process.asked is None:
-            _process.asked, self._asked_at = number, time.monotonic()
+            _process.asked = number
+            self._asked_at = time.monotonic()
             self._raise()
         elif number == signal.SIGINT and time.monotonic() - self._asked_at > INSIST_SECONDS:
             os.write(2, b"stopped at once, without saving: what was saved before is kept\n")
@@ -214,11 +235,19 @@ class StopOnSignal:
             if kept is None or self._has_told:
                 return
             self._has_told = True
-            outcome = f"{kept}; {self.again} goes on from there" if kept else f"it left nothing half-written; run {self.again} again"
-            print(f"interrupted by {signal.Signals(self.number).name}: {outcome}", file=sys.stderr, flush=True)
+            outcome = (
+                f"{kept}; {self.again} goes on from there"
+                if kept
+                else f"it left nothing half-written; run {self.again} again"
+            )
+            print(
+                f"interrupted by {signal.Signals(self.number).name}: {outcome}", file=sys.stderr, flush=True
+            )
 
     def leave(self) -> None:
-        """Ends the process with its exit code; a script without the seconds that Python takes to free what modules hold."""
+        """Ends the process with its exit code; a script without the seconds that Python takes to free what
+        modules hold.
+        """
         if is_script():
             atexit._run_exitfuncs()
             sys.stdout.flush()
@@ -246,8 +275,9 @@ class StopOnSignal:
 def run_command(command: Sequence[str], place: str) -> int:
     """Runs a command and returns its exit code. A stop is passed on to the command, and waits for its end.
 
-    place: where the work was, for what a stop says. The command has a process group of its own, so that a Ctrl-C in a terminal
-    reaches it once, and it is asked to stop where this process dies. Raises Stopped where the command was stopped by itself.
+    place: where the work was, for what a stop says. The command has a process group of its own, so that a
+    Ctrl-C in a terminal reaches it once, and it is asked to stop where this process dies. Raises Stopped
+    where the command was stopped by itself.
     """
     started: list[subprocess.Popen] = []
     with saving_on_stop(lambda: _pass_on(started, place)):

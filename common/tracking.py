@@ -8,7 +8,7 @@ from common.runs import UsageError, plain
 def check_tracker() -> None:
     """Raises UsageError when the package is not installed; before a run is begun."""
     try:
-        import wandb  # noqa: F401
+        import wandb
     except ImportError as error:
         raise UsageError("--track needs the package wandb: pip install wandb") from error
 
@@ -17,4 +17,6 @@ def open_tracker(project: str, directory: Path, config):
     """A W&B run with `log(row, step)`."""
     import wandb
 
-    return wandb.init(project=project, dir=str(directory), config=plain(config), id=directory.name, resume="allow")
+    return wandb.init(
+        project=project, dir=str(directory), config=plain(config), id=directory.name, resume="allow"
+    )

@@ -24,12 +24,13 @@ def upscale(frame: np.ndarray, scale: int) -> np.ndarray:
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: int = 1) -> int:
-    """Writes uint8 frames [H, W, 3], an array [T, H, W, 3] or any iterable of them, into an mp4. Returns how many.
+    """Writes uint8 frames [H, W, 3], an array [T, H, W, 3] or any iterable of them, into an mp4. Returns how
+    many.
 
-    The same frames may give files with other bits (x264 is not reproducible here), which decode to nearly the same pixels:
-    to tell whether two videos show the same, compare frames, not files.
-    scale: enlarges each pixel to a square. Odd sizes gain a repeated last row or column: H.264 wants even ones. Raises
-    ValueError for no frames, for frames that are not uint8 RGB of one size, and for fps <= 0; `path` is then as before.
+    The same frames may give files with other bits (x264 is not reproducible here), which decode to nearly the
+    same pixels: to tell whether two videos show the same, compare frames, not files. scale: enlarges each
+    pixel to a square. Odd sizes gain a repeated last row or column: H.264 wants even ones. Raises ValueError
+    for no frames, for frames that are not uint8 RGB of one size, and for fps <= 0; `path` is then as before.
     """
     if fps <= 0:
         raise ValueError(f"a video needs a positive number of frames per second, not {fps}")
@@ -68,9 +69,13 @@ def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     for frame in frames:
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
             found = f"{frame.dtype} {list(frame.shape)}"
-            raise ValueError(f"a video frame must be uint8 [height, width, 3], not {found}; scale floats to 0-255 first")
+            raise ValueError(
+                f"a video frame must be uint8 [height, width, 3], not {found}; scale floats to 0-255 first"
+            )
         if shape not in (None, frame.shape):
-            raise ValueError(f"all frames of a video need one size: found {list(frame.shape)} after {list(shape)}")
+            raise ValueError(
+                f"all frames of a video need one size: found {list(frame.shape)} after {list(shape)}"
+            )
         shape = frame.shape
         yield frame
     if shape is None:
@@ -79,27 +84,42 @@ def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 def _even(frame: np.ndarray) -> np.ndarray:
     height, width = frame.shape[:2]
-    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") if height % 2 or width % 2 else frame
+    return (
+        np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if height % 2 or width % 2
+        else frame
+    )
 
 
 def _encode(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
-    """H.264, 4:2:0, BT.709 named in the stream so that every player shows the same colours, index first for streaming."""
-    count, stream = 0, None
+    """H.264, 4:2:0, BT.709 named in the stream so that every player shows the same colours, index first for
+    streaming.
+    """
+    count = 0
+    stream = None
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         for count, frame in enumerate(frames, start=1):
             if stream is None:
                 stream = _open_stream(container, frame, fps)
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            container.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace="ITU709", interpolation="AREA")))
+            container.mux(
+                stream.encode(
+                    picture.reformat(format="yuv420p", dst_colorspace="ITU709", interpolation="AREA")
+                )
+            )
         container.mux(stream.encode())
     return count
 
 
 def _open_stream(container, frame: np.ndarray, fps: float):
-    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options=dict(ENCODER))
+    stream = container.add_stream(
+        "libx264", rate=Fraction(fps).limit_denominator(1000), options=dict(ENCODER)
+    )
     stream.height, stream.width = frame.shape[:2]
     stream.pix_fmt = "yuv420p"
     context = stream.codec_context
-    context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
-    context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+    context.colorspace = Colorspace.ITU709
+    context.color_range = ColorRange.MPEG
+    context.color_primaries = ColorPrimaries.BT709
+    context.color_trc = ColorTrc.BT709
     return stream

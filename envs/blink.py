@@ -1,4 +1,6 @@
-"""CoinRun-blink: frames go black for a while now and then, so that whoever plays well must remember; when is known exactly."""
+"""CoinRun-blink: frames go black for a while now and then, so that whoever plays well must remember; when is
+known exactly.
+"""
 
 from dataclasses import dataclass
 
@@ -6,18 +8,25 @@ import numpy as np
 
 from common.noise import uniform_noise
 
-_REPEAT = 0x424C4E4B  # "BLNK", where action noise has its repeat: the same seed and level share no numbers with it
+_REPEAT = (
+    0x424C4E4B  # "BLNK", where action noise has its repeat: the same seed and level share no numbers with it
+)
+
 
 @dataclass(frozen=True)
 class BlinkConfig:
-    """When the frames go black. Clear and black stretches alternate, each length drawn evenly from its range, ends included."""
+    """When the frames go black. Clear and black stretches alternate, each length drawn evenly from its range,
+    ends included.
+    """
 
     min_blank: int = 4
     """Shortest black stretch, in frames."""
     max_blank: int = 12
     """Longest black stretch, in frames."""
     min_clear: int = 6
-    """Shortest clear stretch, in frames. An episode opens with a clear stretch, so at least its first frame is seen."""
+    """Shortest clear stretch, in frames. An episode opens with a clear stretch, so at least its first frame
+    is seen.
+    """
     max_clear: int = 18
     """Longest clear stretch, in frames."""
 
@@ -25,32 +34,48 @@ class BlinkConfig:
         if not 1 <= self.min_blank <= self.max_blank:
             raise ValueError(f"need 1 <= min_blank <= max_blank, got {self.min_blank} and {self.max_blank}")
         if not 1 <= self.min_clear <= self.max_clear:
-            raise ValueError(f"need 1 <= min_clear <= max_clear, got {self.min_clear} and {self.max_clear}; the first frame must be clear")
+            raise ValueError(
+                f"need 1 <= min_clear <= max_clear, got {self.min_clear} and {self.max_clear}; the first frame must be clear"
+            )
 
 
 def blank_schedule(config: BlinkConfig, seed: int, level_seeds: np.ndarray, steps: int) -> np.ndarray:
-    """Bool [N, steps]: whether frame t of an episode of each level [N] is black. It depends on nothing but seed and level."""
+    """Bool [N, steps]: whether frame t of an episode of each level [N] is black. It depends on nothing but
+    seed and level.
+    """
     pairs = -(-steps // (config.min_clear + config.min_blank))
-    level, pair = np.repeat(level_seeds, pairs), np.tile(np.arange(pairs), len(level_seeds))
+    level = np.repeat(level_seeds, pairs)
+    pair = np.tile(np.arange(pairs), len(level_seeds))
     draw = uniform_noise(seed, level, _REPEAT, pair, 2).reshape(len(level_seeds), pairs, 2)
-    low, high = np.array([config.min_clear, config.min_blank]), np.array([config.max_clear, config.max_blank])
+    low = np.array([config.min_clear, config.min_blank])
+    high = np.array([config.max_clear, config.max_blank])
     lengths = (low + np.floor(draw * (high - low + 1))).astype(np.int64)  # [N, pairs, (clear, black)]
     turns = lengths.reshape(len(level_seeds), -1).cumsum(1)
-    return np.array([np.searchsorted(row, np.arange(steps), side="right") % 2 == 1 for row in turns]).reshape(-1, steps)
+    return np.array([np.searchsorted(row, np.arange(steps), side="right") % 2 == 1 for row in turns]).reshape(
+        -1, steps
+    )
 
 
 class BlinkVecEnv:
-    """A VecEnv that shows black frames [H, W, C] of zeros where the schedule says so, and is the inner one in all else.
+    """A VecEnv that shows black frames [H, W, C] of zeros where the schedule says so, and is the inner one in
+    all else.
 
-    inner: a VecEnv with `episode_step` and `timeout`, such as ProcgenVecEnv; everything that it can do (snapshots, levels)
-    stays available. The blanks follow from (seed, level seed, episode step) alone: in any slot, order or process, and
-    after a restore, they are the same. `info()` gains `blank` [N] bool for the frames on show.
+    inner: a VecEnv with `episode_step` and `timeout`, such as ProcgenVecEnv; everything that it can do
+    (snapshots, levels) stays available. The blanks follow from (seed, level seed, episode step) alone: in any
+    slot, order or process, and after a restore, they are the same. `info()` gains `blank` [N] bool for the
+    frames on show.
     """
 
     def __init__(self, inner, config: BlinkConfig = BlinkConfig(), seed: int = 0):
-        self.inner, self.blink, self.seed = inner, config, seed
-        self.num, self.obs_shape, self.num_actions = inner.num, inner.obs_shape, inner.num_actions
-        self.action_names, self.effect_classes, self.noop = inner.action_names, inner.effect_classes, inner.noop
+        self.inner = inner
+        self.blink = config
+        self.seed = seed
+        self.num = inner.num
+        self.obs_shape = inner.obs_shape
+        self.num_actions = inner.num_actions
+        self.action_names = inner.action_names
+        self.effect_classes = inner.effect_classes
+        self.noop = inner.noop
         self._levels = np.full(self.num, -1, np.int64)
         self._schedule = np.zeros((self.num, inner.timeout + 1), bool)
 

@@ -1,6 +1,8 @@
-"""Concepts: what a person would say of a CoinRun state in numbers and yes or no, each a pure function of its symbols.
+"""Concepts: what a person would say of a CoinRun state in numbers and yes or no, each a pure function of its
+symbols.
 
-Ahead means to the right, where every level leads: from the player's own column to the edge of the picture. docs/concepts.md lists all columns.
+Ahead means to the right, where every level leads: from the player's own column to the edge of the picture.
+docs/concepts.md lists all columns.
 """
 
 from collections.abc import Callable
@@ -14,7 +16,9 @@ from envs.symbols import Symbols
 
 GAME = "coinrun"
 RIM = 3
-"""Tiles: the least depth of a pit. The generator digs none that is shallower, and all of them down to the world's floor."""
+"""Tiles: the least depth of a pit. The generator digs none that is shallower, and all of them down to the
+world's floor.
+"""
 FLOOR_ROW = 1  # the lowest row that is not the world's own floor
 BEHIND = 0.5
 """Tiles: a thing counts as ahead until its middle is farther behind the player's than this."""
@@ -22,8 +26,10 @@ _EDGE = 0.01  # tiles inside its own edge at which the game itself feels for wha
 
 
 class Ahead(NamedTuple):
-    """The first thing of a kind ahead, arrays [N]. there: whether one is. tiles: from the player's middle sideways to its middle, -0.5 or more;
-    rise: how much higher it is than the player. Both are float32, NaN where none is."""
+    """The first thing of a kind ahead, arrays [N]. there: whether one is. tiles: from the player's middle
+    sideways to its middle, -0.5 or more; rise: how much higher it is than the player. Both are float32, NaN
+    where none is.
+    """
 
     there: np.ndarray
     tiles: np.ndarray
@@ -31,7 +37,9 @@ class Ahead(NamedTuple):
 
 
 class Concept(NamedTuple):
-    """One column. unit; definition, in a line; mask: the yes-or-no column that says where this one has a value (None: everywhere)."""
+    """One column. unit; definition, in a line; mask: the yes-or-no column that says where this one has a
+    value (None: everywhere).
+    """
 
     unit: str
     definition: str
@@ -39,19 +47,26 @@ class Concept(NamedTuple):
 
 
 def measure(symbols: Symbols) -> dict[str, np.ndarray]:
-    """Every concept of CONCEPTS: [N] bool for yes-or-no ones, float32 for the rest. Raises UsageError for another game than CoinRun."""
+    """Every concept of CONCEPTS: [N] bool for yes-or-no ones, float32 for the rest. Raises UsageError for
+    another game than CoinRun.
+    """
     check_game(symbols.game)
     columns = {name: function(symbols) for name, function in _PLAIN.items()}
     for kind, function in KINDS.items():
         found = function(symbols)
         columns |= dict(zip(columns_of(kind), found))
-    return {name: column if column.dtype == bool else column.astype(np.float32) for name, column in columns.items()}
+    return {
+        name: column if column.dtype == bool else column.astype(np.float32)
+        for name, column in columns.items()
+    }
 
 
 def check_game(game: str) -> None:
     """Raises UsageError unless the game has concepts."""
     if game != GAME:
-        raise UsageError(f"{game!r} has no concepts: only {GAME} has; envs.symbols reads the states of every Procgen game")
+        raise UsageError(
+            f"{game!r} has no concepts: only {GAME} has; envs.symbols reads the states of every Procgen game"
+        )
 
 
 def columns_of(kind: str) -> tuple[str, str, str]:
@@ -81,7 +96,8 @@ def vy(symbols: Symbols) -> np.ndarray:
 
 def support(symbols: Symbols) -> np.ndarray:
     """The player stands on a wall or a crate, so that it could jump now."""
-    grid, player = symbols.grid, symbols.player
+    grid = symbols.grid
+    player = symbols.player
     row = np.floor(player["y"] - player["ry"] - _EDGE).astype(int).clip(0, grid.shape[1] - 1)
     half = player["rx"] - _EDGE
     feet = [np.floor(player["x"] + side * half).astype(int).clip(0, grid.shape[2] - 1) for side in (-1, 1)]
@@ -135,8 +151,11 @@ def lava(symbols: Symbols) -> Ahead:
 
 
 def wall(symbols: Symbols) -> Ahead:
-    """a wall at the height of the player's body (a column; its rise: from the player's feet to its top, or to the picture's)"""
-    view, player = _view(symbols), symbols.player
+    """a wall at the height of the player's body (a column; its rise: from the player's feet to its top, or to
+    the picture's)
+    """
+    view = _view(symbols)
+    player = symbols.player
     feet, head = (player["y"] + side * player["ry"] for side in (-1, 1))
     body = (view.rows + 1 > feet[:, None] + _EDGE) & (view.rows < head[:, None] - _EDGE)  # [N, R]
     solid = _is(view.cells, WALLS)
@@ -148,20 +167,31 @@ def wall(symbols: Symbols) -> Ahead:
 
 
 def pit(symbols: Symbols) -> Ahead:
-    """a pit (an open column; its rise: from the player's feet to its bottom, so below 0): a hollow down to the world's floor,
-    3 tiles deep or more on both sides, with lava, saws or enemies in it"""
-    view, feet = _view(symbols), symbols.player["y"] - symbols.player["ry"]
-    bridged = (_is(view.cells, WALLS) & (view.rows >= FLOOR_ROW)[:, :, None] & (view.rows < symbols.grid.shape[1] - 1)[:, :, None]).any(1)
+    """a pit (an open column; its rise: from the player's feet to its bottom, so below 0): a hollow down to
+    the world's floor, 3 tiles deep or more on both sides, with lava, saws or enemies in it
+    """
+    view = _view(symbols)
+    feet = symbols.player["y"] - symbols.player["ry"]
+    bridged = (
+        _is(view.cells, WALLS)
+        & (view.rows >= FLOOR_ROW)[:, :, None]
+        & (view.rows < symbols.grid.shape[1] - 1)[:, :, None]
+    ).any(1)
     is_open = np.take_along_axis(pits(symbols), view.columns.clip(0, symbols.grid.shape[2] - 1), 1) & ~bridged
-    return _nearest_column(symbols, view.columns, is_open, np.broadcast_to(FLOOR_ROW - feet[:, None], view.columns.shape))
+    return _nearest_column(
+        symbols, view.columns, is_open, np.broadcast_to(FLOOR_ROW - feet[:, None], view.columns.shape)
+    )
 
 
 def pits(symbols: Symbols) -> np.ndarray:
     """[N, W] bool: which columns belong to a pit, those that an island spans too."""
     ground = symbols.grid[:, FLOOR_ROW : FLOOR_ROW + RIM]
     solid = _is(ground, WALLS)
-    hollow, rim = ~solid[:, 0], solid.all(1)
-    run = np.cumsum(~hollow, 1)  # [N, W]: a wall and the hollow to its right share a number; the next wall has the next
+    hollow = ~solid[:, 0]
+    rim = solid.all(1)
+    run = np.cumsum(
+        ~hollow, 1
+    )  # [N, W]: a wall and the hollow to its right share a number; the next wall has the next
     rims, deadly = (np.zeros((run.shape[0], run.shape[1] + 2), bool) for _ in range(2))
     state, column = np.nonzero(~hollow)
     rims[state, run[state, column]] = rim[state, column]
@@ -169,7 +199,8 @@ def pits(symbols: Symbols) -> np.ndarray:
     deadly[state, run[state, column]] = True
     low = symbols.entities["y"] < FLOOR_ROW + 1
     low &= (symbols.entities["type"] == SAW) | (symbols.entities["type"] == ENEMY)
-    state, column = symbols.owner[low], symbols.entities["x"][low].astype(int).clip(0, run.shape[1] - 1)
+    state = symbols.owner[low]
+    column = symbols.entities["x"][low].astype(int).clip(0, run.shape[1] - 1)
     deadly[state, run[state, column]] = True
     inside = np.take_along_axis(deadly & rims & np.roll(rims, -1, 1), run, 1)
     return hollow & inside
@@ -201,7 +232,9 @@ def _cells(grid: np.ndarray, ids: tuple[int, ...]) -> tuple[np.ndarray, np.ndarr
 
 
 class _View(NamedTuple):
-    """The right half of the picture: rows [N, R] and columns [N, C] of the grid, and its cells there [N, R, C], walls beyond the world."""
+    """The right half of the picture: rows [N, R] and columns [N, C] of the grid, and its cells there [N, R,
+    C], walls beyond the world.
+    """
 
     rows: np.ndarray
     columns: np.ndarray
@@ -226,10 +259,15 @@ def _cells_near(symbols: Symbols, ids: tuple[int, ...]) -> tuple[np.ndarray, np.
     return state, view.columns[state, column] + 0.5, view.rows[state, row] + 0.5
 
 
-def _nearest(symbols: Symbols, owner: np.ndarray, x: np.ndarray, y: np.ndarray, reach: np.ndarray | float) -> Ahead:
-    """The first of things at x, y [M] of states `owner` [M] that lies ahead, within `reach` sideways and in height; of several the least high or low."""
+def _nearest(
+    symbols: Symbols, owner: np.ndarray, x: np.ndarray, y: np.ndarray, reach: np.ndarray | float
+) -> Ahead:
+    """The first of things at x, y [M] of states `owner` [M] that lies ahead, within `reach` sideways and in
+    height; of several the least high or low.
+    """
     reach = np.broadcast_to(reach, len(symbols))
-    tiles, rise = x - symbols.player["x"][owner], y - symbols.player["y"][owner]
+    tiles = x - symbols.player["x"][owner]
+    rise = y - symbols.player["y"][owner]
     ahead = np.flatnonzero((tiles >= -BEHIND) & (tiles <= reach[owner]) & (np.abs(rise) <= reach[owner]))
     ahead = ahead[np.lexsort((np.abs(rise[ahead]), tiles[ahead], owner[ahead]))]
     state, first = np.unique(owner[ahead], return_index=True)
@@ -240,7 +278,8 @@ def _nearest_column(symbols: Symbols, window: np.ndarray, there: np.ndarray, ris
     """The first of the columns `window` [N, C] that are marked `there`, with its rise [N, C]."""
     tiles = window + 0.5 - symbols.player["x"][:, None]
     there = there & (tiles <= _reach(symbols)[:, None])
-    state, first = np.flatnonzero(there.any(1)), there.argmax(1)
+    state = np.flatnonzero(there.any(1))
+    first = there.argmax(1)
     return _ahead(len(symbols), state, tiles[state, first[state]], rise[state, first[state]])
 
 
@@ -256,19 +295,37 @@ def _first_words(function: Callable) -> str:
 
 
 _PLAIN = {f.__name__: f for f in (x, y, vx, vy, support, on_crate, facing_right, time_left, tiles_to_goal)}
-_UNITS = {"x": "tiles", "y": "tiles", "vx": "tiles per step", "vy": "tiles per step", "time_left": "steps", "tiles_to_goal": "tiles"}
-KINDS: dict[str, Callable[[Symbols], Ahead]] = {f.__name__: f for f in (coin, saw, enemy, crate, lava, pit, wall)}
+_UNITS = {
+    "x": "tiles",
+    "y": "tiles",
+    "vx": "tiles per step",
+    "vy": "tiles per step",
+    "time_left": "steps",
+    "tiles_to_goal": "tiles",
+}
+KINDS: dict[str, Callable[[Symbols], Ahead]] = {
+    f.__name__: f for f in (coin, saw, enemy, crate, lava, pit, wall)
+}
 """What can be ahead; each function's docstring says what counts."""
 
 
 def _definitions() -> dict[str, Concept]:
-    found = {name: Concept(_UNITS.get(name, "yes or no"), _first_words(function)) for name, function in _PLAIN.items()}
+    found = {
+        name: Concept(_UNITS.get(name, "yes or no"), _first_words(function))
+        for name, function in _PLAIN.items()
+    }
     for kind, function in KINDS.items():
         thing = _first_words(function)
         there, tiles, rise = columns_of(kind)
         found[there] = Concept("yes or no", f"On the right half of the picture there is {thing}.")
-        found[tiles] = Concept("tiles", "From the player's middle sideways to the middle of the first one ahead.", there)
-        found[rise] = Concept("tiles", "How much higher it is than the player; from middle to middle, unless said otherwise.", there)
+        found[tiles] = Concept(
+            "tiles", "From the player's middle sideways to the middle of the first one ahead.", there
+        )
+        found[rise] = Concept(
+            "tiles",
+            "How much higher it is than the player; from middle to middle, unless said otherwise.",
+            there,
+        )
     return found
 
 

@@ -1,4 +1,6 @@
-"""Edits of CoinRun states: which hazards stand where, which comes next, and the same moment with one of them gone."""
+"""Edits of CoinRun states: which hazards stand where, which comes next, and the same moment with one of them
+gone.
+"""
 
 from typing import NamedTuple
 
@@ -13,8 +15,9 @@ KINDS = (*_ENTITY_KINDS, "lava")
 
 
 class Hazard(NamedTuple):
-    """One deadly thing. number: among its kind, in an order that holds throughout a level. The rest is where it is now, in tiles:
-    its horizontal extent, and the height of its middle (of lava: of its surface)."""
+    """One deadly thing. number: among its kind, in an order that holds throughout a level. The rest is where
+    it is now, in tiles: its horizontal extent, and the height of its middle (of lava: of its surface).
+    """
 
     kind: str
     number: int
@@ -28,7 +31,10 @@ def hazards(state: State) -> list[Hazard]:
     found = []
     for kind, type_ in _ENTITY_KINDS.items():
         things = state.entities[state.entities["type"] == type_]
-        found += [Hazard(kind, i, float(e["x"] - e["rx"]), float(e["x"] + e["rx"]), float(e["y"])) for i, e in enumerate(things)]
+        found += [
+            Hazard(kind, i, float(e["x"] - e["rx"]), float(e["x"] + e["rx"]), float(e["y"]))
+            for i, e in enumerate(things)
+        ]
     lava = np.isin(state.grid, LAVAS)
     surface = lava.cumsum(0).argmax(0) + 0.5  # the highest lava cell of each column
     for i, (left, right) in enumerate(_pools(lava)):
@@ -36,27 +42,40 @@ def hazards(state: State) -> list[Hazard]:
     return found
 
 
-def next_hazard(state: State, nearest: float = 2.0, farthest: float = 6.0, height: float = 6.0) -> Hazard | None:
-    """The closest hazard whose near edge is `nearest` to `farthest` tiles to the right of the player's middle, or None.
+def next_hazard(
+    state: State, nearest: float = 2.0, farthest: float = 6.0, height: float = 6.0
+) -> Hazard | None:
+    """The closest hazard whose near edge is `nearest` to `farthest` tiles to the right of the player's
+    middle, or None.
 
-    height: how many tiles higher or lower than the player it may be. A CoinRun player's way leads to the right.
+    height: how many tiles higher or lower than the player it may be. A CoinRun player's way leads to the
+    right.
     """
-    x, y = float(state.player["x"]), float(state.player["y"])
+    x = float(state.player["x"])
+    y = float(state.player["y"])
     ahead = [h for h in hazards(state) if nearest <= h.left - x <= farthest and abs(h.y - y) <= height]
     return min(ahead, key=lambda h: h.left, default=None)
 
 
 def delete(state: State, hazard: Hazard) -> Snapshot:
-    """The same moment without that hazard, found by kind and number, so that it may have moved. Raises ValueError when it is not there."""
+    """The same moment without that hazard, found by kind and number, so that it may have moved. Raises
+    ValueError when it is not there.
+    """
     here = [h for h in hazards(state) if h[:2] == hazard[:2]]
     if not here:
-        raise ValueError(f"this moment has no {hazard.kind} number {hazard.number}: give a state of the same level")
+        raise ValueError(
+            f"this moment has no {hazard.kind} number {hazard.number}: give a state of the same level"
+        )
     nothing = np.zeros(0, np.int64), np.zeros(state.grid.shape, bool)
     if hazard.kind == "lava":
         cells = np.isin(state.grid, LAVAS)
         cells[:, : int(hazard.left)], cells[:, int(hazard.right) :] = False, False
         return without(state, nothing[0], cells)
-    return without(state, np.flatnonzero(state.entities["type"] == _ENTITY_KINDS[hazard.kind])[[hazard.number]], nothing[1])
+    return without(
+        state,
+        np.flatnonzero(state.entities["type"] == _ENTITY_KINDS[hazard.kind])[[hazard.number]],
+        nothing[1],
+    )
 
 
 def _pools(lava: np.ndarray) -> list[tuple[int, int]]:

@@ -1,4 +1,6 @@
-"""Which actions are the same act: the real environment is forked, every action tried, and what follows is compared."""
+"""Which actions are the same act: the real environment is forked, every action tried, and what follows is
+compared.
+"""
 
 from collections.abc import Sequence
 
@@ -7,13 +9,18 @@ import numpy as np
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, Snapshot
 from envs.procgen_body import parse, serialize
 
-REST, STIR = 4, 4  # steps after the action: doing nothing, then shared random actions
+REST = 4  # steps after the action: doing nothing, then shared random actions
+STIR = 4
 
 
-def fork_points(config: ProcgenConfig, count: int, seed: int = 0, slots: int = 16, every: int = 7) -> list[Snapshot]:
+def fork_points(
+    config: ProcgenConfig, count: int, seed: int = 0, slots: int = 16, every: int = 7
+) -> list[Snapshot]:
     """`count` states along random play that holds each action for some steps, so that it gets about."""
-    env, rng = ProcgenVecEnv(slots, config, seed, num_threads=0), np.random.default_rng(seed)
-    points, action = [], rng.integers(0, env.num_actions, slots)
+    env = ProcgenVecEnv(slots, config, seed, num_threads=0)
+    rng = np.random.default_rng(seed)
+    points = []
+    action = rng.integers(0, env.num_actions, slots)
     while len(points) < count:
         points += env.snapshot()
         for _ in range(every):
@@ -24,13 +31,16 @@ def fork_points(config: ProcgenConfig, count: int, seed: int = 0, slots: int = 1
 
 
 def differ(env: ProcgenVecEnv, points: Sequence[Snapshot], seed: int = 0) -> np.ndarray:
-    """Bool [A, A]: whether two actions ever led to different frames, rewards, ends or states, from any of the points.
+    """Bool [A, A]: whether two actions ever led to different frames, rewards, ends or states, from any of the
+    points.
 
-    env is used as scratch space and needs a multiple of A slots. Each fork takes its one action, rests, then all forks
-    of a point take the same random actions, so that an effect that sleeps in the state can show.
+    env is used as scratch space and needs a multiple of A slots. Each fork takes its one action, rests, then
+    all forks of a point take the same random actions, so that an effect that sleeps in the state can show.
     """
-    actions, rng = env.num_actions, np.random.default_rng(seed)
-    different, group = np.zeros((actions, actions), bool), env.num // actions
+    actions = env.num_actions
+    rng = np.random.default_rng(seed)
+    different = np.zeros((actions, actions), bool)
+    group = env.num // actions
     for at in range(0, len(points), group):
         chunk = points[at : at + group]
         stirs = rng.integers(0, actions, (STIR, len(chunk)))
@@ -40,8 +50,9 @@ def differ(env: ProcgenVecEnv, points: Sequence[Snapshot], seed: int = 0) -> np.
 
 
 def effect_classes(different: np.ndarray, names: Sequence[str], noop: int) -> tuple[int, ...]:
-    """For each action the plainest of those that never differed from it [A, A]: the no-op, else the name of fewest words ("left", not
-    "down-left"), else the lowest number."""
+    """For each action the plainest of those that never differed from it [A, A]: the no-op, else the name of
+    fewest words ("left", not "down-left"), else the lowest number.
+    """
 
     def plainness(action: int) -> tuple:
         return action != noop, names[action].count("-"), action
@@ -50,12 +61,20 @@ def effect_classes(different: np.ndarray, names: Sequence[str], noop: int) -> tu
 
 
 def _traces(env: ProcgenVecEnv, points: Sequence[Snapshot], stirs: np.ndarray) -> np.ndarray:
-    """One hash for each (point, action): all that the fork showed, and its states without the record of what was pressed."""
-    actions, used = env.num_actions, len(points) * env.num_actions
+    """One hash for each (point, action): all that the fork showed, and its states without the record of what
+    was pressed.
+    """
+    actions = env.num_actions
+    used = len(points) * env.num_actions
     slots = range(used)
     env.restore([point for point in points for _ in range(actions)], slots)
-    plan = [np.tile(np.arange(actions), len(points)), *[np.full(used, env.noop)] * REST, *(np.repeat(stir, actions) for stir in stirs)]
-    seen, action = [[] for _ in slots], np.full(env.num, env.noop)
+    plan = [
+        np.tile(np.arange(actions), len(points)),
+        *[np.full(used, env.noop)] * REST,
+        *(np.repeat(stir, actions) for stir in stirs),
+    ]
+    seen = [[] for _ in slots]
+    action = np.full(env.num, env.noop)
     for t, step in enumerate(plan):
         action[:used] = step
         env.act(action)
@@ -72,6 +91,13 @@ def without_buttons(data: bytes) -> bytes:
     """State bytes with the fields blanked that only record which action was taken."""
     state = parse(data)
     state.header["action"] = 0
-    for name in ("move_action", "special_action", "last_move_action", "action_vx", "action_vy", "action_vrot"):
+    for name in (
+        "move_action",
+        "special_action",
+        "last_move_action",
+        "action_vx",
+        "action_vy",
+        "action_vrot",
+    ):
         state.scene[name] = 0
     return serialize(state)

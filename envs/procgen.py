@@ -13,7 +13,9 @@ from envs.procgen_state import game_name, read_header, with_header
 from envs.symbols import Symbols, read_symbols
 from envs.vecenv import ActionSpace, BadState, Snapshot
 
-with contextlib.redirect_stderr(io.StringIO()):  # importing gym prints a notice that has nothing to say to our users
+with contextlib.redirect_stderr(
+    io.StringIO()
+):  # importing gym prints a notice that has nothing to say to our users
     from procgen import ProcgenGym3Env
     from procgen.env import ENV_NAMES, MAX_STATE_SIZE
 
@@ -26,16 +28,32 @@ FORCE_RESET = -1
 NUM_LEVELS = 2**31 - 1
 """How many levels Procgen has."""
 _C_FUNCTIONS = ("libenv_observe", "libenv_act", "libenv_close", "get_state", "set_state")
-"""Looked up as soon as an environment is made: cffi looks a function up under a lock, and an environment that the garbage
-collector closes while another is being made would wait for that lock forever."""
+"""Looked up as soon as an environment is made: cffi looks a function up under a lock, and an environment that
+the garbage collector closes while another is being made would wait for that lock forever.
+"""
 LAST_MOVE_LEAKS = ("dodgeball",)
-"""Games that turn the player by the last move of the episode before; with it cleared, level and actions decide an episode."""
+"""Games that turn the player by the last move of the episode before; with it cleared, level and actions
+decide an episode.
+"""
 _INITIAL_MOVE = 7
 
 _NAMES = (
-    "down-left", "left", "up-left", "down", "none", "up", "down-right", "right", "up-right",
-    "key-d", "key-a", "key-w", "key-s", "key-q", "key-e",
-)  # fmt: skip
+    "down-left",
+    "left",
+    "up-left",
+    "down",
+    "none",
+    "up",
+    "down-right",
+    "right",
+    "up-right",
+    "key-d",
+    "key-a",
+    "key-w",
+    "key-s",
+    "key-q",
+    "key-e",
+)
 _NOOP = 4
 
 
@@ -66,51 +84,80 @@ class ProcgenConfig:
         check_kinds(self)
         action_space(self.env_name)
         if self.distribution_mode not in DISTRIBUTION_MODES:
-            raise UsageError(f"unknown distribution mode {self.distribution_mode!r}; choose one of: {', '.join(DISTRIBUTION_MODES)}")
-        games = {"extreme": EXTREME_GAMES, "memory": MEMORY_GAMES, "exploration": EXPLORATION_GAMES}.get(self.distribution_mode)
+            raise UsageError(
+                f"unknown distribution mode {self.distribution_mode!r}; choose one of: {', '.join(DISTRIBUTION_MODES)}"
+            )
+        games = {"extreme": EXTREME_GAMES, "memory": MEMORY_GAMES, "exploration": EXPLORATION_GAMES}.get(
+            self.distribution_mode
+        )
         if games and self.env_name not in games:
-            raise UsageError(f"{self.env_name} has no {self.distribution_mode!r} mode; the games that have it: {', '.join(games)}")
+            raise UsageError(
+                f"{self.env_name} has no {self.distribution_mode!r} mode; the games that have it: {', '.join(games)}"
+            )
         if self.use_generated_assets:
-            raise UsageError("use_generated_assets is not supported: Procgen can neither save nor restore states with it")
-        if self.start_level < 0 or self.num_levels < 0 or self.start_level + max(self.num_levels, 1) > NUM_LEVELS:
+            raise UsageError(
+                "use_generated_assets is not supported: Procgen can neither save nor restore states with it"
+            )
+        if (
+            self.start_level < 0
+            or self.num_levels < 0
+            or self.start_level + max(self.num_levels, 1) > NUM_LEVELS
+        ):
             asked = f"{self.num_levels or 'all'} levels from {self.start_level} on"
-            raise UsageError(f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend start_level or num_levels")
+            raise UsageError(
+                f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend start_level or num_levels"
+            )
 
 
 def described_game(values, source: object) -> ProcgenConfig:
-    """The game that the `env` of a description says. Raises UsageError, naming the source, for one that this version does not have."""
+    """The game that the `env` of a description says. Raises UsageError, naming the source, for one that this
+    version does not have.
+    """
     try:
         return ProcgenConfig(**values)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{source} describes a game that this version does not have ({error}): take another file") from error
+        raise UsageError(
+            f"{source} describes a game that this version does not have ({error}): take another file"
+        ) from error
 
 
 class ProcgenVecEnv:
     """N copies of one game. Level draws are pinned by `seed`; results do not depend on `num_threads`.
 
-    Raises UsageError for a game, mode or level range that Procgen does not have (from the config), and for no environments,
-    fewer than 0 threads, or a seed that it does not take.
+    Raises UsageError for a game, mode or level range that Procgen does not have (from the config), and for no
+    environments, fewer than 0 threads, or a seed that it does not take.
     """
 
     obs_shape = (64, 64, 3)
 
     def __init__(self, num: int, config: ProcgenConfig, seed: int = 0, num_threads: int = 2):
-        if num < 1 or num_threads < 0 or not 0 <= seed < 2**31:  # some of these the game answers by ending the process
+        if (
+            num < 1 or num_threads < 0 or not 0 <= seed < 2**31
+        ):  # some of these the game answers by ending the process
             asked = f"{num} environments with {num_threads} threads and seed {seed}"
-            raise UsageError(f"{asked} cannot be made; ask for 1 or more, with 0 or more threads and a seed from 0 to {2**31 - 1}")
+            raise UsageError(
+                f"{asked} cannot be made; ask for 1 or more, with 0 or more threads and a seed from 0 to {2**31 - 1}"
+            )
         options = {name: value for name, value in vars(config).items() if name != "blink"}
-        if config.distribution_mode == "exploration":  # this mode is one fixed level; Procgen refuses a range with it
+        if (
+            config.distribution_mode == "exploration"
+        ):  # this mode is one fixed level; Procgen refuses a range with it
             del options["num_levels"], options["start_level"]
-        self.num, self.config = num, config
+        self.num = num
+        self.config = config
         self._env = ProcgenGym3Env(num=num, rand_seed=seed, num_threads=num_threads, **options)
         for function in _C_FUNCTIONS:
             getattr(self._env._c_lib, function)
         self._buffer = self._env._ffi.new(f"char[{MAX_STATE_SIZE}]")
         actions = action_space(config.env_name)
         self.num_actions = len(actions.names)
-        self.action_names, self.noop, self.effect_classes = actions.names, actions.noop, actions.effect_classes
+        self.action_names = actions.names
+        self.noop = actions.noop
+        self.effect_classes = actions.effect_classes
         self.timeout = read_header(self._state_bytes(0), "timeout")[0]
-        self._steps = np.zeros(num, np.int64)  # steps taken in the episode (of sequential levels: in the level) on show
+        self._steps = np.zeros(
+            num, np.int64
+        )  # steps taken in the episode (of sequential levels: in the level) on show
         self._ended_at = np.zeros(num, np.int64)  # length of the episode that the last act ended, else 0
 
     def observe(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -131,7 +178,9 @@ class ProcgenVecEnv:
         return self._steps.copy()
 
     def info(self) -> dict[str, np.ndarray]:
-        """terminated, truncated, level_complete of the last transition; level_seed of the episode on show, and prev_level_seed."""
+        """terminated, truncated, level_complete of the last transition; level_seed of the episode on show,
+        and prev_level_seed.
+        """
         self._env.observe()
         raw = self._env._info  # arrays; get_info() would build a dict per environment
         complete = raw["prev_level_complete"].astype(bool)
@@ -168,10 +217,14 @@ class ProcgenVecEnv:
         return read_symbols([self._state_bytes(slot) for slot in self._slots(slots)])
 
     def queue_level(self, slot: int, seed: int) -> None:
-        """When the slot's present episode ends, its next one is level `seed`. Changes nothing before that. Raises UsageError for no level."""
+        """When the slot's present episode ends, its next one is level `seed`. Changes nothing before that.
+        Raises UsageError for no level.
+        """
         if not 0 <= seed < NUM_LEVELS:
             raise UsageError(f"there is no level {seed}: levels go from 0 to {NUM_LEVELS - 1}")
-        self._set_state_bytes(slot, with_header(self._state_bytes(slot), level_seed_low=seed, level_seed_high=seed + 1))
+        self._set_state_bytes(
+            slot, with_header(self._state_bytes(slot), level_seed_low=seed, level_seed_high=seed + 1)
+        )
 
     def open_level(self, slot: int, seed: int) -> None:
         """The slot opens level `seed` at its first frame; the other slots stay where they are."""
@@ -181,7 +234,9 @@ class ProcgenVecEnv:
         """`open_level` for several slots at once."""
         slots = list(slots)
         others = [slot for slot in range(self.num) if slot not in set(slots)]
-        kept, steps, ended_at = [self._state_bytes(slot) for slot in others], self._steps.copy(), self._ended_at.copy()
+        kept = [self._state_bytes(slot) for slot in others]
+        steps = self._steps.copy()
+        ended_at = self._ended_at.copy()
         for slot, seed in zip(slots, seeds, strict=True):
             self.queue_level(slot, seed)
         action = np.full(self.num, self.noop)
@@ -193,7 +248,8 @@ class ProcgenVecEnv:
         for slot in slots:  # what the forced step earned in the old episode is no one's reward
             self._set_state_bytes(slot, with_header(self._state_bytes(slot), reward=0.0, level_complete=0))
         self._clear_last_move(slots)
-        self._steps, self._ended_at = steps, ended_at
+        self._steps = steps
+        self._ended_at = ended_at
         self._steps[slots], self._ended_at[slots] = 0, 0
 
     def close(self) -> None:
@@ -213,7 +269,9 @@ class ProcgenVecEnv:
     def _check(self, snapshot: Snapshot) -> None:
         game = game_name(snapshot.verified())
         if game != self.config.env_name:
-            raise BadState(f"the saved state is from {game!r}, this environment plays {self.config.env_name!r}")
+            raise BadState(
+                f"the saved state is from {game!r}, this environment plays {self.config.env_name!r}"
+            )
         parse(snapshot.data)  # the game ends the process at bytes that it cannot read to their end
 
     def _state_bytes(self, slot: int) -> bytes:
@@ -226,7 +284,9 @@ class ProcgenVecEnv:
 
 
 def action_space(game: str) -> ActionSpace:
-    """Action names and effect classes of a game (classes measured by forking: benchmarks/measure_effect_classes.py)."""
+    """Action names and effect classes of a game (classes measured by forking:
+    benchmarks/measure_effect_classes.py).
+    """
     if game not in GAMES:
         raise UsageError(f"unknown game {game!r}; choose one of: {', '.join(GAMES)}")
     return ActionSpace(_NAMES, _NOOP, _EFFECT_CLASSES[game])

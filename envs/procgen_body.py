@@ -1,8 +1,9 @@
-"""Procgen's saved states, read and written whole: header, entities, scene and grid of every game, and CoinRun's own tail.
+"""Procgen's saved states, read and written whole: header, entities, scene and grid of every game, and
+CoinRun's own tail.
 
-Procgen kills the process when it restores bytes that it cannot follow. `parse` reads a state to its end marker and checks
-what ties its parts together, so that an edited State can be written back and restored; it does not judge the values of
-single fields (an image that the game does not have still ends the process).
+Procgen kills the process when it restores bytes that it cannot follow. `parse` reads a state to its end
+marker and checks what ties its parts together, so that an edited State can be written back and restored; it
+does not judge the values of single fields (an image that the game does not have still ends the process).
 """
 
 from dataclasses import dataclass
@@ -17,20 +18,79 @@ PLAYER = 0
 GENERATOR_WORDS = 625  # a Mersenne twister as text: 624 words and a position
 
 ENTITY_FIELDS = (
-    "x:f", "y:f", "vx:f", "vy:f", "rx:f", "ry:f", "type", "image_type", "image_theme", "render_z", "will_erase", "collides_with_entities",
-    "collision_margin:f", "rotation:f", "vrot:f", "is_reflected", "fire_time", "spawn_time", "life_time", "expire_time", "use_abs_coords",
-    "friction:f", "smart_step", "avoids_collisions", "auto_erase", "alpha:f", "health:f", "theta:f", "grow_rate:f", "alpha_decay:f",
+    "x:f",
+    "y:f",
+    "vx:f",
+    "vy:f",
+    "rx:f",
+    "ry:f",
+    "type",
+    "image_type",
+    "image_theme",
+    "render_z",
+    "will_erase",
+    "collides_with_entities",
+    "collision_margin:f",
+    "rotation:f",
+    "vrot:f",
+    "is_reflected",
+    "fire_time",
+    "spawn_time",
+    "life_time",
+    "expire_time",
+    "use_abs_coords",
+    "friction:f",
+    "smart_step",
+    "avoids_collisions",
+    "auto_erase",
+    "alpha:f",
+    "health:f",
+    "theta:f",
+    "grow_rate:f",
+    "alpha_decay:f",
     "climber_spawn_x:f",
-)  # fmt: skip
+)
 BEFORE_ASSETS = (
-    "use_procgen_background", "background_index", "bg_tile_ratio:f", "bg_pct_x:f", "char_dim:f", "last_move_action", "move_action",
-    "special_action", "mixrate:f", "maxspeed:f", "max_jump:f", "action_vx:f", "action_vy:f", "action_vrot:f", "center_x:f", "center_y:f",
-    "random_agent_start", "has_useful_vel_info", "step_rand_int",
-)  # fmt: skip
+    "use_procgen_background",
+    "background_index",
+    "bg_tile_ratio:f",
+    "bg_pct_x:f",
+    "char_dim:f",
+    "last_move_action",
+    "move_action",
+    "special_action",
+    "mixrate:f",
+    "maxspeed:f",
+    "max_jump:f",
+    "action_vx:f",
+    "action_vy:f",
+    "action_vrot:f",
+    "center_x:f",
+    "center_y:f",
+    "random_agent_start",
+    "has_useful_vel_info",
+    "step_rand_int",
+)
 AFTER_ASSETS = (
-    "main_width", "main_height", "out_of_bounds_object", "unit:f", "view_dim:f", "x_off:f", "y_off:f", "visibility:f", "min_visibility:f",
-)  # fmt: skip
-COINRUN_TAIL = ("last_agent_y:f", "wall_theme", "has_support", "facing_right", "is_on_crate", "gravity:f", "air_control:f")
+    "main_width",
+    "main_height",
+    "out_of_bounds_object",
+    "unit:f",
+    "view_dim:f",
+    "x_off:f",
+    "y_off:f",
+    "visibility:f",
+    "min_visibility:f",
+)
+COINRUN_TAIL = (
+    "last_agent_y:f",
+    "wall_theme",
+    "has_support",
+    "facing_right",
+    "is_on_crate",
+    "gravity:f",
+    "air_control:f",
+)
 
 
 def _record(*fields: str) -> np.dtype:
@@ -43,7 +103,8 @@ ENTITY = _record(*ENTITY_FIELDS)
 HEADER = _record(*HEADER_OPTIONS, *AFTER_OPTIONS, *AFTER_GENERATORS)
 SCENE = _record(*BEFORE_ASSETS, *AFTER_ASSETS)
 TAILS = {"coinrun": _record(*COINRUN_TAIL)}
-_OPTION_BYTES, _BEFORE_BYTES = 4 * len(HEADER_OPTIONS + AFTER_OPTIONS), 4 * len(BEFORE_ASSETS)
+_OPTION_BYTES = 4 * len(HEADER_OPTIONS + AFTER_OPTIONS)
+_BEFORE_BYTES = 4 * len(BEFORE_ASSETS)
 
 
 @dataclass
@@ -56,11 +117,12 @@ class Generator:
 
 @dataclass
 class State:
-    """One environment's state, open to edits: records are read and set by field name, as in state.header["cur_time"].
+    """One environment's state, open to edits: records are read and set by field name, as in
+    state.header["cur_time"].
 
-    entities: [E] of dtype ENTITY, in the game's order (positions in tiles, velocities in tiles per step). grid: [H, W]
-    int32 object ids, row y (upwards), column x. tail: what the game itself adds, a record for CoinRun and bytes for
-    the others.
+    entities: [E] of dtype ENTITY, in the game's order (positions in tiles, velocities in tiles per step).
+    grid: [H, W] int32 object ids, row y (upwards), column x. tail: what the game itself adds, a record for
+    CoinRun and bytes for the others.
     """
 
     game: str
@@ -83,11 +145,14 @@ class _Reader:
     """Walks through the bytes; asks before every step whether they are there."""
 
     def __init__(self, data: bytes):
-        self.data, self.at = data, 0
+        self.data = data
+        self.at = 0
 
     def take(self, size: int) -> bytes:
         if not 0 <= size <= len(self.data) - self.at:
-            raise BadState(f"state bytes end at {len(self.data)}; {size} more were expected at {self.at}: truncated or damaged")
+            raise BadState(
+                f"state bytes end at {len(self.data)}; {size} more were expected at {self.at}: truncated or damaged"
+            )
         self.at += size
         return self.data[self.at - size : self.at]
 
@@ -107,18 +172,23 @@ class _Reader:
         generator = Generator(self.int(), self.take(self.int()))
         words = generator.text.split(b" ")
         if len(words) != GENERATOR_WORDS or not b"".join(words).isdigit():
-            raise BadState(f"the random generator before byte {self.at} does not hold {GENERATOR_WORDS} numbers: damaged")
+            raise BadState(
+                f"the random generator before byte {self.at} does not hold {GENERATOR_WORDS} numbers: damaged"
+            )
         return generator
 
 
 def parse(data: bytes) -> State:
-    """Reads a state to its end marker. Raises BadState for bytes that are truncated, damaged or something else."""
+    """Reads a state to its end marker. Raises BadState for bytes that are truncated, damaged or something
+    else.
+    """
     reader = _Reader(data)
     if reader.int() != VERSION:
         raise BadState(f"not a Procgen state of version {VERSION}")
     game = reader.name()
     options = reader.take(_OPTION_BYTES)
-    level_generator, own_generator = reader.generator(), reader.generator()
+    level_generator = reader.generator()
+    own_generator = reader.generator()
     header = np.frombuffer(options + reader.take(HEADER.itemsize - _OPTION_BYTES), HEADER).copy()[0]
     grid_size = reader.int()
     entities = reader.records(ENTITY, reader.int())
@@ -126,7 +196,11 @@ def parse(data: bytes) -> State:
     asset_generator = reader.generator()
     scene = np.frombuffer(before + reader.take(SCENE.itemsize - _BEFORE_BYTES), SCENE).copy()[0]
     grid = _read_grid(reader, grid_size, scene)
-    tail = reader.records(TAILS[game], 1)[0] if game in TAILS else reader.take(len(data) - reader.at - len(END_MARKER))
+    tail = (
+        reader.records(TAILS[game], 1)[0]
+        if game in TAILS
+        else reader.take(len(data) - reader.at - len(END_MARKER))
+    )
     if reader.take(len(data) - reader.at) != END_MARKER:
         raise BadState(f"the state of {game!r} does not end where Procgen's end marker should be: damaged")
     if PLAYER not in entities["type"]:
@@ -136,24 +210,47 @@ def parse(data: bytes) -> State:
 
 def serialize(state: State) -> bytes:
     """The bytes of a state, ready for a Snapshot. serialize(parse(data)) == data."""
-    options, after = state.header.tobytes()[:_OPTION_BYTES], state.header.tobytes()[_OPTION_BYTES:]
-    before, view = state.scene.tobytes()[:_BEFORE_BYTES], state.scene.tobytes()[_BEFORE_BYTES:]
+    options = state.header.tobytes()[:_OPTION_BYTES]
+    after = state.header.tobytes()[_OPTION_BYTES:]
+    before = state.scene.tobytes()[:_BEFORE_BYTES]
+    view = state.scene.tobytes()[_BEFORE_BYTES:]
     height, width = state.grid.shape
-    game, tail = state.game.encode("ascii"), state.tail if isinstance(state.tail, bytes) else state.tail.tobytes()
-    return b"".join((
-        _ints(VERSION, len(game)), game, options, _generator(state.level_generator), _generator(state.own_generator), after,
-        _ints(state.grid.size, len(state.entities)), np.ascontiguousarray(state.entities, ENTITY).tobytes(),
-        before, _generator(state.asset_generator), view,
-        _ints(width, height, state.grid.size), np.ascontiguousarray(state.grid, "<i4").tobytes(), tail, END_MARKER,
-    ))  # fmt: skip
+    game = state.game.encode("ascii")
+    tail = state.tail if isinstance(state.tail, bytes) else state.tail.tobytes()
+    return b"".join(
+        (
+            _ints(VERSION, len(game)),
+            game,
+            options,
+            _generator(state.level_generator),
+            _generator(state.own_generator),
+            after,
+            _ints(state.grid.size, len(state.entities)),
+            np.ascontiguousarray(state.entities, ENTITY).tobytes(),
+            before,
+            _generator(state.asset_generator),
+            view,
+            _ints(width, height, state.grid.size),
+            np.ascontiguousarray(state.grid, "<i4").tobytes(),
+            tail,
+            END_MARKER,
+        )
+    )
 
 
 def _read_grid(reader: _Reader, grid_size: int, scene: np.void) -> np.ndarray:
     """The grid [H, W], once its four accounts of its own size agree."""
-    width, height, count = reader.int(), reader.int(), reader.int()
-    agree = (width, height) == (scene["main_width"], scene["main_height"]) and width * height == count == grid_size
+    width = reader.int()
+    height = reader.int()
+    count = reader.int()
+    agree = (width, height) == (
+        scene["main_width"],
+        scene["main_height"],
+    ) and width * height == count == grid_size
     if not agree or min(width, height) <= 0:
-        raise BadState(f"the grid says {width} x {height} and {count} cells in a world of {grid_size}: damaged")
+        raise BadState(
+            f"the grid says {width} x {height} and {count} cells in a world of {grid_size}: damaged"
+        )
     return reader.records(np.dtype("<i4"), count).reshape(height, width)
 
 

@@ -5,14 +5,37 @@ import struct
 from envs.vecenv import BadState
 
 HEADER_OPTIONS = (
-    "paint_vel_info", "use_generated_assets", "use_monochrome_assets", "restrict_themes", "use_backgrounds",
-    "center_agent", "debug_mode", "distribution_mode", "use_sequential_levels", "use_easy_jump", "plain_assets", "physics_mode",
-)  # fmt: skip
+    "paint_vel_info",
+    "use_generated_assets",
+    "use_monochrome_assets",
+    "restrict_themes",
+    "use_backgrounds",
+    "center_agent",
+    "debug_mode",
+    "distribution_mode",
+    "use_sequential_levels",
+    "use_easy_jump",
+    "plain_assets",
+    "physics_mode",
+)
 AFTER_OPTIONS = ("grid_step", "level_seed_low", "level_seed_high", "game_type", "game_n")
 AFTER_GENERATORS = (
-    "reward:f", "done", "level_complete", "action", "timeout", "current_level_seed", "prev_level_seed", "episodes_remaining",
-    "episode_done", "last_reward_timer", "last_reward:f", "default_action", "fixed_asset_seed", "cur_time", "is_waiting_for_step",
-)  # fmt: skip
+    "reward:f",
+    "done",
+    "level_complete",
+    "action",
+    "timeout",
+    "current_level_seed",
+    "prev_level_seed",
+    "episodes_remaining",
+    "episode_done",
+    "last_reward_timer",
+    "last_reward:f",
+    "default_action",
+    "fixed_asset_seed",
+    "cur_time",
+    "is_waiting_for_step",
+)
 
 
 def _read(data: bytes, at: int, code: str):
@@ -31,7 +54,8 @@ def _string_end(data: bytes, at: int) -> int:
 def header_offsets(data: bytes) -> dict[str, tuple[int, str]]:
     """Field name -> (offset, struct code) for the header. Raises BadState where the bytes cannot be a state."""
     end = _string_end(data, 4)
-    offsets, at = {"version": (0, "<i")}, end
+    offsets = {"version": (0, "<i")}
+    at = end
     for name in HEADER_OPTIONS + AFTER_OPTIONS:
         offsets[name] = (at, "<i")
         at += 4
@@ -59,7 +83,8 @@ def read_header(data: bytes, *names: str) -> tuple:
 
 def with_header(data: bytes, **values: int | float) -> bytes:
     """A copy of the state with the named header fields set."""
-    offsets, out = header_offsets(data), bytearray(data)
+    offsets = header_offsets(data)
+    out = bytearray(data)
     for name, value in values.items():
         at, code = offsets[name]
         struct.pack_into(code, out, at, value)

@@ -1,7 +1,8 @@
-"""Made scenes: an object put into a CoinRun state ahead of the player, so that one moment exists with it and without.
+"""Made scenes: an object put into a CoinRun state ahead of the player, so that one moment exists with it and
+without.
 
-Objects stand where the generator could have put them: in the middle of a column, on its ground or some tiles above. Their looks and
-sizes are those of real ones.
+Objects stand where the generator could have put them: in the middle of a column, on its ground or some tiles
+above. Their looks and sizes are those of real ones.
 """
 
 from collections.abc import Iterable
@@ -9,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.concepts import FLOOR_ROW, RIM
 from envs.coinrun import COIN, CRATE, EMPTY, ENEMY, LAVAS, SAW, WALLS
+from envs.concepts import FLOOR_ROW, RIM
 from envs.procgen_body import State, parse, serialize
 from envs.scene_kinds import KINDS
 
@@ -57,16 +58,24 @@ def copy(state: State, **player: float) -> State:
 
 
 def insert(state: State, kind: str, tiles: int, height: int, looks: dict[str, np.void]) -> tuple[State, Box]:
-    """The moment with one more object: in the column `tiles` to the right of the player's, `height` tiles above that column's ground.
+    """The moment with one more object: in the column `tiles` to the right of the player's, `height` tiles
+    above that column's ground.
 
-    Of crates and walls it is the height of the topmost, which stands on others. looks: see `templates`. Returns the new state and what it
-    covers. Raises NoRoom where something else stands there, ValueError for a kind that is none or has no height.
+    Of crates and walls it is the height of the topmost, which stands on others. looks: see `templates`.
+    Returns the new state and what it covers. Raises NoRoom where something else stands there, ValueError for
+    a kind that is none or has no height.
     """
     if kind not in KINDS or (kind in FLAT and height) or height < 0:
-        raise ValueError(f"cannot put {kind!r} at height {height}; kinds are {', '.join(KINDS)}, and {' and '.join(FLAT)} have no height")
+        raise ValueError(
+            f"cannot put {kind!r} at height {height}; kinds are {', '.join(KINDS)}, and {' and '.join(FLAT)} have no height"
+        )
     column = int(np.floor(state.player["x"])) + tiles
     ground = _ground(state, column, SPAN if kind in FLAT else 1)
-    box = _digging(state, kind, column, ground) if kind in FLAT else _standing(state, kind, column, ground, height)
+    box = (
+        _digging(state, kind, column, ground)
+        if kind in FLAT
+        else _standing(state, kind, column, ground, height)
+    )
     other = copy(state)
     if kind in ENTITY_KINDS:
         lowest = ground if kind == "crate" else ground + height
@@ -84,7 +93,9 @@ def insert(state: State, kind: str, tiles: int, height: int, looks: dict[str, np
 
 
 def _ground(state: State, column: int, span: int) -> int:
-    """Height of the ground in `span` columns from `column` on. Raises NoRoom where they differ or lie outside."""
+    """Height of the ground in `span` columns from `column` on. Raises NoRoom where they differ or lie
+    outside.
+    """
     if column < 1 or column + span > state.grid.shape[1] - 1:
         raise NoRoom("beyond the world")
     solid = np.isin(state.grid[:, column : column + span], WALLS)
@@ -99,13 +110,18 @@ def _standing(state: State, kind: str, column: int, ground: int, height: int) ->
     low = ground if kind in ("crate", "wall") else ground + height
     box = Box(column, column + 1, low, ground + height + 1)
     _check_free(state, box)
-    return box._replace(bottom=ground - 1) if kind == "wall" else box  # the ground under a wall looks otherwise
+    return (
+        box._replace(bottom=ground - 1) if kind == "wall" else box
+    )  # the ground under a wall looks otherwise
 
 
 def _digging(state: State, kind: str, column: int, ground: int) -> Box:
     """What a hole in the ground covers. Raises NoRoom where the ground is too low or has something on it."""
     _check_free(state, Box(column, column + SPAN, ground, ground + 1))
-    rims = np.isin(state.grid[FLOOR_ROW : FLOOR_ROW + RIM, [column - 1, column + SPAN]], WALLS).all() and ground >= FLOOR_ROW + RIM
+    rims = (
+        np.isin(state.grid[FLOOR_ROW : FLOOR_ROW + RIM, [column - 1, column + SPAN]], WALLS).all()
+        and ground >= FLOOR_ROW + RIM
+    )
     if ground <= FLOOR_ROW or (kind == "pit" and not rims):
         raise NoRoom("the ground is too low")
     return Box(column, column + SPAN, ground - 1 if kind == "lava" else FLOOR_ROW, ground)

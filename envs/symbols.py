@@ -1,6 +1,8 @@
-"""What stands in Procgen's saved states, as arrays over many states at once: for all games alike, and with CoinRun's own fields.
+"""What stands in Procgen's saved states, as arrays over many states at once: for all games alike, and with
+CoinRun's own fields.
 
-`procgen_body.parse` reads one state whole, to edit it and write it back; this reads thousands per second, to count and to measure.
+`procgen_body.parse` reads one state whole, to edit it and write it back; this reads thousands per second, to
+count and to measure.
 """
 
 from collections.abc import Sequence
@@ -15,16 +17,19 @@ from envs.procgen_state import BadState
 
 OUTSIDE = -1
 """In `Symbols.grid`, what lies beyond a world that is smaller than the largest of the batch."""
-_BEFORE_GENERATORS, _BEFORE_ASSETS = HEADER.fields["reward"][1], SCENE.fields["main_width"][1]  # bytes
+_BEFORE_GENERATORS = HEADER.fields["reward"][1]  # bytes
+_BEFORE_ASSETS = SCENE.fields["main_width"][1]
 
 
 @dataclass(frozen=True)
 class Symbols:
-    """N states of one game. Positions are in tiles, y upwards; velocities in tiles per step; the camera's offsets in pixels.
+    """N states of one game. Positions are in tiles, y upwards; velocities in tiles per step; the camera's
+    offsets in pixels.
 
-    header [N] of dtype HEADER: level, time (cur_time, timeout), options. scene [N] of SCENE: the camera (x_off, y_off, unit, view_dim),
-    the world's size. entities [M] of ENTITY, state after state; owner [M]: the state of each. player [N]: the player's entity.
-    grid [N, H, W] int32: object ids, row y, column x. tail [N]: what CoinRun adds (TAILS); None for the other games.
+    header [N] of dtype HEADER: level, time (cur_time, timeout), options. scene [N] of SCENE: the camera
+    (x_off, y_off, unit, view_dim), the world's size. entities [M] of ENTITY, state after state; owner [M]:
+    the state of each. player [N]: the player's entity. grid [N, H, W] int32: object ids, row y, column x.
+    tail [N]: what CoinRun adds (TAILS); None for the other games.
     """
 
     game: str
@@ -43,12 +48,16 @@ class Symbols:
 def symbols_of(env, slots: Sequence[int] | None = None) -> Symbols:
     """`env.symbols(slots)`. Raises UsageError for an environment that has no states to read."""
     if not hasattr(env, "symbols"):
-        raise UsageError(f"{type(env).__name__} has no symbols: they are read from the saved states of the Procgen games, real ones only")
+        raise UsageError(
+            f"{type(env).__name__} has no symbols: they are read from the saved states of the Procgen games, real ones only"
+        )
     return env.symbols(slots)
 
 
 def read_symbols(states: Sequence[bytes]) -> Symbols:
-    """The symbols of states of one game. Raises BadState for bytes that are truncated, damaged, something else, or of several games."""
+    """The symbols of states of one game. Raises BadState for bytes that are truncated, damaged, something
+    else, or of several games.
+    """
     if not len(states):
         raise ValueError("no states to read")
     cursors = _Cursors(states)
@@ -58,7 +67,8 @@ def read_symbols(states: Sequence[bytes]) -> Symbols:
     options = cursors.bytes(_BEFORE_GENERATORS)
     cursors.skip_generators(2)
     header = _joined(HEADER, options, cursors.bytes(HEADER.itemsize - _BEFORE_GENERATORS))
-    size, counts = cursors.ints(), cursors.ints()
+    size = cursors.ints()
+    counts = cursors.ints()
     entities = np.frombuffer(b"".join(cursors.pieces(counts * ENTITY.itemsize)), ENTITY)
     before = cursors.bytes(_BEFORE_ASSETS)
     cursors.skip_generators(1)
@@ -74,14 +84,17 @@ class _Cursors:
     """A place in each of N byte strings, which move on together."""
 
     def __init__(self, states: Sequence[bytes]):
-        self.states, self.at = states, np.zeros(len(states), np.int64)
+        self.states = states
+        self.at = np.zeros(len(states), np.int64)
         self.end = np.array([len(data) for data in states])
 
     def skip(self, sizes: np.ndarray | int) -> None:
         past = self.at + sizes
         if (past < self.at).any() or (past > self.end).any():
             i = int(np.flatnonzero((past < self.at) | (past > self.end))[0])
-            raise BadState(f"state {i} ends at byte {self.end[i]}; {past[i] - self.at[i]} more were expected at {self.at[i]}: truncated or damaged")
+            raise BadState(
+                f"state {i} ends at byte {self.end[i]}; {past[i] - self.at[i]} more were expected at {self.at[i]}: truncated or damaged"
+            )
         self.at = past
 
     def pieces(self, sizes: np.ndarray | int) -> list[bytes]:
@@ -104,7 +117,10 @@ class _Cursors:
 
     def check_end(self, exactly: bool) -> None:
         """Raises BadState unless every state ends in the end marker, where `exactly` right here."""
-        whole = all(map(bytes.endswith, self.states, repeat(END_MARKER))) and (self.at + len(END_MARKER) <= self.end).all()
+        whole = (
+            all(map(bytes.endswith, self.states, repeat(END_MARKER)))
+            and (self.at + len(END_MARKER) <= self.end).all()
+        )
         if not whole or (exactly and (self.at + len(END_MARKER) != self.end).any()):
             raise BadState("a state does not end where Procgen's end marker should be: damaged")
 
@@ -112,7 +128,9 @@ class _Cursors:
 def _one_game(names: list[bytes]) -> str:
     games = set(names)
     if len(games) > 1 or not names[0].isalpha():
-        raise BadState(f"expected states of one game, found {', '.join(sorted(repr(name[:20]) for name in games))}")
+        raise BadState(
+            f"expected states of one game, found {', '.join(sorted(repr(name[:20]) for name in games))}"
+        )
     return names[0].decode("ascii", errors="replace")
 
 
@@ -123,8 +141,15 @@ def _joined(dtype: np.dtype, left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def _grids(cursors: _Cursors, scene: np.ndarray, size: np.ndarray) -> np.ndarray:
     """[N, H, W], H and W those of the largest world."""
-    width, height, count = cursors.ints(), cursors.ints(), cursors.ints()
-    agree = (width == scene["main_width"]) & (height == scene["main_height"]) & (width * height == count) & (count == size)
+    width = cursors.ints()
+    height = cursors.ints()
+    count = cursors.ints()
+    agree = (
+        (width == scene["main_width"])
+        & (height == scene["main_height"])
+        & (width * height == count)
+        & (count == size)
+    )
     if not agree.all() or min(width.min(), height.min()) <= 0:
         raise BadState("a state's grid disagrees with its world about the size: damaged")
     pieces = cursors.pieces(4 * count)
@@ -138,7 +163,8 @@ def _grids(cursors: _Cursors, scene: np.ndarray, size: np.ndarray) -> np.ndarray
 
 def _players(entities: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:
     """The last player of each state, as procgen_body's State has it."""
-    at, last = np.flatnonzero(entities["type"] == PLAYER), np.full(count, -1)
+    at = np.flatnonzero(entities["type"] == PLAYER)
+    last = np.full(count, -1)
     last[owner[at]] = at  # of several, the last stays
     if (last < 0).any():
         raise BadState("a state has no player among its entities: damaged")

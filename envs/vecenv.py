@@ -12,8 +12,9 @@ import numpy as np
 class ActionSpace:
     """The meaning of an environment's discrete actions.
 
-    names: one per action. noop: the action that does nothing. effect_classes: for each action the one that represents
-    all actions with the same effect, so that equal entries have one effect and one name, that of the representative.
+    names: one per action. noop: the action that does nothing. effect_classes: for each action the one that
+    represents all actions with the same effect, so that equal entries have one effect and one name, that of
+    the representative.
     """
 
     names: tuple[str, ...]
@@ -27,7 +28,9 @@ class BadState(ValueError):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One environment's saved state: bytes that only the environment reads, and only where they match their checksum."""
+    """One environment's saved state: bytes that only the environment reads, and only where they match their
+    checksum.
+    """
 
     data: bytes
     checksum: str = ""
@@ -47,8 +50,9 @@ class Snapshot:
 class VecEnv(Protocol):
     """After construction `observe()` shows the first frames; `act` then `observe` moves on by one step.
 
-    `reward` and `info()` belong to the transition that has just finished; `first[n]` says that `obs[n]` opens a new
-    episode. Where the last transition ended an episode, `obs` is already the next episode's first frame.
+    `reward` and `info()` belong to the transition that has just finished; `first[n]` says that `obs[n]` opens
+    a new episode. Where the last transition ended an episode, `obs` is already the next episode's first
+    frame.
     """
 
     num: int
@@ -65,21 +69,27 @@ class VecEnv(Protocol):
         """Takes one action [N] in every environment."""
 
     def info(self) -> dict[str, np.ndarray]:
-        """Arrays [N]: `terminated`, `truncated`, `level_complete` of the transition just finished; `level_seed` of the episode on show.
+        """Arrays [N]: `terminated`, `truncated`, `level_complete` of the transition just finished;
+        `level_seed` of the episode on show.
 
-        An environment that shows the frame at which a truncated episode stopped gives it as `final_obs` [N, H, W, C] uint8, which means
-        something where `truncated` is True; the learner bootstraps from its value. Procgen shows none.
+        An environment that shows the frame at which a truncated episode stopped gives it as `final_obs` [N,
+        H, W, C] uint8, which means something where `truncated` is True; the learner bootstraps from its
+        value. Procgen shows none.
         """
 
 
 class Snapshots(Protocol):
-    """An environment whose state can be kept in a file and taken up again bit for bit: training needs it to be resumable."""
+    """An environment whose state can be kept in a file and taken up again bit for bit: training needs it to
+    be resumable.
+    """
 
     def snapshot(self, slots: Sequence[int] | None = None) -> list[Snapshot]:
         """The saved states of the given slots (default: all)."""
 
     def restore(self, snapshots: Sequence[Snapshot], slots: Sequence[int] | None = None) -> None:
-        """Puts saved states into the given slots (default: all). Raises BadState, and changes nothing, for one that does not fit."""
+        """Puts saved states into the given slots (default: all). Raises BadState, and changes nothing, for
+        one that does not fit.
+        """
 
 
 class QueuesLevels(Protocol):
@@ -99,4 +109,6 @@ class BeginsInMidEpisode(Protocol):
     """An environment whose episodes begin where an agent has already seen something (the simulator's do)."""
 
     def arriving_state(self) -> np.ndarray | None:
-        """The agent's recurrent state [N, D] float32 before the first frame of each slot's episode; None where that is its initial state."""
+        """The agent's recurrent state [N, D] float32 before the first frame of each slot's episode; None
+        where that is its initial state.
+        """

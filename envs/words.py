@@ -12,7 +12,9 @@ class EndWords(NamedTuple):
 
 
 _OWN = {"coinrun": EndWords("coin", "death", "coin")}
-"""Games in which the reward settles how an episode ended; in others an end without a reward may be a death, a time-out or a finished level."""
+"""Games in which the reward settles how an episode ended; in others an end without a reward may be a death, a
+time-out or a finished level.
+"""
 _NEUTRAL = EndWords("end with a reward", "end without a reward", "reward")
 
 

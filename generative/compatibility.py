@@ -16,21 +16,33 @@ def check_store(rollouts: Rollouts, agent, agent_meta: dict, agent_file: Path) -
 
     agent: an ActorCritic. agent_meta: its file's description.
     """
-    manifest, path = rollouts.manifest, rollouts.path
+    manifest = rollouts.manifest
+    path = rollouts.path
     if rollouts.simulated:
-        raise UsageError(f"{path} holds simulated episodes; give a store that record.py made of the real game")
-    game, agents_game = game_of(manifest), game_of(agent_meta)
+        raise UsageError(
+            f"{path} holds simulated episodes; give a store that record.py made of the real game"
+        )
+    game = game_of(manifest)
+    agents_game = game_of(agent_meta)
     if game and agents_game and game != agents_game:
-        raise UsageError(f"{path} was recorded in {game}, and {agent_file} plays {agents_game}; take both of the same game")
+        raise UsageError(
+            f"{path} was recorded in {game}, and {agent_file} plays {agents_game}; take both of the same game"
+        )
     if not manifest["hidden_size"]:
         raise UsageError(f"{path} holds no hidden states; record it again with an agent that has them")
     if manifest["num_actions"] != agent.num_actions:
-        raise UsageError(f"{path} has {manifest['num_actions']} actions, and {agent_file} {agent.num_actions}; {REMEDY}")
+        raise UsageError(
+            f"{path} has {manifest['num_actions']} actions, and {agent_file} {agent.num_actions}; {REMEDY}"
+        )
     if manifest["hidden_size"] != agent.core.state_size:
         widths = manifest["hidden_size"], agent.core.state_size
-        raise UsageError(f"{path} holds hidden states of width {widths[0]}, and those of {agent_file} have {widths[1]}; {REMEDY}")
+        raise UsageError(
+            f"{path} holds hidden states of width {widths[0]}, and those of {agent_file} have {widths[1]}; {REMEDY}"
+        )
     if frame_shape(rollouts) != tuple(agent.config.obs_shape):
-        raise UsageError(f"{path} holds frames of {frame_shape(rollouts)}, and {agent_file} sees {tuple(agent.config.obs_shape)}; {REMEDY}")
+        raise UsageError(
+            f"{path} holds frames of {frame_shape(rollouts)}, and {agent_file} sees {tuple(agent.config.obs_shape)}; {REMEDY}"
+        )
 
 
 def share_by(rollouts: Rollouts, agent_id: str) -> float:
@@ -47,9 +59,15 @@ def check_recorder(rollouts: Rollouts, agent_id: str) -> None:
     """A warning where episodes of the store are by others than this agent; raises UsageError where all are."""
     share = share_by(rollouts, agent_id)
     if not share:
-        raise UsageError(f"no episode of {rollouts.path} is by this agent: its hidden states and logits are another's; {REMEDY}")
+        raise UsageError(
+            f"no episode of {rollouts.path} is by this agent: its hidden states and logits are another's; {REMEDY}"
+        )
     if share < 1:
-        logging.warning("%.0f%% of the episodes of %s are by this agent: hidden states and logits of the others are not its own", 100 * share, rollouts.path)
+        logging.warning(
+            "%.0f%% of the episodes of %s are by this agent: hidden states and logits of the others are not its own",
+            100 * share,
+            rollouts.path,
+        )
 
 
 def frame_shape(rollouts: Rollouts) -> tuple[int, int, int]:

@@ -1,4 +1,6 @@
-"""Ships a world model with the logs and configurations of the runs that made it, and its report card (`python -m generative.publish`)."""
+"""Ships a world model with the logs and configurations of the runs that made it, and its report card (`python
+-m generative.publish`).
+"""
 
 import logging
 from dataclasses import dataclass
@@ -10,13 +12,17 @@ from common.cli import parse, run_main
 @dataclass
 class Args:
     runs: tuple[Path, ...]
-    """Directories of training runs, as train_gen_model.py wrote them, each of which went on from the one before; the last one's model is shipped."""
+    """Directories of training runs, as train_gen_model.py wrote them, each of which went on from the one
+    before; the last one's model is shipped.
+    """
     out: Path
     """Where to ship it; an earlier shipment there is replaced."""
     checkpoint: str = "best.safetensors"
     """Which checkpoint of the last run."""
     report_dir: Path | None = None
-    """Run of analysis.report_card on that very checkpoint, whose report.json and report.html are shipped with it."""
+    """Run of analysis.report_card on that very checkpoint, whose report.json and report.html are shipped with
+    it.
+    """
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
@@ -28,7 +34,7 @@ from agents.publish import check_records, copy_all
 from common.checkpoints import write_json
 from common.csv_log import read_log
 from common.runs import UsageError, file_id
-from generative.model import load_world_model
+from generative.model.world_model import load_world_model
 
 RECORDS = ("config.json", "manifest.json", "progress.csv")
 
@@ -52,15 +58,24 @@ def main(args: Args) -> None:
     for run in args.runs:
         check_records(run, RECORDS)
     model = args.runs[-1] / args.checkpoint
-    meta, model_id = load_world_model(model)[1], file_id(model)
+    meta = load_world_model(model)[1]
+    model_id = file_id(model)
     copies = {"model.safetensors": model} | report_of(args.report_dir, model_id)
     for i, run in enumerate(args.runs):
         copies |= {f"run_{i}/{name}": run / name for name in RECORDS}
     copy_all(copies, args.out)
     batches = [int(read_log(run / "progress.csv")[-1]["batch"]) for run in args.runs[:-1]] + [meta["batches"]]
-    write_json(args.out / "provenance.json", {
-        "id": model_id, "agent": meta["agent"]["id"], "data": meta["data"], "seed": meta["seed"], "batches_logged": batches, "env": meta["env"],
-    })  # fmt: skip
+    write_json(
+        args.out / "provenance.json",
+        {
+            "id": model_id,
+            "agent": meta["agent"]["id"],
+            "data": meta["data"],
+            "seed": meta["seed"],
+            "batches_logged": batches,
+            "env": meta["env"],
+        },
+    )
     logging.info("%s: the world model %s after %s batches", args.out, model_id, " + ".join(map(str, batches)))
 
 

@@ -1,4 +1,6 @@
-"""The simulator as an environment: whoever can act in the game can act in the world model, by the same protocol (envs/vecenv.py)."""
+"""The simulator as an environment: whoever can act in the game can act in the world model, by the same
+protocol (envs/vecenv.py).
+"""
 
 from dataclasses import dataclass
 
@@ -11,8 +13,8 @@ from common.noise import uniform_noise
 from envs.procgen import GAMES, action_space
 from envs.procgen_state import BadState
 from envs.vecenv import ActionSpace
-from generative.frames import frames_to_bytes
-from generative.rssm import EnvState
+from generative.model.frames import frames_to_bytes
+from generative.model.rssm import EnvState
 from generative.simulator import END_NOISE, START, NoiseKeys, Simulator
 from generative.starts import Starts
 
@@ -21,7 +23,9 @@ _SLOT_REPEAT = 0x53494D53  # keeps the draw of a slot's next place apart from ot
 
 @dataclass(frozen=True)
 class SimSnapshot:
-    """One slot's saved state. env: deter [Dh], logits and sample [G, C]. hidden [D]: the agent's, where its episode began."""
+    """One slot's saved state. env: deter [Dh], logits and sample [G, C]. hidden [D]: the agent's, where its
+    episode began.
+    """
 
     env: EnvState
     hidden: torch.Tensor
@@ -34,26 +38,43 @@ class SimSnapshot:
 class SimVecEnv:
     """N simulated episodes stepped together, with a VecEnv's face. Level i is starting place i of `starts`.
 
-    With `seed`, a level fixes the place and every draw of the environment, whichever slot plays it; its frames are those of
-    `Simulator.simulate` under NoiseKeys(seed, [i]) and the same actions. An episode ends where the model says so (`terminated`)
-    and is `truncated` after `horizon` steps; it counts as complete as in generative/record.py. modal: the likeliest states, and
-    ends above one half, without noise.
+    With `seed`, a level fixes the place and every draw of the environment, whichever slot plays it; its
+    frames are those of `Simulator.simulate` under NoiseKeys(seed, [i]) and the same actions. An episode ends
+    where the model says so (`terminated`) and is `truncated` after `horizon` steps; it counts as complete as
+    in generative/record.py. modal: the likeliest states, and ends above one half, without noise.
     """
 
     def __init__(
-        self, simulator: Simulator, starts: Starts, num: int, actions: ActionSpace, seed: int = 0, horizon: int = 64, modal: bool = False
+        self,
+        simulator: Simulator,
+        starts: Starts,
+        num: int,
+        actions: ActionSpace,
+        seed: int = 0,
+        horizon: int = 64,
+        modal: bool = False,
     ):
         config = simulator.model.config
-        self.simulator, self.starts, self.num, self.seed, self.timeout, self.modal = simulator, starts, num, seed, horizon, modal
-        self.obs_shape, self.num_actions = config.obs_shape, config.num_actions
-        self.action_names, self.noop, self.effect_classes = actions.names, actions.noop, actions.effect_classes
+        self.simulator = simulator
+        self.starts = starts
+        self.num = num
+        self.seed = seed
+        self.timeout = horizon
+        self.modal = modal
+        self.obs_shape = config.obs_shape
+        self.num_actions = config.num_actions
+        self.action_names = actions.names
+        self.noop = actions.noop
+        self.effect_classes = actions.effect_classes
         self._like = simulator.model.bins
         self._level, self._step, self._episode = (np.zeros(num, np.int64) for _ in range(3))
-        self._queued, self._prev_level = np.full(num, -1), np.zeros(num, np.int64)
+        self._queued = np.full(num, -1)
+        self._prev_level = np.zeros(num, np.int64)
         self._env = EnvState(*(self._like.new_zeros(num, *shape) for shape in _shapes(config)))
         self._hidden = self._like.new_zeros(num, config.hidden_size)
         self._outcome = np.zeros((3, num), np.float32)
-        self._terminated, self._truncated = np.zeros(num, bool), np.zeros(num, bool)
+        self._terminated = np.zeros(num, bool)
+        self._truncated = np.zeros(num, bool)
         self._open_next(np.arange(num))
         self._show()
 
@@ -68,9 +89,13 @@ class SimVecEnv:
         keys = NoiseKeys(self.seed, self._level, 0, self._step)
         noise = None if self.modal else self.simulator.state_noise(keys, 0, self._like)
         before = self._env
-        self._env = self.simulator.step(before, torch.from_numpy(action.astype(np.int64)).to(self._like.device), noise)
+        self._env = self.simulator.step(
+            before, torch.from_numpy(action.astype(np.int64)).to(self._like.device), noise
+        )
         outcome = self.simulator.outcome(self._env, before)
-        self._terminated = (outcome[1] > (0.5 if self.modal else keys.uniform(END_NOISE, 0, self._like))).cpu().numpy()
+        self._terminated = (
+            (outcome[1] > (0.5 if self.modal else keys.uniform(END_NOISE, 0, self._like))).cpu().numpy()
+        )
         self._outcome = torch.stack(outcome).cpu().numpy()
         self._step, self._prev_level = self._step + 1, self._level.copy()
         self._truncated = ~self._terminated & (self._step >= self.timeout)
@@ -78,28 +103,42 @@ class SimVecEnv:
         self._show()
 
     def info(self) -> dict[str, np.ndarray]:
-        """Of the last transition: terminated, truncated, level_complete, done_prob, reward_prob; and level seeds."""
+        """Of the last transition: terminated, truncated, level_complete, done_prob, reward_prob; and level
+        seeds.
+        """
         _, done, rewarded = self._outcome.copy()
         return {
-            "terminated": self._terminated.copy(), "truncated": self._truncated.copy(),
-            "level_complete": self._terminated & (rewarded > 0.5), "level_seed": self._level.copy(),
-            "prev_level_seed": self._prev_level.copy(), "done_prob": done, "reward_prob": rewarded,
-        }  # fmt: skip
+            "terminated": self._terminated.copy(),
+            "truncated": self._truncated.copy(),
+            "level_complete": self._terminated & (rewarded > 0.5),
+            "level_seed": self._level.copy(),
+            "prev_level_seed": self._prev_level.copy(),
+            "done_prob": done,
+            "reward_prob": rewarded,
+        }
 
     def arriving_state(self) -> np.ndarray | None:
-        """What the simulator's agent remembers [N, D] before the first frame of each slot's episode; None for another agent."""
+        """What the simulator's agent remembers [N, D] before the first frame of each slot's episode; None for
+        another agent.
+        """
         return self._hidden.cpu().numpy() if self.simulator.own_agent else None
 
     def snapshot(self, slots=None) -> list[SimSnapshot]:
         """The saved states of the given slots (default: all)."""
         counters = self._level, self._step, self._episode, self._queued
         return [
-            SimSnapshot(EnvState(*(part[slot].clone() for part in self._env)), self._hidden[slot].clone(), *(int(c[slot]) for c in counters))
+            SimSnapshot(
+                EnvState(*(part[slot].clone() for part in self._env)),
+                self._hidden[slot].clone(),
+                *(int(c[slot]) for c in counters),
+            )
             for slot in self._slots(slots)
         ]
 
     def restore(self, snapshots: list[SimSnapshot], slots=None) -> None:
-        """Puts saved states into the given slots (default: all). Raises BadState, changing nothing, for those of another model."""
+        """Puts saved states into the given slots (default: all). Raises BadState, changing nothing, for those
+        of another model.
+        """
         slots = self._slots(slots)
         if len(snapshots) != len(slots):
             raise ValueError(f"{len(snapshots)} snapshots for {len(slots)} slots")
@@ -114,7 +153,9 @@ class SimVecEnv:
         self._show()
 
     def queue_level(self, slot: int, seed: int) -> None:
-        """When the slot's present episode ends, its next one begins at place `seed`; after that, places are drawn again."""
+        """When the slot's present episode ends, its next one begins at place `seed`; after that, places are
+        drawn again.
+        """
         self._queued[slot] = self._checked(seed)
 
     def open_level(self, slot: int, seed: int) -> None:
@@ -137,7 +178,9 @@ class SimVecEnv:
 
     def _checked(self, places):
         if np.any(np.asarray(places) < 0) or np.any(np.asarray(places) >= self.starts.count):
-            raise ValueError(f"starting places are numbered 0 to {self.starts.count - 1}; found {np.max(places)}")
+            raise ValueError(
+                f"starting places are numbered 0 to {self.starts.count - 1}; found {np.max(places)}"
+            )
         return places
 
     def _forget(self, slots) -> None:
@@ -145,8 +188,12 @@ class SimVecEnv:
         self._outcome[:, slots], self._terminated[slots], self._truncated[slots] = 0, False, False
 
     def _open_next(self, slots: np.ndarray) -> None:
-        """The next episode in these slots: the place queued there, or one drawn from (seed, slot, number of the draw)."""
-        drawn = np.floor(uniform_noise(self.seed, slots, _SLOT_REPEAT, self._episode[slots], 1)[:, 0] * self.starts.count)
+        """The next episode in these slots: the place queued there, or one drawn from (seed, slot, number of
+        the draw).
+        """
+        drawn = np.floor(
+            uniform_noise(self.seed, slots, _SLOT_REPEAT, self._episode[slots], 1)[:, 0] * self.starts.count
+        )
         places = np.where(self._queued[slots] >= 0, self._queued[slots], drawn.astype(np.int64))
         self._episode[slots] += 1
         self._queued[slots] = -1
@@ -179,7 +226,9 @@ def _shapes(config) -> tuple[tuple[int, ...], ...]:
 
 
 def actions_of(meta: dict) -> ActionSpace:
-    """The actions that a world model's description names. Where its game is not one of Procgen's, every action is an act of its own."""
+    """The actions that a world model's description names. Where its game is not one of Procgen's, every
+    action is an act of its own.
+    """
     game = (meta.get("env") or {}).get("env_name")
     names = tuple(look_up(meta, "action_names", list[str], "the world model's file", BadCheckpoint))
     classes = action_space(game).effect_classes if game in GAMES else tuple(range(len(names)))

@@ -27,7 +27,10 @@ class InformedStarts:
         k = simulator.model.config.num_initializing_steps
         self.windows = rollouts.windows(k, anchor="start", pad="none")
         self.order = np.random.default_rng(seed).permutation(len(self.windows))
-        self.simulator, self.count, self.modal, self.path = simulator, len(self.order), modal, rollouts.path
+        self.simulator = simulator
+        self.count = len(self.order)
+        self.modal = modal
+        self.path = rollouts.path
         self._to_last = np.array([0, k - 1])  # the last initialising frame is the first simulated one
 
     def latents(self, places: np.ndarray, keys: NoiseKeys, device) -> torch.Tensor:
@@ -59,15 +62,23 @@ Starts = InformedStarts | RandomStarts
 
 
 def open_starts(
-    simulator: Simulator, meta: dict, data_dir: Path | None, rand_init: bool, agent_file: Path, seed: int, modal: bool = False
+    simulator: Simulator,
+    meta: dict,
+    data_dir: Path | None,
+    rand_init: bool,
+    agent_file: Path,
+    seed: int,
+    modal: bool = False,
 ) -> tuple[Starts, Rollouts | None]:
-    """Where to begin, and the store if any: windows of the store at data_dir, or of the one that the model was trained on where that is
-    below RECORDINGS; with rand_init, random latents.
+    """Where to begin, and the store if any: windows of the store at data_dir, or of the one that the model
+    was trained on where that is below RECORDINGS; with rand_init, random latents.
 
     Raises UsageError where neither is given and the training store is not there, and where both are.
     """
     if rand_init and data_dir:
-        raise UsageError("--rand_init begins at random latents and --data_dir in recorded frames: give one of them")
+        raise UsageError(
+            "--rand_init begins at random latents and --data_dir in recorded frames: give one of them"
+        )
     if rand_init:
         return RandomStarts(simulator), None
     rollouts = open_real(data_dir or training_store(meta), agent_file)
@@ -75,7 +86,9 @@ def open_starts(
 
 
 def training_store(meta: dict) -> Path:
-    """The store below RECORDINGS that a world model of this description was trained on. Raises UsageError where there is none."""
+    """The store below RECORDINGS that a world model of this description was trained on. Raises UsageError
+    where there is none.
+    """
     for manifest in sorted(RECORDINGS.glob("*/manifest.json")):
         try:
             if Rollouts.open(manifest.parent).id == meta.get("data"):
@@ -83,13 +96,17 @@ def training_store(meta: dict) -> Path:
         except BadStore:  # another kind of directory, or damaged: no reason to stop
             continue
     ways = "give --data_dir, any store of its agent's rollouts (python record.py makes one), or --rand_init for random latents"
-    raise UsageError(f"the store that this world model was trained on is not in {RECORDINGS}/: {ways}, whose pictures are smeared")
+    raise UsageError(
+        f"the store that this world model was trained on is not in {RECORDINGS}/: {ways}, whose pictures are smeared"
+    )
 
 
 def check_enough(starts: Starts, wanted: int) -> None:
     """Raises UsageError when there are fewer places than wanted."""
     if wanted > starts.count:
-        raise UsageError(f"{starts.path} has {starts.count} starting places, fewer than the {wanted} asked for; ask for fewer")
+        raise UsageError(
+            f"{starts.path} has {starts.count} starting places, fewer than the {wanted} asked for; ask for fewer"
+        )
 
 
 def open_real(data_dir: Path, agent_file: Path) -> Rollouts:

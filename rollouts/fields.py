@@ -1,4 +1,6 @@
-"""What a store keeps: the fields of a step and of an episode, from the manifest, and the check that arrays fit them."""
+"""What a store keeps: the fields of a step and of an episode, from the manifest, and the check that arrays
+fit them.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -6,7 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 ENDS = ("terminated", "truncated", "cut")
-"""How an episode ended: by the game, by its time limit, or by the horizon of a simulation (no flag at its last step)."""
+"""How an episode ended: by the game, by its time limit, or by the horizon of a simulation (no flag at its
+last step).
+"""
 REQUIRED = ("num_actions", "action_names", "noop", "hidden_size")
 """What every manifest must say."""
 
@@ -50,7 +54,9 @@ def episode_fields(manifest: Mapping) -> dict[str, Field]:
 
 
 def derive(steps: Mapping[str, np.ndarray], episodes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The per-episode arrays that follow from the steps: offset of the first step, sum of raw rewards, and end."""
+    """The per-episode arrays that follow from the steps: offset of the first step, sum of raw rewards, and
+    end.
+    """
     length = np.asarray(episodes["length"])
     offset = np.cumsum(length) - length
     last = offset + length - 1
@@ -59,11 +65,18 @@ def derive(steps: Mapping[str, np.ndarray], episodes: Mapping[str, np.ndarray]) 
     return {"offset": offset, "return": total, "end": end}
 
 
-def conform(arrays: Mapping[str, np.ndarray], fields: Mapping[str, Field], count: int) -> dict[str, np.ndarray]:
-    """The arrays, in the fields' order and types. Raises ValueError for a name, shape or value that does not fit."""
+def conform(
+    arrays: Mapping[str, np.ndarray], fields: Mapping[str, Field], count: int
+) -> dict[str, np.ndarray]:
+    """The arrays, in the fields' order and types. Raises ValueError for a name, shape or value that does not
+    fit.
+    """
     if arrays.keys() != fields.keys():
-        missing, unknown = sorted(fields.keys() - arrays.keys()), sorted(arrays.keys() - fields.keys())
-        raise ValueError(f"a shard needs exactly the fields that its manifest declares: missing {missing}, undeclared {unknown}")
+        missing = sorted(fields.keys() - arrays.keys())
+        unknown = sorted(arrays.keys() - fields.keys())
+        raise ValueError(
+            f"a shard needs exactly the fields that its manifest declares: missing {missing}, undeclared {unknown}"
+        )
     return {name: _conform(name, arrays[name], field, count) for name, field in fields.items()}
 
 
@@ -71,7 +84,9 @@ def check_lengths(steps: Mapping[str, np.ndarray], length: np.ndarray) -> None:
     """Raises ValueError unless the episodes cover the steps and end where, and only where, the flags say."""
     total = len(steps["reward"])
     if not len(length) or length.min() < 1 or length.sum() != total:
-        raise ValueError(f"{len(length)} episodes of {int(length.sum())} steps in all cannot describe {total} steps")
+        raise ValueError(
+            f"{len(length)} episodes of {int(length.sum())} steps in all cannot describe {total} steps"
+        )
     inside = np.ones(total, bool)
     inside[np.cumsum(length) - 1] = False
     if (steps["terminated"] | steps["truncated"])[inside].any():
@@ -81,7 +96,9 @@ def check_lengths(steps: Mapping[str, np.ndarray], length: np.ndarray) -> None:
 
 
 def _declared(manifest: Mapping, key: str) -> dict[str, Field]:
-    return {name: Field(field["dtype"], tuple(field["shape"])) for name, field in manifest.get(key, {}).items()}
+    return {
+        name: Field(field["dtype"], tuple(field["shape"])) for name, field in manifest.get(key, {}).items()
+    }
 
 
 def _conform(name: str, array: np.ndarray, field: Field, count: int) -> np.ndarray:

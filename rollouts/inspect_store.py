@@ -1,4 +1,6 @@
-"""Prints what a store of rollouts holds and, if asked, checks it: python -m rollouts.inspect_store data/coinrun --check"""
+"""Prints what a store of rollouts holds and, if asked, checks it: python -m rollouts.inspect_store
+data/coinrun --check
+"""
 
 import logging
 from dataclasses import dataclass
@@ -44,11 +46,15 @@ def main(args: Args) -> None:
         print(line)
     findings = list(check_store(rollouts)) if args.check else []
     if args.check and not findings:
-        unverified = "; the manifest is of schema 1 and has no checksum: what it says is unverified" * (rollouts.manifest["schema"] == 1)
+        unverified = "; the manifest is of schema 1 and has no checksum: what it says is unverified" * (
+            rollouts.manifest["schema"] == 1
+        )
         print(f"checks: every checksum and invariant holds{unverified}")
     if args.replay and not findings:
         findings = replay_findings(rollouts, args.replay)
-        print(f"replay: {args.replay if args.replay > 0 else len(rollouts)} episodes asked, {len(findings)} differ")
+        print(
+            f"replay: {args.replay if args.replay > 0 else len(rollouts)} episodes asked, {len(findings)} differ"
+        )
     if findings:
         more = f"; and {len(findings) - 5} more" if len(findings) > 5 else ""
         raise BadStore(f"{args.path} is not sound: " + "; ".join(findings[:5]) + more)
@@ -56,20 +62,28 @@ def main(args: Args) -> None:
 
 def describe(rollouts: Rollouts) -> list[str]:
     """What is in the store, in a few lines."""
-    manifest, episodes = rollouts.manifest, rollouts.episodes
+    manifest = rollouts.manifest
+    episodes = rollouts.episodes
     sizes = [entry["data"]["bytes"] for entry in rollouts.entries]
     ends = ", ".join(f"{end} {np.mean(episodes['end'] == end):.1%}" for end in ENDS)
-    behaviours = ", ".join(f"{name} {np.mean(episodes['behaviour'] == name):.0%}" for name in np.unique(episodes["behaviour"]))
+    behaviours = ", ".join(
+        f"{name} {np.mean(episodes['behaviour'] == name):.0%}" for name in np.unique(episodes["behaviour"])
+    )
     lines = [
         f"{rollouts.path}: id {rollouts.id}, schema {manifest['schema']}",
         f"episodes {len(rollouts)}, steps {rollouts.num_steps}, shards {len(sizes)}, {sum(sizes) / rollouts.num_steps:.0f} bytes per step",
         f"levels {_levels(episodes['level_seed'])}",
         f"length {_spread(episodes['length'])}; return {_spread(episodes['return'])}; solved {episodes['complete'].mean():.1%}",
         f"ends: {ends}; behaviours: {behaviours}; policies: {', '.join(np.unique(episodes['policy_id']))}",
-        "fields: " + ", ".join(f"{name} {field.dtype}{list(field.shape)}" for name, field in rollouts.step_fields.items()),
+        "fields: "
+        + ", ".join(
+            f"{name} {field.dtype}{list(field.shape)}" for name, field in rollouts.step_fields.items()
+        ),
     ]
     planned = manifest.get("plan", {}).get("num_episodes", len(rollouts))
-    return lines + [f"unfinished: {planned - len(rollouts)} episodes are yet to be recorded"] * (planned > len(rollouts))
+    return lines + [f"unfinished: {planned - len(rollouts)} episodes are yet to be recorded"] * (
+        planned > len(rollouts)
+    )
 
 
 def replay_findings(rollouts: Rollouts, count: int) -> list[str]:
@@ -77,23 +91,37 @@ def replay_findings(rollouts: Rollouts, count: int) -> list[str]:
     if count < -1:
         raise UsageError(f"--replay is {count}: give how many episodes, or -1 for all")
     if rollouts.simulated or not rollouts.manifest.get("env"):
-        lacks = "it holds simulated episodes" if rollouts.simulated else "its manifest has no 'env', which names the game and its options"
+        lacks = (
+            "it holds simulated episodes"
+            if rollouts.simulated
+            else "its manifest has no 'env', which names the game and its options"
+        )
         raise UsageError(f"{rollouts.path} cannot be replayed: {lacks}; --check holds without a game")
     count = len(rollouts) if count == -1 else min(count, len(rollouts))
     chosen = np.linspace(0, len(rollouts) - 1, count).round().astype(int)
     try:
         env = make_env(_REPLAY_SLOTS, ProcgenConfig(**rollouts.manifest["env"]))
     except (TypeError, ValueError) as error:
-        raise BadStore(f"{rollouts.path} was recorded in a game that this version does not have ({error}): record it again") from error
+        raise BadStore(
+            f"{rollouts.path} was recorded in a game that this version does not have ({error}): record it again"
+        ) from error
     differs = replay(rollouts, chosen, env, progress=True)
     env.close()
-    return [f"episode {episode} differs from the real game at step {at}" for episode, at in zip(chosen, differs) if at != SAME]
+    return [
+        f"episode {episode} differs from the real game at step {at}"
+        for episode, at in zip(chosen, differs)
+        if at != SAME
+    ]
 
 
 def _levels(seeds: np.ndarray) -> str:
     """How many levels and which; simulated episodes have none."""
     real = seeds[seeds >= 0]
-    return f"{len(np.unique(real))}, from {real.min()} to {real.max()}" if len(real) else "none: the episodes are simulated"
+    return (
+        f"{len(np.unique(real))}, from {real.min()} to {real.max()}"
+        if len(real)
+        else "none: the episodes are simulated"
+    )
 
 
 def _spread(values: np.ndarray) -> str:

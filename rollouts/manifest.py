@@ -1,4 +1,6 @@
-"""A store's manifest: what was recorded, and how. Written with a checksum, and checked field by field whenever it is read."""
+"""A store's manifest: what was recorded, and how. Written with a checksum, and checked field by field
+whenever it is read.
+"""
 
 import hashlib
 import json
@@ -16,12 +18,37 @@ SCHEMA = 2
 """Schema 1 had no checksum; it is read as it is."""
 _LARGEST_WIDTH = 2**20
 _LARGEST_FRAME = 2**28
-_DTYPES = ("bool", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "float16", "float32", "float64", "str")
+_DTYPES = (
+    "bool",
+    "uint8",
+    "int8",
+    "int16",
+    "uint16",
+    "int32",
+    "uint32",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+    "str",
+)
 _KINDS = {
-    "num_actions": int, "action_names": list[str], "noop": int, "hidden_size": int, "obs_shape": list[int], "env": dict | None, "plan": dict,
-    "sampling": dict, "core_parts": dict, "policies": list[str], "simulated": bool, "extra_step_fields": dict, "extra_episode_fields": dict,
-    "num_envs": int, "precision": str,
-}  # fmt: skip
+    "num_actions": int,
+    "action_names": list[str],
+    "noop": int,
+    "hidden_size": int,
+    "obs_shape": list[int],
+    "env": dict | None,
+    "plan": dict,
+    "sampling": dict,
+    "core_parts": dict,
+    "policies": list[str],
+    "simulated": bool,
+    "extra_step_fields": dict,
+    "extra_episode_fields": dict,
+    "num_envs": int,
+    "precision": str,
+}
 
 
 def write_manifest(path: Path, manifest: dict) -> None:
@@ -34,11 +61,15 @@ def read_manifest(path: Path) -> dict:
     """The manifest, without its checksum. Raises BadStore where it is missing, foreign or damaged."""
     file = path / "manifest.json"
     if not file.exists():
-        raise BadStore(f"no store of rollouts at {path}: it lacks manifest.json; record one with: python record.py --help")
+        raise BadStore(
+            f"no store of rollouts at {path}: it lacks manifest.json; record one with: python record.py --help"
+        )
     manifest = read_json(file, "it is foreign or damaged: choose another directory", BadStore)
     if manifest.get("kind") != KIND or manifest.get("schema") not in (1, SCHEMA):
         held = f"{described(manifest.get('kind'))}, schema {described(manifest.get('schema'))}"
-        raise BadStore(f"{path} holds {held}; this version reads {KIND!r}, schema 1 to {SCHEMA}: record it again")
+        raise BadStore(
+            f"{path} holds {held}; this version reads {KIND!r}, schema 1 to {SCHEMA}: record it again"
+        )
     stated = manifest.pop("sha256", None)
     remedy = "restore it or record again under another name"
     if manifest["schema"] == SCHEMA and stated != _digest(manifest):
@@ -58,18 +89,23 @@ def check_manifest(manifest: Mapping) -> None:
     for name in _KINDS.keys() & manifest.keys():
         if not fits(manifest[name], _KINDS[name]):
             raise ValueError(f"its {name} is {described(manifest[name])}")
-    actions, shape = manifest["num_actions"], manifest.get("obs_shape", [64, 64, 3])
+    actions = manifest["num_actions"]
+    shape = manifest.get("obs_shape", [64, 64, 3])
     right = {
-        "num_actions": 1 <= actions <= 256, "action_names": len(manifest["action_names"]) == actions, "noop": 0 <= manifest["noop"] < actions,
+        "num_actions": 1 <= actions <= 256,
+        "action_names": len(manifest["action_names"]) == actions,
+        "noop": 0 <= manifest["noop"] < actions,
         "hidden_size": 0 <= manifest["hidden_size"] <= _LARGEST_WIDTH,
         "obs_shape": len(shape) == 3 and min(shape) > 0 and math.prod(shape) <= _LARGEST_FRAME,
-    }  # fmt: skip
+    }
     for name, holds in right.items():
         if not holds:
             raise ValueError(f"its {name} is {described(manifest.get(name))}, with {actions} actions")
     for key in ("extra_step_fields", "extra_episode_fields"):
         for name, field in manifest.get(key, {}).items():
-            if not (isinstance(field, dict) and field.get("dtype") in _DTYPES and _is_shape(field.get("shape"))):
+            if not (
+                isinstance(field, dict) and field.get("dtype") in _DTYPES and _is_shape(field.get("shape"))
+            ):
                 raise ValueError(f"its {key} says of {name}: {described(field)}")
 
 

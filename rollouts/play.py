@@ -22,9 +22,10 @@ class Job(NamedTuple):
 class Played(NamedTuple):
     """One time step of the n slots that are busy, as numpy arrays over them.
 
-    job: index into the job list; t: step within the episode; hidden: the state before the observation, hidden_after
-    the one after it; log_prob: of the action under the behaviour that took it; reward, terminated, truncated and
-    complete (level solved): of the transition. An episode's last step is the one with terminated or truncated.
+    job: index into the job list; t: step within the episode; hidden: the state before the observation,
+    hidden_after the one after it; log_prob: of the action under the behaviour that took it; reward,
+    terminated, truncated and complete (level solved): of the transition. An episode's last step is the one
+    with terminated or truncated.
     """
 
     job: np.ndarray
@@ -46,19 +47,24 @@ class Played(NamedTuple):
         return self.terminated | self.truncated
 
 
-def play(env, policy: Policy, jobs: Sequence[Job], seed: int, device: torch.device | str = "cpu") -> Iterator[Played]:
+def play(
+    env, policy: Policy, jobs: Sequence[Job], seed: int, device: torch.device | str = "cpu"
+) -> Iterator[Played]:
     """Plays every job to its end, however long it takes, and yields each step.
 
-    env: a VecEnv that also queues levels; its slots take the jobs in order, each taking the next one when it is free. Where it
-    says what the agent remembers as an episode begins (envs/vecenv.py: BeginsInMidEpisode), the policy begins with that.
-    seed: with level, repeat and step it keys the action noise, so an episode does not depend on slot or company.
+    env: a VecEnv that also queues levels; its slots take the jobs in order, each taking the next one when it
+    is free. Where it says what the agent remembers as an episode begins (envs/vecenv.py: BeginsInMidEpisode),
+    the policy begins with that. seed: with level, repeat and step it keys the action noise, so an episode
+    does not depend on slot or company.
     """
     slots = _Slots(env, jobs)
     reward, obs, _ = env.observe()
     state = policy.initial_state(env.num)
     while slots.busy.any():
         busy = np.flatnonzero(slots.busy)
-        t, level, repeat = slots.t[busy], slots.levels[slots.job[busy]], slots.repeats[slots.job[busy]]
+        t = slots.t[busy]
+        level = slots.levels[slots.job[busy]]
+        repeat = slots.repeats[slots.job[busy]]
         with torch.inference_mode():
             before = state[busy]
             noise = torch.from_numpy(gumbel_noise(seed, level, repeat, t, env.num_actions)).to(device)
@@ -71,17 +77,32 @@ def play(env, policy: Policy, jobs: Sequence[Job], seed: int, device: torch.devi
             log_prob = policy.log_prob(taken.logits, taken.action)
             state = state.clone()
             state[busy] = taken.state
-        shown, action = obs[busy], np.full(env.num, env.noop)
+        shown = obs[busy]
+        action = np.full(env.num, env.noop)
         action[busy] = taken.action.cpu().numpy()
         env.act(action)
         reward, obs, _ = env.observe()
         info = env.info()
-        value = np.full(len(busy), np.nan, np.float32) if taken.value is None else taken.value.float().cpu().numpy()
+        value = (
+            np.full(len(busy), np.nan, np.float32)
+            if taken.value is None
+            else taken.value.float().cpu().numpy()
+        )
         played = Played(
-            slots.job[busy], t, shown, action[busy], taken.logits.float().cpu().numpy(), log_prob.float().cpu().numpy(), value,
-            policy.hidden(_reset(policy, before, opens)).cpu().numpy(), policy.hidden(taken.state).cpu().numpy(),
-            reward[busy].astype(np.float32), info["terminated"][busy], info["truncated"][busy], info["level_complete"][busy],
-        )  # fmt: skip
+            slots.job[busy],
+            t,
+            shown,
+            action[busy],
+            taken.logits.float().cpu().numpy(),
+            log_prob.float().cpu().numpy(),
+            value,
+            policy.hidden(_reset(policy, before, opens)).cpu().numpy(),
+            policy.hidden(taken.state).cpu().numpy(),
+            reward[busy].astype(np.float32),
+            info["terminated"][busy],
+            info["truncated"][busy],
+            info["level_complete"][busy],
+        )
         slots.advance(busy, played.ended)
         yield played
 
@@ -93,14 +114,18 @@ def _reset(policy: Policy, state: torch.Tensor, opens: torch.Tensor) -> torch.Te
 
 
 class _Slots:
-    """Which slot plays which job, and how far it is. A slot's next level is queued while the present one runs."""
+    """Which slot plays which job, and how far it is. A slot's next level is queued while the present one
+    runs.
+    """
 
     def __init__(self, env, jobs: Sequence[Job]):
         self.env = env
         self.levels = np.array([job.level for job in jobs], np.int64)
         self.repeats = np.array([job.repeat for job in jobs], np.int64)
-        self.job, self.waiting = np.full(env.num, NO_JOB), np.full(env.num, NO_JOB)
-        self.t, self.handed_out = np.zeros(env.num, np.int64), min(env.num, len(jobs))
+        self.job = np.full(env.num, NO_JOB)
+        self.waiting = np.full(env.num, NO_JOB)
+        self.t = np.zeros(env.num, np.int64)
+        self.handed_out = min(env.num, len(jobs))
         opening = np.arange(self.handed_out)
         self.job[opening] = opening
         env.open_levels(opening, self.levels[opening])

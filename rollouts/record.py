@@ -1,4 +1,6 @@
-"""Recording: which episodes a store holds, and filling its shards with them, each made from scratch to the same bits."""
+"""Recording: which episodes a store holds, and filling its shards with them, each made from scratch to the
+same bits.
+"""
 
 import logging
 import time
@@ -29,7 +31,8 @@ _KEPT = ("obs", "action", "reward", "terminated", "truncated", "value", "logits"
 class Plan:
     """Which episodes are recorded, in which shards. Raises UsageError where that cannot be done.
 
-    Episode i plays a level drawn by (seed, shard, i), with repeat i: no two episodes of a store share level and noise.
+    Episode i plays a level drawn by (seed, shard, i), with repeat i: no two episodes of a store share level
+    and noise.
     """
 
     num_episodes: int
@@ -39,17 +42,27 @@ class Plan:
     """Levels start_level .. start_level + num_levels - 1; 0 means all from start_level on."""
     seed: int = 0
     grown_from: tuple[int, ...] = ()
-    """Numbers of episodes that the store was recorded with before, where its last shard was not full: no shard runs over them."""
+    """Numbers of episodes that the store was recorded with before, where its last shard was not full: no
+    shard runs over them.
+    """
 
     def __post_init__(self):
         for name in ("num_episodes", "episodes_per_shard"):
             if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}: there is nothing to record; ask for at least one episode")
+                raise UsageError(
+                    f"{name} is {getattr(self, name)}: there is nothing to record; ask for at least one episode"
+                )
         if not 0 <= self.seed < 2**31:
             raise UsageError(f"seed is {self.seed}; take one from 0 to {2**31 - 1}")
-        if self.start_level < 0 or self.num_levels < 0 or self.start_level + max(self.num_levels, 1) > NUM_LEVELS:
+        if (
+            self.start_level < 0
+            or self.num_levels < 0
+            or self.start_level + max(self.num_levels, 1) > NUM_LEVELS
+        ):
             asked = f"{self.num_levels or 'all'} levels from {self.start_level} on"
-            raise UsageError(f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend start_level or num_levels")
+            raise UsageError(
+                f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend start_level or num_levels"
+            )
 
     @property
     def num_shards(self) -> int:
@@ -61,7 +74,11 @@ class Plan:
 
     def values(self) -> dict:
         """The plan as a manifest has it."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != GROWN or self.grown_from}
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name != GROWN or self.grown_from
+        }
 
     def episodes(self, shard: int) -> np.ndarray:
         """The numbers of the episodes in a shard."""
@@ -71,19 +88,27 @@ class Plan:
         """The shard's episodes, in order."""
         episodes = self.episodes(shard)
         draw = uniform_noise(self.seed, shard, episodes, _LEVEL_DRAW, 1)[:, 0]
-        levels = self.start_level + np.floor(draw * (self.num_levels or NUM_LEVELS - self.start_level)).astype(np.int64)
+        levels = self.start_level + np.floor(
+            draw * (self.num_levels or NUM_LEVELS - self.start_level)
+        ).astype(np.int64)
         return [Job(int(level), int(episode)) for level, episode in zip(levels, episodes)]
 
     def shards(self, chosen: tuple[int, int] | None) -> range:
-        """All shards, or those from the first to the last of `chosen`, both included. Raises UsageError beyond the plan."""
+        """All shards, or those from the first to the last of `chosen`, both included. Raises UsageError
+        beyond the plan.
+        """
         first, last = chosen or (0, self.num_shards - 1)
         if not 0 <= first <= last < self.num_shards:
-            raise UsageError(f"shards {first} to {last} asked; this recording has shards 0 to {self.num_shards - 1}")
+            raise UsageError(
+                f"shards {first} to {last} asked; this recording has shards 0 to {self.num_shards - 1}"
+            )
         return range(first, last + 1)
 
 
 class Actor(NamedTuple):
-    """Who plays a shard: the policy with its behaviour, the behaviour's name, and the id of the policy's weights."""
+    """Who plays a shard: the policy with its behaviour, the behaviour's name, and the id of the policy's
+    weights.
+    """
 
     policy: Policy
     behaviour: str
@@ -110,34 +135,64 @@ class Summary:
         return self.writing / max(self.playing + self.writing, 1e-9)
 
 
-def record(path: Path, plan: Plan, shards: Iterable[int], make_env: Callable, actor_of: Callable[[int], Actor], device="cpu") -> Summary:
-    """Plays and writes those of `shards` that are not yet there. Raises UsageError at one that another process is making.
+def record(
+    path: Path,
+    plan: Plan,
+    shards: Iterable[int],
+    make_env: Callable,
+    actor_of: Callable[[int], Actor],
+    device="cpu",
+) -> Summary:
+    """Plays and writes those of `shards` that are not yet there. Raises UsageError at one that another
+    process is making.
 
-    path: a store (create_store). make_env() gives a fresh VecEnv for each shard, so that a shard depends on nothing but
-    the plan and its number; actor_of(shard) says who plays it.
+    path: a store (create_store). make_env() gives a fresh VecEnv for each shard, so that a shard depends on
+    nothing but the plan and its number; actor_of(shard) says who plays it.
     """
     summary, shards = Summary(), list(shards)
     todo = [shard for shard in shards if not shard_done(path, shard)]
-    bar = progress_bar(total=sum(len(plan.episodes(shard)) for shard in todo), unit="episode", desc="record", disable=not todo)
+    bar = progress_bar(
+        total=sum(len(plan.episodes(shard)) for shard in todo),
+        unit="episode",
+        desc="record",
+        disable=not todo,
+    )
     with saving_on_stop(lambda: shards_kept(path, shards)), bar:
         for shard in unwritten(path, todo):
             began = time.perf_counter()
-            env, actor = make_env(), actor_of(shard)
+            env = make_env()
+            actor = actor_of(shard)
             steps, episodes = play_shard(env, actor, plan.jobs(shard), plan.seed, device, bar)
             env.close()
             played = time.perf_counter()
             write_shard(path, shard, steps, episodes)
-            summary.playing, summary.writing = summary.playing + played - began, summary.writing + time.perf_counter() - played
-            summary.episodes, summary.steps = summary.episodes + len(episodes["length"]), summary.steps + len(steps["reward"])
-            logging.debug("shard %d: %d steps, writing %.0f%% of the time", shard, len(steps["reward"]), 100 * summary.write_share)
+            summary.playing, summary.writing = (
+                summary.playing + played - began,
+                summary.writing + time.perf_counter() - played,
+            )
+            summary.episodes, summary.steps = (
+                summary.episodes + len(episodes["length"]),
+                summary.steps + len(steps["reward"]),
+            )
+            logging.debug(
+                "shard %d: %d steps, writing %.0f%% of the time",
+                shard,
+                len(steps["reward"]),
+                100 * summary.write_share,
+            )
     return summary
 
 
-def play_shard(env, actor: Actor, jobs: Sequence[Job], seed: int, device="cpu", bar: tqdm | None = None) -> tuple[dict, dict]:
-    """Plays the jobs to their ends. Returns the step arrays, episode after episode in job order, and the episode arrays."""
+def play_shard(
+    env, actor: Actor, jobs: Sequence[Job], seed: int, device="cpu", bar: tqdm | None = None
+) -> tuple[dict, dict]:
+    """Plays the jobs to their ends. Returns the step arrays, episode after episode in job order, and the
+    episode arrays.
+    """
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("job", "t", *_KEPT)}
     level, repeat = np.array(jobs, np.int64).T
-    length, complete = np.zeros(len(jobs), np.int64), np.zeros(len(jobs), bool)
+    length = np.zeros(len(jobs), np.int64)
+    complete = np.zeros(len(jobs), bool)
     final_hidden = None
     for played in play(env, actor.policy, jobs, seed, device):
         for name, arrays in parts.items():
@@ -148,23 +203,38 @@ def play_shard(env, actor: Actor, jobs: Sequence[Job], seed: int, device="cpu", 
     offset = np.cumsum(length) - length
     rows = [offset[job] + t for job, t in zip(parts.pop("job"), parts.pop("t"))]
     steps = {name: _flat(parts.pop(name), rows) for name in _KEPT}
-    words = {"behaviour": np.full(len(jobs), actor.behaviour), "policy_id": np.full(len(jobs), actor.policy_id)}
-    episodes = {"id": repeat, "level_seed": level, "repeat": repeat, "length": length, "complete": complete, "final_hidden": final_hidden}
+    words = {
+        "behaviour": np.full(len(jobs), actor.behaviour),
+        "policy_id": np.full(len(jobs), actor.policy_id),
+    }
+    episodes = {
+        "id": repeat,
+        "level_seed": level,
+        "repeat": repeat,
+        "length": length,
+        "complete": complete,
+        "final_hidden": final_hidden,
+    }
     return steps, episodes | words
 
 
-def _keep_ends(played: Played, length: np.ndarray, complete: np.ndarray, final_hidden: np.ndarray | None) -> np.ndarray:
+def _keep_ends(
+    played: Played, length: np.ndarray, complete: np.ndarray, final_hidden: np.ndarray | None
+) -> np.ndarray:
     """Fills in what the episodes that end with this step came to, by job; returns final_hidden [jobs, D]."""
     if final_hidden is None:
         final_hidden = np.zeros((len(length), played.hidden_after.shape[1]), np.float32)
-    job, ended = played.job[played.ended], played.ended
+    job = played.job[played.ended]
+    ended = played.ended
     length[job], complete[job] = played.t[ended] + 1, played.complete[ended]
     final_hidden[job] = played.hidden_after[ended]
     return final_hidden
 
 
 def _flat(parts: list[np.ndarray], rows: list[np.ndarray]) -> np.ndarray:
-    """Puts every part [n, ...] at its rows of one array, freeing the parts on the way so that memory holds one copy."""
+    """Puts every part [n, ...] at its rows of one array, freeing the parts on the way so that memory holds
+    one copy.
+    """
     out = np.empty((sum(map(len, rows)), *parts[0].shape[1:]), parts[0].dtype)
     for i, row in enumerate(rows):
         out[row], parts[i] = parts[i], None

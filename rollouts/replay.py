@@ -1,4 +1,6 @@
-"""Replay: a stored level seed and the stored actions give back the stored frames, bit for bit, or the episode is not what it says."""
+"""Replay: a stored level seed and the stored actions give back the stored frames, bit for bit, or the episode
+is not what it says.
+"""
 
 from collections.abc import Sequence
 
@@ -14,8 +16,8 @@ SAME = -1
 def replay(rollouts: Rollouts, episodes: Sequence[int], env, progress: bool = False) -> np.ndarray:
     """Plays stored episodes again in the real environment, as many at a time as `env` has slots.
 
-    env: a VecEnv with open_levels, made from the manifest's `env`. Returns, for each of `episodes`, the first step whose
-    frame, reward or end differs from the stored one, or SAME.
+    env: a VecEnv with open_levels, made from the manifest's `env`. Returns, for each of `episodes`, the first
+    step whose frame, reward or end differs from the stored one, or SAME.
     """
     episodes = np.asarray(episodes)
     order = np.argsort(rollouts.episodes["length"][episodes], kind="stable")

@@ -1,6 +1,8 @@
-"""A bank of made scenes on disk: pairs of states, with an object and without, their frames, and what was put where.
+"""A bank of made scenes on disk: pairs of states, with an object and without, their frames, and what was put
+where.
 
-Two files: scenes.h5 with arrays, then scenes.json, which names what they are and holds the checksum of the first.
+Two files: scenes.h5 with arrays, then scenes.json, which names what they are and holds the checksum of the
+first.
 """
 
 import hashlib
@@ -9,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
-import hdf5plugin  # noqa: F401, so that HDF5 can read what it compressed
 import numpy as np
 
 from common.checkpoints import write_atomically, write_json
@@ -18,13 +19,15 @@ from envs.procgen import Snapshot
 from rollouts.shard import encode
 
 KIND = "worldlens scene bank"
-WITH, WITHOUT = 0, 1
+WITH = 0
+WITHOUT = 1
 """The second axis of everything that a pair has twice: the scene, and its twin without the object."""
 
 
 @dataclass(frozen=True)
 class SceneBank:
-    """n pairs. about: JSON-able; its `kinds` says what columns["kind"] counts in. columns: arrays [n, ...] (docs/concepts.md).
+    """n pairs. about: JSON-able; its `kinds` says what columns["kind"] counts in. columns: arrays [n, ...]
+    (docs/concepts.md).
 
     frames [n, 2, H, W, C] uint8: what the game draws. states [n][2]: state bytes, with their checksums.
     """
@@ -43,30 +46,52 @@ class SceneBank:
 
     def save(self, directory: Path) -> None:
         """Writes both files, each whole or not at all."""
-        image = encode({"frames": self.frames, **_pack(self.states), **{f"columns/{name}": column for name, column in self.columns.items()}})
+        image = encode(
+            {
+                "frames": self.frames,
+                **_pack(self.states),
+                **{f"columns/{name}": column for name, column in self.columns.items()},
+            }
+        )
         write_atomically(Path(directory) / "scenes.h5", lambda temporary: temporary.write_bytes(image))
-        write_json(Path(directory) / "scenes.json", self.about | {"kind": KIND, "sha256": hashlib.sha256(image).hexdigest()})
+        write_json(
+            Path(directory) / "scenes.json",
+            self.about | {"kind": KIND, "sha256": hashlib.sha256(image).hexdigest()},
+        )
 
     @classmethod
     def open(cls, directory: Path) -> "SceneBank":
         """Reads a bank. Raises UsageError for one that is missing, foreign or damaged."""
-        path, again = Path(directory), "make it again with: python -m analysis.scene_bank --new"
+        path = Path(directory)
+        again = "make it again with: python -m analysis.scene_bank --new"
         if not (path / "scenes.json").exists():
             raise UsageError(f"no scene bank in {path}: it lacks scenes.json; {again}")
         try:
             about = json.loads((path / "scenes.json").read_text())
-            whole = about.pop("kind") == KIND and about.pop("sha256") == hashlib.sha256((path / "scenes.h5").read_bytes()).hexdigest()
+            whole = (
+                about.pop("kind") == KIND
+                and about.pop("sha256") == hashlib.sha256((path / "scenes.h5").read_bytes()).hexdigest()
+            )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
             whole = False
         if not whole:
-            raise UsageError(f"the scene bank in {path} is damaged: its files do not match their checksum; {again}")
+            raise UsageError(
+                f"the scene bank in {path} is damaged: its files do not match their checksum; {again}"
+            )
         with h5py.File(path / "scenes.h5", "r") as file:
             columns = {name: column[:] for name, column in file["columns"].items()}
-            return cls(about, columns, file["frames"][:], _unpack(file["states"][:], file["size"][:], file["sha256"][:]))
+            return cls(
+                about,
+                columns,
+                file["frames"][:],
+                _unpack(file["states"][:], file["size"][:], file["sha256"][:]),
+            )
 
 
 def _pack(states: list[tuple[Snapshot, Snapshot]]) -> dict[str, np.ndarray]:
-    """The bytes of all states as one array [n, 2, longest], with their lengths and checksums; twins side by side compress best."""
+    """The bytes of all states as one array [n, 2, longest], with their lengths and checksums; twins side by
+    side compress best.
+    """
     size = np.array([[len(snapshot.data) for snapshot in pair] for pair in states])
     packed = np.zeros((*size.shape, size.max()), np.uint8)
     for i, pair in enumerate(states):

@@ -1,4 +1,6 @@
-"""A Segment: a batch of equally long stretches of episodes as tensors, real or simulated, with one set of fields."""
+"""A Segment: a batch of equally long stretches of episodes as tensors, real or simulated, with one set of
+fields.
+"""
 
 from dataclasses import dataclass, field, fields
 
@@ -7,10 +9,12 @@ import torch
 
 @dataclass
 class Segment:
-    """Time-major tensors. Step t: obs[t] is met with hidden[t], which becomes hidden[t + 1]; action[t] earns reward[t].
+    """Time-major tensors. Step t: obs[t] is met with hidden[t], which becomes hidden[t + 1]; action[t] earns
+    reward[t].
 
-    Where `mask` is False there is no step: obs is black, action is the no-op, everything else zero. `first[t]` says
-    that obs[t] opens its episode. `extra` holds what only some stores have (latent, env_state, done_prob, ...).
+    Where `mask` is False there is no step: obs is black, action is the no-op, everything else zero.
+    `first[t]` says that obs[t] opens its episode. `extra` holds what only some stores have (latent,
+    env_state, done_prob, ...).
     """
 
     obs: torch.Tensor  # [T, B, H, W, C] uint8; float in [0, 1] where gradients are kept

@@ -1,7 +1,9 @@
-"""One shard on disk: an HDF5 file of flat step arrays, and beside it a JSON index entry with checksums and episode table.
+"""One shard on disk: an HDF5 file of flat step arrays, and beside it a JSON index entry with checksums and
+episode table.
 
-The data file is written first and the entry last, both atomically: a shard counts only once its entry is there. Frames
-are compressed in chunks of CHUNK; the other fields lie contiguous, so that they are read through a memory map.
+The data file is written first and the entry last, both atomically: a shard counts only once its entry is
+there. Frames are compressed in chunks of CHUNK; the other fields lie contiguous, so that they are read
+through a memory map.
 """
 
 import base64
@@ -19,11 +21,16 @@ from common.checkpoints import write_atomically, write_json
 from common.descriptions import look_up, read_json
 from common.runs import UsageError
 from rollouts.fields import Field
+import itertools
 
 CHUNK = 20
-"""Frames that are compressed together: for frames of 64 x 64 just under the 256 KiB up to which zstd searches harder."""
+"""Frames that are compressed together: for frames of 64 x 64 just under the 256 KiB up to which zstd searches
+harder.
+"""
 LEVEL = 5
-"""zstd's compression level (benchmarks/storage.py: smaller chunks, lower and higher levels lose in size or speed)."""
+"""zstd's compression level (benchmarks/storage.py: smaller chunks, lower and higher levels lose in size or
+speed).
+"""
 SCHEMA = 1
 _KIND = "worldlens shard"
 _BLOCK = 1 << 24  # bytes by which the file under construction grows in memory
@@ -41,22 +48,32 @@ def entry_path(store: Path, index: int) -> Path:
     return Path(store) / f"shard_{index:05d}.json"
 
 
-def write(store: Path, index: int, steps: Mapping[str, np.ndarray], episodes: Mapping[str, np.ndarray]) -> None:
+def write(
+    store: Path, index: int, steps: Mapping[str, np.ndarray], episodes: Mapping[str, np.ndarray]
+) -> None:
     """Writes data file, then entry. OSError (a full disk, say) leaves no entry, so the shard does not count."""
     path = data_path(store, index)
     image = encode(steps)
     write_atomically(path, lambda temporary: temporary.write_bytes(image))
     entry = {
-        "kind": _KIND, "schema": SCHEMA, "shard": index, "num_steps": len(steps["reward"]), "num_episodes": len(episodes["length"]),
+        "kind": _KIND,
+        "schema": SCHEMA,
+        "shard": index,
+        "num_steps": len(steps["reward"]),
+        "num_episodes": len(episodes["length"]),
         "data": {"file": path.name, "bytes": len(image), "sha256": hashlib.sha256(image).hexdigest()},
         "episodes": {name: _pack(column) for name, column in episodes.items()},
-    }  # fmt: skip
+    }
     write_json(entry_path(store, index), entry | {"sha256": _digest(entry)})
 
 
 def encode(steps: Mapping[str, np.ndarray]) -> memoryview:
-    """The bytes of an HDF5 file with one dataset per field, [steps, ...] each. The same arrays give the same bytes."""
-    with h5py.File("shard", "w", driver="core", backing_store=False, block_size=_BLOCK, libver="latest") as file:
+    """The bytes of an HDF5 file with one dataset per field, [steps, ...] each. The same arrays give the same
+    bytes.
+    """
+    with h5py.File(
+        "shard", "w", driver="core", backing_store=False, block_size=_BLOCK, libver="latest"
+    ) as file:
         for name, array in steps.items():
             if _is_frames(array):
                 chunks = (min(CHUNK, len(array)), *array.shape[1:])
@@ -68,7 +85,9 @@ def encode(steps: Mapping[str, np.ndarray]) -> memoryview:
 
 
 def read_entry(path: Path) -> dict:
-    """The index entry, its episode table as arrays. Raises BadStore if it is damaged or its data file is not whole."""
+    """The index entry, its episode table as arrays. Raises BadStore if it is damaged or its data file is not
+    whole.
+    """
     remedy = remedy_for(path.name)
     entry = read_json(path, remedy, BadStore)
     stated = entry.pop("sha256", None)
@@ -82,7 +101,9 @@ def read_entry(path: Path) -> dict:
     data = path.parent / entry["data"]["file"]
     found = data.stat().st_size if data.exists() else 0
     if found != entry["data"]["bytes"]:
-        raise BadStore(f"{data} holds {found} bytes of {entry['data']['bytes']}: truncated or missing; {remedy}")
+        raise BadStore(
+            f"{data} holds {found} bytes of {entry['data']['bytes']}: truncated or missing; {remedy}"
+        )
     return entry | {"sha256": stated}
 
 
@@ -92,13 +113,26 @@ def remedy_for(name: str) -> str:
 
 def _check_entry(entry: dict, path: Path) -> None:
     """Raises ValueError unless an entry names its own data file, and its sizes are sizes."""
-    kinds = {"shard": int, "num_steps": int, "num_episodes": int, "data.file": str, "data.bytes": int, "data.sha256": str, "episodes": dict}
+    kinds = {
+        "shard": int,
+        "num_steps": int,
+        "num_episodes": int,
+        "data.file": str,
+        "data.bytes": int,
+        "data.sha256": str,
+        "episodes": dict,
+    }
     for name, kind in kinds.items():
         value = look_up(entry, name, kind, path, ValueError)
         if kind is int and value < 0:
             raise ValueError(f"{name} is {value}")
-    if path != entry_path(path.parent, entry["shard"]) or entry["data"]["file"] != data_path(path.parent, entry["shard"]).name:
-        raise ValueError(f"it is the entry of shard {entry['shard']} and names the data file {entry['data']['file']}")
+    if (
+        path != entry_path(path.parent, entry["shard"])
+        or entry["data"]["file"] != data_path(path.parent, entry["shard"]).name
+    ):
+        raise ValueError(
+            f"it is the entry of shard {entry['shard']} and names the data file {entry['data']['file']}"
+        )
 
 
 def data_is_whole(store: Path, entry: dict) -> bool:
@@ -110,7 +144,8 @@ def data_is_whole(store: Path, entry: dict) -> bool:
 class Shard:
     """A shard's step arrays, open for reading. Nothing is loaded before it is asked for.
 
-    fields: the declared type and shape of each; every column is held against them, and against the number of steps.
+    fields: the declared type and shape of each; every column is held against them, and against the number of
+    steps.
     """
 
     def __init__(self, path: Path, fields: Mapping[str, Field], steps: int):
@@ -118,7 +153,9 @@ class Shard:
             self._file = h5py.File(path, "r", locking=False)
             with open(path, "rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._columns = {name: self._open(name, self._file[name], field, steps) for name, field in fields.items()}
+            self._columns = {
+                name: self._open(name, self._file[name], field, steps) for name, field in fields.items()
+            }
         except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise _unreadable(path, error) from error
 
@@ -140,7 +177,7 @@ class Shard:
         frames = np.empty((len(wanted), *column.shape[1:]), column.dtype)
         edges = np.flatnonzero(np.diff(wanted, prepend=-2, append=-2) != 1)
         try:
-            for begin, end in zip(edges[:-1], edges[1:]):
+            for begin, end in itertools.pairwise(edges):
                 column.read_direct(frames, np.s_[wanted[begin] : wanted[end - 1] + 1], np.s_[begin:end])
         except OSError as error:
             raise _unreadable(Path(self._file.filename), error) from error
@@ -149,14 +186,20 @@ class Shard:
     def _open(self, name: str, dataset: h5py.Dataset, field: Field, steps: int) -> np.ndarray | h5py.Dataset:
         declared = np.dtype(field.dtype), (steps, *field.shape)
         if (dataset.dtype, dataset.shape) != declared:
-            raise ValueError(f"{name} is {dataset.dtype} {list(dataset.shape)}, and {field.dtype} {list(declared[1])} is declared")
+            raise ValueError(
+                f"{name} is {dataset.dtype} {list(dataset.shape)}, and {field.dtype} {list(declared[1])} is declared"
+            )
         if dataset.chunks:
             return dataset
-        return np.frombuffer(self._map, dataset.dtype, dataset.size, dataset.id.get_offset()).reshape(dataset.shape)
+        return np.frombuffer(self._map, dataset.dtype, dataset.size, dataset.id.get_offset()).reshape(
+            dataset.shape
+        )
 
 
 def _unreadable(path: Path, error: Exception) -> BadStore:
-    return BadStore(f"{path} cannot be read ({error}); see what is damaged with: python -m rollouts.inspect_store {path.parent} --check")
+    return BadStore(
+        f"{path} cannot be read ({error}); see what is damaged with: python -m rollouts.inspect_store {path.parent} --check"
+    )
 
 
 def _is_frames(array: np.ndarray) -> bool:
@@ -168,7 +211,9 @@ def _digest(entry: dict) -> str:
 
 
 def _pack(column: np.ndarray) -> dict:
-    """An episode column as JSON: plain values where one number or word describes an episode, else raw little-endian bytes."""
+    """An episode column as JSON: plain values where one number or word describes an episode, else raw
+    little-endian bytes.
+    """
     dtype = "str" if column.dtype.kind == "U" else column.dtype.name
     if column.ndim == 1:
         return {"dtype": dtype, "values": column.tolist()}

@@ -1,7 +1,9 @@
-"""The store of rollouts: a directory with one manifest and immutable shards, read through an episode table in memory.
+"""The store of rollouts: a directory with one manifest and immutable shards, read through an episode table in
+memory.
 
-Shards are independent of each other: several jobs may write different ones at once, and a kill loses only the one in
-progress. Time follows rollouts/segment.py: hidden[t] stands before obs[t], and the last hidden state of an episode is kept.
+Shards are independent of each other: several jobs may write different ones at once, and a kill loses only the
+one in progress. Time follows rollouts/segment.py: hidden[t] stands before obs[t], and the last hidden state
+of an episode is kept.
 """
 
 import hashlib
@@ -15,7 +17,8 @@ import numpy as np
 
 from common.descriptions import fits
 from common.locks import Locked, held, remove_abandoned
-from common.runs import UsageError, manifest as versions, plain
+from common.runs import UsageError, plain
+from common.runs import manifest as versions
 from rollouts import shard as shards
 from rollouts.fields import Field, check_lengths, conform, derive, episode_fields, step_fields
 from rollouts.growth import GROWN
@@ -29,16 +32,20 @@ _OPEN_SHARDS = 128  # two file descriptors each
 
 
 def create_store(path: Path, manifest: dict) -> None:
-    """Makes the directory with its manifest, or checks that the one there says the same. Raises UsageError if it does not,
-    unless only the number of episodes is larger: then the store grows (rollouts/growth.py). Raises ValueError for what is no manifest.
+    """Makes the directory with its manifest, or checks that the one there says the same. Raises UsageError if
+    it does not, unless only the number of episodes is larger: then the store grows (rollouts/growth.py).
+    Raises ValueError for what is no manifest.
 
-    manifest: JSON-able; `rollouts.fields.REQUIRED` says what it must hold; `obs_shape`, `extra_step_fields` and `extra_episode_fields`
-    ({name: {"dtype", "shape"}}) say how the arrays differ from the default ones. Versions are added under `made`.
+    manifest: JSON-able; `rollouts.fields.REQUIRED` says what it must hold; `obs_shape`, `extra_step_fields`
+    and `extra_episode_fields` ({name: {"dtype", "shape"}}) say how the arrays differ from the default ones.
+    Versions are added under `made`.
     """
     path, asked = Path(path), plain({"kind": KIND, "schema": SCHEMA} | manifest)
     check_manifest(asked)
     if not (path / "manifest.json").exists():
-        if path.is_dir() and any(not file.name.startswith(".") for file in path.iterdir()):  # hidden: another job's, begun at the same time
+        if path.is_dir() and any(
+            not file.name.startswith(".") for file in path.iterdir()
+        ):  # hidden: another job's, begun at the same time
             raise UsageError(f"{path} is in use and holds no store; choose another place")
         write_manifest(path, asked | {"made": versions()})
         return
@@ -48,7 +55,9 @@ def create_store(path: Path, manifest: dict) -> None:
         asked.pop("precision", None)
     differing = list(_differences(*_aside_from_growth(found, asked)))
     if differing:
-        raise UsageError(f"{path} was made with {'; '.join(differing)}: choose another name or delete that store")
+        raise UsageError(
+            f"{path} was made with {'; '.join(differing)}: choose another name or delete that store"
+        )
     if found != asked:
         write_manifest(path, there | {name: asked[name] for name in GROWING if name in asked})
 
@@ -60,12 +69,18 @@ def _aside_from_growth(found: dict, asked: dict) -> tuple[dict, dict]:
         before, now = (manifest[section].get(GROWING[section]) for manifest in (found, asked))
         if fits(before, int) and fits(now, int) and before <= now:
             for manifest in (found, asked):
-                manifest[section] = {name: value for name, value in manifest[section].items() if name not in (GROWING[section], GROWN)}
+                manifest[section] = {
+                    name: value
+                    for name, value in manifest[section].items()
+                    if name not in (GROWING[section], GROWN)
+                }
     return found, asked
 
 
 def recorded_precision(path: Path) -> str | None:
-    """The precision, bf16 or fp32, that the store's manifest says its networks ran in; None where there is no store yet, or none was noted."""
+    """The precision, bf16 or fp32, that the store's manifest says its networks ran in; None where there is no
+    store yet, or none was noted.
+    """
     return read_manifest(path).get("precision") if (Path(path) / "manifest.json").exists() else None
 
 
@@ -80,11 +95,14 @@ def _differences(found, asked, name: str = "") -> Iterator[str]:
 
 def _short(value) -> str:
     """A value in a few words: of a mapping its keys, of a long list its beginning."""
-    return textwrap.shorten(f"{{{', '.join(value)}}}" if isinstance(value, dict) else str(value), 60, placeholder=" ...")
+    return textwrap.shorten(
+        f"{{{', '.join(value)}}}" if isinstance(value, dict) else str(value), 60, placeholder=" ..."
+    )
 
 
 def unwritten(path: Path, indices: Iterable[int]) -> Iterator[int]:
-    """Those shards that are not there yet, each locked until the next is asked for, so that no other process makes it too.
+    """Those shards that are not there yet, each locked until the next is asked for, so that no other process
+    makes it too.
 
     Raises UsageError at a shard that another process is making.
     """
@@ -107,12 +125,14 @@ def shards_kept(path: Path, indices: Sequence[int]) -> str:
     return f"{done} of {len(indices)} shards are whole in {path}" if done else ""
 
 
-def write_shard(path: Path, index: int, steps: dict[str, np.ndarray], episodes: dict[str, np.ndarray]) -> None:
+def write_shard(
+    path: Path, index: int, steps: dict[str, np.ndarray], episodes: dict[str, np.ndarray]
+) -> None:
     """Writes shard `index`, unless it is there already.
 
-    steps: the fields of `step_fields(manifest)`, [sum of lengths, ...], episode after episode. episodes: those of
-    `episode_fields(manifest)`, [episodes, ...]; offset, return and end are worked out here. Raises ValueError where
-    these do not fit the manifest or each other.
+    steps: the fields of `step_fields(manifest)`, [sum of lengths, ...], episode after episode. episodes:
+    those of `episode_fields(manifest)`, [episodes, ...]; offset, return and end are worked out here. Raises
+    ValueError where these do not fit the manifest or each other.
     """
     if shard_done(path, index):
         return
@@ -129,7 +149,9 @@ def write_shard(path: Path, index: int, steps: dict[str, np.ndarray], episodes: 
 
 
 def shard_done(path: Path, index: int) -> bool:
-    """Whether shard `index` is whole: its index entry, which is written last, is there. Raises BadStore for a damaged shard."""
+    """Whether shard `index` is whole: its index entry, which is written last, is there. Raises BadStore for a
+    damaged shard.
+    """
     entry = shards.entry_path(path, index)
     return entry.exists() and bool(shards.read_entry(entry))
 
@@ -137,16 +159,23 @@ def shard_done(path: Path, index: int) -> bool:
 class Rollouts:
     """Episodes of a store. Steps of all shards count as one sequence, in the order of the episode table.
 
-    manifest: what was recorded, how. episodes: arrays [E, ...] by name (docs/data_format.md). first_step [E]: index of
-    an episode's first step in `steps(...)`. id: hash of the shards' checksums.
+    manifest: what was recorded, how. episodes: arrays [E, ...] by name (docs/data_format.md). first_step [E]:
+    index of an episode's first step in `steps(...)`. id: hash of the shards' checksums.
     """
 
     def __init__(self, path: Path, manifest: dict, entries: list[dict]):
-        self.path, self.manifest, self.entries = path, manifest, entries
+        self.path = path
+        self.manifest = manifest
+        self.entries = entries
         self.step_fields = step_fields(manifest)
         self.id = hashlib.sha256("".join(entry["sha256"] for entry in entries).encode()).hexdigest()[:16]
-        self.episodes = {name: np.concatenate([entry["episodes"][name] for entry in entries]) for name in entries[0]["episodes"]}
-        self.episodes["shard"] = np.repeat([entry["shard"] for entry in entries], [entry["num_episodes"] for entry in entries])
+        self.episodes = {
+            name: np.concatenate([entry["episodes"][name] for entry in entries])
+            for name in entries[0]["episodes"]
+        }
+        self.episodes["shard"] = np.repeat(
+            [entry["shard"] for entry in entries], [entry["num_episodes"] for entry in entries]
+        )
         self.first_step = np.cumsum(self.episodes["length"]) - self.episodes["length"]
         self.num_steps = int(self.episodes["length"].sum())
         self._opened = lru_cache(_OPEN_SHARDS)(self._open_shard)
@@ -168,7 +197,9 @@ class Rollouts:
 
     @property
     def simulated(self) -> bool:
-        """Whether the episodes are simulated: they begin in mid-episode, with the hidden state of that moment."""
+        """Whether the episodes are simulated: they begin in mid-episode, with the hidden state of that
+        moment.
+        """
         return bool(self.manifest.get("simulated", False))
 
     def __reduce__(self):
@@ -180,23 +211,32 @@ class Rollouts:
 
     def episode(self, i: int) -> dict[str, np.ndarray]:
         """All steps of episode `i`: [T, ...] by field name; `hidden` is [T + 1, D], the final state last."""
-        shard, begin = self.shard(self.episodes["shard"][i]), self.episodes["offset"][i]
+        shard = self.shard(self.episodes["shard"][i])
+        begin = self.episodes["offset"][i]
         rows = np.arange(begin, begin + self.episodes["length"][i])
         steps = {name: shard.rows(name, rows) for name in self.step_fields}
         steps["hidden"] = np.concatenate([steps["hidden"], self.episodes["final_hidden"][i, None]])
         return steps
 
     def steps(self, name: str) -> np.ndarray:
-        """A whole column, [num_steps, ...]: a step field, or `hidden_after`. `chunks` gives it shard by shard."""
+        """A whole column, [num_steps, ...]: a step field, or `hidden_after`. `chunks` gives it shard by
+        shard.
+        """
         return np.concatenate(list(self.chunks(name)))
 
     def chunks(self, name: str) -> Iterator[np.ndarray]:
         """The column `steps(name)` in pieces, one shard's at a time."""
         if name != "hidden_after" and name not in self.step_fields:
-            raise ValueError(f"no step field {name!r} in {self.path}; it has: {', '.join(self.step_fields)}, hidden_after")
+            raise ValueError(
+                f"no step field {name!r} in {self.path}; it has: {', '.join(self.step_fields)}, hidden_after"
+            )
         for entry in self.entries:
             shard = self.shard(entry["shard"])
-            yield _shifted(shard.column("hidden"), entry["episodes"]) if name == "hidden_after" else shard.column(name)
+            yield (
+                _shifted(shard.column("hidden"), entry["episodes"])
+                if name == "hidden_after"
+                else shard.column(name)
+            )
 
     def hidden_after(self) -> np.ndarray:
         """The hidden state at every step, which always means the one after the observation: [num_steps, D]."""
@@ -205,10 +245,18 @@ class Rollouts:
     def step_table(self) -> np.ndarray:
         """[num_steps, 2]: the episode of each step and its time within the episode."""
         length = self.episodes["length"]
-        return np.stack([np.repeat(np.arange(len(self)), length), np.arange(self.num_steps) - np.repeat(self.first_step, length)], axis=1)
+        return np.stack(
+            [
+                np.repeat(np.arange(len(self)), length),
+                np.arange(self.num_steps) - np.repeat(self.first_step, length),
+            ],
+            axis=1,
+        )
 
     def windows(self, length: int, anchor: str = "start", pad: str = "right", min_steps: int = 1) -> Windows:
-        """Windows of `length` steps; see `window_table`. Raises ValueError for a combination that makes no sense."""
+        """Windows of `length` steps; see `window_table`. Raises ValueError for a combination that makes no
+        sense.
+        """
         return Windows(self, length, window_table(self.episodes["length"], length, anchor, pad, min_steps))
 
     def _open_shard(self, index: int, process: int) -> Shard:
@@ -217,7 +265,9 @@ class Rollouts:
 
 
 def _shifted(hidden: np.ndarray, episodes: dict[str, np.ndarray]) -> np.ndarray:
-    """States before each observation -> states after it: the next row's, or the final one at an episode's last step."""
+    """States before each observation -> states after it: the next row's, or the final one at an episode's
+    last step.
+    """
     after = np.empty_like(hidden)
     after[:-1] = hidden[1:]
     after[episodes["offset"] + episodes["length"] - 1] = episodes["final_hidden"]
@@ -225,16 +275,30 @@ def _shifted(hidden: np.ndarray, episodes: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def check_table(entry: dict, path: Path, manifest: dict) -> None:
-    """Raises BadStore unless an index entry's episode table has the declared columns, and lengths that make up its steps."""
-    columns, count = entry["episodes"], entry["num_episodes"]
-    wanted = episode_fields(manifest) | {"offset": Field("int64"), "return": Field("float64"), "end": Field("str")}
+    """Raises BadStore unless an index entry's episode table has the declared columns, and lengths that make
+    up its steps.
+    """
+    columns = entry["episodes"]
+    count = entry["num_episodes"]
+    wanted = episode_fields(manifest) | {
+        "offset": Field("int64"),
+        "return": Field("float64"),
+        "end": Field("str"),
+    }
     wrong = sorted(wanted.keys() ^ columns.keys())
     for name in wanted.keys() & columns.keys():
-        dtype, shape = "str" if columns[name].dtype.kind == "U" else columns[name].dtype.name, columns[name].shape
+        dtype = "str" if columns[name].dtype.kind == "U" else columns[name].dtype.name
+        shape = columns[name].shape
         if (dtype, shape) != (wanted[name].dtype, (count, *wanted[name].shape)):
-            wrong.append(f"{name} ({dtype} {list(shape)}, expected {wanted[name].dtype} {[count, *wanted[name].shape]})")
-    if not wrong and (not count or columns["length"].min() < 1 or columns["length"].sum() != entry["num_steps"]):
+            wrong.append(
+                f"{name} ({dtype} {list(shape)}, expected {wanted[name].dtype} {[count, *wanted[name].shape]})"
+            )
+    if not wrong and (
+        not count or columns["length"].min() < 1 or columns["length"].sum() != entry["num_steps"]
+    ):
         wrong = ["length"]
     if wrong:
         file = shards.entry_path(path, entry["shard"]).name
-        raise BadStore(f"{path / file} is damaged: its episode table does not fit the manifest in {wrong[0]}; {shards.remedy_for(file)}")
+        raise BadStore(
+            f"{path / file} is damaged: its episode table does not fit the manifest in {wrong[0]}; {shards.remedy_for(file)}"
+        )

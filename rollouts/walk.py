@@ -1,4 +1,6 @@
-"""Walking through stored episodes in the real game: at every step the environment stands where the stored frame was on show."""
+"""Walking through stored episodes in the real game: at every step the environment stands where the stored
+frame was on show.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,15 +14,18 @@ BLOCK = 64
 
 
 def walk(rollouts: Rollouts, episodes: Sequence[int], env) -> Iterator[tuple[int, np.ndarray]]:
-    """Plays `episodes` side by side, one slot of `env` each, and yields at every step t, before the action: t, and the slots [n] that are still in
-    their episode, whose frame on show is obs[t].
+    """Plays `episodes` side by side, one slot of `env` each, and yields at every step t, before the action:
+    t, and the slots [n] that are still in their episode, whose frame on show is obs[t].
 
-    env: a VecEnv with open_levels, made from the manifest's `env` (rollouts.states.replay_env), with at least as many slots. Between two
-    yields it may be read, not moved. Raises UsageError for a simulated store and for an episode whose frames do not come back.
+    env: a VecEnv with open_levels, made from the manifest's `env` (rollouts.states.replay_env), with at least
+    as many slots. Between two yields it may be read, not moved. Raises UsageError for a simulated store and
+    for an episode whose frames do not come back.
     """
     episodes = np.asarray(episodes)
     if rollouts.simulated:
-        raise UsageError(f"{rollouts.path} holds simulated episodes, which have no states in the game; give a store that record.py made")
+        raise UsageError(
+            f"{rollouts.path} holds simulated episodes, which have no states in the game; give a store that record.py made"
+        )
     length = rollouts.episodes["length"][episodes]
     env.open_levels(range(env.num), np.resize(rollouts.episodes["level_seed"][episodes], env.num))
     for begin in range(0, length.max(), BLOCK):

@@ -1,4 +1,6 @@
-"""Windows: equally long stretches of episodes, cut from a store in batches. One builder for every model and analysis."""
+"""Windows: equally long stretches of episodes, cut from a store in batches. One builder for every model and
+analysis.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -10,15 +12,26 @@ from rollouts.segment import Segment
 if TYPE_CHECKING:
     from rollouts.store import Rollouts
 
-_SEGMENT_STEPS = ("obs", "action", "reward", "terminated", "truncated", "value", "logits", "log_prob", "hidden")
+_SEGMENT_STEPS = (
+    "obs",
+    "action",
+    "reward",
+    "terminated",
+    "truncated",
+    "value",
+    "logits",
+    "log_prob",
+    "hidden",
+)
 
 
 def window_table(lengths: np.ndarray, length: int, anchor: str, pad: str, min_steps: int) -> np.ndarray:
     """Where windows of `length` steps lie in episodes of the given `lengths` [E]: [n, 2] of (episode, start).
 
-    anchor: "start", one window beginning at every step, or "end", one ending at every step. pad: "right" lets a
-    window of the first kind run past its episode's end, "left" lets one of the second kind begin before its start (then
-    start is negative), "none" keeps full ones only. min_steps: the fewest real steps that a padded window may have.
+    anchor: "start", one window beginning at every step, or "end", one ending at every step. pad: "right" lets
+    a window of the first kind run past its episode's end, "left" lets one of the second kind begin before its
+    start (then start is negative), "none" keeps full ones only. min_steps: the fewest real steps that a
+    padded window may have.
     """
     if (anchor, pad) not in (("start", "right"), ("start", "none"), ("end", "left"), ("end", "none")):
         known = "anchor 'start' with pad 'right', 'end' with 'left', or either with 'none'"
@@ -36,12 +49,14 @@ def window_table(lengths: np.ndarray, length: int, anchor: str, pad: str, min_st
 class Windows:
     """Windows of `length` steps at the places in `table` [n, 2] of (episode, start); any start is allowed.
 
-    A window may reach over either end of its episode. There mask is False, obs black, action the no-op, all else zero;
-    the hidden row after an episode's last step holds its final state.
+    A window may reach over either end of its episode. There mask is False, obs black, action the no-op, all
+    else zero; the hidden row after an episode's last step holds its final state.
     """
 
     def __init__(self, rollouts: "Rollouts", length: int, table: np.ndarray):
-        self.rollouts, self.length, self.table = rollouts, length, np.asarray(table, np.int64)
+        self.rollouts = rollouts
+        self.length = length
+        self.table = np.asarray(table, np.int64)
         self._extra_steps = [name for name in rollouts.step_fields if name not in _SEGMENT_STEPS]
         extra = rollouts.manifest.get("extra_episode_fields", {})
         self._extra_episodes = [name for name, field in extra.items() if field["dtype"] != "str"]
@@ -52,13 +67,17 @@ class Windows:
     def sample(self, rng: np.random.Generator, batch_size: int) -> Segment:
         """A batch of windows drawn uniformly, with repetition. Raises ValueError where there are none."""
         if not len(self):
-            raise ValueError(f"no windows of {self.length} steps in {self.rollouts.path}: ask for shorter ones or for padding")
+            raise ValueError(
+                f"no windows of {self.length} steps in {self.rollouts.path}: ask for shorter ones or for padding"
+            )
         return self.batch(rng.integers(0, len(self), batch_size))
 
     def batch(self, indices) -> Segment:
         """The windows numbered `indices` [B], as a Segment of time-major tensors."""
         episode, start = self.table[indices].T
-        step = start[:, None] + np.arange(self.length + 1)  # [B, T + 1], the step of the episode that each row stands for
+        step = start[:, None] + np.arange(
+            self.length + 1
+        )  # [B, T + 1], the step of the episode that each row stands for
         table = self.rollouts.episodes
         total = table["length"][episode, None]
         inside = (step >= 0) & (step < total)
@@ -73,16 +92,30 @@ class Windows:
         tensors["action"] = tensors["action"].long()
         opens = (step[:, :-1] == 0) & (not self.rollouts.simulated)
         where = {"episode": torch.from_numpy(episode.copy()), "start": torch.from_numpy(start.copy())}
-        return Segment(first=torch.from_numpy(opens.T.copy()), mask=torch.from_numpy(mask.copy()), extra=extra, **where, **tensors)
+        return Segment(
+            first=torch.from_numpy(opens.T.copy()),
+            mask=torch.from_numpy(mask.copy()),
+            extra=extra,
+            **where,
+            **tensors,
+        )
 
     def _read(self, episode: np.ndarray, step: np.ndarray, inside: np.ndarray) -> dict[str, np.ndarray]:
-        """Every field, [T, B, ...] ([T + 1, B, D] for hidden), zero outside the episodes; one read per field and shard."""
-        table, fields = self.rollouts.episodes, self.rollouts.step_fields
+        """Every field, [T, B, ...] ([T + 1, B, D] for hidden), zero outside the episodes; one read per field
+        and shard.
+        """
+        table = self.rollouts.episodes
+        fields = self.rollouts.step_fields
         rows = table["offset"][episode, None] + step
         shard = table["shard"][episode]
         height = {name: self.length + (name == "hidden") for name in fields}
-        sources = {index: self.rollouts.shard(index) for index in np.unique(shard)}  # held against the declared shapes before memory is asked for
-        out = {name: np.zeros((height[name], len(episode), *field.shape), field.dtype) for name, field in fields.items()}
+        sources = {
+            index: self.rollouts.shard(index) for index in np.unique(shard)
+        }  # held against the declared shapes before memory is asked for
+        out = {
+            name: np.zeros((height[name], len(episode), *field.shape), field.dtype)
+            for name, field in fields.items()
+        }
         for index, source in sources.items():
             here = inside & (shard == index)[:, None]
             places = {self.length: np.nonzero(here[:, :-1]), self.length + 1: np.nonzero(here)}

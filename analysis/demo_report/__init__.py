@@ -1,0 +1,1 @@
+"""The demo: its plan, its artefacts and its report."""

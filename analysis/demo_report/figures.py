@@ -1,0 +1,200 @@
+"""The figures of the demo's report: small enough to be read on a narrow screen, with captions left to the
+page."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from analysis.model_eval.frame_scores import FLOORS
+from analysis.plotting.style import NULL, REAL, SIMULATED, new_figure, save_figure
+from interpret.forks.two_worlds import STRIP
+
+PANEL = (4.3, 3.1)
+BAND = 0.18
+PREDICTIONS = {
+    "posterior": ("posterior (has seen the frame)", SIMULATED | {"linestyle": ":"}),
+    "open_loop": ("simulated, open loop", SIMULATED),
+    "shifted_copy": ("camera-shifted copy", NULL | {"linestyle": "--"}),
+    "copy": ("copy of the last given frame", NULL | {"linestyle": ":"}),
+    "mean_frame": ("mean frame", NULL | {"linestyle": "-."}),
+}
+"""Label and look of every prediction."""
+_WORLDS = {"real": REAL, "simulated": SIMULATED}
+_ARMS = {"intact": 1.0, "deleted": 0.5}  # opacity
+_SHOWN = (0, 2, 4, 8, 12)
+_MAPS = {"agent": "agent, real frame", "untrained": "untrained weights", "simulator": "through the simulator"}
+
+
+def draw_psnr(
+    scores: Mapping[str, list[dict]], simulator: str, path: Path, title: str, limits: tuple[float, float]
+) -> Path:
+    """PSNR of one simulator by step, beside the simplest predictions; bands are the intervals of the
+    scores."""
+    figure, axes = new_figure(panel=(PANEL[0], 3.5))
+    for name, (label, look) in PREDICTIONS.items():
+        line = scores[name if name in FLOORS else f"{simulator}/{name}"]
+        value, low, high = (
+            np.array([np.nan if s[key] is None else s[key] for s in line]) for key in ("value", "low", "high")
+        )
+        axes[0, 0].plot(value, label=label, **look)
+        axes[0, 0].fill_between(
+            np.arange(len(value)), low, high, color=look["color"], alpha=BAND, linewidth=0
+        )
+    axes[0, 0].set(xlabel="steps after the last given frame", ylabel="PSNR (dB)", ylim=limits, title=title)
+    figure.legend(loc="outside upper left", ncols=2, fontsize=7.5)
+    return save_figure(figure, path)[0]
+
+
+def psnr_limits(scores: Mapping[str, list[dict]]) -> tuple[float, float]:
+    """The range of all lines, so that panels can be compared."""
+    bounds = [
+        s[key] for line in scores.values() for s in line for key in ("low", "high") if s[key] is not None
+    ]
+    return (min(bounds) - 1, max(bounds) + 1) if bounds else (0, 1)
+
+
+def draw_map_by_value(points: np.ndarray, value: np.ndarray, path: Path) -> Path:
+    """Real hidden states [n, 2] in a map, coloured by the agent's value [n]."""
+    figure, axes = new_figure(panel=(PANEL[0], 3.7))
+    low, high = np.nanquantile(value, [0.02, 0.98])
+    dots = axes[0, 0].scatter(*points.T, c=value, s=4, cmap="viridis", vmin=low, vmax=high, linewidths=0)
+    figure.colorbar(dots, ax=axes[0, 0], label="value (the agent's units)", shrink=0.8)
+    _bare(axes[0, 0])
+    return save_figure(figure, path)[0]
+
+
+def draw_map_of_worlds(real: np.ndarray, simulated: np.ndarray, path: Path) -> Path:
+    """Simulated states [m, 2] placed into the map of the real ones [n, 2]."""
+    figure, axes = new_figure(panel=(PANEL[0], 3.7))
+    axes[0, 0].scatter(*real.T, s=4, linewidths=0, color=REAL["color"], alpha=0.55, label="real")
+    axes[0, 0].scatter(
+        *simulated.T, s=7, linewidths=0.5, marker="x", color=SIMULATED["color"], alpha=0.7, label="simulated"
+    )
+    _bare(axes[0, 0])
+    figure.legend(loc="outside upper left", ncols=2, markerscale=3)
+    return save_figure(figure, path)[0]
+
+
+def _bare(axis) -> None:
+    axis.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2", box_aspect=1)
+    axis.grid(False)
+
+
+def draw_probes(rows: list[tuple[str, dict, dict]], path: Path) -> Path:
+    """What is read of each concept (name, of the hidden state, of the best baseline), with intervals; the
+    first row on top."""
+    figure, axes = new_figure(panel=(4.6, 0.6 + 0.27 * len(rows)))
+    for i, (_, hidden, baseline) in enumerate(rows):
+        for score, look, offset, label in (
+            (baseline, NULL, 0.13, "best baseline"),
+            (hidden, REAL, -0.13, "hidden state"),
+        ):
+            axes[0, 0].plot(
+                [score["low"], score["high"]], [i + offset] * 2, color=look["color"], linewidth=1.2
+            )
+            axes[0, 0].plot(
+                score["value"],
+                i + offset,
+                "o",
+                color=look["color"],
+                markersize=4,
+                label=label if i == 0 else None,
+            )
+    lowest = min(min(score["low"] for score in scores) for _, *scores in rows)
+    axes[0, 0].set(xlim=(max(lowest, -0.3) - 0.05, 1.05), xlabel="AUROC, or $R^2$ where marked")
+    axes[0, 0].set(yticks=range(len(rows)), yticklabels=[name for name, *_ in rows])
+    axes[0, 0].invert_yaxis()
+    axes[0, 0].grid(axis="y", visible=False)
+    figure.legend(loc="outside upper left", ncols=2)
+    return save_figure(figure, path)[0]
+
+
+def draw_gradient_maps(
+    arrays: Mapping[str, np.ndarray], chosen: Mapping[str, int], greyed: set[str], path: Path
+) -> Path:
+    """A row per chosen state: the frame, and its gradient map by each route, brighter where the value
+    depends more on a pixel."""
+    figure, axes = new_figure(len(chosen), 1 + len(_MAPS), panel=(1.32, 1.38))
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, hspace=0, wspace=0)
+    for row, (name, i) in zip(axes, chosen.items()):
+        _show(row[0], arrays["frame"][i])
+        row[0].set_ylabel(name, fontsize=7)
+        for axis, route in zip(row[1:], _MAPS):
+            strength = _smooth(arrays[f"map/{route}"][i])
+            _show(
+                axis,
+                strength,
+                cmap="gray" if route in greyed else "inferno",
+                vmin=0,
+                vmax=np.quantile(strength, 0.995) or 1.0,
+            )
+    for axis, title in zip(axes[0], ("frame", *_MAPS.values())):
+        axis.set_title(title, fontsize=7, fontweight="normal", loc="center")
+    return save_figure(figure, path)[0]
+
+
+def draw_check(predicted: np.ndarray, measured: np.ndarray, look: dict, path: Path) -> Path:
+    """Changes of the value, predicted by the gradient and measured, a point per patch: [n, P] each."""
+    figure, axes = new_figure(panel=(3.4, 3.1))
+    limit = 1.05 * max(np.abs(predicted).max(), np.abs(measured).max(), 1e-6)
+    axes[0, 0].plot([-limit, limit], [-limit, limit], label="the same", **NULL | {"linewidth": 1.0})
+    axes[0, 0].scatter(predicted, measured, s=7, linewidths=0, color=look["color"], alpha=0.5)
+    axes[0, 0].set(
+        xlabel="predicted by the gradient",
+        ylabel="measured",
+        xlim=(-limit, limit),
+        ylim=(-limit, limit),
+        box_aspect=1,
+    )
+    axes[0, 0].locator_params(nbins=5)
+    axes[0, 0].legend(loc="upper left")
+    return save_figure(figure, path)[0]
+
+
+def draw_deletion_strip(found: Mapping[str, np.ndarray], moment: int, path: Path) -> Path:
+    """One moment played on in both worlds, with the object there and deleted; black: the episode is over."""
+    steps = [s for s in _SHOWN if s < len(found["real/intact/running"])]
+    rows = [(world, arm) for world in _WORLDS for arm in _ARMS]
+    figure, axes = new_figure(len(rows), len(steps), panel=(1.05, 1.1))
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, hspace=0, wspace=0)
+    for row, (world, arm) in zip(axes, rows):
+        frames = found[f"{world}/{arm}/frames"][:, moment]
+        running = found[f"{world}/{arm}/running"][:, moment, 0]
+        for axis, step in zip(row, steps):
+            _show(axis, frames[STRIP.index(step)] if running[step] else np.zeros_like(frames[0]))
+        row[0].set_ylabel(
+            f"{'game' if world == 'real' else 'simulator'},\n{'there' if arm == 'intact' else 'deleted'}",
+            fontsize=7,
+        )
+    for axis, step in zip(axes[0], steps):
+        axis.set_title(f"k = {step}", fontsize=7.5, fontweight="normal", loc="center")
+    return save_figure(figure, path)[0]
+
+
+def draw_deletion_lines(lines: Mapping[str, np.ndarray], ylabel: str, path: Path) -> Path:
+    """Something by step, in both worlds and arms: lines {"real/intact": [T], ...}. Pale: the object is
+    deleted."""
+    figure, axes = new_figure(panel=(PANEL[0], 3.0))
+    for world, look in _WORLDS.items():
+        for arm, opacity in _ARMS.items():
+            label = (
+                f"{'game' if world == 'real' else 'simulator'}, {'there' if arm == 'intact' else 'deleted'}"
+            )
+            axes[0, 0].plot(lines[f"{world}/{arm}"], label=label, alpha=opacity, **look)
+    axes[0, 0].set(xlabel="steps", ylabel=ylabel)
+    figure.legend(loc="outside upper left", ncols=2)
+    return save_figure(figure, path)[0]
+
+
+def _smooth(strength: np.ndarray, side: int = 3) -> np.ndarray:
+    """A map [H, W] averaged over squares around each pixel: single pixels of a gradient say little."""
+    padded = np.pad(strength, side // 2, mode="edge")
+    return np.lib.stride_tricks.sliding_window_view(padded, (side, side)).mean((2, 3))
+
+
+def _show(axis, picture: np.ndarray, **how) -> None:
+    axis.imshow(picture, **how)
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
+    axis.spines[:].set_visible(False)

@@ -1,0 +1,1 @@
+"""Pages of the checks against the real game: forks and true Q."""

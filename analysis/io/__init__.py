@@ -1,0 +1,1 @@
+"""Reading and writing of analyses: steps, artefacts, shared flags, published numbers."""

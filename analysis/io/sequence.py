@@ -1,0 +1,129 @@
+"""The README's sequence as data: its names, which of its commands have been run here, and which comes next."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+_NEWEST = re.compile(r"\$\(ls -td (\S+?) \| head -1\)")
+_ASSIGNMENT = re.compile(r"^([A-Z]+)=(.*)$")
+PICTURES = {
+    "memory_plotting": ("memory", "memory"),
+    "probes_plotting": ("probes", "probes"),
+    "tuning_plotting": ("tuning", "tuning"),
+    "emergence_plotting": ("emergence", "emergence"),
+    "hidden_analysis_plotting": ("hx_analysis", "hx"),
+    "show_hx_overlap": ("hx_overlap", "hx_overlap"),
+    "plot_value_and_action_weights": ("hx_analysis", "plot_act_and_val_weights"),
+    "xcorr_and_xcaus_plots": ("xcorr", "xcorr"),
+} | {
+    f"{name}_plotting": (name, name)
+    for name in (
+        "bottleneck_vec_analysis",
+        "env_h_analysis",
+        "sml_analysis",
+        "combined_agent_env_hx_analysis",
+    )
+}
+"""Scripts that draw: the step whose latest artefacts they read, and the folder <name>_plots under results/ in
+which pictures are left.
+"""
+LEAVE_NOTHING = ("evaluate", "inspect_store", "plot_training_csv", "publish", "status")
+"""Scripts that print, or write beside what they read: nothing says whether they have been run."""
+
+
+class Command(NamedTuple):
+    """One command of the sequence: the script's name, its flags {flag: words}, and the line that runs it,
+    with real paths.
+    """
+
+    script: str
+    flags: dict[str, tuple[str, ...]]
+    line: str
+
+
+def parse_sequence(page: str, root: Path) -> tuple[dict[str, str], list[Command]]:
+    """The names that the page's sequence sets, and its commands with these filled in.
+
+    Names are set for the demo first and again for what is made at full size: those of a later block hold
+    where its DATA is there under `root`. A name is empty where what it stands for was never made.
+    """
+    text = page[page.index("## The sequence") :]
+    text = re.split(r"\n## ", text)[0]
+    blocks = [block.replace("\\\n", " ").splitlines() for block in text.split("```")[1::2]]
+    names: dict[str, str] = {}
+    for lines in blocks:
+        found = dict(names)
+        for name, value in (match.groups() for match in map(_ASSIGNMENT.match, lines) if match):
+            found[name] = fill(value.strip(), found, root) or found.get(name, "")
+        if not names or (root / found["DATA"]).exists():
+            names = found
+    return names, [
+        command_of(fill(line, names, root))
+        for lines in blocks
+        for line in lines
+        if line.startswith("python ")
+    ]
+
+
+def fill(text: str, names: Mapping[str, str], root: Path) -> str:
+    """Text with $NAME replaced, and $(ls -td GLOB | head -1) by the newest path that there is ("" for none,
+    with what follows it).
+    """
+    text = re.sub(r"\$([A-Z]+)", lambda match: names.get(match[1], match[0]), text)
+    newest = _NEWEST.search(text)
+    if not newest:
+        return text
+    found = sorted(root.glob(newest[1]), key=lambda path: path.stat().st_mtime)
+    return text.replace(newest[0], f"{found[-1].relative_to(root)}/") if found else ""
+
+
+def command_of(line: str) -> Command:
+    """A line that begins with `python`, taken apart."""
+    words = shlex.split(line, comments=True)[1:]
+    script, rest = (words[1], words[2:]) if words[0] == "-m" else (words[0], words[1:])
+    return Command(script_name(script), flags_of(rest), " ".join(line.split()))
+
+
+def script_name(script: str) -> str:
+    """The last part of a module's or a file's name."""
+    return script.removesuffix(".py").replace("/", ".").split(".")[-1]
+
+
+def flags_of(words: list[str]) -> dict[str, tuple[str, ...]]:
+    """{flag: its words}; positional words stand under ""."""
+    found = {"": ()}
+    flag = ""
+    for word in words:
+        if word.startswith("--"):
+            flag, equals, value = word.partition("=")
+            flag = "--" + flag[2:].replace("-", "_")
+            found[flag] = (_plain(value),) if equals else ()
+        else:
+            found[flag] = (*found[flag], _plain(word))
+    return found
+
+
+def covers(ran: Command, asked: Command) -> bool:
+    """Whether a command that was run is one of the sequence, with further flags perhaps."""
+    return ran.script == asked.script and all(
+        ran.flags.get(flag) == words for flag, words in asked.flags.items() if flag or words
+    )
+
+
+def next_command(commands: list[Command], ran: list[Command], pictures: Mapping[str, bool]) -> Command | None:
+    """The first command that has not been run. ran: those that ended, up to date. pictures {script: whether
+    its pictures are}.
+    """
+    for command in commands:
+        if command.script in LEAVE_NOTHING:
+            continue
+        if not pictures.get(command.script, any(covers(one, command) for one in ran)):
+            return command
+    return None
+
+
+def _plain(word: str) -> str:
+    """A word without the slash at its end, so that two spellings of a directory agree."""
+    return word.rstrip("/") or word

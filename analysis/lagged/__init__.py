@@ -1,0 +1,1 @@
+"""Lagged correlations of direction scores over a store."""

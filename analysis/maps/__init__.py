@@ -1,0 +1,1 @@
+"""Maps of hidden states, latents, environment states and the whole loop."""

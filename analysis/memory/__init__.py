@@ -1,0 +1,1 @@
+"""How far back the agent's memory is used, and for what."""

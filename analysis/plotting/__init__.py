@@ -1,0 +1,1 @@
+"""What figures and pages share: style, HTML pages, scatter maps, colourings, the explorer."""

@@ -1,0 +1,231 @@
+"""Pictures of a map: grids of colourings, paths of episodes, single clusters, and real states beside
+simulated ones.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap, Normalize, to_rgb
+from matplotlib.lines import Line2D
+
+from analysis.plotting.colourings import CLASSES, Coloured, Colouring, Scale, colour
+from analysis.plotting.label_placement import pushed_apart
+from analysis.plotting.point_density import limits, raster
+from analysis.plotting.style import NULL, REAL, SIMULATED, add_caption, new_figure, save_figure
+
+TITLES = {"pca": ("PC 1", "PC 2"), "tsne": ("t-SNE 1", "t-SNE 2"), "umap": ("UMAP 1", "UMAP 2")}
+_PIXELS = 560  # of a panel's side
+_NUMBER = 0.052  # height of a cluster's number, as a share of a panel's side
+_ROOM = 40  # cluster numbers that a panel has room for, clear of each other
+_MANY = 8000  # points that are drawn smaller
+_PALE = 228.0  # grey level of a cloud that is only background
+_CLOCK = ListedColormap(
+    matplotlib.colormaps["plasma"](np.linspace(0, 0.88, 256)), "clock"
+)  # without the yellow that white swallows
+_LABEL = {"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.7, "linewidth": 0}
+
+
+class Caption(NamedTuple):
+    """n: how many of what; levels: where they are from."""
+
+    n: str
+    levels: str
+
+
+def draw_grid(
+    kind: str,
+    points: np.ndarray,
+    labels: Mapping[str, np.ndarray],
+    colourings: Sequence[Colouring],
+    names: list[str],
+    caption: Caption,
+    path: Path,
+) -> Path:
+    """A panel per colouring over the same points [n, 2]; names: of the actions."""
+    columns = 4 if len(colourings) > 9 else 3
+    figure, axes = new_figure(-(-len(colourings) // columns), columns, panel=(3.1, 3.0))
+    bounds = limits(points)
+    for axis, how in zip(axes.flat, colourings):
+        values = labels[how.label]
+        numbered = how.label == "cluster"
+        painted = colour(how, values, names, numbered_at=points if numbered else None)
+        show_cloud(
+            axis,
+            raster(
+                points[painted.order], painted.rgb[painted.order], bounds, (_PIXELS, _PIXELS), _radius(points)
+            ),
+            bounds,
+            kind,
+        )
+        axis.set_title(how.title)
+        _key(figure, axis, painted, len(points))
+        if numbered:
+            _number(axis, points, values)
+    for axis in axes.flat[len(colourings) :]:
+        axis.set_axis_off()
+    text = "Every point is a step; the same points in every panel, drawn over each other in random order (flags that are set on top). "
+    text += f"Of more than {len(CLASSES)} classes the largest have colours of their own; numbered clusters repeat colours far apart."
+    add_caption(figure, text, *caption)
+    return save_figure(figure, path)[0]
+
+
+def show_cloud(axis: Axes, picture: np.ndarray, bounds: np.ndarray, kind: str) -> None:
+    """Lays a picture of a cloud into an axis, whose own units are the map's."""
+    (left, low), (right, high) = bounds
+    axis.imshow(picture, extent=(left, right, low, high), aspect="auto", interpolation="antialiased")
+    axis.set(xlabel=TITLES[kind][0], ylabel=TITLES[kind][1], xticks=[], yticks=[], box_aspect=1)
+    axis.grid(False)
+
+
+def draw_paths(
+    kind: str, ground: np.ndarray, paths: Sequence[tuple[str, np.ndarray]], caption: Caption, path: Path
+) -> Path:
+    """A panel per (title, steps [T, 2]) of an episode: its steps coloured by time, over the grey cloud ground
+    [n, 2] of all steps.
+    """
+    columns = min(len(paths), 4)
+    figure, axes = new_figure(-(-len(paths) // columns), columns, panel=(max(3.1, 6.4 / columns), 3.1))
+    bounds = limits(np.concatenate([ground, *(steps for _, steps in paths)]))
+    cloud = raster(ground, np.full((len(ground), 3), _PALE), bounds, (_PIXELS, _PIXELS))
+    latest = max(len(steps) for _, steps in paths) - 1
+    clock = ScalarMappable(Normalize(0, max(latest, 1)), _CLOCK)
+    for axis, (title, steps) in zip(axes.flat, paths):
+        show_cloud(axis, cloud, bounds, kind)
+        _draw_path(axis, steps, clock)
+        axis.set_title(title, fontsize=7.5)
+    for axis in axes.flat[len(paths) :]:
+        axis.set_axis_off()
+    figure.colorbar(clock, ax=axes, label="step of the episode", shrink=0.8, aspect=30)
+    text = "One episode per panel, placed into the map of all steps (grey): dots are its steps, coloured by time; circle: first, square: last."
+    add_caption(figure, text, *caption)
+    return save_figure(figure, path)[0]
+
+
+def _draw_path(axis: Axes, steps: np.ndarray, clock: ScalarMappable) -> None:
+    """Steps [T, 2] as dots joined by thin lines, both in the colour of their time; a long jump in the map is
+    a faint line.
+    """
+    colors = clock.to_rgba(np.arange(len(steps)))
+    axis.add_collection(
+        LineCollection(
+            np.stack([steps[:-1], steps[1:]], 1), colors=colors[:-1], linewidths=0.8, alpha=0.45, zorder=2
+        )
+    )
+    axis.scatter(*steps.T, s=9, c=colors, linewidths=0, zorder=3)
+    ends = {"s": 42, "edgecolors": "#222222", "linewidths": 1.1, "zorder": 4}
+    axis.scatter(*steps[:1].T, marker="o", c=colors[:1], **ends)
+    axis.scatter(*steps[-1:].T, marker="s", c=colors[-1:], **ends)
+
+
+def draw_worlds(
+    maps: Mapping[str, Mapping[str, np.ndarray]], notes: Mapping[str, str], caption: Caption, path: Path
+) -> Path:
+    """Real and simulated states in every map: maps[kind] holds `real` [n, 2] and `simulated` [m, 2]; notes: a
+    line for each.
+    """
+    figure, axes = new_figure(2, len(maps), panel=(3.4, 3.1))
+    for column, (kind, arrays) in enumerate(maps.items()):
+        bounds = limits(np.concatenate([arrays["real"], arrays["simulated"]]))
+        pale = raster(
+            arrays["real"],
+            np.tile(_rgb(NULL) + (255 - _rgb(NULL)) * 0.5, (len(arrays["real"]), 1)),
+            bounds,
+            (_PIXELS, _PIXELS),
+        )
+        few = np.random.default_rng(0).permutation(len(arrays["real"]))[: len(arrays["simulated"])]
+        for axis, shown, look in zip(
+            axes[:, column], (arrays["real"][few], arrays["simulated"]), (REAL, SIMULATED)
+        ):
+            show_cloud(
+                axis,
+                raster(shown, np.tile(_rgb(look), (len(shown), 1)), bounds, (_PIXELS, _PIXELS), ground=pale),
+                bounds,
+                kind,
+            )
+        axes[0, column].set_title(f"real, {len(few)} of them")
+        axes[1, column].set_title(f"simulated; {notes[kind]}" if kind in notes else "simulated")
+    text = "Grey: all real states of the map. Blue: as many of them as there are simulated ones, at most. Orange: simulated ones, placed into the map."
+    add_caption(figure, text, *caption)
+    return save_figure(figure, path)[0]
+
+
+def draw_cluster(
+    maps: Mapping[str, np.ndarray],
+    member: np.ndarray,
+    frames: np.ndarray,
+    title: str,
+    facts: str,
+    caption: Caption,
+    path: Path,
+) -> Path:
+    """One cluster: its members [n] bool in every map [n, 2], and frames [M, H, W, C] of some of them."""
+    figure, axes = new_figure(1, len(maps) + 1, panel=(3.0, 3.1), width_ratios=[1] * len(maps) + [1.5])
+    for axis, (kind, points) in zip(axes[0], maps.items()):
+        bounds = limits(points)
+        rgb = np.where(member[:, None], _rgb(REAL), 215.0)
+        order = np.argsort(member, kind="stable")
+        show_cloud(axis, raster(points[order], rgb[order], bounds, (_PIXELS, _PIXELS)), bounds, kind)
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    axes[0, -1].imshow(montage(frames))
+    axes[0, -1].set_axis_off()
+    axes[0, -1].set_title("members, at random")
+    add_caption(figure, facts, *caption)
+    return save_figure(figure, path)[0]
+
+
+def montage(frames: np.ndarray, columns: int = 6, gap: int = 2) -> np.ndarray:
+    """Frames [n, H, W, C] in rows of `columns`, on white: [height, width, C]."""
+    n, height, width, channels = frames.shape
+    rows = max(1, -(-n // columns))
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), 255, np.uint8)
+    for i, frame in enumerate(frames):
+        y = i // columns * (height + gap)
+        x = i % columns * (width + gap)
+        sheet[y : y + height, x : x + width] = frame
+    return sheet
+
+
+def _radius(points: np.ndarray) -> int:
+    return 3 if len(points) < _MANY else 2
+
+
+def _rgb(look: Mapping[str, str]) -> np.ndarray:
+    return np.array(to_rgb(look["color"])) * 255
+
+
+def _key(figure, axis: Axes, painted: Coloured, n: int) -> None:
+    """What the colours of a panel mean: a scale, or a list of classes; nothing where classes are numbered in
+    the map.
+    """
+    if isinstance(painted.key, Scale):
+        bar = figure.colorbar(
+            painted.key.mappable(), cax=axis.inset_axes((0.1, -0.16, 0.8, 0.035)), orientation="horizontal"
+        )
+        if painted.key.log:
+            bar.set_ticks(painted.key.marks(4), labels=[f"{mark:.3g}" for mark in painted.key.marks(4)])
+            bar.minorticks_off()
+        bar.ax.tick_params(labelsize=7)
+    elif painted.key:
+        marks = [
+            Line2D([], [], marker="o", linestyle="", color=look, markersize=4, label=name)
+            for name, look in painted.key
+        ]
+        columns = 3 if max(len(name) for name, _ in painted.key) > 2 else 8  # words, or numbers
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.09), "ncols": min(columns, len(marks))}
+        axis.legend(handles=marks, **below, handletextpad=0.1, columnspacing=0.8, fontsize=7)
+
+
+def _number(axis: Axes, points: np.ndarray, labels: np.ndarray) -> None:
+    """The number of each cluster at the middle of its members, or beside it where another number stands."""
+    clusters = np.unique(labels)
+    middles = np.stack([np.median(points[labels == cluster], 0) for cluster in clusters])
+    size = np.array([_NUMBER * np.ptp(axis.get_xlim()) * 1.3, _NUMBER * np.ptp(axis.get_ylim())])
+    places = pushed_apart(middles, size) if len(clusters) <= _ROOM else middles
+    for cluster, (x, y) in zip(clusters, places):
+        axis.text(x, y, str(cluster), fontsize=6, ha="center", va="center", bbox=_LABEL)

@@ -1,0 +1,1 @@
+"""Concepts of a store, probe datasets, and what directions select."""

@@ -1,0 +1,1 @@
+"""Frames as pictures and video: overlays, arrows, tiles and film strips."""

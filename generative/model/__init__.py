@@ -1,0 +1,1 @@
+"""The world model: encoder, latent, recurrent state, motion, decoder and outcome heads."""

@@ -1,0 +1,1 @@
+"""Training of the world model: windows, losses, the loop, EMA and several processes."""

@@ -1,0 +1,88 @@
+"""Several processes that train one model (torchrun): each on windows of its own, all with the same gradient,
+the first one writes.
+"""
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import distributed
+
+from common.runs import UsageError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together; alone by default. Every method gives all of them the same
+    answer.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    @property
+    def mine(self) -> slice:
+        """This process's windows of a batch: every size-th."""
+        return slice(self.rank, None, self.size)
+
+    def mean(self, values: dict[str, float]) -> dict[str, float]:
+        """The mean of each number over the processes; not finite where one of them is not."""
+        if self.size == 1:
+            return values
+        numbers = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
+        distributed.all_reduce(numbers)
+        return dict(zip(values, (numbers / self.size).tolist()))
+
+    def average_gradients(self, parameters) -> None:
+        """Replaces every gradient by its mean over the processes, in one message."""
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(flat)
+        for gradient, mean in zip(
+            gradients, (flat / self.size).split([gradient.numel() for gradient in gradients])
+        ):
+            gradient.copy_(mean.view_as(gradient))
+
+    def of_first(self, text: str) -> str:
+        """The first process's text."""
+        if self.size == 1:
+            return text
+        length = torch.tensor([len(text.encode())], device=self.device)
+        distributed.broadcast(length, 0)
+        letters = list(text.encode()) if self.first else [0] * int(length)
+        sent = torch.tensor(letters, dtype=torch.uint8, device=self.device)
+        distributed.broadcast(sent, 0)
+        return bytes(sent.tolist()).decode()
+
+    def check_batch(self, windows: int) -> None:
+        """Raises UsageError where a batch of so many windows cannot be shared out evenly."""
+        if windows % self.size:
+            raise UsageError(
+                f"batch_size {windows} cannot be shared evenly by {self.size} processes; make it a multiple of {self.size}"
+            )
+
+    def leave(self) -> None:
+        """Ends the group; nothing may be shared afterwards."""
+        if self.size > 1:
+            distributed.destroy_process_group()
+
+
+def join_ranks(device: torch.device) -> Ranks:
+    """The group that torchrun's environment variables describe: NCCL on GPUs, one for each process of a
+    machine, else gloo.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return Ranks(device=device)
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Ranks(distributed.get_rank(), distributed.get_world_size(), device)

@@ -1,0 +1,375 @@
+"""Trains a world model on recorded windows; stoppable anywhere, and resumed to the same bits."""
+
+import logging
+import math
+from pathlib import Path
+
+import torch
+
+from common.checkpoints import (
+    last_model,
+    load_module,
+    load_optimizer,
+    load_training_state,
+    optimizer_tensors,
+    resuming,
+    save_checkpoint,
+    with_prefix,
+    without_prefix,
+)
+from common.csv_log import CsvLog
+from common.descriptions import look_up
+from common.policy import Policy
+from common.progress import progress_bar
+from common.stopping import SaveClock, saving_on_stop, uninterrupted
+from common.video import write_video
+from generative.model.config import LossScales, TrainConfig, WorldModelConfig
+from generative.model.world_model import WorldModel, save_world_model
+from generative.simulator import freeze
+from generative.training.data import VALIDATION_STREAM, WindowSource, read_ahead, seeded_generator
+from generative.training.distributed import Ranks
+from generative.training.ema import WeightAverage
+from generative.training.losses import TERMS, Noise, draw_noise, loss_terms, psnr, total_loss
+from generative.training.preview import preview
+from generative.training.progress import COLUMNS, Clock, Sums
+from rollouts.segment import Segment
+
+_KIND = "world model training state"
+PREVIEW_WINDOWS = 8
+PREVIEW_FPS = 6
+PREVIEW_SCALE = 3
+OUTCOME_PARTS = ("touch.", "outcome_head.", "odds")
+WATCHED = ("loss_scale_hx", "loss_scale_act_log_probs", "loss_scale_value")
+"""Weights of the terms that need the agent."""
+
+
+class Trainer:
+    """Receives its parts and owns none. Everything random is keyed by the seed and the number of the batch.
+
+    source: windows of recorded rollouts. agent: the agent inside, frozen. meta: what a checkpoint says of
+    where it comes from. init_from: weights of another world model to begin with, where they have the same
+    name and shape. ranks: this process among those that train together.
+
+    Writes into `directory`: progress.csv; at each save model_<batches>.safetensors (the averaged weights), a
+    preview film of held-out windows, and train_state.safetensors, from which training goes on;
+    best.safetensors, the weights of the row with the least val_loss. Between `uninterrupted` bodies the state
+    is that of a whole batch at all times, so that a stop can save it at once.
+    """
+
+    def __init__(
+        self,
+        model: WorldModelConfig,
+        config: TrainConfig,
+        scales: LossScales,
+        source: WindowSource,
+        agent: Policy,
+        directory: Path,
+        seed: int,
+        device: torch.device,
+        meta: dict,
+        init_from: dict[str, torch.Tensor] | None = None,
+        ranks: Ranks = Ranks(),
+    ):
+        torch.manual_seed(seed)
+        freeze(agent)
+        self.config = config
+        self.scales = scales
+        self.source = source
+        self.agent = agent
+        self.ranks = ranks
+        self.directory = directory
+        self.seed = seed
+        self.device = device
+        self.meta = meta
+        self.model = WorldModel(model).to(device)
+        if init_from is not None:
+            begin_with(self.model, init_from)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not config.only_outcomes or name.startswith(OUTCOME_PARTS))
+        self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.average = WeightAverage(self.model, config.ema)
+        self.optimizer = torch.optim.Adam(self.trained, lr=config.lr, fused=True)
+        self.batches = 0
+        self.best = math.inf
+        self._sums = Sums()
+        if self._state_path.exists():
+            self._load()
+        self.log = CsvLog(directory / "progress.csv", COLUMNS, self.batches) if ranks.first else None
+
+    @property
+    def _state_path(self) -> Path:
+        return self.directory / "train_state.safetensors"
+
+    def train(self) -> dict:
+        """Runs to the last batch and returns the last row of the log, in the process that writes it.
+
+        A KeyboardInterrupt saves the state of the last whole batch. Raises FloatingPointError when a term of
+        the loss is not finite.
+        """
+        total = self.config.num_batches
+        mine = self.ranks.mine
+        self._last_row = self.log.last if self.log else {}
+        self._clock = Clock(self.log.wall_time if self.log else 0.0)
+        self._save_clock = SaveClock()
+        self._save_clock_rang = False
+        bar = progress_bar(
+            total=total,
+            initial=self.batches,
+            unit="batch",
+            desc="train",
+            smoothing=0.05,
+            disable=not self.ranks.first,
+        )
+        with saving_on_stop(self._keep), bar:
+            if self.batches and (self._lacks_row() or self._lacks_files()):
+                self._log_and_save()  # a stop came before it
+            ahead = read_ahead(
+                lambda step: self.source.train_batch(step, self.config.batch_size, mine), self.batches, total
+            )
+            for segment in self._clock.timed(ahead):
+                self.update(segment.to(self.device))
+                self._log_and_save()
+                bar.update()
+                if self._last_row:
+                    bar.set_postfix_str(f"psnr {float(self._last_row['psnr']):.1f} dB", refresh=False)
+        if self.log:
+            self.log.close()
+        return self._last_row
+
+    def _log_and_save(self) -> None:
+        """What is due after a batch."""
+        if self._lacks_row():
+            self._last_row = self._row()
+        if self._due(self.config.save_interval):
+            self._save()
+        elif self._save_clock_rang:
+            self._refuse_broken()
+            self._save_state()
+
+    def update(self, segment: Segment) -> None:
+        """One optimiser step on this process's windows of a batch.
+
+        Takes into the running sums the terms, their sum and the gradient's norm, as means over the processes.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(self.batches)
+        watched = any(getattr(self.scales, name) for name in WATCHED)
+        shown = math.ceil(self.config.agent_share * segment.mask.shape[1]) if watched else 0
+        noise = self._noise(
+            segment, self.batches, self.config.free_runs if self.scales.loss_scale_free_kl else 0
+        )
+        blind = self._blind_steps(segment) if self.scales.loss_scale_blind else 0
+        terms = loss_terms(self.model, segment, noise, self.agent, shown, self.scales.free_nats, blind)
+        loss = total_loss(terms, self.scales)
+        values = as_numbers(terms | {"loss": loss, "frames": segment.mask.sum()}) | {
+            "due": float(self._save_clock.due)
+        }
+        values = self.ranks.mean(values)
+        self._refuse_bad(values)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.ranks.average_gradients(self.trained)
+        values["grad_norm"] = torch.nn.utils.clip_grad_norm_(self.trained, self.config.grad_clip_norm).item()
+        self._refuse_bad(values)
+        self._clock.frames += values.pop("frames") * self.ranks.size
+        self._save_clock_rang = values.pop("due") > 0
+        with uninterrupted():
+            self.optimizer.step()
+            self.average.update(self.model, self.batches + 1)
+            self._sums.add(values)
+            self.batches += 1
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """The terms of the averaged weights in held-out layouts, all of them, under the same windows and
+        noise each time.
+
+        Nothing where no layout is held out.
+        """
+        if not len(self.source.validation):
+            return {}
+        sums = Sums()
+        for i in range(self.config.validation_batches):
+            segment = self.source.validation_batch(i, self.config.batch_size, self.ranks.mine).to(self.device)
+            noise = self._noise(segment, VALIDATION_STREAM + i, self.config.free_runs)
+            terms = loss_terms(
+                self.average.model,
+                segment,
+                noise,
+                self.agent,
+                None,
+                self.scales.free_nats,
+                self._blind_steps(segment),
+            )
+            sums.add(as_numbers(terms | {"loss": total_loss(terms, self.scales)}))
+        means = self.ranks.mean(sums.means())
+        self._refuse_bad(means)
+        return {f"val_{name}": value for name, value in self._with_psnr(means).items()}
+
+    def _noise(self, segment: Segment, key: int, free_runs: int) -> Noise:
+        """This process's part of the noise of a whole batch."""
+        steps = self._simulated(segment)
+        free = min(self.config.free_steps, steps - 1), free_runs
+        generator = seeded_generator(self.device, self.seed, key)
+        return draw_noise(
+            self.model.config, steps, self.config.batch_size, generator, *free, self.config.more_starts
+        ).windows(self.ranks.mine)
+
+    def _simulated(self, segment: Segment) -> int:
+        return len(segment.mask) - self.model.config.num_initializing_steps + 1
+
+    def _blind_steps(self, segment: Segment) -> int:
+        return min(self.config.blind_steps, self._simulated(segment) - 1)
+
+    def _refuse_bad(self, values: dict[str, float]) -> None:
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            named = (
+                "every term of the loss"
+                if not any(math.isfinite(values[name]) for name in TERMS if name in values)
+                else ", ".join(bad)
+            )
+            last = last_model(self.directory)
+            good = f"the last good weights are {last}" if last else "no checkpoint had been written yet"
+            way_out = "try a lower --lr, and --model_file to begin with good weights"
+            raise FloatingPointError(
+                f"{named} not finite at batch {self.batches}: training stopped, {good}; {way_out}"
+            )
+
+    @torch.no_grad()
+    def _refuse_broken(self) -> None:
+        """What the weights blow up into shows in the next batch only. So weights are asked for their loss
+        before they take the place of good ones.
+        """
+        segment = self._shown(self.ranks.mine)
+        terms = loss_terms(self.model, segment, self._noise(segment, VALIDATION_STREAM, 0), self.agent, 0)
+        self._refuse_bad(self.ranks.mean(as_numbers(terms)))
+
+    def _shown(self, mine: slice) -> Segment:
+        """Held-out windows, or windows to train on where none is held out."""
+        draw = self.source.validation_batch if len(self.source.validation) else self.source.train_batch
+        return draw(0, self.config.batch_size, mine).to(self.device)
+
+    def _learning_rate(self, batch: int) -> float:
+        return self.config.lr * learning_rate_factor(self.config, batch)
+
+    def _due(self, every: int) -> bool:
+        return self.batches % every == 0 or self.batches == self.config.num_batches
+
+    def _lacks_row(self) -> bool:
+        """Whether a row of the log is due that was not written yet: it empties the sums."""
+        return self._due(self.config.log_interval) and self._sums.count > 0
+
+    def _row(self) -> dict:
+        row = {"batch": self.batches, "lr": self._learning_rate(self.batches - 1)} | self._with_psnr(
+            self._sums.means()
+        )
+        row |= self._clock.read() | self.validate()
+        with uninterrupted():
+            self._sums = Sums()
+            if row.get("val_loss", math.inf) < self.best:
+                self.best = row["val_loss"]
+                self._save_model("best")
+            if self.log:
+                self.log.write(row)
+        self._clock.reset()
+        return row
+
+    def _with_psnr(self, means: dict[str, float]) -> dict[str, float]:
+        return means | {"psnr": psnr(means["image"], self.model.config.obs_shape)}
+
+    def _save(self) -> None:
+        self._refuse_broken()
+        self._save_model(f"model_{self.batches}")
+        if self.ranks.first:
+            self._film()
+        self._save_state()
+
+    def _lacks_files(self) -> bool:
+        """Whether a checkpoint is due that is not there yet with its film, which is written last."""
+        there = (self.directory / f"preview_{self.batches}.mp4").exists()
+        return self._due(self.config.save_interval) and not self.ranks.of_first("there" if there else "")
+
+    def _save_state(self) -> None:
+        if self.ranks.first:
+            tensors = with_prefix("model", self.model.state_dict()) | with_prefix(
+                "average", self.average.model.state_dict()
+            )
+            tensors |= with_prefix("optimizer", optimizer_tensors(self.optimizer))
+            best = self.best if math.isfinite(self.best) else None
+            save_checkpoint(
+                self._state_path,
+                tensors,
+                {
+                    "kind": _KIND,
+                    "batches": self.batches,
+                    "best": best,
+                    "sums": vars(self._sums),
+                },
+            )
+        self._save_clock.reset()
+
+    def _keep(self) -> str | None:
+        """Saves what a stop finds, and says so where this process writes."""
+        self._save_state()
+        kept = f"the state after {self.batches:,} of {self.config.num_batches:,} batches is saved in {self.directory}"
+        return kept if self.ranks.first else None
+
+    def _save_model(self, name: str) -> None:
+        if self.ranks.first:
+            meta = self.meta | {"batches": self.batches}
+            save_world_model(self.directory / f"{name}.safetensors", self.average.model, meta)
+
+    def _film(self) -> None:
+        segment = self._shown(slice(PREVIEW_WINDOWS))
+        noise = draw_noise(
+            self.model.config,
+            self._simulated(segment),
+            segment.mask.shape[1],
+            seeded_generator(self.device, self.seed, VALIDATION_STREAM),
+        )
+        frames = preview(self.average.model, segment, noise, self.agent)
+        write_video(self.directory / f"preview_{self.batches}.mp4", frames, PREVIEW_FPS, PREVIEW_SCALE)
+
+    def _load(self) -> None:
+        tensors, meta = load_training_state(self._state_path, _KIND)
+        with resuming(self._state_path):
+            load_module(self.model, without_prefix("model", tensors), str(self._state_path))
+            load_module(self.average.model, without_prefix("average", tensors), str(self._state_path))
+            load_optimizer(self.optimizer, without_prefix("optimizer", tensors))
+            self.batches = look_up(meta, "batches", int, self._state_path)
+            best = look_up(meta, "best", float | None, self._state_path)
+            self.best = math.inf if best is None else best
+            self._sums = Sums(
+                look_up(meta, "sums.count", int, self._state_path),
+                look_up(meta, "sums.totals", dict[str, float], self._state_path),
+            )
+
+
+def begin_with(model: WorldModel, there: dict[str, torch.Tensor]) -> list[str]:
+    """Gives a model the weights of another; returns, and logs, the names of those that are not among them or
+    have another shape.
+    """
+    own = model.state_dict()
+    fitting = {
+        name: tensor for name, tensor in there.items() if name in own and own[name].shape == tensor.shape
+    }
+    model.load_state_dict(fitting, strict=False)
+    anew = sorted(own.keys() - fitting.keys())
+    if anew:
+        logging.warning("%d of %d tensors begin anew: %s", len(anew), len(own), ", ".join(anew))
+    return anew
+
+
+def learning_rate_factor(config: TrainConfig, batch: int) -> float:
+    """What the learning rate is multiplied by at a batch: a linear rise over `warmup` batches, a linear fall
+    to lr_end over all.
+    """
+    return min(1.0, (batch + 1) / max(config.warmup, 1)) * (
+        1 - (1 - config.lr_end) * batch / config.num_batches
+    )
+
+
+def as_numbers(tensors: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Scalar tensors as Python numbers, fetched from the device together."""
+    return dict(zip(tensors, torch.stack([x.detach().float() for x in tensors.values()]).tolist()))

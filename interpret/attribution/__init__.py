@@ -1,0 +1,1 @@
+"""Gradients through agent and simulator, and how far they can be trusted."""

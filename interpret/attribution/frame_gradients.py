@@ -1,0 +1,114 @@
+"""Gradients of the agent's value with respect to the pixels of a frame, and the finite differences that
+check them.
+
+Two routes from frame to value: the agent looks at the frame itself; or the frame is the last that the
+simulator is given, and the
+value is that of the simulated frame some steps later, along given actions (the straight-through gradient,
+hard mode).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+
+from agents.actor_critic import ActorCritic
+from generative.simulator import NoiseKeys, Simulator
+
+ValueOf = Callable[[torch.Tensor], torch.Tensor]
+"""Frames [B, H, W, C] in [0, 1] -> values [B]."""
+
+
+def seen_value(agent: ActorCritic, hidden: torch.Tensor) -> ValueOf:
+    """The value when the agent with state hidden [B, D] sees the frame."""
+    first = torch.zeros(len(hidden), dtype=torch.bool)
+    reward = torch.zeros(len(hidden))
+
+    def value(frames: torch.Tensor) -> torch.Tensor:
+        return agent.heads(agent.advance(frames, hidden, first, reward))[1]
+
+    return value
+
+
+def simulated_value(
+    simulator: Simulator, earlier: torch.Tensor, actions: torch.Tensor, keys: NoiseKeys
+) -> ValueOf:
+    """The value actions [T, B] later in the simulator, which is given frames earlier [K - 1, B, H, W, C] in
+    [0, 1] and then the frame.
+
+    The same keys draw the same noise for every frame. No gradient passes the agent's memory of the earlier
+    frames.
+    """
+
+    def value(frames: torch.Tensor) -> torch.Tensor:
+        latent = simulator.encode(torch.cat([earlier, frames[None]]))
+        z = latent.sample(keys.normal(latent.mean.shape[1], latent.mean))
+        last = actions[-1:]  # the value is read before this action; it has to be given all the same
+        run = simulator.simulate(
+            z,
+            len(actions) + 1,
+            keys,
+            actions=torch.cat([actions, last]),
+            grad=torch.is_grad_enabled(),
+            ends=False,
+        )
+        return run.value[-1]
+
+    return value
+
+
+def frame_gradient(value: ValueOf, frames: torch.Tensor) -> torch.Tensor:
+    """d value / d frame [B, H, W, C] at frames [B, H, W, C]."""
+    with torch.enable_grad():
+        leaf = frames.clone().requires_grad_()
+        return torch.autograd.grad(value(leaf).sum(), leaf)[0].detach()
+
+
+def patches(count: int, side: int, patch: int, rng: np.random.Generator) -> np.ndarray:
+    """Top left corners [count, 2] of square patches drawn without repetition from a grid over a frame of
+    side x side pixels."""
+    grid = np.stack(
+        np.meshgrid(np.arange(0, side, patch), np.arange(0, side, patch), indexing="ij"), -1
+    ).reshape(-1, 2)
+    return rng.permutation(grid)[:count]
+
+
+def brightened(frames: torch.Tensor, corners: np.ndarray, patch: int, step: float) -> torch.Tensor:
+    """Frames [B, H, W, C], each with one patch brighter by `step`: corners [B, 2]."""
+    out = frames.clone()
+    for frame, (row, column) in zip(out, corners):
+        frame[row : row + patch, column : column + patch] += step
+    return out
+
+
+def predicted_changes(gradient: torch.Tensor, corners: np.ndarray, patch: int, step: float) -> torch.Tensor:
+    """What the gradient [B, H, W, C] predicts for a patch brighter by `step` at each of corners [B, P, 2]:
+    [B, P]."""
+    rows = [[g[r : r + patch, c : c + patch].sum() for r, c in some] for g, some in zip(gradient, corners)]
+    return step * torch.tensor(rows)
+
+
+@torch.no_grad()
+def measured_change(
+    value: ValueOf, frames: torch.Tensor, corners: np.ndarray, patch: int, step: float
+) -> torch.Tensor:
+    """Half the difference [B] of the values with a patch brighter and darker by `step`: corners [B, 2]."""
+    brighter, darker = (value(brightened(frames, corners, patch, sign * step)) for sign in (1, -1))
+    return (brighter - darker) / 2
+
+
+def randomised(agent: ActorCritic, seed: int) -> ActorCritic:
+    """The same architecture with weights as before training (Adebayo et al. 2018): a map that this one
+    gives as well owes nothing to training."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return ActorCritic(agent.config).eval().requires_grad_(False)
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Spearman's correlation of each row of a, b [n, P]; NaN where a row is constant."""
+    ranks = [rankdata(x, axis=1) for x in (a, b)]
+    centred = [r - r.mean(1, keepdims=True) for r in ranks]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (centred[0] * centred[1]).sum(1) / np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))

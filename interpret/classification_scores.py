@@ -1,0 +1,75 @@
+"""How well reward and end are foretold: ranking (AUROC, AUPRC) and calibration, every score under resampling
+weights.
+"""
+
+import numpy as np
+
+WITHIN = 8
+"""Steps within which an end is foretold."""
+BINS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+RESAMPLES = 200
+"""Resamples of the ranking scores, which weigh every step and not every window."""
+
+
+def ranking(
+    weights: np.ndarray, score: np.ndarray, happened: np.ndarray, counts: np.ndarray, window: np.ndarray
+) -> dict[str, np.ndarray]:
+    """AUROC and AUPRC (average precision) [R] of `score` against `happened`, both [m], where `counts` [m] is
+    True.
+
+    window [m]: index into the weights [R, n]. Equal scores are one threshold. NaN in a resample in which all
+    or none happened.
+    """
+    order = np.flatnonzero(counts)[np.argsort(-score[counts], kind="stable")]
+    if not len(order):
+        return {name: np.full(len(weights), np.nan) for name in ("auroc", "auprc")}
+    starts = np.flatnonzero(
+        np.diff(score[order], prepend=np.inf)
+    )  # of the groups of equal scores, highest first
+    weight = weights[: RESAMPLES + 1, window[order]]
+    positive = happened[order].astype(bool)
+    hits, misses = (np.add.reduceat(weight * which, starts, axis=1) for which in (positive, ~positive))
+    all_hits = hits.cumsum(1)
+    all_misses = misses.cumsum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        below = all_misses[:, -1:] - all_misses + misses / 2
+        precision = np.where(hits > 0, all_hits / (all_hits + all_misses), 0)
+        auroc = (hits * below).sum(1) / (all_hits[:, -1] * all_misses[:, -1])
+        auprc = (hits * precision).sum(1) / all_hits[:, -1]
+    return {"auroc": auroc, "auprc": np.where(all_misses[:, -1] > 0, auprc, np.nan)}
+
+
+def end_probability(done: np.ndarray) -> np.ndarray:
+    """The probability [n] that an episode ends within the steps of done [S, n], the chance of an end at each
+    if it got there.
+    """
+    return 1 - np.prod(1 - done, axis=0)
+
+
+def calibration(weights: np.ndarray, foretold: np.ndarray, happened: np.ndarray) -> dict:
+    """Reliability of probabilities `foretold` [n]: by bins the mean foretold and observed, with n; and the
+    errors [R].
+
+    ece: mean distance between foretold and observed over bins, by their size. brier_skill: 1 - Brier score /
+    that of the base rate.
+    """
+    bin_of = np.digitize(foretold, BINS[1:-1])
+    member = (bin_of == np.arange(len(BINS) - 1)[:, None]).astype(float)  # [bins, n]
+    size = weights @ member.T
+    gap = np.abs((weights * foretold) @ member.T - (weights * happened) @ member.T).sum(1) / size.sum(1)
+    brier = (weights @ (foretold - happened) ** 2) / weights.sum(1)
+    base = (weights @ happened) / weights.sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        skill = 1 - brier / (base * (1 - base))
+    rows = [
+        {
+            "from": BINS[k],
+            "to": BINS[k + 1],
+            "n": int(m.sum()),
+            "foretold": float(foretold[m > 0].mean()),
+            "observed": float(happened[m > 0].mean()),
+        }
+        for k, m in enumerate(member)
+        if m.any()
+    ]
+    return {"bins": rows, "ece": gap, "brier_skill": skill}

@@ -1,0 +1,1 @@
+"""The Directions object and every way to fit one."""

@@ -1,0 +1,131 @@
+"""Independent components (FastICA), with checks on held-out levels that say when the data cannot tell such
+components.
+
+Components can be told apart only as far as they are not Gaussian (Comon 1994, "Independent component
+analysis, a new concept?"), and mean what they say only as far as they are independent.
+"""
+
+import warnings
+
+import numpy as np
+from sklearn.decomposition import FastICA
+from sklearn.exceptions import ConvergenceWarning
+
+from common.runs import UsageError
+from interpret.directions.directions import Directions
+from interpret.directions.fitting import check_rank, checked, held_out, orient, principal
+
+MOST_ROWS = 200_000
+"""More states than this are thinned out at random before the fit."""
+MOST_ITERATIONS = 1000
+CERTAIN = 4.0
+"""A component is told from Gaussian noise by so many standard errors, over levels."""
+DEPENDENT = 0.03
+"""A correlation of magnitudes above this, and above what shifted components show, is called a dependence."""
+_SHIFTS = 20
+
+
+def fit_ica(x, groups, count: int, seed: int = 0) -> Directions:
+    """`count` independent components of the first `count` principal components of standardised x [n, D];
+    FastICA with log cosh (Hyvärinen 1999).
+
+    Fit on three quarters of the levels (groups [n]), checked on the rest. Scores have unit variance; R E = I.
+    With whitened data the mixing matrix is also the pattern. Components come in order of the variance that
+    they write; sign by the largest entry. Raises UsageError where at most one component is told from Gaussian
+    noise: any rotation would do as well. What else is wrong stands under `caveats`: several Gaussian
+    components among others, dependent ones, no convergence. That sources are themselves linear mixtures of
+    independent ones cannot be seen in x.
+    """
+    whole = checked(x, groups, count)
+    test = held_out(whole.groups, seed)
+    sample = whole.rows(np.flatnonzero(~test)).thinned(MOST_ROWS, seed)
+    components, variance = principal(sample.correlation, count)
+    check_rank(variance, "the states")
+    whiten = components / np.sqrt(variance)[:, None]
+    rotation, converged = _rotate(sample.standardised() @ whiten.T.astype(np.float32), seed)
+    read = rotation @ whiten
+    write = (components.T * np.sqrt(variance)) @ rotation.T
+    order = np.argsort(-(write**2).sum(0), kind="stable")
+    signs = orient(write)[order]
+    read, write = read[order] * signs[:, None], write[:, order] * signs
+    names = [f"ic_{i}" for i in range(count)]
+    unseen = whole.rows(np.flatnonzero(test)).thinned(MOST_ROWS, seed)
+    scores = ((unseen.x - sample.mean) / sample.std) @ read.T
+    caveats = [] if converged else [f"FastICA did not converge within {MOST_ITERATIONS} iterations"]
+    caveats += _gaussian(scores, unseen.groups, names) + _dependent(scores, names, seed)
+    zeros = np.zeros(count), np.zeros(read.shape[1])
+    return sample.directions(
+        read, zeros[0], write, zeros[1], names, "ica", seed, caveats=caveats, checked_on=len(scores)
+    )
+
+
+def _rotate(white: np.ndarray, seed: int) -> tuple[np.ndarray, bool]:
+    """The orthogonal [K, K] that makes white data [n, K] least Gaussian, and whether the search settled."""
+    ica = FastICA(whiten=False, fun="logcosh", random_state=seed, max_iter=MOST_ITERATIONS, tol=1e-4)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", ConvergenceWarning)
+        found = ica.fit(white).components_.astype(np.float64)
+    left, _, right = np.linalg.svd(found)  # orthogonal to float64, not to float32
+    return left @ right, not any(issubclass(w.category, ConvergenceWarning) for w in said)
+
+
+def non_gaussianity(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """How far E[log cosh s] lies from its value for Gaussian s of the same variance, in standard errors over
+    levels: [K].
+
+    scores [n, K], groups [n] int. The uncertainty of mean and variance is part of the standard error (by its
+    influence function).
+    """
+    s = (scores - scores.mean(0)) / scores.std(0)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    gaussian = (weights * _log_cosh(nodes)).sum() / weights.sum()
+    slope = np.tanh(s)
+    influence = _log_cosh(s) - gaussian - (s * slope).mean(0) / 2 * (s**2 - 1) - slope.mean(0) * s
+    mean = influence.mean(0)
+    sums = np.stack([np.bincount(groups, column) for column in (influence - mean).T], 1)
+    return mean * len(s) / np.sqrt((sums**2).sum(0))
+
+
+def dependence(scores: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
+    """Correlations of magnitudes |s_i| and |s_j|, [K, K] with zeros on the diagonal, and the largest one of
+    components shifted in time.
+
+    Magnitudes of uncorrelated components correlate where these share more than a Gaussian could. Shifting
+    each component by a random number of rows keeps what it is by itself and parts it from the others.
+    """
+    size = np.abs(scores - scores.mean(0))
+    size = (size - size.mean(0)) / size.std(0)
+    rng, (n, count) = np.random.default_rng([seed, 2]), scores.shape
+
+    def correlations(a):
+        return a.T @ a / n * (1 - np.eye(count))
+
+    shifted = (np.stack([np.roll(column, rng.integers(n)) for column in size.T], 1) for _ in range(_SHIFTS))
+    return correlations(size), max(np.abs(correlations(part)).max() for part in shifted)
+
+
+def _gaussian(scores: np.ndarray, groups: np.ndarray, names: list[str]) -> list[str]:
+    like = [name for name, z in zip(names, non_gaussianity(scores, groups)) if abs(z) < CERTAIN]
+    if len(like) >= max(2, len(names) - 1):
+        way_out = "take principal components, or more states"
+        raise UsageError(
+            f"{len(like)} of {len(names)} independent components are not told from Gaussian noise, so any rotation of them fits as well: {way_out}"
+        )
+    return (
+        [f"{', '.join(like)} are as good as Gaussian: they may be any rotation of each other"]
+        if len(like) > 1
+        else []
+    )
+
+
+def _dependent(scores: np.ndarray, names: list[str], seed: int) -> list[str]:
+    found, by_chance = dependence(scores, seed)
+    i, j = np.unravel_index(np.abs(found).argmax(), found.shape)
+    if abs(found[i, j]) <= max(DEPENDENT, by_chance):
+        return []
+    how = f"{names[i]} and {names[j]} most, correlation of magnitudes {found[i, j]:.2f} (shifted: {by_chance:.2f})"
+    return [f"the components are not independent, so they need not be the sources ({how})"]
+
+
+def _log_cosh(s: np.ndarray) -> np.ndarray:
+    return np.logaddexp(s, -s) - np.log(2)

@@ -1,0 +1,43 @@
+"""Difference of means: from the average state without a concept to the average state with it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from common.runs import UsageError
+from interpret.directions.directions import Directions
+from interpret.directions.fitting import Sample, check_rank, checked, columns_of
+
+
+def fit_means(x, groups, concepts: Mapping[str, Sequence[bool]], seed: int = 0) -> Directions:
+    """One direction per concept {name: [n] bool} of x [n, D]: the write column is mean(x | concept) - mean(x
+    | not).
+
+    Scores are read by the pseudo-inverse of all columns together, in standardised features: R E = I, and a
+    score is 0 at the mean state without its concept and 1 at that with it. Concepts that occur together share
+    their columns; `fit_probes` tells them apart. groups [n]: see `fitting.checked`. Raises UsageError for a
+    concept that is not of truth values, or whose two means are the same.
+    """
+    columns = columns_of(concepts, len(x))
+    sample = checked(x, groups, len(columns))
+    for name, values in columns.items():
+        if values.dtype != bool:
+            raise UsageError(
+                f"concept {name!r} is {values.dtype}: a difference of means takes true and false"
+            )
+    without, having = (
+        np.stack([_mean(sample, values == side) for values in columns.values()], 1) for side in (False, True)
+    )
+    write = having - without
+    check_rank(np.linalg.svd(write, compute_uv=False), "the differences of means")
+    read = np.linalg.pinv(write)
+    offset = -(read * without.T).sum(1)
+    counts = {name: int(values.sum()) for name, values in columns.items()}
+    return sample.directions(
+        read, offset, write, -write @ offset, list(columns), "means", seed, with_concept=counts
+    )
+
+
+def _mean(sample: Sample, rows: np.ndarray) -> np.ndarray:
+    """The mean standardised state [D] of some rows."""
+    return (sample.x[rows].mean(0, dtype=np.float64) - sample.mean) / sample.std

@@ -1,0 +1,68 @@
+"""How much of the states each method's scores hold, at equal numbers of scores."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from interpret.directions.directions import Directions
+from interpret.directions.fitting import held_out, sample_of
+
+_CHUNK = 65_536
+
+
+class Reconstruction(NamedTuple):
+    """What a set's own scores say of held-out states, in standardised features."""
+
+    method: str
+    count: int
+    """Directions."""
+    active: float
+    """Scores that are not zero, on average: all of them for a linear set, `top` at most for a dictionary."""
+    explained: float
+    """1 - squared error / variance. Below 0, the mean state would do better."""
+
+
+def reconstruct(directions: Directions, x, reference=None) -> Reconstruction:
+    """Of states x [n, D]. Features are standardised by the deviations of `reference` [m, D] (default: x), and
+    variance is about its mean.
+    """
+    x = np.asarray(x)
+    sample = sample_of(
+        x if reference is None else np.asarray(reference),
+        np.zeros(len(x if reference is None else reference)),
+    )
+    error = 0.0
+    variance = 0.0
+    active = 0.0
+    for at in range(0, len(x), _CHUNK):
+        part = torch.from_numpy(np.ascontiguousarray(x[at : at + _CHUNK]))
+        scores = directions.scores(part)
+        left = (part - directions.reconstruct(scores)).double().numpy() / sample.std
+        error += (left**2).sum()
+        variance += (((part.double().numpy() - sample.mean) / sample.std) ** 2).sum()
+        active += float((scores != 0).sum())
+    return Reconstruction(
+        directions.provenance.get("method", ""), len(directions), active / len(x), float(1 - error / variance)
+    )
+
+
+def compare(
+    x, groups, fits: Mapping[str, Callable], counts: Sequence[int], seed: int = 0
+) -> list[Reconstruction]:
+    """Every method at every count: fit on three quarters of the levels, measured on the others.
+
+    fits {name: (x, groups, count, seed) -> Directions}. For a dictionary, `count` should be its `top`: the
+    scores that it may use at a time.
+    """
+    x, groups = np.asarray(x), np.asarray(groups)
+    test = held_out(groups, seed)
+    train = x[~test]
+    known = groups[~test]
+    unseen = x[test]
+    return [
+        reconstruct(fit(train, known, count, seed), unseen, train)._replace(method=name)
+        for count in counts
+        for name, fit in fits.items()
+    ]

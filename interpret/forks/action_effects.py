@@ -1,0 +1,197 @@
+"""What one action does: every effect class tried from the same moment in both worlds, and the pictures
+matched with each other.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from interpret.bootstrap import mean, ratio
+from interpret.forks.fork_points import Moments
+from interpret.forks.worlds import SimulatedWorld
+
+MOTION_RANGE = 20
+"""Pixels: no farther does anything scroll in the few steps after one action (a jump rises 1.5 tiles of 4.9
+pixels per step).
+"""
+_PLAYER = slice(
+    24, 40
+)  # rows and columns of the middle of a frame, where the player is drawn and does not scroll
+
+
+class Consequences(NamedTuple):
+    """Frames before and after an action held for some steps. before [M, H, W, C]; after [M, E, H, W, C],
+    uint8; ended [M, E]: whether the episode ended meanwhile, so that there is no such frame.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    ended: np.ndarray
+
+
+def representatives(effect_classes) -> np.ndarray:
+    """One action of each effect class, [E]."""
+    return np.unique(effect_classes)
+
+
+def real_consequences(env, moments: Moments, hold: int) -> Consequences:
+    """Each effect class from each moment in the real game, the action held for `hold` steps."""
+    acts = representatives(env.effect_classes)
+    index, action = (x.ravel() for x in np.meshgrid(np.arange(len(moments)), acts, indexing="ij"))
+    after = np.zeros((len(index), *env.obs_shape), np.uint8)
+    ended = np.zeros(len(index), bool)
+    for at in range(0, len(index), env.num):
+        here = slice(at, min(at + env.num, len(index)))
+        count = here.stop - at
+        env.restore([moments.snapshots[i] for i in index[here]], range(count))
+        held = np.full(env.num, env.noop)
+        held[:count] = action[here]
+        for _ in range(hold):
+            env.act(held)
+            _, obs, first = env.observe()
+            ended[here] |= first[:count]
+        after[here] = obs[:count]
+    shape = len(moments), len(acts)
+    return Consequences(moments.frames[-1], after.reshape(*shape, *env.obs_shape), ended.reshape(shape))
+
+
+def simulated_consequences(
+    world: SimulatedWorld, moments: Moments, hold: int, acts: np.ndarray, seed: int, batch: int
+) -> Consequences:
+    """The same in the simulator, which shares all noise among a moment's actions. It draws a frame after an
+    end as well.
+    """
+    index, action = (x.ravel() for x in np.meshgrid(np.arange(len(moments)), acts, indexing="ij"))
+    frames = []
+    for at in range(0, len(index), batch):
+        some = moments.take(index[at : at + batch])
+        held = np.repeat(action[None, at : at + batch], hold + 1, axis=0)
+        frames.append(world.run(some, hold + 1, some.keys(seed), held).obs[[0, hold]].numpy())
+    first, last = np.concatenate(frames, 1).reshape(2, len(moments), len(acts), *frames[0].shape[2:])
+    return Consequences(first[:, 0], last, np.zeros((len(moments), len(acts)), bool))
+
+
+class Match(NamedTuple):
+    """error [M, E, E]: mean square difference of the simulated frame of class a and the real one of class b,
+    of pixels in [0, 1]. same [M, E, E]: real frames equal to the bit. nearest [M, E]: the class whose real
+    frame is nearest to each simulated one.
+    """
+
+    error: np.ndarray
+    same: np.ndarray
+    nearest: np.ndarray
+
+
+def match(real: Consequences, simulated: Consequences) -> Match:
+    """Compares every simulated frame with the real frames of all effect classes from its moment. Ended ones
+    match nothing.
+    """
+    flat = [x.after.reshape(*x.after.shape[:2], -1).astype(np.float32) / 255 for x in (real, simulated)]
+    truth, drawn = flat
+    error = np.stack([((s[:, None] - t[None]) ** 2).mean(-1) for s, t in zip(drawn, truth)])
+    same = (
+        np.stack([(t[:, None] == t[None]).all(-1) for t in truth])
+        & ~real.ended[:, :, None]
+        & ~real.ended[:, None, :]
+    )
+    return Match(error, same, np.where(real.ended[:, None, :], np.inf, error).argmin(-1))
+
+
+def accuracy(found: Match, ended: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Share [R] of simulated frames whose nearest real frame is that of their own action (or equal to it),
+    and what a guess would get.
+    """
+    n = np.arange(found.same.shape[1])
+    scored = ~ended
+    right = np.take_along_axis(found.same[:, n, :], found.nearest[..., None], -1)[..., 0] & scored
+    guess = found.same.sum(-1) / np.maximum(scored.sum(-1), 1)[:, None]
+    return ratio(weights, right.sum(1), scored.sum(1)), ratio(weights, (guess * scored).sum(1), scored.sum(1))
+
+
+def confusion(found: Match, ended: np.ndarray) -> np.ndarray:
+    """[E, E]: of the simulated frames of class a, the share nearest to the real frame of class b; equal real
+    frames share it.
+    """
+    n = np.arange(found.same.shape[1])
+    scored = ~ended
+    credit = np.take_along_axis(found.same, found.nearest[:, :, None].repeat(len(n), 2), 1).astype(np.float64)
+    credit /= np.maximum(credit.sum(-1, keepdims=True), 1)
+    return (credit * scored[..., None]).sum(0) / np.maximum(scored.sum(0), 1)[:, None]
+
+
+def separation(found: Match, ended: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """dPSNR [R] in dB: how much better a simulated frame fits the real one of its own action than those of
+    other effects, errors pooled.
+    """
+    classes = np.arange(found.error.shape[1])
+    other = ~found.same & ~ended[:, :, None] & ~ended[:, None, :]
+    own = np.broadcast_to(found.error[:, classes, classes][..., None], other.shape)
+    theirs, mine = (
+        ratio(weights, (error * other).sum((1, 2)), other.sum((1, 2))) for error in (found.error, own)
+    )
+    return 10 * np.log10(theirs / mine)
+
+
+def products(real: Consequences, simulated: Consequences) -> np.ndarray:
+    """[M, 3]: mean products real x real, real x simulated, simulated x simulated of the effects of the
+    actions, pixel by pixel: what a class adds to the mean over classes.
+    """
+    effect, shown = (_centred(x.after, ~real.ended) for x in (real, simulated))
+    return np.stack([(a * b).mean((1, 2)) for a, b in ((effect, effect), (effect, shown), (shown, shown))], 1)
+
+
+def picture_effect(product: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slope and correlation [R] of the simulated on the real effect, from their `products`."""
+    xx, xy, yy = mean(weights, product).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return xy / xx, xy / np.sqrt(xx * yy)
+
+
+def motion(found: Consequences) -> np.ndarray:
+    """How far the player moved, [M, E, 2] pixels (to the right, up), read from the scrolling of the picture.
+
+    The shift, in whole pixels, with the smallest mean square difference of the part that both frames show,
+    the player cut out (by FFT: Padfield 2012, "Masked object registration in the Fourier domain").
+    """
+    (moments, classes), (before, after) = (
+        found.after.shape[:2],
+        (_without_player(x) for x in (found.before, found.after)),
+    )
+    visible = torch.ones(1, *before.shape[-2:])
+    visible[:, _PLAYER, _PLAYER] = 0
+    overlap = _correlate(visible, visible)
+    square = _correlate(before.square().sum(-3, keepdim=True), visible)[:, None] + _correlate(
+        visible, after.square().sum(-3, keepdim=True)
+    )
+    difference = (square - 2 * _correlate(before[:, None], after)) / overlap
+    best = difference.reshape(moments, classes, -1).argmin(-1).numpy()
+    shifts = np.arange(-MOTION_RANGE, MOTION_RANGE + 1)
+    down, right = np.unravel_index(best, (len(shifts), len(shifts)))
+    return np.stack([-shifts[right], shifts[down]], -1)
+
+
+def _centred(after: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    """[M, E, P]: frames less the mean over the classes that are alive, zero elsewhere."""
+    flat = after.reshape(*after.shape[:2], -1).astype(np.float32) / 255
+    weight = alive[..., None].astype(np.float32)
+    return (
+        flat - (flat * weight).sum(1, keepdims=True) / np.maximum(weight.sum(1, keepdims=True), 1)
+    ) * weight
+
+
+def _without_player(frames: np.ndarray) -> torch.Tensor:
+    """Frames [..., H, W, C] as images [..., C, H, W] in [-0.5, 0.5], zero where the player is drawn."""
+    images = torch.from_numpy(frames).movedim(-1, -3) / 255 - 0.5
+    images[..., _PLAYER, _PLAYER] = 0
+    return images
+
+
+def _correlate(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Sums [..., S, S] of a(x) b(x + shift) over images [..., C, H, W], for all shifts up to MOTION_RANGE
+    both ways.
+    """
+    size = (2 * a.shape[-1], 2 * a.shape[-1])
+    spectra = (torch.fft.rfft2(a, s=size).conj() * torch.fft.rfft2(b, s=size)).sum(-3)
+    shifts = torch.arange(-MOTION_RANGE, MOTION_RANGE + 1)
+    return torch.fft.irfft2(spectra, s=size)[..., shifts[:, None], shifts]

@@ -1,0 +1,1 @@
+"""Linear probes, decoding scores, and the baselines they have to beat."""

@@ -1,0 +1,170 @@
+"""The report card's statistics against sums done by hand, the library's bootstrap, and scores with known
+answers.
+"""
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from analysis.model_eval.agent_view import (
+    class_probabilities,
+    cosine,
+    decision_steps,
+    explained,
+    fit_whitener,
+    kappa,
+    total_variation,
+)
+from analysis.model_eval.by_level import interval, level_weights, psnr, ratio
+from analysis.model_eval.card_report import sign_flip_test
+from analysis.model_eval.card_targets import Target, memorisation, reached, table
+from common.stats import cluster_bootstrap
+from interpret.classification_scores import calibration, end_probability, ranking
+
+RNG = np.random.default_rng(0)
+
+
+def test_intervals_are_those_of_the_bootstrap_by_level():
+    levels = np.repeat(np.arange(30), 5)
+    values = RNG.normal(size=30)[levels] + 0.1 * RNG.normal(size=150)
+    found = interval(ratio(level_weights(levels, resamples=2000), values, np.ones(150)), 150)
+    expected = cluster_bootstrap(values, levels)
+    assert found["value"] == pytest.approx(expected.mean)
+    assert found["n"] == 150
+    assert found["low"] == pytest.approx(expected.low, abs=0.03)
+    assert found["high"] == pytest.approx(expected.high, abs=0.03)
+    naive = interval(ratio(level_weights(np.arange(150)), values, np.ones(150)), 150)
+    assert naive["high"] - naive["low"] < 0.7 * (
+        found["high"] - found["low"]
+    )  # windows of a level are not independent
+
+
+def test_weights_repeat_with_the_seed_and_draw_whole_levels():
+    levels = np.array([3, 3, 8, 8, 8, 1])
+    weights = level_weights(levels, resamples=50)
+    assert (weights[0] == 1).all()
+    assert (weights[:, 0] == weights[:, 1]).all()
+    assert (weights[:, 2] == weights[:, 4]).all()
+    assert (weights[1:, [0, 2, 5]].sum(1) == 3).all()
+    assert (level_weights(levels, 1)[1:] != level_weights(levels)[1:]).any()
+    assert (level_weights(levels) == level_weights(levels)).all()
+    with pytest.raises(ValueError, match="no windows"):
+        level_weights(np.zeros(0))
+
+
+def test_psnr_pools_errors_and_what_does_not_count_does_not_enter():
+    error = np.array([[0.01, 0.09, 5.0]])
+    alive = np.array([[1, 1, 0]])
+    assert psnr(np.ones((1, 3)), error, alive)[0, 0] == pytest.approx(-10 * np.log10(0.05))
+    assert psnr(np.ones((1, 3)), error, alive)[0, 0] != pytest.approx(np.mean(-10 * np.log10([0.01, 0.09])))
+    assert (
+        interval(psnr(np.ones((3, 3)), np.zeros((1, 3)), alive)[:, 0], 2)["value"] is None
+    )  # infinite: not a number for JSON
+
+
+def test_probabilities_are_summed_over_actions_of_one_effect():
+    logits = np.log(np.array([0.1, 0.2, 0.3, 0.4]))
+    np.testing.assert_allclose(class_probabilities(logits, (0, 1, 1, 0)), [0.5, 0.5])
+    assert total_variation(np.array([0.5, 0.5]), np.array([0.9, 0.1])) == pytest.approx(0.4)
+
+
+def test_kappa_is_one_for_the_same_choices_zero_for_the_majority_and_below_for_worse():
+    real = np.array([[0, 0, 0, 1, 2, 0, 1, 0]])
+    counts = np.ones_like(real, bool)
+    weights = np.ones((1, 8))
+
+    def of(choice):
+        return kappa(weights, choice == real, real, counts, 3)[0, 0]
+
+    assert of(real) == 1
+    assert of(np.zeros_like(real)) == 0
+    assert of(np.full_like(real, 2)) < 0
+    counts[0, :3] = False
+    assert kappa(weights, (real == 0), real, counts, 3)[0, 0] == pytest.approx(
+        0
+    )  # of five steps, two each of 0 and 1
+
+
+def test_decision_steps_are_near_a_hazard_or_of_an_uncommon_act():
+    taken = np.array([[7, 7, 8, 8, 1], [7, 7, 8, 1, 7]])
+    alive = np.ones((2, 5), bool)
+    near = np.zeros((2, 5), bool)
+    alive[1, 3], near[0, 0] = False, True
+    assert np.argwhere(decision_steps(taken, alive, near)).tolist() == [[0, 0], [0, 4]]
+
+
+def test_whitening_makes_every_direction_count_alike():
+    hidden = RNG.normal(size=(4000, 4)) * [10, 1, 0.1, 1e-9] + 5
+    white = fit_whitener(hidden)(hidden)
+    assert white.shape[1] == 3  # the direction without variance is left out
+    np.testing.assert_allclose(np.cov(white.T), np.eye(3), atol=1e-6)
+    np.testing.assert_allclose(white.mean(0), 0, atol=1e-8)
+    assert cosine(white[0], white[0]) == pytest.approx(1)
+    assert cosine(white[0], -white[0]) == pytest.approx(-1)
+    assert cosine(white[0], 0 * white[0]) == 0
+    one = np.ones((1, 4000))
+    spread = ((hidden - hidden.mean(0)) ** 2).sum(-1)[None]
+    assert explained(one, 0 * spread, spread, one > 0)[0, 0] == 1
+    assert explained(one, spread, spread, one > 0)[0, 0] == pytest.approx(0)
+
+
+def test_ranking_agrees_with_the_library_and_shuffled_outcomes_are_a_coin_toss():
+    score = RNG.random(600).round(2)  # with ties
+    window = np.repeat(np.arange(100), 6)
+    happened = RNG.random(600) < score**2
+    counts = np.ones(600, bool)
+    weights = level_weights(np.arange(100))
+    found = ranking(weights, score, happened, counts, window)
+    for row in (0, 1, 7):
+        drawn = weights[row, window]
+        assert found["auroc"][row] == pytest.approx(roc_auc_score(happened, score, sample_weight=drawn))
+        assert found["auprc"][row] == pytest.approx(
+            average_precision_score(happened, score, sample_weight=drawn)
+        )
+    assert abs(ranking(weights, score, RNG.permutation(happened), counts, window)["auroc"][0] - 0.5) < 0.07
+    assert ranking(weights, happened.astype(float), happened, counts, window)["auroc"][0] == 1
+    assert np.isnan(ranking(weights, score, happened & False, counts, window)["auroc"]).all()
+
+
+def test_calibration_knows_honest_probabilities_from_overstated_ones():
+    foretold = RNG.random(4000)
+    happened = RNG.random(4000) < foretold
+    weights = np.ones((1, 4000))
+    honest = calibration(weights, foretold, happened)
+    overstated = calibration(weights, foretold**0.3, happened)
+    assert honest["ece"][0] < 0.03 < 0.1 < overstated["ece"][0]
+    assert honest["brier_skill"][0] > overstated["brier_skill"][0]
+    assert sum(row["n"] for row in honest["bins"]) == 4000
+    assert calibration(weights, np.full(4000, happened.mean()), happened)["brier_skill"][0] == pytest.approx(
+        0, abs=1e-6
+    )
+    np.testing.assert_allclose(end_probability(np.array([[0.5, 0.0], [0.5, 0.0]])), [0.75, 0.0])
+
+
+def test_the_sign_flip_test_finds_a_shift_and_nothing_else():
+    levels = np.repeat(np.arange(40), 3)
+    noise = RNG.normal(size=(2, 120))
+    p = sign_flip_test(noise + [[1.0], [0.0]], levels)
+    assert p[0] < 0.01 < 0.05 < p[1]
+
+
+def test_a_target_is_reached_from_its_own_side():
+    number = {"value": 2.0, "low": 1.0, "high": 3.0, "n": 5}
+    assert reached(Target("", "dB", 1.5, True, number))
+    assert not reached(Target("", "dB", 1.5, False, number))
+    assert reached(Target("", "dB", 1.5, True, number | {"value": None})) is None
+    (row,) = table([Target("x", "dB", 1.5, True, number)])
+    assert (row["asked"], row["value"], row["n"], row["reached"]) == (1.5, 2.0, 5, True)
+
+
+def test_memorisation_is_the_largest_gap_in_favour_of_training_levels():
+    def part(*values):
+        steps = [{"value": 0.0, "low": -1.0, "high": 1.0, "n": 9}] * 11
+        for step, value in zip((1, 5, 10), values):
+            steps[step] = {"value": value, "low": value - 3, "high": value + 4, "n": 9}
+        return {"frames": {"seen": {"open_loop": steps}}}
+
+    gap = memorisation(part(20, 18, 15), part(21, 22, 14))
+    assert gap["value"] == 4
+    assert gap["low"] == pytest.approx(4 - 5)
+    assert gap["high"] == pytest.approx(4 + 5)

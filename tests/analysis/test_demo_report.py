@@ -1,0 +1,170 @@
+"""The pieces of the demo's report on small made-up artefacts: what is chosen, what is said, and that
+figures are drawn."""
+
+import numpy as np
+import pytest
+
+import demo
+from analysis.demo_report import deletion as demo_deletion
+from analysis.demo_report import looks as demo_looks
+from analysis.demo_report.artefacts import Artefacts, score_in_words
+from analysis.demo_report.deletion import (
+    FEWEST_FOR_SLOPE,
+    clearest,
+    deletions,
+    newest_check,
+    percent,
+    running_mean,
+    slope_sentence,
+    value_change,
+)
+from analysis.demo_report.figures import (
+    draw_check,
+    draw_gradient_maps,
+    draw_map_of_worlds,
+    draw_psnr,
+    psnr_limits,
+)
+from analysis.demo_report.report import SECTIONS
+from analysis.plotting.page import Page
+from analysis.plotting.style import REAL
+from common.runs import UsageError
+from interpret.bootstrap import Estimate, Line
+
+STEPS = 13
+MOMENTS = 4
+DRAWS = 3
+RNG = np.random.default_rng(0)
+
+
+def artefacts(tmp_path, env_name="coinrun", shipped=True):
+    own = tmp_path / "own"
+    agent = tmp_path / ("shipped" if shipped else "own")
+    return Artefacts(env_name, own, agent, {}, tmp_path, own, agent, own, agent, tmp_path, tmp_path, 4)
+
+
+@pytest.fixture
+def hazards():
+    """Moments in both worlds, of which the agent dies in the second alone, where nothing is deleted."""
+    found = {
+        "layout": np.arange(MOMENTS),
+        "level": np.arange(MOMENTS) + 7,
+        "step": np.arange(MOMENTS),
+        "episode": np.arange(MOMENTS),
+    }
+    shape = (STEPS, MOMENTS, DRAWS)
+    for world in ("real", "simulated", "watched"):
+        for arm in ("intact", "deleted"):
+            done = np.zeros(shape, np.float32)
+            done[5, 1] = arm == "intact"
+            named = {
+                "done": done,
+                "coin": np.zeros(shape, np.float32),
+                "running": np.ones(shape, bool),
+                "action": np.zeros(shape, np.uint8),
+            }
+            named["value"] = np.full(shape, 4.0 + (arm == "deleted"), np.float32)
+            named["frames"] = RNG.integers(0, 255, (6, MOMENTS, 8, 8, 3), np.uint8)
+            found |= {f"{world}/{arm}/{name}": array for name, array in named.items()}
+    return found
+
+
+def test_the_moment_shown_is_where_deletion_helps_most(hazards):
+    change = np.zeros((MOMENTS, DRAWS))
+    change[1] = -1
+    assert clearest(hazards, change) == 1
+    hazards["real/deleted/value"][0, 2] += 3
+    assert clearest(hazards, np.zeros((MOMENTS, DRAWS))) == 2
+    np.testing.assert_allclose(value_change(hazards, "real"), [1, 1, 4, 1])
+
+
+def test_the_section_on_deletion_says_what_changed(hazards, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo_deletion, "newest_check", lambda results: tmp_path)
+    monkeypatch.setattr(demo_deletion, "read_part", lambda directory, name: hazards)
+    page = Page("")
+    deletions(page, artefacts(tmp_path), tmp_path)
+    page.write(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "25% [0, 75]" in text
+    assert "-25% [-75, +0]" in text
+    assert "1.00 [1.00, 1.00]" in text
+    assert f"n = {MOMENTS} moments" in text
+    assert "Level 8, step 1" in text
+    assert (tmp_path / "deletion.png").exists()
+    assert (tmp_path / "deletion_risk.png").exists()
+
+
+def test_a_slope_is_shown_from_enough_moments_on():
+    fitted = Line(*(np.full(3, 0.5) for _ in Line._fields))
+    assert "too few for the slope" in slope_sentence(fitted, FEWEST_FOR_SLOPE - 1)
+    assert slope_sentence(fitted, FEWEST_FOR_SLOPE).startswith(
+        "Slope of the simulated on the real change: 0.50"
+    )
+
+
+@pytest.mark.parametrize("section", [deletions, demo_looks.probes])
+def test_other_games_leave_out_in_one_sentence_what_only_coinrun_has(section, tmp_path):
+    page = Page("")
+    section(page, artefacts(tmp_path, "jumper", shipped=False), tmp_path)
+    page.write(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text().count("Left out") == 1
+
+
+def test_a_missing_check_is_said(tmp_path):
+    with pytest.raises(UsageError, match="run the demo again"):
+        newest_check(tmp_path)
+
+
+def test_models_are_those_of_the_demo_and_the_shipped_ones(tmp_path):
+    assert list(artefacts(tmp_path).models) == ["the demo's", "shipped"]
+    assert list(artefacts(tmp_path, shipped=False).models) == ["the demo's"]
+    assert list(SECTIONS)[-1].startswith("One object deleted")
+
+
+def test_numbers_are_written_with_their_intervals():
+    assert score_in_words({"value": 1.234, "low": 1.0, "high": 2.0}) == "1.23 [1.00, 2.00]"
+    assert score_in_words({"value": None, "low": None, "high": None}) == "–"
+    assert percent(Estimate(0.5, 0.25, 1.0)) == "50% [25, 100]"
+    assert percent(Estimate(-0.5, -1.0, 0.0), "+") == "-50% [-100, +0]"
+    running = np.array([[True, True], [True, False], [False, False]])
+    np.testing.assert_allclose(
+        running_mean(np.array([[1.0, 3.0], [5.0, 9.0], [1.0, 1.0]]), running), [2, 5, np.nan]
+    )
+
+
+def line_of(*values):
+    return [
+        {"value": v, "low": None if v is None else v - 1, "high": None if v is None else v + 1, "n": 3}
+        for v in values
+    ]
+
+
+def test_panels_share_a_range_and_every_figure_is_drawn(tmp_path):
+    names = ("shifted_copy", "copy", "mean_frame", "a/open_loop", "a/posterior")
+    scores = {name: line_of(None, 20.0 + i, 10.0) for i, name in enumerate(names)}
+    assert psnr_limits(scores) == (8.0, 26.0)
+    assert psnr_limits({}) == (0, 1)
+    drawn = [draw_psnr(scores, "a", tmp_path / "psnr", "a model", psnr_limits(scores))]
+    drawn.append(draw_map_of_worlds(RNG.normal(size=(9, 2)), RNG.normal(size=(3, 2)), tmp_path / "map"))
+    maps = {f"map/{route}": RNG.random((2, 8, 8)) for route in ("agent", "untrained", "simulator")}
+    frames = RNG.integers(0, 255, (2, 8, 8, 3), np.uint8)
+    drawn.append(draw_gradient_maps({"frame": frames} | maps, {"median": 0}, set(), tmp_path / "maps"))
+    grey = draw_gradient_maps({"frame": frames} | maps, {"median": 0}, {"simulator"}, tmp_path / "grey")
+    assert grey.read_bytes() != drawn[-1].read_bytes()  # a route that fails its check loses its colour
+    drawn.append(draw_check(RNG.normal(size=(2, 3)), RNG.normal(size=(2, 3)), REAL, tmp_path / "check"))
+    assert all(path.stat().st_size > 1000 for path in drawn)
+
+
+def test_a_route_is_shown_in_colour_only_where_its_check_supports_it():
+    supported = {"mean": 0.5, "low": 0.2, "high": 0.8}
+    assert not demo_looks.supports_nothing(supported)
+    assert demo_looks.supports_nothing(supported | {"low": -0.1})
+    assert demo_looks.supports_nothing(supported | {"mean": 0.25})
+    assert demo_looks.supports_nothing(None)
+
+
+def test_what_comes_next_names_what_the_demo_has_made(tmp_path):
+    text = demo.what_next(artefacts(tmp_path))
+    assert f"DATA={tmp_path}" in text
+    assert "probes_plotting" in text
+    assert "probes_plotting" not in demo.what_next(artefacts(tmp_path, "jumper", shipped=False))

@@ -1,0 +1,101 @@
+"""Heads expressed in directions: what the numbers promise is what writing a score does to them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from agents.actor_critic import save_agent
+from analysis import plot_value_and_action_weights as weights
+from analysis.io.artefacts import part
+from analysis.io.steps import finish_step, open_step
+from analysis.maps.hidden_numbers import STEP, VERSION
+from common.runs import UsageError, file_id
+from envs.vecenv import ActionSpace
+from interpret.directions.directions import save_directions
+from interpret.directions.pca import fit_pca
+from tests.helpers.toy_world import NOOP, toy_agent
+
+NAMES = ["up", "down", "left", "right", "none"]
+WIDTH = 8
+
+
+@pytest.fixture
+def made(tmp_path):
+    """An agent, and the artefacts that its weights are expressed with."""
+    x = np.random.default_rng(0).normal(size=(400, WIDTH)) @ np.random.default_rng(1).normal(
+        size=(WIDTH, WIDTH)
+    )
+    run = open_step(tmp_path, STEP, VERSION, {}, {})
+    pca = fit_pca(x, np.arange(400) // 10, WIDTH)
+    save_directions(run.dir / "pca.safetensors", pca)
+    part(run, "spread", lambda: {"pca": np.sqrt(pca.provenance["variance"])})
+    save_agent(tmp_path / "agent.safetensors", toy_agent(), {"env": {"env_name": "toy"}})
+    stores = {
+        "states": 400,
+        "episodes": 40,
+        "levels": [0, 39],
+        "agents": [file_id(tmp_path / "agent.safetensors")],
+    }
+    finish_step(
+        run,
+        {
+            "stores": stores,
+            "actions": NAMES,
+            "noop": NOOP,
+            "methods": {"pca": {}},
+            "refused": {"ica": "all Gaussian"},
+        },
+    )
+    return tmp_path, pca
+
+
+def test_an_effect_is_what_writing_one_deviation_does_to_the_heads(made):
+    out, pca = made
+    weights.main(weights.Args(out / "agent.safetensors", "pca", out_dir=out))
+    (file,) = out.rglob("act_and_val_weights_pca.json")
+    told = json.loads(file.read_text())
+    agent = toy_agent()
+    assert told["rows"] == ["value", *NAMES]
+    assert file.with_suffix(".png").exists()
+    h = torch.randn(1, WIDTH)
+    scores = pca.scores(h)
+    scores[:, 3] += pca.provenance["variance"][3] ** 0.5
+    with torch.no_grad():
+        (logits, value), (after, value_after) = agent.heads(h), agent.heads(pca.edit(h, scores))
+    moved = (after - logits)[0]
+    assert np.isclose(told["effects"][0][3], (value_after - value).item(), atol=1e-4)
+    assert np.allclose(np.array(told["effects"])[1:, 3], moved - moved.mean(), atol=1e-4)
+
+
+def test_actions_with_one_effect_share_a_row_and_most_limits_the_picture(made):
+    weight = torch.arange(10.0).reshape(5, 2)
+    rows = weights.act_rows(weight, ActionSpace(tuple(NAMES), 4, (0, 1, 2, 4, 4)))
+    assert list(rows) == ["up", "down", "left", "none"]
+    assert rows["none"].tolist() == [[3.0, 3.0]]
+    out, _ = made
+    pictures = []
+    for most in (8, 3):
+        weights.main(weights.Args(out / "agent.safetensors", "pca", most, out_dir=out))
+        pictures.append(next(out.rglob("act_and_val_weights_pca.png")).read_bytes())
+    assert pictures[0] != pictures[1]
+
+
+def test_principal_components_stand_in_for_independent_ones_that_were_left_out(made, caplog):
+    weights.main(weights.Args(made[0] / "agent.safetensors", out_dir=made[0]))
+    assert list(made[0].rglob("act_and_val_weights_pca.png"))
+    assert "no independent ones (all Gaussian)" in caplog.text
+
+
+def test_missing_directions_and_other_agents_are_refused(made):
+    out, _ = made
+    with pytest.raises(UsageError, match="--most is 0"):
+        weights.main(weights.Args(out / "agent.safetensors", "pca", 0, out_dir=out))
+    with pytest.raises(UsageError, match="all Gaussian.*--method"):
+        weights.main(weights.Args(out / "agent.safetensors", "ica", out_dir=out))
+    save_agent(
+        out / "other.safetensors", toy_agent(), {"env": {"env_name": "another"}}
+    )  # as wide, and not the one that was recorded
+    with pytest.raises(UsageError, match="the directions are of agent .* give the agent that was recorded"):
+        weights.main(weights.Args(out / "other.safetensors", "pca", out_dir=out))

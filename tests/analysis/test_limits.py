@@ -1,0 +1,77 @@
+"""Sizes are lowered to what the data carry, all in one line, and what is too little is refused with every
+shortage named.
+"""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from analysis import memory_precompute, scene_bank
+from analysis.io.limits import Limit, fit_sizes
+from common.runs import UsageError
+
+
+@dataclass
+class Sizes:
+    clusters: int = 32
+    counts: tuple[int, ...] = (4, 8, 16)
+    points: int = 100
+
+
+def test_sizes_within_their_limits_stay_and_nothing_is_said(caplog):
+    assert (
+        fit_sizes(Sizes(), {"clusters": Limit(32, "64 levels"), "counts": Limit(16, "64 levels")}) == Sizes()
+    )
+    assert not caplog.messages
+
+
+def test_all_that_are_lowered_stand_in_one_line(caplog):
+    found = fit_sizes(
+        Sizes(),
+        {
+            "clusters": Limit(5, "10 levels"),
+            "counts": Limit(9, "40 levels"),
+            "points": Limit(200, "200 states"),
+        },
+    )
+    assert found == Sizes(5, (4, 8), 100)
+    assert caplog.messages == [
+        "sizes are lowered to what the data carry: --clusters 32 to 5 (10 levels), --counts 4 8 16 to 4 8 (40 levels)"
+    ]
+    assert fit_sizes(Sizes(), {"counts": Limit(3, "12 levels")}).counts == (3,)
+
+
+def test_every_shortage_is_named_at_once():
+    with pytest.raises(
+        UsageError,
+        match="--clusters takes 2 or more, and 2 levels carry 1; --points takes 91 or more, and 40 states carry 40: record",
+    ):
+        fit_sizes(
+            Sizes(),
+            {
+                "clusters": Limit(1, "2 levels", 2),
+                "counts": Limit(4, "16 levels"),
+                "points": Limit(40, "40 states", 91),
+            },
+        )
+
+
+def test_moments_of_the_memory_analysis_are_those_with_a_past():
+    episodes = {"level_seed": np.repeat(np.arange(20), 2), "length": np.where(np.arange(40) < 24, 9, 3)}
+    limits = memory_precompute.limits(SimpleNamespace(past=4), SimpleNamespace(episodes=episodes))
+    assert (limits["num_episodes"].most, limits["num_moments"].most, limits["num_moments"].least) == (
+        20,
+        12,
+        10,
+    )
+
+
+def test_kinds_that_the_store_does_not_show_are_left_out_and_named(caplog):
+    concepts = {f"{kind}_ahead": np.array([kind == "enemy"]) for kind in scene_bank.ENTITY_KINDS}
+    store = SimpleNamespace(path="store")
+    assert scene_bank.shown_kinds(store, concepts, ("saw", "enemy", "wall", "pit")) == ("enemy", "wall")
+    assert caplog.messages == ["left out, for store shows none to copy: saw, pit"]
+    with pytest.raises(UsageError, match="store shows no saw and no pit to copy"):
+        scene_bank.shown_kinds(store, concepts, ("saw", "pit"))

@@ -1,0 +1,129 @@
+"""Pictures that once misled: zeros that looked like missing data, lines beyond possible rewards, bands over
+each other, faint keys.
+"""
+
+import numpy as np
+import pytest
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+
+from analysis import show_hx_overlap, tuning_plotting
+from analysis.game_check import true_q_page
+from analysis.plotting import map_figures
+from analysis.plotting.map_figures import Caption
+from interpret.bootstrap import level_weights
+from interpret.forks.true_q import calibrate
+from tests.helpers.figure_checks import boxes_of, cut_texts, overlapping
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved, in order."""
+    figures = []
+    for module in (map_figures, show_hx_overlap, true_q_page, tuning_plotting):
+        monkeypatch.setattr(
+            module, "save_figure", lambda figure, path, formats=("png",): figures.append(figure) or [path]
+        )
+    return figures
+
+
+def moments(returns, shares) -> dict[str, np.ndarray]:
+    count = len(returns)
+    about = {
+        "level": np.arange(count),
+        "step": np.arange(count),
+        "episode": np.arange(count),
+        "layout": np.arange(count),
+    }
+    return about | {
+        "returns": returns,
+        "shares": shares,
+        "frame": np.zeros((count, 8, 8, 3), np.uint8),
+        "value": np.zeros(count),
+    }
+
+
+def test_a_true_q_of_zero_has_a_dot(drawn):
+    returns = np.zeros((2, 3, 4))
+    returns[0, 1] = 10
+    found = moments(returns, np.full((2, 3), 1 / 3))
+    true_q_page._draw_critical(found, {"action_names": ["left", "none", "right"]}, np.array([0, 1]), None)
+    dots = [
+        line.get_xdata()
+        for axis in drawn[0].axes
+        for line in axis.lines
+        if line.get_marker() == "o" and len(line.get_xdata()) == 3
+    ]
+    assert [list(x) for x in dots] == [[0, 10, 0], [0, 0, 0]]
+
+
+def test_the_fitted_line_stays_among_the_rewards():
+    rng = np.random.default_rng(0)
+    head = rng.uniform(5, 8, 24)
+    real = np.where(head > 6.5, 10.0, 0.0)[:, None] + rng.normal(size=(24, 4)) * 1e-3
+    fitted = calibrate(head, real, level_weights(np.arange(24)))
+    x, y = true_q_page.fitted_within(fitted, head, np.array([0.0, 10.0]))
+    assert len(x) > 10
+    assert y.min() >= 0
+    assert y.max() <= 10
+    assert head.min() <= x.min()
+    assert x.max() <= head.max()
+    whole = fitted.intercept[0] + fitted.slope[0] * head
+    assert whole.max() > 10 or whole.min() < 0, "or there would be nothing to cut"
+
+
+def test_a_card_has_a_panel_and_one_band_for_each_object():
+    rng = np.random.default_rng(0)
+    kinds = [f"kind {i}" for i in range(7)]
+    kind, distance = (x.ravel() for x in np.meshgrid(np.arange(7), np.arange(4)))
+    scenes = {
+        "kind": np.tile(kind, 5),
+        "distance": np.tile(distance, 5),
+        "layout": np.repeat(np.arange(5), 28),
+    }
+    scenes["scores"] = rng.normal(size=(140, 2, 3))
+    figure = Figure(figsize=(8.6, 2))
+    tuning_plotting._moved(figure, {"kinds": kinds}, scenes, 1, np.arange(7))
+    assert [axis.get_title(loc="center") for axis in figure.axes] == kinds
+    assert all(
+        sum(isinstance(item, PolyCollection) for item in axis.collections) == 1 for axis in figure.axes
+    )
+
+
+def test_the_title_of_a_cluster_is_whole(drawn, monkeypatch):
+    monkeypatch.setattr(map_figures, "_PIXELS", 60)
+    points = np.random.default_rng(0).normal(size=(50, 2))
+    title = "cluster 127: 123456 states of simulated steps"
+    map_figures.draw_cluster(
+        {"pca": points},
+        np.arange(50) < 9,
+        np.zeros((3, 8, 8, 3), np.uint8),
+        title,
+        "Facts.",
+        Caption("50", "0-1"),
+        None,
+    )
+    assert cut_texts(drawn[0]) == []
+    (whole,) = [text for text in [drawn[0]._suptitle] if text.get_text() == title]
+    others = [axis.title for axis in drawn[0].axes] + [axis._left_title for axis in drawn[0].axes]
+    assert overlapping(drawn[0], [whole, *(text for text in others if text.get_text())]) == []
+    assert boxes_of(drawn[0], [whole])[0].x0 >= 0
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_paths_are_coloured_by_time_and_ends_are_marked(drawn, monkeypatch, count):
+    monkeypatch.setattr(map_figures, "_PIXELS", 60)
+    rng = np.random.default_rng(0)
+    paths = [
+        (f"level {i}, first 80 of 1000 steps, no reward", rng.normal(size=(12, 2))) for i in range(count)
+    ]
+    map_figures.draw_paths("pca", rng.normal(size=(50, 2)), paths, Caption("50", "0-1"), None)
+    panels = drawn[0].axes[:count]
+    for axis in panels:
+        lines, dots, first, last = axis.collections
+        assert len(np.unique(lines.get_colors()[:, :3], axis=0)) == 11
+        assert len(np.unique(dots.get_facecolors(), axis=0)) == 12
+        assert np.array_equal(first.get_facecolors()[0], dots.get_facecolors()[0])
+        assert len(last.get_offsets()) == 1
+    assert cut_texts(drawn[0]) == []
+    assert overlapping(drawn[0], [axis._left_title for axis in panels]) == []

@@ -1,0 +1,443 @@
+"""The check of a simulator against forks: a simulator that is the game passes with slope 1, one blind to
+hazards gets slope 0.
+"""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from agents.actor_critic import load_agent
+from analysis import real_check, true_q
+from analysis.game_check.real_check_page import build, deletion, risk, watched_risk
+from common.checkpoints import load_checkpoint
+from common.runs import UsageError
+from envs.edits import hazards, next_hazard
+from envs.procgen_body import parse
+from generative.model.motion import measured
+from generative.simulator import load_simulator
+from interpret.bootstrap import level_weights, line
+from interpret.forks.fork_points import PARTS, Bank, moments_at, see
+from interpret.forks.two_worlds import Runs, agreement, events, kept, rates, strangers
+from interpret.forks.worlds import RealWorld, WatchedWorld, in_batches
+from rollouts.states import replay_env
+from tests.helpers.coinrun_runner import FRAMES, RIGHT, record_runner, save_runner, save_untrained
+from tests.helpers.figure_checks import draws_and_notes
+
+SEED = 5
+STEPS = 16
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    path = tmp_path_factory.mktemp("real_check")
+    agent = save_runner(path / "agent.safetensors")
+    record_runner(path / "store", agent)
+    return path, agent, save_untrained(path / "model.safetensors", agent)
+
+
+@pytest.fixture(scope="module")
+def bank(files):
+    from rollouts.store import Rollouts
+
+    return Bank(Rollouts.open(files[0] / "store"), FRAMES, PARTS["all"])
+
+
+@pytest.fixture(scope="module")
+def world(files, bank):
+    env = replay_env(bank.rollouts, 48)
+    yield RealWorld(env, load_agent(files[1])[0])
+    env.close()
+
+
+@pytest.fixture(scope="module")
+def scenes(bank, world):
+    return bank.hazards(12, world.policy)
+
+
+def args(files, **changed):
+    path, agent, model = files
+    small = dict(
+        part="all",
+        num_moments=6,
+        draws=2,
+        num_hazards=6,
+        hazard_draws=2,
+        steps=STEPS,
+        hold=(2,),
+        device="cpu",
+        out_dir=path / "out",
+    )
+    return real_check.Args(model, agent, path / "store", **(small | changed))
+
+
+def test_moments_are_stored_steps_of_distinct_layouts(bank):
+    moments = bank.moments(10)
+    rollouts = bank.rollouts
+    assert len(moments) == 10
+    assert len(set(moments.layout)) == 10
+    assert moments.frames.shape == (FRAMES, 10, 64, 64, 3)
+    for i, (episode, step) in enumerate(zip(moments.episode, moments.step)):
+        stored = rollouts.episode(episode)
+        assert step >= FRAMES - 1
+        assert moments.level[i] == rollouts.episodes["level_seed"][episode]
+        np.testing.assert_array_equal(moments.frames[:, i], stored["obs"][step - FRAMES + 1 : step + 1])
+        np.testing.assert_array_equal(moments.hidden[i], stored["hidden"][step])
+    assert len(np.unique(moments.step)) > 5
+    several = Bank(rollouts, FRAMES, PARTS["all"], per_layout=3).moments(10**6)
+    assert max(np.unique(several.layout, return_counts=True)[1]) == 3
+    assert len(set(several.layout[: len(set(several.layout))])) == len(
+        set(several.layout)
+    )  # each layout once before any twice
+    other = Bank(rollouts, FRAMES, PARTS["all"], seed=1).moments(10)
+    assert not np.array_equal(other.step, moments.step)
+
+
+def test_parts_of_the_split_share_no_layout(bank):
+    banks = {name: Bank(bank.rollouts, FRAMES, (name,)) for name in np.unique(real_part(bank))}
+    assert sum(len(b.episodes) for b in banks.values()) == len(bank.episodes)
+    for name, part in banks.items():
+        assert set(part.moments(99).layout) == set(bank.layouts[bank.episodes][real_part(bank) == name])
+    with pytest.raises(UsageError, match="no episode of 5000 frames"):
+        Bank(bank.rollouts, 5000, PARTS["all"])
+
+
+def real_part(bank):
+    from generative.training.data import split
+
+    return split(bank.layouts)[bank.episodes]
+
+
+def test_forks_with_the_recordings_noise_retrace_it_and_others_do_not(bank, world):
+    moments = bank.moments(10)
+    found = world.run(moments, STEPS, moments.keys(SEED))
+    for i, (episode, step) in enumerate(zip(moments.episode, moments.step)):
+        stored = {name: x[step : step + STEPS] for name, x in bank.rollouts.episode(episode).items()}
+        length = len(stored["action"])
+        assert found.mask[:, i].sum() == length
+        for name in ("obs", "action", "reward", "terminated"):
+            np.testing.assert_array_equal(getattr(found, name)[:length, i], stored[name])
+        for name in ("logits", "value", "log_prob"):
+            np.testing.assert_allclose(getattr(found, name)[:length, i], stored[name], atol=1e-4)
+        np.testing.assert_allclose(
+            found.hidden_after()[: length - 1, i], stored["hidden"][1:length], atol=1e-4
+        )
+        assert not found.obs[length:, i].any()
+        assert not found.reward[length:, i].any()
+    misaligned = world.run(moments, STEPS, replace(moments.keys(SEED), step=moments.step + 1))
+    assert (misaligned.action != found.action).any(0).float().mean() > 0.8
+    other = world.run(moments, STEPS, moments.keys(SEED, 1))
+    assert (other.action != found.action).any(0).float().mean() > 0.8
+
+
+def test_given_actions_are_taken_then_the_agent_goes_on(bank, world):
+    moments = bank.moments(6)
+    found = world.run(moments, 6, moments.keys(SEED), np.full((3, 6), RIGHT))
+    assert (found.action[:3][found.mask[:3]] == RIGHT).all()
+    assert (found.action[3:] != RIGHT).any()
+    with pytest.raises(ValueError, match="do not fit into 48"):
+        world.run(moments.take(np.zeros(49)), 2, moments.take(np.zeros(49)).keys(SEED))
+
+
+def test_runs_do_not_depend_on_the_batch(bank, world):
+    moments = bank.moments(5)
+    one, other = (in_batches(world, moments, 8, SEED, 3, batch, kept) for batch in (4, 15))
+    assert one["action"].shape == (8, 5, 3)
+    np.testing.assert_array_equal(one["action"], other["action"])
+    np.testing.assert_array_equal(one["done"], other["done"])
+    assert not np.array_equal(one["action"][:, :, 0], one["action"][:, :, 1])
+
+
+def test_hazards_are_ahead_and_gone_from_frames_states_and_memory(bank, world, scenes):
+    intact, deleted, ahead = scenes
+    assert len(intact) == len(ahead) >= 8
+    assert len(set(intact.layout)) == len(intact)
+    for i, hazard in enumerate(ahead):
+        before, after = (parse(m.snapshots[i].data) for m in (intact, deleted))
+        assert next_hazard(before) == hazard
+        assert 2 <= hazard.left - before.player["x"] <= 6
+        assert len(hazards(after)) == len(hazards(before)) - 1
+        assert next_hazard(after) != hazard
+    pixels = (intact.frames != deleted.frames).any(-1)
+    assert pixels.any((2, 3)).mean() > 0.8  # a hazard may be below the screen
+    assert pixels.mean() < 0.05
+    memory = bank.rollouts.episode(intact.episode[0])["hidden"][intact.step[0] - FRAMES + 1]
+    seen = see(world.policy, torch.from_numpy(memory)[None], deleted.frames[:-1, :1])
+    torch.testing.assert_close(deleted.hidden[:1], seen)
+    assert (deleted.hidden != intact.hidden).any(1).float().mean() > 0.5
+    torch.testing.assert_close(
+        see(world.policy, torch.from_numpy(memory)[None], intact.frames[:-1, :1]), intact.hidden[:1]
+    )
+
+
+class Blind:
+    """The real game, but the moment is always the recorded one: it does not know that a hazard was deleted."""
+
+    def __init__(self, world, bank):
+        self.world = world
+        self.bank = bank
+
+    def run(self, moments, steps, keys, actions=None):
+        recorded = moments_at(self.bank.rollouts, moments.episode, moments.step, FRAMES, self.bank.layouts)
+        return self.world.run(recorded, steps, keys, actions)
+
+
+@pytest.fixture(scope="module")
+def planted(files, bank, world):
+    """What the check finds for a simulator that is the game, and for one that is blind to the deletion."""
+    asked = args(files, num_hazards=10, hazard_draws=4, num_moments=5, batch_size=40)
+    blind = Blind(world, bank)
+    found = {
+        name: real_check.Check(asked, world, toy, other, bank, SEED)
+        for name, toy, other in (("same", world, blind), ("blind", blind, world))
+    }
+    return {name: check.hazards() for name, check in found.items()} | {"closed": found["same"].closed_loop()}
+
+
+def test_a_simulator_that_is_the_game_has_slope_one(planted):
+    changes = deletion(planted["same"])
+    assert changes["real"].mean() < -0.15  # deleting a hazard saves lives
+    np.testing.assert_array_equal(changes["real"], changes["simulated"])
+    fitted = line(level_weights(planted["same"]["layout"], 50), changes["real"], changes["simulated"])
+    assert fitted.slope[0] == pytest.approx(1)
+    assert fitted.correlation[0] == pytest.approx(1)
+    assert fitted.intercept[0] == pytest.approx(0)
+    assert not changes[
+        "watched"
+    ].any()  # which is the blind one here, and the game itself beside the blind simulator
+    np.testing.assert_array_equal(deletion(planted["blind"])["watched"], changes["real"])
+
+
+def test_what_is_foretold_of_steps_that_were_taken_is_not_discounted_by_what_was_foretold_before():
+    done = np.full((2, 1, 2), 0.5)
+    running = np.ones((2, 1, 2), bool)
+    running[1, 0, 1] = False  # the second draw ended at once
+    runs = Runs(done, np.array([[[0.0, 0.2]], [[0.0, 0.2]]]), running, *[None] * 4)
+    assert watched_risk(runs).tolist() == [[1.0, 0.4]]
+    assert risk(runs).tolist() == [[0.75, 0.4]]
+
+
+def test_a_simulator_blind_to_hazards_has_slope_zero(planted):
+    changes = deletion(planted["blind"])
+    assert changes["real"].mean() < -0.15
+    assert not changes["simulated"].any()
+    fitted = line(level_weights(planted["blind"]["layout"], 50), changes["real"], changes["simulated"])
+    assert fitted.slope[0] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_same_game_has_the_same_rates_and_retraces(planted):
+    found = planted["closed"]
+    worlds = [Runs(*(found[f"{name}/{field}"] for field in Runs._fields)) for name in ("real", "simulated")]
+    weights = level_weights(found["layout"], 20)
+    for event, draws in rates(worlds[0], weights).items():
+        np.testing.assert_array_equal(draws, rates(worlds[1], weights)[event])
+    assert np.nanmin(agreement(*worlds, np.arange(15), weights)[0]) == 1
+    assert found["retraced"] == pytest.approx(1)
+
+
+def test_a_watching_simulator_foretells_by_the_games_own_frames_step_by_step(files, bank, world):
+    simulator = load_simulator(files[2], files[1])[0]
+    model = simulator.model
+    moments = bank.moments(5)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.3)
+    watched = WatchedWorld(world, simulator).run(moments, 8, moments.keys(SEED))
+    real = world.run(moments, 8, moments.keys(SEED))
+    for name in ("obs", "action", "mask", "terminated"):
+        assert torch.equal(getattr(watched, name), getattr(real, name))
+    with torch.no_grad():
+        state = model.start(simulator.encode(torch.from_numpy(moments.frames)).mean).env
+        for t in range(8):
+            deter, ahead = model.rssm.core(
+                state.deter,
+                state.sample,
+                state.motion,
+                model.encoder(real.obs[t]),
+                model.action_weights(real.action[t]),
+            )
+            outcome = model.outcome(deter, ahead, real.obs[t] / 255)
+            here = real.mask[t]
+            torch.testing.assert_close(
+                watched.extra["done_prob"][t][here], torch.sigmoid(outcome.done_logit)[here]
+            )
+            torch.testing.assert_close(
+                watched.extra["reward_prob"][t][here], model.reward_probability(outcome)[here]
+            )
+            assert not watched.extra["done_prob"][t][~here].any()
+            if t < 7:
+                state = model.rssm.posterior(
+                    deter, measured(real.obs[t : t + 2])[0], model.encoder(real.obs[t + 1])
+                )
+    assert watched.extra["done_prob"].std() > 0
+    assert not real.mask.all()
+    alone = WatchedWorld(world, simulator).run(moments.take([3]), 8, moments.take([3]).keys(SEED))
+    torch.testing.assert_close(
+        alone.extra["done_prob"][:, 0], watched.extra["done_prob"][:, 3], rtol=1e-3, atol=1e-5
+    )
+
+
+def test_misaligned_noise_shows_in_what_is_retraced(files, bank, world):
+    check = real_check.Check(args(files, num_moments=5), world, world, world, bank, SEED + 1)
+    assert check.closed_loop()["retraced"].mean() < 0.8
+
+
+def test_events_are_worked_out_by_hand():
+    done = np.array([0.5, 0.0, 1.0])[:, None, None]
+    runs = Runs(done, np.array([0.2, 0.9, 0.5])[:, None, None], np.ones((3, 1, 1), bool), *[None] * 4)
+    found = {name: mass[:, 0, 0].tolist() for name, mass in events(runs).items()}
+    assert found == {"end": [0.5, 0, 0.5], "coin": [0.1, 0, 0.25], "death": [0.4, 0, 0.25]}
+    assert rates(runs, np.ones((1, 1)))["death"][0] == pytest.approx(0.65 / 2)  # 1 + 0.5 + 0.5 steps
+    cut = runs._replace(running=np.array([True, False, False])[:, None, None])
+    assert events(cut)["end"].sum() == 0.5
+
+
+def test_strangers_act_by_this_moments_noise_and_the_next_ones_logits(bank, world):
+    moments = bank.moments(4)
+    real = Runs(*in_batches(world, moments, 6, SEED, 2, 8, kept).values())
+    own = strangers(real._replace(logits=np.roll(real.logits, -1, axis=1)), moments, SEED)
+    both = real.running[:6] & own.running[:6]
+    assert both.any()
+    assert np.array_equal(own.action[:6][both], real.action[:6][both])
+    wrong = strangers(real._replace(logits=np.roll(real.logits, -1, axis=1)), moments, SEED + 1)
+    assert not np.array_equal(wrong.action[:6][both], real.action[:6][both])
+
+
+def test_the_command_writes_a_page_goes_on_and_depends_on_its_flags(files, monkeypatch):
+    real_check.main(args(files))
+    (run,) = (files[0] / "out" / "real_check_precomp").iterdir()
+    summary = json.loads((run / "summary.json").read_text())
+    page = (files[0] / "out" / "real_check_plots" / run.name / "real_check.html").read_text()
+    assert page.count("data:image/png") == 5
+    assert "slope" in page
+    assert summary["inputs"]["data_dir"] in page
+    assert summary["closed_loop"]["retraced"] == 1
+    assert summary["hazards"]["real/intact"][0] >= summary["hazards"]["real/deleted"][0]
+    made = {path.name: path.stat().st_mtime_ns for path in run.glob("*.safetensors")}
+    (run / "hazards.safetensors").unlink()
+    real_check.main(args(files))
+    again = {path.name: path.stat().st_mtime_ns for path in run.glob("*.safetensors")}
+    assert again.keys() == made.keys()
+    assert {name for name in made if made[name] != again[name]} == {"hazards.safetensors"}
+    assert json.loads((run / "summary.json").read_text()) == summary
+    seen = []
+    monkeypatch.setattr(real_check, "build", lambda arrays, about, out: seen.append(arrays) or {"lines": []})
+    real_check.main(args(files, num_moments=3, draws=1, num_hazards=4, hazard_draws=3, steps=5, hold=(1, 3)))
+    assert set(seen[0]) == {"effects_1", "effects_3", "closed_loop", "hazards"}
+    assert seen[0]["closed_loop"]["real/done"].shape == (5, 3, 1)
+    assert seen[0]["hazards"]["simulated/deleted/done"].shape == (5, 4, 3)
+    assert not np.array_equal(seen[0]["effects_1"]["error"], seen[0]["effects_3"]["error"])
+    real_check.main(
+        args(
+            files, num_moments=3, draws=1, num_hazards=1, hazard_draws=1, steps=5, hold=(1,), seed=1, new=True
+        )
+    )
+    assert not np.array_equal(seen[1]["closed_loop"]["step"], seen[0]["closed_loop"]["step"])
+
+
+def test_the_page_of_another_game_speaks_neither_of_coins_nor_of_deaths(files, tmp_path, monkeypatch):
+    made = []
+    cut = []
+    monkeypatch.setattr(
+        real_check, "build", lambda arrays, about, out: made.append((arrays, about)) or {"lines": []}
+    )
+    real_check.main(args(files, num_moments=3, draws=1, num_hazards=1, hazard_draws=1, steps=5, hold=(1,)))
+    arrays, about = made[0]
+    arrays.pop("hazards")
+    monkeypatch.setattr(Figure, "savefig", draws_and_notes(cut))
+    pages = {}
+    for game in ("coinrun", "starpilot"):
+        summary = build(arrays, about | {"game": game}, tmp_path / game)
+        text = re.sub(r"data:image[^\"]*", "", (tmp_path / game / "real_check.html").read_text())
+        pages[game] = text + json.dumps(summary)
+    assert re.search(r"\bcoin\b", pages["coinrun"])
+    assert re.search(r"\bdeath\b", pages["coinrun"])
+    assert not re.search(r"\b(coins?|deaths?|dies)\b", pages["starpilot"])
+    assert "end without a reward" in pages["starpilot"]
+    assert cut == [], "every text is inside its picture"
+
+
+def test_what_cannot_be_checked_is_refused_in_a_line(files):
+    path, agent, model = files
+    for wrong, message in (
+        (dict(draws=0), "--draws is 0"),
+        (dict(hold=()), "--hold"),
+        (dict(hold=(0,)), "--hold"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            real_check.main(args(files, **wrong))
+    stranger = save_runner(path / "stranger.safetensors", seed=3)
+    with pytest.raises(UsageError, match="another agent"):
+        real_check.main(real_check.Args(model, stranger, path / "store", device="cpu", out_dir=path / "out"))
+    with pytest.raises(UsageError, match="another agent"):
+        true_q.main(true_q.Args(stranger, path / "store", device="cpu", out_dir=path / "out"))
+    for wrong, message in (
+        (dict(draws=1), "--draws is 1"),
+        (dict(gamma=0), "--gamma is 0"),
+        (dict(num_moments=1), "2 or more"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            true_q.main(true_q.Args(agent, path / "store", device="cpu", out_dir=path / "out", **wrong))
+
+
+real_forks = true_q.fork_returns
+
+
+@pytest.mark.parametrize(
+    ("asked", "trained_with", "taken"),
+    [(None, {"gamma": 0.5}, 0.5), (None, {}, 0.999), (0.25, {"gamma": 0.5}, 0.25)],
+)
+def test_true_q_discounts_as_the_agent_was_trained_unless_told(
+    files, monkeypatch, tmp_path, asked, trained_with, taken
+):
+    path, agent, _ = files
+    (network, meta), used = load_agent(agent), []
+    monkeypatch.setattr(true_q, "load_agent", lambda *_: (network, meta | trained_with))
+    monkeypatch.setattr(true_q, "fork_returns", lambda *given: used.append(given[5]) or real_forks(*given))
+    small = dict(num_moments=4, draws=2, steps=2, device="cpu", out_dir=tmp_path)
+    true_q.main(true_q.Args(agent, path / "store", gamma=asked, **small))
+    assert used == [taken]
+    assert f"gamma = {taken}" in next(tmp_path.rglob("true_q.html")).read_text()
+
+
+def test_true_q_writes_a_page_and_its_flags_change_it(files, bank):
+    path, agent, _ = files
+    small = dict(
+        num_moments=12, draws=2, steps=40, batch_size=108, gamma=0.9, device="cpu", out_dir=path / "q"
+    )
+    true_q.main(true_q.Args(agent, path / "store", **small))
+    (run,) = (path / "q" / "true_q_precomp").iterdir()
+    page = (path / "q" / "true_q_plots" / run.name / "true_q.html").read_text()
+    summary = json.loads((run / "summary.json").read_text())
+    assert page.count("data:image/png") >= 2
+    assert "slope" in page
+    assert summary["inputs"]["data_dir"] in page
+    assert 0 <= summary["cut"] <= 1
+
+    def found(**changed):
+        return true_q.compute(
+            true_q.Args(agent, path / "store", **(small | changed)),
+            bank.rollouts,
+            load_agent(agent)[0],
+            "cpu",
+        )
+
+    base = found()
+    known, _ = load_checkpoint(run / "true_q.safetensors")
+    assert all(np.array_equal(known[name].numpy(), base[name]) for name in ("returns", "cut", "shares"))
+    assert np.array_equal(found(batch_size=100)["returns"], base["returns"])
+    assert found(steps=2)["cut"].mean() > base["cut"].mean()
+    assert found(gamma=0.5)["returns"].sum() < base["returns"].sum()
+    assert found(draws=3)["returns"].shape == (12, 9, 3)
+    assert found(num_moments=3)["returns"].shape == (
+        3,
+        9,
+        2,
+    )
+    assert not np.array_equal(found(seed=1)["step"], base["step"])
+    assert len(found(num_moments=60, per_layout=2, draws=1, steps=1)["step"]) > len(set(bank.layouts))
+    trained = bank.episodes[real_part(bank) == "train"]
+    assert np.isin(found(part="train", num_moments=60, draws=1, steps=1)["episode"], trained).all()

@@ -1,0 +1,398 @@
+"""The report card end to end on a little real CoinRun, with planted models: a perfect one, a copy, one that
+is deaf to actions, a shifted mask.
+"""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import analysis.model_eval.card_batch as card_batch
+import loss_over_time_exp
+from analysis import plot_loss_over_time, report_card, report_card_plotting
+from analysis.model_eval.by_level import level_weights
+from analysis.model_eval.card_report import FRAMES, frame_report, part_report
+from analysis.model_eval.card_windows import choose_parts, partners
+from analysis.model_eval.loss_over_time import losses, summary
+from analysis.model_eval.predictions import TeacherForced, open_loop, other_actions, teacher_forced
+from analysis.rendering.film_strip import choose
+from common.cli import parse
+from common.runs import UsageError
+from envs.procgen import action_space
+from generative.model.rssm import EnvState
+from generative.simulator import load_simulator
+from generative.training.data import layouts_of, seeded_generator, split
+from generative.training.losses import draw_noise, predict
+from rollouts.states import replay_env
+from rollouts.store import Rollouts
+from tests.helpers.coinrun_store import PER_PART, write_world
+
+CLASSES = action_space("coinrun").effect_classes
+K = 3
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return write_world(tmp_path_factory.mktemp("card"))
+
+
+@pytest.fixture(scope="module")
+def simulator(world):
+    return load_simulator(world.model_file, world.agent_file)[0]
+
+
+def arguments(world, logdir, **changed):
+    small = dict(num_windows=24, training_windows=24, batch_size=12, device="cpu", logdir=logdir)
+    return report_card.Args(world.model_file, world.agent_file, world.store.path, **(small | changed))
+
+
+@pytest.fixture(scope="module")
+def card(world, tmp_path_factory):
+    """A finished run's directory."""
+    logdir = tmp_path_factory.mktemp("runs")
+    report_card.main(arguments(world, logdir))
+    return next(logdir.glob("model_*"))
+
+
+@pytest.fixture(scope="module")
+def batch(world):
+    """Held-out windows, their scenes, partners, and yardsticks fit on training windows."""
+    held_out, training = choose_parts(world.store, ("test", "train"), K + STEPS, K, (16, 24), 0)
+    env = replay_env(world[0], 4)
+    args = report_card.Args(world.model_file, world.agent_file, batch_size=24)
+    yardsticks = report_card.unpack(report_card.fit_yardsticks(training, K, args, env))
+    segment, scenes, partner = held_out.read(np.arange(16), env)
+    env.close()
+    return held_out, segment, scenes, partner, yardsticks
+
+
+def score(simulator, batch):
+    _, segment, scenes, partner, yardsticks = batch
+    return card_batch.score_batch(simulator, segment, scenes, partner, yardsticks, CLASSES, 0)
+
+
+def plant(monkeypatch, segment, frames, view=None):
+    """The model's predictions are replaced by `frames` [S, B, H, W, C], its view by what the agent really saw
+    where asked.
+    """
+    done, coin = (x[K - 1 :].float() for x in (segment.terminated, segment.reward > 0))
+    real = replace(
+        segment,
+        obs=frames,
+        hidden=segment.hidden[K - 1 :],
+        logits=segment.logits[K - 1 :],
+        value=segment.value[K - 1 :],
+        extra={"done_prob": done, "reward_prob": coin},
+    )
+    monkeypatch.setattr(card_batch, "open_loop", lambda *a, **k: real)
+    monkeypatch.setattr(
+        card_batch, "teacher_forced", lambda *a, **k: TeacherForced(frames, frames, done, coin)
+    )
+
+
+def reported(arrays, batch):
+    return part_report(arrays, batch[0].clusters)
+
+
+def test_a_perfect_model_scores_the_ceiling_everywhere(simulator, batch, monkeypatch):
+    plant(monkeypatch, batch[1], batch[1].obs[K - 1 :])
+    scores = score(simulator, batch)
+    report = reported(scores, batch)
+    assert (scores["error/open_loop"] == 0).all()
+    assert (scores["seen_error/posterior"] == 0).all()
+    view = report["view"]["open_loop"]
+    for name, best in (
+        ("total_variation", 0),
+        ("kappa", 1),
+        ("kappa_deciding", 1),
+        ("hidden_r2", 1),
+        ("value_error", 0),
+        ("encoder_distance", 0),
+    ):
+        assert view[name][10]["value"] == pytest.approx(best, abs=1e-6), name
+    posterior = report["view"][
+        "posterior"
+    ]  # the agent really shown the real frames makes of them what the store says
+    assert posterior["total_variation"][10]["value"] < 1e-3
+    assert posterior["hidden_r2"][10]["value"] > 0.999
+    for measure in ("real", "hit", "distance", "found", "right", "new"):
+        np.testing.assert_array_equal(scores[f"things_{measure}/open_loop"], scores[f"things_{measure}/real"])
+    ends = report["outcomes"]["open_loop"]["done"]
+    assert ends["happened"] > 0
+    assert ends["auroc"]["value"] == ends["auprc"]["value"] == 1
+    assert report["outcomes"]["end_within"]["ece"]["value"] == 0
+    assert report["new_places"]["saw"]["p"] == 1
+
+
+def test_a_model_that_copies_the_last_frame_equals_the_copy_floor(simulator, batch, monkeypatch):
+    last = batch[1].obs[K - 1]
+    plant(monkeypatch, batch[1], last.expand(STEPS + 1, *last.shape).contiguous())
+    scores = score(simulator, batch)
+    np.testing.assert_array_equal(scores["error/open_loop"], scores["error/copy"])
+    report = reported(scores, batch)["frames"]
+    assert report["whole"]["copy"][10]["value"] < report["whole"]["shifted_copy"][10]["value"]
+    assert report["seen_above_shifted_copy"][10]["value"] < 0
+    assert report["whole"]["copy"][0]["value"] is None
+
+
+def test_a_model_that_is_deaf_to_actions_has_no_dpsnr_and_one_that_hears_them_has(
+    simulator, batch, monkeypatch
+):
+    segment = batch[1]
+    wrong = other_actions(segment.action[K - 1 :], CLASSES)
+    assert (np.array(CLASSES)[wrong] != np.array(CLASSES)[segment.action[K - 1 :]]).all()
+    assert set(np.array(CLASSES)[wrong].ravel()) == set(CLASSES)
+    plant(monkeypatch, segment, segment.obs[K - 1 :])
+    scores = score(simulator, batch)
+    np.testing.assert_array_equal(scores["error/wrong_actions"], scores["error/open_loop"])
+    perfect = card_batch.open_loop()
+    hearing = replace(perfect, obs=perfect.obs.roll(1, 1))
+
+    def heard(*args, actions=None, **options):
+        return perfect if actions is None else hearing
+
+    monkeypatch.setattr(card_batch, "open_loop", heard)
+    assert reported(score(simulator, batch), batch)["frames"]["whole"]["wrong_actions"][4]["value"] < 20
+
+
+def test_a_mask_from_another_camera_is_noticed(simulator, batch):
+    """The shifted copy at seen pixels is nearly right; with the scenes of the wrong windows it is not."""
+    held_out, segment, scenes, *rest = batch
+    frames = score(simulator, batch)
+    order = np.roll(np.arange(len(held_out.table)), 5)
+    by_window = [field.reshape(-1, len(order))[:, order].ravel() for field in scenes.camera]
+    moved = scenes._replace(camera=type(scenes.camera)(*by_window))
+    wrong = score(simulator, (held_out, segment, moved, *rest))
+
+    def psnr(scores):
+        return -10 * np.log10(
+            (scores["seen_error/shifted_copy"][5] * scores["alive"][5]).sum() / scores["seen_pixels"][5].sum()
+        )
+
+    assert psnr(frames) > 17
+    assert psnr(wrong) < psnr(frames) - 3
+    assert (frames["seen_pixels"] <= 64 * 64).all()
+    assert (frames["seen_share"][0][frames["alive"][0]] == 1).all()
+    assert frames["seen_share"][10].sum() < 0.95 * frames["alive"][10].sum()
+
+
+def test_nothing_counts_after_an_end(simulator, batch):
+    held_out, segment, scenes, partner, yardsticks = batch
+    scores = score(simulator, batch)
+    assert not scores["alive"].all()
+    changed = replace(segment, obs=torch.where(segment.mask[..., None, None, None], segment.obs, 255))
+    again = score(simulator, (held_out, changed, scenes, partner, yardsticks))
+    alive = scores["alive"]
+    for name in FRAMES:
+        np.testing.assert_array_equal(
+            scores[f"error/{name}"][alive], again[f"error/{name}"][alive], err_msg=name
+        )
+    weights = level_weights(batch[0].clusters)
+    before, after = (frame_report(x, weights)["whole"]["copy"] for x in (scores, again))
+    assert before == after
+
+
+def test_predictions_are_what_the_model_says_step_by_step(simulator, batch):
+    segment = batch[1]
+    forced = teacher_forced(simulator, segment)
+    mask = segment.mask[K - 1 :]
+    noise = draw_noise(simulator.model.config, *mask.shape, seeded_generator(torch.device("cpu"), 0))
+    with torch.no_grad():
+        made = predict(simulator.model, segment, noise, simulator.agent)
+        fifth = EnvState(*(part[4] for part in made.prior))
+        second = (
+            simulator.model.painted(fifth, segment.obs[K - 1 + 4] / 255).picture.clamp(0, 1) * 255
+        ).round()
+    torch.testing.assert_close(forced.one_step[5][mask[5]].float(), second[mask[5]], atol=1.01, rtol=0)
+    assert not forced.posterior[~mask].any()
+    assert torch.equal(forced.posterior[0], forced.one_step[0])
+    torch.testing.assert_close(forced.done_prob, torch.sigmoid(made.outcome.done_logit))
+    alone = replace(
+        segment,
+        **{name: getattr(segment, name)[:, 3:4] for name in ("obs", "action")},
+        episode=segment.episode[3:4],
+        start=segment.start[3:4],
+    )
+    together = open_loop(simulator, segment)
+    torch.testing.assert_close(
+        open_loop(simulator, alone).obs[:, 0].float(), together.obs[:, 3].float(), atol=1.01, rtol=0
+    )
+    assert not torch.equal(open_loop(simulator, segment, modal=True).obs, together.obs)
+    assert not torch.equal(open_loop(simulator, segment, 1).obs, together.obs)
+
+
+def test_windows_come_from_their_part_and_partners_from_another_layout(world):
+    layouts = layouts_of(world.store)
+    parts = choose_parts(world.store, ("test", "train"), 15, K, (40, 30), 0)
+    for part, name in zip(parts, ("test", "train")):
+        assert set(split(layouts)[part.table[:, 0]]) == {name}
+        assert len(np.unique(part.clusters)) == len(np.unique(layouts[part.table[:, 0]]))
+    assert [len(part.table) for part in parts] == [40, 30]
+    assert len(np.unique(parts[0].table, axis=0)) == 40
+    assert [len(b) for b in parts[0].batches(13)] == [13, 14, 13][:1] + [13, 14]
+    assert (choose_parts(world.store, ("test",), 15, K, (40,), 1)[0].table != parts[0].table).any()
+    clusters = np.array([0, 0, 1, 1, 0])
+    assert partners(clusters).tolist() == [2, 2, 4, 4, 2]
+    with pytest.raises(UsageError, match="unknown part 'all'"):
+        choose_parts(world.store, ("all",), 15, K, (4,), 0)
+
+
+def test_one_command_writes_report_and_page_and_says_so_when_it_is_done(card, world, caplog):
+    report = json.loads((card / "report.json").read_text())
+    assert len(report["targets"]) == 11
+    assert report["held_out"]["windows"] == 24
+    assert report["held_out"]["levels"] <= PER_PART["test"]
+    assert report["held_out"]["part"] == "test"
+    assert report["training"]["part"] == "train"
+    assert report["held_out"]["frames"]["whole"].keys() == set(FRAMES)
+    assert len(report["manifest"]["inputs"]) == 3
+    page = (card / "report.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert page.count("<img") == 3
+    assert "Asked and measured" in page
+    first = report["targets"][0]
+    assert f"{first['value']:.2f} [{first['low']:.2f}, {first['high']:.2f}]" in page
+    with caplog.at_level("INFO"):
+        report_card.main(arguments(world, card.parent))
+    assert "is done" in caplog.text
+    assert len(list(card.parent.glob("model_*"))) == 1
+
+
+def test_an_interrupted_run_goes_on_to_the_same_report(card, world):
+    before = json.loads((card / "report.json").read_text())
+    kept = {path: path.stat().st_mtime_ns for path in (card / "scores").iterdir()}
+    for name in ("done.json", "report.json", "film.safetensors", "scores/test_0001.safetensors"):
+        (card / name).unlink()
+    report_card.main(arguments(world, card.parent))
+    after = json.loads((card / "report.json").read_text())
+    assert {k: v for k, v in after.items() if k != "manifest"} == {
+        k: v for k, v in before.items() if k != "manifest"
+    }
+    remade = [path.name for path, when in kept.items() if path.stat().st_mtime_ns != when]
+    assert remade == ["test_0001.safetensors"]
+
+
+def test_the_page_is_drawn_from_artefacts_alone(card, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (card / "report.html").unlink()
+    assert report_card_plotting.build(card) == card / "report.html"
+    assert (card / "report.html").exists()
+    with pytest.raises(UsageError, match="no report card in"):
+        report_card_plotting.latest(tmp_path)
+    with pytest.raises(UsageError, match="holds no report.json"):
+        report_card_plotting.build(tmp_path)
+    assert report_card_plotting.latest(card.parent) == card
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"num_windows": 1}, "--num_windows is 1"),
+        ({"training_windows": 0}, "--training_windows"),
+        ({"batch_size": 1}, "--batch_size"),
+        ({"part": "train"}, "--part is 'train'"),
+    ],
+)
+def test_bad_demands_are_refused_in_one_line(world, tmp_path, changed, message):
+    with pytest.raises(UsageError, match=message):
+        report_card.main(arguments(world, tmp_path, **changed))
+
+
+def test_film_cases_stand_at_their_ranks():
+    alive = np.ones((13, 12), bool)
+    alive[5:, 0] = False
+    error = np.tile(np.arange(12.0), (13, 1))
+    chosen = choose({"alive": alive, "seen_pixels": np.ones((13, 12)), "seen_error/open_loop": error})
+    assert chosen == {"good": 2, "median": 6, "worst decile": 10}
+    assert (
+        choose({"alive": ~alive & False, "seen_pixels": np.ones((13, 12)), "seen_error/open_loop": error})
+        == {}
+    )
+
+
+def test_losses_are_in_their_own_units_and_stop_with_the_episode(simulator, batch):
+    segment = batch[1]
+    found = losses(simulator, segment)
+    run = open_loop(simulator, segment)
+    s = 4
+    b = int(torch.nonzero(segment.mask[K + 3])[0])
+    by_hand = ((run.obs[s, b].float() - segment.obs[K - 1 + s, b].float()) / 255).square().mean()
+    assert found["obs"][s, b] == pytest.approx(by_hand.item(), rel=1e-5)
+    assert found["hx"][s, b] == pytest.approx(
+        ((run.hidden[s + 1, b] - segment.hidden[K + s, b]) ** 2).sum().item(), rel=1e-4
+    )
+    assert (found["obs_copy"][0] == 0).all()
+    assert (np.isnan(found["done"]) == ~segment.mask[K - 1 :].numpy()).all()
+    table = summary(found)
+    assert table["n"] == segment.mask[K - 1 :].sum(1).tolist()
+    assert table["obs_min"][3] <= table["obs_low"][3] <= table["obs_mean"][3] <= table["obs_max"][3]
+
+
+def test_loss_over_time_writes_its_figure_and_refuses_other_files(world, tmp_path):
+    small = dict(num_batches=2, batch_size=8, num_sim_steps=6, device="cpu", logdir=tmp_path)
+    args = loss_over_time_exp.Args(world.model_file, world.agent_file, world.store.path, **small)
+    loss_over_time_exp.main(args)
+    (path,) = tmp_path.glob("test/*/loss_over_time.json")
+    data = json.loads(path.read_text())
+    assert len(data["obs_mean"]) == 6
+    assert data["windows"] == 16
+    assert data["part"] == "test"
+    assert path.with_name("loss_over_time.png").exists()
+    loss_over_time_exp.main(replace(args, part="train", seed=1))
+    assert len(list(tmp_path.glob("test/*/loss_over_time.json"))) == 2
+    (tmp_path / "other.json").write_text("{}")
+    for wrong in (tmp_path / "other.json", tmp_path / "nothing.json"):
+        with pytest.raises(UsageError, match="give the loss_over_time.json"):
+            plot_loss_over_time.draw(wrong)
+    with pytest.raises(UsageError, match="--num_batches is 0"):
+        loss_over_time_exp.main(replace(args, num_batches=0))
+
+
+def test_the_flags_of_loss_over_time_say_where_it_goes_and_which_levels_it_is_of(world, tmp_path):
+    small = dict(num_batches=1, batch_size=4, num_sim_steps=2, device="cpu", logdir=tmp_path, part="train")
+    levels = np.sort(
+        world.store.episodes["level_seed"][
+            choose_parts(world.store, ("train",), 15, K, (9999,), 0)[0].table[:, 0]
+        ]
+    )
+    half = int(levels[len(levels) // 2])
+
+    def data(**changed) -> dict:
+        loss_over_time_exp.main(
+            loss_over_time_exp.Args(world.model_file, world.agent_file, world.store.path, **(small | changed))
+        )
+        (path,) = tmp_path.glob(f"{changed['exp_name']}/*/loss_over_time.json")
+        return json.loads(path.read_text())
+
+    assert data(exp_name="mine")["obs_mean"]
+    assert not (tmp_path / "test").exists()
+    assert (
+        parse(
+            loss_over_time_exp.Args,
+            words=["--model_file", "m", "--agent_file", "a", "--gen_mod_exp_name", "x"],
+        ).exp_name
+        == "x"
+    )
+    assert data(exp_name="late", start_level=half, env_name="coinrun")["first_level"] >= half
+    assert data(exp_name="early", num_levels=half + 1, distribution_mode="easy")["last_level"] <= half
+    for changed in (
+        {"env_name": "jumper"},
+        {"distribution_mode": "hard"},
+        {"num_levels": 1},
+        {"start_level": -1},
+    ):
+        with pytest.raises(UsageError, match="recorded with|fewer than two layouts|count from 0"):
+            data(exp_name="none", **changed)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_store_of_another_game_is_refused(world, tmp_path):
+    store = Rollouts.open(world.store.path)
+    store.manifest["env"]["env_name"] = "jumper"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Rollouts, "open", classmethod(lambda cls, path: store))
+        with pytest.raises(UsageError, match="recorded in jumper"):
+            report_card.load(arguments(world, tmp_path), torch.device("cpu"))

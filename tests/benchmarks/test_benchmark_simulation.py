@@ -1,0 +1,63 @@
+"""The simulation benchmark: both contestants walk the same steps, cells have speeds and memory, the widest
+with gradients are left out.
+"""
+
+import json
+
+import torch
+
+from agents.actor_critic import save_agent
+from benchmarks import simulation
+from tests.helpers.toy_simulator import toy_simulator
+from tests.helpers.toy_world import toy_agent
+
+
+def test_both_loops_do_the_same_work_and_reach_the_latent():
+    simulator = toy_simulator()
+    calls = {"step": 0, "decode": 0, "advance": 0}
+
+    def counted(owner, name):
+        real = getattr(owner, name)
+
+        def call(*given):
+            calls[name] += 1
+            return real(*given)
+
+        object.__setattr__(owner, name, call)
+
+    counted(simulator.model, "step"), counted(simulator.model, "decode"), counted(simulator.agent, "advance")
+    for run in (simulation.ours, simulation.plain):
+        calls.update(dict.fromkeys(calls, 0))
+        run(simulator, torch.randn(3, 16), 5, False)
+        assert calls == {"step": 5, "decode": 5, "advance": 5}, run
+        run(
+            simulator, torch.randn(3, 16, requires_grad=True), 5, True
+        )  # raises when the value does not depend on z
+
+
+def test_peak_memory_is_that_since_the_reset():
+    device = torch.device("cpu")
+    simulation.peak_bytes(device, reset=True)
+    before = simulation.peak_bytes(device)
+    torch.ones(40_000_000)
+    after = simulation.peak_bytes(device)
+    assert 150e6 < after - before < 250e6
+    simulation.peak_bytes(device, reset=True)
+    assert simulation.peak_bytes(device) < after - 100e6
+
+
+def test_the_table_has_a_row_for_every_cell_but_the_widest_with_gradients(tmp_path, monkeypatch):
+    save_agent(tmp_path / "agent.safetensors", toy_agent(), {})
+    monkeypatch.setattr(simulation, "networks", lambda preset, agent, float32, device: toy_simulator())
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    args = simulation.Args(
+        tmp_path / "agent.safetensors", ("tiny",), (1, 4), (2, 3), 1, 8, "cpu", tmp_path / "out.json"
+    )
+    simulation.main(args)
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    cells = [(batch, steps, grad) for grad in (False, True) for batch in (1, 4) for steps in (2, 3)]
+    assert [(r["batch"], r["steps"], r["grad"]) for r in rows] == cells[:-1]  # 4 x 3 frames are more than 8
+    assert all(
+        r["ours"] > 0 and abs(r["ratio"] - r["ours"] / r["plain"]) < 1e-9 and r["peak_bytes"] > 1e7
+        for r in rows
+    )

@@ -1,0 +1,44 @@
+"""Progress bars."""
+
+import io
+import time
+
+import pytest
+
+from common import progress
+
+
+@pytest.mark.parametrize(("terminal", "seconds"), [(True, 0.1), (False, progress.FIRST_SECONDS)])
+def test_a_log_file_gets_few_lines(monkeypatch, terminal, seconds):
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr(progress.sys, "stderr", stream)
+    with progress.progress_bar(range(3), file=stream) as bar:
+        assert bar.mininterval == seconds
+        assert list(bar) == [0, 1, 2]
+
+
+def lines(stream: io.StringIO) -> list[str]:
+    return [line for line in stream.getvalue().split("\r") if line.strip()]
+
+
+def test_a_log_file_shows_the_rate_within_the_first_seconds_and_then_seldom(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(progress.sys, "stderr", stream)
+    monkeypatch.setattr(progress, "FIRST_SECONDS", 0.05)
+    with progress.progress_bar(total=50, file=stream, unit="step") as bar:
+        for _ in range(25):
+            time.sleep(0.01)
+            bar.update()
+        assert len(lines(stream)) == 2  # nothing done yet, and the first rate with the time left
+        assert "step/s" in lines(stream)[1]
+        assert "?" not in lines(stream)[1]
+
+
+def test_a_bar_that_is_iterated_over_does_so_too(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(progress.sys, "stderr", stream)
+    monkeypatch.setattr(progress, "FIRST_SECONDS", 0.05)
+    for _ in progress.progress_bar(range(25), file=stream):
+        time.sleep(0.01)
+    assert len(lines(stream)) == 3  # and the last

@@ -1,0 +1,159 @@
+"""A run's key says what it makes; the same question finds the same directory."""
+
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+import common.runs
+from common.runs import UsageError, agrees, choose_device, file_id, key_of, open_run, plain
+
+
+@dataclass(frozen=True)
+class Inner:
+    width: int = 3
+
+
+@dataclass(frozen=True)
+class Config:
+    name: str = "a"
+    inner: Inner = field(default_factory=Inner)
+    device: str = "auto"
+    logdir: Path = Path("logs")
+
+
+@dataclass(frozen=True)
+class Grown(Config):
+    later: int = 0
+
+
+def test_keys_follow_what_is_asked_and_nothing_else():
+    base = key_of({"config": Config()})
+    assert key_of({"config": Config(device="cpu", logdir=Path("elsewhere"))}) == base
+    assert key_of({"config": Grown()}) == base
+    changed = [Config(name="b"), Config(inner=Inner(4)), Grown(later=1)]
+    assert len({key_of({"config": config}) for config in changed} | {base}) == 4
+
+
+def test_the_same_command_finds_its_run(tmp_path):
+    first = open_run(tmp_path, "seed_0", {"config": Config()})
+    again = open_run(tmp_path, "seed_0", {"config": Config(device="cpu")})
+    assert not first.resumed
+    assert again.resumed
+    assert again.dir == first.dir
+    assert not again.done
+    again.finish({"return": 1.0})
+    assert open_run(tmp_path, "seed_0", {"config": Config()}).done
+    another = open_run(tmp_path, "seed_0", {"config": Config()}, new=True)
+    assert another.dir != first.dir
+    assert not another.resumed
+    assert open_run(tmp_path, "seed_0", {"config": Config()}).dir == another.dir
+
+
+def test_other_questions_get_other_runs(tmp_path):
+    dirs = {
+        open_run(tmp_path, "seed_0", {"config": Config()}).dir,
+        open_run(tmp_path, "seed_0", {"config": Config(name="b")}).dir,
+        open_run(tmp_path, "seed_0", {"config": Config()}, inputs={"model": "1234"}).dir,
+        open_run(tmp_path, "seed_1", {"config": Config()}).dir,
+    }
+    assert len(dirs) == 4
+
+
+def test_a_changed_default_does_not_pass_for_the_old_run(tmp_path):
+    """Two configs with one key (only the default moved): the old directory says what it was made with."""
+    old = open_run(tmp_path, "run", {"config": Config()})
+    config = json.loads((old.dir / "config.json").read_text())
+    config["config"]["inner"]["width"] = 99
+    (old.dir / "config.json").write_text(json.dumps(config))
+    assert open_run(tmp_path, "run", {"config": Config()}).dir != old.dir
+
+
+def test_a_kill_before_the_config_was_written_does_no_harm(tmp_path):
+    half = open_run(tmp_path, "run", {"config": Config()})
+    (half.dir / "config.json").unlink()
+    again = open_run(tmp_path, "run", {"config": Config()})
+    assert again.dir != half.dir
+    assert not again.resumed
+    assert open_run(tmp_path, "run", {"config": Config()}).dir == again.dir
+
+
+def test_agreement_is_about_shared_fields():
+    assert agrees({"a": 1, "old": 2}, {"a": 1, "new": 3})
+    assert not agrees({"a": 1}, {"a": 2})
+    assert agrees({"device": "cpu"}, {"device": "gpu"})
+    assert not agrees({"in": {"a": [1]}}, {"in": {"a": [2]}})
+
+
+def test_the_directory_says_what_it_holds(tmp_path):
+    run = open_run(tmp_path, "run", {"config": Config()}, inputs={"model": "1234"})
+    assert json.loads((run.dir / "config.json").read_text()) == plain({"config": Config()})
+    manifest = json.loads((run.dir / "manifest.json").read_text())
+    assert manifest["inputs"] == {"model": "1234"}
+    assert manifest["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert manifest["threads"] == torch.get_num_threads()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot make the run directory"):
+        open_run(tmp_path / "file", "run", {"config": Config()})
+
+
+def test_a_full_disk_leaves_no_run_behind(tmp_path, monkeypatch):
+    def full(path, value):
+        raise OSError(28, "No space left on device", str(path))
+
+    with (
+        monkeypatch.context() as filled,
+        pytest.raises(UsageError, match="cannot make the run directory .*: No space left on device"),
+    ):
+        filled.setattr(common.runs, "write_json", full)
+        open_run(tmp_path, "run", {"config": Config()})
+    assert not list(tmp_path.iterdir())
+    assert not open_run(tmp_path, "run", {"config": Config()}).resumed
+
+
+def test_file_ids_follow_the_bytes(tmp_path):
+    ids = []
+    for name, data in {"a": b"1", "b": b"1", "c": b"2"}.items():
+        (tmp_path / name).write_bytes(data)
+        ids.append(file_id(tmp_path / name))
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_devices(monkeypatch):
+    monkeypatch.setattr(common.runs.torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(UsageError, match="no GPU"):
+        choose_device("gpu")
+    with pytest.raises(UsageError, match="unknown device"):
+        choose_device("tpu")
+    monkeypatch.setattr(common.runs.torch.cuda, "is_available", lambda: True)
+    assert choose_device("gpu", 1) == torch.device("cuda:1")
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+def test_opening_a_run_says_whether_there_is_work_and_where_it_lies(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    directory = open_run(tmp_path, "run", Config()).dir  # and its lock is gone
+    open_run(tmp_path, "run", Config()).finish({})
+    assert open_run(tmp_path, "run", Config(), flag="--force").done
+    said = [f"writing to {directory}", f"resuming {directory}", f"{directory} is done; --force makes another"]
+    assert [record.getMessage() for record in caplog.records] == said
+
+
+def test_a_directory_that_a_killed_process_was_just_making_is_removed(tmp_path):
+    run = open_run(tmp_path, "seed_0", {"a": 1})
+    abandoned, begun = (
+        tmp_path / f".{run.dir.name}_2.{number}" for number in (2**22 + 1, 2**22 + 2)
+    )  # beyond any process
+    for left in (abandoned, begun):
+        left.mkdir()
+    (abandoned / "lock").touch()  # nobody holds it; the other's process may be about to make its own
+    open_run(tmp_path, "seed_0", {"a": 1}, new=True)
+    assert not abandoned.exists()
+    assert begun.exists()

@@ -1,0 +1,109 @@
+"""Several processes train as one: the same weights and log as a single process with the whole batch, written
+once.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agents.actor_critic import save_agent
+from common.checkpoints import load_checkpoint
+from common.csv_log import read_log
+from common.runs import UsageError, file_id
+from generative.training.distributed import Ranks, join_ranks
+from tests.helpers import toy_world
+from tests.helpers.toy_world import toy_agent, toy_episode, with_agent, write_toy_store
+
+ROOT = Path(__file__).parents[2]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+FLAGS = {
+    "interpreting_params_name": "tiny",
+    "batch_size": 4,
+    "num_sim_steps": 3,
+    "num_batches": 3,
+    "log_interval": 1,
+    "save_interval": 1,
+    "agent_share": 1.0,
+    "lr": 0.001,
+    "device": "cpu",
+    "log_level": 40,
+}
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A store of long episodes without an end: nearly all windows are full, so that means over processes are
+    means over windows.
+    """
+    path = tmp_path_factory.mktemp("recorded")
+    rng = np.random.default_rng(0)
+    agent = toy_agent()
+    save_agent(path / "agent.safetensors", agent, {"env": {"env_name": "toy"}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(toy_world, "GOAL", np.array([-1, -1]))
+        episodes = [with_agent(toy_episode(rng, 300), agent) for _ in range(56)]
+    write_toy_store(path / "store", episodes, agent, 1, policy_id=file_id(path / "agent.safetensors"))
+    return path
+
+
+def train(recorded, where: Path, launcher: list[str], **changed) -> Path:
+    where.mkdir()
+    flags = {"agent_file": recorded / "agent.safetensors", "data_dir": recorded / "store"} | FLAGS | changed
+    words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [*launcher, str(ROOT / "train_gen_model.py"), *words],
+        cwd=where,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    runs = list(where.glob("results/world_models/*/*"))
+    assert len(runs) == 1
+    return runs[0]
+
+
+def test_two_processes_train_as_one_with_the_whole_batch(recorded, tmp_path):
+    alone = train(recorded, tmp_path / "alone", [sys.executable])
+    together = train(recorded, tmp_path / "two", TORCHRUN)
+    (one, about), (two, _) = (load_checkpoint(run / "model_3.safetensors") for run in (alone, together))
+    assert about["batches"] == 3
+    assert (together / "done.json").exists()
+    begun = load_checkpoint(alone / "model_1.safetensors")[0]
+    moved, apart = (
+        torch.cat([(one[name] - other[name]).flatten() for name in one]).norm() for other in (begun, two)
+    )
+    assert apart < 0.05 * moved
+    logs = [read_log(run / "progress.csv") for run in (alone, together)]
+    assert [row["batch"] for row in logs[1]] == ["1", "2", "3"]
+    for a, b in zip(*logs, strict=True):
+        for name in ("loss", "image", "val_loss", "hx", "grad_norm"):
+            assert float(a[name]) == pytest.approx(float(b[name]), rel=2e-3), name
+
+
+def test_one_process_alone_shares_with_nobody(tmp_path):
+    ranks = join_ranks(torch.device("cpu"))
+    assert ranks == Ranks()
+    assert ranks.first
+    assert list(range(5))[ranks.mine] == list(range(5))
+    assert ranks.mean({"loss": 2.0}) == {"loss": 2.0}
+    assert ranks.of_first("here") == "here"
+    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter.grad = torch.full((2,), 3.0)
+    ranks.average_gradients([parameter])
+    assert parameter.grad.tolist() == [3, 3]
+
+
+def test_windows_are_shared_out_evenly_or_not_at_all():
+    parts = [list(range(6))[Ranks(rank, 3).mine] for rank in range(3)]
+    assert sorted(sum(parts, [])) == list(range(6))
+    assert {len(part) for part in parts} == {2}
+    Ranks(0, 3).check_batch(6)
+    with pytest.raises(UsageError, match="multiple of 3"):
+        Ranks(0, 3).check_batch(8)

@@ -1,0 +1,489 @@
+"""The world model's losses against a slow loop and independent computations."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Categorical, Independent, Normal, kl_divergence
+
+from generative.model import twohot
+from generative.model.categorical import balanced_kl, kl, with_uniform
+from generative.model.config import LossScales
+from generative.model.frames import round_frames
+from generative.model.motion import carried, measured
+from generative.model.rssm import EnvState
+from generative.model.world_model import Outcome
+from generative.training.losses import (
+    SCALE_OF,
+    TERMS,
+    crowding,
+    draw_noise,
+    image_error,
+    loss_terms,
+    outcome_errors,
+    psnr,
+    total_loss,
+)
+from generative.training.small_object_weights import detail
+from tests.helpers.toy_windows import (
+    BLIND,
+    FREE,
+    LENGTH,
+    MORE,
+    RUNS,
+    STEPS,
+    K,
+    agent,
+    model,
+    noise_for,
+    segment,
+    store,
+)
+from tests.helpers.toy_world import SIZE, toy_agent
+
+
+def top_hat(obs):
+    """The larger top-hat of a frame [H, W, C], by PyTorch's max-pool."""
+    x = obs.float().movedim(-1, 0)[None]
+    wide = lambda x, sign: sign * torch.nn.functional.max_pool2d(sign * x, 5, 1, 2)
+    return torch.maximum(x - wide(wide(x, -1), 1), wide(wide(x, 1), -1) - x)[0].amax(0) / 255
+
+
+def was_in_view(pixel, way):
+    """Whether what a pixel shows was in the picture at every one of the moves `way`, the last of which led
+    here.
+    """
+    at = torch.tensor(pixel, dtype=torch.float32)
+    for move in reversed(way):
+        at = at - move
+        if (at < -0.5).any() or (at > SIZE - 0.5).any():
+            return False
+    return True
+
+
+def huber(x):
+    return torch.where(x.abs() < 1, x**2 / 2, x.abs() - 0.5).sum()
+
+
+def brute_force_terms(model, segment, noise, agent, shift=0):
+    """Every term, window by window and step by step, with PyTorch's own distributions. shift: a mutant's
+    misaligned actions.
+    """
+    sums = {name: [] for name in TERMS}
+
+    def outcomes(outcome, t, blind=""):
+        weights = twohot.encode(segment.reward[t, b], model.bins)
+        counts = segment.extra["weight"][b]
+        sums[f"{blind}reward"].append(
+            -counts * (weights * torch.log_softmax(outcome.reward_logits[0], -1)).sum()
+        )
+        stretch, shift = (10 * model.odds).tolist()
+        for name, log_odds, times in (
+            ("done", math.exp(stretch) * outcome.end_score[0] + shift, counts),
+            ("end_score", outcome.end_score[0], 1),
+        ):
+            p = 1 / (1 + torch.exp(-log_odds))
+            sums[blind + name].append(-times * torch.log(p if segment.terminated[t, b] else 1 - p))
+
+    for b in range(segment.mask.shape[1]):
+        steps = int(segment.mask[:, b].sum())
+        seen = [segment.obs[t, b : b + 1] for t in range(LENGTH)]
+        motion = [None, *(measured(torch.stack(seen[t - 1 : t + 1]))[0] for t in range(1, LENGTH))]
+        starts = []
+        for n, last in enumerate(
+            [K - 1, *(K - 1 + int(noise.at[n, b] * (steps - K + 1)) for n in range(MORE))]
+        ):
+            memory = agent.initial_state(1)
+            given = seen[last - K + 1 : last + 1]
+            for frame in given[:-1]:
+                memory = agent.advance(frame, memory, torch.tensor([False]), None)
+            way = torch.stack(motion[last - K + 2 : last + 1])
+            mean, log_variance = model.latent_head(
+                torch.stack([model.encoder(frame) for frame in given]), way, memory
+            )
+            deviation = (log_variance / 2).exp()
+            q = Independent(Normal(mean, deviation), 1)
+            sums["bottleneck"].append(kl_divergence(q, Independent(Normal(torch.zeros_like(mean), 1.0), 1)))
+            starts.append(model.start(mean + deviation * noise.z[n, b : b + 1], noise.first[n, b : b + 1]))
+            sums["init_hidden"].append(((starts[-1].hidden[0] - segment.hidden[last, b]) ** 2).sum())
+            sums["init_action"].append(
+                -Categorical(logits=starts[-1].action_logits[0]).log_prob(segment.action[last - 1, b])
+            )
+            error = (starts[-1].env.picture[0] - segment.obs[last, b] / 255) ** 2
+            sums["first"].append(error.sum())
+            sums["first_detail"].append((error * top_hat(segment.obs[last, b])[..., None]).sum())
+        state = starts[0].env
+        states = [starts[0].env]
+        foretold = starts[0].env.motion
+        for t in range(K - 1, steps):
+            i = t - (K - 1)
+            frame = state.picture[0]
+            sums["motion"].append(huber(foretold - motion[t]))
+            error = (frame - segment.obs[t, b] / 255) ** 2
+            sums["image"].append(error.sum())
+            sums["detail"].append((error * top_hat(segment.obs[t, b])[..., None]).sum())
+            met = segment.hidden[t, b : b + 1], torch.tensor([False]), segment.reward[t - 1, b : b + 1]
+            after = agent.advance(round_frames(frame)[None], *met)
+            sums["hx"].append(((after[0] - segment.hidden[t + 1, b]) ** 2).sum())
+            logits, value = agent.heads(after)
+            sums["value"].append((value[0] - segment.value[t, b]) ** 2)
+            then = Categorical(logits=segment.logits[t, b])
+            now = Categorical(logits=logits[0])
+            sums["act_log_probs"].append(kl_divergence(then, now))
+            action = torch.nn.functional.one_hot(
+                segment.action[t - shift, b : b + 1], model.config.num_actions
+            ).float()
+            deter, foretold = model.rssm.core(
+                state.deter, state.sample, state.motion, model.encoder(seen[t]), action
+            )
+            prior = model.rssm.prior(deter, foretold, noise.prior[i, b : b + 1])
+            outcomes(model.outcome(deter, foretold, seen[t] / 255), t)
+            if t + 1 < steps:
+                state = model.rssm.posterior(
+                    deter, motion[t + 1], model.encoder(seen[t + 1]), noise.state[i, b : b + 1]
+                )
+                own = model.decoder(deter, state.sample, carried(states[-1].picture, state.motion))
+                if b < segment.mask.shape[1] / 2:
+                    sums["repainted"].append(((own[0] - segment.obs[t + 1, b] / 255) ** 2).sum())
+                state = state._replace(
+                    picture=model.decoder(deter, state.sample, carried(seen[t] / 255, state.motion))
+                )
+                divergence = kl_divergence(
+                    Categorical(logits=state.logits), Categorical(logits=prior.logits)
+                ).sum()
+                sums["kl"].append(divergence)
+                sums["kl_balanced"].append(1.1 * divergence.clamp(min=1.0))
+                states.append(state)
+        for run in range(RUNS):
+            begin = int(noise.when[run, b] * (STEPS - FREE))
+            state = states[begin] if begin < len(states) else None
+            for i in range(FREE):
+                if begin + i + 1 >= len(states):
+                    break
+                action = torch.nn.functional.one_hot(
+                    segment.action[K - 1 + begin + i - shift, b : b + 1], model.config.num_actions
+                ).float()
+                state = model.step(state, action, noise.free[i, run * segment.mask.shape[1] + b, None])
+                then = Categorical(logits=states[begin + i + 1].logits)
+                sums["free_kl"].append(kl_divergence(then, Categorical(logits=state.logits)).sum())
+                if i == FREE - 1:
+                    sums["free_image"].append(
+                        ((state.picture[0] - segment.obs[K + begin + i, b] / 255) ** 2).sum()
+                    )
+        begin = int(max(2 * noise.blind[b] - 1, 0) * (STEPS - BLIND))
+        state = states[begin] if begin < len(states) else None
+        way = []
+        foretold_way = []
+        for i in range(BLIND):
+            if K - 1 + begin + i >= steps:
+                break
+            action = torch.nn.functional.one_hot(
+                segment.action[K - 1 + begin + i - shift, b : b + 1], model.config.num_actions
+            ).float()
+            deter, ahead = model.rssm.core(
+                state.deter, state.sample, state.motion, model.encoder(state.picture), action
+            )
+            outcomes(model.outcome(deter, ahead, state.picture), K - 1 + begin + i, "blind_")
+            if begin + i + 1 >= len(states):
+                break
+            picture = model.decoder(deter, torch.zeros_like(state.sample), carried(state.picture, ahead))
+            state = EnvState(deter, state.logits, torch.zeros_like(state.sample), ahead, picture)
+            way.append(motion[K + begin + i][0])
+            foretold_way.append(ahead[0])
+            sums["blind_motion"].append(huber(sum(foretold_way) - sum(way)))
+            squares = ((picture[0] - segment.obs[K + begin + i, b] / 255) ** 2).sum(-1)
+            sums["blind_image"].append(
+                sum(squares[p] * (1.0 if was_in_view(p, way) else 0.1) for p in np.ndindex(*squares.shape))
+            )
+    return {name: torch.stack([x.squeeze() for x in values]).mean() for name, values in sums.items()}
+
+
+def test_every_term_equals_a_slow_loop_and_a_shifted_action_does_not(model, segment, agent):
+    with torch.no_grad():
+        noise = noise_for(model, segment)
+        fast = loss_terms(model, segment, noise, agent, blind_steps=BLIND)
+        slow = brute_force_terms(model, segment, noise, agent)
+        mutant = brute_force_terms(model, segment, noise, agent, shift=1)
+    assert fast.keys() == set(TERMS)
+    for name in TERMS:
+        assert fast[name].item() == pytest.approx(slow[name].item(), rel=1e-4, abs=1e-6), name
+    for name in (
+        "image",
+        "detail",
+        "repainted",
+        "blind_image",
+        "motion",
+        "blind_motion",
+        "reward",
+        "done",
+        "end_score",
+        "blind_reward",
+        "blind_done",
+        "blind_end_score",
+        "kl",
+        "free_kl",
+        "free_image",
+    ):
+        assert abs(mutant[name] - slow[name]) > 10 * abs(fast[name] - slow[name]), name
+
+
+def test_what_lies_after_an_end_changes_no_term_and_the_last_step_changes_all(model, segment, agent):
+    noise = noise_for(model, segment)
+
+    def terms(edit):
+        fields = {
+            name: getattr(segment, name).clone()
+            for name in ("obs", "action", "reward", "terminated", "logits", "value", "hidden")
+        }
+        edit(fields)
+        with torch.no_grad():
+            return loss_terms(
+                model, type(segment)(**{**vars(segment), **fields}), noise, agent, blind_steps=BLIND
+            )
+
+    def garbage(fields, where):
+        fields["obs"][where] = 77
+        fields["action"][where] = 0
+        fields["reward"][where] = 3.0
+        fields["terminated"][where] ^= True
+        fields["logits"][where] += torch.arange(5.0)
+        fields["value"][where] += 9.0
+
+    plain = terms(lambda fields: None)
+    after_end = terms(lambda fields: garbage(fields, ~segment.mask))
+    last = segment.mask & ~torch.cat([segment.mask[1:], torch.zeros_like(segment.mask[:1])])
+    at_last = terms(lambda fields: garbage(fields, last))
+    for name in TERMS:
+        assert after_end[name] == plain[name], name
+    for name in ("image", "detail", "reward", "done", "act_log_probs", "value"):
+        assert at_last[name] != plain[name], name
+
+
+def test_an_action_that_ends_an_episode_has_an_outcome_though_no_frame_follows(model, store):
+    windows = store.windows(LENGTH, min_steps=K)
+    length = store.episodes["length"][windows.table[:, 0]] - windows.table[:, 1]
+    last = np.flatnonzero((length == K) & (store.episodes["end"][windows.table[:, 0]] == "terminated"))[:8]
+    segment = windows.batch(last)  # the first simulated frame is the episode's last, and its action ends it
+    terms = loss_terms(model, segment, noise_for(model, segment), toy_agent(), 0)
+    gradient = torch.autograd.grad(terms["end_score"], model.outcome_head[-1].bias)[0][-1]
+    assert gradient < -0.1  # every target in these windows is an end: the logit is pulled up
+    assert terms["kl"] == 0
+    assert terms["reward"] > 0
+
+
+def test_kl_of_groups_equals_torch_distributions():
+    torch.manual_seed(0)
+    raw = torch.randn(2, 7, 5, 4) * 3
+    p = with_uniform(raw[0], 0.01)
+    q = with_uniform(raw[1], 0.2)
+    expected = kl_divergence(Independent(Categorical(logits=p), 1), Independent(Categorical(logits=q), 1))
+    torch.testing.assert_close(kl(p, q), expected)
+    mixed = 0.99 * torch.softmax(raw[0], -1) + 0.01 / 4
+    torch.testing.assert_close(p.exp(), mixed)
+    assert with_uniform(torch.tensor([100.0, -100.0]), 0.01).exp().min() == pytest.approx(0.005)
+
+
+def test_balanced_kl_moves_the_prior_ten_times_as_much_and_stops_at_free_nats():
+    p, q = (
+        torch.log_softmax(
+            torch.randn(1, 3, 4, generator=torch.Generator().manual_seed(i)) * 3, -1
+        ).requires_grad_()
+        for i in range(2)
+    )
+    balanced_kl(p, q).sum().backward()
+    towards_prior = q.grad.clone()
+    towards_posterior = p.grad.clone()
+    p.grad = q.grad = None
+    kl(p, q).sum().backward()
+    torch.testing.assert_close(towards_prior, q.grad)
+    torch.testing.assert_close(towards_posterior, 0.1 * p.grad)
+    near = p.detach() + 1e-3
+    close = near.clone().requires_grad_()
+    loss = balanced_kl(p.detach(), close)
+    loss.sum().backward()
+    assert loss.item() == pytest.approx(1.1)
+    assert not close.grad.any()
+
+
+def test_two_hot_keeps_means_and_symlog_inverts():
+    x = torch.tensor([-120.0, -3.3, 0.0, 0.01, 1.0, 10.0, 99.0])
+    torch.testing.assert_close(twohot.symexp(twohot.symlog(x)), x)
+    bins = twohot.make_bins(41, 5.0)
+    weights = twohot.encode(x, bins)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(7))
+    assert ((weights > 0).sum(-1) <= 2).all()
+    torch.testing.assert_close(weights @ bins, x, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(twohot.mean(torch.log(weights), bins), x, rtol=1e-5, atol=1e-5)
+    assert twohot.encode(torch.tensor(1e6), bins)[-1] == 1
+    best = twohot.cross_entropy(torch.log(weights + 1e-9), x, bins)
+    assert (best < twohot.cross_entropy(torch.log(weights.roll(1, -1) + 1e-9), x, bins)).all()
+    assert twohot.cross_entropy(torch.zeros(7, 41), x, bins)[0].item() == pytest.approx(math.log(41))
+
+
+def test_each_scale_weights_its_term_and_nothing_else():
+    terms = {name: torch.tensor(float(i + 1)) for i, name in enumerate(TERMS)}
+    flags = set(SCALE_OF.values())
+    assert flags | {"free_nats"} == set(vars(LossScales()))
+    for flag in flags:
+        scales = LossScales(**dict.fromkeys(flags, 0.0) | {flag: 3.0})
+        assert total_loss(terms, scales) == 3 * sum(
+            terms[name] for name, by in SCALE_OF.items() if by == flag
+        )
+
+
+def test_free_runs_train_the_core_and_not_the_states_that_they_begin_from(model, segment):
+    terms = loss_terms(model, segment, noise_for(model, segment), toy_agent(), 0)
+    terms["free_kl"].backward()
+    assert {
+        part
+        for part, module in model.named_children()
+        if any(p.grad is not None for p in module.parameters())
+    } == {"rssm", "encoder", "decoder"}
+    assert not terms["free_image"].requires_grad
+    assert not any(p.grad is not None and p.grad.any() for p in model.rssm.posterior_head.parameters())
+    assert {"free_kl", "free_image"} & loss_terms(
+        model, segment, noise_for(model, segment, free=(FREE, 0)), toy_agent(), 0
+    ).keys() == set()
+
+
+def test_pictures_of_blind_runs_do_not_pull_at_the_motion(model, segment):
+    with torch.no_grad():
+        model.decoder.read.weight[:, : model.config.map_channels] = 0  # the map is moved too, and painted
+    noise = noise_for(model, segment)
+    noise = noise._replace(
+        blind=torch.zeros_like(noise.blind)
+    )  # all begin where the windows do, where nothing has been moved yet
+    terms = loss_terms(model, segment, noise, toy_agent(), 0, blind_steps=1)
+    last = model.rssm.pace.read[-1].weight
+    pulls = {
+        name: torch.autograd.grad(terms[name], last, retain_graph=True, allow_unused=True)[0]
+        for name in ("blind_image", "blind_motion")
+    }
+    assert pulls["blind_image"] is None or not pulls["blind_image"].any()
+    assert pulls["blind_motion"].any()
+
+
+def test_free_runs_begin_anywhere_and_are_left_out_beyond_an_end(model, store):
+    windows = store.windows(LENGTH, min_steps=K)
+    length = store.episodes["length"][windows.table[:, 0]] - windows.table[:, 1]
+    short = windows.batch(
+        np.flatnonzero(length == K)[:4]
+    )  # one simulated frame: no run has anything to compare with
+    terms = loss_terms(model, short, noise_for(model, short), toy_agent(), 0)
+    assert terms["free_kl"] == 0
+    assert terms["free_image"] == 0
+    many = draw_noise(model.config, STEPS, 400, torch.Generator().manual_seed(0), FREE, 1)
+    assert set((many.when * (STEPS - FREE)).long().unique().tolist()) == set(range(STEPS - FREE))
+
+
+def test_detail_finds_a_small_moving_thing_and_not_the_scrolling_ground():
+    rng = np.random.default_rng(0)
+    ground = (
+        rng.integers(100, 140, (1, 20, 16, 3)).repeat(8, 1).repeat(8, 2).astype(np.uint8)
+    )  # tiles of 8 x 8, a scroll of 3 pixels
+    for t in range(4):
+        frame = torch.from_numpy(ground[:, 3 * t : 3 * t + 64, :64].copy())
+        frame[:, 20 + 2 * t : 23 + 2 * t, 30:33] = 255
+        found = detail(frame)[0]
+        thing = found[20 + 2 * t : 23 + 2 * t, 30:33]
+        assert thing.min() > 0.4
+        assert found.mean() < 0.02
+        assert torch.allclose(found, top_hat(frame[0]))
+        dark = detail(255 - frame)[0]
+        assert torch.allclose(dark, found)
+    assert detail(torch.full((1, 8, 8, 3), 77, dtype=torch.uint8)).max() == 0
+
+
+def test_crowding_is_least_for_spread_points_and_zero_for_one_place():
+    corners = torch.cat([torch.eye(3), -torch.eye(3)])
+    assert crowding(torch.eye(3)[:1].expand(6, 3)).item() == pytest.approx(0)
+    pairs = [2.0 if i // 1 % 3 != j % 3 else 4.0 for i in range(6) for j in range(i)]
+    assert crowding(corners).item() == pytest.approx(
+        math.log(np.mean(np.exp(-2 * np.array(pairs)))), rel=1e-5
+    )
+    bunched = torch.nn.functional.normalize(corners + torch.tensor([2.0, 0, 0]), dim=-1)
+    assert crowding(corners) < crowding(bunched) < 0
+    assert crowding(corners[:1]) == 0
+
+
+def test_ends_are_as_likely_as_recorded_whatever_windows_are_drawn(model):
+    rng = torch.Generator().manual_seed(0)
+    fatal = torch.rand(6000, generator=rng) < 0.5  # of the windows drawn; one in fifty of those recorded
+    ended = fatal & (torch.rand(1, 6000, generator=rng) < 0.4)
+    score = 3 * ended + 2 * torch.randn(1, 6000, generator=rng)  # knows something of it, in odds of its own
+    weight = torch.where(fatal, 0.02 / 0.5, 0.98 / 0.5)
+
+    def chance(weight):
+        """The mean probability of an end, once the two numbers have been fit, over the windows as recorded."""
+        model.odds.data.zero_()
+        optimizer = torch.optim.LBFGS([model.odds], lr=0.02, max_iter=400, tolerance_change=1e-12)
+
+        def error():
+            optimizer.zero_grad()
+            loss = outcome_errors(model, outcome_of(model, score), torch.zeros_like(score), ended, weight)[
+                "done"
+            ].mean()
+            loss.backward()
+            return loss
+
+        optimizer.step(error)
+        recorded = torch.where(fatal, 0.02 / 0.5, 0.98 / 0.5)
+        return (recorded * torch.sigmoid(model.recorded_odds(score))).mean().item()
+
+    assert chance(weight) == pytest.approx(0.02 * 0.4, rel=0.05)
+    assert (
+        chance(torch.ones_like(weight)) > 0.05
+    )  # the mutant: as if they had been recorded as they were drawn
+
+
+def test_what_tells_an_end_is_learned_of_all_windows_alike_and_its_odds_of_what_was_recorded(model):
+    score = torch.linspace(-2, 2, 5)[None].requires_grad_()
+    ended = score.detach() > 0.5
+    weight = torch.tensor([0.1, 1, 2, 0.1, 1])
+    found = outcome_errors(model, outcome_of(model, score), torch.zeros(1, 5), ended, weight)
+    by_score, by_odds = (
+        torch.autograd.grad(found[name].sum(), score, allow_unused=True)[0] for name in ("end_score", "done")
+    )
+    torch.testing.assert_close(by_score, torch.sigmoid(score) - ended.float())
+    assert by_odds is None
+    assert torch.autograd.grad(found["done"].sum(), model.odds)[0].abs().min() > 0
+
+
+def outcome_of(model, end_score):
+    return Outcome(torch.zeros(*end_score.shape, len(model.bins)), end_score, model.recorded_odds(end_score))
+
+
+def test_the_agent_may_be_shown_some_windows_only(model, segment, agent):
+    with torch.no_grad():
+        noise = noise_for(model, segment)
+        some = loss_terms(model, segment, noise, agent, agent_windows=2)
+        everything = loss_terms(model, segment, noise, agent)
+        first = type(segment)(
+            **{n: x[:, :2] if torch.is_tensor(x) and x.ndim > 1 else x for n, x in vars(segment).items()}
+        )
+        first.extra = {"weight": segment.extra["weight"][:2]}
+        alone = loss_terms(model, first, noise.windows(slice(2)), agent)
+    assert some["hx"] != everything["hx"]
+    for name in ("hx", "act_log_probs", "value"):
+        assert some[name].item() == pytest.approx(alone[name].item(), rel=1e-4)
+
+
+def test_free_nats_hold_the_balanced_kl_from_below(model, segment):
+    with torch.no_grad():
+        noise = noise_for(model, segment)
+        few, many = (
+            loss_terms(model, segment, noise, toy_agent(), 0, free_nats=free) for free in (0.0, 50.0)
+        )
+    assert few["kl_balanced"].item() == pytest.approx(1.1 * few["kl"].item(), rel=1e-4)
+    assert many["kl_balanced"].item() == pytest.approx(55.0)
+    assert many["kl"] == few["kl"]
+
+
+def test_psnr_is_that_of_the_pooled_error():
+    frames = torch.full((4, 8, 8, 3), 0.5)
+    obs = torch.zeros(4, 8, 8, 3, dtype=torch.uint8)
+    frames[0] = 0
+    error = image_error(frames, obs)
+    assert error.tolist() == [0, 48, 48, 48]
+    assert psnr(error.mean().item(), (8, 8, 3)) == pytest.approx(-10 * math.log10(0.25 * 0.75), abs=1e-4)

@@ -1,0 +1,120 @@
+"""The commands and snippets of the pages, run as they are written, in a directory that looks like the
+repository after `make demo`.
+
+Pages run in a shell whose `python` is a stand-in: it gives each script the words of the page and, at the end,
+flags that make it small (of two values for one flag the last counts). It notes how each command went.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("AGENT", "MODEL", "DATA", "DISCOVERY", "SIMULATED")
+"""What the README's sequence sets, and other pages use."""
+SMALL = {
+    "train": "--param_name demo --num_timesteps 4096 --num_checkpoints 2 --eval_episodes 4",
+    "train --exp_name finish": "--param_name half-rec-finish --num_timesteps 1 --num_checkpoints 2 --eval_episodes 4",
+    "agents.publish": "--out published",
+    "evaluate": "--num_levels 8 --num_episodes 8",
+    "render": "--num_eps 1",
+    "render --sim_model_file": "--num_sim_steps 4",
+    "record": "--num_episodes 80",
+    "train_gen_model": "--interpreting_params_name tiny --num_batches 2 --batch_size 4 --more_starts 0",
+    "analysis.report_card": "--num_windows 4 --training_windows 4 --batch_size 4",
+    "analysis.real_check": "--part all --num_moments 4 --draws 2 --num_hazards 4 --hazard_draws 2 --steps 4",
+    "analysis.true_q": "--num_moments 2 --draws 2 --steps 8",
+    "analysis.gradient_check": "--num_states 8 --num_rollouts 4 --horizons 1 2",
+    "loss_over_time_exp": "--part train --num_batches 1 --batch_size 4 --num_sim_steps 4",
+    "record_gen_samples": "--num_samples 100 --num_sim_steps 12",
+    "record_gen_samples --action_grid": "--num_samples 2",
+    "interpolation_exp": "--num_pairs 1 --num_points 3 --num_sim_steps 4",
+    "analysis.memory_precompute": "--num_episodes 12 --num_levels 4 --num_moments 10 --play_frames 0 1",
+    "analysis.scene_bank": "--num_scenes 60",
+    "analysis.probes_precompute": "--epochs 1",
+    "analysis.emergence_precompute": "--every 100 --epochs 1 --frame_episodes 80 --num_episodes 80",
+    "analysis.hidden_analysis_precompute": "--methods pca ica --draws 0 --maps tsne --points 500 --followed 4",
+    "analysis.hidden_analysis_plotting": "--spins value",
+    "analysis.show_hx_overlap_precompute": "--points 100",
+    "analysis.env_h_analysis_precompute": "--draws 0 --maps --points 300 --clusters 8",
+    "analysis.sml_analysis_precompute": "--draws 0 --maps --points 300 --clusters 8",
+    "analysis.combined_agent_env_hx_analysis_precompute": "--draws 0 --maps --points 300 --clusters 4",
+    "analysis.xcorr_and_xcaus_precompute": "--draws 20 --lags 2",
+}
+"""What is added to a script's flags, by its module; and where one of its words is given too."""
+STAND_IN = """#!{python} -SI
+import json, os, resource, subprocess, sys, time
+words = sys.argv[1:]
+if words[0] == "-m":
+    module = words[1]
+else:
+    module = next(word for word in words if word.endswith(".py")).removesuffix(".py").replace("/", ".")
+small = [flags for key, flags in {small}.items() if key.split()[0] == module and set(key.split()[1:]) <= set(words)]
+command, begun = [{python!r}, *{torchrun}, *words, *" ".join(small).split()], time.time()
+done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+told = {{"command": " ".join(words), "rc": done.returncode, "seconds": time.time() - begun, "cpu": used.ru_utime + used.ru_stime, "said": done.stdout[-2000:]}}
+with open({log!r}, "a") as log:
+    log.write(json.dumps(told) + "\\n")
+"""
+
+
+def lay_out(place: Path, small: dict[str, str] = SMALL) -> None:
+    """A directory with the repository's files, its own copy of `pretrained`, and a `bin` whose python and
+    torchrun are stand-ins.
+    """
+    for path in ROOT.iterdir():
+        if path.name not in (".git", ".venv", "pretrained", "results", "data", "logs", "demo"):
+            (place / path.name).symlink_to(path)
+    shutil.copytree(ROOT / "pretrained", place / "pretrained")
+    (place / "bin").mkdir()
+    for name in ("python", "torchrun"):
+        text = STAND_IN.format(
+            python=sys.executable,
+            torchrun=["-m", "torch.distributed.run"] if name == "torchrun" else [],
+            small=small,
+            log=str(place / "log.jsonl"),
+        )
+        (place / "bin" / name).write_text(text)
+        (place / "bin" / name).chmod(0o755)
+    (place / "bin" / "make").write_text("#!/bin/sh\n")  # the fixture has made what the demo makes
+    (place / "bin" / "make").chmod(0o755)
+
+
+def program(page: str, place: Path) -> str:
+    """The blocks of a page as one shell script. Its Python snippets are one program, run where the last of
+    them stands.
+    """
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    snippets = [text for language, text in blocks if language == "python"]
+    (place / "snippets.py").write_text("\n".join(snippets))
+    parts = []
+    left = len(snippets)
+    for language, text in blocks:
+        left -= language == "python"
+        if language == "python" and not left:
+            parts.append("python snippets.py")
+        elif language in ("", "bash") and re.search(r"^(python|torchrun|make) ", text, flags=re.MULTILINE):
+            parts.append(text)
+    return "\n".join(parts)
+
+
+def run_page(page: Path, place: Path, env: dict[str, str]) -> list[dict]:
+    """Runs a page, with the names of the pages before it, and gives how each of its commands went."""
+    log = place / "log.jsonl"
+    log.write_text("")
+    keep = f"declare -p {' '.join(NAMES)} > names.sh 2> /dev/null"
+    script = "\n".join(("[ -f names.sh ] && . ./names.sh", program(page.read_text(), place), keep, ""))
+    (place / "page.sh").write_text(script)
+    done = subprocess.run(
+        ["bash", "page.sh"],
+        cwd=place,
+        env=env | {"PATH": f"{place / 'bin'}:{env['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    told = [json.loads(line) for line in log.read_text().splitlines()]
+    return told + ([{"command": "the shell", "rc": 1, "said": done.stderr}] if done.stderr else [])

@@ -1,0 +1,70 @@
+"""An untrained world model of the toy world whose states differ and whose episodes end now and then, with its
+agent and a real store.
+"""
+
+import numpy as np
+import torch
+
+from agents.actor_critic import save_agent
+from common.runs import file_id
+from generative.model.world_model import WorldModel, save_world_model
+from generative.simulator import NoiseKeys, Simulator
+from rollouts.store import Rollouts
+from tests.helpers.toy_world import NOOP, toy_agent, toy_config, toy_episode, with_agent, write_toy_store
+
+NAMES = ["up", "down", "left", "right", "none"]
+
+
+def toy_model(end_bias: float = 0.0, **config) -> WorldModel:
+    """Weights times 2.5 and the outcome head filled, as an untrained model's states barely differ; one step
+    in five more likely than not ends.
+
+    Those of the motion and of outcomes do not: pictures that jump by pixels, and rewards of large logits,
+    make much of the last bit of a sum, which is another in every batch.
+    """
+    torch.manual_seed(3)
+    model = WorldModel(toy_config(**config))
+    torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.1)
+    left = {
+        module
+        for part in (model.rssm.pace, model.motion_head, model.outcome_head)
+        for module in part.modules()
+    }
+    for module in model.modules():
+        if (
+            isinstance(module, (torch.nn.Linear, torch.nn.Conv2d, torch.nn.ConvTranspose2d))
+            and module not in left
+        ):
+            module.weight.data.mul_(2.5)
+    model.rssm.pace.read[-1].weight.data.mul_(0.2)
+    model.decoder.last.weight.data.mul_(4)  # frames that the agent can tell apart
+    model.decoder.last.bias.data[-4:] -= 4  # and in which what is new shows
+    model.requires_grad_(False)
+    z = model.random_latent(torch.randn(64, model.config.latent_size))
+    out = Simulator(model, toy_agent(), NOOP).simulate(z, 6, NoiseKeys(0, np.arange(64)), ends=False)
+    model.outcome_head[-1].bias.data[-1] -= torch.logit(out.extra["done_prob"], 1e-6).quantile(0.8) - end_bias
+    return model
+
+
+def toy_simulator(**config) -> Simulator:
+    return Simulator(toy_model(**config), toy_agent(), NOOP)
+
+
+def toy_store(path, episodes: int = 12) -> Rollouts:
+    """Real play of the toy agent; every four episodes share a level."""
+    rng = np.random.default_rng(0)
+    agent = toy_agent()
+    return write_toy_store(path, [with_agent(toy_episode(rng, 10), agent) for _ in range(episodes)], agent)
+
+
+def save_toy_files(path, **model) -> None:
+    """agent.safetensors, model.safetensors and store in `path`: what the scripts ask for."""
+    save_agent(path / "agent.safetensors", toy_agent(), {"env": {"env_name": "toy"}})
+    toy_store(path / "store")
+    meta = {
+        "agent": {"id": file_id(path / "agent.safetensors")},
+        "noop": NOOP,
+        "action_names": NAMES,
+        "env": {"env_name": "toy"},
+    }
+    save_world_model(path / "model.safetensors", toy_model(**model), meta)

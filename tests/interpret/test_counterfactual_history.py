@@ -1,0 +1,114 @@
+"""One frame, two pasts: both are real play and end in the stored frame to the bit, with two velocities that
+only memory tells apart.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+import interpret.forks.counterfactual_history as pasts_module
+from agents.actor_critic import load_agent
+from envs.coinrun import WALLS
+from envs.procgen_body import parse
+from interpret.forks.counterfactual_history import other_past, seen_from
+from rollouts.states import replay_env, replay_states
+from rollouts.store import Rollouts
+from tests.analysis.test_memory_command import recorded
+from tests.helpers.coinrun_runner import save_runner
+
+PAST = 4
+MOMENTS = 32
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Rollouts:
+    path = tmp_path_factory.mktemp("pasts")
+    return recorded(path / "store", save_runner(path / "agent.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def env(store):
+    env = replay_env(store, MOMENTS)
+    yield env
+    env.close()
+
+
+@pytest.fixture(scope="module")
+def moments(store, env):
+    """Snapshots PAST steps before each moment; stored frames [PAST + 1, B, ...], actions and hidden states;
+    velocities before.
+    """
+    episodes = np.resize(np.arange(len(store)), MOMENTS)
+    rng = np.random.default_rng(0)
+    at = rng.integers(PAST, store.episodes["length"][episodes])
+    snapshots = replay_states(store, episodes, at - PAST, env)
+    stored = [store.episode(i) for i in episodes]
+    window = {
+        name: np.stack([one[name][t - PAST : t + 1] for one, t in zip(stored, at)], 1)
+        for name in ("obs", "action", "hidden")
+    }
+    own = np.array([[parse(one.data).player[name] for name in ("vx", "vy")] for one in snapshots])
+    return snapshots, window, own
+
+
+def drawn(own: np.ndarray) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    in_the_air = own[:, 1] != 0
+    return np.stack(
+        [rng.uniform(-0.5, 0.5, len(own)), own[:, 1] + in_the_air * rng.uniform(-0.5, 0.5, len(own))], 1
+    )
+
+
+def test_with_its_own_velocity_the_past_is_the_recording(env, moments):
+    snapshots, window, own = moments
+    found = other_past(env, snapshots, window["action"][:-1].astype(int), own)
+    assert found.same.all()
+    assert np.array_equal(found.frames, window["obs"])
+
+
+def test_with_another_velocity_the_last_frame_is_the_same_and_what_came_before_is_not(env, moments):
+    snapshots, window, own = moments
+    actions = window["action"][:-1].astype(int)
+    found = other_past(env, snapshots, actions, drawn(own))
+    real = other_past(env, snapshots, actions, own)
+    same = found.same
+    assert same.mean() > 0.4
+    assert np.array_equal(found.frames[-1, same], window["obs"][-1, same])
+    assert (found.frames[:-1, same] != window["obs"][:-1, same]).any((0, 2, 3, 4)).mean() > 0.9
+    apart = np.linalg.norm(found.velocity - real.velocity, axis=1)[same]
+    assert np.quantile(apart, 0.25) > 0.02
+    assert apart.max() > 0.3
+
+
+def test_without_the_shift_it_ends_elsewhere_and_is_not_taken(env, moments, monkeypatch):
+    snapshots, window, own = moments
+    monkeypatch.setattr(pasts_module, "_moved", lambda state, right, up: state)
+    found = other_past(env, snapshots, window["action"][:-1].astype(int), drawn(own))
+    assert found.same.mean() < 0.2
+
+
+def test_nobody_begins_in_a_wall_or_beyond_the_world(moments):
+    for snapshot in moments[0][:8]:
+        state = parse(snapshot.data)
+        row, column = np.argwhere(np.isin(state.grid, WALLS))[0]
+        into_wall = column + 0.5 - state.player["x"], row + 0.5 - state.player["y"]
+        assert pasts_module._moved(state, *into_wall) is None
+        assert pasts_module._moved(state, -100, 0) is None
+        assert pasts_module._moved(state, 0, 1000) is None
+        stays = pasts_module._moved(state, 0, 0)
+        assert stays is not None
+        assert stays.player["x"] == state.player["x"]
+
+
+def test_only_memory_tells_the_pasts_apart(store, env, moments):
+    snapshots, window, own = moments
+    found = other_past(env, snapshots, window["action"][:-1].astype(int), drawn(own))
+    agent = load_agent(store.path.parent / "agent.safetensors")[0]
+    hidden = torch.from_numpy(window["hidden"][0])
+    real, other = (seen_from(agent, hidden, frames)[found.same] for frames in (window["obs"], found.frames))
+    assert not torch.allclose(real, other, atol=1e-3)
+    last = [seen_from(agent, hidden, frames[-1:])[found.same] for frames in (window["obs"], found.frames)]
+    assert torch.equal(*last)
+    stored = store.episode(0)["hidden"]
+    again = seen_from(agent, torch.from_numpy(stored[:1]), store.episode(0)["obs"][:3, None])
+    assert torch.allclose(again, torch.from_numpy(stored[3:4]), atol=1e-5)

@@ -1,0 +1,702 @@
+"""Training a world model from a store: keyed batches, the log, resuming to the same bits, and clear refusals."""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import common.stopping
+import train_gen_model
+from agents.actor_critic import save_agent
+from common.checkpoints import BadCheckpoint, load_checkpoint
+from common.cli import parse as parse_flags
+from common.runs import UsageError, file_id
+from common.video import read_video
+from envs.coinrun import first_states, layout_hash
+from envs.procgen import ProcgenConfig, ProcgenVecEnv
+from generative.compatibility import check_recorder, recorded_by
+from generative.model.config import LossScales, TrainConfig
+from generative.model.frames import frames_to_bytes
+from generative.model.latent import remembered
+from generative.model.world_model import WorldModel, load_world_model, save_world_model
+from generative.training import trainer as trainer_module
+from generative.training.data import HELD_OUT, WindowSource, layouts_of, read_ahead, split
+from generative.training.losses import draw_noise
+from generative.training.preview import preview
+from generative.training.progress import CLOCK_COLUMNS, COLUMNS
+from generative.training.trainer import Trainer, learning_rate_factor
+from rollouts.store import BadStore, Rollouts
+from tests.helpers.toy_world import toy_agent, toy_config, toy_episode, with_agent, write_toy_store
+
+ROOT = Path(__file__).parents[2]
+SHORT = TrainConfig(
+    num_batches=6,
+    batch_size=3,
+    num_sim_steps=4,
+    log_interval=2,
+    save_interval=2,
+    validation_batches=1,
+    warmup=2,
+)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A store and the agent that recorded it."""
+    path = tmp_path_factory.mktemp("recorded")
+    rng = np.random.default_rng(0)
+    save_agent(path / "agent.safetensors", toy_agent(), {"env": {"env_name": "toy"}})
+    agent = toy_agent()
+    episodes = [with_agent(toy_episode(rng, 12), agent) for _ in range(120)]
+    for episode in episodes[::5]:
+        episode["reward"][-1] = 0  # a goal that earns nothing: what ends there died
+    write_toy_store(path / "store", episodes, agent, 2, policy_id=file_id(path / "agent.safetensors"))
+    return path
+
+
+def source(path, steps=4, seed=0, fatal_share=0.0):
+    store = Rollouts.open(path / "store")
+    return WindowSource(store.windows(3 + steps - 1, min_steps=3), layouts_of(store), seed, fatal_share)
+
+
+def make(recorded, directory, config=SHORT, scales=LossScales(), seed=0, **changed):
+    directory.mkdir(exist_ok=True)
+    windows = source(recorded, seed=seed, fatal_share=config.fatal_share)
+    device = torch.device("cpu")
+    return Trainer(toy_config(**changed), config, scales, windows, toy_agent(), directory, seed, device, {})
+
+
+def rows(directory):
+    with open(directory / "progress.csv") as file:
+        return [{k: v for k, v in row.items() if k not in CLOCK_COLUMNS} for row in csv.DictReader(file)]
+
+
+def same_state(one, other):
+    a, b = (load_checkpoint(path / "train_state.safetensors")[0] for path in (one, other))
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_log_holds_every_term_for_training_and_held_out_levels(recorded, tmp_path):
+    make(recorded, tmp_path / "run").train()
+    log = rows(tmp_path / "run")
+    assert [row["batch"] for row in log] == ["2", "4", "6"]
+    assert set(log[0]) == set(COLUMNS) - set(CLOCK_COLUMNS)
+    assert all(np.isfinite(float(value)) for row in log for value in row.values())
+    with open(tmp_path / "run" / "progress.csv") as file:
+        clocks = list(csv.DictReader(file))
+    assert all(
+        50 < float(row["peak_memory_mb"]) < 1e5 and 0 <= float(row["wait_share"]) < 1 for row in clocks
+    )
+    assert float(log[-1]["psnr"]) == pytest.approx(
+        -10 * np.log10(float(log[-1]["image"]) / (8 * 8 * 3)), abs=1e-4
+    )
+    assert any(path.name.startswith("events.out") for path in (tmp_path / "run").iterdir())
+
+
+def test_training_depends_on_seed_and_flags_and_on_nothing_else(recorded, tmp_path):
+    make(recorded, tmp_path / "a").train()
+    make(recorded, tmp_path / "b").train()
+    assert same_state(tmp_path / "a", tmp_path / "b")
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+    make(recorded, tmp_path / "c", seed=1).train()
+    assert not same_state(tmp_path / "a", tmp_path / "c")
+    changes = [
+        dict(lr=1e-3),
+        dict(warmup=1),
+        dict(grad_clip_norm=0.01),
+        dict(agent_share=1.0),
+        dict(fatal_share=0.0),
+    ]
+    changes += [
+        dict(lr_end=1.0),
+        dict(ema=0.0),
+        dict(free_steps=1),
+        dict(free_runs=3),
+        dict(blind_steps=1),
+        dict(more_starts=0),
+    ]
+    for i, change in enumerate(changes):
+        make(recorded, tmp_path / f"d{i}", replace(SHORT, **change)).train()
+        assert not same_state(tmp_path / "a", tmp_path / f"d{i}"), change
+
+
+def test_outcomes_may_be_trained_alone(recorded, tmp_path):
+    trainer = make(recorded, tmp_path / "a", replace(SHORT, only_outcomes=True))
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.train()
+    changed = {
+        name for name, tensor in trainer.model.state_dict().items() if not torch.equal(tensor, before[name])
+    }
+    assert changed == {name for name in before if name.split(".")[0] in ("touch", "outcome_head", "odds")}
+    make(recorded, tmp_path / "b", replace(SHORT, only_outcomes=True, num_batches=4)).train()
+    shutil.copytree(tmp_path / "b", tmp_path / "c")
+    assert make(recorded, tmp_path / "c", replace(SHORT, only_outcomes=True)).batches == 4
+
+
+def test_weights_to_begin_with_are_taken_where_they_fit_and_the_rest_is_named(caplog):
+    torch.manual_seed(0)
+    other = WorldModel(toy_config())
+    model = WorldModel(toy_config(num_initializing_steps=2))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    anew = trainer_module.begin_with(model, other.state_dict())
+    assert anew == ["latent_head.of_all.0.0.weight", "latent_head.read.0.weight"]
+    assert all(name in caplog.text for name in anew)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name] if name in anew else other.state_dict()[name]), name
+    assert trainer_module.begin_with(WorldModel(toy_config()), other.state_dict()) == []
+
+
+def test_every_batch_has_noise_of_its_own_and_validations_and_looks_at_what_is_saved_always_the_same(
+    recorded, tmp_path, monkeypatch
+):
+    real = trainer_module.loss_terms
+    drawn = {True: [], False: []}
+
+    def watched(model, segment, noise, *rest):
+        drawn[torch.is_grad_enabled()].append(noise.z.clone())
+        return real(model, segment, noise, *rest)
+
+    monkeypatch.setattr(trainer_module, "loss_terms", watched)
+    make(recorded, tmp_path / "run").train()
+    assert len(drawn[True]) == 6
+    assert len(torch.stack(drawn[True]).unique(dim=0)) == 6
+    assert len(drawn[False]) == 3 + 3
+    assert len(torch.stack(drawn[False]).unique(dim=0)) == 1
+
+
+def test_the_agents_terms_and_the_runs_without_frames_are_left_out_of_training_but_not_of_validation_when_unweighted(
+    recorded, tmp_path
+):
+    off = dict(
+        loss_scale_hx=0,
+        loss_scale_act_log_probs=0,
+        loss_scale_value=0,
+        loss_scale_free_kl=0,
+        loss_scale_blind=0,
+    )
+    make(recorded, tmp_path / "run", scales=LossScales(**off)).train()
+    last = rows(tmp_path / "run")[-1]
+    for name in ("hx", "act_log_probs", "value", "free_kl", "free_image", "blind_image"):
+        assert last[name] == ""
+        assert float(last[f"val_{name}"]) > 0
+
+
+def test_a_run_that_stopped_between_rows_and_saves_goes_on_as_if_it_had_not(recorded, tmp_path, monkeypatch):
+    config = replace(SHORT, log_interval=3, save_interval=2)
+    make(recorded, tmp_path / "whole", config).train()
+    real = trainer_module.loss_terms
+    seen = []
+
+    def fails_at_fifth(*given):
+        seen.append(1)
+        if len(seen) == 8:  # four batches, a validation and two looks at what was to be saved went before
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(trainer_module, "loss_terms", fails_at_fifth)
+    with pytest.raises(KeyboardInterrupt):
+        make(recorded, tmp_path / "broken", config).train()
+    monkeypatch.setattr(trainer_module, "loss_terms", real)
+    again = make(recorded, tmp_path / "broken", config)
+    assert again.batches == 4
+    again.train()
+    assert same_state(tmp_path / "whole", tmp_path / "broken")
+    assert rows(tmp_path / "whole") == rows(tmp_path / "broken")
+
+
+@pytest.mark.parametrize("place", ["validate", "_refuse_broken", "_film", "_save_state"])
+def test_a_stop_between_a_batch_and_its_row_and_files_is_made_up_for(recorded, tmp_path, monkeypatch, place):
+    """The batch is kept, and what was due after it, and had not been written, is written when the run goes
+    on.
+    """
+    make(recorded, tmp_path / "whole").train()
+    calls = []
+    real = getattr(Trainer, place)
+
+    def interrupted(self):
+        calls.append(self.batches)
+        if calls == [2, 4]:
+            raise KeyboardInterrupt
+        return real(self)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, place, interrupted)
+        make(recorded, tmp_path / "broken").train()
+    again = make(recorded, tmp_path / "broken")
+    assert again.batches == 4
+    again.train()
+    assert same_state(tmp_path / "whole", tmp_path / "broken")
+    assert rows(tmp_path / "whole") == rows(tmp_path / "broken")
+    files = [
+        {path.name for path in (tmp_path / run).iterdir() if "tfevents" not in path.name}
+        for run in ("whole", "broken")
+    ]
+    assert files[0] == files[1]
+    assert "preview_4.mp4" in files[0]
+    for name in ("model_4.safetensors", "best.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes()
+
+
+@pytest.mark.parametrize(("seconds", "batches"), [(0.0, [1, 2, 3, 4, 5, 6]), (1e9, [2, 4, 6])])
+def test_training_saves_by_time_too(recorded, tmp_path, monkeypatch, seconds, batches):
+    monkeypatch.setattr(common.stopping, "SAVE_SECONDS", seconds)
+    seen = []
+    save = Trainer._save_state
+    monkeypatch.setattr(Trainer, "_save_state", lambda self: seen.append(self.batches) or save(self))
+    make(recorded, tmp_path / "run").train()
+    assert seen == batches
+
+
+def test_checkpoints_hold_the_average_of_the_weights(recorded, tmp_path):
+    trainer = make(recorded, tmp_path / "run", replace(SHORT, ema=0.3, save_interval=1))
+    mean = {name: x.clone() for name, x in trainer.model.state_dict().items()}
+    raw = []
+    real = trainer.optimizer.step
+
+    def watched():
+        real()
+        raw.append({name: x.clone() for name, x in trainer.model.state_dict().items()})
+
+    trainer.optimizer.step = watched
+    trainer.train()
+    for n, weights in enumerate(raw, start=1):
+        decay = min(0.3, (1 + n) / (10 + n))
+        mean = {name: decay * mean[name] + (1 - decay) * x for name, x in weights.items()}
+        saved = load_world_model(tmp_path / "run" / f"model_{n}.safetensors")[0].state_dict()
+        for name, x in saved.items():
+            torch.testing.assert_close(x, mean[name], rtol=1e-4, atol=1e-6)
+    assert not torch.equal(raw[-1]["encoder.stack.1.weight"], saved["encoder.stack.1.weight"])
+
+
+def test_the_best_checkpoint_is_the_one_of_the_least_validation_loss(recorded, tmp_path, monkeypatch):
+    losses = iter([5.0, 3.0, 4.0, 4.0, None, 3.5, 2.0])
+
+    def validate(self):
+        loss = next(losses)
+        if loss is None:
+            raise KeyboardInterrupt
+        return {"val_loss": loss}
+
+    monkeypatch.setattr(Trainer, "validate", validate)
+    config = replace(SHORT, log_interval=1, save_interval=2)
+    with pytest.raises(KeyboardInterrupt):
+        make(recorded, tmp_path / "run", config).train()
+    assert load_world_model(tmp_path / "run" / "best.safetensors")[1]["batches"] == 2
+    make(
+        recorded, tmp_path / "run", config
+    ).train()  # goes on from batch 4, and remembers that 3.5 is not the best
+    assert load_world_model(tmp_path / "run" / "best.safetensors")[1]["batches"] == 6
+
+
+def test_the_learning_rate_rises_and_falls(recorded, tmp_path):
+    config = replace(SHORT, num_batches=10, warmup=4, lr=1.0, lr_end=0.2)
+    factors = [learning_rate_factor(config, batch) for batch in range(10)]
+    assert factors[:4] == pytest.approx([0.25, 0.5 * 0.92, 0.75 * 0.84, 0.76])
+    assert factors[9] == pytest.approx(1 - 0.8 * 0.9)
+    flat = replace(config, lr_end=1.0, warmup=0)
+    assert all(learning_rate_factor(flat, batch) == 1 for batch in range(10))
+
+
+def test_every_save_leaves_a_film_of_real_posterior_and_open_loop(recorded, tmp_path):
+    make(recorded, tmp_path / "run").train()
+    frames, fps = read_video(tmp_path / "run" / "preview_6.mp4")
+    rows = (
+        -(-trainer_module.PREVIEW_WINDOWS // 2)
+        if SHORT.batch_size >= trainer_module.PREVIEW_WINDOWS
+        else -(-SHORT.batch_size // 2)
+    )
+    assert frames.shape == (4, rows * (8 + 4) * 3, 2 * 3 * (8 + 4) * 3, 3)
+    assert fps == trainer_module.PREVIEW_FPS
+    one = source(recorded).validation_batch(0, SHORT.batch_size)
+    real = one.obs[2:, 0].numpy().repeat(3, 1).repeat(3, 2)
+    assert np.abs(frames[:, :24, :24].astype(int) - real).mean() < 12  # H.264 is lossy
+
+
+def test_open_loop_frames_are_those_of_the_simulator_and_end_black(recorded):
+    torch.manual_seed(0)
+    model = WorldModel(toy_config())
+    segment = source(recorded).validation_batch(0, 6)
+    noise = draw_noise(model.config, 4, 6, torch.Generator().manual_seed(0))
+    pictures = (
+        preview(model, segment, noise, toy_agent())
+        .reshape(4, 3, 12, 2, 3, 12, 3)
+        .transpose(4, 0, 1, 3, 2, 5, 6)
+        .reshape(3, 4, 6, 12, 12, 3)
+    )
+    assert (pictures[..., 8:, :, :] == 255).all()
+    assert (pictures[..., 8:, :] == 255).all()
+    real, posterior, free = pictures[..., :8, :8, :]
+    with torch.no_grad():
+        z = model.encode(segment.obs[:3], remembered(toy_agent(), segment.obs[:3])).sample(noise.z[0])
+        state = model.start(z, noise.first[0]).env
+        for t in range(4):
+            there = segment.mask[2 + t].numpy()
+            assert np.array_equal(free[t][there], frames_to_bytes(model.decode(state)).numpy()[there]), t
+            assert np.array_equal(real[t][there], segment.obs[2 + t].numpy()[there])
+            assert not free[t][~there].any()
+            state = model.step(state, segment.action[2 + t], noise.prior[t])
+    assert np.array_equal(posterior[0], free[0])
+    assert not np.array_equal(posterior[1], free[1])
+
+
+COMMAND = [sys.executable, str(ROOT / "train_gen_model.py"), "--interpreting_params_name", "tiny"]
+COMMAND += ["--batch_size", "2", "--num_sim_steps", "3", "--num_batches", "30"]
+COMMAND += ["--save_interval", "3", "--log_interval", "5", "--device", "cpu", "--log_level", "40"]
+
+
+def test_killed_outright_and_started_again_it_ends_with_the_same_bits(recorded, tmp_path):
+    command = COMMAND + [
+        "--agent_file",
+        str(recorded / "agent.safetensors"),
+        "--data_dir",
+        str(recorded / "store"),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    run = dict(env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    subprocess.run(command, cwd=tmp_path / "whole", check=True, **run)
+    process = subprocess.Popen(command, cwd=tmp_path / "killed", **run)
+    deadline = time.monotonic() + 120
+    while (
+        process.poll() is None
+        and not list((tmp_path / "killed").rglob("model_6.safetensors"))
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not list((tmp_path / "killed").rglob("done.json"))
+    subprocess.run(command, cwd=tmp_path / "killed", check=True, **run)
+    whole, killed = (next((tmp_path / name).rglob("done.json")).parent for name in ("whole", "killed"))
+    assert whole.parent == tmp_path / "whole" / "results" / "world_models" / "test_tgm"
+    assert same_state(whole, killed)
+    assert rows(whole) == rows(killed)
+    assert (whole / "model_30.safetensors").read_bytes() == (killed / "model_30.safetensors").read_bytes()
+
+
+def test_a_term_that_is_not_finite_stops_training_and_is_named(recorded, tmp_path, monkeypatch):
+    real = trainer_module.loss_terms
+    seen = []
+
+    def poisoned(*given):
+        terms = real(*given)
+        seen.append(1)
+        if len(seen) == 6:  # the fourth batch, after one validation and one look at what is saved
+            terms["reward"] = terms["reward"] * float("nan")
+        return terms
+
+    monkeypatch.setattr(trainer_module, "loss_terms", poisoned)
+    with pytest.raises(
+        FloatingPointError,
+        match="reward, loss not finite at batch 3.*last good weights are .*model_2.safetensors",
+    ):
+        make(recorded, tmp_path / "run").train()
+    tensors, meta = load_checkpoint(tmp_path / "run" / "train_state.safetensors")
+    assert meta["batches"] == 2
+    assert all(torch.isfinite(x).all() for x in tensors.values())
+
+
+@pytest.mark.parametrize(
+    "every", [dict(log_interval=1, save_interval=1), dict(log_interval=100, save_interval=1)], ids=str
+)
+def test_weights_that_blew_up_take_no_checkpoints_place(recorded, tmp_path, every):
+    make(recorded, tmp_path / "run", replace(SHORT, **every)).train()
+    good = (tmp_path / "run" / "train_state.safetensors").read_bytes()
+    again = make(recorded, tmp_path / "run", replace(SHORT, **every, num_batches=12, lr=1e30))
+    with pytest.raises(
+        FloatingPointError,
+        match="every term of the loss not finite at batch 7: .*last good weights are .*model_6.safetensors.*--model_file",
+    ):
+        again.train()
+    assert (tmp_path / "run" / "train_state.safetensors").read_bytes() == good
+    assert all(int(row["batch"]) <= 6 for row in rows(tmp_path / "run"))
+
+
+def test_the_split_depends_on_the_layout_alone_and_holds_out_a_tenth():
+    layouts = np.repeat([f"{i:016x}" for i in range(4000)], 2)
+    parts = split(layouts)
+    assert set(parts) == {"train", "validation", "test"}
+    assert (parts[::2] == parts[1::2]).all()
+    for name, share in HELD_OUT.items():
+        assert abs((parts == name).mean() - share) < 0.015
+    assert np.array_equal(split(layouts[500:1500]), parts[500:1500])
+    assert np.array_equal(split(layouts[::-1]), parts[::-1])
+    assert np.array_equal(split(np.arange(50)), split(np.arange(50).astype(str)))
+    assert len(split(np.array([]))) == 0
+    assert split(np.array(["a", "f", "0"])).tolist() == [part_of("a"), part_of("f"), part_of("0")]
+
+
+def part_of(name):
+    """The rule once more: the first 4 bytes of the name's SHA-256 as a share of all."""
+    score = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8
+    return "validation" if score < 0.05 else "test" if score < 0.1 else "train"
+
+
+def test_coinruns_levels_are_told_apart_by_layout_and_other_games_by_seed(recorded):
+    toy = Rollouts.open(recorded / "store")
+    assert np.array_equal(layouts_of(toy), toy.episodes["level_seed"].astype(str))
+    env = ProcgenVecEnv(1, ProcgenConfig(), num_threads=0)
+    seeds = np.arange(10_000, 10_040)
+    expected = {seed: layout_hash(state) for seed, state in zip(seeds, first_states(env, seeds.tolist()))}
+    assert len(set(expected.values())) < len(seeds)  # different seeds, one place
+    real = SimpleNamespace(
+        episodes={"level_seed": np.random.default_rng(0).permutation(np.repeat(seeds, 2))},
+        manifest={"env": vars(env.config)},
+    )
+    assert layouts_of(real).tolist() == [expected[seed] for seed in real.episodes["level_seed"]]
+
+
+def test_batches_are_keyed_by_step_and_keep_levels_apart(recorded):
+    one = source(recorded)
+    other = source(recorded)
+    assert torch.equal(one.train_batch(3, 8).obs, other.train_batch(3, 8).obs)
+    assert not torch.equal(one.train_batch(3, 8).obs, one.train_batch(4, 8).obs)
+    assert not torch.equal(one.train_batch(3, 8).obs, source(recorded, seed=1).train_batch(3, 8).obs)
+    levels = Rollouts.open(recorded / "store").episodes["level_seed"]
+    parts = split(levels)
+    for name, draw in (("train", one.train_batch), ("validation", one.validation_batch)):
+        drawn = {int(levels[e]) for i in range(60) for e in draw(i, 8).episode}
+        assert drawn and drawn <= set(levels[parts == name].tolist()), name
+    halves = [one.train_batch(3, 8, slice(rank, None, 2)) for rank in range(2)]
+    assert torch.equal(torch.stack([half.obs for half in halves], 2).flatten(1, 2), one.train_batch(3, 8).obs)
+    windows = Rollouts.open(recorded / "store").windows(6, min_steps=3)
+    with pytest.raises(UsageError, match="record more levels"):
+        WindowSource(
+            windows, np.full(len(levels), next(str(i) for i in range(99) if part_of(str(i)) == "test")), 0
+        )
+
+
+def deaths(segment):
+    """Which windows hold the end of an episode that earned nothing at its last step."""
+    return (segment.terminated & (segment.reward <= 0)).any(0)
+
+
+def test_fatal_windows_are_drawn_more_often_and_count_less(recorded):
+    plain = source(recorded)
+    rich = source(recorded, fatal_share=0.5)
+    held = rich.windows.batch(rich.training)
+    assert 0 < deaths(held).float().mean() < 0.4
+    assert sorted(rich.fatal) == sorted(rich.training[deaths(held).numpy()])
+    one = rich.train_batch(3, 4000)
+    other = plain.train_batch(3, 4000)
+    assert "weight" not in other.extra
+    assert torch.equal(source(recorded, fatal_share=0.5).train_batch(3, 4000).obs, one.obs)
+    dead = deaths(one)
+    natural = deaths(held).float().mean().item()
+    weight = one.extra["weight"]
+    assert dead.float().mean().item() == pytest.approx(0.5 + natural / 2, abs=0.03)
+    assert (weight * dead).mean().item() == pytest.approx(natural, abs=0.02)
+    assert weight.mean().item() == pytest.approx(1, abs=0.05)
+    assert weight[dead].unique().numel() == weight[~dead].unique().numel() == 1
+    assert weight[~dead][0] == 2
+    assert weight[dead][0].item() == pytest.approx(1 / (0.5 + 0.5 / natural))
+    assert torch.equal(rich.validation_batch(0, 8).obs, plain.validation_batch(0, 8).obs)
+    halves = [rich.train_batch(3, 8, slice(rank, None, 2)) for rank in range(2)]
+    assert torch.equal(
+        torch.stack([half.extra["weight"] for half in halves], 1).flatten(),
+        rich.train_batch(3, 8).extra["weight"],
+    )
+
+
+def test_no_fatal_window_is_no_reason_to_fail(recorded):
+    store = Rollouts.open(recorded / "store")
+    windows = store.windows(6, min_steps=3)
+    windows.table = windows.table[
+        windows.table[:, 1] + 6 < store.episodes["length"][windows.table[:, 0]]
+    ]  # none reaches an end
+    found = WindowSource(windows, layouts_of(store), 0, 0.5)
+    assert found.share == 0
+    assert "weight" not in found.train_batch(0, 4).extra
+
+
+def test_reading_ahead_keeps_order_raises_errors_and_stops():
+    assert list(read_ahead(lambda i: i * i, 2, 9)) == [i * i for i in range(2, 9)]
+
+    def breaks(i):
+        if i == 3:
+            raise BadStore("damaged")
+        return i
+
+    got = []
+    with pytest.raises(BadStore):
+        for x in read_ahead(breaks, 0, 9):
+            got.append(x)
+    assert got == [0, 1, 2]
+    made = []
+    endless = read_ahead(made.append, 0, 10**9)
+    next(endless)
+    endless.close()
+    count = len(made)
+    time.sleep(0.3)
+    assert len(made) == count <= 5
+
+
+def parse(*words):
+    return parse_flags(train_gen_model.Args, words=["--agent_file", "agent", *words])
+
+
+def test_flags_of_both_generations_are_understood():
+    scales = ("--loss_scale_obs", "2", "--loss_scale_kl", "3", "--loss_scale_bottleneck", "4")
+    args = parse("--tgm_exp_name", "x", "--num_sim_steps", "7", *scales)
+    assert (args.gen_mod_exp_name, args.num_sim_steps) == ("x", 7)
+    assert (args.scales.loss_scale_obs, args.scales.loss_scale_kl, args.scales.loss_scale_bottleneck) == (
+        2,
+        3,
+        4,
+    )
+    assert parse("--gen_mod_exp_name", "y").gen_mod_exp_name == "y"
+    model, train = train_gen_model.resolve(parse("--loss_scale_gen_adv", "0"), toy_agent(), (64, 64, 3))
+    assert (model, train) == train_gen_model.resolve(parse(), toy_agent(), (64, 64, 3))
+    with pytest.raises(UsageError, match="no adversarial term"):
+        train_gen_model.resolve(parse("--loss_scale_gen_adv", "1"), toy_agent(), (64, 64, 3))
+
+
+def test_windows_longer_than_every_episode_are_refused_before_any_work(recorded, here, monkeypatch):
+    monkeypatch.setattr(train_gen_model, "layouts_of", None)
+    with pytest.raises(
+        UsageError, match="windows of 502 frames, and the longest episode of .* has 12; lower --num_sim_steps"
+    ):
+        train_gen_model.main(arguments(recorded, num_sim_steps=500))
+
+
+def test_parts_trained_alone_ask_for_the_weights_of_the_others(recorded, here):
+    with pytest.raises(UsageError, match="--only_outcomes leaves all other parts as --model_file has them"):
+        train_gen_model.main(arguments(recorded, only_outcomes=True))
+
+
+def test_how_much_of_a_store_is_by_the_agent_is_said(recorded, caplog):
+    rollouts = Rollouts.open(recorded / "store")
+    check_recorder(rollouts, rollouts.episodes["policy_id"][0])
+    assert not caplog.text
+    assert recorded_by(rollouts, rollouts.episodes["policy_id"][0])
+    rollouts.episodes["policy_id"][: len(rollouts) // 2] = "another"
+    check_recorder(rollouts, "another")
+    assert f"{100 * (len(rollouts) // 2) / len(rollouts):.0f}% of the episodes" in caplog.text
+    assert not recorded_by(rollouts, "another")
+    with pytest.raises(UsageError, match="no episode of .* is by this agent"):
+        check_recorder(rollouts, "a third")
+
+
+def test_flags_stand_over_the_preset():
+    words = "--batch_size 5 --lr 0.5 --num_initializing_steps 4 --log_interval 9 --save_interval 8"
+    args = parse("--interpreting_params_name", "tiny", *words.split())
+    model, train = train_gen_model.resolve(args, toy_agent(), (64, 64, 3))
+    plain_model, plain = train_gen_model.resolve(
+        parse("--interpreting_params_name", "tiny"), toy_agent(), (64, 64, 3)
+    )
+    assert (
+        train.batch_size,
+        train.lr,
+        train.log_interval,
+        train.save_interval,
+        model.num_initializing_steps,
+    ) == (5, 0.5, 9, 8, 4)
+    assert train == replace(plain, batch_size=5, lr=0.5, log_interval=9, save_interval=8)
+    assert model == replace(plain_model, num_initializing_steps=4)
+    assert (model.num_actions, model.hidden_size, model.bounded_hidden) == (5, 8, True)
+    refused = (
+        ["--batch_size", "0"],
+        ["--num_sim_steps", "0"],
+        ["--num_initializing_steps", "1"],
+        ["--lr", "-3"],
+        ["--loss_scale_kl", "-1"],
+    )
+    for words in (*refused, ["--loss_scale_blind", "nan"], ["--blind_steps", "0"]):
+        with pytest.raises(UsageError):
+            train_gen_model.resolve(parse(*words), toy_agent(), (64, 64, 3))
+    with pytest.raises(UsageError, match="tiny, small, paper"):
+        train_gen_model.resolve(parse("--interpreting_params_name", "huge"), toy_agent(), (64, 64, 3))
+
+
+def test_epochs_are_passes_over_the_training_steps(recorded):
+    windows = source(recorded)
+    config = train_gen_model.with_epochs(parse("--epochs", "3"), SHORT, windows)
+    assert config.num_batches == 3 * len(windows.training) // (3 * 4)
+    assert replace(config, num_batches=6) == SHORT
+    assert train_gen_model.with_epochs(parse(), SHORT, windows) == SHORT
+    with pytest.raises(UsageError, match="give one"):
+        train_gen_model.with_epochs(parse("--epochs", "3", "--num_batches", "2"), SHORT, windows)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def arguments(recorded, **changed):
+    small = dict(batch_size=2, num_sim_steps=3, num_batches=2, log_interval=1, save_interval=1)
+    given = dict(agent_file=recorded / "agent.safetensors", data_dir=recorded / "store", device="cpu")
+    return train_gen_model.Args(**({"interpreting_params_name": "tiny"} | given | small | changed))
+
+
+def test_the_same_command_again_is_done_and_new_starts_another_from_given_weights(recorded, here):
+    train_gen_model.main(arguments(recorded))
+    run = next(Path("results/world_models/test_tgm").iterdir())
+    written = (run / "model_2.safetensors").stat().st_mtime_ns
+    train_gen_model.main(arguments(recorded))
+    assert (run / "model_2.safetensors").stat().st_mtime_ns == written
+    model, meta = load_world_model(run / "model_2.safetensors")
+    assert meta["agent"]["id"] == file_id(recorded / "agent.safetensors")
+    assert meta["action_names"] == list("udlrn")
+    assert meta["batches"] == 2
+    assert meta["env"]["env_name"] == "toy"
+    assert json.loads((run / "manifest.json").read_text())["inputs"]["data_dir"] == meta["data"]
+    train_gen_model.main(arguments(recorded, new=True))
+    train_gen_model.main(arguments(recorded, model_file=run / "model_2.safetensors", lr=1e-30))
+    assert len(list(run.parent.iterdir())) == 3
+    with_lr = [path.parent for path in run.parent.glob("*/config.json") if "1e-30" in path.read_text()]
+    later = [load_world_model(path / "model_2.safetensors")[0] for path in with_lr]
+    for one, other in zip(later[0].parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+    foreign = recorded / "foreign.safetensors"
+    save_world_model(foreign, WorldModel(replace(model.config, num_actions=6)), {})
+    with pytest.raises(UsageError, match="another game or agent .num_actions."):
+        train_gen_model.main(arguments(recorded, model_file=foreign, seed=9))
+    with pytest.raises(BadCheckpoint, match="not a world model"):
+        train_gen_model.main(arguments(recorded, model_file=recorded / "agent.safetensors", seed=9))
+    assert len(list(run.parent.iterdir())) == 3  # what is refused leaves no run behind
+
+
+def test_agents_and_stores_that_do_not_belong_together_are_refused_in_one_line(recorded, here):
+    agent = toy_agent(hidden_size=6)
+    save_agent(here / "narrow.safetensors", agent, {"env": {"env_name": "toy"}})
+    save_agent(here / "elsewhere.safetensors", toy_agent(), {"env": {"env_name": "maze"}})
+    cases = {"narrow": "width 8.*have 6", "elsewhere": "recorded in toy.*plays maze"}
+    for name, message in cases.items():
+        with pytest.raises(UsageError, match=message):
+            train_gen_model.main(arguments(recorded, agent_file=here / f"{name}.safetensors"))
+    store = Rollouts.open(recorded / "store")
+    for change, message in ((dict(num_actions=4), "4 actions"), (dict(hidden_size=0), "no hidden states")):
+        store.manifest = store.manifest | change
+        with pytest.raises(UsageError, match=message):
+            train_gen_model.check_store(store, toy_agent(), {}, Path("agent"))
+        store = Rollouts.open(recorded / "store")
+    store.step_fields["obs"] = store.step_fields["obs"]._replace(shape=(64, 64, 3))
+    with pytest.raises(UsageError, match="frames of"):
+        train_gen_model.check_store(store, toy_agent(), {}, Path("agent"))
+    with pytest.raises(BadStore):
+        train_gen_model.main(arguments(recorded, data_dir=here / "nowhere"))
+    with pytest.raises(BadCheckpoint):
+        train_gen_model.main(arguments(recorded, agent_file=here / "nobody.safetensors"))
+    assert not Path("results").exists()
+
+
+def test_episodes_too_short_for_a_window_are_said_to_be(recorded):
+    store = Rollouts.open(recorded / "store")
+    with pytest.raises(UsageError, match="long enough"):
+        WindowSource(store.windows(40, min_steps=40), layouts_of(store), 0)
