@@ -92,7 +92,7 @@ def main(args: Args) -> None:
     agents = [load_agent(path, device) for path in files_of(args)]
     env_config = common_game(args, [meta.get("env") or {} for _, meta in agents])
     actions = action_space(env_config.env_name)
-    actors = cast(args, [agent for agent, _ in agents], actions)
+    actors = build_actors(args, [agent for agent, _ in agents], actions)
     precision = choose_precision(args.precision, device).keep(recorded_precision(store), store)
     set_precision(precision, *(agent for agent, _ in agents))
     create_store(
@@ -166,7 +166,7 @@ def common_game(args: Args, own: list[dict]) -> ProcgenConfig:
     return games.pop()
 
 
-def cast(args: Args, agents: list[ActorCritic], actions: ActionSpace) -> list[Actor]:
+def build_actors(args: Args, agents: list[ActorCritic], actions: ActionSpace) -> list[Actor]:
     """The actors, each an agent with its behaviour; several for a mixture. Raises UsageError for an agent
     that cannot play.
     """

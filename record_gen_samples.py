@@ -43,7 +43,7 @@ class Args:
     """
     env_state: Literal["float16", "float32", "none"] = "float16"
     """How to store the environment's deterministic state, the largest field."""
-    off_agent: bool = False
+    allow_other_agent: bool = False
     """Let an agent act that the world model was not trained with. It starts from its own initial state."""
     generated_data_dir: Path | None = None
     """The store to write; by default results/simulated/ informed_init, rand_init or manual_actions."""
@@ -81,7 +81,7 @@ def main(args: Args) -> None:
         if getattr(args, name) < 1:
             raise UsageError(f"--{name} is {getattr(args, name)}: there is nothing to record; give 1 or more")
     device = choose_device(args.device, args.gpu_device)
-    simulator, meta = load_simulator(args.model_file, args.agent_file, args.off_agent, device)
+    simulator, meta = load_simulator(args.model_file, args.agent_file, args.allow_other_agent, device)
     actions = actions_of(meta)
     sampling = sampling_of(args, actions)
     kind = "manual_actions" if sampling.manual else "rand_init" if args.rand_init else "informed_init"
@@ -107,7 +107,7 @@ def main(args: Args) -> None:
         "simulated": True,
         "precision": precision,
         "sampling": sampling.values(),
-        "off_agent": not simulator.own_agent,
+        "allow_other_agent": not simulator.own_agent,
         "inputs": {
             "model_file": file_id(args.model_file),
             "agent_file": agent_id,

@@ -49,7 +49,7 @@ class Args:
     """In a world model: begin at random latents, whose pictures are often smeared; the videos say so."""
     num_sim_steps: int | None = None
     """In a world model: the longest that an episode may be; left out, 64."""
-    off_agent: bool = False
+    allow_other_agent: bool = False
     """In a world model: let an agent act that it was not trained with."""
     behaviour: str = "agent"
     """How it acts: agent (samples its policy), temperature, greedy, top-k, random, seed-noise."""
@@ -107,7 +107,7 @@ from common.video import upscale, write_video
 from envs.make import OPTIONS, game_of
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
 
-SIMULATED = ("data_dir", "rand_init", "num_sim_steps", "off_agent")
+SIMULATED = ("data_dir", "rand_init", "num_sim_steps", "allow_other_agent")
 
 
 def stage_of(args: Args, own: dict, device) -> Stage:
@@ -131,7 +131,7 @@ def stage_of(args: Args, own: dict, device) -> Stage:
         args.model_file,
         args.data_dir,
         args.rand_init,
-        args.off_agent,
+        args.allow_other_agent,
         jobs,
         steps,
         args.seed,

@@ -64,7 +64,7 @@ class Args:
     """Steps that the runs with nothing drawn, whose frames are painted from h alone, go on for."""
     agent_share: float | None = None
     """Share of the windows whose decoded frames the agent is shown."""
-    fatal_share: float | None = None
+    death_oversampling: float | None = None
     """Share of each batch's windows that are drawn among those in which an episode terminates without a
     reward.
     """
@@ -104,7 +104,7 @@ from common.runs import Run, UsageError, choose_device, file_id, open_run
 from generative.compatibility import check_recorder, check_store, frame_shape
 from generative.model.world_model import WorldModel, read_world_model
 from generative.training.data import WindowSource, layouts_of
-from generative.training.distributed import Ranks, join_ranks
+from generative.training.distributed import DistContext, join_ranks
 from generative.training.trainer import Trainer
 from rollouts.store import Rollouts
 
@@ -126,11 +126,11 @@ def main(args: Args) -> None:
         raise UsageError("--only_outcomes leaves all other parts as --model_file has them; give one")
     if args.model_file:
         found, init_from, _ = read_world_model(args.model_file)
-        check_kin(found.config, model, args.model_file)
+        check_compatible(found.config, model, args.model_file)
     agent_id = file_id(args.agent_file)
     check_recorder(rollouts, agent_id)
     windows = rollouts.windows(length, anchor="start", pad="right", min_steps=model.num_initializing_steps)
-    source = WindowSource(windows, layouts_of(rollouts), args.seed, train.fatal_share)
+    source = WindowSource(windows, layouts_of(rollouts), args.seed, train.death_oversampling)
     train = with_epochs(args, train, source)
     inputs = {"agent_file": agent_id, "data_dir": rollouts.id} | (
         {"model_file": file_id(args.model_file)} if args.model_file else {}
@@ -161,7 +161,9 @@ def main(args: Args) -> None:
         logging.info("done: %s", run.dir)
 
 
-def shared_run(args: Args, ranks: Ranks, config: dict, inputs: dict[str, str], precision: Precision) -> Run:
+def shared_run(
+    args: Args, ranks: DistContext, config: dict, inputs: dict[str, str], precision: Precision
+) -> Run:
     """The run directory that the first process finds or starts, for all of them."""
     name = f"{args.interpreting_params_name}_seed_{args.seed}"
     if not ranks.first:
@@ -221,7 +223,7 @@ def with_epochs(args: Args, train: TrainConfig, source: WindowSource) -> TrainCo
     )
 
 
-def check_kin(found: WorldModelConfig, wanted: WorldModelConfig, path: Path) -> None:
+def check_compatible(found: WorldModelConfig, wanted: WorldModelConfig, path: Path) -> None:
     """Raises UsageError when the weights to begin with are of another kind of game or agent."""
     differing = [
         name

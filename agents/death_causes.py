@@ -8,7 +8,7 @@ import numpy as np
 
 from envs.coinrun import causes_of_death
 from envs.procgen import Snapshot
-from rollouts.play import Job, Played
+from rollouts.play import EpisodeSpec, StepBatch
 
 
 class ActionLog:
@@ -17,12 +17,12 @@ class ActionLog:
     def __init__(self, num_jobs: int):
         self.actions: list[list[int]] = [[] for _ in range(num_jobs)]
 
-    def watch(self, played: Played) -> None:
+    def watch(self, played: StepBatch) -> None:
         for job, action in zip(played.job.tolist(), played.action.tolist()):
             self.actions[job].append(action)
 
 
-def causes(env, jobs: Sequence[Job], actions: Sequence[Sequence[int]], died: np.ndarray) -> list[str]:
+def causes(env, jobs: Sequence[EpisodeSpec], actions: Sequence[Sequence[int]], died: np.ndarray) -> list[str]:
     """The cause of each death (see envs.coinrun.causes_of_death). died: indices [n] of jobs. env: CoinRun's,
     used up.
 

@@ -1,5 +1,7 @@
 """Frame encoders: IMPALA (Espeholt et al. 2018) and Nature (Mnih et al. 2015), run in cache-sized chunks."""
 
+import itertools
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -7,7 +9,6 @@ from torch.utils.checkpoint import checkpoint
 
 from common.policy import frames_to_float
 from common.precision import autocast_context
-import itertools
 
 CHUNK = {"cpu": 128, "cuda": 2048}
 """Frames per encoder call: on a CPU, as many as keep their activations in cache."""

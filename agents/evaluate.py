@@ -7,7 +7,7 @@ import numpy as np
 
 from common.progress import progress_bar
 from common.stats import Interval, cluster_bootstrap
-from rollouts.play import Job, Played, play
+from rollouts.play import EpisodeSpec, StepBatch, play
 
 OUTCOMES = ("solved", "died", "timed out")
 VALIDATION_LEVELS = 50
@@ -20,12 +20,12 @@ def first_unseen_level(start_level: int, num_levels: int) -> int:
     return start_level + num_levels + VALIDATION_LEVELS
 
 
-def jobs_over(levels: Sequence[int], episodes: int) -> list[Job]:
+def jobs_over(levels: Sequence[int], episodes: int) -> list[EpisodeSpec]:
     """`episodes` jobs over the levels in order, repeats as they run out."""
-    return [Job(levels[i % len(levels)], i // len(levels)) for i in range(episodes)]
+    return [EpisodeSpec(levels[i % len(levels)], i // len(levels)) for i in range(episodes)]
 
 
-def fixed_jobs(first_level: int, num_levels: int, episodes: int) -> list[Job]:
+def fixed_jobs(first_level: int, num_levels: int, episodes: int) -> list[EpisodeSpec]:
     """`jobs_over` the levels first_level .. first_level + num_levels - 1."""
     return jobs_over(range(first_level, first_level + num_levels), episodes)
 
@@ -52,11 +52,11 @@ class Episodes:
 def evaluate(
     policy,
     env,
-    jobs: Sequence[Job],
+    jobs: Sequence[EpisodeSpec],
     seed: int,
     device="cpu",
     progress: bool = False,
-    watch: Callable[[Played], None] | None = None,
+    watch: Callable[[StepBatch], None] | None = None,
 ) -> Episodes:
     """Plays all jobs in `env` (its slots share them) under the policy's own action choice, showing each step
     to `watch`.

@@ -11,7 +11,7 @@ import torch
 from agents.actor_critic import ActorCritic
 
 
-class LastFrames:
+class TruncatedHistoryPolicy:
     """A Policy: `agent` with the memory of its last `frames` frames, the one on show included; with 0 it is
     blind.
 

@@ -60,7 +60,7 @@ from analysis.io.artefacts import part
 from analysis.io.steps import finish_step, open_step, point_latest
 from analysis.model_eval.by_level import interval
 from analysis.probing.bench import Bench, compare, marks, simple_readers
-from analysis.probing.dataset import Study, encoded, open_study
+from analysis.probing.dataset import ProbeDataset, encoded, open_study
 from analysis.probing.direction_selectivity import columns_of, responding, responses, scene_states, unit_of
 from analysis.probing.frame_baseline import frame_baseline
 from analysis.probing.store_concepts import VERSION as CONCEPTS_VERSION
@@ -69,7 +69,7 @@ from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id
 from generative.compatibility import check_store
-from interpret.probing.recurrence import before, relive
+from interpret.probing.recurrence import before, rerun_core
 from rollouts.scene_bank import SceneBank
 from rollouts.store import Rollouts
 
@@ -102,7 +102,7 @@ def checkpoints_of(runs: tuple[Path, ...], every: int) -> dict[int, Path]:
     return {step: found[step] for i, step in enumerate(steps) if i % every == 0 or step == steps[-1]}
 
 
-def frames_read(study: Study, args: Args) -> np.ndarray:
+def frames_read(study: ProbeDataset, args: Args) -> np.ndarray:
     """What the frame network reads of the study's targets, [n, K], by networks that never saw the layout; NaN
     at steps that it was not made for.
     """
@@ -129,7 +129,7 @@ def probed(
     study = bench.study
     targets = bench.study.targets
     encoder = encoded(agent, study, ("encoder",), device, advance)["encoder"]
-    hidden = relive(agent.core, encoder, study.first_step, study.length, device)
+    hidden = rerun_core(agent.core, encoder, study.first_step, study.length, device)
     simple = simple_readers(bench, agent, encoder, targets.truth[:, targets.names.index("x")], frames)
     arrays = compare(bench, "hidden", hidden, simple)
     row_of = np.full(len(study.rollouts), -1)
@@ -162,7 +162,9 @@ def within(bank: SceneBank, episodes: np.ndarray) -> SceneBank:
     return SceneBank(bank.about, columns, bank.frames[kept], [bank.states[i] for i in kept])
 
 
-def told(study: Study, steps: int, arrays: dict[str, np.ndarray], first: dict[str, np.ndarray]) -> dict:
+def told(
+    study: ProbeDataset, steps: int, arrays: dict[str, np.ndarray], first: dict[str, np.ndarray]
+) -> dict:
     """One checkpoint as JSON: every concept's numbers, marks, and its number's difference from the first
     checkpoint's.
     """

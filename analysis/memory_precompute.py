@@ -70,13 +70,13 @@ import torch
 
 from agents.actor_critic import ActorCritic, load_agent
 from agents.evaluate import evaluate, fixed_jobs
-from agents.last_frames import LastFrames
+from agents.last_frames import TruncatedHistoryPolicy
 from analysis.io.artefacts import part
 from analysis.io.limits import Limit, fit_sizes
 from analysis.io.steps import finish_step, open_step, point_latest, read_numbers
 from analysis.memory.counterfactual_pairs import chosen_moments, interchange
-from analysis.memory.summary import STEP, VERSION, arms, summarise
-from analysis.memory.truncated_history import FRAMES, black_run, donors, horizon
+from analysis.memory.summary import STEP, VERSION, policy_variants, summarise
+from analysis.memory.truncated_history import FRAMES, black_run, donor_episodes, horizon
 from analysis.probing.store_concepts import load_concepts
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
@@ -149,7 +149,7 @@ def steps(
     columns = []
     length = rollouts.episodes["length"][episodes]
     with progress_bar(total=int(length.sum()), unit="step", unit_scale=True, desc="last frames") as bar:
-        for episode, other in zip(episodes, episodes[donors(length, seed)]):
+        for episode, other in zip(episodes, episodes[donor_episodes(length, seed)]):
             obs = rollouts.episode(episode)["obs"]
             row = rollouts.first_step[episode]
             states = padded(rollouts.episode(other)["hidden"], len(obs) + 1).to(device)
@@ -181,13 +181,17 @@ def others(rollouts: Rollouts, episodes: np.ndarray, seed: int) -> torch.Tensor:
     return torch.stack([padded(rollouts.episode(i)["hidden"], longest) for i in some])
 
 
-def arm(agent: ActorCritic, name: str, bank: torch.Tensor):
+def policy_variant(agent: ActorCritic, name: str, bank: torch.Tensor):
     """The agent that plays: `all` is the whole one; a number, one with so many last frames; `other`, one with
     the frame on show and the state of another episode before it.
     """
     if name == "all":
         return agent
-    return LastFrames(agent, 1, bank) if name == "other" else LastFrames(agent, int(name))
+    return (
+        TruncatedHistoryPolicy(agent, 1, bank)
+        if name == "other"
+        else TruncatedHistoryPolicy(agent, int(name))
+    )
 
 
 def played(env, policy, args: Args, device) -> dict[str, np.ndarray]:
@@ -258,13 +262,13 @@ def compute(
     )
     device = agent.policy_head.weight.device
     bank = others(rollouts, episodes, args.seed).to(device)
-    for name in arms(args.play_frames):
+    for name in policy_variants(args.play_frames):
         logging.info(
             "levels, %s",
             {"all": "the whole agent", "other": "another episode's memory"}.get(name, f"{name} last frames"),
         )
         found[f"levels_{name}"] = part(
-            run, f"levels_{name}", lambda: played(env, arm(agent, name, bank), args, device)
+            run, f"levels_{name}", lambda: played(env, policy_variant(agent, name, bank), args, device)
         )
     env.close()
     return found

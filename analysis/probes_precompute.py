@@ -60,7 +60,7 @@ from analysis.io.artefacts import part
 from analysis.io.steps import finish_step, fitted, open_step, point_latest
 from analysis.model_eval.by_level import interval
 from analysis.probing.bench import BASELINES, Bench, compare, marks, simple_readers, summary
-from analysis.probing.dataset import Study, check_finite, encoded, narrowed, open_study
+from analysis.probing.dataset import ProbeDataset, check_finite, encoded, narrowed, open_study
 from analysis.probing.frame_baseline import frame_baseline
 from analysis.probing.store_concepts import VERSION as CONCEPTS_VERSION
 from analysis.probing.store_concepts import check_store as check_concepts
@@ -71,7 +71,7 @@ from common.runs import Run, UsageError, choose_device, file_id
 from generative.compatibility import check_store, recorded_by
 from interpret.directions.directions import Directions
 from interpret.directions.probe_directions import probe_directions, probe_stability
-from interpret.directions.stability import FEWEST_DRAWS, judged
+from interpret.directions.stability import FEWEST_DRAWS, with_stability
 from interpret.probing.recurrence import before
 from rollouts.store import Rollouts
 
@@ -125,13 +125,13 @@ def fit_directions(
     )
     with progress_bar(total=FEWEST_DRAWS, unit="fit", desc="stability") as bar:
         read, written = probe_stability(*asked, bench.seed, lambda: bar.update())
-    directions = judged(probe_directions(*asked), read).with_provenance(
+    directions = with_stability(probe_directions(*asked), read).with_provenance(
         written={"median": written.median.tolist()}, **about
     )
     return directions.within(varied, hidden.shape[1])
 
 
-def compute(args: Args, study: Study, agent: ActorCritic, device, run: Run) -> dict:
+def compute(args: Args, study: ProbeDataset, agent: ActorCritic, device, run: Run) -> dict:
     """Every reader as a part of the run, the directions, and the summary."""
     bench = Bench(study, args.seed)
     hidden = study.column("hidden_after")
@@ -196,7 +196,7 @@ def memory(bench: Bench, both: dict[str, np.ndarray], encoder: dict[str, np.ndar
     return {name: interval(added[:, k], both["n"][k]) for k, name in enumerate(bench.study.targets.names)}
 
 
-def described(study: Study) -> dict:
+def described(study: ProbeDataset) -> dict:
     """For captions: how much of what."""
     layouts = int(study.groups.max()) + 1
     counted = {

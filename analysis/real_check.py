@@ -81,9 +81,9 @@ from interpret.forks.action_effects import (
     representatives,
     simulated_consequences,
 )
-from interpret.forks.fork_points import PARTS, Bank, Moments, recording_seed
-from interpret.forks.two_worlds import STRIP, Runs, kept, strangers
-from interpret.forks.worlds import RealWorld, SimulatedWorld, WatchedWorld, World, in_batches
+from interpret.forks.fork_points import PARTS, ForkPoints, ForkPointSampler, recording_seed
+from interpret.forks.two_worlds import STRIP, Runs, kept, mismatched_baseline
+from interpret.forks.worlds import RealWorld, SimulatedWorld, TeacherForcedWorld, World, in_batches
 from rollouts.segment import Segment
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
@@ -97,7 +97,13 @@ class Check:
     """
 
     def __init__(
-        self, args: Args, real: RealWorld, simulated: World, watched: World, bank: Bank, noise_seed: int
+        self,
+        args: Args,
+        real: RealWorld,
+        simulated: World,
+        watched: World,
+        bank: ForkPointSampler,
+        noise_seed: int,
     ):
         self.args = args
         self.real = real
@@ -130,7 +136,7 @@ class Check:
                 f"{name}/frames": runs["frames"][:, :, 0]
             }
         real = Runs(*(found[f"real/{name}"] for name in Runs._fields))
-        null = strangers(real, moments, self.noise_seed)
+        null = mismatched_baseline(real, moments, self.noise_seed)
         found |= {"null/action": null.action, "null/running": null.running}
         return found | {"retraced": self._retraced(moments, real.action[:, :, 0], real.running[:, :, 0])}
 
@@ -159,13 +165,13 @@ class Check:
     def _worlds(self) -> dict[str, World]:
         return {"real": self.real, "simulated": self.simulated}
 
-    def _run(self, world: World, moments: Moments, draws: int, keep, desc: str) -> dict[str, np.ndarray]:
+    def _run(self, world: World, moments: ForkPoints, draws: int, keep, desc: str) -> dict[str, np.ndarray]:
         with progress_bar(total=len(moments) * draws, unit="run", desc=desc) as bar:
             return in_batches(
                 world, moments, self.args.steps, self.noise_seed, draws, self.args.batch_size, keep, bar=bar
             )
 
-    def _retraced(self, moments: Moments, action: np.ndarray, running: np.ndarray) -> np.ndarray:
+    def _retraced(self, moments: ForkPoints, action: np.ndarray, running: np.ndarray) -> np.ndarray:
         """Share [M] of the recorded actions that a fork with the recording's noise takes again: 1, or states
         or noise are misaligned.
 
@@ -224,12 +230,17 @@ def open_worlds(args: Args) -> Check:
             f"{args.data_dir} was recorded by another agent than {args.agent_file}: its forks would not retrace; record with it"
         )
     simulator, _ = load_simulator(args.model_file, args.agent_file, device=device)
-    bank = Bank(
+    bank = ForkPointSampler(
         rollouts, simulator.model.config.num_initializing_steps, PARTS[args.part], args.seed, args.per_layout
     )
     real = RealWorld(replay_env(rollouts, args.batch_size), simulator.agent, device)
     return Check(
-        args, real, SimulatedWorld(simulator), WatchedWorld(real, simulator), bank, recording_seed(rollouts)
+        args,
+        real,
+        SimulatedWorld(simulator),
+        TeacherForcedWorld(real, simulator),
+        bank,
+        recording_seed(rollouts),
     )
 
 

@@ -51,7 +51,7 @@ import torch
 from agents.actor_critic import load_agent
 from analysis.io.artefacts import part as artefact
 from analysis.model_eval.agent_view import Whitener, fit_whitener
-from analysis.model_eval.card_batch import Yardsticks, score_batch
+from analysis.model_eval.card_batch import EvalReferences, score_batch
 from analysis.model_eval.card_report import STEPS, part_report
 from analysis.model_eval.card_targets import table, targets
 from analysis.model_eval.card_windows import Part, choose_parts
@@ -161,7 +161,7 @@ def fit_yardsticks(training: Part, k: int, args: Args, env) -> dict[str, np.ndar
     return {"mean_frame": mean_frame, "mean": whitener.mean, "axes": whitener.axes} | weights
 
 
-def unpack(kept: dict[str, np.ndarray]) -> Yardsticks:
+def unpack(kept: dict[str, np.ndarray]) -> EvalReferences:
     """What `fit_yardsticks` packed."""
     detector = Detector()
     weights = {
@@ -170,13 +170,13 @@ def unpack(kept: dict[str, np.ndarray]) -> Yardsticks:
         if name.startswith("detector/")
     }
     detector.load_state_dict(weights)
-    return Yardsticks(
+    return EvalReferences(
         kept["mean_frame"], Whitener(kept["mean"], kept["axes"]), detector.eval().requires_grad_(False)
     )
 
 
 def score_part(
-    run: Run, part: Part, simulator: Simulator, yardsticks: Yardsticks, args: Args, env, device
+    run: Run, part: Part, simulator: Simulator, yardsticks: EvalReferences, args: Args, env, device
 ) -> dict[str, np.ndarray]:
     """The measures of all windows of a part, windows last, made batch by batch, each kept in a file of its
     own.

@@ -66,7 +66,7 @@ from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id, open_run
 from generative.compatibility import check_store, recorded_by
-from interpret.forks.fork_points import PARTS, Bank, recording_seed
+from interpret.forks.fork_points import PARTS, ForkPointSampler, recording_seed
 from interpret.forks.true_q import fork_returns, judge
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
@@ -94,7 +94,9 @@ def check_asked(args: Args) -> None:
 
 def compute(args: Args, rollouts: Rollouts, agent, device) -> dict[str, np.ndarray]:
     """Forks every moment; arrays by name."""
-    moments = Bank(rollouts, FRAMES, PARTS[args.part], args.seed, args.per_layout).moments(args.num_moments)
+    moments = ForkPointSampler(rollouts, FRAMES, PARTS[args.part], args.seed, args.per_layout).moments(
+        args.num_moments
+    )
     env = replay_env(rollouts, args.batch_size)
     value, shares = judge(agent, moments, env.effect_classes, device)
     seed = recording_seed(rollouts)

@@ -57,7 +57,7 @@ from analysis.io.artefacts import part
 from analysis.io.steps import find_step, finish_step, open_step, point_latest, read_numbers, read_part
 from analysis.model_eval.by_level import interval
 from analysis.probing.bench import BASELINES, Bench, marks
-from analysis.probing.dataset import Study, open_study
+from analysis.probing.dataset import ProbeDataset, open_study
 from analysis.probing.direction_selectivity import (
     columns_of,
     decodes,
@@ -122,7 +122,7 @@ def check_directions(directions: Directions, width: int, path: Path) -> None:
         )
 
 
-def clips_of(study: Study, scores: np.ndarray, count: int) -> np.ndarray:
+def clips_of(study: ProbeDataset, scores: np.ndarray, count: int) -> np.ndarray:
     """Frames [K, 3, count, len(CLIP), H, W, C] around the moments of each direction; before an episode begins
     its first frame again.
     """
@@ -142,7 +142,14 @@ def clips_of(study: Study, scores: np.ndarray, count: int) -> np.ndarray:
 
 
 def compute(
-    args: Args, probes: Path, study: Study, bank: SceneBank, directions: Directions, agent, device, run: Run
+    args: Args,
+    probes: Path,
+    study: ProbeDataset,
+    bank: SceneBank,
+    directions: Directions,
+    agent,
+    device,
+    run: Run,
 ) -> dict:
     """Scores, responses, decoding and clips as parts of the run, and the table of marks."""
     hidden = study.column("hidden_after")
@@ -207,7 +214,9 @@ def histogram(scores: np.ndarray) -> np.ndarray:
     return np.stack([np.histogram(column, 60, (-4, 4))[0] / len(column) for column in scores.T])
 
 
-def rows_of(study: Study, directions: Directions, decoded: dict, moved: dict, kinds: list[str]) -> list[dict]:
+def rows_of(
+    study: ProbeDataset, directions: Directions, decoded: dict, moved: dict, kinds: list[str]
+) -> list[dict]:
     """The table of directions and concepts: one entry for each pair, with its marks and their numbers."""
     entries = []
     for c, concept in enumerate(study.targets.names):

@@ -64,10 +64,10 @@ from analysis.lagged.store_correlations import (
     as_arrays,
     from_arrays,
     joint_scores,
-    judged,
     large_enough,
     members,
     summary,
+    with_significance,
 )
 from analysis.maps.hidden_numbers import COMMAND as STEP_COMMAND
 from analysis.maps.hidden_numbers import STEP, choose_method
@@ -145,7 +145,7 @@ def compute(args: Args, rollouts: Rollouts, fields: dict[str, Directions], run: 
             lambda: as_arrays(lagged(scored, length, args.lags, member, nulls, args.draws, args.seed)),
         )
         found[name] = from_arrays(arrays)
-    stands = judged(found, args.rate)
+    stands = with_significance(found, args.rate)
     part(run, "stands", lambda: {name.replace(" ", "_"): marks for name, marks in stands.items()})
     rows = summary(found, stands, names)
     if not rows[ALL]["tests"]:

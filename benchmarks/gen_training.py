@@ -59,8 +59,8 @@ from generative.model import twohot
 from generative.model.categorical import balanced_kl
 from generative.model.config import LossScales, TrainConfig, load_preset, window_length
 from generative.model.frames import round_frames
-from generative.model.latent import remembered
-from generative.model.motion import measured
+from generative.model.latent import agent_burn_in
+from generative.model.motion import estimate_motion
 from generative.model.rssm import EnvState
 from generative.model.world_model import WorldModel
 from generative.simulator import freeze
@@ -95,12 +95,12 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
     def add(name: str, value: torch.Tensor) -> None:
         sums.setdefault(name, []).append(value)
 
-    moved = measured(segment.obs)
+    moved = estimate_motion(segment.obs)
     half = -(-segment.mask.shape[1] // 2)
     latent = model.latent(
         torch.stack([model.encoder(segment.obs[t]) for t in range(k)]),
         moved[: k - 1],
-        remembered(agent, segment.obs[:k]),
+        agent_burn_in(agent, segment.obs[:k]),
     )
     start = model.start(latent.sample(noise.z[0]), noise.first[0], detach_agent=False)
     add("bottleneck", kl_to_standard_normal(latent).mean())
@@ -109,6 +109,7 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
     state = start.env
     ahead = start.env.motion
     frames = None
+    prior = None
     for i, t in enumerate(range(k - 1, len(segment.obs))):
         add("motion", F.huber_loss(ahead, moved[t - 1], reduction="none").sum(-1).mean())
         if frames is not None:
@@ -116,9 +117,11 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
                 prior.deter, moved[t - 1], model.encoder(segment.obs[t]), noise.state[i - 1]
             )
             add("kl_balanced", balanced_kl(state.logits, prior.logits, SCALES.free_nats).mean())
-            again = model.painted(EnvState(*(part[:half] for part in state)), frames[:half].detach()).picture
+            again = model.decode_next(
+                EnvState(*(part[:half] for part in state)), frames[:half].detach()
+            ).picture
             add("repainted", squared_error(again, segment.obs[t, :half]).sum((1, 2)).mean())
-            state = model.painted(state, segment.obs[t - 1] / 255)
+            state = model.decode_next(state, segment.obs[t - 1] / 255)
         frames = state.picture
         error = squared_error(frames, segment.obs[t])
         add("image", error.sum((1, 2)).mean())
@@ -147,10 +150,15 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
         add(
             "done",
             F.binary_cross_entropy_with_logits(
-                model.recorded_odds(outcome.end_score.detach()), segment.terminated[t].float()
+                model.calibrate_done(outcome.uncalibrated_done_logit.detach()), segment.terminated[t].float()
             ),
         )
-        add("end_score", F.binary_cross_entropy_with_logits(outcome.end_score, segment.terminated[t].float()))
+        add(
+            "uncalibrated_done_logit",
+            F.binary_cross_entropy_with_logits(
+                outcome.uncalibrated_done_logit, segment.terminated[t].float()
+            ),
+        )
     return total_loss({name: torch.stack(values).mean() for name, values in sums.items()}, SCALES)
 
 

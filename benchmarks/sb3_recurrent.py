@@ -5,7 +5,6 @@ in SB3's manner.
 import numpy as np
 import torch
 
-
 # isort: split
 from gymnasium import spaces
 from sb3_contrib import RecurrentPPO

@@ -4,6 +4,7 @@ After the probe environments of Andy Jones ("Debugging RL, without the agonizing
 probe added. They show images, so the same agents run on them as on Procgen.
 """
 
+import itertools
 import json
 from dataclasses import dataclass
 
@@ -11,7 +12,6 @@ import numpy as np
 
 from common.noise import uniform_noise
 from envs.vecenv import BadState, Snapshot
-import itertools
 
 _LEVEL_REPEAT = 0x4C45564C  # keep the draws apart from each other and from action noise
 _SLOT_REPEAT = 0x534C4F54

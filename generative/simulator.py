@@ -19,7 +19,7 @@ from common.policy import Policy
 from common.runs import file_id
 from generative.model.categorical import draw
 from generative.model.frames import frames_to_bytes
-from generative.model.latent import remembered
+from generative.model.latent import agent_burn_in
 from generative.model.rssm import EnvState
 from generative.model.world_model import Latent, Start, WorldModel, load_world_model
 from rollouts.segment import Segment
@@ -119,14 +119,14 @@ class Simulator:
 
     def encode(self, frames: torch.Tensor) -> Latent:
         """q(z | first frames [K, B, H, W, C])."""
-        return self.model.encode(frames, self.remembered(frames))
+        return self.model.encode(frames, self.agent_burn_in(frames))
 
-    def remembered(self, frames: torch.Tensor) -> torch.Tensor:
+    def agent_burn_in(self, frames: torch.Tensor) -> torch.Tensor:
         """What the model's own agent remembers [B, D] before the last of the first frames; nothing where
         another agent acts.
         """
         if self.own_agent:
-            return remembered(self.agent, frames)
+            return agent_burn_in(self.agent, frames)
         return self.model.bins.new_zeros(frames.shape[1], self.model.config.hidden_size)
 
     def start(self, z, noise=None, mode: str = "hard", detach_agent: bool = True) -> Start:
@@ -285,12 +285,12 @@ class Simulator:
 
 
 def load_simulator(
-    model_file: Path, agent_file: Path, off_agent: bool = False, device: torch.device | str = "cpu"
+    model_file: Path, agent_file: Path, allow_other_agent: bool = False, device: torch.device | str = "cpu"
 ) -> tuple[Simulator, dict]:
     """A trained simulator with its agent, and the model file's description.
 
-    Raises BadCheckpoint when the agent is not the one that the model was trained with, unless off_agent
-    allows it; and always when its actions are not the model's.
+    Raises BadCheckpoint when the agent is not the one that the model was trained with, unless
+    allow_other_agent allows it; and always when its actions are not the model's.
     """
     model, meta = load_world_model(model_file, device)
     agent, _agent_meta = load_agent(agent_file, device)
@@ -303,9 +303,9 @@ def load_simulator(
             f"{model_file} is damaged: its noop and action_names are not those of {count} actions; take another checkpoint"
         )
     own = found == trained_with
-    if not own and not off_agent:
+    if not own and not allow_other_agent:
         raise BadCheckpoint(
-            f"{model_file} is for agent {trained_with}, not {agent_file} ({found}); give that one (record_gen_samples.py and render.py also take another, with --off_agent)"
+            f"{model_file} is for agent {trained_with}, not {agent_file} ({found}); give that one (record_gen_samples.py and render.py also take another, with --allow_other_agent)"
         )
     if agent.num_actions != model.config.num_actions:
         raise BadCheckpoint(

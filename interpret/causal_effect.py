@@ -23,7 +23,7 @@ FEWEST_NULLS = 99
 
 
 @dataclass(frozen=True)
-class Use:
+class CausalEffect:
     """Root mean square changes of an outcome."""
 
     names: tuple[str, ...]
@@ -50,7 +50,7 @@ class Use:
         ]
 
 
-def use(
+def causal_effect(
     outcome: Outcome,
     directions: Directions,
     x,
@@ -58,7 +58,7 @@ def use(
     strength: float = 1.0,
     nulls: int = FEWEST_NULLS,
     seed: int = 0,
-) -> Use:
+) -> CausalEffect:
     """Edits each score by `strength` of its standard deviations, up and down, at states x [n, D] with levels
     groups [n].
 
@@ -90,11 +90,11 @@ def use(
 
     with torch.no_grad():
         tested = np.array([effect(shift) for shift in shifts.T])
-        null = np.array([[effect(_beside(draw, shift)) for shift in shifts.T] for draw in drawn])
-    return Use(directions.names, tested, null)
+        null = np.array([[effect(_orthogonal_null(draw, shift)) for shift in shifts.T] for draw in drawn])
+    return CausalEffect(directions.names, tested, null)
 
 
-def _beside(draw: np.ndarray, shift: np.ndarray) -> np.ndarray:
+def _orthogonal_null(draw: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """The draw [D] without its part along the shift [D], as long as the shift."""
     length = np.linalg.norm(shift)
     rest = draw - shift * (draw @ shift) / length**2

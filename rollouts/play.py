@@ -12,14 +12,14 @@ from common.policy import Policy, step
 NO_JOB = -1
 
 
-class Job(NamedTuple):
+class EpisodeSpec(NamedTuple):
     """One episode to be played: which level, and which repeat of it (repeats differ in their action noise)."""
 
     level: int
     repeat: int = 0
 
 
-class Played(NamedTuple):
+class StepBatch(NamedTuple):
     """One time step of the n slots that are busy, as numpy arrays over them.
 
     job: index into the job list; t: step within the episode; hidden: the state before the observation,
@@ -48,8 +48,8 @@ class Played(NamedTuple):
 
 
 def play(
-    env, policy: Policy, jobs: Sequence[Job], seed: int, device: torch.device | str = "cpu"
-) -> Iterator[Played]:
+    env, policy: Policy, jobs: Sequence[EpisodeSpec], seed: int, device: torch.device | str = "cpu"
+) -> Iterator[StepBatch]:
     """Plays every job to its end, however long it takes, and yields each step.
 
     env: a VecEnv that also queues levels; its slots take the jobs in order, each taking the next one when it
@@ -88,7 +88,7 @@ def play(
             if taken.value is None
             else taken.value.float().cpu().numpy()
         )
-        played = Played(
+        played = StepBatch(
             slots.job[busy],
             t,
             shown,
@@ -118,7 +118,7 @@ class _Slots:
     runs.
     """
 
-    def __init__(self, env, jobs: Sequence[Job]):
+    def __init__(self, env, jobs: Sequence[EpisodeSpec]):
         self.env = env
         self.levels = np.array([job.level for job in jobs], np.int64)
         self.repeats = np.array([job.repeat for job in jobs], np.int64)

@@ -20,7 +20,7 @@ from common.runs import UsageError
 from common.stopping import saving_on_stop
 from envs.procgen import NUM_LEVELS
 from rollouts.growth import GROWN, shard_ranges
-from rollouts.play import Job, Played, play
+from rollouts.play import EpisodeSpec, StepBatch, play
 from rollouts.store import shard_done, shards_kept, unwritten, write_shard
 
 _LEVEL_DRAW = 2**32 - 1  # in place of a time step: a number that no step of an episode reaches
@@ -84,14 +84,14 @@ class Plan:
         """The numbers of the episodes in a shard."""
         return np.array(self._ranges[shard])
 
-    def jobs(self, shard: int) -> list[Job]:
+    def jobs(self, shard: int) -> list[EpisodeSpec]:
         """The shard's episodes, in order."""
         episodes = self.episodes(shard)
         draw = uniform_noise(self.seed, shard, episodes, _LEVEL_DRAW, 1)[:, 0]
         levels = self.start_level + np.floor(
             draw * (self.num_levels or NUM_LEVELS - self.start_level)
         ).astype(np.int64)
-        return [Job(int(level), int(episode)) for level, episode in zip(levels, episodes)]
+        return [EpisodeSpec(int(level), int(episode)) for level, episode in zip(levels, episodes)]
 
     def shards(self, chosen: tuple[int, int] | None) -> range:
         """All shards, or those from the first to the last of `chosen`, both included. Raises UsageError
@@ -184,7 +184,7 @@ def record(
 
 
 def play_shard(
-    env, actor: Actor, jobs: Sequence[Job], seed: int, device="cpu", bar: tqdm | None = None
+    env, actor: Actor, jobs: Sequence[EpisodeSpec], seed: int, device="cpu", bar: tqdm | None = None
 ) -> tuple[dict, dict]:
     """Plays the jobs to their ends. Returns the step arrays, episode after episode in job order, and the
     episode arrays.
@@ -219,7 +219,7 @@ def play_shard(
 
 
 def _keep_ends(
-    played: Played, length: np.ndarray, complete: np.ndarray, final_hidden: np.ndarray | None
+    played: StepBatch, length: np.ndarray, complete: np.ndarray, final_hidden: np.ndarray | None
 ) -> np.ndarray:
     """Fills in what the episodes that end with this step came to, by job; returns final_hidden [jobs, D]."""
     if final_hidden is None:

@@ -8,6 +8,7 @@ through a memory map.
 
 import base64
 import hashlib
+import itertools
 import json
 import mmap
 from collections.abc import Mapping
@@ -21,7 +22,6 @@ from common.checkpoints import write_atomically, write_json
 from common.descriptions import look_up, read_json
 from common.runs import UsageError
 from rollouts.fields import Field
-import itertools
 
 CHUNK = 20
 """Frames that are compressed together: for frames of 64 x 64 just under the 256 KiB up to which zstd searches

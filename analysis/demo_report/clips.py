@@ -11,7 +11,7 @@ from analysis.rendering.tiles import Tile, tiled
 from common.video import write_video
 from envs.make import make_env
 from envs.procgen import ProcgenConfig
-from rollouts.play import Job, play
+from rollouts.play import EpisodeSpec, play
 from rollouts.store import Rollouts
 
 FPS = 12
@@ -29,7 +29,10 @@ def write_agents(agents: dict[str, Path], env_name: str, level: int, path: Path)
 
 def _played(file: Path, env_name: str, level: int) -> np.ndarray:
     env = make_env(1, ProcgenConfig(env_name))
-    frames = [played.obs[0] for played in islice(play(env, load_agent(file)[0], [Job(level, 0)], 0), LONGEST)]
+    frames = [
+        played.obs[0]
+        for played in islice(play(env, load_agent(file)[0], [EpisodeSpec(level, 0)], 0), LONGEST)
+    ]
     env.close()
     return np.stack(frames)
 

@@ -7,7 +7,7 @@ import torch
 
 from common.checkpoints import load_checkpoint, save_checkpoint
 from common.runs import Run
-from interpret.forks.fork_points import Moments
+from interpret.forks.fork_points import ForkPoints
 
 
 def part(run: Run, name: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -19,7 +19,7 @@ def part(run: Run, name: str, compute: Callable[[], dict[str, np.ndarray]]) -> d
     return {key: value.numpy() for key, value in load_checkpoint(path)[0].items()}
 
 
-def moment_names(moments: Moments) -> dict[str, np.ndarray]:
+def moment_names(moments: ForkPoints) -> dict[str, np.ndarray]:
     """Which moments they are: arrays [M]; layouts as numbers."""
     layout = np.unique(moments.layout, return_inverse=True)[1]
     return {"episode": moments.episode, "step": moments.step, "level": moments.level, "layout": layout}

@@ -84,7 +84,7 @@ def from_arrays(arrays: dict[str, np.ndarray]) -> Lagged:
     return Lagged(arrays["correlation"], arrays["pairs"], int(arrays["episodes"]), mean, std, arrays["p"])
 
 
-def judged(sets: dict[str, Lagged], rate: float) -> dict[str, np.ndarray]:
+def with_significance(sets: dict[str, Lagged], rate: float) -> dict[str, np.ndarray]:
     """{set: [L + 1, K, K] bool}: what stands, at a false discovery rate over all sets, lags and pairs
     together.
     """

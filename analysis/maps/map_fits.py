@@ -15,7 +15,7 @@ from interpret.directions.ica import fit_ica
 from interpret.directions.nmf import fit_nmf
 from interpret.directions.pca import fit_pca
 from interpret.directions.reconstruction import compare
-from interpret.directions.stability import STABLE, fewest_levels, judged, stability
+from interpret.directions.stability import STABLE, fewest_levels, stability, with_stability
 from interpret.subsample import axes_for, beyond
 
 UNITS = 16
@@ -63,7 +63,7 @@ def fit_judged(
         return whole
     again = lambda x, groups, seed: METHODS[method](x, groups, count, seed)
     try:
-        return judged(whole, stability(again, x[rows], groups[rows], draws, seed, reference=whole))
+        return with_stability(whole, stability(again, x[rows], groups[rows], draws, seed, reference=whole))
     except UsageError as error:
         logging.warning("%s stays untested, for a fit to some of its levels refuses: %s", method, error)
         return whole

@@ -2,6 +2,7 @@
 analysis.memory_precompute wrote.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +20,6 @@ from analysis.memory.truncated_history import (
     paired,
 )
 from interpret.bootstrap import Estimate
-import itertools
 
 STEP = "memory"
 VERSION = 1
@@ -30,7 +30,7 @@ EDGES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, np.inf)
 """Tiles per step: bins of the difference of two velocities."""
 
 
-def arms(frames: Sequence[int]) -> tuple[str, ...]:
+def policy_variants(frames: Sequence[int]) -> tuple[str, ...]:
     """Who plays the levels: the whole agent, those that remember so many last frames, and the one with
     another episode's past.
     """
@@ -56,7 +56,7 @@ def summarise(
         "late_steps": {name: curves(steps, chosen & late, reward_scale) for name, chosen in groups.items()},
         "black_frames": black_frames(steps),
         "levels": levels(found),
-        "pasts": pasts(found["pasts"], reward_scale),
+        "pasts": counterfactual_history(found["pasts"], reward_scale),
         "level_range": {
             name: [int(found[name]["level"].min()), int(found[name]["level"].max())]
             for name in ("steps", "levels_all")
@@ -107,7 +107,7 @@ def levels(found: dict[str, dict[str, np.ndarray]]) -> dict:
     return changes
 
 
-def pasts(found: dict[str, np.ndarray], reward_scale: float) -> dict:
+def counterfactual_history(found: dict[str, np.ndarray], reward_scale: float) -> dict:
     """Of the moments with two pasts and one frame: changes by PASTS, KL by the velocity as a share of that by
     another episode's state, and the changes by how far the velocities differ.
     """

@@ -86,7 +86,7 @@ def horizon(
     return Change(*(np.moveaxis(x, -1, 0) for x in change(agent, whole, recent, effect_classes)))
 
 
-def donors(length: np.ndarray, seed: int) -> np.ndarray:
+def donor_episodes(length: np.ndarray, seed: int) -> np.ndarray:
     """For each episode another one, drawn among those that are at least as long: length [E] -> [E]. The
     longest one gets the next.
 

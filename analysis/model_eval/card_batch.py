@@ -30,7 +30,7 @@ SEARCHED = ("real", "open_loop", "posterior", "shifted_copy")
 """Frames in which things are looked for."""
 
 
-class Yardsticks(NamedTuple):
+class EvalReferences(NamedTuple):
     """What is fit once, on real frames of training levels. mean_frame [H, W, C] in 0-255."""
 
     mean_frame: np.ndarray
@@ -70,7 +70,7 @@ def truth_of(segment: Segment, scenes: Scenes, k: int) -> Truth:
     return Truth(segment.obs[k - 1 :].cpu().numpy(), alive, later, shown, visible, player, objects)
 
 
-def floors(
+def baselines(
     truth: Truth, given: np.ndarray, mean_frame: np.ndarray, partner: np.ndarray
 ) -> dict[str, np.ndarray]:
     """The simplest predictions [S, b, H, W, C] uint8. given [K, b, H, W, C]; partner [b]: a window of another
@@ -180,7 +180,7 @@ def score_batch(
     segment: Segment,
     scenes: Scenes,
     partner: np.ndarray,
-    yardsticks: Yardsticks,
+    yardsticks: EvalReferences,
     effect_classes: Sequence[int],
     seed: int,
 ) -> dict[str, np.ndarray]:
@@ -200,7 +200,7 @@ def score_batch(
         "wrong_actions": open_loop(simulator, segment, seed, actions=wrong).obs,
     }
     frames = {name: x.cpu().numpy() for name, x in predicted.items()}
-    frames |= floors(truth, segment.obs[:k].cpu().numpy(), yardsticks.mean_frame, partner)
+    frames |= baselines(truth, segment.obs[:k].cpu().numpy(), yardsticks.mean_frame, partner)
     out = {"alive": truth.alive, "hazard_near": hazard_near(truth)} | areas(truth)
     for name, x in frames.items():
         out[f"error/{name}"], out[f"seen_error/{name}"] = pixel_errors(x, truth)

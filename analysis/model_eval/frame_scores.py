@@ -17,7 +17,7 @@ import torch
 
 from analysis.model_eval.by_level import intervals, level_weights, psnr
 from analysis.model_eval.camera import Camera, seen
-from analysis.model_eval.card_batch import Truth, floors, pixel_errors
+from analysis.model_eval.card_batch import Truth, baselines, pixel_errors
 from analysis.model_eval.predictions import open_loop, teacher_forced
 from envs.procgen_body import parse
 from generative.simulator import Simulator
@@ -67,7 +67,9 @@ def frame_errors(
     given = segment.obs[:k].numpy()
     stand_in = np.zeros(segment.mask.shape[1], np.int64)  # another window's frames are no baseline here
     predicted = {
-        name: frames for name, frames in floors(truth, given, mean_frame, stand_in).items() if name in FLOORS
+        name: frames
+        for name, frames in baselines(truth, given, mean_frame, stand_in).items()
+        if name in FLOORS
     }
     for name, simulator in simulators.items():
         predicted[f"{name}/open_loop"] = open_loop(simulator, segment, seed).obs.numpy()

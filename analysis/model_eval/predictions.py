@@ -68,7 +68,7 @@ def teacher_forced(simulator: Simulator, segment: Segment, seed: int = 0) -> Tea
     later = mask[1:]
     before = segment.obs[k - 1 : -1][later].to(made.frames.dtype) / 255
     one_step[1:][later] = frames_to_bytes(
-        model.painted(EnvState(*(part[:-1][later] for part in made.prior)), before).picture
+        model.decode_next(EnvState(*(part[:-1][later] for part in made.prior)), before).picture
     )
     return TeacherForced(
         posterior, one_step, torch.sigmoid(made.outcome.done_logit), model.reward_probability(made.outcome)

@@ -6,9 +6,9 @@ import numpy as np
 
 from agents.actor_critic import ActorCritic
 from analysis.model_eval.by_level import interval
-from analysis.probing.dataset import Study, nuisances
+from analysis.probing.dataset import ProbeDataset, nuisances
 from interpret.probing.decoding import CHANCE, control, decoded, draws_of, over_best
-from interpret.probing.recurrence import relive, untrained_core
+from interpret.probing.recurrence import rerun_core, untrained_core
 from interpret.probing.ridge import Read, held_out_read
 
 BASELINES = ("majority", "encoder", "frame network", "untrained recurrence", "nuisances")
@@ -19,7 +19,7 @@ BLOCK = 8
 class Bench:
     """Reads every target of a study from states, and compares readers on the same draws of layouts."""
 
-    def __init__(self, study: Study, seed: int):
+    def __init__(self, study: ProbeDataset, seed: int):
         self.study = study
         self.seed = seed
         self.draws = draws_of(study.groups)
@@ -40,7 +40,7 @@ class Bench:
             self.draws,
         )
 
-    def by_heart(self, x: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+    def control_task_score(self, x: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """What probes of x read of the control task, on other steps of the same layouts; chance where that is
         more.
         """
@@ -65,7 +65,7 @@ def simple_readers(
     frames [n, K]: of the network on frames.
     """
     study = bench.study
-    untrained = relive(untrained_core(agent, bench.seed), encoder, study.first_step, study.length)
+    untrained = rerun_core(untrained_core(agent, bench.seed), encoder, study.first_step, study.length)
     found = {"encoder": encoder, "untrained recurrence": untrained, "nuisances": nuisances(study, x)}
     return {"frame network": frames} | {name: bench.read(states).values for name, states in found.items()}
 

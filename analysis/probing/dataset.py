@@ -41,7 +41,7 @@ class Targets(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Study:
+class ProbeDataset:
     """n steps of whole episodes of a store. rows [n]: which steps of the store; first_step, length [E]: of
     the episodes, among these n; episodes [E]: their numbers in the store; groups [n]: number of the layout;
     folds [n], by layout; rare: concepts that too few layouts show, and how many do.
@@ -81,7 +81,7 @@ class Study:
         return np.arange(len(self.rows)) - np.repeat(self.first_step, self.length)
 
 
-def open_study(rollouts: Rollouts, num_episodes: int, seed: int, concepts_dir) -> Study:
+def open_study(rollouts: Rollouts, num_episodes: int, seed: int, concepts_dir) -> ProbeDataset:
     """At most num_episodes whole episodes, drawn at random. Raises UsageError for a store without concepts or
     with too few layouts for probes.
     """
@@ -102,7 +102,9 @@ def open_study(rollouts: Rollouts, num_episodes: int, seed: int, concepts_dir) -
         raise UsageError(
             f"no concept is shown by {FEWEST_LAYOUTS} layouts of {rollouts.path}, each way: record more levels"
         )
-    return Study(rollouts, episodes, rows, np.cumsum(length) - length, length, groups, folds, kept, rare)
+    return ProbeDataset(
+        rollouts, episodes, rows, np.cumsum(length) - length, length, groups, folds, kept, rare
+    )
 
 
 def targets_of(concepts: dict[str, np.ndarray]) -> Targets:
@@ -140,7 +142,7 @@ def _common(targets: Targets, groups: np.ndarray, folds: np.ndarray) -> tuple[Ta
     return Targets([targets.names[i] for i in kept], targets.classes[kept], targets.truth[:, kept]), rare
 
 
-def nuisances(study: Study, x: np.ndarray) -> np.ndarray:
+def nuisances(study: ProbeDataset, x: np.ndarray) -> np.ndarray:
     """What a probe may read without any thought: the step, the player's place x [n], and the last four
     actions. [n, 2 + 4 * A].
     """
@@ -155,7 +157,7 @@ def nuisances(study: Study, x: np.ndarray) -> np.ndarray:
 
 
 def encoded(
-    agent: ActorCritic, study: Study, sites: Sequence[str], device, advance: Callable[[int], object]
+    agent: ActorCritic, study: ProbeDataset, sites: Sequence[str], device, advance: Callable[[int], object]
 ) -> dict[str, np.ndarray]:
     """What the agent's encoder makes of every frame, {site: [n, F]}: places in the network by the names of
     interpret.hooks; pictures are averaged over squares.

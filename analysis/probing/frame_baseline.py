@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.io.artefacts import part
 from analysis.io.steps import finish_step, open_step
-from analysis.probing.dataset import FOLDS, Study
+from analysis.probing.dataset import FOLDS, ProbeDataset
 from analysis.probing.store_concepts import VERSION as CONCEPTS_VERSION
 from common.precision import Precision
 from common.progress import progress_bar
@@ -19,7 +19,13 @@ VERSION = 1
 
 
 def frame_baseline(
-    study: Study, num_episodes: int, epochs: int, seed: int, out_dir: Path, force: bool, precision: Precision
+    study: ProbeDataset,
+    num_episodes: int,
+    epochs: int,
+    seed: int,
+    out_dir: Path,
+    force: bool,
+    precision: Precision,
 ) -> np.ndarray:
     """[n, K]: what is read of every target from the frame alone. Trained fold by fold; a fold that is there
     already is not trained again.

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from analysis.probing.dataset import FEWEST_LAYOUTS, Study
+from analysis.probing.dataset import FEWEST_LAYOUTS, ProbeDataset
 from common.precision import set_precision
 from common.progress import progress_bar
 from common.runs import UsageError
@@ -18,7 +18,7 @@ _AT_ONCE = 256
 
 
 def world_model_states(
-    model_file: Path, agent_file: Path, study: Study, seed: int, device, precision: str = "auto"
+    model_file: Path, agent_file: Path, study: ProbeDataset, seed: int, device, precision: str = "auto"
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """States [m, F] and the rows of the study [m] that they are of: the latent's mean and the likeliest
     environment state it gives, at the last initialising frame, and that state AHEAD steps on. At most

@@ -8,7 +8,7 @@ import numpy as np
 
 from agents.evaluate import OUTCOMES
 from common.policy import Policy
-from rollouts.play import Job, play
+from rollouts.play import EpisodeSpec, play
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Episode:
     or what `watch` calls a cut.
     """
 
-    job: Job
+    job: EpisodeSpec
     obs: np.ndarray
     action: np.ndarray
     logits: np.ndarray
@@ -41,7 +41,7 @@ class Episode:
 
 
 def watch(
-    env, policy: Policy, jobs: Sequence[Job], seed: int, device="cpu", cut: str = OUTCOMES[2]
+    env, policy: Policy, jobs: Sequence[EpisodeSpec], seed: int, device="cpu", cut: str = OUTCOMES[2]
 ) -> Iterator[Episode]:
     """Plays each job to its end and yields it, in order. env needs one slot, so that no episode waits for
     another.
@@ -59,7 +59,7 @@ def watch(
             steps = []
 
 
-def _episode(job: Job, steps: list, cut: str) -> Episode:
+def _episode(job: EpisodeSpec, steps: list, cut: str) -> Episode:
     def stacked(name):
         return np.concatenate([getattr(played, name) for played in steps])
 

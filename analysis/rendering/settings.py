@@ -15,7 +15,7 @@ from envs.vecenv import ActionSpace, VecEnv
 from generative.sim_env import SimVecEnv, actions_of
 from generative.simulator import load_simulator
 from generative.starts import check_enough, open_starts
-from rollouts.play import Job
+from rollouts.play import EpisodeSpec
 
 
 class Stage(NamedTuple):
@@ -27,7 +27,7 @@ class Stage(NamedTuple):
 
     open: Callable[[], VecEnv]
     actions: ActionSpace
-    jobs: list[Job]
+    jobs: list[EpisodeSpec]
     title: str
     place: str
     cut: str
@@ -65,8 +65,8 @@ def simulated_stage(
     agent_file: Path,
     data_dir: Path | None,
     rand_init: bool,
-    off_agent: bool,
-    jobs: list[Job],
+    allow_other_agent: bool,
+    jobs: list[EpisodeSpec],
     steps: int,
     seed: int,
     device,
@@ -74,11 +74,11 @@ def simulated_stage(
     """A world model, its episodes at most `steps` long; job levels are starting places, as
     `generative.starts.open_starts` finds them.
 
-    Raises BadCheckpoint for an agent that the model was not trained with, unless off_agent.
+    Raises BadCheckpoint for an agent that the model was not trained with, unless allow_other_agent.
     """
     if steps < 1:
         raise UsageError(f"--num_sim_steps is {steps}; an episode has at least 1")
-    simulator, meta = load_simulator(model_file, agent_file, off_agent, device)
+    simulator, meta = load_simulator(model_file, agent_file, allow_other_agent, device)
     starts, rollouts = open_starts(simulator, meta, data_dir, rand_init, agent_file, seed)
     check_enough(starts, max(job.level for job in jobs) + 1)
     game = (meta.get("env") or {}).get("env_name", "unnamed")

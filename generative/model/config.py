@@ -237,7 +237,7 @@ class TrainConfig:
     """Share of each batch's windows whose decoded frames the agent is shown; on all of them it costs as much
     as the model.
     """
-    fatal_share: float = 0.25
+    death_oversampling: float = 0.25
     """Share of each batch's windows that are drawn among those in which an episode terminates without a
     reward. Rewards weigh less there and more elsewhere, and so do the two numbers that say how likely ends
     are: both are foretold as often as they come.
@@ -275,8 +275,8 @@ class TrainConfig:
             raise ValueError(f"lr_end is {self.lr_end}; it must lie in [0, 1]")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; it must lie in [0, 1)")
-        if not 0 <= self.fatal_share < 1:
-            raise ValueError(f"fatal_share is {self.fatal_share}; it must lie in [0, 1)")
+        if not 0 <= self.death_oversampling < 1:
+            raise ValueError(f"death_oversampling is {self.death_oversampling}; it must lie in [0, 1)")
         if not 0 < self.agent_share <= 1:
             raise ValueError(
                 f"agent_share is {self.agent_share}; it must lie in (0, 1] (weights of 0 leave the agent out)"

@@ -5,10 +5,10 @@ from torch import nn
 
 from common.policy import frames_to_float
 from generative.model.config import WorldModelConfig
-from generative.model.layers import ChannelNorm, Modulated, as_flat, as_map, doubling, halving, in_chunks
+from generative.model.layers import ChannelNorm, FiLM, as_flat, as_map, downsample, in_chunks, upsample
 
 
-class Eye(nn.Module):
+class PatchEncoder(nn.Module):
     """Images [N, channels, H, W] -> a vector of `depth` numbers for every 8 x 8 pixels, row by row: [N, depth
     * cells].
     """
@@ -19,10 +19,10 @@ class Eye(nn.Module):
         d = depth
         self.stack = nn.Sequential(
             nn.PixelUnshuffle(2),
-            halving(4 * channels, d),
+            downsample(4 * channels, d),
             ChannelNorm(d),
             nn.SiLU(),
-            halving(d, d),
+            downsample(d, d),
             ChannelNorm(d),
             nn.SiLU(),
             nn.Conv2d(d, d, 3, padding=1),
@@ -36,7 +36,7 @@ class Eye(nn.Module):
         )
 
 
-class FrameEncoder(Eye):
+class FrameEncoder(PatchEncoder):
     """Frames [..., H, W, C], uint8 or float in [0, 1] -> embeddings [..., E]."""
 
     def __init__(self, config: WorldModelConfig):
@@ -64,13 +64,13 @@ class FrameDecoder(nn.Module):
         m = config.map_channels
         d = config.depth
         c = config.obs_shape[2]
-        self.raise_sample = doubling(config.groups * config.classes, m)
+        self.raise_sample = upsample(config.groups * config.classes, m)
         self.unshuffle = nn.PixelUnshuffle(2)
         self.shuffle = nn.PixelShuffle(2)
-        self.coarser = halving(4 * (c + 1), m)
+        self.coarser = downsample(4 * (c + 1), m)
         self.read = nn.Conv2d(3 * m, d, 3, padding=1)
-        self.shade = Modulated(config.vector_size, d)
-        self.draw = nn.Sequential(doubling(d, d), ChannelNorm(d), nn.SiLU())
+        self.shade = FiLM(config.vector_size, d)
+        self.draw = nn.Sequential(upsample(d, d), ChannelNorm(d), nn.SiLU())
         self.last = nn.Conv2d(d + 4 * (c + 1), 4 * (c + 1), 3, padding=1)
         self.to(memory_format=torch.channels_last)
 

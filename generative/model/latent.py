@@ -10,7 +10,7 @@ from torch import nn
 from common.policy import Policy
 from common.precision import autocast_context
 from generative.model.config import WorldModelConfig
-from generative.model.layers import Modulated, as_flat, as_map, doubling, mlp
+from generative.model.layers import FiLM, as_flat, as_map, mlp, upsample
 from generative.model.motion import REACH
 
 NARROW = 16
@@ -18,7 +18,7 @@ NARROW = 16
 
 
 @torch.no_grad()
-def remembered(agent: Policy, frames: torch.Tensor) -> torch.Tensor:
+def agent_burn_in(agent: Policy, frames: torch.Tensor) -> torch.Tensor:
     """What the agent remembers [B, D] before it sees the last of the frames [K, B, H, W, C], had it begun
     with the first.
     """
@@ -82,9 +82,9 @@ class StartHead(nn.Module):
         d = config.depth
         self.vector = mlp(config.latent_size, config.units, config.vector_size)
         self.read = nn.Conv2d(config.latent_cell, d, 3, padding=1)
-        self.shade = Modulated(config.vector_size, d)
+        self.shade = FiLM(config.vector_size, d)
         self.mix = nn.Sequential(nn.Conv2d(d, d, 3, padding=1), nn.SiLU())
-        self.cells = doubling(d, config.map_channels)
+        self.cells = upsample(d, config.map_channels)
         self.classes = nn.Conv2d(d, config.groups * config.classes, 1)
         self.to(memory_format=torch.channels_last)
 

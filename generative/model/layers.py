@@ -54,7 +54,7 @@ class BlockLinear(nn.Module):
         return torch.baddbmm(self.bias, x.transpose(0, 1), self.weight).transpose(0, 1)
 
 
-class Modulated(nn.Module):
+class FiLM(nn.Module):
     """Norm, then a scale and a shift per channel that a vector decides (Perez et al. 2018), then SiLU: [N, C,
     H, W], [N, V] -> [N, C, H, W].
     """
@@ -79,12 +79,12 @@ def as_flat(cells: torch.Tensor) -> torch.Tensor:
     return cells.permute(0, 2, 3, 1).flatten(1)
 
 
-def doubling(inputs: int, outputs: int) -> nn.Module:
+def upsample(inputs: int, outputs: int) -> nn.Module:
     """A layer that doubles height and width of a map."""
     return nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
 
 
-def halving(inputs: int, outputs: int) -> nn.Module:
+def downsample(inputs: int, outputs: int) -> nn.Module:
     """A layer that halves them."""
     return nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
 

@@ -15,7 +15,7 @@ _FLAT = 1e-10  # least product of the bends of an error that says where it is lo
 
 
 @torch.no_grad()
-def measured(frames: torch.Tensor) -> torch.Tensor:
+def estimate_motion(frames: torch.Tensor) -> torch.Tensor:
     """The motion between successive frames [L, B, H, W, C], uint8 or float in [0, 1]: [L - 1, B, 2], without
     a gradient.
 
@@ -82,7 +82,7 @@ def _lowest(error: torch.Tensor) -> torch.Tensor:
     )
 
 
-def carried(picture: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
+def warp_frame(picture: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
     """The canvas for the next picture: [N, H, W, C] about [0, 1] moved by [N, 2] -> [N, H, W, C + 1] about 0.
 
     By cubic convolution (Keys 1981). The last channel says how much of each pixel the old picture covers, 1
@@ -95,7 +95,7 @@ def carried(picture: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
     return torch.cat([_moved(picture - 0.5, rows, columns), covered[..., None]], -1)
 
 
-def moved_cells(cells: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
+def warp_features(cells: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
     """A map [N, C, H, W] moved by [N, 2], in cells, with nothing beyond its edges; values stay within their
     range.
     """

@@ -16,9 +16,9 @@ from torch import nn
 from common.precision import autocast_context
 from generative.model.categorical import draw, with_uniform
 from generative.model.config import WorldModelConfig
-from generative.model.layers import BlockLinear, Modulated, as_flat, as_map, dense, halving, mlp
+from generative.model.layers import BlockLinear, FiLM, as_flat, as_map, dense, downsample, mlp
 from generative.model.motion import REACH
-from generative.model.warped_conv_gru import MapMemory
+from generative.model.warped_conv_gru import WarpedConvGRU
 
 
 class EnvState(NamedTuple):
@@ -46,7 +46,7 @@ def stack_states(states: list[EnvState]) -> EnvState:
     return EnvState(*(torch.stack(parts) for parts in zip(*states)))
 
 
-GLANCE = 16
+PROJ_CHANNELS = 16
 """Channels of the coarse views, of the map and of the picture shown last, that dense layers read."""
 
 
@@ -76,28 +76,28 @@ class BlockGRU(nn.Module):
         return (update * torch.tanh(torch.sigmoid(reset) * candidate) + (1 - update) * own).flatten(1)
 
 
-class Look(nn.Module):
+class EmbeddingProjection(nn.Module):
     """A coarse view of an embedding [..., E], for dense layers: [..., GLANCE * cells]."""
 
     def __init__(self, config: WorldModelConfig):
         super().__init__()
-        self.narrow = nn.Linear(config.depth, GLANCE)
+        self.narrow = nn.Linear(config.depth, PROJ_CHANNELS)
 
     def forward(self, embedding):
         return self.narrow(embedding.unflatten(-1, (-1, self.narrow.in_features))).flatten(-2)
 
 
-class Pace(nn.Module):
+class MotionHead(nn.Module):
     """How the picture moves next: a share of the motion before, and a push. Where feet meet a floor is a
     matter of a fraction of a pixel, so it has a look of its own at the picture shown last.
     """
 
     def __init__(self, config: WorldModelConfig):
         super().__init__()
-        self.look = Look(config)
+        self.look = EmbeddingProjection(config)
         self.inputs = nn.ModuleList(
             dense(size, config.units)
-            for size in (config.vector_size, config.num_actions + 2, GLANCE * config.cells)
+            for size in (config.vector_size, config.num_actions + 2, PROJ_CHANNELS * config.cells)
         )
         self.read = mlp(3 * config.units, config.units, 4)
 
@@ -120,9 +120,9 @@ class CellHead(nn.Module):
         self.config = config
         self.precision = config.precision
         d = config.depth
-        self.halve = halving(config.map_channels, d)
+        self.halve = downsample(config.map_channels, d)
         self.mix = nn.Conv2d(d + seen, d, 3, padding=1)
-        self.shade = Modulated(config.vector_size, d)
+        self.shade = FiLM(config.vector_size, d)
         self.out = nn.Conv2d(d, config.groups * config.classes, 1)
         self.to(memory_format=torch.channels_last)
 
@@ -140,17 +140,23 @@ class RSSM(nn.Module):
     def __init__(self, config: WorldModelConfig):
         super().__init__()
         self.config = config
-        self.glance = nn.Sequential(halving(config.map_channels, GLANCE), nn.Flatten()).to(
+        self.glance = nn.Sequential(downsample(config.map_channels, PROJ_CHANNELS), nn.Flatten()).to(
             memory_format=torch.channels_last
         )
-        self.look = nn.Sequential(nn.Conv2d(config.depth, GLANCE, 1), nn.Flatten()).to(
+        self.look = nn.Sequential(nn.Conv2d(config.depth, PROJ_CHANNELS, 1), nn.Flatten()).to(
             memory_format=torch.channels_last
         )
         self.vector = BlockGRU(
-            config, (config.stoch_size, config.num_actions + 2, GLANCE * config.cells, GLANCE * config.cells)
+            config,
+            (
+                config.stoch_size,
+                config.num_actions + 2,
+                PROJ_CHANNELS * config.cells,
+                PROJ_CHANNELS * config.cells,
+            ),
         )
-        self.map = MapMemory(config)
-        self.pace = Pace(config)
+        self.map = WarpedConvGRU(config)
+        self.pace = MotionHead(config)
         self.prior_head = CellHead(config)
         self.posterior_head = CellHead(config, config.depth)
 

@@ -11,11 +11,11 @@ from torch import nn
 
 from common.precision import autocast_context
 from generative.model.config import CELL, WorldModelConfig
-from generative.model.layers import Modulated, doubling
-from generative.model.motion import moved_cells
+from generative.model.layers import FiLM, upsample
+from generative.model.motion import warp_features
 
 
-class MapMemory(nn.Module):
+class WarpedConvGRU(nn.Module):
     """The map's own recurrence. The update gate has a bias of -1: at first, the map changes slowly."""
 
     def __init__(self, config: WorldModelConfig):
@@ -23,9 +23,9 @@ class MapMemory(nn.Module):
         self.precision = config.precision
         m = config.map_channels
         d = config.depth
-        self.raise_known = doubling(config.groups * config.classes + d, m)
+        self.raise_known = upsample(config.groups * config.classes + d, m)
         self.read = nn.Conv2d(3 * m, d, 3, padding=1)
-        self.shade = Modulated(config.vector_size, d)
+        self.shade = FiLM(config.vector_size, d)
         self.gates = nn.Conv2d(d, 3 * m, 1)
         self.to(memory_format=torch.channels_last)
 
@@ -33,7 +33,7 @@ class MapMemory(nn.Module):
         """Map [B, M, H, W]; the categorical draw and the embedding of the picture shown last, [B, g * C + E,
         H / 2, W / 2]; new vector [B, V]; motion [B, 2] in pixels -> new map [B, M, H, W].
         """
-        moved = moved_cells(cells, motion / CELL)
+        moved = warp_features(cells, motion / CELL)
         with autocast_context(self.precision, vector.device.type):
             raised = self.raise_known(known).to(cells.dtype)
             written = self.gates(self.shade(self.read(torch.cat([cells, moved, raised], 1)), vector)).to(

@@ -29,10 +29,10 @@ from common.precision import set_precision
 from generative.model import twohot
 from generative.model.categorical import draw
 from generative.model.config import WorldModelConfig, as_values, model_config
-from generative.model.frames import Eye, FrameDecoder, FrameEncoder, round_frames
+from generative.model.frames import FrameDecoder, FrameEncoder, PatchEncoder, round_frames
 from generative.model.latent import LatentHead, StartHead
 from generative.model.layers import mlp
-from generative.model.motion import REACH, carried, measured
+from generative.model.motion import REACH, estimate_motion, warp_frame
 from generative.model.rssm import RSSM, EnvState
 
 _ENTRIES = {
@@ -77,13 +77,13 @@ class Start(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Of the action that led to a state. reward_logits [..., bins], end_score [...]: the log-odds of an end
-    among the steps that were trained on. done_logit [...]: the log-odds among those that were recorded; its
-    sigmoid is the probability of an end.
+    """Of the action that led to a state. reward_logits [..., bins], uncalibrated_done_logit [...]: the
+    log-odds of an end among the steps that were trained on. done_logit [...]: the log-odds among those that
+    were recorded; its sigmoid is the probability of an end.
     """
 
     reward_logits: torch.Tensor
-    end_score: torch.Tensor
+    uncalibrated_done_logit: torch.Tensor
     done_logit: torch.Tensor
 
 
@@ -102,7 +102,7 @@ class WorldModel(nn.Module):
         self.hidden_head = mlp(c.latent_size, c.units, c.hidden_size)
         self.action_head = mlp(c.latent_size, c.units, c.num_actions)
         self.motion_head = mlp(c.latent_size, c.units, 2)
-        self.touch = Eye(c.obs_shape[2] + 1, c.depth // 2, c.precision)
+        self.touch = PatchEncoder(c.obs_shape[2] + 1, c.depth // 2, c.precision)
         self.outcome_head = mlp(c.vector_size + c.depth // 2 * c.cells, c.units, c.reward_bins + 1, zero=True)
         self.odds = nn.Parameter(torch.zeros(2))
         self.register_buffer("bins", twohot.make_bins(c.reward_bins, c.reward_range), persistent=False)
@@ -115,7 +115,7 @@ class WorldModel(nn.Module):
         """q(z | frames [K, B, H, W, C]), of the state at the last of them; memory [B, D]: what the agent
         `remembered` before that one.
         """
-        return self.latent(self.encoder(frames), measured(frames), memory)
+        return self.latent(self.encoder(frames), estimate_motion(frames), memory)
 
     def latent(self, embeddings: torch.Tensor, motion: torch.Tensor, memory: torch.Tensor) -> Latent:
         """q(z) from the embeddings [K, B, E] of the first frames, the motion between them [K - 1, B, 2] and
@@ -163,11 +163,13 @@ class WorldModel(nn.Module):
         deter, motion = self.rssm.core(
             state.deter, state.sample, state.motion, embedding, self.action_weights(action)
         )
-        return self.painted(self.rssm.prior(deter, motion, noise, mode), state.picture)
+        return self.decode_next(self.rssm.prior(deter, motion, noise, mode), state.picture)
 
-    def painted(self, state: EnvState, before: torch.Tensor) -> EnvState:
+    def decode_next(self, state: EnvState, before: torch.Tensor) -> EnvState:
         """The state [N, ...] with its picture, painted on the one before [N, H, W, C]."""
-        return state._replace(picture=self.decoder(state.deter, state.sample, carried(before, state.motion)))
+        return state._replace(
+            picture=self.decoder(state.deter, state.sample, warp_frame(before, state.motion))
+        )
 
     def action_weights(self, action: torch.Tensor) -> torch.Tensor:
         """Integer actions [...] as one-hot weights [..., A]; weights pass."""
@@ -189,18 +191,24 @@ class WorldModel(nn.Module):
         """
         lead = motion.shape[:-1]
         vector = deter[..., : self.config.vector_size]
-        ahead = carried(before.reshape(-1, *before.shape[-3:]), motion.reshape(-1, 2)).permute(0, 3, 1, 2)
+        ahead = warp_frame(before.reshape(-1, *before.shape[-3:]), motion.reshape(-1, 2)).permute(0, 3, 1, 2)
         read = torch.cat([vector, self.touch(ahead).reshape(*lead, -1)], -1)
-        reward_logits, end_score = self.outcome_head(read).split([self.config.reward_bins, 1], -1)
-        return Outcome(reward_logits, end_score.squeeze(-1), self.recorded_odds(end_score.squeeze(-1)))
+        reward_logits, uncalibrated_done_logit = self.outcome_head(read).split(
+            [self.config.reward_bins, 1], -1
+        )
+        return Outcome(
+            reward_logits,
+            uncalibrated_done_logit.squeeze(-1),
+            self.calibrate_done(uncalibrated_done_logit.squeeze(-1)),
+        )
 
-    def recorded_odds(self, end_score: torch.Tensor) -> torch.Tensor:
+    def calibrate_done(self, uncalibrated_done_logit: torch.Tensor) -> torch.Tensor:
         """Log-odds of an end among the steps that were recorded, from those among the steps that were trained
         on: stretched and shifted (Platt 1999). The two numbers are a tenth of what they do, so that they keep
         up with the weights.
         """
         stretch, shift = 10 * self.odds
-        return stretch.exp() * end_score + shift
+        return stretch.exp() * uncalibrated_done_logit + shift
 
     def reward(self, outcome: Outcome) -> torch.Tensor:
         """Expected reward [...] in the game's own units."""

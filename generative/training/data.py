@@ -72,13 +72,13 @@ class WindowSource:
     """Batches of windows of a store; training and validation windows lie in different layouts, test windows
     are never drawn.
 
-    windows: what `Rollouts.windows` gives. layouts [E]: of the store's episodes (`layouts_of`). fatal_share:
-    the share of training windows that are drawn among those that are `fatal`, which are rare, and what they
-    teach rarer; extra["weight"] [B] then says how much less often each window would have been drawn without.
-    Raises UsageError when no window is left to train on.
+    windows: what `Rollouts.windows` gives. layouts [E]: of the store's episodes (`layouts_of`).
+    death_oversampling: the share of training windows that are drawn among those that are `fatal`, which are
+    rare, and what they teach rarer; extra["weight"] [B] then says how much less often each window would have
+    been drawn without. Raises UsageError when no window is left to train on.
     """
 
-    def __init__(self, windows: Windows, layouts: np.ndarray, seed: int, fatal_share: float = 0.0):
+    def __init__(self, windows: Windows, layouts: np.ndarray, seed: int, death_oversampling: float = 0.0):
         if not len(windows):
             raise UsageError(
                 "no episode of this store is long enough for one window; record longer ones or lower --num_initializing_steps"
@@ -91,9 +91,9 @@ class WindowSource:
             raise UsageError(
                 "every layout of this store is held out for validation or test; record more levels"
             )
-        deadly = fatal(windows) if fatal_share else np.zeros(len(windows), bool)
+        deadly = fatal(windows) if death_oversampling else np.zeros(len(windows), bool)
         self.fatal = self.training[deadly[self.training]]
-        self.share = fatal_share if len(self.fatal) else 0.0
+        self.share = death_oversampling if len(self.fatal) else 0.0
         self.weight = 1 / (
             1 - self.share + deadly * self.share * len(self.training) / max(len(self.fatal), 1)
         )

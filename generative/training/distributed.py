@@ -12,7 +12,7 @@ from common.runs import UsageError
 
 
 @dataclass(frozen=True)
-class Ranks:
+class DistContext:
     """This process among those that train together; alone by default. Every method gives all of them the same
     answer.
     """
@@ -51,7 +51,7 @@ class Ranks:
         ):
             gradient.copy_(mean.view_as(gradient))
 
-    def of_first(self, text: str) -> str:
+    def broadcast(self, text: str) -> str:
         """The first process's text."""
         if self.size == 1:
             return text
@@ -75,14 +75,14 @@ class Ranks:
             distributed.destroy_process_group()
 
 
-def join_ranks(device: torch.device) -> Ranks:
+def join_ranks(device: torch.device) -> DistContext:
     """The group that torchrun's environment variables describe: NCCL on GPUs, one for each process of a
     machine, else gloo.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        return Ranks(device=device)
+        return DistContext(device=device)
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Ranks(distributed.get_rank(), distributed.get_world_size(), device)
+    return DistContext(distributed.get_rank(), distributed.get_world_size(), device)

@@ -5,7 +5,7 @@ import copy
 import torch
 
 
-class WeightAverage:
+class EMA:
     """decay: how much of the average stays at each update, once it is warm; after n updates it is at most (1
     + n) / (10 + n).
     """

@@ -11,8 +11,8 @@ from generative.model import twohot
 from generative.model.categorical import balanced_kl, kl
 from generative.model.config import LossScales, WorldModelConfig
 from generative.model.frames import round_frames
-from generative.model.latent import remembered
-from generative.model.motion import in_view, measured
+from generative.model.latent import agent_burn_in
+from generative.model.motion import estimate_motion, in_view
 from generative.model.rssm import EnvState
 from generative.model.world_model import Latent, Outcome, Start, WorldModel
 from generative.training.small_object_weights import detail
@@ -29,7 +29,7 @@ SCALE_OF = {
     "blind_motion": "loss_scale_motion",
     "reward": "loss_scale_reward",
     "done": "loss_scale_done",
-    "end_score": "loss_scale_done",
+    "uncalibrated_done_logit": "loss_scale_done",
     "blind_reward": "loss_scale_reward",
     "blind_done": "loss_scale_done",
     "blind_end_score": "loss_scale_done",
@@ -160,9 +160,11 @@ def predict(model: WorldModel, segment: Segment, noise: Noise, agent: Policy) ->
     embeddings = embedded.new_zeros(*segment.mask.shape, embedded.shape[-1]).masked_scatter(
         segment.mask[..., None], embedded
     )
-    motion = measured(segment.obs).to(embeddings.dtype)
+    motion = estimate_motion(segment.obs).to(embeddings.dtype)
     latent = model.latent(
-        embeddings[steps, window], motion[steps[:-1], window], remembered(agent, segment.obs[steps, window])
+        embeddings[steps, window],
+        motion[steps[:-1], window],
+        agent_burn_in(agent, segment.obs[steps, window]),
     )
     start = model.start(latent.sample(noise.z.flatten(0, 1)), noise.first.flatten(0, 1), detach_agent=False)
     own = EnvState(*(part[:batch] for part in start.env))
@@ -172,7 +174,7 @@ def predict(model: WorldModel, segment: Segment, noise: Noise, agent: Policy) ->
     mask = segment.mask[k - 1 :]
     later = segment.mask[k:]
     before = segment.obs[k - 1 : -1][later].to(embeddings.dtype) / 255
-    on = model.painted(EnvState(*(part[1:][later] for part in states)), before).picture
+    on = model.decode_next(EnvState(*(part[1:][later] for part in states)), before).picture
     frames = torch.cat(
         [own.picture, on]
     )  # the first initialising frames of a window exist: its first simulated one does
@@ -230,7 +232,7 @@ def loss_terms(
         "detail": (error * detail(obs)).sum((1, 2)).mean(),
         "first": first.sum((1, 2)).mean(),
         "first_detail": (first * detail(shown)).sum((1, 2)).mean(),
-        "repainted": repainted(model, made, segment.obs[k - 1 :], mask),
+        "repainted": self_conditioned_recon_loss(model, made, segment.obs[k - 1 :], mask),
         "motion": masked_mean(F.huber_loss(made.foretold, made.moved, reduction="none").sum(-1), mask),
         **{name: error[mask].mean() for name, error in outcome.items()},
         "kl_balanced": masked_mean(balanced_kl(posterior, prior, free_nats), mask[1:]),
@@ -239,13 +241,15 @@ def loss_terms(
         "init_hidden": (made.start.hidden - segment.hidden[steps[-1], window]).square().sum(-1).mean(),
         "init_action": F.cross_entropy(made.start.action_logits, segment.action[steps[-2], window]),
     }
-    terms |= free_terms(model, made, segment.obs[k - 1 :], mask, noise) | blind_terms(
+    terms |= overshooting_loss(model, made, segment.obs[k - 1 :], mask, noise) | deterministic_rollout_loss(
         model, made, segment, mask, noise, blind_steps
     )
     return terms if agent_windows == 0 else terms | agent_terms(agent, made.frames, segment, k, agent_windows)
 
 
-def repainted(model: WorldModel, made: Prediction, obs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def self_conditioned_recon_loss(
+    model: WorldModel, made: Prediction, obs: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
     """The error of frames painted on the model's own last picture, as in a simulation, in place of the real
     one; in the first half of the windows.
 
@@ -256,12 +260,12 @@ def repainted(model: WorldModel, made: Prediction, obs: torch.Tensor, mask: torc
     again[:, -(-mask.shape[1] // 2) :] = False
     states = EnvState(*(part[1:][again] for part in made.states))
     error = image_error(
-        model.painted(states, made.states.picture[:-1][again].detach()).picture, obs[1:][again]
+        model.decode_next(states, made.states.picture[:-1][again].detach()).picture, obs[1:][again]
     )
     return error.sum() / again.sum().clamp(min=1)
 
 
-def free_terms(
+def overshooting_loss(
     model: WorldModel, made: Prediction, obs: torch.Tensor, mask: torch.Tensor, noise: Noise
 ) -> dict[str, torch.Tensor]:
     """Runs of H steps along the recorded actions without a frame, from states that had seen theirs; none when
@@ -295,7 +299,7 @@ def free_terms(
     }
 
 
-def blind_terms(
+def deterministic_rollout_loss(
     model: WorldModel, made: Prediction, segment: Segment, mask: torch.Tensor, noise: Noise, steps: int
 ) -> dict[str, torch.Tensor]:
     """Runs along the recorded actions in which no variable is drawn, each frame painted from h and the last
@@ -323,7 +327,7 @@ def blind_terms(
         deter, motion = model.rssm.core(state.deter, state.sample, state.motion, embedding, action)
         ran.append((deter, motion, state.picture))
         unseen = EnvState(deter, state.logits, torch.zeros_like(state.sample), motion.detach(), state.picture)
-        state = model.painted(unseen, state.picture)
+        state = model.decode_next(unseen, state.picture)
         painted.append(state.picture)
         there.append(mask[begin + i + 1, window])
     there, at = torch.stack(there), torch.arange(1, steps + 1, device=mask.device)[:, None] + begin
@@ -384,16 +388,18 @@ def outcome_errors(
     ended [T, B] bool. weight [B]: of windows.
 
     What tells an end from a step that nearly was one is learned with every window counting the same, so from
-    `end_score`: weighed back, the few windows that teach it would count for little. How likely ends are,
-    `done`, is two numbers learned of that score with the weights.
+    `uncalibrated_done_logit`: weighed back, the few windows that teach it would count for little. How likely
+    ends are, `done`, is two numbers learned of that score with the weights.
     """
-    ended = ended.to(outcome.end_score.dtype)
-    recorded = model.recorded_odds(outcome.end_score.detach())
+    ended = ended.to(outcome.uncalibrated_done_logit.dtype)
+    recorded = model.calibrate_done(outcome.uncalibrated_done_logit.detach())
     return {
         "reward": weight
         * twohot.cross_entropy(outcome.reward_logits, reward.to(model.bins.dtype), model.bins),
         "done": weight * F.binary_cross_entropy_with_logits(recorded, ended, reduction="none"),
-        "end_score": F.binary_cross_entropy_with_logits(outcome.end_score, ended, reduction="none"),
+        "uncalibrated_done_logit": F.binary_cross_entropy_with_logits(
+            outcome.uncalibrated_done_logit, ended, reduction="none"
+        ),
     }
 
 
@@ -426,7 +432,9 @@ def bottleneck(latent: Latent) -> torch.Tensor:
     """What keeps random latents useful: the mean KL to N(0, I), or on the sphere how crowded the batch is
     there.
     """
-    return crowding(latent.mean) if latent.log_variance is None else kl_to_standard_normal(latent).mean()
+    return (
+        uniformity_loss(latent.mean) if latent.log_variance is None else kl_to_standard_normal(latent).mean()
+    )
 
 
 def kl_to_standard_normal(latent: Latent) -> torch.Tensor:
@@ -434,7 +442,7 @@ def kl_to_standard_normal(latent: Latent) -> torch.Tensor:
     return 0.5 * (latent.mean.square() + latent.log_variance.exp() - 1 - latent.log_variance).sum(-1)
 
 
-def crowding(points: torch.Tensor) -> torch.Tensor:
+def uniformity_loss(points: torch.Tensor) -> torch.Tensor:
     """log mean exp(-2 |a - b|^2) over pairs of points [B, Z] of the unit sphere (Wang & Isola 2020): 0 where
     all are one, least when they are spread evenly. One point alone crowds nothing.
     """

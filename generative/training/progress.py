@@ -24,7 +24,7 @@ COLUMNS = (
 )
 
 
-class Sums:
+class RunningMean:
     """Running means of named numbers since the last row."""
 
     def __init__(self, count: int = 0, totals: dict[str, float] | None = None):

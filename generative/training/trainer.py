@@ -27,11 +27,11 @@ from generative.model.config import LossScales, TrainConfig, WorldModelConfig
 from generative.model.world_model import WorldModel, save_world_model
 from generative.simulator import freeze
 from generative.training.data import VALIDATION_STREAM, WindowSource, read_ahead, seeded_generator
-from generative.training.distributed import Ranks
-from generative.training.ema import WeightAverage
+from generative.training.distributed import DistContext
+from generative.training.ema import EMA
 from generative.training.losses import TERMS, Noise, draw_noise, loss_terms, psnr, total_loss
 from generative.training.preview import preview
-from generative.training.progress import COLUMNS, Clock, Sums
+from generative.training.progress import COLUMNS, Clock, RunningMean
 from rollouts.segment import Segment
 
 _KIND = "world model training state"
@@ -68,7 +68,7 @@ class Trainer:
         device: torch.device,
         meta: dict,
         init_from: dict[str, torch.Tensor] | None = None,
-        ranks: Ranks = Ranks(),
+        ranks: DistContext = DistContext(),
     ):
         torch.manual_seed(seed)
         freeze(agent)
@@ -83,15 +83,15 @@ class Trainer:
         self.meta = meta
         self.model = WorldModel(model).to(device)
         if init_from is not None:
-            begin_with(self.model, init_from)
+            load_partial(self.model, init_from)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(not config.only_outcomes or name.startswith(OUTCOME_PARTS))
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.average = WeightAverage(self.model, config.ema)
+        self.average = EMA(self.model, config.ema)
         self.optimizer = torch.optim.Adam(self.trained, lr=config.lr, fused=True)
         self.batches = 0
         self.best = math.inf
-        self._sums = Sums()
+        self._sums = RunningMean()
         if self._state_path.exists():
             self._load()
         self.log = CsvLog(directory / "progress.csv", COLUMNS, self.batches) if ranks.first else None
@@ -188,7 +188,7 @@ class Trainer:
         """
         if not len(self.source.validation):
             return {}
-        sums = Sums()
+        sums = RunningMean()
         for i in range(self.config.validation_batches):
             segment = self.source.validation_batch(i, self.config.batch_size, self.ranks.mine).to(self.device)
             noise = self._noise(segment, VALIDATION_STREAM + i, self.config.free_runs)
@@ -266,7 +266,7 @@ class Trainer:
         )
         row |= self._clock.read() | self.validate()
         with uninterrupted():
-            self._sums = Sums()
+            self._sums = RunningMean()
             if row.get("val_loss", math.inf) < self.best:
                 self.best = row["val_loss"]
                 self._save_model("best")
@@ -340,13 +340,13 @@ class Trainer:
             self.batches = look_up(meta, "batches", int, self._state_path)
             best = look_up(meta, "best", float | None, self._state_path)
             self.best = math.inf if best is None else best
-            self._sums = Sums(
+            self._sums = RunningMean(
                 look_up(meta, "sums.count", int, self._state_path),
                 look_up(meta, "sums.totals", dict[str, float], self._state_path),
             )
 
 
-def begin_with(model: WorldModel, there: dict[str, torch.Tensor]) -> list[str]:
+def load_partial(model: WorldModel, there: dict[str, torch.Tensor]) -> list[str]:
     """Gives a model the weights of another; returns, and logs, the names of those that are not among them or
     have another shape.
     """

@@ -109,7 +109,7 @@ def standardised(covariance: np.ndarray) -> np.ndarray:
     return np.diag(1 / np.diag(covariance))
 
 
-def judged(directions: Directions, found: Stability) -> Directions:
+def with_stability(directions: Directions, found: Stability) -> Directions:
     """The directions with their stability noted down, so that `labels` can say it. Raises ValueError for the
     stability of another set.
     """

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from interpret.bootstrap import mean, ratio
-from interpret.forks.fork_points import Moments
+from interpret.forks.fork_points import ForkPoints
 from interpret.forks.worlds import SimulatedWorld
 
 MOTION_RANGE = 20
@@ -35,7 +35,7 @@ def representatives(effect_classes) -> np.ndarray:
     return np.unique(effect_classes)
 
 
-def real_consequences(env, moments: Moments, hold: int) -> Consequences:
+def real_consequences(env, moments: ForkPoints, hold: int) -> Consequences:
     """Each effect class from each moment in the real game, the action held for `hold` steps."""
     acts = representatives(env.effect_classes)
     index, action = (x.ravel() for x in np.meshgrid(np.arange(len(moments)), acts, indexing="ij"))
@@ -57,7 +57,7 @@ def real_consequences(env, moments: Moments, hold: int) -> Consequences:
 
 
 def simulated_consequences(
-    world: SimulatedWorld, moments: Moments, hold: int, acts: np.ndarray, seed: int, batch: int
+    world: SimulatedWorld, moments: ForkPoints, hold: int, acts: np.ndarray, seed: int, batch: int
 ) -> Consequences:
     """The same in the simulator, which shares all noise among a moment's actions. It draws a frame after an
     end as well.

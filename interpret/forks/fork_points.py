@@ -34,7 +34,7 @@ REPEAT_STRIDE = 1_000_003
 
 
 @dataclass(frozen=True)
-class Moments:
+class ForkPoints:
     """B moments. The arrays have one row each; those that a bank without a store lacks are zeros."""
 
     snapshots: list
@@ -57,14 +57,14 @@ class Moments:
     def __len__(self) -> int:
         return len(self.snapshots)
 
-    def take(self, index) -> "Moments":
+    def take(self, index) -> "ForkPoints":
         """The moments numbered `index` [n], in that order, with repetition where it repeats."""
         index = np.asarray(index, np.int64)
         columns = {
             name: getattr(self, name)[index]
             for name in ("hidden", "level", "repeat", "step", "episode", "layout")
         }
-        return Moments([self.snapshots[i] for i in index], self.frames[:, index], **columns)
+        return ForkPoints([self.snapshots[i] for i in index], self.frames[:, index], **columns)
 
     def keys(self, seed: int, draw: np.ndarray | int = 0) -> NoiseKeys:
         """Noise of the moments' forks. draw [B] or one number: 0 is the recording's own noise where `seed` is
@@ -73,7 +73,7 @@ class Moments:
         return NoiseKeys(seed, self.level, self.repeat + REPEAT_STRIDE * np.asarray(draw), self.step)
 
 
-class Bank:
+class ForkPointSampler:
     """Draws moments from a part of a store, each layout giving up to `per_layout`, layouts in random order.
 
     frames: how many frames end in the one on show; earlier steps of an episode are no moments. parts: of
@@ -103,13 +103,13 @@ class Bank:
                 f"no episode of {frames} frames in {where}; record more levels or take another part"
             )
 
-    def moments(self, count: int) -> Moments:
+    def moments(self, count: int) -> ForkPoints:
         """Up to `count` moments: random steps of the layouts' episodes, all steps equally likely."""
         return moments_at(
             self.rollouts, *self._draws(self.per_layout, 0)[:count].T, self.frames, self.layouts
         )
 
-    def hazards(self, count: int, policy: Policy) -> tuple[Moments, Moments, list[Hazard]]:
+    def hazards(self, count: int, policy: Policy) -> tuple[ForkPoints, ForkPoints, list[Hazard]]:
         """Up to `count` moments of CoinRun with a hazard 2 to 6 tiles ahead, the same moments without it, and
         the hazards.
 
@@ -160,7 +160,9 @@ def recording_seed(rollouts: Rollouts) -> int:
     return int(rollouts.manifest.get("plan", {}).get("seed", 0))
 
 
-def without_hazards(rollouts: Rollouts, policy: Policy, moments: Moments, ahead: Sequence[Hazard]) -> Moments:
+def without_hazards(
+    rollouts: Rollouts, policy: Policy, moments: ForkPoints, ahead: Sequence[Hazard]
+) -> ForkPoints:
     """The moments with one hazard each deleted from the states of all their frames, which are drawn and seen
     again.
     """
@@ -191,12 +193,12 @@ def see(policy: Policy, hidden: torch.Tensor, frames: np.ndarray) -> torch.Tenso
     return state.cpu().clone()
 
 
-def moments_at(rollouts: Rollouts, episodes, steps, frames: int, layouts: np.ndarray) -> Moments:
+def moments_at(rollouts: Rollouts, episodes, steps, frames: int, layouts: np.ndarray) -> ForkPoints:
     """The moments at steps [B] of episodes [B]. layouts [E]: of the store's episodes."""
     episodes, steps = np.asarray(episodes), np.asarray(steps)
     window = _window(rollouts, episodes, steps, frames)
     where = rollouts.episodes
-    return Moments(
+    return ForkPoints(
         replay_states(rollouts, episodes, steps),
         window.obs.numpy(),
         window.hidden[frames - 1],

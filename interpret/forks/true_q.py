@@ -12,7 +12,7 @@ import torch
 
 from common.policy import Policy
 from interpret.bootstrap import line, ratio
-from interpret.forks.fork_points import Moments
+from interpret.forks.fork_points import ForkPoints
 from interpret.forks.worlds import fork
 
 
@@ -29,7 +29,7 @@ class Returns(NamedTuple):
 def fork_returns(
     env,
     policy: Policy,
-    moments: Moments,
+    moments: ForkPoints,
     draws: int,
     steps: int,
     gamma: float,
@@ -60,7 +60,7 @@ def fork_returns(
     return Returns(returns.reshape(shape), cut.reshape(shape))
 
 
-def judge(policy: Policy, moments: Moments, effect_classes, device="cpu") -> tuple[np.ndarray, np.ndarray]:
+def judge(policy: Policy, moments: ForkPoints, effect_classes, device="cpu") -> tuple[np.ndarray, np.ndarray]:
     """What the agent makes of each moment: its value [M], in its own units (NaN without a value head), and
     the probability [M, E] of each effect class.
     """

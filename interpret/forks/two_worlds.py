@@ -11,7 +11,7 @@ import numpy as np
 
 from common.noise import gumbel_noise
 from interpret.bootstrap import mean, ratio
-from interpret.forks.fork_points import Moments
+from interpret.forks.fork_points import ForkPoints
 from rollouts.segment import Segment
 
 TOGETHER = 12
@@ -94,7 +94,7 @@ def agreement(real: Runs, other: Runs, effect_classes, weights: np.ndarray) -> n
     return ratio(weights, (both * (left == right)).sum(2).T, both.sum(2).T)
 
 
-def strangers(real: Runs, moments: Moments, seed: int) -> Runs:
+def mismatched_baseline(real: Runs, moments: ForkPoints, seed: int) -> Runs:
     """The real runs with actions that the agent would take, by each moment's own noise, where the next
     moment's run is.
 

@@ -14,9 +14,9 @@ import torch
 
 from common.policy import Policy
 from common.policy import step as policy_step
-from generative.model.motion import measured
+from generative.model.motion import estimate_motion
 from generative.simulator import NoiseKeys, Simulator
-from interpret.forks.fork_points import Moments
+from interpret.forks.fork_points import ForkPoints
 from rollouts.segment import Segment
 
 
@@ -24,7 +24,7 @@ class World(Protocol):
     """What can play on from moments."""
 
     def run(
-        self, moments: Moments, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
+        self, moments: ForkPoints, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
     ) -> Segment:
         """Plays B moments on for `steps` steps. actions [steps, B]: taken in place of the agent's own."""
 
@@ -40,7 +40,7 @@ class RealWorld:
         self.device = device
 
     def run(
-        self, moments: Moments, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
+        self, moments: ForkPoints, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
     ) -> Segment:
         """Steps after an end are masked. B may not exceed the environment's slots."""
         return _segment(
@@ -61,7 +61,7 @@ class SimulatedWorld:
         self.simulator = simulator
 
     def run(
-        self, moments: Moments, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
+        self, moments: ForkPoints, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
     ) -> Segment:
         with torch.no_grad():
             latent = self.simulator.encode(torch.from_numpy(moments.frames).to(self._device))
@@ -74,7 +74,7 @@ class SimulatedWorld:
         return next(self.simulator.model.parameters()).device
 
 
-class WatchedWorld:
+class TeacherForcedWorld:
     """The real game, watched by the simulator, which is shown every frame and foretells what each action will
     bring. What it says of a thing in the picture then owes nothing to pictures of its own. Nothing is drawn:
     every variable of its state is the likeliest.
@@ -85,7 +85,7 @@ class WatchedWorld:
         self.simulator = simulator
 
     def run(
-        self, moments: Moments, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
+        self, moments: ForkPoints, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
     ) -> Segment:
         segment = self.real.run(moments, steps, keys, actions)
         segment.extra |= self._foretold(torch.from_numpy(moments.frames), segment)
@@ -100,7 +100,7 @@ class WatchedWorld:
         device = next(model.parameters()).device
         obs = segment.obs.to(device)
         start = model.start(self.simulator.encode(first.to(device)).mean).env
-        motion = measured(obs).to(model.bins.dtype)
+        motion = estimate_motion(obs).to(model.bins.dtype)
         taken = model.action_weights(segment.action.to(device))
         deter, ahead, _ = model.rssm.observe(start, taken, model.encoder(obs), motion, [None] * len(motion))
         outcome = model.outcome(deter, ahead, obs.to(model.bins.dtype) / 255)
@@ -136,7 +136,7 @@ class Forked(NamedTuple):
 def fork(
     env,
     policy: Policy,
-    moments: Moments,
+    moments: ForkPoints,
     steps: int,
     keys: NoiseKeys,
     actions: np.ndarray | None = None,
@@ -203,7 +203,7 @@ def fork(
 
 def in_batches(
     world: World,
-    moments: Moments,
+    moments: ForkPoints,
     steps: int,
     seed: int,
     draws: int,
@@ -235,7 +235,7 @@ def in_batches(
     return {name: x.reshape(len(x), len(moments), draws, *x.shape[2:]) for name, x in whole.items()}
 
 
-def _segment(steps: Iterator[Forked], env, policy: Policy, moments: Moments, length: int) -> Segment:
+def _segment(steps: Iterator[Forked], env, policy: Policy, moments: ForkPoints, length: int) -> Segment:
     """Forks as a Segment: [T, B, ...], blank after an end."""
     shape = (length, len(moments))
     start = policy.hidden(moments.hidden)

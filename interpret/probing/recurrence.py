@@ -9,7 +9,7 @@ from agents.actor_critic import ActorCritic
 from agents.cores import CORES
 
 
-def relive(
+def rerun_core(
     core, features: np.ndarray, first_step: np.ndarray, length: np.ndarray, device: torch.device | str = "cpu"
 ) -> np.ndarray:
     """States after every step [n, S], each episode begun at zero: features [n, F] of episodes that begin at

@@ -9,7 +9,7 @@ import torch
 from agents.actor_critic import ActorCritic
 from agents.check_policy import check_policy
 from agents.evaluate import evaluate, fixed_jobs
-from agents.last_frames import LastFrames
+from agents.last_frames import TruncatedHistoryPolicy
 from envs.diagnostic_envs import ProbeVecEnv
 from tests.helpers.tiny_models import SIZE, network, sharpen
 
@@ -74,7 +74,7 @@ def test_it_is_the_agent_shown_the_last_frames_alone(core, k):
     agent = agent_of(core)
     obs = frames()
     first = first_at((4, 1), (5, 2), (6, 2))
-    got = walked(LastFrames(agent, k), obs, first)
+    got = walked(TruncatedHistoryPolicy(agent, k), obs, first)
     assert torch.allclose(got, shown_alone(agent, obs, first, k), atol=1e-5)
     other = shown_alone(agent, obs, first, k + 1)
     assert (core == "none" and k > 0) or k == STEPS or not torch.allclose(got, other, atol=1e-3)
@@ -92,9 +92,9 @@ def test_with_another_past_its_frames_come_after_the_state_that_an_other_episode
     def start(n, opened, begin):
         return others[int(obs[opened, n].sum()) % 5, min(begin - opened, 5)][None]
 
-    got = walked(LastFrames(agent, k, others), obs, first)
+    got = walked(TruncatedHistoryPolicy(agent, k, others), obs, first)
     assert torch.allclose(got, shown_alone(agent, obs, first, k, start), atol=1e-5)
-    assert not torch.allclose(got, walked(LastFrames(agent, k), obs, first), atol=1e-3)
+    assert not torch.allclose(got, walked(TruncatedHistoryPolicy(agent, k), obs, first), atol=1e-3)
 
 
 def test_without_memory_nothing_changes_from_one_frame_on_and_with_none_it_is_blind():
@@ -103,10 +103,15 @@ def test_without_memory_nothing_changes_from_one_frame_on_and_with_none_it_is_bl
     first = first_at()
     whole = walked(agent, obs, first)
     others = torch.rand(2, 4, agent.core.state_size)
-    for policy in (LastFrames(agent, 1), LastFrames(agent, 4), LastFrames(agent, 1, others)):
+    for policy in (
+        TruncatedHistoryPolicy(agent, 1),
+        TruncatedHistoryPolicy(agent, 4),
+        TruncatedHistoryPolicy(agent, 1, others),
+    ):
         assert torch.equal(walked(policy, obs, first), whole)
     assert torch.equal(
-        walked(LastFrames(agent, 0), obs, first), walked(LastFrames(agent, 0), frames(1), first)
+        walked(TruncatedHistoryPolicy(agent, 0), obs, first),
+        walked(TruncatedHistoryPolicy(agent, 0), frames(1), first),
     )
 
 
@@ -114,8 +119,8 @@ def test_without_memory_nothing_changes_from_one_frame_on_and_with_none_it_is_bl
 def test_it_keeps_the_policy_protocol(k):
     agent = agent_of("gru")
     if k:
-        assert "first_resets" in check_policy(LastFrames(agent, k), (SIZE, SIZE, 3))
-    policy = LastFrames(agent, k)
+        assert "first_resets" in check_policy(TruncatedHistoryPolicy(agent, k), (SIZE, SIZE, 3))
+    policy = TruncatedHistoryPolicy(agent, k)
     logits, value = policy.heads(policy.initial_state(2))
     assert logits.shape == (2, 2)
     assert value.shape == (2,)
@@ -140,7 +145,7 @@ def test_played_to_the_end_it_is_the_whole_agent_once_it_remembers_every_frame_a
         return played.total_reward, np.concatenate(logits)
 
     (reward, logits), (rewards, all_frames), (_, short) = (
-        of(policy) for policy in (agent, LastFrames(agent, 12), LastFrames(agent, 1))
+        of(policy) for policy in (agent, TruncatedHistoryPolicy(agent, 12), TruncatedHistoryPolicy(agent, 1))
     )
     assert np.array_equal(reward, rewards)
     assert len(set(reward)) > 1

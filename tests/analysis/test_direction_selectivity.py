@@ -9,7 +9,7 @@ import torch
 from analysis.probing.bench import marks
 from analysis.probing.direction_selectivity import extremes, responding, responses, scores_of, unit_of
 from interpret.directions.probe_directions import probe_directions, probe_stability
-from interpret.directions.stability import judged, labels, matched_cosines, standardised
+from interpret.directions.stability import with_stability, labels, matched_cosines, standardised
 from interpret.probing.decoding import control, decoded, draws_of
 from interpret.probing.responses import FEWEST
 from interpret.probing.ridge import held_out_read
@@ -68,7 +68,7 @@ def test_known_concepts_come_back_as_stable_directions(agent, world):
     read, written = probe_stability(*asked, 0)
     assert read.median.min() > 0.95
     assert written.median.min() > 0.95
-    assert labels(judged(found, read)) == NAMES
+    assert labels(with_stability(found, read)) == NAMES
     noise = np.random.default_rng(0).normal(size=y.shape).astype(np.float32)
     assert not any(one.stable.all() for one in probe_stability(x, noise, groups, NAMES, arrays["penalty"], 0))
 

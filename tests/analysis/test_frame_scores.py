@@ -13,7 +13,7 @@ from envs.make import make_env
 from envs.procgen import ProcgenConfig, action_space
 from generative.model.world_model import WorldModel
 from generative.simulator import Simulator
-from rollouts.play import Job
+from rollouts.play import EpisodeSpec
 from rollouts.record import Actor, play_shard
 from rollouts.store import Rollouts, create_store, write_shard
 from tests.helpers.toy_world import NOOP, toy_agent, toy_config, toy_episode, with_agent, write_toy_store
@@ -109,7 +109,7 @@ def ninja(tmp_path_factory):
     about["hidden_size"] = policy.hidden(policy.initial_state(1)).shape[1]
     create_store(path, about)
     env = make_env(1, config)
-    write_shard(path, 0, *play_shard(env, Actor(policy, "random", "none"), [Job(3, 0)], 0))
+    write_shard(path, 0, *play_shard(env, Actor(policy, "random", "none"), [EpisodeSpec(3, 0)], 0))
     env.close()
     return Rollouts.open(path)
 
@@ -130,7 +130,7 @@ def test_the_camera_of_any_game_predicts_where_the_picture_moves(ninja):
 
 def _floors_only(segment, camera):
     truth = module._truth(segment, camera, K)
-    predicted = module.floors(
+    predicted = module.baselines(
         truth, segment.obs[:K].numpy(), mean_of(segment), np.zeros(segment.mask.shape[1], np.int64)
     )
     return {

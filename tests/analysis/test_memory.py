@@ -13,7 +13,7 @@ from analysis.memory.truncated_history import (
     change,
     curves,
     divergence,
-    donors,
+    donor_episodes,
     estimates,
     groups_of,
     horizon,
@@ -120,12 +120,12 @@ def test_actions_of_one_effect_are_one_choice():
 
 def test_another_episode_is_never_the_same_and_lasts_as_long():
     length = np.array([5, 3, 9, 9, 2, 9, 30])
-    drawn = np.stack([donors(length, seed) for seed in range(200)])
+    drawn = np.stack([donor_episodes(length, seed) for seed in range(200)])
     assert (drawn != np.arange(7)).all()
     assert (length[drawn] >= length)[:, np.arange(7) != 6].all()
     assert all(len(np.unique(column)) > 1 for column in drawn.T[[0, 1, 4]])
     with pytest.raises(ValueError, match="two or more"):
-        donors(length[:1], 0)
+        donor_episodes(length[:1], 0)
 
 
 def test_black_runs_count_frames_in_a_row_that_show_nothing():

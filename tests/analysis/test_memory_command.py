@@ -16,11 +16,11 @@ from analysis.concepts_precompute import main as concepts
 from analysis.io.steps import find_step, read_numbers, read_part
 from analysis.memory.counterfactual_pairs import chosen_moments, drawn_velocities
 from analysis.memory.summary import COMMAND, STEP, VERSION
-from analysis.memory_precompute import Args, arm, check_asked, main, one_of_each_level, others
+from analysis.memory_precompute import Args, policy_variant, check_asked, main, one_of_each_level, others
 from common.runs import UsageError, file_id
 from envs.make import make_env
 from envs.procgen import action_space
-from rollouts.play import Job
+from rollouts.play import EpisodeSpec
 from rollouts.record import Actor, play_shard
 from rollouts.store import Rollouts, create_store, write_shard
 from tests.helpers.coinrun_runner import CONFIG, JUMP_RIGHT, RIGHT, save_runner
@@ -59,7 +59,7 @@ def recorded(path, agent_file) -> Rollouts:
     about = {"num_actions": 15, "action_names": actions.names, "noop": actions.noop, "env": vars(CONFIG)}
     create_store(path, about | {"hidden_size": agent.core.state_size})
     env = make_env(len(LEVELS) + 1, CONFIG, num_threads=0)
-    jobs = [Job(level, i) for i, level in enumerate((*LEVELS, LEVELS[0]))]
+    jobs = [EpisodeSpec(level, i) for i, level in enumerate((*LEVELS, LEVELS[0]))]
     write_shard(path, 0, *play_shard(env, Actor(agent, "agent", file_id(agent_file)), jobs, 0))
     env.close()
     return Rollouts.open(path)
@@ -175,11 +175,11 @@ def test_the_levels_are_the_ones_asked_for(world):
     rollouts = Rollouts.open(args.data_dir)
     bank = others(rollouts, np.arange(12), 0)
     assert bank.shape == (12, rollouts.episodes["length"].max() + 1, agent.core.state_size)
-    assert arm(agent, "all", bank) is agent
-    assert arm(agent, "4", bank).frames == 4
-    assert arm(agent, "4", bank).others is None
-    assert arm(agent, "other", bank).frames == 1
-    assert arm(agent, "other", bank).others is bank
+    assert policy_variant(agent, "all", bank) is agent
+    assert policy_variant(agent, "4", bank).frames == 4
+    assert policy_variant(agent, "4", bank).others is None
+    assert policy_variant(agent, "other", bank).frames == 1
+    assert policy_variant(agent, "other", bank).others is bank
     env.close()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.memory.figure import draw
-from analysis.memory.summary import EDGES, LATE, VERSION, arms, summarise
+from analysis.memory.summary import EDGES, LATE, VERSION, policy_variants, summarise
 from analysis.memory.truncated_history import FRAMES, MEASURES
 from analysis.memory_plotting import Args, main
 from common.runs import UsageError
@@ -52,8 +52,8 @@ def test_black_frames_are_told_apart_by_whether_the_last_frames_show_anything(su
 
 
 def test_levels_are_compared_with_the_whole_agents(summary):
-    assert tuple(summary["levels"]) == arms(FRAMES)
-    for name in arms(FRAMES):
+    assert tuple(summary["levels"]) == policy_variants(FRAMES)
+    for name in policy_variants(FRAMES):
         one = summary["levels"][name]
         assert one["solved"][0] == pytest.approx(SOLVED[name] / LEVELS)
         assert one["change"][0] == pytest.approx((SOLVED[name] - SOLVED["all"]) / LEVELS)
@@ -104,7 +104,9 @@ def test_the_figure_and_the_file_of_numbers_need_nothing_but_finished_artefacts(
     assert list(json.loads((plots / "memory.json").read_text())) == ["latest"]
     picture = (plots / "memory.png").read_bytes()
     (two / "numbers.json").write_text(
-        json.dumps(ABOUT | summary | {"levels": {name: summary["levels"][name] for name in arms((1,))}})
+        json.dumps(
+            ABOUT | summary | {"levels": {name: summary["levels"][name] for name in policy_variants((1,))}}
+        )
     )
     main(Args((one, two), ("a", "b"), tmp_path))
     assert list(json.loads((plots / "memory.json").read_text())) == ["a", "b"]

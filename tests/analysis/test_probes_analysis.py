@@ -27,7 +27,7 @@ from analysis.probing.store_concepts import load_concepts
 from common.precision import Precision
 from common.runs import UsageError, key_of
 from interpret.directions.directions import load_directions
-from interpret.probing.recurrence import before, relive
+from interpret.probing.recurrence import before, rerun_core
 from rollouts.store import Rollouts
 from tests.helpers.probe_world import EPISODES, WIDTH, World, write_world
 from tests.helpers.toy_world import SIZE, toy_agent
@@ -112,11 +112,11 @@ def test_nuisances_are_the_step_the_place_and_the_last_actions(study):
 def test_the_agent_lives_through_its_recording_again(world, study):
     agent = load_agent(world.agent_file)[0]
     features = encoded(agent, study, ("encoder",), "cpu", lambda n: None)["encoder"]
-    again = relive(agent.core, features, study.first_step, study.length)
+    again = rerun_core(agent.core, features, study.first_step, study.length)
     hidden = study.column("hidden_after")
     np.testing.assert_allclose(again, hidden, atol=1e-4)
     np.testing.assert_allclose(before(hidden, study.first_step), study.column("hidden"), atol=0)
-    shuffled = relive(agent.core, features[::-1].copy(), study.first_step, study.length)
+    shuffled = rerun_core(agent.core, features[::-1].copy(), study.first_step, study.length)
     assert np.abs(shuffled - hidden).max() > 0.01
 
 

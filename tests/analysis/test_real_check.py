@@ -18,12 +18,12 @@ from common.checkpoints import load_checkpoint
 from common.runs import UsageError
 from envs.edits import hazards, next_hazard
 from envs.procgen_body import parse
-from generative.model.motion import measured
+from generative.model.motion import estimate_motion
 from generative.simulator import load_simulator
 from interpret.bootstrap import level_weights, line
-from interpret.forks.fork_points import PARTS, Bank, moments_at, see
-from interpret.forks.two_worlds import Runs, agreement, events, kept, rates, strangers
-from interpret.forks.worlds import RealWorld, WatchedWorld, in_batches
+from interpret.forks.fork_points import PARTS, ForkPointSampler, moments_at, see
+from interpret.forks.two_worlds import Runs, agreement, events, kept, rates, mismatched_baseline
+from interpret.forks.worlds import RealWorld, TeacherForcedWorld, in_batches
 from rollouts.states import replay_env
 from tests.helpers.coinrun_runner import FRAMES, RIGHT, record_runner, save_runner, save_untrained
 from tests.helpers.figure_checks import draws_and_notes
@@ -44,7 +44,7 @@ def files(tmp_path_factory):
 def bank(files):
     from rollouts.store import Rollouts
 
-    return Bank(Rollouts.open(files[0] / "store"), FRAMES, PARTS["all"])
+    return ForkPointSampler(Rollouts.open(files[0] / "store"), FRAMES, PARTS["all"])
 
 
 @pytest.fixture(scope="module")
@@ -88,22 +88,22 @@ def test_moments_are_stored_steps_of_distinct_layouts(bank):
         np.testing.assert_array_equal(moments.frames[:, i], stored["obs"][step - FRAMES + 1 : step + 1])
         np.testing.assert_array_equal(moments.hidden[i], stored["hidden"][step])
     assert len(np.unique(moments.step)) > 5
-    several = Bank(rollouts, FRAMES, PARTS["all"], per_layout=3).moments(10**6)
+    several = ForkPointSampler(rollouts, FRAMES, PARTS["all"], per_layout=3).moments(10**6)
     assert max(np.unique(several.layout, return_counts=True)[1]) == 3
     assert len(set(several.layout[: len(set(several.layout))])) == len(
         set(several.layout)
     )  # each layout once before any twice
-    other = Bank(rollouts, FRAMES, PARTS["all"], seed=1).moments(10)
+    other = ForkPointSampler(rollouts, FRAMES, PARTS["all"], seed=1).moments(10)
     assert not np.array_equal(other.step, moments.step)
 
 
 def test_parts_of_the_split_share_no_layout(bank):
-    banks = {name: Bank(bank.rollouts, FRAMES, (name,)) for name in np.unique(real_part(bank))}
+    banks = {name: ForkPointSampler(bank.rollouts, FRAMES, (name,)) for name in np.unique(real_part(bank))}
     assert sum(len(b.episodes) for b in banks.values()) == len(bank.episodes)
     for name, part in banks.items():
         assert set(part.moments(99).layout) == set(bank.layouts[bank.episodes][real_part(bank) == name])
     with pytest.raises(UsageError, match="no episode of 5000 frames"):
-        Bank(bank.rollouts, 5000, PARTS["all"])
+        ForkPointSampler(bank.rollouts, 5000, PARTS["all"])
 
 
 def real_part(bank):
@@ -245,7 +245,7 @@ def test_a_watching_simulator_foretells_by_the_games_own_frames_step_by_step(fil
     moments = bank.moments(5)
     torch.manual_seed(0)
     torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.3)
-    watched = WatchedWorld(world, simulator).run(moments, 8, moments.keys(SEED))
+    watched = TeacherForcedWorld(world, simulator).run(moments, 8, moments.keys(SEED))
     real = world.run(moments, 8, moments.keys(SEED))
     for name in ("obs", "action", "mask", "terminated"):
         assert torch.equal(getattr(watched, name), getattr(real, name))
@@ -270,11 +270,11 @@ def test_a_watching_simulator_foretells_by_the_games_own_frames_step_by_step(fil
             assert not watched.extra["done_prob"][t][~here].any()
             if t < 7:
                 state = model.rssm.posterior(
-                    deter, measured(real.obs[t : t + 2])[0], model.encoder(real.obs[t + 1])
+                    deter, estimate_motion(real.obs[t : t + 2])[0], model.encoder(real.obs[t + 1])
                 )
     assert watched.extra["done_prob"].std() > 0
     assert not real.mask.all()
-    alone = WatchedWorld(world, simulator).run(moments.take([3]), 8, moments.take([3]).keys(SEED))
+    alone = TeacherForcedWorld(world, simulator).run(moments.take([3]), 8, moments.take([3]).keys(SEED))
     torch.testing.assert_close(
         alone.extra["done_prob"][:, 0], watched.extra["done_prob"][:, 3], rtol=1e-3, atol=1e-5
     )
@@ -298,11 +298,11 @@ def test_events_are_worked_out_by_hand():
 def test_strangers_act_by_this_moments_noise_and_the_next_ones_logits(bank, world):
     moments = bank.moments(4)
     real = Runs(*in_batches(world, moments, 6, SEED, 2, 8, kept).values())
-    own = strangers(real._replace(logits=np.roll(real.logits, -1, axis=1)), moments, SEED)
+    own = mismatched_baseline(real._replace(logits=np.roll(real.logits, -1, axis=1)), moments, SEED)
     both = real.running[:6] & own.running[:6]
     assert both.any()
     assert np.array_equal(own.action[:6][both], real.action[:6][both])
-    wrong = strangers(real._replace(logits=np.roll(real.logits, -1, axis=1)), moments, SEED + 1)
+    wrong = mismatched_baseline(real._replace(logits=np.roll(real.logits, -1, axis=1)), moments, SEED + 1)
     assert not np.array_equal(wrong.action[:6][both], real.action[:6][both])
 
 

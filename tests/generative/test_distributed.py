@@ -15,7 +15,7 @@ from agents.actor_critic import save_agent
 from common.checkpoints import load_checkpoint
 from common.csv_log import read_log
 from common.runs import UsageError, file_id
-from generative.training.distributed import Ranks, join_ranks
+from generative.training.distributed import DistContext, join_ranks
 from tests.helpers import toy_world
 from tests.helpers.toy_world import toy_agent, toy_episode, with_agent, write_toy_store
 
@@ -89,11 +89,11 @@ def test_two_processes_train_as_one_with_the_whole_batch(recorded, tmp_path):
 
 def test_one_process_alone_shares_with_nobody(tmp_path):
     ranks = join_ranks(torch.device("cpu"))
-    assert ranks == Ranks()
+    assert ranks == DistContext()
     assert ranks.first
     assert list(range(5))[ranks.mine] == list(range(5))
     assert ranks.mean({"loss": 2.0}) == {"loss": 2.0}
-    assert ranks.of_first("here") == "here"
+    assert ranks.broadcast("here") == "here"
     parameter = torch.nn.Parameter(torch.ones(2))
     parameter.grad = torch.full((2,), 3.0)
     ranks.average_gradients([parameter])
@@ -101,9 +101,9 @@ def test_one_process_alone_shares_with_nobody(tmp_path):
 
 
 def test_windows_are_shared_out_evenly_or_not_at_all():
-    parts = [list(range(6))[Ranks(rank, 3).mine] for rank in range(3)]
+    parts = [list(range(6))[DistContext(rank, 3).mine] for rank in range(3)]
     assert sorted(sum(parts, [])) == list(range(6))
     assert {len(part) for part in parts} == {2}
-    Ranks(0, 3).check_batch(6)
+    DistContext(0, 3).check_batch(6)
     with pytest.raises(UsageError, match="multiple of 3"):
-        Ranks(0, 3).check_batch(8)
+        DistContext(0, 3).check_batch(8)

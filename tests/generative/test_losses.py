@@ -11,13 +11,13 @@ from generative.model import twohot
 from generative.model.categorical import balanced_kl, kl, with_uniform
 from generative.model.config import LossScales
 from generative.model.frames import round_frames
-from generative.model.motion import carried, measured
+from generative.model.motion import warp_frame, estimate_motion
 from generative.model.rssm import EnvState
 from generative.model.world_model import Outcome
 from generative.training.losses import (
     SCALE_OF,
     TERMS,
-    crowding,
+    uniformity_loss,
     draw_noise,
     image_error,
     loss_terms,
@@ -80,8 +80,8 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
         )
         stretch, shift = (10 * model.odds).tolist()
         for name, log_odds, times in (
-            ("done", math.exp(stretch) * outcome.end_score[0] + shift, counts),
-            ("end_score", outcome.end_score[0], 1),
+            ("done", math.exp(stretch) * outcome.uncalibrated_done_logit[0] + shift, counts),
+            ("uncalibrated_done_logit", outcome.uncalibrated_done_logit[0], 1),
         ):
             p = 1 / (1 + torch.exp(-log_odds))
             sums[blind + name].append(-times * torch.log(p if segment.terminated[t, b] else 1 - p))
@@ -89,7 +89,7 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
     for b in range(segment.mask.shape[1]):
         steps = int(segment.mask[:, b].sum())
         seen = [segment.obs[t, b : b + 1] for t in range(LENGTH)]
-        motion = [None, *(measured(torch.stack(seen[t - 1 : t + 1]))[0] for t in range(1, LENGTH))]
+        motion = [None, *(estimate_motion(torch.stack(seen[t - 1 : t + 1]))[0] for t in range(1, LENGTH))]
         starts = []
         for n, last in enumerate(
             [K - 1, *(K - 1 + int(noise.at[n, b] * (steps - K + 1)) for n in range(MORE))]
@@ -143,11 +143,11 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
                 state = model.rssm.posterior(
                     deter, motion[t + 1], model.encoder(seen[t + 1]), noise.state[i, b : b + 1]
                 )
-                own = model.decoder(deter, state.sample, carried(states[-1].picture, state.motion))
+                own = model.decoder(deter, state.sample, warp_frame(states[-1].picture, state.motion))
                 if b < segment.mask.shape[1] / 2:
                     sums["repainted"].append(((own[0] - segment.obs[t + 1, b] / 255) ** 2).sum())
                 state = state._replace(
-                    picture=model.decoder(deter, state.sample, carried(seen[t] / 255, state.motion))
+                    picture=model.decoder(deter, state.sample, warp_frame(seen[t] / 255, state.motion))
                 )
                 divergence = kl_divergence(
                     Categorical(logits=state.logits), Categorical(logits=prior.logits)
@@ -187,7 +187,7 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
             outcomes(model.outcome(deter, ahead, state.picture), K - 1 + begin + i, "blind_")
             if begin + i + 1 >= len(states):
                 break
-            picture = model.decoder(deter, torch.zeros_like(state.sample), carried(state.picture, ahead))
+            picture = model.decoder(deter, torch.zeros_like(state.sample), warp_frame(state.picture, ahead))
             state = EnvState(deter, state.logits, torch.zeros_like(state.sample), ahead, picture)
             way.append(motion[K + begin + i][0])
             foretold_way.append(ahead[0])
@@ -217,7 +217,7 @@ def test_every_term_equals_a_slow_loop_and_a_shifted_action_does_not(model, segm
         "blind_motion",
         "reward",
         "done",
-        "end_score",
+        "uncalibrated_done_logit",
         "blind_reward",
         "blind_done",
         "blind_end_score",
@@ -266,7 +266,7 @@ def test_an_action_that_ends_an_episode_has_an_outcome_though_no_frame_follows(m
     last = np.flatnonzero((length == K) & (store.episodes["end"][windows.table[:, 0]] == "terminated"))[:8]
     segment = windows.batch(last)  # the first simulated frame is the episode's last, and its action ends it
     terms = loss_terms(model, segment, noise_for(model, segment), toy_agent(), 0)
-    gradient = torch.autograd.grad(terms["end_score"], model.outcome_head[-1].bias)[0][-1]
+    gradient = torch.autograd.grad(terms["uncalibrated_done_logit"], model.outcome_head[-1].bias)[0][-1]
     assert gradient < -0.1  # every target in these windows is an end: the logit is pulled up
     assert terms["kl"] == 0
     assert terms["reward"] > 0
@@ -397,14 +397,14 @@ def test_detail_finds_a_small_moving_thing_and_not_the_scrolling_ground():
 
 def test_crowding_is_least_for_spread_points_and_zero_for_one_place():
     corners = torch.cat([torch.eye(3), -torch.eye(3)])
-    assert crowding(torch.eye(3)[:1].expand(6, 3)).item() == pytest.approx(0)
+    assert uniformity_loss(torch.eye(3)[:1].expand(6, 3)).item() == pytest.approx(0)
     pairs = [2.0 if i // 1 % 3 != j % 3 else 4.0 for i in range(6) for j in range(i)]
-    assert crowding(corners).item() == pytest.approx(
+    assert uniformity_loss(corners).item() == pytest.approx(
         math.log(np.mean(np.exp(-2 * np.array(pairs)))), rel=1e-5
     )
     bunched = torch.nn.functional.normalize(corners + torch.tensor([2.0, 0, 0]), dim=-1)
-    assert crowding(corners) < crowding(bunched) < 0
-    assert crowding(corners[:1]) == 0
+    assert uniformity_loss(corners) < uniformity_loss(bunched) < 0
+    assert uniformity_loss(corners[:1]) == 0
 
 
 def test_ends_are_as_likely_as_recorded_whatever_windows_are_drawn(model):
@@ -429,7 +429,7 @@ def test_ends_are_as_likely_as_recorded_whatever_windows_are_drawn(model):
 
         optimizer.step(error)
         recorded = torch.where(fatal, 0.02 / 0.5, 0.98 / 0.5)
-        return (recorded * torch.sigmoid(model.recorded_odds(score))).mean().item()
+        return (recorded * torch.sigmoid(model.calibrate_done(score))).mean().item()
 
     assert chance(weight) == pytest.approx(0.02 * 0.4, rel=0.05)
     assert (
@@ -443,15 +443,20 @@ def test_what_tells_an_end_is_learned_of_all_windows_alike_and_its_odds_of_what_
     weight = torch.tensor([0.1, 1, 2, 0.1, 1])
     found = outcome_errors(model, outcome_of(model, score), torch.zeros(1, 5), ended, weight)
     by_score, by_odds = (
-        torch.autograd.grad(found[name].sum(), score, allow_unused=True)[0] for name in ("end_score", "done")
+        torch.autograd.grad(found[name].sum(), score, allow_unused=True)[0]
+        for name in ("uncalibrated_done_logit", "done")
     )
     torch.testing.assert_close(by_score, torch.sigmoid(score) - ended.float())
     assert by_odds is None
     assert torch.autograd.grad(found["done"].sum(), model.odds)[0].abs().min() > 0
 
 
-def outcome_of(model, end_score):
-    return Outcome(torch.zeros(*end_score.shape, len(model.bins)), end_score, model.recorded_odds(end_score))
+def outcome_of(model, uncalibrated_done_logit):
+    return Outcome(
+        torch.zeros(*uncalibrated_done_logit.shape, len(model.bins)),
+        uncalibrated_done_logit,
+        model.calibrate_done(uncalibrated_done_logit),
+    )
 
 
 def test_the_agent_may_be_shown_some_windows_only(model, segment, agent):

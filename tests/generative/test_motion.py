@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from generative.model.motion import REACH, carried, in_view, measured, moved_cells
+from generative.model.motion import REACH, warp_frame, in_view, estimate_motion, warp_features
 
 generator = torch.Generator().manual_seed(0)
 
@@ -38,10 +38,10 @@ def as_frames(pictures):
 )
 def test_a_planted_shift_is_measured_to_a_fifth_of_a_pixel(down, right):
     world = smooth_world(64, 64)
-    found = measured(as_frames([world(0, 0), world(down, right)]))[0, 0]
+    found = estimate_motion(as_frames([world(0, 0), world(down, right)]))[0, 0]
     assert (found - torch.tensor([down, right])).abs().max() < 0.2
     floats = torch.stack([world(0, 0), world(down, right)])[:, None]
-    torch.testing.assert_close(measured(floats)[0, 0], found, atol=0.06, rtol=0)
+    torch.testing.assert_close(estimate_motion(floats)[0, 0], found, atol=0.06, rtol=0)
 
 
 def test_blocks_that_scroll_are_measured_exactly_in_frames_of_any_shape_and_number():
@@ -50,7 +50,7 @@ def test_blocks_that_scroll_are_measured_exactly_in_frames_of_any_shape_and_numb
     )
     ways = [(20, 20), (17, 22), (17, 22), (25, 14)]
     frames = torch.from_numpy(np.stack([ground[:, r : r + 16, c : c + 40] for r, c in ways]))
-    found = measured(torch.cat([frames, frames.flip(0)], 1))
+    found = estimate_motion(torch.cat([frames, frames.flip(0)], 1))
     expected = torch.tensor([[3.0, -2], [0, 0], [-8, 8]])
     torch.testing.assert_close(found[:, 0], expected, atol=0.3, rtol=0)
     torch.testing.assert_close(found[:, 1], -expected.flip(0), atol=0.3, rtol=0)
@@ -58,17 +58,17 @@ def test_blocks_that_scroll_are_measured_exactly_in_frames_of_any_shape_and_numb
 
 def test_a_picture_of_one_colour_says_nothing_and_does_not_move():
     flat = torch.full((3, 2, 64, 64, 3), 90, dtype=torch.uint8)
-    assert not measured(flat).any()
+    assert not estimate_motion(flat).any()
     stripes = (
         (torch.arange(64)[:, None, None] * 4).expand(64, 64, 3).to(torch.uint8)
     )  # no column differs from the next
-    moved = measured(torch.stack([stripes, stripes.roll(0, 0)])[:, None])
+    moved = estimate_motion(torch.stack([stripes, stripes.roll(0, 0)])[:, None])
     assert moved.abs().max() < 1e-3
 
 
 def test_pictures_are_carried_by_whole_pixels_as_they_are_and_leave_nothing_behind():
     picture = torch.rand(2, 12, 20, 3, generator=generator)
-    canvas = carried(picture, torch.tensor([[3.0, -2.0], [0.0, 0.0]]))
+    canvas = warp_frame(picture, torch.tensor([[3.0, -2.0], [0.0, 0.0]]))
     assert torch.equal(canvas[1, ..., :3], picture[1] - 0.5)
     assert canvas[1, ..., 3].eq(1).all()
     torch.testing.assert_close(canvas[0, 3:, :18, :3], picture[0, :9, 2:] - 0.5)
@@ -80,7 +80,7 @@ def test_pictures_are_carried_by_whole_pixels_as_they_are_and_leave_nothing_behi
 def test_a_fraction_of_a_pixel_is_carried_as_the_world_would_move():
     world = smooth_world(64, 64)
     for down, right in ((0.5, 0.0), (-2.3, 1.7)):
-        canvas = carried(world(0, 0)[None], torch.tensor([[down, right]]))[0]
+        canvas = warp_frame(world(0, 0)[None], torch.tensor([[down, right]]))[0]
         inner = (slice(4, -4), slice(4, -4))
         assert (canvas[..., :3] + 0.5 - world(down, right))[inner].abs().max() < 0.01
         assert (canvas[..., :3] + 0.5 - world(right, down))[inner].abs().max() > 0.1  # rows are not columns
@@ -89,11 +89,11 @@ def test_a_fraction_of_a_pixel_is_carried_as_the_world_would_move():
 
 def test_cells_are_carried_likewise_and_keep_their_range():
     cells = torch.rand(1, 5, 4, 6, generator=generator) * 2 - 1
-    moved = moved_cells(cells, torch.tensor([[1.0, -2.0]]))
+    moved = warp_features(cells, torch.tensor([[1.0, -2.0]]))
     torch.testing.assert_close(moved[:, :, 1:, :4], cells[:, :, :3, 2:])
     assert not moved[:, :, 0].any()
     assert not moved[..., 4:].any()
-    ones = moved_cells(torch.ones(1, 1, 8, 8), torch.tensor([[0.4, -0.7]]))
+    ones = warp_features(torch.ones(1, 1, 8, 8), torch.tensor([[0.4, -0.7]]))
     assert ones.max() <= 1 + 1e-6
     assert torch.allclose(ones[..., 1:, :-1], torch.ones(7, 7))
 
@@ -102,8 +102,8 @@ def test_the_gradient_of_the_motion_is_that_of_finite_differences():
     picture = torch.rand(1, 12, 12, 3, generator=generator).double()
     motion = torch.tensor([[1.3, -0.4]], dtype=torch.float64, requires_grad=True)
     weights = torch.rand(1, 12, 12, 4, generator=generator).double()
-    assert torch.autograd.gradcheck(lambda by: (carried(picture, by) * weights).sum(), motion)
-    assert torch.autograd.gradcheck(lambda by: (moved_cells(picture, by) ** 2).sum(), motion)
+    assert torch.autograd.gradcheck(lambda by: (warp_frame(picture, by) * weights).sum(), motion)
+    assert torch.autograd.gradcheck(lambda by: (warp_features(picture, by) ** 2).sum(), motion)
 
 
 def test_what_was_in_view_all_along_is_what_a_walk_by_hand_finds():

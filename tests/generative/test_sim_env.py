@@ -16,7 +16,7 @@ from generative.sim_env import SimVecEnv, actions_of
 from generative.simulator import NoiseKeys, Simulator
 from generative.starts import InformedStarts, RandomStarts
 from rollouts.check import check_store
-from rollouts.play import Job, play
+from rollouts.play import EpisodeSpec, play
 from rollouts.record import Actor, Plan, play_shard, record
 from rollouts.store import Rollouts, create_store
 from tests.helpers.toy_simulator import NAMES, toy_simulator, toy_store
@@ -238,7 +238,7 @@ def test_playing_in_it_is_recording_in_the_simulator(simulator, starts, tmp_path
     for slots in (10, 3):
         env = SimVecEnv(simulator, starts, slots, SPACE, horizon=STEPS)
         steps, episodes = play_shard(
-            env, Actor(simulator.agent, "agent", "toy"), [Job(i) for i in range(10)], seed=0
+            env, Actor(simulator.agent, "agent", "toy"), [EpisodeSpec(i) for i in range(10)], seed=0
         )
         assert np.array_equal(episodes["length"], store.episodes["length"])
         assert np.array_equal(episodes["complete"], store.episodes["complete"])
@@ -255,7 +255,7 @@ def test_another_agent_comes_without_a_past(simulator, starts):
     env = made(other, starts)
     assert env.arriving_state() is None
     assert made(simulator, starts).arriving_state().any()
-    opening = next(play(env, other.agent, [Job(i) for i in range(N)], 0))
+    opening = next(play(env, other.agent, [EpisodeSpec(i) for i in range(N)], 0))
     assert not opening.hidden.any()
     assert opening.hidden_after.any()
 

@@ -434,15 +434,15 @@ def test_a_simulator_comes_back_as_it_was_saved_without_its_agents_weights(files
 
 def test_another_agent_is_refused_unless_asked_for_and_then_starts_afresh(files, z):
     path, _ = files
-    with pytest.raises(BadCheckpoint, match="--off_agent"):
+    with pytest.raises(BadCheckpoint, match="--allow_other_agent"):
         load_simulator(path / "model.safetensors", path / "other.safetensors")
-    loaded, _ = load_simulator(path / "model.safetensors", path / "other.safetensors", off_agent=True)
+    loaded, _ = load_simulator(path / "model.safetensors", path / "other.safetensors", allow_other_agent=True)
     out = loaded.simulate(z, STEPS, keys())
     assert not loaded.own_agent
     assert not out.hidden[0].any()
     assert out.hidden[1].any()
     with pytest.raises(BadCheckpoint, match="4 actions"):
-        load_simulator(path / "model.safetensors", path / "fewer.safetensors", off_agent=True)
+        load_simulator(path / "model.safetensors", path / "fewer.safetensors", allow_other_agent=True)
     with pytest.raises(BadCheckpoint, match="not a world model"):
         load_simulator(path / "agent.safetensors", path / "agent.safetensors")
     with pytest.raises(BadCheckpoint, match="not an agent"):

@@ -10,14 +10,14 @@ from common.runs import UsageError
 from generative.model.categorical import draw
 from generative.model.config import LossScales, WorldModelConfig, load_preset
 from generative.model.frames import FrameEncoder, frames_to_bytes, round_frames
-from generative.model.latent import remembered
+from generative.model.latent import agent_burn_in
 from generative.model.layers import BlockLinear
-from generative.model.motion import moved_cells
+from generative.model.motion import warp_features
 from generative.model.rssm import BlockGRU
-from generative.model.warped_conv_gru import MapMemory
+from generative.model.warped_conv_gru import WarpedConvGRU
 from generative.model.world_model import Latent, WorldModel
 from generative.simulator import NoiseKeys, Simulator, freeze
-from generative.training.losses import crowding, draw_noise, loss_terms, total_loss
+from generative.training.losses import uniformity_loss, draw_noise, loss_terms, total_loss
 from tests.helpers.toy_windows import LENGTH, STEPS, K, agent, model, noise_for, segment, store
 from tests.helpers.toy_world import NOOP, SIZE, square_at, toy_config, toy_episode
 
@@ -146,7 +146,7 @@ def test_block_gru_equals_dense_matrices_with_zeros_between_blocks():
 def memory():
     """The map's recurrence of a wide picture: 4 x 6 cells."""
     torch.manual_seed(0)
-    return MapMemory(toy_config(obs_shape=(16, 24, 3)))
+    return WarpedConvGRU(toy_config(obs_shape=(16, 24, 3)))
 
 
 def test_an_untrained_maps_gates_write_where_they_are_told(memory):
@@ -160,7 +160,7 @@ def test_an_untrained_maps_gates_write_where_they_are_told(memory):
         gates[0], gates[1], gates[2] = 100, candidate, update
         memory.gates.bias.data = gates.flatten()
         expected = (
-            moved_cells(cells, motion / 4) if update < 0 else torch.full_like(cells, math.tanh(candidate))
+            warp_features(cells, motion / 4) if update < 0 else torch.full_like(cells, math.tanh(candidate))
         )
         torch.testing.assert_close(memory(cells, known, vector, motion), expected)
 
@@ -226,10 +226,10 @@ def test_what_the_agent_remembers_is_that_of_the_frames_before_the_last(segment,
     none = torch.zeros(len(zeros), dtype=torch.bool)
     with torch.no_grad():
         expected = agent.advance(frames[1], agent.advance(frames[0], zeros, none, None), none, None)
-    torch.testing.assert_close(remembered(agent, frames), expected)
+    torch.testing.assert_close(agent_burn_in(agent, frames), expected)
     simulator = Simulator(WorldModel(toy_config()), agent, NOOP)
-    torch.testing.assert_close(simulator.remembered(frames), expected)
-    assert not Simulator(simulator.model, agent, NOOP, own_agent=False).remembered(frames).any()
+    torch.testing.assert_close(simulator.agent_burn_in(frames), expected)
+    assert not Simulator(simulator.model, agent, NOOP, own_agent=False).agent_burn_in(frames).any()
 
 
 def test_the_agents_start_trains_the_latent_only_where_asked(model):
@@ -248,7 +248,7 @@ def test_a_latent_on_the_sphere_has_unit_length_and_random_ones_cover_it(segment
     torch.manual_seed(0)
     sphere = WorldModel(toy_config(latent="sphere"))
     normal = WorldModel(toy_config())
-    latent = sphere.encode(segment.obs[:K], remembered(agent, segment.obs[:K]))
+    latent = sphere.encode(segment.obs[:K], agent_burn_in(agent, segment.obs[:K]))
     noise = torch.randn(2000, 16, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(latent.mean.norm(dim=-1), torch.ones(len(latent.mean)))
     assert torch.equal(latent.sample(noise[: len(latent.mean)]), latent.mean)
@@ -263,7 +263,7 @@ def test_a_latent_on_the_sphere_has_unit_length_and_random_ones_cover_it(segment
         draw_noise(sphere.config, STEPS, segment.mask.shape[1], torch.Generator().manual_seed(0)),
         agent,
     )
-    assert terms["bottleneck"].item() == pytest.approx(crowding(latent.mean).item(), rel=1e-4)
+    assert terms["bottleneck"].item() == pytest.approx(uniformity_loss(latent.mean).item(), rel=1e-4)
     total_loss(terms, LossScales()).backward()
     assert all(p.grad is not None and p.grad.any() for p in sphere.latent_head.parameters())
 

@@ -16,7 +16,7 @@ from envs.procgen import ProcgenConfig, action_space
 from generative.model.config import WorldModelConfig
 from generative.model.world_model import WorldModel, save_world_model
 from generative.training.data import split
-from rollouts.play import Job
+from rollouts.play import EpisodeSpec
 from rollouts.record import Actor, play_shard
 from rollouts.store import Rollouts, create_store, write_shard
 
@@ -63,7 +63,7 @@ def write_world(root: Path) -> World:
     }
     create_store(root / "store", about)
     env = make_env(8, config)
-    jobs = [Job(level, i) for i, level in enumerate(levels_of_each_part())]
+    jobs = [EpisodeSpec(level, i) for i, level in enumerate(levels_of_each_part())]
     write_shard(root / "store", 0, *play_shard(env, Actor(agent, "agent", file_id(agent_file)), jobs, 0))
     env.close()
     return World(Rollouts.open(root / "store"), agent_file, model_file)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis.memory.summary import arms
+from analysis.memory.summary import policy_variants
 from analysis.memory.truncated_history import FRAMES
 
 LEVELS = 30
@@ -39,7 +39,7 @@ def made_parts(seed: int = 0) -> tuple[dict, dict]:
     for kind in ("saw", "enemy", "lava", "pit"):
         concepts |= {f"{kind}_ahead": np.zeros(n, bool), f"tiles_to_{kind}": np.full(n, np.nan)}
     return {"steps": steps, "pasts": _pasts(rng)} | {
-        f"levels_{name}": _levels(SOLVED[name]) for name in arms(FRAMES)
+        f"levels_{name}": _levels(SOLVED[name]) for name in policy_variants(FRAMES)
     }, concepts
 
 

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import laplace, norm
 
 from common.runs import UsageError
-from interpret.causal_effect import use
+from interpret.causal_effect import causal_effect
 from interpret.directions.dictionary import fit_dictionary
 from interpret.directions.erasure import fit_leace
 from interpret.directions.gradients import fit_policy_gradients, fit_value_gradient
@@ -248,7 +248,7 @@ def test_a_decodable_direction_that_nothing_reads_is_called_unused():
     ten = independent(10)
     x = states_of(agent, ten)
     found = fit_probes(x, levels(), concepts_of(ten[:, :5]))
-    mark = use(log_policy_and_value(agent), found, x[::20], levels()[::20])
+    mark = causal_effect(log_policy_and_value(agent), found, x[::20], levels()[::20])
     assert found.provenance["held_out"]["wall"][1] > 0.9  # decodable
     assert dict(zip(mark.names, mark.verdict)) == {
         "saw": "used",
@@ -258,7 +258,7 @@ def test_a_decodable_direction_that_nothing_reads_is_called_unused():
         "speed": "unused",
     }
     assert abs(mark.effect[0] - 1) < 0.1  # the value is the first concept, of variance 1
-    twice = use(log_policy_and_value(agent), found, x[::20], levels()[::20], strength=2.0)
+    twice = causal_effect(log_policy_and_value(agent), found, x[::20], levels()[::20], strength=2.0)
     assert abs(twice.effect[0] - 2 * mark.effect[0]) < 0.1
 
 
@@ -276,7 +276,7 @@ def test_a_used_direction_that_cannot_be_decoded_is_refused_by_the_probe_and_mar
     with pytest.raises(UsageError, match="'riddle' cannot be decoded here: AUROC"):
         fit_probes(x, levels(), {"riddle": riddle > 0})
     value = fit_value_gradient(agent, x, levels(), write="pattern")
-    assert use(log_policy_and_value(agent), value, x[::20], levels()[::20]).verdict == ["used"]
+    assert causal_effect(log_policy_and_value(agent), value, x[::20], levels()[::20]).verdict == ["used"]
 
 
 def test_a_parity_is_used_and_no_line_decodes_it(agent, sources, states):

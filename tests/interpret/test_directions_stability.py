@@ -7,7 +7,14 @@ from common.runs import UsageError
 from interpret.directions.fitting import sample_of
 from interpret.directions.ica import fit_ica
 from interpret.directions.pca import fit_pca
-from interpret.directions.stability import judged, labels, matched_cosines, stability, standardised, whitened
+from interpret.directions.stability import (
+    with_stability,
+    labels,
+    matched_cosines,
+    stability,
+    standardised,
+    whitened,
+)
 from tests.helpers.planted_directions import PlantedAgent, independent, levels, states_of
 
 
@@ -32,14 +39,14 @@ def test_an_arbitrary_rotation_is_unstable_and_called_so():
     assert str(found).count("unstable") == 3
     directions = fit_pca(x, levels(), 4)
     assert labels(directions)[0] == "pc_0 (untested)"
-    assert labels(judged(directions, found)) == [
+    assert labels(with_stability(directions, found)) == [
         "pc_0",
         "pc_1 (unstable)",
         "pc_2 (unstable)",
         "pc_3 (unstable)",
     ]
     with pytest.raises(ValueError, match="other directions"):
-        judged(fit_pca(x, levels(), 3), found)
+        with_stability(fit_pca(x, levels(), 3), found)
 
 
 def test_levels_are_drawn_whole_and_seeds_differ():

@@ -9,7 +9,7 @@ import torch
 from agents.behaviours import RandomPolicy
 from envs.diagnostic_envs import ProbeVecEnv
 from interpret.bootstrap import level_weights
-from interpret.forks.fork_points import Moments
+from interpret.forks.fork_points import ForkPoints
 from interpret.forks.true_q import (
     advantages,
     calibrate,
@@ -31,7 +31,7 @@ class Constant(RandomPolicy):
         return logits, torch.full((len(state),), 7.0)
 
 
-def moments_of(env, count: int, steps: int = 0) -> Moments:
+def moments_of(env, count: int, steps: int = 0) -> ForkPoints:
     """Levels 0 .. count - 1 after `steps` steps."""
     env.open_levels(range(count), range(count))
     for _ in range(steps):
@@ -40,7 +40,9 @@ def moments_of(env, count: int, steps: int = 0) -> Moments:
     zeros = np.zeros(count, np.int64)
     frames = env.observe()[1][None, :count].copy()
     hidden = torch.zeros(count, 1)
-    return Moments(env.snapshot(range(count)), frames, hidden, n, zeros, zeros + steps, zeros, n.astype(str))
+    return ForkPoints(
+        env.snapshot(range(count)), frames, hidden, n, zeros, zeros + steps, zeros, n.astype(str)
+    )
 
 
 def q_of(name: str, steps: int = 0, horizon: int = 50, draws: int = 6, count: int = 8):

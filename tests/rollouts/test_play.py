@@ -10,11 +10,11 @@ from agents.actor_critic import ActorCritic
 from agents.behaviours import make_behaviour
 from common.noise import gumbel_noise
 from envs.diagnostic_envs import ProbeVecEnv
-from rollouts.play import Job, play
+from rollouts.play import EpisodeSpec, play
 from rollouts.record import Actor, play_shard
 from tests.helpers.tiny_models import SIZE, network, sharpen
 
-JOBS = [Job(level, repeat) for level in (5, 900, 17) for repeat in range(3)]
+JOBS = [EpisodeSpec(level, repeat) for level in (5, 900, 17) for repeat in range(3)]
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from envs.coinrun import difficulty, first_states, layout_hash
 from envs.diagnostic_envs import ProbeVecEnv
 from envs.procgen import ProcgenConfig, ProcgenVecEnv
 from evaluate import Args, main
-from rollouts.play import Job, play
+from rollouts.play import EpisodeSpec, play
 
 RIGHT = 7
 
@@ -46,8 +46,19 @@ def run_right():
 
 
 def test_jobs_repeat_levels_in_order():
-    assert jobs_over([4, 9], 5) == [Job(4, 0), Job(9, 0), Job(4, 1), Job(9, 1), Job(4, 2)]
-    assert fixed_jobs(250, 3, 4) == [Job(250, 0), Job(251, 0), Job(252, 0), Job(250, 1)]
+    assert jobs_over([4, 9], 5) == [
+        EpisodeSpec(4, 0),
+        EpisodeSpec(9, 0),
+        EpisodeSpec(4, 1),
+        EpisodeSpec(9, 1),
+        EpisodeSpec(4, 2),
+    ]
+    assert fixed_jobs(250, 3, 4) == [
+        EpisodeSpec(250, 0),
+        EpisodeSpec(251, 0),
+        EpisodeSpec(252, 0),
+        EpisodeSpec(250, 1),
+    ]
 
 
 def test_episodes_do_not_depend_on_their_company(run_right):
@@ -79,7 +90,7 @@ def test_a_time_out_is_its_own_outcome():
         def heads(self, state):
             return torch.zeros(len(state), 15).index_fill(1, torch.tensor([4]), 50.0), None
 
-    episodes = evaluate(Stand(15), coinrun(1), [Job(0)], seed=0)
+    episodes = evaluate(Stand(15), coinrun(1), [EpisodeSpec(0)], seed=0)
     assert OUTCOMES[episodes.outcome[0]] == "timed out"
     assert episodes.length[0] == 1000
 

@@ -256,13 +256,13 @@ def test_bad_requests_are_refused_in_one_line(made, here):
     args = record_gen_samples.Args(
         made / "model.safetensors", here / "other.safetensors", made / "store", num_samples=2, device="cpu"
     )
-    with pytest.raises(BadCheckpoint, match="--off_agent"):
+    with pytest.raises(BadCheckpoint, match="--allow_other_agent"):
         record_gen_samples.main(args)
-    args.off_agent = True
+    args.allow_other_agent = True
     args.generated_data_dir = Path("off")
     record_gen_samples.main(args)
-    assert Rollouts.open(Path("off")).manifest["off_agent"]
-    assert not Rollouts.open(record(made)).manifest["off_agent"]
+    assert Rollouts.open(Path("off")).manifest["allow_other_agent"]
+    assert not Rollouts.open(record(made)).manifest["allow_other_agent"]
 
 
 def test_the_older_flag_names_are_understood():

@@ -26,7 +26,7 @@ from common.runs import UsageError
 from common.video import read_video, upscale
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
 from envs.vecenv import ActionSpace
-from rollouts.play import Job
+from rollouts.play import EpisodeSpec
 import itertools
 
 WAYS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
@@ -135,7 +135,9 @@ def made_up(length: int = 6, value: float | None = None) -> Episode:
     logits = np.tile(np.log([0.5, 0.125, 0.25, 0.125, 1e-9]), (length, 1))
     values = np.linspace(-1, 2, length) if value is None else np.full(length, value)
     obs = np.random.default_rng(1).integers(0, 256, (length, 64, 64, 3), np.uint8)
-    return Episode(Job(3), obs, np.arange(length) % 5, logits, values, np.arange(length, dtype=float), "died")
+    return Episode(
+        EpisodeSpec(3), obs, np.arange(length) % 5, logits, values, np.arange(length, dtype=float), "died"
+    )
 
 
 SPACE = ActionSpace(("left", "right", "up", "key-d", "none"), 4, (0, 1, 2, 1, 4))
@@ -390,7 +392,7 @@ def test_what_is_not_the_agents_own_is_said(model_file, tmp_path, caplog):
 
 def test_watching_takes_one_slot(agent):
     with pytest.raises(ValueError, match="one slot, not 2"):
-        next(watch(ProcgenVecEnv(2, ProcgenConfig(**OWN), num_threads=0), agent, [Job(6)], seed=0))
+        next(watch(ProcgenVecEnv(2, ProcgenConfig(**OWN), num_threads=0), agent, [EpisodeSpec(6)], seed=0))
 
 
 @pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")

@@ -93,9 +93,9 @@ def test_each_flag_of_the_model_changes_what_is_seen(made, rendered):
 
 
 def test_another_agent_acts_only_when_asked_to(rendered):
-    with pytest.raises(BadCheckpoint, match="--off_agent"):
+    with pytest.raises(BadCheckpoint, match="--allow_other_agent"):
         rendered(agent="other")
-    assert len(rendered(agent="other", off_agent=True)) == 2
+    assert len(rendered(agent="other", allow_other_agent=True)) == 2
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_the_games_options_are_refused_in_a_model(rendered, flag):
 
 @pytest.mark.parametrize(
     "flag",
-    [dict(data_dir=Path("x")), dict(rand_init=True), dict(num_sim_steps=5), dict(off_agent=True)],
+    [dict(data_dir=Path("x")), dict(rand_init=True), dict(num_sim_steps=5), dict(allow_other_agent=True)],
     ids=str,
 )
 def test_the_models_options_are_refused_in_the_game(made, tmp_path, flag):

@@ -29,7 +29,7 @@ from envs.procgen import ProcgenConfig, ProcgenVecEnv
 from generative.compatibility import check_recorder, recorded_by
 from generative.model.config import LossScales, TrainConfig
 from generative.model.frames import frames_to_bytes
-from generative.model.latent import remembered
+from generative.model.latent import agent_burn_in
 from generative.model.world_model import WorldModel, load_world_model, save_world_model
 from generative.training import trainer as trainer_module
 from generative.training.data import HELD_OUT, WindowSource, layouts_of, read_ahead, split
@@ -66,14 +66,16 @@ def recorded(tmp_path_factory):
     return path
 
 
-def source(path, steps=4, seed=0, fatal_share=0.0):
+def source(path, steps=4, seed=0, death_oversampling=0.0):
     store = Rollouts.open(path / "store")
-    return WindowSource(store.windows(3 + steps - 1, min_steps=3), layouts_of(store), seed, fatal_share)
+    return WindowSource(
+        store.windows(3 + steps - 1, min_steps=3), layouts_of(store), seed, death_oversampling
+    )
 
 
 def make(recorded, directory, config=SHORT, scales=LossScales(), seed=0, **changed):
     directory.mkdir(exist_ok=True)
-    windows = source(recorded, seed=seed, fatal_share=config.fatal_share)
+    windows = source(recorded, seed=seed, death_oversampling=config.death_oversampling)
     device = torch.device("cpu")
     return Trainer(toy_config(**changed), config, scales, windows, toy_agent(), directory, seed, device, {})
 
@@ -117,7 +119,7 @@ def test_training_depends_on_seed_and_flags_and_on_nothing_else(recorded, tmp_pa
         dict(warmup=1),
         dict(grad_clip_norm=0.01),
         dict(agent_share=1.0),
-        dict(fatal_share=0.0),
+        dict(death_oversampling=0.0),
     ]
     changes += [
         dict(lr_end=1.0),
@@ -150,12 +152,12 @@ def test_weights_to_begin_with_are_taken_where_they_fit_and_the_rest_is_named(ca
     other = WorldModel(toy_config())
     model = WorldModel(toy_config(num_initializing_steps=2))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    anew = trainer_module.begin_with(model, other.state_dict())
+    anew = trainer_module.load_partial(model, other.state_dict())
     assert anew == ["latent_head.of_all.0.0.weight", "latent_head.read.0.weight"]
     assert all(name in caplog.text for name in anew)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name] if name in anew else other.state_dict()[name]), name
-    assert trainer_module.begin_with(WorldModel(toy_config()), other.state_dict()) == []
+    assert trainer_module.load_partial(WorldModel(toy_config()), other.state_dict()) == []
 
 
 def test_every_batch_has_noise_of_its_own_and_validations_and_looks_at_what_is_saved_always_the_same(
@@ -339,7 +341,7 @@ def test_open_loop_frames_are_those_of_the_simulator_and_end_black(recorded):
     assert (pictures[..., 8:, :] == 255).all()
     real, posterior, free = pictures[..., :8, :8, :]
     with torch.no_grad():
-        z = model.encode(segment.obs[:3], remembered(toy_agent(), segment.obs[:3])).sample(noise.z[0])
+        z = model.encode(segment.obs[:3], agent_burn_in(toy_agent(), segment.obs[:3])).sample(noise.z[0])
         state = model.start(z, noise.first[0]).env
         for t in range(4):
             there = segment.mask[2 + t].numpy()
@@ -487,14 +489,14 @@ def deaths(segment):
 
 def test_fatal_windows_are_drawn_more_often_and_count_less(recorded):
     plain = source(recorded)
-    rich = source(recorded, fatal_share=0.5)
+    rich = source(recorded, death_oversampling=0.5)
     held = rich.windows.batch(rich.training)
     assert 0 < deaths(held).float().mean() < 0.4
     assert sorted(rich.fatal) == sorted(rich.training[deaths(held).numpy()])
     one = rich.train_batch(3, 4000)
     other = plain.train_batch(3, 4000)
     assert "weight" not in other.extra
-    assert torch.equal(source(recorded, fatal_share=0.5).train_batch(3, 4000).obs, one.obs)
+    assert torch.equal(source(recorded, death_oversampling=0.5).train_batch(3, 4000).obs, one.obs)
     dead = deaths(one)
     natural = deaths(held).float().mean().item()
     weight = one.extra["weight"]
