@@ -28,7 +28,7 @@ def hold(path: Path) -> IO:
     Raises Locked while another process holds it. Where the file system has no locks, a warning says so.
     """
     while True:
-        file = open(path, "a+")
+        file = open(path, "a+")  # noqa: SIM115  # the lock lives as long as the file is open
         identity = _identity(os.fstat(file.fileno()))
         own = _held.get(identity)
         if own is not None and not own.closed:

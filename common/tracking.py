@@ -8,7 +8,7 @@ from common.runs import UsageError, plain
 def check_tracker() -> None:
     """Raises UsageError when the package is not installed; before a run is begun."""
     try:
-        import wandb
+        import wandb  # noqa: F401
     except ImportError as error:
         raise UsageError("--track needs the package wandb: pip install wandb") from error
 

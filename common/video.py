@@ -98,7 +98,7 @@ def _encode(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
     count = 0
     stream = None
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        for count, frame in enumerate(frames, start=1):
+        for count, frame in enumerate(frames, start=1):  # noqa: B007  # read after the loop
             if stream is None:
                 stream = _open_stream(container, frame, fps)
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")

@@ -61,7 +61,10 @@ def fit_judged(
             "%s stays untested: that takes %d levels, and there are %d", method, fewest_levels(whole), levels
         )
         return whole
-    again = lambda x, groups, seed: METHODS[method](x, groups, count, seed)
+
+    def again(x, groups, seed):
+        return METHODS[method](x, groups, count, seed)
+
     try:
         return with_stability(whole, stability(again, x[rows], groups[rows], draws, seed, reference=whole))
     except UsageError as error:

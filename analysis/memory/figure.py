@@ -49,7 +49,7 @@ def _policy(axis, summary: dict) -> None:
 
 
 def _value(axis, summary: dict) -> None:
-    for place, (label, group, style) in enumerate(_lines(summary)):
+    for place, (_label, group, style) in enumerate(_lines(summary)):
         if summary["late_steps"][group]["value_change"]:
             _with_whole(
                 axis,

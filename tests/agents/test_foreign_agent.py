@@ -29,7 +29,7 @@ from common.checkpoints import BadCheckpoint
 from common.cli import run_main
 from common.runs import UsageError
 from envs.procgen import ProcgenConfig, ProcgenVecEnv
-from rollouts.play import EpisodeSpec, play
+from rollouts.play import play
 
 ROOT = Path(__file__).parents[2]
 OBS_SHAPE = (64, 64, 3)

@@ -1,5 +1,7 @@
 """The networks compute what their names say, and learning walks through them exactly as acting did."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,6 @@ from agents.actor_critic import ActorCritic, NetworkConfig, load_agent, save_age
 from agents.cores import CORES
 from agents.encoders import Encoder, ImpalaStage
 from common.checkpoints import BadCheckpoint
-import itertools
 
 SMALL = dict(obs_shape=(16, 16, 3), feature_size=12, hidden_size=8, precision="fp32")
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-import agents.ppo
 from agents.actor_critic import load_agent
 from agents.ppo import PPOConfig, RolloutBuffer, advantages, ppo_loss, replay, update
 from common.policy import categorical_log_prob

@@ -2,6 +2,7 @@
 its plan again."""
 
 import dataclasses
+import itertools
 
 import pytest
 
@@ -21,7 +22,6 @@ from analysis.demo_report.plan import (
     sizes_of,
 )
 from common.runs import UsageError
-import itertools
 
 STEPS = demo.STEPS | demo.COINRUN_STEPS
 

@@ -9,11 +9,11 @@ import torch
 from analysis.probing.bench import marks
 from analysis.probing.direction_selectivity import extremes, responding, responses, scores_of, unit_of
 from interpret.directions.probe_directions import probe_directions, probe_stability
-from interpret.directions.stability import with_stability, labels, matched_cosines, standardised
+from interpret.directions.stability import labels, matched_cosines, standardised, with_stability
 from interpret.probing.decoding import control, decoded, draws_of
 from interpret.probing.responses import FEWEST
 from interpret.probing.ridge import held_out_read
-from tests.helpers.planted_directions import STEPS, PlantedAgent, frames_of, independent, levels, states_of
+from tests.helpers.planted_directions import STEPS, PlantedAgent, independent, levels, states_of
 
 COUNT = 4
 NAMES = ["saw_ahead", "pit_ahead", "coin_ahead", "speed"]

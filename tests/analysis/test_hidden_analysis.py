@@ -69,9 +69,10 @@ def whole(stores, tmp_path_factory):
     copy = tmp_path_factory.mktemp("copy") / "stores"
     shutil.copytree(stores, copy)
     with pytest.MonkeyPatch.context() as patch:
-        small = lambda x, groups, count, seed: fit_dictionary(
-            x, groups, 4 * count, count, seed, steps=50, batch=64
-        )
+
+        def small(x, groups, count, seed):
+            return fit_dictionary(x, groups, 4 * count, count, seed, steps=50, batch=64)
+
         patch.setitem(map_fits.METHODS, "dictionary", small)
         made = run(copy, out, "sim", methods=tuple(map_fits.METHODS), maps=("tsne",), draws=20, points=900)
     shutil.rmtree(copy)

@@ -104,9 +104,8 @@ def test_scales_flags_and_names():
         )
     on = np.arange(200) % 50 == 7
     flag = colour(Colouring("done", "", "flag"), on)
-    assert on[flag.order[-4:]].all() and sorted(flag.order) == list(range(200)), (
-        "flags that are set lie on top"
-    )
+    assert on[flag.order[-4:]].all(), "flags that are set lie on top"
+    assert sorted(flag.order) == list(range(200))
     named = colour(Colouring("taken", "", "named"), np.array([4, 1, 4]), ["a", "b", "c", "d", "none"])
     assert [name for name, _ in named.key] == ["b", "none"]
 

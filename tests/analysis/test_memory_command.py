@@ -16,7 +16,7 @@ from analysis.concepts_precompute import main as concepts
 from analysis.io.steps import find_step, read_numbers, read_part
 from analysis.memory.counterfactual_pairs import chosen_moments, drawn_velocities
 from analysis.memory.summary import COMMAND, STEP, VERSION
-from analysis.memory_precompute import Args, policy_variant, check_asked, main, one_of_each_level, others
+from analysis.memory_precompute import Args, check_asked, main, one_of_each_level, others, policy_variant
 from common.runs import UsageError, file_id
 from envs.make import make_env
 from envs.procgen import action_space

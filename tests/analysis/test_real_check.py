@@ -22,7 +22,7 @@ from generative.model.motion import estimate_motion
 from generative.simulator import load_simulator
 from interpret.bootstrap import level_weights, line
 from interpret.forks.fork_points import PARTS, ForkPointSampler, moments_at, see
-from interpret.forks.two_worlds import Runs, agreement, events, kept, rates, mismatched_baseline
+from interpret.forks.two_worlds import Runs, agreement, events, kept, mismatched_baseline, rates
 from interpret.forks.worlds import RealWorld, TeacherForcedWorld, in_batches
 from rollouts.states import replay_env
 from tests.helpers.coinrun_runner import FRAMES, RIGHT, record_runner, save_runner, save_untrained

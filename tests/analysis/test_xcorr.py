@@ -182,7 +182,7 @@ def test_without_independent_components_the_leading_principal_ones_are_taken(mad
     step = open_step(tmp_path, hidden_numbers.STEP, hidden_numbers.VERSION, {"components": 3}, {})
     for method in methods:
         save_directions(step.dir / f"{method}.safetensors", units(WIDTH, 2 if method == "ica" else WIDTH))
-    finish_step(step, {"methods": dict.fromkeys(methods, {}), "refused": {"ica": "all Gaussian"}})
+    finish_step(step, {"methods": {key: {} for key in methods}, "refused": {"ica": "all Gaussian"}})
     main(Args(None, made[0] / "store", lags=1, draws=20, out_dir=tmp_path))
     assert read_numbers(tmp_path / "xcorr_precomp" / "latest")["names"] == names
 

@@ -13,7 +13,6 @@ from benchmarks import gen_training
 from benchmarks.gen_training import Args, ours, plain
 from generative.model.world_model import WorldModel
 from generative.training.losses import draw_noise
-from tests.helpers import toy_world
 from tests.helpers.toy_world import toy_agent, toy_config, toy_episode, with_agent, write_toy_store
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import training
-from tests.helpers.tiny_models import tiny_presets
+from tests.helpers.tiny_models import tiny_presets  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("tiny_presets")
 

@@ -24,7 +24,7 @@ from agents.trainer import Trainer
 from agents.training_log import CLOCK_COLUMNS
 from common.cli import run_main
 from common.runs import UsageError
-from tests.helpers.tiny_models import NEVER, PRESETS, run_dirs, tiny_args, tiny_presets
+from tests.helpers.tiny_models import NEVER, PRESETS, run_dirs, tiny_args, tiny_presets  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("tiny_presets")

@@ -144,12 +144,9 @@ def test_nothing_is_written_of_weights_that_are_not_finite(toys, tmp_path, scrip
 
 
 def test_an_optimisers_state_that_is_not_finite_cannot_be_resumed(tmp_path):
-    with pytest.raises(
-        BadCheckpoint,
-        match=r"damaged \(the optimiser's state is damaged: 0/exp_avg holds NaN.*so this run cannot be resumed",
-    ):
-        with resuming(tmp_path / "train_state.safetensors"):
-            load_optimizer(None, {"0/exp_avg": torch.tensor([float("nan")])})
+    words = r"damaged \(the optimiser's state is damaged: 0/exp_avg holds NaN.*so this run cannot be resumed"
+    with pytest.raises(BadCheckpoint, match=words), resuming(tmp_path / "train_state.safetensors"):
+        load_optimizer(None, {"0/exp_avg": torch.tensor([float("nan")])})
 
 
 def test_a_training_state_of_another_kind_cannot_be_resumed(tmp_path):
@@ -212,9 +209,8 @@ def test_a_description_of_no_network_names_the_field_before_memory_is_asked_for(
 
 def test_a_network_is_refused_before_it_has_the_memory():
     sizes = NetworkConfig(3, (8, 8, 3), hidden_size=2**16, feature_size=2**16)  # 400 GB
-    with pytest.raises(ValueError, match="ask for more than the 1,000 numbers"):
-        with at_most(1000):
-            ActorCritic(sizes)
+    with pytest.raises(ValueError, match="ask for more than the 1,000 numbers"), at_most(1000):
+        ActorCritic(sizes)
     with at_most(10**6):
         ActorCritic(NetworkConfig(3, (8, 8, 3), feature_size=8, hidden_size=8))
 

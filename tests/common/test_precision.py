@@ -15,7 +15,7 @@ from common import precision as machine
 from common.precision import Precision, autocast_context, bf16_is_faster, choose_precision, set_precision
 from common.runs import UsageError, manifest, open_run
 from rollouts.store import create_store, recorded_precision
-from tests.helpers.tiny_models import run_dirs, tiny_args, tiny_presets
+from tests.helpers.tiny_models import run_dirs, tiny_args, tiny_presets  # noqa: F401
 
 STORE = {"num_actions": 2, "action_names": ["a", "b"], "noop": 0, "hidden_size": 4}
 

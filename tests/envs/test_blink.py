@@ -132,7 +132,7 @@ def test_it_is_a_vecenv_and_forwards_the_rest(pair):
     assert env.info()["level_seed"][3] == 42
     assert env.episode_step[3] == 0
     with pytest.raises(AttributeError, match="no_such_thing"):
-        env.no_such_thing
+        env.no_such_thing  # noqa: B018
 
 
 @pytest.mark.parametrize("wrong", [{"min_blank": 0}, {"max_blank": 3}, {"min_clear": 0}, {"max_clear": 5}])

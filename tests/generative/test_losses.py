@@ -11,19 +11,19 @@ from generative.model import twohot
 from generative.model.categorical import balanced_kl, kl, with_uniform
 from generative.model.config import LossScales
 from generative.model.frames import round_frames
-from generative.model.motion import warp_frame, estimate_motion
+from generative.model.motion import estimate_motion, warp_frame
 from generative.model.rssm import EnvState
 from generative.model.world_model import Outcome
 from generative.training.losses import (
     SCALE_OF,
     TERMS,
-    uniformity_loss,
     draw_noise,
     image_error,
     loss_terms,
     outcome_errors,
     psnr,
     total_loss,
+    uniformity_loss,
 )
 from generative.training.small_object_weights import detail
 from tests.helpers.toy_windows import (
@@ -34,11 +34,11 @@ from tests.helpers.toy_windows import (
     RUNS,
     STEPS,
     K,
-    agent,
-    model,
+    agent,  # noqa: F401
+    model,  # noqa: F401
     noise_for,
-    segment,
-    store,
+    segment,  # noqa: F401
+    store,  # noqa: F401
 )
 from tests.helpers.toy_world import SIZE, toy_agent
 
@@ -46,7 +46,10 @@ from tests.helpers.toy_world import SIZE, toy_agent
 def top_hat(obs):
     """The larger top-hat of a frame [H, W, C], by PyTorch's max-pool."""
     x = obs.float().movedim(-1, 0)[None]
-    wide = lambda x, sign: sign * torch.nn.functional.max_pool2d(sign * x, 5, 1, 2)
+
+    def wide(x, sign):
+        return sign * torch.nn.functional.max_pool2d(sign * x, 5, 1, 2)
+
     return torch.maximum(x - wide(wide(x, -1), 1), wide(wide(x, 1), -1) - x)[0].amax(0) / 255
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from generative.model.motion import REACH, warp_frame, in_view, estimate_motion, warp_features
+from generative.model.motion import REACH, estimate_motion, in_view, warp_features, warp_frame
 
 generator = torch.Generator().manual_seed(0)
 

@@ -17,8 +17,8 @@ from generative.model.rssm import BlockGRU
 from generative.model.warped_conv_gru import WarpedConvGRU
 from generative.model.world_model import Latent, WorldModel
 from generative.simulator import NoiseKeys, Simulator, freeze
-from generative.training.losses import uniformity_loss, draw_noise, loss_terms, total_loss
-from tests.helpers.toy_windows import LENGTH, STEPS, K, agent, model, noise_for, segment, store
+from generative.training.losses import draw_noise, loss_terms, total_loss, uniformity_loss
+from tests.helpers.toy_windows import LENGTH, STEPS, K, agent, model, noise_for, segment, store  # noqa: F401
 from tests.helpers.toy_world import NOOP, SIZE, square_at, toy_config, toy_episode
 
 BAD_SHAPES = [dict(obs_shape=(60, 64, 3)), dict(obs_shape=(64, 4, 3)), dict(num_initializing_steps=1)]
@@ -342,7 +342,8 @@ def test_a_tiny_model_learns_what_actions_do(store, agent):
 
     right, out = run(action[K - 1 :])
     wrong, _ = run(action[K - 1 :].roll(1, 0))
-    assert right[0] > 0.95 and right[1:4].min() > 0.9, right
+    assert right[0] > 0.95, right
+    assert right[1:4].min() > 0.9, right
     assert wrong[1:4].max() < right[1:4].min() - 0.3, (right, wrong)
     reached = won[K - 1 :]
     done = out.extra["done_prob"][-1]

@@ -8,12 +8,12 @@ from interpret.directions.fitting import sample_of
 from interpret.directions.ica import fit_ica
 from interpret.directions.pca import fit_pca
 from interpret.directions.stability import (
-    with_stability,
     labels,
     matched_cosines,
     stability,
     standardised,
     whitened,
+    with_stability,
 )
 from tests.helpers.planted_directions import PlantedAgent, independent, levels, states_of
 
@@ -81,7 +81,10 @@ def test_directions_of_one_odd_level_do_not_count_as_stable():
 
 def test_too_little_to_judge_is_refused():
     x = states_of(PlantedAgent(3), independent(3))
-    fit = lambda x, groups, seed: fit_pca(x, groups, 6)
+
+    def fit(x, groups, seed):
+        return fit_pca(x, groups, 6)
+
     with pytest.raises(UsageError, match="19 draws say nothing"):
         stability(fit, x, levels(), draws=19)
     with pytest.raises(UsageError, match="needs 24 levels, and there are 22"):

@@ -43,7 +43,10 @@ def frames_like(agent, count=1):
 
 def test_a_planted_value_is_found_pixel_by_pixel():
     weights = torch.randn(1, 8, 8, 3, generator=torch.Generator().manual_seed(1))
-    value = lambda frames: (weights * frames).sum((1, 2, 3))
+
+    def value(frames):
+        return (weights * frames).sum((1, 2, 3))
+
     frames = torch.rand(1, 8, 8, 3)
     torch.testing.assert_close(frame_gradient(value, frames), weights)
     corners = patches(4, 8, PATCH, np.random.default_rng(0))

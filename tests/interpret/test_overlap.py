@@ -95,7 +95,10 @@ def test_the_interval_is_over_levels():
 def test_discrepancy_by_hand_and_near_zero_for_equals():
     a = np.array([[0.0], [1.0]])
     b = np.array([[0.0], [2.0]])
-    k = lambda d: np.exp(-(d**2) / 2)
+
+    def k(d):
+        return np.exp(-(d**2) / 2)
+
     assert np.isclose(mmd2(a, b, 1.0), k(1) + k(2) - 2 * np.mean([k(0), k(2), k(1), k(1)]))
     same, other = (mmd2(cloud(i).x, cloud(9).x, 2.0) for i in (1, 2))
     assert max(abs(same), abs(other)) < 0.005 < mmd2(cloud(1, shift=0.5).x, cloud(9).x, 2.0)

@@ -14,7 +14,7 @@ from rollouts.check import check_store
 from rollouts.growth import extent, shard_ranges
 from rollouts.inspect_store import describe
 from tests.helpers.toy_simulator import save_toy_files
-from tests.scripts.test_record import Rollouts, asked, checksums, make, models
+from tests.scripts.test_record import Rollouts, asked, checksums, make, models  # noqa: F401
 
 
 def test_no_shard_runs_over_an_earlier_end():

@@ -4,7 +4,6 @@ pairs are refused.
 
 import numpy as np
 import pytest
-import torch
 
 from agents.behaviours import make_behaviour
 from common.runs import UsageError

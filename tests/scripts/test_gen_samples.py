@@ -155,10 +155,8 @@ def test_named_actions_are_taken_in_turn_and_the_agent_looks_on(made):
         assert episode["action"].tolist() == [2, 0, 0, 2, 0, 0, 2][: len(episode["action"])]
         assert not episode["log_prob"].any()
         assert episode["logits"].std() > 0
-    assert (
-        Rollouts.open(record(made, greedy=True, generated_data_dir=Path("greedy"))).steps("log_prob").any()
-        == False
-    )
+    greedy = Rollouts.open(record(made, greedy=True, generated_data_dir=Path("greedy")))
+    assert not greedy.steps("log_prob").any()
 
 
 def test_the_grid_holds_every_act_from_the_same_start_under_the_same_noise(made):

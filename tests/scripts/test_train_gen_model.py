@@ -472,7 +472,8 @@ def test_batches_are_keyed_by_step_and_keep_levels_apart(recorded):
     parts = split(levels)
     for name, draw in (("train", one.train_batch), ("validation", one.validation_batch)):
         drawn = {int(levels[e]) for i in range(60) for e in draw(i, 8).episode}
-        assert drawn and drawn <= set(levels[parts == name].tolist()), name
+        assert drawn, name
+        assert drawn <= set(levels[parts == name].tolist()), name
     halves = [one.train_batch(3, 8, slice(rank, None, 2)) for rank in range(2)]
     assert torch.equal(torch.stack([half.obs for half in halves], 2).flatten(1, 2), one.train_batch(3, 8).obs)
     windows = Rollouts.open(recorded / "store").windows(6, min_steps=3)
