@@ -167,10 +167,10 @@ def shared_run(
     """The run directory that the first process finds or starts, for all of them."""
     name = f"{args.interpreting_params_name}_seed_{args.seed}"
     if not ranks.first:
-        return Run(Path(ranks.of_first("")), resumed=True, precision=ranks.of_first(""))
+        return Run(Path(ranks.broadcast("")), resumed=True, precision=ranks.broadcast(""))
     run = open_run(args.logdir / args.gen_mod_exp_name, name, config, args.new, inputs, precision=precision)
-    ranks.of_first(str(run.dir))
-    ranks.of_first(run.precision)
+    ranks.broadcast(str(run.dir))
+    ranks.broadcast(run.precision)
     return run
 
 

@@ -177,7 +177,7 @@ def _motions(axis, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def draw_closed_loop(
     found: dict[str, np.ndarray],
     worlds: dict[str, Runs],
-    strangers: Runs,
+    mismatched: Runs,
     effect_classes,
     names: list[str],
     words: dict,
@@ -213,7 +213,7 @@ def draw_closed_loop(
     _band(
         axes[0, 2],
         first,
-        agreement(worlds["real"], strangers, effect_classes, weights),
+        agreement(worlds["real"], mismatched, effect_classes, weights),
         "same noise, another moment",
         NULL,
     )

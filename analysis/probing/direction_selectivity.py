@@ -113,7 +113,7 @@ def decodes(bench: Bench, scores: np.ndarray, baselines: np.ndarray) -> dict[str
         found = {
             "value": value,
             "gain": over_best(value, baselines)[0],
-            "selectivity": value - bench.by_heart(states),
+            "selectivity": value - bench.control_task_score(states),
         }
         for name, part in (found | marks(found, bench.study.targets.classes)).items():
             if name in parts:

@@ -32,7 +32,7 @@ SCALE_OF = {
     "uncalibrated_done_logit": "loss_scale_done",
     "blind_reward": "loss_scale_reward",
     "blind_done": "loss_scale_done",
-    "blind_end_score": "loss_scale_done",
+    "blind_uncalibrated_done_logit": "loss_scale_done",
     "kl_balanced": "loss_scale_kl",
     "free_kl": "loss_scale_free_kl",
     "bottleneck": "loss_scale_bottleneck",

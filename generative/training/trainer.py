@@ -288,7 +288,7 @@ class Trainer:
     def _lacks_files(self) -> bool:
         """Whether a checkpoint is due that is not there yet with its film, which is written last."""
         there = (self.directory / f"preview_{self.batches}.mp4").exists()
-        return self._due(self.config.save_interval) and not self.ranks.of_first("there" if there else "")
+        return self._due(self.config.save_interval) and not self.ranks.broadcast("there" if there else "")
 
     def _save_state(self) -> None:
         if self.ranks.first:

@@ -223,7 +223,7 @@ def test_every_term_equals_a_slow_loop_and_a_shifted_action_does_not(model, segm
         "uncalibrated_done_logit",
         "blind_reward",
         "blind_done",
-        "blind_end_score",
+        "blind_uncalibrated_done_logit",
         "kl",
         "free_kl",
         "free_image",
