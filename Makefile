@@ -1,12 +1,13 @@
 # make demo     the whole line on real CoinRun, ending in a report
 # make test     the tests, under six minutes of two cores
 # make test-full  slow tests and a second game as well
-# make results  every number that README and docs quote, from artefacts
+# make results  pages with quoted numbers, from docs/templates and the artefacts
+# make docs     the documentation as a site, site/index.html
 
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-full results clean
+.PHONY: demo test test-full results docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/python demo.py
@@ -20,6 +21,10 @@ test-full: $(VENV)/installed
 
 results: $(VENV)/installed
 	$(BIN)/python -m analysis.results
+
+docs: $(VENV)/installed
+	$(BIN)/mkdocs build --quiet --strict
+	@echo site/index.html
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	python=$$(sh .ci/find_python.sh $(PYTHON)) && $$python -m venv $(VENV)
