@@ -102,6 +102,14 @@ class ActorCritic(nn.Module):
             nn.init.orthogonal_(head.weight, gain)
             nn.init.zeros_(head.bias)
 
+    def __repr__(self) -> str:
+        config = self.config
+        count = sum(weight.numel() for weight in self.parameters())
+        return (
+            f"ActorCritic({config.architecture} encoder, {config.core} core of {config.hidden_size} units,"
+            f" {config.num_actions} actions, {count:,} parameters)"
+        )
+
     def initial_state(self, n: int, target_return: float | None = None) -> torch.Tensor:
         return self.value_head.weight.new_zeros(n, self.core.state_size)
 

@@ -117,6 +117,14 @@ class Simulator:
         self.own_agent = own_agent
         freeze(agent)
 
+    def __repr__(self) -> str:
+        config = self.model.config
+        whose = "its own agent" if self.own_agent else "another agent"
+        return (
+            f"Simulator(latent {config.latent_size}, state {config.deter_size}, frames {config.obs_shape},"
+            f" {config.num_actions} actions, with {whose})"
+        )
+
     def encode(self, frames: torch.Tensor) -> Latent:
         """q(z | first frames [K, B, H, W, C])."""
         return self.model.encode(frames, self.agent_burn_in(frames))

@@ -32,6 +32,12 @@ class Segment:
     start: torch.Tensor  # [B] int64, step of the episode that stands at t = 0 (negative with left padding)
     extra: dict[str, torch.Tensor] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        length, batch = self.mask.shape
+        ended = int((self.terminated | self.truncated).any(0).sum())
+        extra = f", extra: {', '.join(self.extra)}" if self.extra else ""
+        return f"Segment(T={length}, B={batch}, {int(self.mask.sum())} steps, {ended} ended{extra})"
+
     def hidden_after(self) -> torch.Tensor:
         """The hidden state at step t, which always means the one after the observation: [T, B, D]."""
         return self.hidden[1:]

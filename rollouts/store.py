@@ -195,6 +195,13 @@ class Rollouts:
     def __len__(self) -> int:
         return len(self.episodes["length"])
 
+    def __repr__(self) -> str:
+        game = (self.manifest.get("env") or {}).get("env_name", "unnamed game")
+        kind = "simulated" if self.simulated else "real"
+        return (
+            f"Rollouts({str(self.path)!r}, {game}, {kind}, {len(self):,} episodes, {self.num_steps:,} steps)"
+        )
+
     @property
     def simulated(self) -> bool:
         """Whether the episodes are simulated: they begin in mid-episode, with the hidden state of that

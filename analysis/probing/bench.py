@@ -88,7 +88,12 @@ def compare(
     }
     gain, best = over_best(value, np.stack(list(others.values())))
     named = np.array([BASELINES.index(one) for one in others])[best]
-    arrays = {"value": value, "gain": gain, "selectivity": value - bench.control_task_score(x, rows), "best": named}
+    arrays = {
+        "value": value,
+        "gain": gain,
+        "selectivity": value - bench.control_task_score(x, rows),
+        "best": named,
+    }
     arrays |= read.probes._asdict()
     arrays |= {f"baseline/{one}": draws for one, draws in others.items()}
     known = np.isfinite(bench.study.targets.truth[rows])

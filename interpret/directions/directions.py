@@ -65,6 +65,12 @@ class Directions:
                 f"directions by {self.provenance.get('method', 'an unnamed method')} are not finite"
             )
 
+    def __repr__(self) -> str:
+        method = self.provenance.get("method", "unnamed method")
+        kind = "linear" if self.linear else f"top {self.top}"
+        shown = ", ".join(self.names[:4]) + (", ..." if len(self) > 4 else "")
+        return f"Directions({len(self)} of width {self.width} by {method}, {kind}: {shown})"
+
     def __len__(self) -> int:
         return len(self.names)
 

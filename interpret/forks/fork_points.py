@@ -54,6 +54,9 @@ class ForkPoints:
     layout: np.ndarray
     """[B] str: the place, by which intervals are drawn."""
 
+    def __repr__(self) -> str:
+        return f"ForkPoints({len(self)} from {len(set(self.layout))} layouts, {len(self.frames)} frames each)"
+
     def __len__(self) -> int:
         return len(self.snapshots)
 

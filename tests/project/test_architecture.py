@@ -16,7 +16,7 @@ LAYERS = (
     ("agents",),
     ("generative", "decision"),
     ("interpret",),
-    ("analysis",),
+    ("analysis", "worldlens"),
 )
 """From the ground up; `rollouts` may use `envs` (stored actions are replayed there), not the other way round."""
 HEIGHT = {package: height for height, layer in enumerate(LAYERS) for package in layer}
