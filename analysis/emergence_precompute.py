@@ -58,7 +58,6 @@ import numpy as np
 from agents.actor_critic import ActorCritic, load_agent
 from analysis.io.artefacts import part
 from analysis.io.steps import finish_step, open_step, point_latest
-from analysis.model_eval.by_level import interval
 from analysis.probing.bench import Bench, compare, marks, simple_readers
 from analysis.probing.dataset import ProbeDataset, encoded, open_study
 from analysis.probing.direction_selectivity import columns_of, responding, responses, scene_states, unit_of
@@ -68,6 +67,7 @@ from analysis.tuning_precompute import open_bank
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id
+from common.stats import json_estimate
 from generative.compatibility import check_store
 from interpret.probing.recurrence import before, rerun_core
 from rollouts.scene_bank import SceneBank
@@ -170,9 +170,9 @@ def told(
     """
     entries = {}
     for k, name in enumerate(study.targets.names):
-        numbers = {one: interval(arrays[one][:, k], arrays["n"][k]) for one in ("value", "gain", "move")}
-        numbers |= {"encoder": interval(arrays["baseline/encoder"][:, k], arrays["n"][k])}
-        numbers |= {"learned": interval(arrays["value"][:, k] - first["value"][:, k], arrays["n"][k])}
+        numbers = {one: json_estimate(arrays[one][:, k], arrays["n"][k]) for one in ("value", "gain", "move")}
+        numbers |= {"encoder": json_estimate(arrays["baseline/encoder"][:, k], arrays["n"][k])}
+        numbers |= {"learned": json_estimate(arrays["value"][:, k] - first["value"][:, k], arrays["n"][k])}
         found = {mark: bool(arrays[mark][k]) for mark in ("decodable", "beyond")}
         entries[name] = (
             numbers | found | {"responds": None if arrays["responds"][k] < 0 else bool(arrays["responds"][k])}

@@ -58,7 +58,6 @@ import numpy as np
 from agents.actor_critic import ActorCritic, load_agent
 from analysis.io.artefacts import part
 from analysis.io.steps import finish_step, fitted, open_step, point_latest
-from analysis.model_eval.by_level import interval
 from analysis.probing.bench import BASELINES, Bench, compare, marks, simple_readers, summary
 from analysis.probing.dataset import ProbeDataset, check_finite, encoded, narrowed, open_study
 from analysis.probing.frame_baseline import frame_baseline
@@ -68,6 +67,7 @@ from analysis.probing.world_model_features import world_model_states
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id
+from common.stats import json_estimate
 from generative.compatibility import check_store, recorded_by
 from interpret.directions.directions import Directions
 from interpret.directions.probe_directions import probe_directions, probe_stability
@@ -193,7 +193,9 @@ def why_no_directions(run: Run, fit: Callable[[], Directions]) -> str | None:
 def memory(bench: Bench, both: dict[str, np.ndarray], encoder: dict[str, np.ndarray]) -> dict[str, dict]:
     """What the state before the observation adds to the encoder's output: {concept: interval}."""
     added = both["value"] - encoder["value"]
-    return {name: interval(added[:, k], both["n"][k]) for k, name in enumerate(bench.study.targets.names)}
+    return {
+        name: json_estimate(added[:, k], both["n"][k]) for k, name in enumerate(bench.study.targets.names)
+    }
 
 
 def described(study: ProbeDataset) -> dict:

@@ -31,7 +31,7 @@ from analysis.plotting.style import GROUPS, NULL, REAL, add_caption, new_figure,
 from analysis.tuning_precompute import CLIP, COMMAND, NAME, VERSION
 from common.progress import progress_bar
 from common.runs import UsageError
-from interpret.bootstrap import level_weights, mean
+from common.stats import estimate, level_weights, mean
 from rollouts.scene_bank import WITH, WITHOUT
 
 RESAMPLES = 500
@@ -84,8 +84,7 @@ def curve(scores: np.ndarray, distance: np.ndarray, layout: np.ndarray) -> tuple
     found = []
     for one in where:
         rows = distance == one
-        draws = mean(level_weights(layout[rows], RESAMPLES), scores[rows])
-        found.append([draws[0], *np.quantile(draws[1:], [0.025, 0.975])])
+        found.append(estimate(mean(level_weights(layout[rows], RESAMPLES), scores[rows])))
     return where, np.array(found).T
 
 

@@ -55,7 +55,6 @@ from agents.actor_critic import load_agent
 from analysis import probes_precompute
 from analysis.io.artefacts import part
 from analysis.io.steps import find_step, finish_step, open_step, point_latest, read_numbers, read_part
-from analysis.model_eval.by_level import interval
 from analysis.probing.bench import BASELINES, Bench, marks
 from analysis.probing.dataset import ProbeDataset, open_study
 from analysis.probing.direction_selectivity import (
@@ -71,6 +70,7 @@ from analysis.probing.direction_selectivity import (
 from analysis.probing.store_concepts import VERSION as CONCEPTS_VERSION
 from common.precision import choose_precision, set_precision
 from common.runs import Run, UsageError, choose_device, file_id, read_config
+from common.stats import json_estimate
 from generative.compatibility import check_store, recorded_by
 from interpret.directions.directions import Directions, load_directions
 from interpret.directions.stability import labels
@@ -228,12 +228,12 @@ def rows_of(
                 "concept": concept,
                 "measure": "AUROC" if study.targets.classes[c] else "R2",
             }
-            entry |= {mark: interval(decoded[mark][:, k, c], n) for mark in ("value", "gain")}
+            entry |= {mark: json_estimate(decoded[mark][:, k, c], n) for mark in ("value", "gain")}
             entry |= {mark: bool(decoded[mark][k, c]) for mark in ("decodable", "beyond")}
             entry["responds"] = None if responds is None else bool(responds[k])
             if responds is not None:
                 entry |= {
-                    one: interval(moved[f"{concept}/{one}"][:, k], moved[f"{concept}/n"])
+                    one: json_estimate(moved[f"{concept}/{one}"][:, k], moved[f"{concept}/n"])
                     for one in ("move", "lead")
                 }
                 entry["rival"] = kinds[int(moved[f"{concept}/rival"][k])]

@@ -10,6 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from common.progress import progress_bar
 from common.runs import UsageError
+from common.stats import level_resamples
 from interpret.subsample import subsample
 
 MOST_ROWS = 100_000
@@ -73,13 +74,12 @@ def cluster_stability(
     start.
     """
     reference = fit_clusters(points, groups, count, seed).assign(points)
-    order = np.argsort(groups, kind="stable")
-    rows_of = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-    rng = np.random.default_rng([seed, 8])
+    resamples = level_resamples(groups, draws, seed=[seed, 8])
     rand = []
     jaccard = []
-    for draw in progress_bar(range(draws), desc="cluster stability", unit="fit", leave=False):
-        rows = np.concatenate([rows_of[group] for group in rng.integers(len(rows_of), size=len(rows_of))])
+    for draw, rows in enumerate(
+        progress_bar(resamples, total=draws, desc="cluster stability", unit="fit", leave=False)
+    ):
         again = (
             KMeans(count, n_init=1, random_state=seed + 1 + draw)
             .fit(points[rows])

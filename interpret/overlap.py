@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from common.runs import UsageError
-from interpret.bootstrap import Estimate, estimate, level_weights
+from common.stats import Estimate, estimate, level_weights
 from interpret.classification_scores import ranking
 
 STEP = "hx_overlap"
@@ -83,7 +83,7 @@ def auroc(
     nothing tells the samples apart.
     """
     levels, index = np.unique(np.concatenate([a.level, b.level]), return_inverse=True)
-    return estimate(ranking(level_weights(levels, RESAMPLES, seed), scores, first, rows, index)["auroc"])
+    return estimate(ranking(level_weights(levels, RESAMPLES, seed=seed), scores, first, rows, index)["auroc"])
 
 
 def mmd2(a: np.ndarray, b: np.ndarray, bandwidth: float) -> float:

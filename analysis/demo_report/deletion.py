@@ -14,7 +14,8 @@ from analysis.io.artefacts import moments_and_levels
 from analysis.io.steps import read_part
 from analysis.plotting.page import Page
 from common.runs import UsageError
-from interpret.bootstrap import Estimate, Line, estimate, level_weights, line, mean
+from common.stats import Estimate, estimate, level_weights, mean
+from interpret.errors_in_variables import Line, fit_line
 from interpret.forks.two_worlds import events
 
 Arrays = Mapping[str, np.ndarray]
@@ -31,7 +32,7 @@ def deletions(page: Page, made: Artefacts, out: Path) -> None:
     found = read_part(newest_check(made.results), "hazards")
     changes = deletion(found)
     weights = level_weights(found["layout"])
-    fitted = line(weights, changes["real"], changes["simulated"])
+    fitted = fit_line(weights, changes["real"], changes["simulated"])
     _table(page, found, changes, weights, fitted)
     _one_moment(page, found, clearest(found, changes["real"]), out)
     where = "n = {}, levels {}".format(*moments_and_levels(found))

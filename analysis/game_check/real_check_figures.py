@@ -18,7 +18,8 @@ from analysis.plotting.style import (
     new_figure,
     save_figure,
 )
-from interpret.bootstrap import Line, level_weights
+from common.stats import level_weights, percentile_interval
+from interpret.errors_in_variables import Line
 from interpret.forks.action_effects import Match, confusion
 from interpret.forks.two_worlds import (
     STRIP,
@@ -64,7 +65,7 @@ def draw_hazards(
     if len(drawn) > 1:
         scatter.fill_between(
             grid,
-            *np.quantile(drawn[1:], [0.025, 0.975], axis=0),
+            *percentile_interval(drawn),
             color=SIMULATED["color"],
             alpha=BAND,
             linewidth=0,
@@ -92,7 +93,7 @@ def _risk_bars(axis, found: dict[str, np.ndarray], changes: dict[str, np.ndarray
     for i, world in enumerate(_BARS):
         for j, arm in enumerate(("intact", "deleted")):
             draws = weights @ changes[f"{world}/{arm}"].mean(1) / weights.sum(1)
-            low, high = np.quantile(draws[1:], [0.025, 0.975])
+            low, high = percentile_interval(draws)
             look = {"color": _LOOKS.get(world, SIMULATED)["color"], "alpha": 1.0 if arm == "intact" else 0.45}
             axis.bar(i + 0.4 * j - 0.2, draws[0], width=0.36, **look)
             axis.vlines(i + 0.4 * j - 0.2, low, high, color="#333333", linewidth=1.2)
@@ -247,9 +248,7 @@ def _ending_bar(axis, x: np.ndarray, draws: np.ndarray, label: str, look: dict) 
     """
     axis.plot(x, draws[0], label=label, **look)
     place = x[-1] + 0.025 * len(x) * len(axis.lines)
-    axis.vlines(
-        place, *np.quantile(draws[1:, -1], [0.025, 0.975]), color=look["color"], linewidth=look["linewidth"]
-    )
+    axis.vlines(place, *percentile_interval(draws[:, -1]), color=look["color"], linewidth=look["linewidth"])
     axis.plot(place, draws[0, -1], "o", markersize=3.5, color=look["color"])
 
 
@@ -271,9 +270,7 @@ def _frequencies(
     for offset, (world, runs) in zip((-0.2, 0.2), worlds.items()):
         share = spread(runs, effect_classes, weights)
         axis.bar(place + offset, share[0], width=0.38, color=_LOOKS[world]["color"], label=world)
-        axis.vlines(
-            place + offset, *np.nanquantile(share[1:], [0.025, 0.975], axis=0), color="#333333", linewidth=1
-        )
+        axis.vlines(place + offset, *percentile_interval(share), color="#333333", linewidth=1)
     axis.set_xticks(place, names, rotation=45, ha="right", rotation_mode="anchor")
     axis.set_ylabel("share of steps")
     axis.grid(axis="x", visible=False)
@@ -282,7 +279,7 @@ def _frequencies(
 def _band(axis, x: np.ndarray, draws: np.ndarray, label: str, look: dict) -> None:
     known = np.isfinite(draws).any(0)
     x, draws = x[known], draws[:, known]
-    low, high = np.nanquantile(draws[1:], [0.025, 0.975], axis=0)
+    low, high = percentile_interval(draws)
     axis.fill_between(x, low, high, color=look["color"], alpha=BAND, linewidth=0)
     axis.plot(x, draws[0], label=label, **look)
 

@@ -15,8 +15,9 @@ from analysis.game_check.real_check_figures import (
     strip_cases,
 )
 from analysis.plotting.page import Page
+from common.stats import Estimate, estimate, level_weights, mean, ratio
 from envs.words import end_words
-from interpret.bootstrap import Estimate, estimate, level_weights, line, mean, ratio
+from interpret.errors_in_variables import fit_line
 from interpret.forks.action_effects import Match, accuracy, picture_effect, separation
 from interpret.forks.two_worlds import (
     EVENTS,
@@ -101,10 +102,10 @@ def deletion(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _hazards(page: Page, found: dict, lines: list[str], out: Path) -> dict:
     changes = deletion(found)
     weights = level_weights(found["layout"])
-    fitted = line(weights, changes["real"], changes["simulated"])
+    fitted = fit_line(weights, changes["real"], changes["simulated"])
     numbers = {name: estimate(mean(weights, value.mean(1))) for name, value in changes.items()}
     numbers |= {name: estimate(getattr(fitted, name)) for name in fitted._fields}
-    shown = line(weights, changes["real"], changes["watched"])
+    shown = fit_line(weights, changes["real"], changes["watched"])
     numbers |= {f"watched {name}": estimate(getattr(shown, name)) for name in ("slope", "correlation")}
     numbers["ratio of means"] = estimate(
         ratio(weights, -changes["simulated"].mean(1), -changes["real"].mean(1))

@@ -9,7 +9,7 @@ import numpy as np
 from analysis.io.artefacts import moments_and_levels
 from analysis.plotting.page import Page
 from analysis.plotting.style import GROUPS, NULL, REAL, add_caption, new_figure, save_figure
-from interpret.bootstrap import Estimate, estimate, level_weights, mean
+from common.stats import Estimate, estimate, level_weights, mean, percentile_interval
 from interpret.forks.true_q import (
     Calibration,
     Criticality,
@@ -96,7 +96,7 @@ def _draw_calibration(
         axis.plot(ends, ends, label="calibrated", **NULL | {"linewidth": 1.0})
     points.plot(*fitted_within(fitted, head, ends), label=f"slope {fitted.slope[0]:.2f}", color=GROUPS[1])
     said, given = reliability(head, real, weights)
-    low, high = np.nanquantile(given[1:], [0.025, 0.975], axis=0)
+    low, high = percentile_interval(given)
     bins.vlines(said, low, high, color=REAL["color"], linewidth=1.2)
     bins.plot(
         said,

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from common.runs import UsageError, file_id
+from common.stats import Estimate
 from generative.simulator import Simulator
-from interpret.bootstrap import Estimate
 from interpret.directions.fitting import orient, principal
 from interpret.overlap import Cloud, auroc, out_of_fold
 from interpret.posterior import Aggregate, aggregate

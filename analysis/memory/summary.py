@@ -13,13 +13,11 @@ from analysis.memory.truncated_history import (
     FRAMES,
     MEASURES,
     STARTS,
-    by_level,
     curves,
-    estimates,
     groups_of,
     paired,
 )
-from interpret.bootstrap import Estimate
+from common.stats import Estimate, estimates, mean_by_level
 
 STEP = "memory"
 VERSION = 1
@@ -78,7 +76,11 @@ def black_frames(steps: dict[str, np.ndarray]) -> dict:
         for name, chosen in (("nothing shown", inside), ("something shown", (steps["black"] > 0) & ~inside)):
             level = steps["level"][chosen]
             enough = len(np.unique(level)) >= 2
-            kl = estimates(by_level(level, steps["kl"][chosen, i, 0].astype(np.float64))) if enough else None
+            kl = (
+                estimates(mean_by_level(steps["kl"][chosen, i, 0].astype(np.float64), level))
+                if enough
+                else None
+            )
             found.setdefault(name, []).append({"frames": k, "steps": len(level), "kl": kl})
     return found
 
@@ -139,7 +141,7 @@ def share(found: dict[str, np.ndarray], chosen: np.ndarray) -> list[float] | Non
     kl = found["kl"][chosen].astype(np.float64)
     if len(kl) < 2 or not kl[:, 1].any():
         return None
-    draws = by_level(found["level"][chosen], kl)
+    draws = mean_by_level(kl, found["level"][chosen])
     return estimates(draws[:, 0] / draws[:, 1])
 
 

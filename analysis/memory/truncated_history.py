@@ -15,7 +15,7 @@ import torch
 from agents.actor_critic import ActorCritic
 from analysis.io.args import CONTEXT_FRAMES
 from analysis.model_eval.agent_view import NEAR, class_probabilities, total_variation
-from interpret.bootstrap import estimate, level_weights, ratio
+from common.stats import estimates, mean_by_level
 
 FRAMES = CONTEXT_FRAMES
 STARTS = ("initial", "other")
@@ -132,25 +132,6 @@ def groups_of(concepts: dict[str, np.ndarray], black: np.ndarray) -> dict[str, n
     }
 
 
-def by_level(level: np.ndarray, values: np.ndarray, resamples: int = 2000) -> np.ndarray:
-    """Means of values [n, ...] with levels [n] drawn again: [1 + resamples, ...], the data's own mean first."""
-    unique, index = np.unique(level, return_inverse=True)
-    sums = np.zeros((len(unique), *values.shape[1:]))
-    np.add.at(sums, index, values)
-    return ratio(
-        level_weights(unique, resamples),
-        sums,
-        np.bincount(index).reshape(-1, *[1] * (values.ndim - 1)) + np.zeros_like(sums),
-    )
-
-
-def estimates(draws: np.ndarray) -> list:
-    """Estimates of the statistics [1 + resamples, ...] as nested lists of (value, low, high)."""
-    return (
-        list(estimate(draws)) if draws.ndim == 1 else [estimates(draws[:, i]) for i in range(draws.shape[1])]
-    )
-
-
 def curves(found: dict[str, np.ndarray], chosen: np.ndarray, scale: float = 1.0) -> dict:
     """Mean changes with their intervals over the chosen rows [n], by measure.
 
@@ -162,7 +143,7 @@ def curves(found: dict[str, np.ndarray], chosen: np.ndarray, scale: float = 1.0)
     if about["levels"] < 2:
         return about | dict.fromkeys(MEASURES)
     values = found["kl"], found["total_variation"], scale * np.abs(found["value_change"])
-    draws = by_level(level, np.stack([x[chosen] for x in values], 1))
+    draws = mean_by_level(np.stack([x[chosen] for x in values], 1), level)
     return about | {name: estimates(draws[:, i]) for i, name in enumerate(MEASURES)}
 
 
@@ -172,5 +153,5 @@ def paired(level: np.ndarray, solved: np.ndarray, whole: np.ndarray) -> dict:
     """
     draws = {"solved": solved.astype(float), "change": solved.astype(float) - whole}
     return {"episodes": len(level), "levels": len(np.unique(level))} | {
-        name: estimates(by_level(level, x)) for name, x in draws.items()
+        name: estimates(mean_by_level(x, level)) for name, x in draws.items()
     }

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.model_eval.by_level import ratio
+from common.stats import ratio
 
 NEAR = 4.0
 """Tiles: a hazard this near, in x and in y, makes a step a decision step."""
@@ -41,8 +41,8 @@ def kappa(
     agrees [S, n] bool; real [S, n]: the likeliest class on the real frame; counts [S, n] bool: the steps that
     enter.
     """
-    agreement = ratio(weights, agrees, counts)
-    share = np.stack([ratio(weights, real == j, counts) for j in range(classes)])
+    agreement = ratio(weights, agrees, counts, axis=-1)
+    share = np.stack([ratio(weights, real == j, counts, axis=-1) for j in range(classes)])
     guessed = share.max(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return (agreement - guessed) / (1 - guessed)
@@ -86,4 +86,4 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def explained(weights: np.ndarray, error: np.ndarray, spread: np.ndarray, alive: np.ndarray) -> np.ndarray:
     """R^2 = 1 - squared error / squared distance of the real states from their mean: [R, S] from [S, n] each."""
-    return 1 - ratio(weights, error, alive) / ratio(weights, spread, alive)
+    return 1 - ratio(weights, error, alive, axis=-1) / ratio(weights, spread, alive, axis=-1)

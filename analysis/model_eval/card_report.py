@@ -1,16 +1,21 @@
 """The report card's numbers, from the measures of its windows: each with its n and a 95% interval by level."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
 from analysis.model_eval.agent_view import decision_steps, explained, kappa
-from analysis.model_eval.by_level import difference, interval, intervals, level_weights, number, psnr, ratio
 from analysis.model_eval.card_batch import SEARCHED, VIEWED
 from analysis.model_eval.frame_objects import HAZARDS, KINDS
-from interpret.classification_scores import RESAMPLES, WITHIN, calibration, end_probability, ranking
+from analysis.model_eval.frame_scores import RESAMPLES
+from common.stats import json_estimate, json_estimates, json_number, level_weights, ratio, sign_flip_test
+from interpret.classification_scores import RESAMPLES as RANKING_RESAMPLES
+from interpret.classification_scores import WITHIN, calibration, end_probability, ranking
+from interpret.psnr import pooled_psnr, psnr_difference
 
 Arrays = Mapping[str, np.ndarray]
+window_ratio = partial(ratio, axis=-1)  # windows are the last axis of every array of a card
 FRAMES = (
     "open_loop",
     "modal",
@@ -33,7 +38,7 @@ def part_report(a: Arrays, levels: np.ndarray, seed: int = 0) -> dict:
     """Every score of one set of windows. a: measures of `score_batch`, windows last; levels [n]: the layout
     of each window.
     """
-    weights = level_weights(levels, seed)
+    weights = level_weights(levels, RESAMPLES, seed=seed)
     return {
         "windows": len(levels),
         "levels": len(np.unique(levels)),
@@ -52,26 +57,32 @@ def frame_report(a: Arrays, weights: np.ndarray) -> dict:
     """
     alive = a["alive"]
     n = a["alive"].sum(1)
-    whole = {name: psnr(weights, a[f"error/{name}"], alive) for name in FRAMES}
-    shown = {name: psnr(weights, a[f"seen_error/{name}"], a["seen_pixels"]) for name in FRAMES}
-    late = {name: psnr(weights, *_over(a[f"error/{name}"], alive, LATE)) for name in ("open_loop", *FLOORS)}
+    whole = {name: pooled_psnr(weights, a[f"error/{name}"], alive) for name in FRAMES}
+    shown = {name: pooled_psnr(weights, a[f"seen_error/{name}"], a["seen_pixels"]) for name in FRAMES}
+    late = {
+        name: pooled_psnr(weights, *_over(a[f"error/{name}"], alive, LATE)) for name in ("open_loop", *FLOORS)
+    }
     best = max(FLOORS, key=lambda name: late[name][0])
     after = slice(1, None)
     return {
-        "whole": {name: intervals(x, n) for name, x in whole.items()},
-        "seen": {name: intervals(x, n) for name, x in shown.items()},
-        "seen_share": intervals(ratio(weights, a["seen_share"], alive), n),
-        "posterior": interval(psnr(weights, *_over(a["error/posterior"], alive, after)), alive[after].sum()),
-        "one_step_after_correction": interval(
-            psnr(weights, *_over(a["error/one_step"], alive, after)), alive[after].sum()
+        "whole": {name: json_estimates(x, n) for name, x in whole.items()},
+        "seen": {name: json_estimates(x, n) for name, x in shown.items()},
+        "seen_share": json_estimates(window_ratio(weights, a["seen_share"], alive), n),
+        "posterior": json_estimate(
+            pooled_psnr(weights, *_over(a["error/posterior"], alive, after)), alive[after].sum()
         ),
-        "late": {name: interval(x, alive[LATE].sum()) for name, x in late.items()},
+        "one_step_after_correction": json_estimate(
+            pooled_psnr(weights, *_over(a["error/one_step"], alive, after)), alive[after].sum()
+        ),
+        "late": {name: json_estimate(x, alive[LATE].sum()) for name, x in late.items()},
         "late_above_floor": {
             "floor": best,
-            **interval(difference(late["open_loop"], late[best]), alive[LATE].sum()),
+            **json_estimate(psnr_difference(late["open_loop"], late[best]), alive[LATE].sum()),
         },
-        "seen_above_shifted_copy": intervals(difference(shown["open_loop"], shown["shifted_copy"]), n),
-        "dpsnr": intervals(difference(whole["open_loop"], whole["wrong_actions"]), n),
+        "seen_above_shifted_copy": json_estimates(
+            psnr_difference(shown["open_loop"], shown["shifted_copy"]), n
+        ),
+        "dpsnr": json_estimates(psnr_difference(whole["open_loop"], whole["wrong_actions"]), n),
     }
 
 
@@ -82,26 +93,30 @@ def view_report(a: Arrays, weights: np.ndarray) -> dict:
     alive = a["alive"]
     n = a["alive"].sum(1)
     deciding = decision_steps(a["taken"], alive, a["hazard_near"])
-    other = ratio(weights, a["encoder_distance/other_episode"], alive)
-    value_mean = ratio(weights[:1], *_over(a["value"], alive, slice(None)))
+    other = window_ratio(weights, a["encoder_distance/other_episode"], alive)
+    value_mean = window_ratio(weights[:1], *_over(a["value"], alive, slice(None)))
     value_spread = float(
-        np.sqrt(ratio(weights[:1], *_over((a["value"] - value_mean) ** 2, alive, slice(None))))[0]
+        np.sqrt(window_ratio(weights[:1], *_over((a["value"] - value_mean) ** 2, alive, slice(None))))[0]
     )
     return {"decision_steps": [int(x) for x in deciding.sum(1)], "value_standard_deviation": value_spread} | {
         name: {
-            "total_variation": intervals(ratio(weights, a[f"tv/{name}"], alive), n),
-            "total_variation_deciding": intervals(ratio(weights, a[f"tv/{name}"], deciding), deciding.sum(1)),
-            "kappa": intervals(_kappa(a, name, weights, alive), n),
-            "kappa_deciding": intervals(_kappa(a, name, weights, deciding), deciding.sum(1)),
-            "hidden_cosine": intervals(ratio(weights, a[f"cosine/{name}"], alive), n),
-            "hidden_r2": intervals(
+            "total_variation": json_estimates(window_ratio(weights, a[f"tv/{name}"], alive), n),
+            "total_variation_deciding": json_estimates(
+                window_ratio(weights, a[f"tv/{name}"], deciding), deciding.sum(1)
+            ),
+            "kappa": json_estimates(_kappa(a, name, weights, alive), n),
+            "kappa_deciding": json_estimates(_kappa(a, name, weights, deciding), deciding.sum(1)),
+            "hidden_cosine": json_estimates(window_ratio(weights, a[f"cosine/{name}"], alive), n),
+            "hidden_r2": json_estimates(
                 explained(weights, a[f"hidden_error/{name}"], a["hidden_spread"], alive), n
             ),
-            "hidden_r2_whitened": intervals(
+            "hidden_r2_whitened": json_estimates(
                 explained(weights, a[f"white_error/{name}"], a["white_spread"], alive), n
             ),
-            "value_error": intervals(ratio(weights, a[f"value_error/{name}"], alive), n),
-            "encoder_distance": intervals(ratio(weights, a[f"encoder_distance/{name}"], alive) / other, n),
+            "value_error": json_estimates(window_ratio(weights, a[f"value_error/{name}"], alive), n),
+            "encoder_distance": json_estimates(
+                window_ratio(weights, a[f"encoder_distance/{name}"], alive) / other, n
+            ),
         }
         for name in VIEWED
     }
@@ -158,17 +173,17 @@ def outcome_report(a: Arrays, weights: np.ndarray) -> dict:
         out[name] = {
             what: {
                 "happened": int(happened[counts].sum()),
-                "base_rate": number(happened[counts].mean()) if counts.any() else None,
+                "base_rate": json_number(happened[counts].mean()) if counts.any() else None,
                 **{
-                    score: interval(x, counts.sum())
+                    score: json_estimate(x, counts.sum())
                     for score, x in ranking(weights, foretold, happened, counts, window).items()
                 },
             }
             for what, (foretold, happened, counts) in ranked.items()
         }
     foretold = end_probability(a["done_prob/open_loop"][:WITHIN].astype(np.float64))
-    found = calibration(weights[: RESAMPLES + 1], foretold, a["done"][:WITHIN].any(0))
-    scores = {name: interval(found[name], windows) for name in ("ece", "brier_skill")}
+    found = calibration(weights[: RANKING_RESAMPLES + 1], foretold, a["done"][:WITHIN].any(0))
+    scores = {name: json_estimate(found[name], windows) for name in ("ece", "brier_skill")}
     return out | {"end_within": {"steps": WITHIN, "bins": found["bins"], **scores}}
 
 
@@ -180,24 +195,15 @@ def new_report(a: Arrays, weights: np.ndarray, levels: np.ndarray, seed: int) ->
     """
     area = a["new_tiles"][1:].sum(0)
     real, simulated = (a[f"things_new/{name}"][:, 1:].sum(1) for name in ("real", "open_loop"))  # [kinds, n]
-    rate = {name: 100 * ratio(weights, x, area) for name, x in (("real", real), ("simulated", simulated))}
-    p = sign_flip_test(simulated - real, levels, seed)
+    rate = {
+        name: 100 * window_ratio(weights, x, area) for name, x in (("real", real), ("simulated", simulated))
+    }
+    p = sign_flip_test(simulated - real, levels, seed=seed)
     n = {name: int(x) for name, x in (("square_tiles", area.sum()),)}
     return n | {
-        kind: {name: interval(x[:, k], area.sum()) for name, x in rate.items()} | {"p": float(p[k])}
+        kind: {name: json_estimate(x[:, k], area.sum()) for name, x in rate.items()} | {"p": float(p[k])}
         for k, kind in enumerate(KINDS)
     }
-
-
-def sign_flip_test(
-    differences: np.ndarray, levels: np.ndarray, seed: int = 0, flips: int = 2000
-) -> np.ndarray:
-    """Two-sided p that the mean of differences [M, n] is 0, were each level's sign a coin toss: [M]."""
-    index = np.unique(levels, return_inverse=True)[1]
-    totals = np.stack([np.bincount(index, row) for row in differences])
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], (flips, totals.shape[1]))
-    as_large = np.abs(signs @ totals.T) >= np.abs(totals.sum(1)) - 1e-9
-    return (1 + as_large.sum(0)) / (1 + flips)
 
 
 def _over(total: np.ndarray, count: np.ndarray, steps: slice) -> tuple[np.ndarray, np.ndarray]:
@@ -217,6 +223,6 @@ def _found(counts: dict[str, np.ndarray], weights: np.ndarray) -> dict[str, list
         "position_error": ("distance", "hit"),
     }
     return {
-        score: intervals(ratio(weights, counts[part], counts[whole]), counts[whole].sum(-1))
+        score: json_estimates(window_ratio(weights, counts[part], counts[whole]), counts[whole].sum(-1))
         for score, (part, whole) in pairs.items()
     }

@@ -15,17 +15,20 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from analysis.model_eval.by_level import intervals, level_weights, psnr
 from analysis.model_eval.camera import Camera, seen
 from analysis.model_eval.card_batch import Truth, baselines, pixel_errors
 from analysis.model_eval.predictions import open_loop, teacher_forced
+from common.stats import json_estimates, level_weights
 from envs.procgen_body import parse
 from generative.simulator import Simulator
+from interpret.psnr import pooled_psnr
 from rollouts.segment import Segment
 from rollouts.states import replay_states
 from rollouts.store import Rollouts
 
 FLOORS = ("shifted_copy", "copy", "mean_frame")
+RESAMPLES = 1000
+"""Bootstrap resamples of the report card and of frame scores."""
 CAMERA = ("x_off", "y_off", "unit", "view_dim")
 
 
@@ -95,14 +98,16 @@ def frame_scores(
 ) -> dict[str, dict[str, list[dict]]]:
     """{"whole" or "seen": {prediction: PSNR in dB by step, each with its 95% interval by layout and its
     n}}. layouts [B]."""
-    weights = level_weights(layouts, seed)
+    weights = level_weights(layouts, RESAMPLES, seed=seed)
     alive = errors["alive"]
     n = alive.sum(1)
     names = [name.removeprefix("error/") for name in errors if name.startswith("error/")]
     return {
-        "whole": {name: intervals(psnr(weights, errors[f"error/{name}"], alive), n) for name in names},
+        "whole": {
+            name: json_estimates(pooled_psnr(weights, errors[f"error/{name}"], alive), n) for name in names
+        },
         "seen": {
-            name: intervals(psnr(weights, errors[f"seen_error/{name}"], errors["seen_pixels"]), n)
+            name: json_estimates(pooled_psnr(weights, errors[f"seen_error/{name}"], errors["seen_pixels"]), n)
             for name in names
         },
     }

@@ -5,8 +5,8 @@ and the same draws of them.
 import numpy as np
 
 from agents.actor_critic import ActorCritic
-from analysis.model_eval.by_level import interval
 from analysis.probing.dataset import ProbeDataset, nuisances
+from common.stats import json_estimate, percentile_interval
 from interpret.probing.decoding import CHANCE, control, decoded, draws_of, over_best
 from interpret.probing.recurrence import rerun_core, untrained_core
 from interpret.probing.ridge import Read, held_out_read
@@ -108,7 +108,7 @@ def marks(arrays: dict[str, np.ndarray], classes: np.ndarray) -> dict[str, np.nd
     """decodable [K]: surely above the majority and above the control task; beyond [K]: above every baseline
     too.
     """
-    low = {name: np.nanquantile(arrays[name][1:], 0.025, axis=0) for name in ("value", "gain", "selectivity")}
+    low = {name: percentile_interval(arrays[name])[0] for name in ("value", "gain", "selectivity")}
     decodable = (low["value"] > np.where(classes, CHANCE[True], CHANCE[False])) & (low["selectivity"] > 0)
     return {"decodable": decodable, "beyond": decodable & (low["gain"] > 0)}
 
@@ -122,8 +122,8 @@ def summary(bench: Bench, arrays: dict[str, np.ndarray]) -> dict[str, dict]:
         n = arrays["n"][k]
         known = [one for one in BASELINES if f"baseline/{one}" in arrays]
         entry = {"measure": "AUROC" if targets.classes[k] else "R2", "layouts": int(arrays["layouts"][k])}
-        entry |= {one: interval(arrays[one][:, k], n) for one in ("value", "gain", "selectivity")}
+        entry |= {one: json_estimate(arrays[one][:, k], n) for one in ("value", "gain", "selectivity")}
         entry["best_baseline"] = BASELINES[arrays["best"][k]]
-        entry["baselines"] = {one: interval(arrays[f"baseline/{one}"][:, k], n) for one in known}
+        entry["baselines"] = {one: json_estimate(arrays[f"baseline/{one}"][:, k], n) for one in known}
         entries[name] = entry | {mark: bool(values[k]) for mark, values in found.items()}
     return entries

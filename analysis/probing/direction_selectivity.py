@@ -10,6 +10,7 @@ import torch
 from agents.actor_critic import ActorCritic
 from analysis.probing.bench import Bench, marks
 from common.progress import progress_bar
+from common.stats import percentile_interval
 from interpret.directions.directions import Directions
 from interpret.probing.decoding import draws_of, over_best
 from interpret.probing.responses import MEASURES, moves, respond, scenes_of
@@ -94,10 +95,8 @@ def responding(found: dict[str, np.ndarray], concept: str) -> np.ndarray | None:
     if f"{concept}/move" not in found or np.isnan(found[f"{concept}/lead"][0]).all():
         return None
     smallest = found[f"{concept}/smallest"]
-    low, high = np.nanquantile(found[f"{concept}/move"][1:], [0.025, 0.975], axis=0)
-    return ((low > smallest) | (high < -smallest)) & (
-        np.nanquantile(found[f"{concept}/lead"][1:], 0.025, axis=0) > 0
-    )
+    low, high = percentile_interval(found[f"{concept}/move"])
+    return ((low > smallest) | (high < -smallest)) & (percentile_interval(found[f"{concept}/lead"])[0] > 0)
 
 
 def decodes(bench: Bench, scores: np.ndarray, baselines: np.ndarray) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ import torch
 from torch.autograd import forward_ad
 
 from common.precision import set_precision
+from common.stats import estimate, json_number, level_counts
 from generative.simulator import NoiseKeys, Simulator
 from rollouts.segment import Segment
 
@@ -98,7 +99,7 @@ def read(out: Segment, action: torch.Tensor, unit: torch.Tensor) -> torch.Tensor
 
 
 def agreement(
-    predicted: np.ndarray, measured: np.ndarray, clusters: np.ndarray, seed: int = 0, resamples: int = 2000
+    predicted: np.ndarray, measured: np.ndarray, clusters: np.ndarray, resamples: int = 2000, *, seed: int = 0
 ) -> dict[str, list]:
     """Slope of measured [n] on predicted [n], their correlation, and the share of equal signs, each
     [estimate, low, high].
@@ -113,15 +114,11 @@ def agreement(
     moments = [np.ones_like(x), x, y, x * x, y * y, x * y, changed & (np.sign(x) == np.sign(y)), changed]
     sums = np.stack([np.bincount(index, moment) for moment in moments], 1)  # [clusters, moments]
     count = len(sums)
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-    estimates = _of_moments(sums.sum(0))
-    spread = _of_moments((draws @ sums).T)
-    found = {}
-    for name, estimate, values in zip(("slope", "correlation", "sign"), estimates, spread):
-        known = values[np.isfinite(values)]
-        low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (np.nan, np.nan)
-        found[name] = [float(value) if np.isfinite(value) else None for value in (estimate, low, high)]
-    return found
+    resampled = _of_moments((level_counts(count, resamples, seed=seed) @ sums).T)
+    return {
+        name: [json_number(bound) for bound in estimate(values)]
+        for name, values in zip(("slope", "correlation", "sign"), resampled)
+    }
 
 
 def _of_moments(m: np.ndarray) -> tuple:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from common.stats import level_counts
 from interpret.directions.directions import Directions
 from interpret.directions.fitting import checked, write_columns
 from interpret.directions.stability import FEWEST_DRAWS, Stability, matched_cosines, whitened
@@ -55,12 +56,10 @@ def probe_stability(
     """
     reference = probe_directions(x, y, groups, names, penalty)
     sample = checked(x, groups, 1)
-    rng = np.random.default_rng([seed, 14])
     metric = whitened(sample.covariance)
     read = []
     written = []
-    for _ in range(FEWEST_DRAWS):
-        weights = rng.multinomial(sample.num_groups, np.full(sample.num_groups, 1 / sample.num_groups))
+    for weights in level_counts(sample.num_groups, FEWEST_DRAWS, seed=[seed, 14])[1:]:
         again = probe_directions(x, y, groups, names, penalty, weights)
         read.append(_correlations(reference.read.numpy(), again.read.numpy(), sample.covariance))
         written.append(matched_cosines(reference.write.numpy(), again.write.numpy(), metric))

@@ -8,6 +8,7 @@ from scipy.optimize import linear_sum_assignment
 
 from common.progress import progress_bar
 from common.runs import UsageError
+from common.stats import level_resamples
 from interpret.directions.directions import Directions
 from interpret.directions.fitting import checked
 
@@ -64,15 +65,11 @@ def stability(
             f"the stability of {len(reference)} directions needs {fewest} levels, and there are {sample.num_groups}: record more"
         )
     metric = whitened(sample.covariance)
-    order = np.argsort(sample.groups, kind="stable")
-    ends = np.cumsum(np.bincount(sample.groups))
-    rows_of = np.split(order, ends[:-1])
-    rng = np.random.default_rng([seed, 4])
+    resamples = level_resamples(sample.groups, draws, seed=[seed, 4])
     found = []
-    for draw in progress_bar(range(draws), desc="stability", unit="fit", leave=False):
-        rows = np.concatenate(
-            [rows_of[level] for level in rng.integers(sample.num_groups, size=sample.num_groups)]
-        )
+    for draw, rows in enumerate(
+        progress_bar(resamples, total=draws, desc="stability", unit="fit", leave=False)
+    ):
         again = fit(sample.x[rows], sample.groups[rows], seed + 1 + draw)
         found.append(matched_cosines(reference.write.numpy(), again.write.numpy(), metric))
     return Stability(reference.names, np.stack(found))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from interpret.bootstrap import mean, ratio
+from common.stats import mean, ratio
 from interpret.forks.fork_points import ForkPoints
 from interpret.forks.worlds import SimulatedWorld
 

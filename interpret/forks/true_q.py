@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from common.policy import Policy
-from interpret.bootstrap import line, ratio
+from common.stats import ratio
+from interpret.errors_in_variables import fit_line
 from interpret.forks.fork_points import ForkPoints
 from interpret.forks.worlds import fork
 
@@ -138,7 +139,7 @@ def calibrate(head: np.ndarray, real: np.ndarray, weights: np.ndarray) -> Calibr
     """head [M] in the game's units, real [M, D] draws, weights [R, M]. A calibrated head has slope 1 and
     intercept 0.
     """
-    fitted = line(weights, head[:, None], real)
+    fitted = fit_line(weights, head[:, None], real)
     draws = real.shape[1]
     own = real.var(1, ddof=1) / draws if draws > 1 else np.zeros(len(real))
     square = ratio(weights, (head - real.mean(1)) ** 2 - own, np.ones(len(head)))

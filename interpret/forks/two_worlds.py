@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.noise import gumbel_noise
-from interpret.bootstrap import mean, ratio
+from common.stats import mean, ratio
 from interpret.forks.fork_points import ForkPoints
 from rollouts.segment import Segment
 

@@ -7,7 +7,7 @@ probe could learn by heart.
 
 import numpy as np
 
-from interpret.bootstrap import level_weights
+from common.stats import level_counts
 
 RESAMPLES = 500
 BINS = 250
@@ -22,7 +22,7 @@ def draws_of(groups: np.ndarray, seed: int = 0) -> np.ndarray:
     """[1 + RESAMPLES, G]: how often each of the groups [n] (numbers from 0) counts; row 0 is the data as they
     are.
     """
-    return level_weights(np.arange(groups.max() + 1), RESAMPLES, seed)
+    return level_counts(groups.max() + 1, RESAMPLES, seed=seed)
 
 
 def decoded(

@@ -10,7 +10,7 @@ from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.model_selection import GridSearchCV, GroupKFold
 
 from common.runs import UsageError
-from interpret.bootstrap import Estimate, estimate
+from common.stats import Estimate, estimate, level_counts
 from interpret.directions.directions import Directions
 from interpret.directions.fitting import Sample, checked, columns_of, held_out, write_columns
 
@@ -131,8 +131,7 @@ def _resampled(
     """
     _, codes = np.unique(groups, return_inverse=True)
     count = codes.max() + 1
-    rng = np.random.default_rng([seed, 3])
-    draws = [np.ones(count), *rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES).astype(float)]
+    draws = level_counts(count, RESAMPLES, seed=[seed, 3])
 
     def of(weights):
         kept = weights > 0

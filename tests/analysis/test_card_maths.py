@@ -15,11 +15,11 @@ from analysis.model_eval.agent_view import (
     kappa,
     total_variation,
 )
-from analysis.model_eval.by_level import interval, level_weights, psnr, ratio
-from analysis.model_eval.card_report import sign_flip_test
+from analysis.model_eval.card_report import window_ratio
 from analysis.model_eval.card_targets import Target, memorisation, reached, table
-from common.stats import cluster_bootstrap
+from common.stats import cluster_bootstrap, json_estimate, level_weights, sign_flip_test
 from interpret.classification_scores import calibration, end_probability, ranking
+from interpret.psnr import pooled_psnr
 
 RNG = np.random.default_rng(0)
 
@@ -27,13 +27,13 @@ RNG = np.random.default_rng(0)
 def test_intervals_are_those_of_the_bootstrap_by_level():
     levels = np.repeat(np.arange(30), 5)
     values = RNG.normal(size=30)[levels] + 0.1 * RNG.normal(size=150)
-    found = interval(ratio(level_weights(levels, resamples=2000), values, np.ones(150)), 150)
+    found = json_estimate(window_ratio(level_weights(levels, resamples=2000), values, np.ones(150)), 150)
     expected = cluster_bootstrap(values, levels)
     assert found["value"] == pytest.approx(expected.mean)
     assert found["n"] == 150
     assert found["low"] == pytest.approx(expected.low, abs=0.03)
     assert found["high"] == pytest.approx(expected.high, abs=0.03)
-    naive = interval(ratio(level_weights(np.arange(150)), values, np.ones(150)), 150)
+    naive = json_estimate(window_ratio(level_weights(np.arange(150)), values, np.ones(150)), 150)
     assert naive["high"] - naive["low"] < 0.7 * (
         found["high"] - found["low"]
     )  # windows of a level are not independent
@@ -46,19 +46,21 @@ def test_weights_repeat_with_the_seed_and_draw_whole_levels():
     assert (weights[:, 0] == weights[:, 1]).all()
     assert (weights[:, 2] == weights[:, 4]).all()
     assert (weights[1:, [0, 2, 5]].sum(1) == 3).all()
-    assert (level_weights(levels, 1)[1:] != level_weights(levels)[1:]).any()
+    assert (level_weights(levels, seed=1)[1:] != level_weights(levels)[1:]).any()
     assert (level_weights(levels) == level_weights(levels)).all()
-    with pytest.raises(ValueError, match="no windows"):
+    with pytest.raises(ValueError, match="zero"):
         level_weights(np.zeros(0))
 
 
 def test_psnr_pools_errors_and_what_does_not_count_does_not_enter():
     error = np.array([[0.01, 0.09, 5.0]])
     alive = np.array([[1, 1, 0]])
-    assert psnr(np.ones((1, 3)), error, alive)[0, 0] == pytest.approx(-10 * np.log10(0.05))
-    assert psnr(np.ones((1, 3)), error, alive)[0, 0] != pytest.approx(np.mean(-10 * np.log10([0.01, 0.09])))
+    assert pooled_psnr(np.ones((1, 3)), error, alive)[0, 0] == pytest.approx(-10 * np.log10(0.05))
+    assert pooled_psnr(np.ones((1, 3)), error, alive)[0, 0] != pytest.approx(
+        np.mean(-10 * np.log10([0.01, 0.09]))
+    )
     assert (
-        interval(psnr(np.ones((3, 3)), np.zeros((1, 3)), alive)[:, 0], 2)["value"] is None
+        json_estimate(pooled_psnr(np.ones((3, 3)), np.zeros((1, 3)), alive)[:, 0], 2)["value"] is None
     )  # infinite: not a number for JSON
 
 

@@ -29,7 +29,8 @@ from analysis.demo_report.report import SECTIONS
 from analysis.plotting.page import Page
 from analysis.plotting.style import REAL
 from common.runs import UsageError
-from interpret.bootstrap import Estimate, Line
+from common.stats import Estimate
+from interpret.errors_in_variables import Line
 
 STEPS = 13
 MOMENTS = 4

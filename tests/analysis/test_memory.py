@@ -9,17 +9,15 @@ from analysis.memory.truncated_history import (
     FRAMES,
     MEASURES,
     black_run,
-    by_level,
     change,
     curves,
     divergence,
     donor_episodes,
-    estimates,
     groups_of,
     horizon,
     paired,
 )
-from common.stats import cluster_bootstrap
+from common.stats import cluster_bootstrap, estimates, mean_by_level
 
 CLASSES = (0, 1, 2, 2)
 
@@ -161,7 +159,7 @@ def test_means_and_intervals_are_by_level():
     rng = np.random.default_rng(0)
     level = np.repeat(np.arange(40), rng.integers(1, 9, 40))
     values = rng.normal(size=(len(level), 2)) + rng.normal(size=40)[level, None]
-    for value, (mean, low, high) in zip(values.T, estimates(by_level(level, values))):
+    for value, (mean, low, high) in zip(values.T, estimates(mean_by_level(values, level))):
         other = cluster_bootstrap(value, level)
         assert mean == pytest.approx(other.mean)
         assert (low, high) == pytest.approx((other.low, other.high), abs=0.05)

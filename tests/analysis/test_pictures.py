@@ -11,7 +11,7 @@ from analysis import show_hx_overlap, tuning_plotting
 from analysis.game_check import true_q_page
 from analysis.plotting import map_figures
 from analysis.plotting.map_figures import Caption
-from interpret.bootstrap import level_weights
+from common.stats import level_weights
 from interpret.forks.true_q import calibrate
 from tests.helpers.figure_checks import boxes_of, cut_texts, overlapping
 

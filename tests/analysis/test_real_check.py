@@ -16,11 +16,12 @@ from analysis import real_check, true_q
 from analysis.game_check.real_check_page import build, deletion, risk, watched_risk
 from common.checkpoints import load_checkpoint
 from common.runs import UsageError
+from common.stats import level_weights
 from envs.edits import hazards, next_hazard
 from envs.procgen_body import parse
 from generative.model.motion import estimate_motion
 from generative.simulator import load_simulator
-from interpret.bootstrap import level_weights, line
+from interpret.errors_in_variables import fit_line
 from interpret.forks.fork_points import PARTS, ForkPointSampler, moments_at, see
 from interpret.forks.two_worlds import Runs, agreement, events, kept, mismatched_baseline, rates
 from interpret.forks.worlds import RealWorld, TeacherForcedWorld, in_batches
@@ -202,7 +203,7 @@ def test_a_simulator_that_is_the_game_has_slope_one(planted):
     changes = deletion(planted["same"])
     assert changes["real"].mean() < -0.15  # deleting a hazard saves lives
     np.testing.assert_array_equal(changes["real"], changes["simulated"])
-    fitted = line(level_weights(planted["same"]["layout"], 50), changes["real"], changes["simulated"])
+    fitted = fit_line(level_weights(planted["same"]["layout"], 50), changes["real"], changes["simulated"])
     assert fitted.slope[0] == pytest.approx(1)
     assert fitted.correlation[0] == pytest.approx(1)
     assert fitted.intercept[0] == pytest.approx(0)
@@ -225,7 +226,7 @@ def test_a_simulator_blind_to_hazards_has_slope_zero(planted):
     changes = deletion(planted["blind"])
     assert changes["real"].mean() < -0.15
     assert not changes["simulated"].any()
-    fitted = line(level_weights(planted["blind"]["layout"], 50), changes["real"], changes["simulated"])
+    fitted = fit_line(level_weights(planted["blind"]["layout"], 50), changes["real"], changes["simulated"])
     assert fitted.slope[0] == pytest.approx(0, abs=1e-9)
 
 

@@ -12,7 +12,6 @@ import torch
 import analysis.model_eval.card_batch as card_batch
 import loss_over_time_exp
 from analysis import plot_loss_over_time, report_card, report_card_plotting
-from analysis.model_eval.by_level import level_weights
 from analysis.model_eval.card_report import FRAMES, frame_report, part_report
 from analysis.model_eval.card_windows import choose_parts, partners
 from analysis.model_eval.loss_over_time import losses, summary
@@ -20,6 +19,7 @@ from analysis.model_eval.predictions import TeacherForced, open_loop, other_acti
 from analysis.rendering.film_strip import choose
 from common.cli import parse
 from common.runs import UsageError
+from common.stats import level_weights
 from envs.procgen import action_space
 from generative.model.rssm import EnvState
 from generative.simulator import load_simulator
@@ -190,7 +190,7 @@ def test_nothing_counts_after_an_end(simulator, batch):
         np.testing.assert_array_equal(
             scores[f"error/{name}"][alive], again[f"error/{name}"][alive], err_msg=name
         )
-    weights = level_weights(batch[0].clusters)
+    weights = level_weights(batch[0].clusters, 1000)
     before, after = (frame_report(x, weights)["whole"]["copy"] for x in (scores, again))
     assert before == after
 

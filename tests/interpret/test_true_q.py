@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from agents.behaviours import RandomPolicy
+from common.stats import level_weights
 from envs.diagnostic_envs import ProbeVecEnv
-from interpret.bootstrap import level_weights
 from interpret.forks.fork_points import ForkPoints
 from interpret.forks.true_q import (
     advantages,
