@@ -33,7 +33,7 @@ class Args:
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
-from analysis.demo_report.artefacts import Artefacts
+from analysis.demo_report.demo_results import Artefacts
 from analysis.demo_report.plan import (
     Cost,
     Sizes,

@@ -33,7 +33,7 @@ if __name__ == "__main__":
 
 from analysis.plotting.style import save_figure
 from analysis.training_curves.curves import find_runs, joined, load_run
-from analysis.training_curves.plots import draw_columns, draw_returns
+from analysis.training_curves.figures import draw_columns, draw_returns
 from common.runs import UsageError
 
 

@@ -97,9 +97,9 @@ from agents.behaviours import make_behaviour
 from agents.evaluate import fixed_jobs
 from agents.presets import load_preset
 from analysis.rendering.episode_clips import Episode, watch
+from analysis.rendering.live_window import Window
 from analysis.rendering.overlay import Overlay, check_scale
-from analysis.rendering.settings import Stage, real_stage, simulated_stage
-from analysis.rendering.window import Window
+from analysis.rendering.render_source import Stage, real_stage, simulated_stage
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id, open_run

@@ -58,10 +58,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from analysis.io.artefacts import part
-from analysis.io.limits import Limit, fit_sizes
+from analysis.io.size_limits import Limit, fit_sizes
 from analysis.io.steps import finish_step, json_part, open_step, point_latest
-from analysis.maps.hidden_maps import check_maps, make_map
-from analysis.maps.hidden_numbers import map_numbers
 from analysis.maps.hidden_states import choose_episodes
 from analysis.maps.latents import (
     STEP,
@@ -75,6 +73,8 @@ from analysis.maps.latents import (
     posteriors,
     prior_axes,
 )
+from analysis.maps.map_parts import check_maps, make_map
+from analysis.maps.map_summary import map_numbers
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id

@@ -3,14 +3,14 @@
 Reads what analysis/combined_agent_env_hx_analysis_precompute.py wrote, and nothing else.
 """
 
-from analysis.io.args import MapPlotArgs
+from analysis.io.shared_args import MapPlotArgs
 from common.cli import parse, run_main
 
 if __name__ == "__main__":
     ARGS = parse(MapPlotArgs, __doc__)
 
-from analysis.maps.state_map_plots import draw_step
-from analysis.maps.state_steps import COMBINED
+from analysis.maps.simulated_state_pages import draw_step
+from analysis.maps.simulated_state_steps import COMBINED
 
 if __name__ == "__main__":
     run_main(lambda args: draw_step(COMBINED, args), ARGS)

@@ -7,7 +7,7 @@ analysis/env_h_analysis_plotting.py.
 
 from dataclasses import dataclass
 
-from analysis.io.args import MapArgs
+from analysis.io.shared_args import MapArgs
 from common.cli import parse, run_main
 
 
@@ -23,9 +23,9 @@ if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
 from analysis.maps.joint_states import environment_axes, moments_with, some_features
-from analysis.maps.sampled_states import scores
-from analysis.maps.state_map import Points, map_step
-from analysis.maps.state_steps import ENV_H
+from analysis.maps.simulated_state_maps import Points, map_step
+from analysis.maps.simulated_state_steps import ENV_H
+from analysis.maps.step_fields import scores
 
 
 def main(args: Args) -> None:

@@ -32,9 +32,9 @@ if __name__ == "__main__":
 import numpy as np
 
 from analysis.io.steps import find_step, read_numbers, read_part
-from analysis.maps.hidden_figures import NAMES, draw_numbers
-from analysis.maps.hidden_numbers import COMMAND, STEP, VERSION
-from analysis.maps.hidden_pages import clusters_table, numbers_tables
+from analysis.maps.hidden_state_figures import NAMES, draw_numbers
+from analysis.maps.hidden_state_tables import clusters_table, numbers_tables
+from analysis.maps.map_summary import COMMAND, STEP, VERSION
 from analysis.plotting.colourings import HIDDEN, Colouring, colour
 from analysis.plotting.explorer import Shown, write_explorer
 from analysis.plotting.map_figures import Caption, draw_cluster, draw_grid, draw_paths, draw_worlds

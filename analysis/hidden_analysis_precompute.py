@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.io.args import DIRECTION_METHODS
+from analysis.io.shared_args import DIRECTION_METHODS
 from common.cli import parse, run_main
 
 
@@ -74,9 +74,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from analysis.io.artefacts import part
-from analysis.io.limits import GROUPS_PER_CLUSTER, GROUPS_PER_DIRECTION, Limit, fit_sizes
+from analysis.io.size_limits import GROUPS_PER_CLUSTER, GROUPS_PER_DIRECTION, Limit, fit_sizes
 from analysis.io.steps import finish_step, fitted, json_part, open_step, point_latest
-from analysis.maps.hidden_maps import (
+from analysis.maps.direction_fits import check_methods, equal_counts, fit_judged, spectrum, verdict
+from analysis.maps.hidden_states import States, choose_episodes, gather
+from analysis.maps.map_frames import cluster_members, episode_frames, frames_at
+from analysis.maps.map_parts import (
     Sample,
     check_maps,
     find_clusters,
@@ -85,10 +88,7 @@ from analysis.maps.hidden_maps import (
     places_among,
     point_labels,
 )
-from analysis.maps.hidden_numbers import STEP, VERSION, cluster_numbers, map_numbers, outlier_shares
-from analysis.maps.hidden_states import States, choose_episodes, gather
-from analysis.maps.map_fits import check_methods, equal_counts, fit_judged, spectrum, verdict
-from analysis.maps.map_frames import cluster_members, episode_frames, frames_at
+from analysis.maps.map_summary import STEP, VERSION, cluster_numbers, map_numbers, outlier_shares
 from analysis.maps.map_table import write_map
 from common.progress import progress_bar
 from common.runs import Run, UsageError

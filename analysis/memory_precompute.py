@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from analysis.io.args import CONTEXT_FRAMES
+from analysis.io.shared_args import CONTEXT_FRAMES
 from common.cli import parse, run_main
 
 
@@ -72,7 +72,7 @@ from agents.actor_critic import ActorCritic, load_agent
 from agents.evaluate import evaluate, fixed_jobs
 from agents.last_frames import TruncatedHistoryPolicy
 from analysis.io.artefacts import part
-from analysis.io.limits import Limit, fit_sizes
+from analysis.io.size_limits import Limit, fit_sizes
 from analysis.io.steps import finish_step, open_step, point_latest, read_numbers
 from analysis.memory.counterfactual_pairs import chosen_moments, interchange
 from analysis.memory.summary import STEP, VERSION, policy_variants, summarise

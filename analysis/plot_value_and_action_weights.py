@@ -38,8 +38,8 @@ import torch
 
 from agents.actor_critic import ActorCritic, load_agent
 from analysis.io.steps import find_step, read_numbers, read_part
-from analysis.maps.hidden_figures import NAMES
-from analysis.maps.hidden_numbers import COMMAND, STEP, VERSION, choose_method
+from analysis.maps.hidden_state_figures import NAMES
+from analysis.maps.map_summary import COMMAND, STEP, VERSION, choose_method
 from analysis.plotting.style import add_caption, new_figure, save_figure
 from common.checkpoints import write_json
 from common.runs import UsageError, file_id

@@ -4,7 +4,7 @@ their baselines, and what each gains.
 
 from pathlib import Path
 
-from analysis.io.args import PlotArgs
+from analysis.io.shared_args import PlotArgs
 from common.cli import parse, run_main
 
 if __name__ == "__main__":

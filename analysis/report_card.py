@@ -55,10 +55,10 @@ from analysis.model_eval.card_batch import EvalReferences, score_batch
 from analysis.model_eval.card_report import STEPS, part_report
 from analysis.model_eval.card_targets import table, targets
 from analysis.model_eval.card_windows import Part, choose_parts
+from analysis.model_eval.film_strip import film
 from analysis.model_eval.frame_objects import join
 from analysis.model_eval.object_detector import Detector, fit_detector
 from analysis.model_eval.staged_frames import staged
-from analysis.rendering.film_strip import film
 from analysis.report_card_plotting import build
 from common.checkpoints import write_json
 from common.precision import choose_precision, set_precision

@@ -19,9 +19,9 @@ if __name__ == "__main__":
 
 from analysis.model_eval.card_figures import draw_card, draw_film, draw_reliability
 from analysis.model_eval.card_report import FRAMES
+from analysis.model_eval.film_strip import RANKS
 from analysis.model_eval.frame_objects import KINDS
 from analysis.plotting.page import Page
-from analysis.rendering.film_strip import RANKS
 from common.checkpoints import load_checkpoint
 from common.descriptions import look_up, read_json
 from common.runs import UsageError

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from analysis.io.args import MapArgs
+from analysis.io.shared_args import MapArgs
 from common.cli import parse, run_main
 
 
@@ -37,9 +37,9 @@ import torch
 
 from agents.actor_critic import load_agent
 from analysis.maps.joint_states import environment_axes, joined, moments_with, principal_scores
-from analysis.maps.sampled_states import pieces, scores
-from analysis.maps.state_map import Points, map_step
-from analysis.maps.state_steps import SML
+from analysis.maps.simulated_state_maps import Points, map_step
+from analysis.maps.simulated_state_steps import SML
+from analysis.maps.step_fields import pieces, scores
 from common.precision import choose_precision, set_precision
 from common.runs import UsageError, file_id
 from rollouts.store import Rollouts

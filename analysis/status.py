@@ -31,8 +31,8 @@ from analysis import emergence_precompute, probes_precompute, scene_bank, tuning
 from analysis.io.sequence import PICTURES, Command, command_of, next_command, parse_sequence
 from analysis.io.steps import LATEST
 from analysis.lagged import store_correlations as xcorr
-from analysis.maps import hidden_numbers, latents
-from analysis.maps.state_steps import COMBINED, ENV_H, SML
+from analysis.maps import latents, map_summary
+from analysis.maps.simulated_state_steps import COMBINED, ENV_H, SML
 from analysis.memory import summary as memory_summary
 from analysis.probing import frame_baseline
 from analysis.probing import store_concepts as concepts
@@ -43,7 +43,7 @@ from rollouts.store import KIND, Rollouts
 PLACES = ("logs", "data", "demo", "results")
 """Folders that the scripts write to."""
 VERSIONS = {
-    **{module.STEP: module.VERSION for module in (hidden_numbers, latents, memory_summary, overlap)},
+    **{module.STEP: module.VERSION for module in (map_summary, latents, memory_summary, overlap)},
     **{
         module.NAME: module.VERSION
         for module in (xcorr, probes_precompute, tuning_precompute, emergence_precompute, frame_baseline)

@@ -5,7 +5,7 @@ table of directions and concepts with its marks, and a card for each direction.
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.io.args import PlotArgs
+from analysis.io.shared_args import PlotArgs
 from common.cli import parse, run_main
 
 

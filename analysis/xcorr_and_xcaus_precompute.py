@@ -55,7 +55,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from analysis.io.artefacts import part
-from analysis.io.limits import Limit, fit_sizes
+from analysis.io.size_limits import Limit, fit_sizes
 from analysis.io.steps import find_step, finish_step, open_step, point_latest
 from analysis.lagged.store_correlations import (
     ALL,
@@ -69,10 +69,10 @@ from analysis.lagged.store_correlations import (
     summary,
     with_significance,
 )
-from analysis.maps.hidden_numbers import COMMAND as STEP_COMMAND
-from analysis.maps.hidden_numbers import STEP, choose_method
-from analysis.maps.hidden_numbers import VERSION as STEP_VERSION
-from analysis.maps.sampled_states import levels_of, steps_of
+from analysis.maps.map_summary import COMMAND as STEP_COMMAND
+from analysis.maps.map_summary import STEP, choose_method
+from analysis.maps.map_summary import VERSION as STEP_VERSION
+from analysis.maps.step_fields import levels_of, steps_of
 from common.progress import progress_bar
 from common.runs import Run, UsageError, read_config
 from interpret.directions.directions import Directions, load_directions

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.demo_report.artefacts import Artefacts
+from analysis.demo_report.demo_results import Artefacts
 from analysis.demo_report.figures import draw_deletion_lines, draw_deletion_strip
 from analysis.game_check.real_check_figures import draw_hazards
 from analysis.game_check.real_check_page import WORLDS, deletion, runs_of

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.demo_report.artefacts import Artefacts, score_in_words
 from analysis.demo_report.clips import (
     LONGEST,
     source,
@@ -16,8 +15,9 @@ from analysis.demo_report.clips import (
     write_worlds,
 )
 from analysis.demo_report.deletion import deletions
+from analysis.demo_report.demo_results import Artefacts, score_in_words
 from analysis.demo_report.figures import draw_psnr, psnr_limits
-from analysis.demo_report.looks import gradients, hidden_map, probes
+from analysis.demo_report.sections import gradients, hidden_map, probes
 from analysis.io.artefacts import part
 from analysis.model_eval.card_windows import choose_parts
 from analysis.model_eval.frame_scores import (
@@ -30,7 +30,7 @@ from analysis.model_eval.frame_scores import (
 from analysis.plotting.page import Page
 from analysis.plotting.style import save_figure
 from analysis.training_curves.curves import find_runs, joined, load_run
-from analysis.training_curves.plots import draw_returns
+from analysis.training_curves.figures import draw_returns
 from common.checkpoints import load_checkpoint
 from common.progress import progress_bar
 from common.runs import Run, file_id, key_of

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.io.args import PlotArgs
+from analysis.io.shared_args import PlotArgs
 from common.checkpoints import write_json
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.io.steps import read_numbers, read_part
-from analysis.maps.sampled_states import scores
+from analysis.maps.step_fields import scores
 from common.runs import UsageError
 from interpret.directions.directions import Directions
 from interpret.lagged import FEWEST_EPISODES, NULLS, Lagged, discoveries
@@ -37,7 +37,7 @@ def joint_scores(
 def members(rollouts: Rollouts, kept: np.ndarray, clusters_dir: Path | None) -> dict[str, np.ndarray]:
     """{set: [n] bool}: of the kept steps, all, and those of the episodes of each cluster.
 
-    clusters_dir: a finished step of analysis/maps/state_map.py, whose part `behaviours` says the commonest
+    clusters_dir: a finished step of analysis/maps/simulated_state_maps.py, whose part `behaviours` says the commonest
     cluster of each episode. Raises UsageError for clusters of another store.
     """
     episode = rollouts.step_table()[kept, 0]

@@ -9,7 +9,7 @@ import numpy as np
 from analysis.io.artefacts import part
 from analysis.io.steps import fitted
 from analysis.maps.hidden_states import States
-from analysis.maps.sampled_states import pieces
+from analysis.maps.step_fields import pieces
 from common.runs import Run, UsageError
 from interpret.directions.directions import Directions
 from interpret.directions.fitting import orient, principal, sample_of

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from agents.actor_critic import ActorCritic
-from analysis.io.args import CONTEXT_FRAMES
+from analysis.io.shared_args import CONTEXT_FRAMES
 from analysis.model_eval.agent_view import NEAR, class_probabilities, total_variation
 from common.stats import estimates, mean_by_level
 

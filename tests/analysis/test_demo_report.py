@@ -6,8 +6,7 @@ import pytest
 
 import demo
 from analysis.demo_report import deletion as demo_deletion
-from analysis.demo_report import looks as demo_looks
-from analysis.demo_report.artefacts import Artefacts, score_in_words
+from analysis.demo_report import sections as demo_sections
 from analysis.demo_report.deletion import (
     FEWEST_FOR_SLOPE,
     clearest,
@@ -18,6 +17,7 @@ from analysis.demo_report.deletion import (
     slope_sentence,
     value_change,
 )
+from analysis.demo_report.demo_results import Artefacts, score_in_words
 from analysis.demo_report.figures import (
     draw_check,
     draw_gradient_maps,
@@ -103,7 +103,7 @@ def test_a_slope_is_shown_from_enough_moments_on():
     )
 
 
-@pytest.mark.parametrize("section", [deletions, demo_looks.probes])
+@pytest.mark.parametrize("section", [deletions, demo_sections.probes])
 def test_other_games_leave_out_in_one_sentence_what_only_coinrun_has(section, tmp_path):
     page = Page("")
     section(page, artefacts(tmp_path, "jumper", shipped=False), tmp_path)
@@ -158,10 +158,10 @@ def test_panels_share_a_range_and_every_figure_is_drawn(tmp_path):
 
 def test_a_route_is_shown_in_colour_only_where_its_check_supports_it():
     supported = {"mean": 0.5, "low": 0.2, "high": 0.8}
-    assert not demo_looks.supports_nothing(supported)
-    assert demo_looks.supports_nothing(supported | {"low": -0.1})
-    assert demo_looks.supports_nothing(supported | {"mean": 0.25})
-    assert demo_looks.supports_nothing(None)
+    assert not demo_sections.supports_nothing(supported)
+    assert demo_sections.supports_nothing(supported | {"low": -0.1})
+    assert demo_sections.supports_nothing(supported | {"mean": 0.25})
+    assert demo_sections.supports_nothing(None)
 
 
 def test_what_comes_next_names_what_the_demo_has_made(tmp_path):

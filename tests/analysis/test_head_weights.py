@@ -10,7 +10,7 @@ from agents.actor_critic import save_agent
 from analysis import plot_value_and_action_weights as weights
 from analysis.io.artefacts import part
 from analysis.io.steps import finish_step, open_step
-from analysis.maps.hidden_numbers import STEP, VERSION
+from analysis.maps.map_summary import STEP, VERSION
 from common.runs import UsageError, file_id
 from envs.vecenv import ActionSpace
 from interpret.directions.directions import save_directions

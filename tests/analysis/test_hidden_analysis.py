@@ -17,9 +17,9 @@ from pyarrow import parquet
 from analysis import hidden_analysis_plotting as plotting
 from analysis import hidden_analysis_precompute as precompute
 from analysis.io.steps import read_numbers, read_part
-from analysis.maps import map_fits
-from analysis.maps.hidden_numbers import by_episode
+from analysis.maps import direction_fits
 from analysis.maps.hidden_states import gather, labels_of
+from analysis.maps.map_summary import by_episode
 from analysis.plotting import map_figures, style
 from analysis.plotting import rotating_map as map_spin
 from common.runs import UsageError
@@ -73,8 +73,10 @@ def whole(stores, tmp_path_factory):
         def small(x, groups, count, seed):
             return fit_dictionary(x, groups, 4 * count, count, seed, steps=50, batch=64)
 
-        patch.setitem(map_fits.METHODS, "dictionary", small)
-        made = run(copy, out, "sim", methods=tuple(map_fits.METHODS), maps=("tsne",), draws=20, points=900)
+        patch.setitem(direction_fits.METHODS, "dictionary", small)
+        made = run(
+            copy, out, "sim", methods=tuple(direction_fits.METHODS), maps=("tsne",), draws=20, points=900
+        )
     shutil.rmtree(copy)
     return out, made
 

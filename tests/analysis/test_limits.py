@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis import memory_precompute, scene_bank
-from analysis.io.limits import Limit, fit_sizes
+from analysis.io.size_limits import Limit, fit_sizes
 from common.runs import UsageError
 
 

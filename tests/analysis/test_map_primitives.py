@@ -5,8 +5,8 @@ maps of planted points.
 import numpy as np
 import pytest
 
-from analysis.maps.hidden_maps import places_among
-from analysis.maps.map_fits import spectrum
+from analysis.maps.direction_fits import spectrum
+from analysis.maps.map_parts import places_among
 from common.runs import UsageError
 from interpret.clustering import Clusters, best_jaccard, cluster_stability, fit_clusters, without_clusters
 from interpret.directions.fitting import sample_of

@@ -18,7 +18,7 @@ from analysis import (
     tuning_plotting,
     tuning_precompute,
 )
-from analysis.io.args import PlotArgs
+from analysis.io.shared_args import PlotArgs
 from analysis.io.steps import read_numbers, read_part
 from analysis.probing import frame_baseline
 from analysis.probing.dataset import FOLDS, check_finite, encoded, narrowed, nuisances, open_study, targets_of

@@ -14,9 +14,9 @@ import loss_over_time_exp
 from analysis import plot_loss_over_time, report_card, report_card_plotting
 from analysis.model_eval.card_report import FRAMES, frame_report, part_report
 from analysis.model_eval.card_windows import choose_parts, partners
+from analysis.model_eval.film_strip import choose
 from analysis.model_eval.loss_over_time import losses, summary
 from analysis.model_eval.predictions import TeacherForced, open_loop, other_actions, teacher_forced
-from analysis.rendering.film_strip import choose
 from common.cli import parse
 from common.runs import UsageError
 from common.stats import level_weights

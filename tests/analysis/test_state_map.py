@@ -11,14 +11,14 @@ from agents.actor_critic import save_agent
 from analysis import combined_agent_env_hx_analysis_precompute as combined
 from analysis import env_h_analysis_precompute as env_h
 from analysis import sml_analysis_precompute as sml
-from analysis.io.args import MapPlotArgs
+from analysis.io.shared_args import MapPlotArgs
 from analysis.io.steps import read_numbers, read_part
-from analysis.maps import state_map_plots
+from analysis.maps import simulated_state_pages
 from analysis.maps.hidden_states import gather
 from analysis.maps.joint_states import joined, moments_with
-from analysis.maps.state_map import behaviours
-from analysis.maps.state_map_plots import draw_step
-from analysis.maps.state_steps import COMBINED, ENV_H, SML
+from analysis.maps.simulated_state_maps import behaviours
+from analysis.maps.simulated_state_pages import draw_step
+from analysis.maps.simulated_state_steps import COMBINED, ENV_H, SML
 from analysis.plotting import style
 from common.runs import UsageError, file_id
 from interpret.directions.directions import load_directions
@@ -265,7 +265,7 @@ def test_pictures_are_drawn_from_artefacts_alone(judged, tmp_path, monkeypatch):
     clusters = [path.read_bytes() for path in (page.parent / "clusters").glob("*.png")]
     assert len(set(clusters)) == 4
     for name in ("draw_held", "draw_grid", "draw_paths"):
-        monkeypatch.setattr(state_map_plots, name, lambda *given: page.parent / "numbers.png")
+        monkeypatch.setattr(simulated_state_pages, name, lambda *given: page.parent / "numbers.png")
     assert not (
         draw_step(ENV_H, MapPlotArgs(judged, False, tmp_path / "bare", 40)).parent / "clusters"
     ).exists()

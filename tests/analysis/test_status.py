@@ -10,7 +10,7 @@ from analysis import status
 from analysis.io.artefacts import part
 from analysis.io.sequence import PICTURES, command_of, covers, fill, next_command, parse_sequence
 from analysis.io.steps import finish_step, open_step
-from analysis.maps import hidden_numbers
+from analysis.maps import map_summary
 from analysis.status import VERSIONS
 from common.runs import UsageError, file_id
 from tests.helpers.map_store import write_map_store
@@ -56,12 +56,12 @@ def said(capsys) -> list[str]:
     return [line.strip() for line in capsys.readouterr().out.splitlines()]
 
 
-def make(monkeypatch, store, *flags: str, version: int = hidden_numbers.VERSION, done: bool = True):
+def make(monkeypatch, store, *flags: str, version: int = map_summary.VERSION, done: bool = True):
     """An artefact of the hidden-state analysis, as that command makes it."""
     monkeypatch.setattr("sys.argv", ["analysis/hidden_analysis_precompute.py", *flags])
     run = open_step(
         Path("results"),
-        hidden_numbers.STEP,
+        map_summary.STEP,
         version,
         {},
         {"data_dir": store.id, "model_file": file_id(Path("agent.safetensors"))},
@@ -106,7 +106,7 @@ def test_what_there_is_and_what_comes_next(place, monkeypatch, capsys):
 def test_artefacts_of_another_version_a_grown_store_and_another_file_are_stale(place, monkeypatch, capsys):
     old = make(monkeypatch, place, *FLAGS, version=1)
     assert (
-        f"* {old.dir}: stale: made by version 1 of the step, which is {hidden_numbers.VERSION} by now"
+        f"* {old.dir}: stale: made by version 1 of the step, which is {map_summary.VERSION} by now"
         in said(capsys)
     )
     new = make(monkeypatch, place, *FLAGS, "--model_file", "agent.safetensors")

@@ -32,7 +32,7 @@ from analysis.training_curves.curves import (
     published_for,
     smooth,
 )
-from analysis.training_curves.plots import draw_columns, draw_returns, steps_in_words
+from analysis.training_curves.figures import draw_columns, draw_returns, steps_in_words
 from common.checkpoints import save_checkpoint
 from common.cli import run_main
 from common.runs import UsageError, file_id

@@ -10,8 +10,8 @@ from analysis.io.artefacts import part
 from analysis.io.steps import finish_step, open_step, read_numbers, read_part
 from analysis.lagged.figures import in_order, strongest, two_sided
 from analysis.lagged.store_correlations import from_arrays
-from analysis.maps import hidden_numbers
-from analysis.maps.sampled_states import column, groups_of, levels_of
+from analysis.maps import map_summary
+from analysis.maps.step_fields import column, groups_of, levels_of
 from analysis.plotting import style
 from analysis.xcorr_and_xcaus_plots import Args as PlotArgs
 from analysis.xcorr_and_xcaus_plots import main as plot
@@ -179,7 +179,7 @@ def test_lags_are_lowered_to_the_longest_episode(made, tmp_path, caplog):
     ("methods", "names"), [(("ica", "pca"), ["unit_0", "unit_1"]), (("pca",), ["unit_0", "unit_1", "unit_2"])]
 )
 def test_without_independent_components_the_leading_principal_ones_are_taken(made, tmp_path, methods, names):
-    step = open_step(tmp_path, hidden_numbers.STEP, hidden_numbers.VERSION, {"components": 3}, {})
+    step = open_step(tmp_path, map_summary.STEP, map_summary.VERSION, {"components": 3}, {})
     for method in methods:
         save_directions(step.dir / f"{method}.safetensors", units(WIDTH, 2 if method == "ica" else WIDTH))
     finish_step(step, {"methods": {key: {} for key in methods}, "refused": {"ica": "all Gaussian"}})

@@ -19,8 +19,8 @@ from agents.actor_critic import ActorCritic, NetworkConfig, save_agent
 from agents.evaluate import evaluate, fixed_jobs
 from analysis.rendering.arrows import arrow, direction
 from analysis.rendering.episode_clips import Episode, class_probabilities, watch
+from analysis.rendering.live_window import Window
 from analysis.rendering.overlay import BAR_COLOR, TAKEN_COLOR, Overlay
-from analysis.rendering.window import Window
 from common.checkpoints import BadCheckpoint
 from common.cli import parse, run_main
 from common.runs import UsageError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.demo_report.artefacts import Artefacts, score_in_words
+from analysis.demo_report.demo_results import Artefacts, score_in_words
 from analysis.demo_report.figures import (
     draw_check,
     draw_gradient_maps,
@@ -18,9 +18,9 @@ from analysis.frame_gradients import VERSION as GRADIENTS_VERSION
 from analysis.frame_gradients import correlation
 from analysis.gradient_check import GREY_BELOW
 from analysis.io.steps import find_step, read_labels, read_numbers, read_part
-from analysis.maps.hidden_numbers import COMMAND as MAP_COMMAND
-from analysis.maps.hidden_numbers import STEP as MAP
-from analysis.maps.hidden_numbers import VERSION as MAP_VERSION
+from analysis.maps.map_summary import COMMAND as MAP_COMMAND
+from analysis.maps.map_summary import STEP as MAP
+from analysis.maps.map_summary import VERSION as MAP_VERSION
 from analysis.plotting.page import Page
 from analysis.plotting.style import REAL, SIMULATED
 from analysis.probes_precompute import COMMAND as PROBES_COMMAND

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.io.args import MapPlotArgs
+from analysis.io.shared_args import MapPlotArgs
 from analysis.io.steps import find_step, read_labels, read_numbers, read_part
-from analysis.maps.hidden_figures import NAMES
-from analysis.maps.state_map_figures import draw_held
-from analysis.maps.state_steps import Step
+from analysis.maps.hidden_state_figures import NAMES
+from analysis.maps.simulated_state_figures import draw_held
+from analysis.maps.simulated_state_steps import Step
 from analysis.plotting.map_figures import Caption, draw_cluster, draw_grid, draw_paths
 from analysis.plotting.page import Page
 from common.progress import progress_bar

@@ -12,16 +12,16 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from analysis.io.args import MapArgs
 from analysis.io.artefacts import part
-from analysis.io.limits import GROUPS_PER_CLUSTER, GROUPS_PER_DIRECTION, Limit, fit_sizes
+from analysis.io.shared_args import MapArgs
+from analysis.io.size_limits import GROUPS_PER_CLUSTER, GROUPS_PER_DIRECTION, Limit, fit_sizes
 from analysis.io.steps import finish_step, fitted, open_step, point_latest
-from analysis.maps.hidden_maps import check_maps, find_clusters, make_map, places_among
-from analysis.maps.hidden_numbers import cluster_numbers, map_numbers
 from analysis.maps.hidden_states import States, choose_episodes, gather, labels_of
 from analysis.maps.map_frames import cluster_members, frames_at
-from analysis.maps.sampled_states import groups_of, levels_of, steps_of
-from analysis.maps.state_steps import Step
+from analysis.maps.map_parts import check_maps, find_clusters, make_map, places_among
+from analysis.maps.map_summary import cluster_numbers, map_numbers
+from analysis.maps.simulated_state_steps import Step
+from analysis.maps.step_fields import groups_of, levels_of, steps_of
 from common.precision import Precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError

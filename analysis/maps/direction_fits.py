@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from analysis.io.args import DIRECTION_METHODS
+from analysis.io.shared_args import DIRECTION_METHODS
 from common.runs import UsageError
 from interpret.directions.dictionary import fit_dictionary
 from interpret.directions.directions import Directions

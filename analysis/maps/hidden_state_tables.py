@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis.maps.hidden_figures import NAMES
+from analysis.maps.hidden_state_figures import NAMES
 from analysis.plotting.page import Page
 
 
