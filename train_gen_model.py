@@ -52,23 +52,23 @@ class Args:
     """What the first frames are squeezed into: a normal distribution, or a point of the unit sphere."""
     lr: float | None = None
     """Learning rate of Adam, after its warm-up."""
-    ema: float | None = None
+    ema_decay: float | None = None
     """Decay of the average of the weights that is validated and saved; 0 takes the weights themselves."""
-    free_steps: int | None = None
+    overshooting_steps: int | None = None
     """Steps that the free runs go on without a frame."""
-    free_runs: int | None = None
+    overshooting_runs: int | None = None
     """Free runs per window."""
-    more_starts: int | None = None
+    extra_starts: int | None = None
     """Steps of every window, beside its first, whose pictures are painted from a latent of their own."""
-    blind_steps: int | None = None
+    deterministic_rollout_steps: int | None = None
     """Steps that the runs with nothing drawn, whose frames are painted from h alone, go on for."""
-    agent_share: float | None = None
+    agent_loss_fraction: float | None = None
     """Share of the windows whose decoded frames the agent is shown."""
     death_oversampling: float | None = None
     """Share of each batch's windows that are drawn among those in which an episode terminates without a
     reward.
     """
-    only_outcomes: bool | None = None
+    outcome_only: bool | None = None
     """Train the parts that rewards and ends are read with, and leave all others as --model_file has them."""
     log_interval: int | None = None
     """Batches between rows of progress.csv."""
@@ -122,8 +122,8 @@ def main(args: Args) -> None:
     length = window_length(model, train)
     check_length(length, rollouts)
     init_from = None
-    if train.only_outcomes and not args.model_file:
-        raise UsageError("--only_outcomes leaves all other parts as --model_file has them; give one")
+    if train.outcome_only and not args.model_file:
+        raise UsageError("--outcome_only leaves all other parts as --model_file has them; give one")
     if args.model_file:
         found, init_from, _ = read_world_model(args.model_file)
         check_compatible(found.config, model, args.model_file)

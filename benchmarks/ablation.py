@@ -53,24 +53,24 @@ from generative.model.config import LossScales
 
 LEFT_OUT = {
     "nothing": (),
-    "pictures of latents alone": ("first", "first_detail"),
-    "blind runs": ("blind",),
-    "painting on its own pictures": ("repainted",),
-    "measured motion": ("motion",),
-    "weight of small things": ("detail", "first_detail"),
-    "the agent's view": ("hx", "act_log_probs", "value"),
+    "reconstruction from latents alone": ("start_recon", "start_small_objects"),
+    "deterministic rollout": ("deterministic_rollout",),
+    "self-conditioned reconstruction": ("self_conditioned_recon",),
+    "estimated motion": ("motion",),
+    "weight of small objects": ("small_objects", "start_small_objects"),
+    "agent losses": ("hx", "act_log_probs", "value"),
 }
 """The terms whose weight is 0 in each variant."""
-LATENT_OVERSHOOTING = "with free-run KL"
+LATENT_OVERSHOOTING = "with latent overshooting"
 """The one variant that adds a term, which the reference does without."""
-FREE_KL = 0.1
+OVERSHOOTING_SCALE = 0.1
 
 
 def variants() -> Iterator[tuple[str, LossScales]]:
     """Every variant's name and weights."""
     for name, terms in LEFT_OUT.items():
-        yield name, LossScales(loss_scale_free_kl=0.0, **{f"loss_scale_{term}": 0.0 for term in terms})
-    yield LATENT_OVERSHOOTING, LossScales(loss_scale_free_kl=FREE_KL)
+        yield name, LossScales(loss_scale_overshooting=0.0, **{f"loss_scale_{term}": 0.0 for term in terms})
+    yield LATENT_OVERSHOOTING, LossScales(loss_scale_overshooting=OVERSHOOTING_SCALE)
 
 
 def scored(name: str, scales: LossScales, args: Args) -> dict:

@@ -78,7 +78,7 @@ from generative.training.small_object_weights import detail
 from rollouts.segment import Segment
 from rollouts.store import Rollouts
 
-SCALES = LossScales(loss_scale_free_kl=0, loss_scale_blind=0)
+SCALES = LossScales(loss_scale_overshooting=0, loss_scale_deterministic_rollout=0)
 """Both loops leave the runs without frames out: a plain loop has none."""
 
 
@@ -120,14 +120,14 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
             again = model.decode_next(
                 EnvState(*(part[:half] for part in state)), frames[:half].detach()
             ).picture
-            add("repainted", squared_error(again, segment.obs[t, :half]).sum((1, 2)).mean())
+            add("self_conditioned_recon", squared_error(again, segment.obs[t, :half]).sum((1, 2)).mean())
             state = model.decode_next(state, segment.obs[t - 1] / 255)
         frames = state.picture
         error = squared_error(frames, segment.obs[t])
-        add("image", error.sum((1, 2)).mean())
-        add("detail", (error * detail(segment.obs[t])).sum((1, 2)).mean())
+        add("recon", error.sum((1, 2)).mean())
+        add("small_objects", (error * detail(segment.obs[t])).sum((1, 2)).mean())
         if not i:
-            sums |= {"first": sums["image"][:], "first_detail": sums["detail"][:]}
+            sums |= {"start_recon": sums["recon"][:], "start_small_objects": sums["small_objects"][:]}
         seen = agent.advance(
             round_frames(frames[:shown]),
             segment.hidden[t, :shown],
@@ -154,7 +154,7 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
             ),
         )
         add(
-            "uncalibrated_done_logit",
+            "uncalibrated_done",
             F.binary_cross_entropy_with_logits(
                 outcome.uncalibrated_done_logit, segment.terminated[t].float()
             ),
@@ -209,7 +209,7 @@ def paired(args: Args, model_config, train: TrainConfig, source: WindowSource) -
     pair = loops(args, model_config, train)
     seconds = []
     losses = []
-    shown = math.ceil(train.agent_share * args.batch_size)
+    shown = math.ceil(train.agent_loss_fraction * args.batch_size)
     for i in range(args.rounds + 1):
         segment = source.train_batch(i, args.batch_size)
         noise = draw_noise(
@@ -238,7 +238,7 @@ def reading(args: Args, model_config, train: TrainConfig, source: WindowSource) 
     """The share of the time that our loop waits for windows, with the reader's thread beside it."""
     loop = loops(args, model_config, train)[0]
     clock = Clock(0.0)
-    shown = math.ceil(train.agent_share * args.batch_size)
+    shown = math.ceil(train.agent_loss_fraction * args.batch_size)
     for i, segment in enumerate(
         clock.timed(read_ahead(lambda i: source.train_batch(i, args.batch_size), 0, args.reading_batches))
     ):

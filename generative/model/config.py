@@ -145,21 +145,21 @@ class LossScales:
 
     loss_scale_obs: float = 1.0
     """Squared error of the picture, summed over pixels and channels, per frame (pixels in [0, 1])."""
-    loss_scale_detail: float = 4.0
+    loss_scale_small_objects: float = 4.0
     """The same error where the picture holds small things (saws, enemies, the agent, edges), by how much they
     stand out: added to the above.
     """
-    loss_scale_first: float = 1.0
+    loss_scale_start_recon: float = 1.0
     """Squared error of the pictures painted from latents alone, as loss_scale_obs; of the window's first,
-    which counts above too, and more_starts further ones.
+    which counts above too, and extra_starts further ones.
     """
-    loss_scale_first_detail: float = 4.0
-    """The same, as loss_scale_detail."""
-    loss_scale_blind: float = 0.5
-    """Squared error of the picture 1 to blind_steps steps ahead with nothing drawn, as loss_scale_obs; a
+    loss_scale_start_small_objects: float = 4.0
+    """The same, as loss_scale_small_objects."""
+    loss_scale_deterministic_rollout: float = 0.5
+    """Squared error of the picture 1 to deterministic_rollout_steps steps ahead with nothing drawn, as loss_scale_obs; a
     tenth of it where what is shown came into view since.
     """
-    loss_scale_repainted: float = 1.0
+    loss_scale_self_conditioned_recon: float = 1.0
     """Squared error of the picture painted on the model's own last picture in place of the real one, as
     loss_scale_obs.
     """
@@ -179,8 +179,8 @@ class LossScales:
     """Balanced KL between posterior and prior, nats per step: 1.0 towards the prior, 0.1 towards the
     posterior.
     """
-    loss_scale_free_kl: float = 0.1
-    """KL from the posterior to the prior that has seen no frame for 1 to free_steps steps, nats per step."""
+    loss_scale_overshooting: float = 0.1
+    """KL from the posterior to the prior that has seen no frame for 1 to overshooting_steps steps, nats per step."""
     loss_scale_bottleneck: float = 0.02
     """KL of a gaussian latent to N(0, I), nats per window: 1 / num_sim_steps is the evidence bound, as frames
     count per step. Of a spherical one, the crowding of a batch's latents: log mean exp(-2 d^2) over pairs at
@@ -218,22 +218,22 @@ class TrainConfig:
     lr: float = 4e-4
     warmup: int = 500
     """Batches over which the learning rate rises linearly from 0."""
-    lr_end: float = 0.1
+    final_lr_fraction: float = 0.1
     """Share of the learning rate that is left at the last batch; it falls linearly from the first."""
     grad_clip_norm: float = 1000.0
-    ema: float = 0.999
+    ema_decay: float = 0.999
     """Checkpoints hold the exponential moving average of the weights; after n batches its decay is the
     smaller of this and (1 + n) / (10 + n).
     """
-    free_steps: int = 5
+    overshooting_steps: int = 5
     """H: steps that the free runs go on without a frame; num_sim_steps - 1 where that is less."""
-    free_runs: int = 1
+    overshooting_runs: int = 1
     """Free runs per window, each from a random step."""
-    more_starts: int = 3
+    extra_starts: int = 3
     """Steps of every window, beside its first, whose pictures are painted from a latent of their own."""
-    blind_steps: int = 8
+    deterministic_rollout_steps: int = 8
     """Steps that the blind runs go on with nothing drawn; num_sim_steps - 1 where that is less."""
-    agent_share: float = 0.25
+    agent_loss_fraction: float = 0.25
     """Share of each batch's windows whose decoded frames the agent is shown; on all of them it costs as much
     as the model.
     """
@@ -242,7 +242,7 @@ class TrainConfig:
     reward. Rewards weigh less there and more elsewhere, and so do the two numbers that say how likely ends
     are: both are foretold as often as they come.
     """
-    only_outcomes: bool = False
+    outcome_only: bool = False
     """Train the parts that rewards and ends are read with, and leave all others as they are."""
     log_interval: int = 100
     """Batches between rows of progress.csv."""
@@ -257,9 +257,9 @@ class TrainConfig:
             sizes=(
                 "batch_size",
                 "num_sim_steps",
-                "free_steps",
-                "free_runs",
-                "blind_steps",
+                "overshooting_steps",
+                "overshooting_runs",
+                "deterministic_rollout_steps",
                 "validation_batches",
             ),
         )
@@ -269,17 +269,17 @@ class TrainConfig:
         for name in ("lr", "grad_clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
-        if self.more_starts < 0:
-            raise ValueError(f"more_starts is {self.more_starts}; it must be 0 or more")
-        if not 0 <= self.lr_end <= 1:
-            raise ValueError(f"lr_end is {self.lr_end}; it must lie in [0, 1]")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema is {self.ema}; it must lie in [0, 1)")
+        if self.extra_starts < 0:
+            raise ValueError(f"extra_starts is {self.extra_starts}; it must be 0 or more")
+        if not 0 <= self.final_lr_fraction <= 1:
+            raise ValueError(f"final_lr_fraction is {self.final_lr_fraction}; it must lie in [0, 1]")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is {self.ema_decay}; it must lie in [0, 1)")
         if not 0 <= self.death_oversampling < 1:
             raise ValueError(f"death_oversampling is {self.death_oversampling}; it must lie in [0, 1)")
-        if not 0 < self.agent_share <= 1:
+        if not 0 < self.agent_loss_fraction <= 1:
             raise ValueError(
-                f"agent_share is {self.agent_share}; it must lie in (0, 1] (weights of 0 leave the agent out)"
+                f"agent_loss_fraction is {self.agent_loss_fraction}; it must lie in (0, 1] (weights of 0 leave the agent out)"
             )
 
 

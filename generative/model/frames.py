@@ -17,7 +17,7 @@ class PatchEncoder(nn.Module):
         super().__init__()
         self.precision = precision
         d = depth
-        self.stack = nn.Sequential(
+        self.layers = nn.Sequential(
             nn.PixelUnshuffle(2),
             downsample(4 * channels, d),
             ChannelNorm(d),
@@ -32,7 +32,7 @@ class PatchEncoder(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return as_flat(
-            in_chunks(self.stack, images.to(self.stack[-1].weight.dtype), precision=self.precision)
+            in_chunks(self.layers, images.to(self.layers[-1].weight.dtype), precision=self.precision)
         )
 
 
@@ -64,14 +64,14 @@ class FrameDecoder(nn.Module):
         m = config.map_channels
         d = config.depth
         c = config.obs_shape[2]
-        self.raise_sample = upsample(config.groups * config.classes, m)
+        self.upsample_stoch = upsample(config.groups * config.classes, m)
         self.unshuffle = nn.PixelUnshuffle(2)
         self.shuffle = nn.PixelShuffle(2)
-        self.coarser = downsample(4 * (c + 1), m)
-        self.read = nn.Conv2d(3 * m, d, 3, padding=1)
-        self.shade = FiLM(config.vector_size, d)
-        self.draw = nn.Sequential(upsample(d, d), ChannelNorm(d), nn.SiLU())
-        self.last = nn.Conv2d(d + 4 * (c + 1), 4 * (c + 1), 3, padding=1)
+        self.downsample_warped = downsample(4 * (c + 1), m)
+        self.in_conv = nn.Conv2d(3 * m, d, 3, padding=1)
+        self.film = FiLM(config.vector_size, d)
+        self.upsample = nn.Sequential(upsample(d, d), ChannelNorm(d), nn.SiLU())
+        self.out_conv = nn.Conv2d(d + 4 * (c + 1), 4 * (c + 1), 3, padding=1)
         self.to(memory_format=torch.channels_last)
 
     def forward(
@@ -96,10 +96,16 @@ class FrameDecoder(nn.Module):
         c = self.config
         vector, cells = deter.split([c.vector_size, c.deter_size - c.vector_size], -1)
         under = self.unshuffle(canvas.permute(0, 3, 1, 2))
-        known = [as_map(cells, c.fine), self.raise_sample(as_map(sample, c.coarse)), self.coarser(under)]
-        drawn = self.draw(self.shade(self.read(torch.cat([x.to(deter.dtype) for x in known], 1)), vector))
+        known = [
+            as_map(cells, c.fine),
+            self.upsample_stoch(as_map(sample, c.coarse)),
+            self.downsample_warped(under),
+        ]
+        drawn = self.upsample(
+            self.film(self.in_conv(torch.cat([x.to(deter.dtype) for x in known], 1)), vector)
+        )
         new, old = (
-            self.shuffle(self.last(torch.cat([drawn, under.to(drawn.dtype)], 1)))
+            self.shuffle(self.out_conv(torch.cat([drawn, under.to(drawn.dtype)], 1)))
             .to(deter.dtype)
             .permute(0, 2, 3, 1)
             .split([c.obs_shape[2], 1], -1)

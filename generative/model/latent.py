@@ -45,16 +45,16 @@ class LatentHead(nn.Module):
         self.precision = config.precision
         d = config.depth
         self.parts = 1 if config.latent == "sphere" else 2
-        self.read = nn.Sequential(
+        self.convs = nn.Sequential(
             nn.Conv2d(config.num_initializing_steps * d, d, 3, padding=1),
             nn.SiLU(),
             nn.Conv2d(d, d, 3, padding=1),
             nn.SiLU(),
         )
-        self.of_cells = nn.Conv2d(d, self.parts * config.latent_cell, 1)
-        self.narrow = nn.Conv2d(d, NARROW, 1)
+        self.cell_head = nn.Conv2d(d, self.parts * config.latent_cell, 1)
+        self.projection = nn.Conv2d(d, NARROW, 1)
         known = NARROW * config.cells + config.hidden_size + 2 * (config.num_initializing_steps - 1)
-        self.of_all = mlp(known, config.units, self.parts * config.latent_global)
+        self.global_head = mlp(known, config.units, self.parts * config.latent_global)
         self.to(memory_format=torch.channels_last)
 
     def forward(
@@ -63,11 +63,11 @@ class LatentHead(nn.Module):
         c = self.config
         maps = torch.cat([as_map(frame, c.coarse) for frame in embeddings], 1)
         with autocast_context(self.precision, embeddings.device.type):
-            x = self.read(maps)
+            x = self.convs(maps)
             of_cells, narrow = (
-                as_flat(layer(x)).to(embeddings.dtype) for layer in (self.of_cells, self.narrow)
+                as_flat(layer(x)).to(embeddings.dtype) for layer in (self.cell_head, self.projection)
             )
-        of_all = self.of_all(torch.cat([narrow, memory, *motion / REACH], -1)).chunk(self.parts, -1)
+        of_all = self.global_head(torch.cat([narrow, memory, *motion / REACH], -1)).chunk(self.parts, -1)
         of_cells = of_cells.unflatten(-1, (c.cells, self.parts, c.latent_cell)).unbind(2)
         return tuple(torch.cat([one, cells.flatten(1)], -1) for one, cells in zip(of_all, of_cells))
 
@@ -80,18 +80,18 @@ class StartHead(nn.Module):
         self.config = config
         self.precision = config.precision
         d = config.depth
-        self.vector = mlp(config.latent_size, config.units, config.vector_size)
-        self.read = nn.Conv2d(config.latent_cell, d, 3, padding=1)
-        self.shade = FiLM(config.vector_size, d)
-        self.mix = nn.Sequential(nn.Conv2d(d, d, 3, padding=1), nn.SiLU())
-        self.cells = upsample(d, config.map_channels)
-        self.classes = nn.Conv2d(d, config.groups * config.classes, 1)
+        self.vector_head = mlp(config.latent_size, config.units, config.vector_size)
+        self.in_conv = nn.Conv2d(config.latent_cell, d, 3, padding=1)
+        self.film = FiLM(config.vector_size, d)
+        self.conv = nn.Sequential(nn.Conv2d(d, d, 3, padding=1), nn.SiLU())
+        self.map_head = upsample(d, config.map_channels)
+        self.stoch_head = nn.Conv2d(d, config.groups * config.classes, 1)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         c = self.config
-        vector = torch.tanh(self.vector(z))
+        vector = torch.tanh(self.vector_head(z))
         with autocast_context(self.precision, z.device.type):
-            x = self.mix(self.shade(self.read(as_map(z[:, c.latent_global :], c.coarse)), vector))
-            cells, raw = (as_flat(layer(x)).to(z.dtype) for layer in (self.cells, self.classes))
+            x = self.conv(self.film(self.in_conv(as_map(z[:, c.latent_global :], c.coarse)), vector))
+            cells, raw = (as_flat(layer(x)).to(z.dtype) for layer in (self.map_head, self.stoch_head))
         return torch.cat([vector, torch.tanh(cells)], -1), raw

@@ -62,10 +62,10 @@ class FiLM(nn.Module):
     def __init__(self, vector: int, channels: int):
         super().__init__()
         self.norm = ChannelNorm(channels)
-        self.read = nn.Linear(vector, 2 * channels)
+        self.scale_shift = nn.Linear(vector, 2 * channels)
 
     def forward(self, x, vector):
-        scale, shift = self.read(vector)[..., None, None].to(x.dtype).chunk(2, 1)
+        scale, shift = self.scale_shift(vector)[..., None, None].to(x.dtype).chunk(2, 1)
         return F.silu(self.norm(x) * (1 + scale) + shift)
 
 

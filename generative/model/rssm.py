@@ -61,14 +61,14 @@ class BlockGRU(nn.Module):
         super().__init__()
         self.blocks = config.blocks
         width = config.vector_size // config.blocks
-        self.inputs = nn.ModuleList(dense(size, config.units) for size in (config.vector_size, *sizes))
-        self.mix = BlockLinear(config.blocks, width + len(self.inputs) * config.units, width)
+        self.input_layers = nn.ModuleList(dense(size, config.units) for size in (config.vector_size, *sizes))
+        self.mix = BlockLinear(config.blocks, width + len(self.input_layers) * config.units, width)
         self.norm = nn.Sequential(nn.LayerNorm(config.vector_size), nn.SiLU())
         self.gates = BlockLinear(config.blocks, width, 3 * width)
 
     def forward(self, vector, *others):
         """vector [B, V] and further inputs [B, size] each -> [B, V]."""
-        shared = torch.cat([layer(x) for layer, x in zip(self.inputs, (vector, *others))], -1)
+        shared = torch.cat([layer(x) for layer, x in zip(self.input_layers, (vector, *others))], -1)
         own = vector.unflatten(-1, (self.blocks, -1))
         mixed = self.mix(torch.cat([own, shared[:, None].expand(-1, self.blocks, -1)], -1)).flatten(1)
         reset, candidate, update = self.gates(self.norm(mixed).unflatten(-1, (self.blocks, -1))).chunk(3, -1)
@@ -81,10 +81,10 @@ class EmbeddingProjection(nn.Module):
 
     def __init__(self, config: WorldModelConfig):
         super().__init__()
-        self.narrow = nn.Linear(config.depth, PROJ_CHANNELS)
+        self.linear = nn.Linear(config.depth, PROJ_CHANNELS)
 
     def forward(self, embedding):
-        return self.narrow(embedding.unflatten(-1, (-1, self.narrow.in_features))).flatten(-2)
+        return self.linear(embedding.unflatten(-1, (-1, self.linear.in_features))).flatten(-2)
 
 
 class MotionHead(nn.Module):
@@ -94,19 +94,21 @@ class MotionHead(nn.Module):
 
     def __init__(self, config: WorldModelConfig):
         super().__init__()
-        self.look = EmbeddingProjection(config)
-        self.inputs = nn.ModuleList(
+        self.projection = EmbeddingProjection(config)
+        self.input_layers = nn.ModuleList(
             dense(size, config.units)
             for size in (config.vector_size, config.num_actions + 2, PROJ_CHANNELS * config.cells)
         )
-        self.read = mlp(3 * config.units, config.units, 4)
+        self.out = mlp(3 * config.units, config.units, 4)
 
     def forward(self, vector, doing, embedding, before):
         """New vector [B, V], action and last motion [B, A + 2], embedding [B, E], last motion in pixels [B,
         2] -> motion in pixels [B, 2].
         """
-        known = vector, doing, self.look(embedding)
-        keep, push = self.read(torch.cat([layer(x) for layer, x in zip(self.inputs, known)], -1)).chunk(2, -1)
+        known = vector, doing, self.projection(embedding)
+        keep, push = self.out(torch.cat([layer(x) for layer, x in zip(self.input_layers, known)], -1)).chunk(
+            2, -1
+        )
         return torch.sigmoid(keep) * before + REACH * torch.tanh(push / REACH)
 
 
@@ -120,18 +122,18 @@ class CellHead(nn.Module):
         self.config = config
         self.precision = config.precision
         d = config.depth
-        self.halve = downsample(config.map_channels, d)
-        self.mix = nn.Conv2d(d + seen, d, 3, padding=1)
-        self.shade = FiLM(config.vector_size, d)
+        self.downsample = downsample(config.map_channels, d)
+        self.conv = nn.Conv2d(d + seen, d, 3, padding=1)
+        self.film = FiLM(config.vector_size, d)
         self.out = nn.Conv2d(d, config.groups * config.classes, 1)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, vector, cells, embedding=None):
         with autocast_context(self.precision, vector.device.type):
-            x = self.halve(cells)
+            x = self.downsample(cells)
             if embedding is not None:
                 x = torch.cat([x, as_map(embedding, self.config.coarse).to(x.dtype)], 1)
-            return as_flat(self.out(self.shade(self.mix(x), vector))).to(vector.dtype)
+            return as_flat(self.out(self.film(self.conv(x), vector))).to(vector.dtype)
 
 
 class RSSM(nn.Module):
@@ -140,13 +142,13 @@ class RSSM(nn.Module):
     def __init__(self, config: WorldModelConfig):
         super().__init__()
         self.config = config
-        self.glance = nn.Sequential(downsample(config.map_channels, PROJ_CHANNELS), nn.Flatten()).to(
+        self.map_projection = nn.Sequential(downsample(config.map_channels, PROJ_CHANNELS), nn.Flatten()).to(
             memory_format=torch.channels_last
         )
-        self.look = nn.Sequential(nn.Conv2d(config.depth, PROJ_CHANNELS, 1), nn.Flatten()).to(
+        self.embedding_projection = nn.Sequential(nn.Conv2d(config.depth, PROJ_CHANNELS, 1), nn.Flatten()).to(
             memory_format=torch.channels_last
         )
-        self.vector = BlockGRU(
+        self.vector_gru = BlockGRU(
             config,
             (
                 config.stoch_size,
@@ -155,8 +157,8 @@ class RSSM(nn.Module):
                 PROJ_CHANNELS * config.cells,
             ),
         )
-        self.map = WarpedConvGRU(config)
-        self.pace = MotionHead(config)
+        self.map_gru = WarpedConvGRU(config)
+        self.motion_head = MotionHead(config)
         self.prior_head = CellHead(config)
         self.posterior_head = CellHead(config, config.depth)
 
@@ -174,10 +176,12 @@ class RSSM(nn.Module):
         """
         (vector, cells), shown = self.parts(deter), as_map(embedding, self.config.coarse)
         doing = torch.cat([action, motion / REACH], -1)
-        vector = self.vector(vector, sample.flatten(1), doing, self.glance(cells), self.look(shown))
-        motion = self.pace(vector, doing, embedding, motion)
+        vector = self.vector_gru(
+            vector, sample.flatten(1), doing, self.map_projection(cells), self.embedding_projection(shown)
+        )
+        motion = self.motion_head(vector, doing, embedding, motion)
         known = torch.cat([as_map(sample.flatten(1), self.config.coarse), shown], 1)
-        return torch.cat([vector, as_flat(self.map(cells, known, vector, motion))], -1), motion
+        return torch.cat([vector, as_flat(self.map_gru(cells, known, vector, motion))], -1), motion
 
     def distribution(self, raw: torch.Tensor) -> torch.Tensor:
         """Log-probabilities [..., G, C], uniform mixed in, of raw outputs [..., G * C]."""

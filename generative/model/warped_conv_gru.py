@@ -23,9 +23,9 @@ class WarpedConvGRU(nn.Module):
         self.precision = config.precision
         m = config.map_channels
         d = config.depth
-        self.raise_known = upsample(config.groups * config.classes + d, m)
-        self.read = nn.Conv2d(3 * m, d, 3, padding=1)
-        self.shade = FiLM(config.vector_size, d)
+        self.upsample_inputs = upsample(config.groups * config.classes + d, m)
+        self.in_conv = nn.Conv2d(3 * m, d, 3, padding=1)
+        self.film = FiLM(config.vector_size, d)
         self.gates = nn.Conv2d(d, 3 * m, 1)
         self.to(memory_format=torch.channels_last)
 
@@ -35,8 +35,8 @@ class WarpedConvGRU(nn.Module):
         """
         moved = warp_features(cells, motion / CELL)
         with autocast_context(self.precision, vector.device.type):
-            raised = self.raise_known(known).to(cells.dtype)
-            written = self.gates(self.shade(self.read(torch.cat([cells, moved, raised], 1)), vector)).to(
+            raised = self.upsample_inputs(known).to(cells.dtype)
+            written = self.gates(self.film(self.in_conv(torch.cat([cells, moved, raised], 1)), vector)).to(
                 cells.dtype
             )
         reset, candidate, update = written.chunk(3, 1)

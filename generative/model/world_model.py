@@ -99,12 +99,12 @@ class WorldModel(nn.Module):
         self.rssm = RSSM(c)
         self.latent_head = LatentHead(c)
         self.start_head = StartHead(c)
-        self.hidden_head = mlp(c.latent_size, c.units, c.hidden_size)
-        self.action_head = mlp(c.latent_size, c.units, c.num_actions)
-        self.motion_head = mlp(c.latent_size, c.units, 2)
-        self.touch = PatchEncoder(c.obs_shape[2] + 1, c.depth // 2, c.precision)
+        self.start_hidden_head = mlp(c.latent_size, c.units, c.hidden_size)
+        self.start_action_head = mlp(c.latent_size, c.units, c.num_actions)
+        self.start_motion_head = mlp(c.latent_size, c.units, 2)
+        self.outcome_encoder = PatchEncoder(c.obs_shape[2] + 1, c.depth // 2, c.precision)
         self.outcome_head = mlp(c.vector_size + c.depth // 2 * c.cells, c.units, c.reward_bins + 1, zero=True)
-        self.odds = nn.Parameter(torch.zeros(2))
+        self.done_calibration = nn.Parameter(torch.zeros(2))
         self.register_buffer("bins", twohot.make_bins(c.reward_bins, c.reward_range), persistent=False)
 
     @property
@@ -144,13 +144,13 @@ class WorldModel(nn.Module):
         deter, raw = self.start_head(z)
         logits = self.rssm.distribution(raw)
         sample = draw(logits, noise, mode)
-        motion = REACH * torch.tanh(self.motion_head(z) / REACH)
+        motion = REACH * torch.tanh(self.start_motion_head(z) / REACH)
         source = z.detach() if detach_agent else z
-        hidden = self.hidden_head(source)
+        hidden = self.start_hidden_head(source)
         return Start(
             EnvState(deter, logits, sample, motion, self.decoder(deter, sample)),
             torch.tanh(hidden) if self.config.bounded_hidden else hidden,
-            self.action_head(source),
+            self.start_action_head(source),
         )
 
     def step(
@@ -192,7 +192,7 @@ class WorldModel(nn.Module):
         lead = motion.shape[:-1]
         vector = deter[..., : self.config.vector_size]
         ahead = warp_frame(before.reshape(-1, *before.shape[-3:]), motion.reshape(-1, 2)).permute(0, 3, 1, 2)
-        read = torch.cat([vector, self.touch(ahead).reshape(*lead, -1)], -1)
+        read = torch.cat([vector, self.outcome_encoder(ahead).reshape(*lead, -1)], -1)
         reward_logits, uncalibrated_done_logit = self.outcome_head(read).split(
             [self.config.reward_bins, 1], -1
         )
@@ -207,7 +207,7 @@ class WorldModel(nn.Module):
         on: stretched and shifted (Platt 1999). The two numbers are a tenth of what they do, so that they keep
         up with the weights.
         """
-        stretch, shift = 10 * self.odds
+        stretch, shift = 10 * self.done_calibration
         return stretch.exp() * uncalibrated_done_logit + shift
 
     def reward(self, outcome: Outcome) -> torch.Tensor:

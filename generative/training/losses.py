@@ -19,22 +19,22 @@ from generative.training.small_object_weights import detail
 from rollouts.segment import Segment
 
 SCALE_OF = {
-    "image": "loss_scale_obs",
-    "detail": "loss_scale_detail",
-    "first": "loss_scale_first",
-    "first_detail": "loss_scale_first_detail",
-    "repainted": "loss_scale_repainted",
-    "blind_image": "loss_scale_blind",
+    "recon": "loss_scale_obs",
+    "small_objects": "loss_scale_small_objects",
+    "start_recon": "loss_scale_start_recon",
+    "start_small_objects": "loss_scale_start_small_objects",
+    "self_conditioned_recon": "loss_scale_self_conditioned_recon",
+    "deterministic_recon": "loss_scale_deterministic_rollout",
     "motion": "loss_scale_motion",
-    "blind_motion": "loss_scale_motion",
+    "deterministic_motion": "loss_scale_motion",
     "reward": "loss_scale_reward",
     "done": "loss_scale_done",
-    "uncalibrated_done_logit": "loss_scale_done",
-    "blind_reward": "loss_scale_reward",
-    "blind_done": "loss_scale_done",
-    "blind_uncalibrated_done_logit": "loss_scale_done",
+    "uncalibrated_done": "loss_scale_done",
+    "deterministic_reward": "loss_scale_reward",
+    "deterministic_done": "loss_scale_done",
+    "deterministic_uncalibrated_done": "loss_scale_done",
     "kl_balanced": "loss_scale_kl",
-    "free_kl": "loss_scale_free_kl",
+    "overshooting_kl": "loss_scale_overshooting",
     "bottleneck": "loss_scale_bottleneck",
     "init_hidden": "loss_scale_init",
     "init_action": "loss_scale_init",
@@ -43,7 +43,7 @@ SCALE_OF = {
     "value": "loss_scale_value",
 }
 """Which flag weights which term."""
-TERMS = (*SCALE_OF, "kl", "free_image")
+TERMS = (*SCALE_OF, "kl", "overshooting_recon")
 """Reported beside them: the plain KL, without free nats, and the error of the picture at the end of a free
 run. As a loss, the latter drew all futures towards their mean: at weight 1, a toy world was foreseen 73% of
 the time instead of 99%.
@@ -85,12 +85,12 @@ def draw_noise(
     steps: int,
     batch: int,
     generator: torch.Generator,
-    free_steps: int = 0,
-    free_runs: int = 0,
-    more_starts: int = 0,
+    overshooting_steps: int = 0,
+    overshooting_runs: int = 0,
+    extra_starts: int = 0,
 ) -> Noise:
-    """Noise for S = steps simulated steps of B = batch windows, for free_runs runs of free_steps steps each
-    and for more_starts starts beside each window's own, on the generator's device.
+    """Noise for S = steps simulated steps of B = batch windows, for overshooting_runs runs of overshooting_steps steps each
+    and for extra_starts starts beside each window's own, on the generator's device.
     """
     device = generator.device
     categorical = config.stoch_shape
@@ -101,13 +101,22 @@ def draw_noise(
     def uniform(*shape: int) -> torch.Tensor:
         return torch.rand(*shape, generator=generator, device=device)
 
-    z = torch.randn(1 + more_starts, batch, config.latent_size, generator=generator, device=device)
-    first = gumbel(1 + more_starts, batch)
-    at = uniform(more_starts, batch)
+    z = torch.randn(1 + extra_starts, batch, config.latent_size, generator=generator, device=device)
+    first = gumbel(1 + extra_starts, batch)
+    at = uniform(extra_starts, batch)
     state = gumbel(steps - 1, batch)
     prior = gumbel(steps, batch)
-    when = uniform(free_runs, batch)
-    return Noise(z, first, at, state, prior, when, gumbel(free_steps, free_runs * batch), uniform(batch))
+    when = uniform(overshooting_runs, batch)
+    return Noise(
+        z,
+        first,
+        at,
+        state,
+        prior,
+        when,
+        gumbel(overshooting_steps, overshooting_runs * batch),
+        uniform(batch),
+    )
 
 
 class Given(NamedTuple):
@@ -204,13 +213,13 @@ def loss_terms(
     agent: Policy,
     agent_windows: int | None = None,
     free_nats: float = 1.0,
-    blind_steps: int = 0,
+    deterministic_rollout_steps: int = 0,
 ) -> dict[str, torch.Tensor]:
     """Every term of the loss as a scalar: means over existing steps or frames, and over windows for what a
     window has once.
 
     agent: the frozen agent. agent_windows: it is shown the decoded frames of the first so many windows only;
-    the terms of its view are left out where these are none. blind_steps: the length of the blind runs. A step
+    the terms of its view are left out where these are none. deterministic_rollout_steps: the length of the blind runs. A step
     exists where segment.mask says so; it has a frame, an action and an outcome, so one mask serves all three.
     The KL compares states that have both a prior and a frame.
     """
@@ -228,11 +237,11 @@ def loss_terms(
     shown = segment.obs[steps[-1], window]
     first = squared_error(made.start.env.picture, shown)
     terms = {
-        "image": error.sum((1, 2)).mean(),
-        "detail": (error * detail(obs)).sum((1, 2)).mean(),
-        "first": first.sum((1, 2)).mean(),
-        "first_detail": (first * detail(shown)).sum((1, 2)).mean(),
-        "repainted": self_conditioned_recon_loss(model, made, segment.obs[k - 1 :], mask),
+        "recon": error.sum((1, 2)).mean(),
+        "small_objects": (error * detail(obs)).sum((1, 2)).mean(),
+        "start_recon": first.sum((1, 2)).mean(),
+        "start_small_objects": (first * detail(shown)).sum((1, 2)).mean(),
+        "self_conditioned_recon": self_conditioned_recon_loss(model, made, segment.obs[k - 1 :], mask),
         "motion": masked_mean(F.huber_loss(made.foretold, made.moved, reduction="none").sum(-1), mask),
         **{name: error[mask].mean() for name, error in outcome.items()},
         "kl_balanced": masked_mean(balanced_kl(posterior, prior, free_nats), mask[1:]),
@@ -242,7 +251,7 @@ def loss_terms(
         "init_action": F.cross_entropy(made.start.action_logits, segment.action[steps[-2], window]),
     }
     terms |= overshooting_loss(model, made, segment.obs[k - 1 :], mask, noise) | deterministic_rollout_loss(
-        model, made, segment, mask, noise, blind_steps
+        model, made, segment, mask, noise, deterministic_rollout_steps
     )
     return terms if agent_windows == 0 else terms | agent_terms(agent, made.frames, segment, k, agent_windows)
 
@@ -294,8 +303,8 @@ def overshooting_loss(
     shown = exists[-1]
     error = image_error(state.picture.detach()[shown], later(obs, steps)[shown])
     return {
-        "free_kl": masked_mean(torch.stack(divergence), torch.stack(exists)),
-        "free_image": error.sum() / shown.sum().clamp(min=1),
+        "overshooting_kl": masked_mean(torch.stack(divergence), torch.stack(exists)),
+        "overshooting_recon": error.sum() / shown.sum().clamp(min=1),
     }
 
 
@@ -344,9 +353,9 @@ def deterministic_rollout_loss(
     exists = mask[at - 1, window]
     off = F.huber_loss(motions.cumsum(0), made.moved[at, window].cumsum(0), reduction="none").sum(-1)
     return {
-        "blind_image": (error * weight).sum() / there.sum().clamp(min=1),
-        "blind_motion": masked_mean(off, there),
-        **{f"blind_{name}": masked_mean(each, exists) for name, each in wrong.items()},
+        "deterministic_recon": (error * weight).sum() / there.sum().clamp(min=1),
+        "deterministic_motion": masked_mean(off, there),
+        **{f"deterministic_{name}": masked_mean(each, exists) for name, each in wrong.items()},
     }
 
 
@@ -397,7 +406,7 @@ def outcome_errors(
         "reward": weight
         * twohot.cross_entropy(outcome.reward_logits, reward.to(model.bins.dtype), model.bins),
         "done": weight * F.binary_cross_entropy_with_logits(recorded, ended, reduction="none"),
-        "uncalibrated_done_logit": F.binary_cross_entropy_with_logits(
+        "uncalibrated_done": F.binary_cross_entropy_with_logits(
             outcome.uncalibrated_done_logit, ended, reduction="none"
         ),
     }

@@ -38,7 +38,7 @@ _KIND = "world model training state"
 PREVIEW_WINDOWS = 8
 PREVIEW_FPS = 6
 PREVIEW_SCALE = 3
-OUTCOME_PARTS = ("touch.", "outcome_head.", "odds")
+OUTCOME_MODULES = ("outcome_encoder.", "outcome_head.", "done_calibration")
 WATCHED = ("loss_scale_hx", "loss_scale_act_log_probs", "loss_scale_value")
 """Weights of the terms that need the agent."""
 
@@ -85,9 +85,9 @@ class Trainer:
         if init_from is not None:
             load_partial(self.model, init_from)
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(not config.only_outcomes or name.startswith(OUTCOME_PARTS))
+            parameter.requires_grad_(not config.outcome_only or name.startswith(OUTCOME_MODULES))
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.average = EMA(self.model, config.ema)
+        self.average = EMA(self.model, config.ema_decay)
         self.optimizer = torch.optim.Adam(self.trained, lr=config.lr, fused=True)
         self.batches = 0
         self.best = math.inf
@@ -154,11 +154,13 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(self.batches)
         watched = any(getattr(self.scales, name) for name in WATCHED)
-        shown = math.ceil(self.config.agent_share * segment.mask.shape[1]) if watched else 0
+        shown = math.ceil(self.config.agent_loss_fraction * segment.mask.shape[1]) if watched else 0
         noise = self._noise(
-            segment, self.batches, self.config.free_runs if self.scales.loss_scale_free_kl else 0
+            segment, self.batches, self.config.overshooting_runs if self.scales.loss_scale_overshooting else 0
         )
-        blind = self._blind_steps(segment) if self.scales.loss_scale_blind else 0
+        blind = (
+            self._deterministic_rollout_steps(segment) if self.scales.loss_scale_deterministic_rollout else 0
+        )
         terms = loss_terms(self.model, segment, noise, self.agent, shown, self.scales.free_nats, blind)
         loss = total_loss(terms, self.scales)
         values = as_numbers(terms | {"loss": loss, "frames": segment.mask.sum()}) | {
@@ -191,7 +193,7 @@ class Trainer:
         sums = RunningMean()
         for i in range(self.config.validation_batches):
             segment = self.source.validation_batch(i, self.config.batch_size, self.ranks.mine).to(self.device)
-            noise = self._noise(segment, VALIDATION_STREAM + i, self.config.free_runs)
+            noise = self._noise(segment, VALIDATION_STREAM + i, self.config.overshooting_runs)
             terms = loss_terms(
                 self.average.model,
                 segment,
@@ -199,27 +201,27 @@ class Trainer:
                 self.agent,
                 None,
                 self.scales.free_nats,
-                self._blind_steps(segment),
+                self._deterministic_rollout_steps(segment),
             )
             sums.add(as_numbers(terms | {"loss": total_loss(terms, self.scales)}))
         means = self.ranks.mean(sums.means())
         self._refuse_bad(means)
         return {f"val_{name}": value for name, value in self._with_psnr(means).items()}
 
-    def _noise(self, segment: Segment, key: int, free_runs: int) -> Noise:
+    def _noise(self, segment: Segment, key: int, overshooting_runs: int) -> Noise:
         """This process's part of the noise of a whole batch."""
         steps = self._simulated(segment)
-        free = min(self.config.free_steps, steps - 1), free_runs
+        free = min(self.config.overshooting_steps, steps - 1), overshooting_runs
         generator = seeded_generator(self.device, self.seed, key)
         return draw_noise(
-            self.model.config, steps, self.config.batch_size, generator, *free, self.config.more_starts
+            self.model.config, steps, self.config.batch_size, generator, *free, self.config.extra_starts
         ).windows(self.ranks.mine)
 
     def _simulated(self, segment: Segment) -> int:
         return len(segment.mask) - self.model.config.num_initializing_steps + 1
 
-    def _blind_steps(self, segment: Segment) -> int:
-        return min(self.config.blind_steps, self._simulated(segment) - 1)
+    def _deterministic_rollout_steps(self, segment: Segment) -> int:
+        return min(self.config.deterministic_rollout_steps, self._simulated(segment) - 1)
 
     def _refuse_bad(self, values: dict[str, float]) -> None:
         bad = [name for name, value in values.items() if not math.isfinite(value)]
@@ -276,7 +278,7 @@ class Trainer:
         return row
 
     def _with_psnr(self, means: dict[str, float]) -> dict[str, float]:
-        return means | {"psnr": psnr(means["image"], self.model.config.obs_shape)}
+        return means | {"psnr": psnr(means["recon"], self.model.config.obs_shape)}
 
     def _save(self) -> None:
         self._refuse_broken()
@@ -363,10 +365,10 @@ def load_partial(model: WorldModel, there: dict[str, torch.Tensor]) -> list[str]
 
 def learning_rate_factor(config: TrainConfig, batch: int) -> float:
     """What the learning rate is multiplied by at a batch: a linear rise over `warmup` batches, a linear fall
-    to lr_end over all.
+    to final_lr_fraction over all.
     """
     return min(1.0, (batch + 1) / max(config.warmup, 1)) * (
-        1 - (1 - config.lr_end) * batch / config.num_batches
+        1 - (1 - config.final_lr_fraction) * batch / config.num_batches
     )
 
 

@@ -14,7 +14,7 @@ from generative.training.losses import SCALE_OF
 
 
 def test_every_variant_changes_the_weights_that_it_names_and_no_other():
-    plain = asdict(LossScales()) | {"loss_scale_free_kl": 0.0}
+    plain = asdict(LossScales()) | {"loss_scale_overshooting": 0.0}
     found = dict(ablation.variants())
     assert asdict(found["nothing"]) == plain
     left_out = set()
@@ -26,13 +26,13 @@ def test_every_variant_changes_the_weights_that_it_names_and_no_other():
         left_out |= changed
     assert {
         flag for flag, value in asdict(found[ablation.LATENT_OVERSHOOTING]).items() if value != plain[flag]
-    } == {"loss_scale_free_kl"}
+    } == {"loss_scale_overshooting"}
     assert {
-        "loss_scale_first",
-        "loss_scale_repainted",
-        "loss_scale_blind",
+        "loss_scale_start_recon",
+        "loss_scale_self_conditioned_recon",
+        "loss_scale_deterministic_rollout",
         "loss_scale_motion",
-        "loss_scale_detail",
+        "loss_scale_small_objects",
     } < left_out
 
 

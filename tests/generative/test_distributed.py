@@ -28,7 +28,7 @@ FLAGS = {
     "num_batches": 3,
     "log_interval": 1,
     "save_interval": 1,
-    "agent_share": 1.0,
+    "agent_loss_fraction": 1.0,
     "lr": 0.001,
     "device": "cpu",
     "log_level": 40,
@@ -83,7 +83,7 @@ def test_two_processes_train_as_one_with_the_whole_batch(recorded, tmp_path):
     logs = [read_log(run / "progress.csv") for run in (alone, together)]
     assert [row["batch"] for row in logs[1]] == ["1", "2", "3"]
     for a, b in zip(*logs, strict=True):
-        for name in ("loss", "image", "val_loss", "hx", "grad_norm"):
+        for name in ("loss", "recon", "val_loss", "hx", "grad_norm"):
             assert float(a[name]) == pytest.approx(float(b[name]), rel=2e-3), name
 
 

@@ -81,10 +81,10 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
         sums[f"{blind}reward"].append(
             -counts * (weights * torch.log_softmax(outcome.reward_logits[0], -1)).sum()
         )
-        stretch, shift = (10 * model.odds).tolist()
+        stretch, shift = (10 * model.done_calibration).tolist()
         for name, log_odds, times in (
             ("done", math.exp(stretch) * outcome.uncalibrated_done_logit[0] + shift, counts),
-            ("uncalibrated_done_logit", outcome.uncalibrated_done_logit[0], 1),
+            ("uncalibrated_done", outcome.uncalibrated_done_logit[0], 1),
         ):
             p = 1 / (1 + torch.exp(-log_odds))
             sums[blind + name].append(-times * torch.log(p if segment.terminated[t, b] else 1 - p))
@@ -114,8 +114,8 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
                 -Categorical(logits=starts[-1].action_logits[0]).log_prob(segment.action[last - 1, b])
             )
             error = (starts[-1].env.picture[0] - segment.obs[last, b] / 255) ** 2
-            sums["first"].append(error.sum())
-            sums["first_detail"].append((error * top_hat(segment.obs[last, b])[..., None]).sum())
+            sums["start_recon"].append(error.sum())
+            sums["start_small_objects"].append((error * top_hat(segment.obs[last, b])[..., None]).sum())
         state = starts[0].env
         states = [starts[0].env]
         foretold = starts[0].env.motion
@@ -124,8 +124,8 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
             frame = state.picture[0]
             sums["motion"].append(huber(foretold - motion[t]))
             error = (frame - segment.obs[t, b] / 255) ** 2
-            sums["image"].append(error.sum())
-            sums["detail"].append((error * top_hat(segment.obs[t, b])[..., None]).sum())
+            sums["recon"].append(error.sum())
+            sums["small_objects"].append((error * top_hat(segment.obs[t, b])[..., None]).sum())
             met = segment.hidden[t, b : b + 1], torch.tensor([False]), segment.reward[t - 1, b : b + 1]
             after = agent.advance(round_frames(frame)[None], *met)
             sums["hx"].append(((after[0] - segment.hidden[t + 1, b]) ** 2).sum())
@@ -148,7 +148,7 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
                 )
                 own = model.decoder(deter, state.sample, warp_frame(states[-1].picture, state.motion))
                 if b < segment.mask.shape[1] / 2:
-                    sums["repainted"].append(((own[0] - segment.obs[t + 1, b] / 255) ** 2).sum())
+                    sums["self_conditioned_recon"].append(((own[0] - segment.obs[t + 1, b] / 255) ** 2).sum())
                 state = state._replace(
                     picture=model.decoder(deter, state.sample, warp_frame(seen[t] / 255, state.motion))
                 )
@@ -169,9 +169,9 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
                 ).float()
                 state = model.step(state, action, noise.free[i, run * segment.mask.shape[1] + b, None])
                 then = Categorical(logits=states[begin + i + 1].logits)
-                sums["free_kl"].append(kl_divergence(then, Categorical(logits=state.logits)).sum())
+                sums["overshooting_kl"].append(kl_divergence(then, Categorical(logits=state.logits)).sum())
                 if i == FREE - 1:
-                    sums["free_image"].append(
+                    sums["overshooting_recon"].append(
                         ((state.picture[0] - segment.obs[K + begin + i, b] / 255) ** 2).sum()
                     )
         begin = int(max(2 * noise.blind[b] - 1, 0) * (STEPS - BLIND))
@@ -187,16 +187,16 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
             deter, ahead = model.rssm.core(
                 state.deter, state.sample, state.motion, model.encoder(state.picture), action
             )
-            outcomes(model.outcome(deter, ahead, state.picture), K - 1 + begin + i, "blind_")
+            outcomes(model.outcome(deter, ahead, state.picture), K - 1 + begin + i, "deterministic_")
             if begin + i + 1 >= len(states):
                 break
             picture = model.decoder(deter, torch.zeros_like(state.sample), warp_frame(state.picture, ahead))
             state = EnvState(deter, state.logits, torch.zeros_like(state.sample), ahead, picture)
             way.append(motion[K + begin + i][0])
             foretold_way.append(ahead[0])
-            sums["blind_motion"].append(huber(sum(foretold_way) - sum(way)))
+            sums["deterministic_motion"].append(huber(sum(foretold_way) - sum(way)))
             squares = ((picture[0] - segment.obs[K + begin + i, b] / 255) ** 2).sum(-1)
-            sums["blind_image"].append(
+            sums["deterministic_recon"].append(
                 sum(squares[p] * (1.0 if was_in_view(p, way) else 0.1) for p in np.ndindex(*squares.shape))
             )
     return {name: torch.stack([x.squeeze() for x in values]).mean() for name, values in sums.items()}
@@ -205,28 +205,28 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
 def test_every_term_equals_a_slow_loop_and_a_shifted_action_does_not(model, segment, agent):
     with torch.no_grad():
         noise = noise_for(model, segment)
-        fast = loss_terms(model, segment, noise, agent, blind_steps=BLIND)
+        fast = loss_terms(model, segment, noise, agent, deterministic_rollout_steps=BLIND)
         slow = brute_force_terms(model, segment, noise, agent)
         mutant = brute_force_terms(model, segment, noise, agent, shift=1)
     assert fast.keys() == set(TERMS)
     for name in TERMS:
         assert fast[name].item() == pytest.approx(slow[name].item(), rel=1e-4, abs=1e-6), name
     for name in (
-        "image",
-        "detail",
-        "repainted",
-        "blind_image",
+        "recon",
+        "small_objects",
+        "self_conditioned_recon",
+        "deterministic_recon",
         "motion",
-        "blind_motion",
+        "deterministic_motion",
         "reward",
         "done",
-        "uncalibrated_done_logit",
-        "blind_reward",
-        "blind_done",
-        "blind_uncalibrated_done_logit",
+        "uncalibrated_done",
+        "deterministic_reward",
+        "deterministic_done",
+        "deterministic_uncalibrated_done",
         "kl",
-        "free_kl",
-        "free_image",
+        "overshooting_kl",
+        "overshooting_recon",
     ):
         assert abs(mutant[name] - slow[name]) > 10 * abs(fast[name] - slow[name]), name
 
@@ -242,7 +242,11 @@ def test_what_lies_after_an_end_changes_no_term_and_the_last_step_changes_all(mo
         edit(fields)
         with torch.no_grad():
             return loss_terms(
-                model, type(segment)(**{**vars(segment), **fields}), noise, agent, blind_steps=BLIND
+                model,
+                type(segment)(**{**vars(segment), **fields}),
+                noise,
+                agent,
+                deterministic_rollout_steps=BLIND,
             )
 
     def garbage(fields, where):
@@ -259,7 +263,7 @@ def test_what_lies_after_an_end_changes_no_term_and_the_last_step_changes_all(mo
     at_last = terms(lambda fields: garbage(fields, last))
     for name in TERMS:
         assert after_end[name] == plain[name], name
-    for name in ("image", "detail", "reward", "done", "act_log_probs", "value"):
+    for name in ("recon", "small_objects", "reward", "done", "act_log_probs", "value"):
         assert at_last[name] != plain[name], name
 
 
@@ -269,7 +273,7 @@ def test_an_action_that_ends_an_episode_has_an_outcome_though_no_frame_follows(m
     last = np.flatnonzero((length == K) & (store.episodes["end"][windows.table[:, 0]] == "terminated"))[:8]
     segment = windows.batch(last)  # the first simulated frame is the episode's last, and its action ends it
     terms = loss_terms(model, segment, noise_for(model, segment), toy_agent(), 0)
-    gradient = torch.autograd.grad(terms["uncalibrated_done_logit"], model.outcome_head[-1].bias)[0][-1]
+    gradient = torch.autograd.grad(terms["uncalibrated_done"], model.outcome_head[-1].bias)[0][-1]
     assert gradient < -0.1  # every target in these windows is an end: the logit is pulled up
     assert terms["kl"] == 0
     assert terms["reward"] > 0
@@ -337,34 +341,34 @@ def test_each_scale_weights_its_term_and_nothing_else():
 
 def test_free_runs_train_the_core_and_not_the_states_that_they_begin_from(model, segment):
     terms = loss_terms(model, segment, noise_for(model, segment), toy_agent(), 0)
-    terms["free_kl"].backward()
+    terms["overshooting_kl"].backward()
     assert {
         part
         for part, module in model.named_children()
         if any(p.grad is not None for p in module.parameters())
     } == {"rssm", "encoder", "decoder"}
-    assert not terms["free_image"].requires_grad
+    assert not terms["overshooting_recon"].requires_grad
     assert not any(p.grad is not None and p.grad.any() for p in model.rssm.posterior_head.parameters())
-    assert {"free_kl", "free_image"} & loss_terms(
+    assert {"overshooting_kl", "overshooting_recon"} & loss_terms(
         model, segment, noise_for(model, segment, free=(FREE, 0)), toy_agent(), 0
     ).keys() == set()
 
 
 def test_pictures_of_blind_runs_do_not_pull_at_the_motion(model, segment):
     with torch.no_grad():
-        model.decoder.read.weight[:, : model.config.map_channels] = 0  # the map is moved too, and painted
+        model.decoder.in_conv.weight[:, : model.config.map_channels] = 0  # the map is moved too, and painted
     noise = noise_for(model, segment)
     noise = noise._replace(
         blind=torch.zeros_like(noise.blind)
     )  # all begin where the windows do, where nothing has been moved yet
-    terms = loss_terms(model, segment, noise, toy_agent(), 0, blind_steps=1)
-    last = model.rssm.pace.read[-1].weight
+    terms = loss_terms(model, segment, noise, toy_agent(), 0, deterministic_rollout_steps=1)
+    last = model.rssm.motion_head.out[-1].weight
     pulls = {
         name: torch.autograd.grad(terms[name], last, retain_graph=True, allow_unused=True)[0]
-        for name in ("blind_image", "blind_motion")
+        for name in ("deterministic_recon", "deterministic_motion")
     }
-    assert pulls["blind_image"] is None or not pulls["blind_image"].any()
-    assert pulls["blind_motion"].any()
+    assert pulls["deterministic_recon"] is None or not pulls["deterministic_recon"].any()
+    assert pulls["deterministic_motion"].any()
 
 
 def test_free_runs_begin_anywhere_and_are_left_out_beyond_an_end(model, store):
@@ -374,8 +378,8 @@ def test_free_runs_begin_anywhere_and_are_left_out_beyond_an_end(model, store):
         np.flatnonzero(length == K)[:4]
     )  # one simulated frame: no run has anything to compare with
     terms = loss_terms(model, short, noise_for(model, short), toy_agent(), 0)
-    assert terms["free_kl"] == 0
-    assert terms["free_image"] == 0
+    assert terms["overshooting_kl"] == 0
+    assert terms["overshooting_recon"] == 0
     many = draw_noise(model.config, STEPS, 400, torch.Generator().manual_seed(0), FREE, 1)
     assert set((many.when * (STEPS - FREE)).long().unique().tolist()) == set(range(STEPS - FREE))
 
@@ -419,8 +423,8 @@ def test_ends_are_as_likely_as_recorded_whatever_windows_are_drawn(model):
 
     def chance(weight):
         """The mean probability of an end, once the two numbers have been fit, over the windows as recorded."""
-        model.odds.data.zero_()
-        optimizer = torch.optim.LBFGS([model.odds], lr=0.02, max_iter=400, tolerance_change=1e-12)
+        model.done_calibration.data.zero_()
+        optimizer = torch.optim.LBFGS([model.done_calibration], lr=0.02, max_iter=400, tolerance_change=1e-12)
 
         def error():
             optimizer.zero_grad()
@@ -447,11 +451,11 @@ def test_what_tells_an_end_is_learned_of_all_windows_alike_and_its_odds_of_what_
     found = outcome_errors(model, outcome_of(model, score), torch.zeros(1, 5), ended, weight)
     by_score, by_odds = (
         torch.autograd.grad(found[name].sum(), score, allow_unused=True)[0]
-        for name in ("uncalibrated_done_logit", "done")
+        for name in ("uncalibrated_done", "done")
     )
     torch.testing.assert_close(by_score, torch.sigmoid(score) - ended.float())
     assert by_odds is None
-    assert torch.autograd.grad(found["done"].sum(), model.odds)[0].abs().min() > 0
+    assert torch.autograd.grad(found["done"].sum(), model.done_calibration)[0].abs().min() > 0
 
 
 def outcome_of(model, uncalibrated_done_logit):

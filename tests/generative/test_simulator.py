@@ -282,13 +282,13 @@ def smooth():
     model = WorldModel(toy_config()).double()
     torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.5)
     model.bins = model.bins.clamp(-20, 20)
-    model.decoder.last.bias.data[-4:] -= 4  # what is new shows, not the first picture
+    model.decoder.out_conv.bias.data[-4:] -= 4  # what is new shows, not the first picture
     policy = DoublePolicy()
     for layer, times in (
         (policy.act, 3),
         (policy.keep, 2),
-        (model.hidden_head[-1], 3),
-        (model.decoder.last, 3),
+        (model.start_hidden_head[-1], 3),
+        (model.decoder.out_conv, 3),
     ):  # what it does and remembers matters
         layer.weight.data.mul_(times)
     assert isinstance(policy, Policy)

@@ -33,7 +33,9 @@ def test_no_parameter_is_dead(segment, agent):
     total_loss(terms, LossScales()).backward()
     behind_zero_init = {f"outcome_head.0.{part}.{kind}" for part in (0, 1) for kind in ("weight", "bias")}
     behind_zero_init |= {
-        f"touch.stack.{layer}.{kind}" for layer in (1, 2, 4, 5, 7, 8) for kind in ("weight", "bias")
+        f"outcome_encoder.layers.{layer}.{kind}"
+        for layer in (1, 2, 4, 5, 7, 8)
+        for kind in ("weight", "bias")
     }
     dead = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
     assert dead == behind_zero_init
@@ -64,7 +66,7 @@ def test_outcomes_are_read_where_the_picture_moves_to():
     model = WorldModel(toy_config(precision="fp32"))
     rng = torch.Generator().manual_seed(1)
     torch.nn.init.normal_(model.outcome_head[-1].weight)
-    model.odds.data = torch.tensor([0.05, -0.1])  # a tenth of what they do
+    model.done_calibration.data = torch.tensor([0.05, -0.1])  # a tenth of what they do
     start = model.start(torch.randn(4, model.config.latent_size, generator=rng)).env
     before = torch.rand(4, *model.config.obs_shape, generator=rng)
     prior = start._replace(motion=torch.tensor([[2.0, 0.0], [0.0, -3.0], [1.0, 1.0], [0.0, 0.0]]))
@@ -79,7 +81,7 @@ def test_outcomes_are_read_where_the_picture_moves_to():
         picture[2, :-1, :-1],
         picture[3],
     )
-    seen = model.touch(moved.permute(0, 3, 1, 2))
+    seen = model.outcome_encoder(moved.permute(0, 3, 1, 2))
     read = torch.cat([prior.deter[:, : model.config.vector_size], seen], -1)
     torch.testing.assert_close(found, math.exp(0.5) * model.outcome_head(read)[:, -1] - 1)
     assert (
@@ -130,7 +132,7 @@ def test_block_gru_equals_dense_matrices_with_zeros_between_blocks():
             ]
     gru.gates.bias.data.normal_()
     bias = torch.cat([gru.gates.bias[:, 0, part * width : (part + 1) * width].flatten() for part in range(3)])
-    shared = torch.cat([layer(x) for layer, x in zip(gru.inputs, (vector, sample, action))], -1)
+    shared = torch.cat([layer(x) for layer, x in zip(gru.input_layers, (vector, sample, action))], -1)
     reset, candidate, update = (
         gru.norm(torch.cat([vector, shared], -1) @ mix + gru.mix.bias.flatten()) @ gates + bias
     ).chunk(3, -1)
@@ -240,7 +242,7 @@ def test_the_agents_start_trains_the_latent_only_where_asked(model):
         assert (reached is None) == detach
     assert start.hidden.abs().max() < 1
     free = WorldModel(toy_config(bounded_hidden=False))
-    free.hidden_head[-1].weight.data.mul_(100)
+    free.start_hidden_head[-1].weight.data.mul_(100)
     assert free.start(z).hidden.abs().max() > 1
 
 
@@ -320,7 +322,7 @@ def test_a_tiny_model_learns_what_actions_do(store, agent):
     scales = LossScales(loss_scale_bottleneck=0.003)
     for step in range(600):
         batch = windows.sample(rng, 32)
-        noise = draw_noise(model.config, short, 32, torch.Generator().manual_seed(step), more_starts=3)
+        noise = draw_noise(model.config, short, 32, torch.Generator().manual_seed(step), extra_starts=3)
         optimizer.zero_grad()
         total_loss(loss_terms(model, batch, noise, agent, 0, free_nats=0.05), scales).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 100.0)

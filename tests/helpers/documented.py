@@ -23,7 +23,7 @@ SMALL = {
     "render": "--num_eps 1",
     "render --sim_model_file": "--num_sim_steps 4",
     "record": "--num_episodes 80",
-    "train_gen_model": "--interpreting_params_name tiny --num_batches 2 --batch_size 4 --more_starts 0",
+    "train_gen_model": "--interpreting_params_name tiny --num_batches 2 --batch_size 4 --extra_starts 0",
     "analysis.report_card": "--num_windows 4 --training_windows 4 --batch_size 4",
     "analysis.real_check": "--part all --num_moments 4 --draws 2 --num_hazards 4 --hazard_draws 2 --steps 4",
     "analysis.true_q": "--num_moments 2 --draws 2 --steps 8",

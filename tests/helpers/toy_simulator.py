@@ -27,7 +27,7 @@ def toy_model(end_bias: float = 0.0, **config) -> WorldModel:
     torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.1)
     left = {
         module
-        for part in (model.rssm.pace, model.motion_head, model.outcome_head)
+        for part in (model.rssm.motion_head, model.start_motion_head, model.outcome_head)
         for module in part.modules()
     }
     for module in model.modules():
@@ -36,9 +36,9 @@ def toy_model(end_bias: float = 0.0, **config) -> WorldModel:
             and module not in left
         ):
             module.weight.data.mul_(2.5)
-    model.rssm.pace.read[-1].weight.data.mul_(0.2)
-    model.decoder.last.weight.data.mul_(4)  # frames that the agent can tell apart
-    model.decoder.last.bias.data[-4:] -= 4  # and in which what is new shows
+    model.rssm.motion_head.out[-1].weight.data.mul_(0.2)
+    model.decoder.out_conv.weight.data.mul_(4)  # frames that the agent can tell apart
+    model.decoder.out_conv.bias.data[-4:] -= 4  # and in which what is new shows
     model.requires_grad_(False)
     z = model.random_latent(torch.randn(64, model.config.latent_size))
     out = Simulator(model, toy_agent(), NOOP).simulate(z, 6, NoiseKeys(0, np.arange(64)), ends=False)

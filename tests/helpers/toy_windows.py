@@ -50,7 +50,7 @@ def model():
     torch.nn.init.normal_(
         model.outcome_head[-1].weight, std=0.3
     )  # it starts at zero, where a shifted target would not show
-    torch.nn.init.normal_(model.odds, std=0.1)
+    torch.nn.init.normal_(model.done_calibration, std=0.1)
     return model
 
 

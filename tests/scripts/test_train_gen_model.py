@@ -102,7 +102,7 @@ def test_the_log_holds_every_term_for_training_and_held_out_levels(recorded, tmp
         50 < float(row["peak_memory_mb"]) < 1e5 and 0 <= float(row["wait_share"]) < 1 for row in clocks
     )
     assert float(log[-1]["psnr"]) == pytest.approx(
-        -10 * np.log10(float(log[-1]["image"]) / (8 * 8 * 3)), abs=1e-4
+        -10 * np.log10(float(log[-1]["recon"]) / (8 * 8 * 3)), abs=1e-4
     )
     assert any(path.name.startswith("events.out") for path in (tmp_path / "run").iterdir())
 
@@ -118,16 +118,16 @@ def test_training_depends_on_seed_and_flags_and_on_nothing_else(recorded, tmp_pa
         dict(lr=1e-3),
         dict(warmup=1),
         dict(grad_clip_norm=0.01),
-        dict(agent_share=1.0),
+        dict(agent_loss_fraction=1.0),
         dict(death_oversampling=0.0),
     ]
     changes += [
-        dict(lr_end=1.0),
-        dict(ema=0.0),
-        dict(free_steps=1),
-        dict(free_runs=3),
-        dict(blind_steps=1),
-        dict(more_starts=0),
+        dict(final_lr_fraction=1.0),
+        dict(ema_decay=0.0),
+        dict(overshooting_steps=1),
+        dict(overshooting_runs=3),
+        dict(deterministic_rollout_steps=1),
+        dict(extra_starts=0),
     ]
     for i, change in enumerate(changes):
         make(recorded, tmp_path / f"d{i}", replace(SHORT, **change)).train()
@@ -135,16 +135,20 @@ def test_training_depends_on_seed_and_flags_and_on_nothing_else(recorded, tmp_pa
 
 
 def test_outcomes_may_be_trained_alone(recorded, tmp_path):
-    trainer = make(recorded, tmp_path / "a", replace(SHORT, only_outcomes=True))
+    trainer = make(recorded, tmp_path / "a", replace(SHORT, outcome_only=True))
     before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
     trainer.train()
     changed = {
         name for name, tensor in trainer.model.state_dict().items() if not torch.equal(tensor, before[name])
     }
-    assert changed == {name for name in before if name.split(".")[0] in ("touch", "outcome_head", "odds")}
-    make(recorded, tmp_path / "b", replace(SHORT, only_outcomes=True, num_batches=4)).train()
+    assert changed == {
+        name
+        for name in before
+        if name.split(".")[0] in ("outcome_encoder", "outcome_head", "done_calibration")
+    }
+    make(recorded, tmp_path / "b", replace(SHORT, outcome_only=True, num_batches=4)).train()
     shutil.copytree(tmp_path / "b", tmp_path / "c")
-    assert make(recorded, tmp_path / "c", replace(SHORT, only_outcomes=True)).batches == 4
+    assert make(recorded, tmp_path / "c", replace(SHORT, outcome_only=True)).batches == 4
 
 
 def test_weights_to_begin_with_are_taken_where_they_fit_and_the_rest_is_named(caplog):
@@ -153,7 +157,7 @@ def test_weights_to_begin_with_are_taken_where_they_fit_and_the_rest_is_named(ca
     model = WorldModel(toy_config(num_initializing_steps=2))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     anew = trainer_module.load_partial(model, other.state_dict())
-    assert anew == ["latent_head.of_all.0.0.weight", "latent_head.read.0.weight"]
+    assert anew == ["latent_head.convs.0.weight", "latent_head.global_head.0.0.weight"]
     assert all(name in caplog.text for name in anew)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name] if name in anew else other.state_dict()[name]), name
@@ -185,12 +189,19 @@ def test_the_agents_terms_and_the_runs_without_frames_are_left_out_of_training_b
         loss_scale_hx=0,
         loss_scale_act_log_probs=0,
         loss_scale_value=0,
-        loss_scale_free_kl=0,
-        loss_scale_blind=0,
+        loss_scale_overshooting=0,
+        loss_scale_deterministic_rollout=0,
     )
     make(recorded, tmp_path / "run", scales=LossScales(**off)).train()
     last = rows(tmp_path / "run")[-1]
-    for name in ("hx", "act_log_probs", "value", "free_kl", "free_image", "blind_image"):
+    for name in (
+        "hx",
+        "act_log_probs",
+        "value",
+        "overshooting_kl",
+        "overshooting_recon",
+        "deterministic_recon",
+    ):
         assert last[name] == ""
         assert float(last[f"val_{name}"]) > 0
 
@@ -262,7 +273,7 @@ def test_training_saves_by_time_too(recorded, tmp_path, monkeypatch, seconds, ba
 
 
 def test_checkpoints_hold_the_average_of_the_weights(recorded, tmp_path):
-    trainer = make(recorded, tmp_path / "run", replace(SHORT, ema=0.3, save_interval=1))
+    trainer = make(recorded, tmp_path / "run", replace(SHORT, ema_decay=0.3, save_interval=1))
     mean = {name: x.clone() for name, x in trainer.model.state_dict().items()}
     raw = []
     real = trainer.optimizer.step
@@ -279,7 +290,7 @@ def test_checkpoints_hold_the_average_of_the_weights(recorded, tmp_path):
         saved = load_world_model(tmp_path / "run" / f"model_{n}.safetensors")[0].state_dict()
         for name, x in saved.items():
             torch.testing.assert_close(x, mean[name], rtol=1e-4, atol=1e-6)
-    assert not torch.equal(raw[-1]["encoder.stack.1.weight"], saved["encoder.stack.1.weight"])
+    assert not torch.equal(raw[-1]["encoder.layers.1.weight"], saved["encoder.layers.1.weight"])
 
 
 def test_the_best_checkpoint_is_the_one_of_the_least_validation_loss(recorded, tmp_path, monkeypatch):
@@ -303,11 +314,11 @@ def test_the_best_checkpoint_is_the_one_of_the_least_validation_loss(recorded, t
 
 
 def test_the_learning_rate_rises_and_falls(recorded, tmp_path):
-    config = replace(SHORT, num_batches=10, warmup=4, lr=1.0, lr_end=0.2)
+    config = replace(SHORT, num_batches=10, warmup=4, lr=1.0, final_lr_fraction=0.2)
     factors = [learning_rate_factor(config, batch) for batch in range(10)]
     assert factors[:4] == pytest.approx([0.25, 0.5 * 0.92, 0.75 * 0.84, 0.76])
     assert factors[9] == pytest.approx(1 - 0.8 * 0.9)
-    flat = replace(config, lr_end=1.0, warmup=0)
+    flat = replace(config, final_lr_fraction=1.0, warmup=0)
     assert all(learning_rate_factor(flat, batch) == 1 for batch in range(10))
 
 
@@ -577,8 +588,8 @@ def test_windows_longer_than_every_episode_are_refused_before_any_work(recorded,
 
 
 def test_parts_trained_alone_ask_for_the_weights_of_the_others(recorded, here):
-    with pytest.raises(UsageError, match="--only_outcomes leaves all other parts as --model_file has them"):
-        train_gen_model.main(arguments(recorded, only_outcomes=True))
+    with pytest.raises(UsageError, match="--outcome_only leaves all other parts as --model_file has them"):
+        train_gen_model.main(arguments(recorded, outcome_only=True))
 
 
 def test_how_much_of_a_store_is_by_the_agent_is_said(recorded, caplog):
@@ -618,7 +629,11 @@ def test_flags_stand_over_the_preset():
         ["--lr", "-3"],
         ["--loss_scale_kl", "-1"],
     )
-    for words in (*refused, ["--loss_scale_blind", "nan"], ["--blind_steps", "0"]):
+    for words in (
+        *refused,
+        ["--loss_scale_deterministic_rollout", "nan"],
+        ["--deterministic_rollout_steps", "0"],
+    ):
         with pytest.raises(UsageError):
             train_gen_model.resolve(parse(*words), toy_agent(), (64, 64, 3))
     with pytest.raises(UsageError, match="tiny, small, paper"):
