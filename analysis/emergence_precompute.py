@@ -58,7 +58,7 @@ import numpy as np
 from agents.actor_critic import ActorCritic, load_agent
 from analysis.io.artefacts import part
 from analysis.io.steps import finish_step, open_step, point_latest
-from analysis.probing.bench import Bench, compare, marks, simple_readers
+from analysis.probing.baselines import baseline_predictions
 from analysis.probing.dataset import ProbeDataset, encoded, open_study
 from analysis.probing.direction_selectivity import columns_of, responding, responses, scene_states, unit_of
 from analysis.probing.frame_baseline import frame_baseline
@@ -69,7 +69,8 @@ from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id
 from common.stats import json_estimate
 from generative.compatibility import check_store
-from interpret.probing.recurrence import before, rerun_core
+from interpret.probing.bench import ProbeBench, decodability, score_reader
+from interpret.probing.recurrence import rerun_core, states_before
 from rollouts.scene_bank import SceneBank
 from rollouts.store import Rollouts
 
@@ -121,21 +122,28 @@ def frames_read(study: ProbeDataset, args: Args) -> np.ndarray:
 
 
 def probed(
-    bench: Bench, agent: ActorCritic, bank: SceneBank, frames: np.ndarray, device, advance
+    bench: ProbeBench,
+    study: ProbeDataset,
+    agent: ActorCritic,
+    bank: SceneBank,
+    frames: np.ndarray,
+    device,
+    advance,
 ) -> dict[str, np.ndarray]:
-    """One checkpoint's arrays: those of `probe_bench.compare` for its hidden state, and whether each
+    """One checkpoint's arrays: those of `score_reader` for its hidden state, and whether each
     concept's probe responds ([K]: 1, 0, or -1 where that is not defined) with its move [1 + R, K].
     """
-    study = bench.study
-    targets = bench.study.targets
+    targets = bench.targets
     encoder = encoded(agent, study, ("encoder",), device, advance)["encoder"]
     hidden = rerun_core(agent.core, encoder, study.first_step, study.length, device)
-    simple = simple_readers(bench, agent, encoder, targets.truth[:, targets.names.index("x")], frames)
-    arrays = compare(bench, "hidden", hidden, simple)
+    baselines = baseline_predictions(
+        bench, study, agent, encoder, targets.truth[:, targets.names.index("x")], frames
+    )
+    arrays = score_reader(bench, "hidden", hidden, baselines)
     row_of = np.full(len(study.rollouts), -1)
     row_of[study.episodes] = study.first_step
     rows = row_of[bank.columns["episode"]] + bank.columns["step"]
-    states = scene_states(agent, bank, before(hidden, study.first_step)[rows], device)
+    states = scene_states(agent, bank, states_before(hidden, study.first_step)[rows], device)
     shown = bank.columns["shown"]
 
     def scores(x):
@@ -150,7 +158,7 @@ def probed(
         found = responding(moved, name)
         if found is not None:
             responds[k], moves[:, k] = found[k], moved[f"{name}/move"][:, k]
-    return arrays | marks(arrays, targets.classes) | {"responds": responds, "move": moves}
+    return arrays | decodability(arrays, targets.classes) | {"responds": responds, "move": moves}
 
 
 def within(bank: SceneBank, episodes: np.ndarray) -> SceneBank:
@@ -222,7 +230,7 @@ def main(args: Args) -> None:
     if not run.done:
         study = open_study(rollouts, args.num_episodes, args.seed, args.out_dir)
         bench, bank, frames, found = (
-            Bench(study, args.seed),
+            ProbeBench(study.targets, study.groups, study.folds, study.time, args.seed),
             within(bank, study.episodes),
             frames_read(study, args),
             {},
@@ -235,7 +243,9 @@ def main(args: Args) -> None:
                 agent = load_agent(file, device)[0]
                 set_precision(run.precision, agent)
                 found[steps] = part(
-                    run, f"steps_{steps:09d}", lambda: probed(bench, agent, bank, frames, device, bar.update)
+                    run,
+                    f"steps_{steps:09d}",
+                    lambda: probed(bench, study, agent, bank, frames, device, bar.update),
                 )
                 bar.update(begun + len(study.rows) - bar.n)
         first = found[min(found)]

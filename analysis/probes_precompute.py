@@ -58,7 +58,7 @@ import numpy as np
 from agents.actor_critic import ActorCritic, load_agent
 from analysis.io.artefacts import part
 from analysis.io.steps import finish_step, fitted, open_step, point_latest
-from analysis.probing.bench import BASELINES, Bench, compare, marks, simple_readers, summary
+from analysis.probing.baselines import baseline_predictions
 from analysis.probing.dataset import ProbeDataset, check_finite, encoded, narrowed, open_study
 from analysis.probing.frame_baseline import frame_baseline
 from analysis.probing.store_concepts import VERSION as CONCEPTS_VERSION
@@ -72,7 +72,8 @@ from generative.compatibility import check_store, recorded_by
 from interpret.directions.directions import Directions
 from interpret.directions.probe_directions import probe_directions, probe_stability
 from interpret.directions.stability import FEWEST_DRAWS, with_stability
-from interpret.probing.recurrence import before
+from interpret.probing.bench import BASELINES, ProbeBench, decodability, reader_summary, score_reader
+from interpret.probing.recurrence import states_before
 from rollouts.store import Rollouts
 
 NAME = "probes"
@@ -99,13 +100,13 @@ def settings(args: Args) -> dict:
 
 
 def fit_directions(
-    bench: Bench, hidden: np.ndarray, arrays: dict[str, np.ndarray], about: dict
+    bench: ProbeBench, hidden: np.ndarray, arrays: dict[str, np.ndarray], about: dict
 ) -> Directions:
     """The hidden state's probes of decodable concepts as directions, with the stability of what they read; of
     more than half its width, the best read.
     """
-    targets = bench.study.targets
-    found = marks(arrays, bench.study.targets.classes)["decodable"]
+    targets = bench.targets
+    found = decodability(arrays, bench.targets.classes)["decodable"]
     above = np.where(targets.classes, 2 * arrays["value"][0] - 1, arrays["value"][0])
     chosen = np.sort(
         [k for k in np.argsort(-above, kind="stable") if found[k]][: hidden.shape[1] // 2]
@@ -119,7 +120,7 @@ def fit_directions(
     asked = (
         hidden[:, varied],
         targets.truth[:, chosen],
-        bench.study.groups,
+        bench.groups,
         [targets.names[k] for k in chosen],
         arrays["penalty"][chosen],
     )
@@ -133,7 +134,7 @@ def fit_directions(
 
 def compute(args: Args, study: ProbeDataset, agent: ActorCritic, device, run: Run) -> dict:
     """Every reader as a part of the run, the directions, and the summary."""
-    bench = Bench(study, args.seed)
+    bench = ProbeBench(study.targets, study.groups, study.folds, study.time, args.seed)
     hidden = study.column("hidden_after")
     check_finite(hidden, f"the hidden states of {study.rollouts.path}")
     frames = frame_baseline(
@@ -148,8 +149,8 @@ def compute(args: Args, study: ProbeDataset, agent: ActorCritic, device, run: Ru
     with progress_bar(total=len(study.rows), unit="frame", unit_scale=True, desc="encoder") as bar:
         sites = encoded(agent, study, ("encoder", *args.sites), device, bar.update)
     x = study.targets.truth[:, study.targets.names.index("x")]
-    simple = simple_readers(bench, agent, sites["encoder"], x, frames)
-    both = np.concatenate([sites["encoder"], before(hidden, study.first_step)], 1)
+    baselines = baseline_predictions(bench, study, agent, sites["encoder"], x, frames)
+    both = np.concatenate([sites["encoder"], states_before(hidden, study.first_step)], 1)
     readers = {
         name: (states, slice(None))
         for name, states in ({"hidden": hidden, FRAME_AND_MEMORY: both} | sites).items()
@@ -162,8 +163,10 @@ def compute(args: Args, study: ProbeDataset, agent: ActorCritic, device, run: Ru
     found = {}
     for name, (wide, rows) in progress_bar(readers.items(), desc="readers", unit="reader"):
         states = narrowed(wide, args.seed)
-        found[name] = part(run, name.replace(" ", "_"), lambda: compare(bench, name, states, simple, rows))
-        told[name] = summary(bench, found[name])
+        found[name] = part(
+            run, name.replace(" ", "_"), lambda: score_reader(bench, name, states, baselines, rows)
+        )
+        told[name] = reader_summary(bench, found[name])
     about = {
         "site": "hidden after the observation",
         "store": study.rollouts.id,
@@ -190,12 +193,10 @@ def why_no_directions(run: Run, fit: Callable[[], Directions]) -> str | None:
     return None
 
 
-def memory(bench: Bench, both: dict[str, np.ndarray], encoder: dict[str, np.ndarray]) -> dict[str, dict]:
+def memory(bench: ProbeBench, both: dict[str, np.ndarray], encoder: dict[str, np.ndarray]) -> dict[str, dict]:
     """What the state before the observation adds to the encoder's output: {concept: interval}."""
     added = both["value"] - encoder["value"]
-    return {
-        name: json_estimate(added[:, k], both["n"][k]) for k, name in enumerate(bench.study.targets.names)
-    }
+    return {name: json_estimate(added[:, k], both["n"][k]) for k, name in enumerate(bench.targets.names)}
 
 
 def described(study: ProbeDataset) -> dict:

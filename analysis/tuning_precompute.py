@@ -55,7 +55,6 @@ from agents.actor_critic import load_agent
 from analysis import probes_precompute
 from analysis.io.artefacts import part
 from analysis.io.steps import find_step, finish_step, open_step, point_latest, read_numbers, read_part
-from analysis.probing.bench import BASELINES, Bench, marks
 from analysis.probing.dataset import ProbeDataset, open_study
 from analysis.probing.direction_selectivity import (
     columns_of,
@@ -74,6 +73,7 @@ from common.stats import json_estimate
 from generative.compatibility import check_store, recorded_by
 from interpret.directions.directions import Directions, load_directions
 from interpret.directions.stability import labels
+from interpret.probing.bench import BASELINES, ProbeBench, decodability
 from rollouts.scene_bank import SceneBank
 from rollouts.store import Rollouts
 
@@ -155,7 +155,7 @@ def compute(
     hidden = study.column("hidden_after")
     scores = scores_of(directions, hidden)
     unit = unit_of(scores)
-    bench = Bench(study, read_config(probes)["seed"])
+    bench = ProbeBench(study.targets, study.groups, study.folds, study.time, read_config(probes)["seed"])
     readers = read_part(probes, "hidden")
 
     def on_scenes() -> dict[str, np.ndarray]:
@@ -170,7 +170,7 @@ def compute(
         own_file = probes / "directions.safetensors"
         if own_file.exists() and directions.id == load_directions(own_file).id:
             own = [study.targets.names.index(name) for name in directions.names]
-            found = with_own(found, readers | marks(readers, study.targets.classes), own)
+            found = with_own(found, readers | decodability(readers, study.targets.classes), own)
         return found | {"histogram": histogram(unit.of(scores))}
 
     scenes = part(run, "scenes", on_scenes)

@@ -53,7 +53,7 @@ from interpret.directions.ica import fit_ica
 from interpret.directions.nmf import fit_nmf
 from interpret.directions.pca import fit_pca
 from interpret.directions.reconstruction import reconstruct
-from interpret.probing.linear_probes import fit_probes
+from interpret.directions.probe_directions import fit_probes
 
 STEPS_PER_LEVEL = 70
 MOST_SECONDS = 600

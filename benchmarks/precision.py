@@ -52,7 +52,7 @@ from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id, manifest
 from generative.model.config import load_preset
 from generative.model.world_model import WorldModel
-from interpret.probing.frame_cnn import FrameReader
+from interpret.probing.frame_cnn import FrameCNN
 from rollouts.store import Rollouts
 
 OBS_SHAPE = (64, 64, 3)
@@ -71,7 +71,7 @@ def networks(
         f"agent, {name}": (Encoder(name, OBS_SHAPE, 256, "auto"), lambda network: network(obs))
         for name in ARCHITECTURES
     }
-    reader = FrameReader(OBS_SHAPE, torch.zeros(20), torch.ones(20))
+    reader = FrameCNN(OBS_SHAPE, torch.zeros(20), torch.ones(20))
     found["frame CNN"] = reader, lambda network: network(obs)
     for preset in presets:
         config, _ = load_preset(preset, {"num_actions": 15, "obs_shape": OBS_SHAPE, "hidden_size": 64}, {})

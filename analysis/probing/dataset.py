@@ -4,7 +4,6 @@ agent made of them.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from common.runs import UsageError
 from envs.concepts import CONCEPTS
 from generative.training.data import layouts_of
 from interpret.hooks import run_with_cache
+from interpret.probing.bench import Targets
 from rollouts.store import Rollouts
 
 FOLDS = 3
@@ -28,16 +28,6 @@ _SQUARES = 1024
 """A picture's features are averaged over squares, so many that this is not exceeded."""
 ACTIONS_BACK = 4
 _FRAMES_AT_ONCE = 512
-
-
-class Targets(NamedTuple):
-    """K concepts. classes [K]: which are truth values; truth [n, K] float32: these as 0 and 1, NaN where a
-    concept is not known.
-    """
-
-    names: list[str]
-    classes: np.ndarray
-    truth: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from agents.actor_critic import ActorCritic
-from analysis.probing.bench import Bench, marks
 from common.progress import progress_bar
 from common.stats import percentile_interval
 from interpret.directions.directions import Directions
-from interpret.probing.decoding import draws_of, over_best
-from interpret.probing.responses import MEASURES, moves, respond, scenes_of
+from interpret.probing.bench import ProbeBench, decodability
+from interpret.probing.decoding import gain_over_best, group_resamples
+from interpret.probing.responses import MEASURES, response_to, scene_pairs, score_changes
 from rollouts.scene_bank import SceneBank
 
 SMALLEST = {"ahead": 0.1, "tiles": 0.05, "rise": 0.05}
@@ -74,14 +74,14 @@ def responses(scores: np.ndarray, columns: dict[str, np.ndarray], kinds: list[st
 
     scores [n, 2, K], columns [n, ...]: of scenes that show their object.
     """
-    scenes = scenes_of(columns, kinds)
-    draws = draws_of(scenes.groups)
+    scenes = scene_pairs(columns, kinds)
+    resamples = group_resamples(scenes.groups)
     found = {}
-    change = moves(scores)
+    change = score_changes(scores)
     for kind in np.unique(scenes.kind):
         for measure, name in MEASURES.items():
             if measure == "ahead" or np.nanstd(getattr(scenes, measure)[scenes.kind == kind]) > SPREAD:
-                parts = respond(change, scenes, kind, measure, draws)._asdict()
+                parts = response_to(kind, change, scenes, measure, resamples)._asdict()
                 parts |= {"n": np.array((scenes.kind == kind).sum()), "smallest": np.array(SMALLEST[measure])}
                 found |= {f"{name.format(kinds[kind])}/{part}": value for part, value in parts.items()}
     return found
@@ -99,7 +99,7 @@ def responding(found: dict[str, np.ndarray], concept: str) -> np.ndarray | None:
     return ((low > smallest) | (high < -smallest)) & (percentile_interval(found[f"{concept}/lead"])[0] > 0)
 
 
-def decodes(bench: Bench, scores: np.ndarray, baselines: np.ndarray) -> dict[str, np.ndarray]:
+def decodes(bench: ProbeBench, scores: np.ndarray, baselines: np.ndarray) -> dict[str, np.ndarray]:
     """What each score alone says of every concept on other layouts: `value` and `gain` [1 + R, K, C],
     `decodable` and `beyond` [K, C].
 
@@ -108,13 +108,13 @@ def decodes(bench: Bench, scores: np.ndarray, baselines: np.ndarray) -> dict[str
     parts = {"value": [], "gain": [], "decodable": [], "beyond": []}
     for score in progress_bar(scores.T, desc="directions", unit="direction"):
         states = score[:, None]
-        value = bench.score(bench.read(states).values)
+        value = bench.score(bench.fit(states).predictions)
         found = {
             "value": value,
-            "gain": over_best(value, baselines)[0],
+            "gain": gain_over_best(value, baselines)[0],
             "selectivity": value - bench.control_task_score(states),
         }
-        for name, part in (found | marks(found, bench.study.targets.classes)).items():
+        for name, part in (found | decodability(found, bench.targets.classes)).items():
             if name in parts:
                 parts[name].append(part)
     return {name: np.stack(part, -2) for name, part in parts.items()}

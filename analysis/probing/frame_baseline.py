@@ -12,7 +12,7 @@ from analysis.probing.dataset import FOLDS, ProbeDataset
 from analysis.probing.store_concepts import VERSION as CONCEPTS_VERSION
 from common.precision import Precision
 from common.progress import progress_bar
-from interpret.probing.frame_cnn import read_from_frames
+from interpret.probing.frame_cnn import predict_from_frames
 
 NAME = "frame_baseline"
 VERSION = 1
@@ -44,7 +44,7 @@ def frame_baseline(
 
             def train() -> dict[str, np.ndarray]:
                 return {
-                    "read": read_from_frames(
+                    "read": predict_from_frames(
                         frames,
                         study.targets.truth,
                         study.targets.classes,

@@ -15,9 +15,9 @@ from common.runs import UsageError
 from interpret.directions.directions import Directions
 from interpret.directions.fitting import check_rank, checked, held_out, orient, principal
 
-MOST_ROWS = 200_000
+MAX_ROWS = 200_000
 """More states than this are thinned out at random before the fit."""
-MOST_ITERATIONS = 1000
+MAX_ITERATIONS = 1000
 CERTAIN = 4.0
 """A component is told from Gaussian noise by so many standard errors, over levels."""
 DEPENDENT = 0.03
@@ -38,7 +38,7 @@ def fit_ica(x, groups, count: int, seed: int = 0) -> Directions:
     """
     whole = checked(x, groups, count)
     test = held_out(whole.groups, seed)
-    sample = whole.rows(np.flatnonzero(~test)).thinned(MOST_ROWS, seed)
+    sample = whole.rows(np.flatnonzero(~test)).thinned(MAX_ROWS, seed)
     components, variance = principal(sample.correlation, count)
     check_rank(variance, "the states")
     whiten = components / np.sqrt(variance)[:, None]
@@ -49,9 +49,9 @@ def fit_ica(x, groups, count: int, seed: int = 0) -> Directions:
     signs = orient(write)[order]
     read, write = read[order] * signs[:, None], write[:, order] * signs
     names = [f"ic_{i}" for i in range(count)]
-    unseen = whole.rows(np.flatnonzero(test)).thinned(MOST_ROWS, seed)
+    unseen = whole.rows(np.flatnonzero(test)).thinned(MAX_ROWS, seed)
     scores = ((unseen.x - sample.mean) / sample.std) @ read.T
-    caveats = [] if converged else [f"FastICA did not converge within {MOST_ITERATIONS} iterations"]
+    caveats = [] if converged else [f"FastICA did not converge within {MAX_ITERATIONS} iterations"]
     caveats += _gaussian(scores, unseen.groups, names) + _dependent(scores, names, seed)
     zeros = np.zeros(count), np.zeros(read.shape[1])
     return sample.directions(
@@ -61,7 +61,7 @@ def fit_ica(x, groups, count: int, seed: int = 0) -> Directions:
 
 def _rotate(white: np.ndarray, seed: int) -> tuple[np.ndarray, bool]:
     """The orthogonal [K, K] that makes white data [n, K] least Gaussian, and whether the search settled."""
-    ica = FastICA(whiten=False, fun="logcosh", random_state=seed, max_iter=MOST_ITERATIONS, tol=1e-4)
+    ica = FastICA(whiten=False, fun="logcosh", random_state=seed, max_iter=MAX_ITERATIONS, tol=1e-4)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", ConvergenceWarning)
         found = ica.fit(white).components_.astype(np.float64)

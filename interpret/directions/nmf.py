@@ -9,9 +9,9 @@ from sklearn.exceptions import ConvergenceWarning
 from interpret.directions.directions import Directions
 from interpret.directions.fitting import check_rank, checked
 
-MOST_ROWS = 50_000
+MAX_ROWS = 50_000
 """More states than this are thinned out at random before the fit."""
-MOST_ITERATIONS = 500
+MAX_ITERATIONS = 500
 
 
 def fit_nmf(x, groups, count: int, seed: int = 0) -> Directions:
@@ -24,10 +24,10 @@ def fit_nmf(x, groups, count: int, seed: int = 0) -> Directions:
     set is linear with R E = I; `negative` is the share of scores below zero. Scores are scaled to a mean
     square of 1. groups [n]: see `fitting.checked`.
     """
-    sample = checked(x, groups, count).thinned(MOST_ROWS, seed)
+    sample = checked(x, groups, count).thinned(MAX_ROWS, seed)
     z = sample.standardised()
     floor = z.min(0)
-    nmf = NMF(count, init="nndsvda", random_state=seed, max_iter=MOST_ITERATIONS)
+    nmf = NMF(count, init="nndsvda", random_state=seed, max_iter=MAX_ITERATIONS)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", ConvergenceWarning)
         nmf.fit(z - floor)
@@ -40,7 +40,7 @@ def fit_nmf(x, groups, count: int, seed: int = 0) -> Directions:
     read = np.linalg.pinv(write)
     settled = not any(issubclass(w.category, ConvergenceWarning) for w in said)
     told = {"non_negative": "less the minimum, by std", "negative": float((scores < 0).mean())}
-    told["caveats"] = [] if settled else [f"NMF did not converge within {MOST_ITERATIONS} iterations"]
+    told["caveats"] = [] if settled else [f"NMF did not converge within {MAX_ITERATIONS} iterations"]
     return sample.directions(
         read, -read @ floor, write, floor, [f"part_{i}" for i in range(count)], "nmf", seed, **told
     )

@@ -1,5 +1,7 @@
-"""Whether a score responds to an object: put into a scene, with the same memory of what came before, it must
-move the score, and more than any other object of that size and distance does.
+"""Whether a score responds to an object: paired scenes with and without it, the same memory before both.
+
+A score responds to a kind of object if the object changes it more than any other kind of the same size at the
+same distance does.
 """
 
 from typing import NamedTuple
@@ -8,127 +10,140 @@ import numpy as np
 
 from rollouts.scene_bank import WITH, WITHOUT
 
-SIZES = 3
-"""Objects are alike in size when they cover as many tiles: 1, 2, or 3 and more."""
-FEWEST = 10
-"""Scenes of a kind, and of another in the same cells, without which the two are not compared."""
+MAX_SIZE = 3
+"""Objects are compared within a size in tiles: 1, 2, or 3 and more."""
+MIN_SCENES = 10
+"""Two kinds of objects are compared if they share at least this many scenes of the same size and distance."""
 MEASURES = {"ahead": "{}_ahead", "tiles": "tiles_to_{}", "rise": "{}_rise"}
-"""What a score can say of an object, by the concept's name: that it is there (the mean move), how far it is,
-or how high (the move's slope).
-"""
+"""Concepts of an object by measure: presence (mean change), distance and height (slope of the change)."""
 
 
-class Scenes(NamedTuple):
-    """n pairs of scenes, with an object and without: its kind [n] (an index), and cells in which objects are
-    alike: distance [n], size [n]; tiles and rise [n]: where it is. groups [n]: the layout of each.
-    """
+class ScenePairs(NamedTuple):
+    """n pairs of scenes, with an object and without it; all fields are [n]."""
 
     kind: np.ndarray
+    """Index of the object's kind."""
     distance: np.ndarray
+    """Bin of the distance to the object."""
     size: np.ndarray
+    """Bin of its size."""
     tiles: np.ndarray
+    """Horizontal distance in tiles."""
     rise: np.ndarray
+    """Vertical distance in tiles."""
     groups: np.ndarray
+    """Number of the layout."""
 
 
 class Response(NamedTuple):
-    """Of K scores to an object, by draw of layouts [1 + R, K]. move: mean (or slope) of the score's change.
-    lead: by how much that exceeds the other kind's that comes nearest, in the same cells; NaN where no other
-    kind has scenes there. rival [K]: which kind that is, -1 for none.
-    """
+    """Response of K scores to one kind of object, by bootstrap resample of layouts."""
 
     move: np.ndarray
+    """[1 + R, K]: mean change of the score, or the slope of that change on distance or height."""
     lead: np.ndarray
-    rival: np.ndarray
-
-
-def scenes_of(columns: dict[str, np.ndarray], kinds: list[str]) -> Scenes:
-    """What the columns of a scene bank say of its objects. Only scenes that show some of their object count:
-    see `shown`.
+    """[1 + R, K]: `move` less that of the closest other kind, over the same sizes and distances; NaN if none
+    shares any.
     """
+    rival: np.ndarray
+    """[K]: index of that kind, -1 for none."""
+
+
+def scene_pairs(columns: dict[str, np.ndarray], kinds: list[str]) -> ScenePairs:
+    """The objects of a scene bank from its columns (of those scenes that show some of their object)."""
     left, right, bottom, top = columns["box"].T
-    size = np.clip(np.round((right - left) * (top - bottom)).astype(int), 1, SIZES)
+    size = np.clip(np.round((right - left) * (top - bottom)).astype(int), 1, MAX_SIZE)
     kind = columns["kind"].astype(int)
-    place = np.arange(len(size))
+    rows = np.arange(len(size))
     tiles, rise = (
-        np.stack([columns[MEASURES[name].format(one)][:, WITH] for one in kinds])[kind, place]
+        np.stack([columns[MEASURES[name].format(one)][:, WITH] for one in kinds])[kind, rows]
         for name in ("tiles", "rise")
     )
-    return Scenes(
-        kind,
-        columns["distance"].astype(int),
-        size,
-        tiles,
-        rise,
-        np.unique(columns["layout"], return_inverse=True)[1],
-    )
+    layout = np.unique(columns["layout"], return_inverse=True)[1]
+    return ScenePairs(kind, columns["distance"].astype(int), size, tiles, rise, layout)
 
 
-def moves(scores: np.ndarray) -> np.ndarray:
-    """The change [n, K] of scores [n, 2, K] that the object makes."""
+def score_changes(scores: np.ndarray) -> np.ndarray:
+    """Change [n, K] that the object makes to scores [n, 2, K]."""
     return scores[:, WITH] - scores[:, WITHOUT]
 
 
-def respond(move: np.ndarray, scenes: Scenes, kind: int, measure: str, draws: np.ndarray) -> Response:
-    """The response of scores to one kind of object. move [n, K]; measure: of MEASURES; draws [1 + R, G]: of
-    the layouts.
+def response_to(
+    kind: int, change: np.ndarray, scenes: ScenePairs, measure: str, resamples: np.ndarray
+) -> Response:
+    """The response of scores to one kind of object, compared with that to the other kinds.
+
+    Args:
+        kind: index of the object's kind.
+        change: [n, K], see `score_changes`.
+        scenes: of the n pairs.
+        measure: a key of MEASURES.
+        resamples: [1 + R, G], how often each layout counts.
     """
-    cell = scenes.size if measure != "ahead" else scenes.distance * (SIZES + 1) + scenes.size
+    cell = scenes.size if measure != "ahead" else scenes.distance * (MAX_SIZE + 1) + scenes.size
     value = None if measure == "ahead" else getattr(scenes, measure)
-    count = cell.max() + 1
-    known = (
-        np.ones(len(cell), bool) if value is None else np.isfinite(value)
-    )  # of an object at the edge of the picture no place is known
+    num_cells = cell.max() + 1
+    # an object at the edge of the frame has no known position
+    known = np.ones(len(cell), bool) if value is None else np.isfinite(value)
     rows = {one: np.flatnonzero((scenes.kind == one) & known) for one in np.unique(scenes.kind)}
-    here = {one: np.bincount(cell[its], minlength=count) for one, its in rows.items()}
-    statistic = {
-        one: _by_cell(move, value, cell, count, its, draws[:, scenes.groups]) for one, its in rows.items()
+    count = {one: np.bincount(cell[its_rows], minlength=num_cells) for one, its_rows in rows.items()}
+    weights = resamples[:, scenes.groups]
+    by_cell = {
+        one: _by_cell(change, value, cell, num_cells, its_rows, weights) for one, its_rows in rows.items()
     }
-    own, weight = statistic[kind]
-    overall = _pooled(own, weight)
-    leads = []
-    rivals = [one for one in rows if one != kind and np.minimum(here[kind], here[one]).sum() >= FEWEST]
-    for one in rivals:
-        other, its_weight = statistic[one]
-        shared = np.divide(
-            weight * its_weight, weight + its_weight, out=np.zeros_like(weight), where=weight + its_weight > 0
-        )
-        mine = _pooled(own, shared)
-        theirs = _pooled(other, shared)
-        leads.append(np.sign(overall[0]) * mine - np.abs(theirs))
+    overall = _pooled(*by_cell[kind])
+    rivals = [one for one in rows if one != kind and np.minimum(count[kind], count[one]).sum() >= MIN_SCENES]
     if not rivals:
-        return Response(overall, np.full_like(overall, np.nan), np.full(move.shape[1], -1))
-    leads = np.stack(leads)
+        return Response(overall, np.full_like(overall, np.nan), np.full(change.shape[1], -1))
+    leads = np.stack([_lead(by_cell[kind], by_cell[one], np.sign(overall[0])) for one in rivals])
     return Response(overall, leads.min(0), np.array(rivals)[leads[:, 0].argmin(0)])
 
 
-def _by_cell(move, value, cell, count, rows, weights) -> tuple[np.ndarray, np.ndarray]:
-    """Mean or slope of the moves of some rows within each cell, [1 + R, C, K], and how much each cell counts,
-    [1 + R, C, 1]: the number of its scenes, or for slopes the spread of their values.
+def _lead(
+    own: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray], sign: np.ndarray
+) -> np.ndarray:
+    """Own response less another kind's [1 + R, K], both pooled over cells with shared weights."""
+    (statistic, weight), (others_statistic, others_weight) = own, other
+    total = weight + others_weight
+    shared = np.divide(weight * others_weight, total, out=np.zeros_like(weight), where=total > 0)
+    return sign * _pooled(statistic, shared) - np.abs(_pooled(others_statistic, shared))
+
+
+def _by_cell(
+    change: np.ndarray,
+    value: np.ndarray | None,
+    cell: np.ndarray,
+    num_cells: int,
+    rows: np.ndarray,
+    weights: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean change (or slope of the change on `value`) of some rows within each cell, and the cells' weights.
+
+    Returns:
+        [1 + R, cells, K], and [1 + R, cells, 1]: the number of scenes, or for slopes the spread of `value`.
     """
-    inside = np.eye(count)[cell[rows]]  # [n, C]
+    member = np.eye(num_cells)[cell[rows]]  # [n, cells]
     w = weights[:, rows]
 
-    def total(columns):  # [n, J] -> [1 + R, C, J]
-        return (w @ (inside[:, :, None] * columns[:, None]).reshape(len(rows), -1)).reshape(len(w), count, -1)
+    def total(columns):  # [n, J] -> [1 + R, cells, J]
+        products = (member[:, :, None] * columns[:, None]).reshape(len(rows), -1)
+        return (w @ products).reshape(len(w), num_cells, -1)
 
     n = total(np.ones((len(rows), 1)))
-    y = total(move[rows])
+    y = total(change[rows])
     if value is None:
         return np.divide(y, n, out=np.zeros_like(y), where=n > 0), n
     v = value[rows, None].astype(np.float64)
     x = total(v)
     xx = total(v**2)
-    xy = total(v * move[rows])
+    xy = total(v * change[rows])
     mean = np.divide(x, n, out=np.zeros_like(x), where=n > 0)
     spread = np.maximum(xx - mean * x, 0)
-    known = spread > 1e-3 * np.maximum(n, 1)  # scenes that lie all in one place have no slope
+    known = spread > 1e-3 * np.maximum(n, 1)  # scenes at a single distance have no slope
     return np.divide(xy - mean * y, spread, out=np.zeros_like(y), where=known), np.where(known, spread, 0.0)
 
 
 def _pooled(statistic: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Over the cells, [1 + R, K]; NaN where none counts."""
+    """Weighted mean over cells [1 + R, K]; NaN if all weights are zero."""
     total = weight.sum(1)
-    return np.divide(
-        (statistic * weight).sum(1), total, out=np.full(statistic[:, 0].shape, np.nan), where=total > 0
-    )
+    undefined = np.full(statistic[:, 0].shape, np.nan)
+    return np.divide((statistic * weight).sum(1), total, out=undefined, where=total > 0)

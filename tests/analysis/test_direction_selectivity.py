@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.probing.bench import marks
 from analysis.probing.direction_selectivity import extremes, responding, responses, scores_of, unit_of
 from interpret.directions.probe_directions import probe_directions, probe_stability
 from interpret.directions.stability import labels, matched_cosines, standardised, with_stability
-from interpret.probing.decoding import control, decoded, draws_of
-from interpret.probing.responses import FEWEST
-from interpret.probing.ridge import held_out_read
+from interpret.probing.bench import decodability
+from interpret.probing.decoding import control_labels, decoding_scores, group_resamples
+from interpret.probing.responses import MIN_SCENES
+from interpret.probing.ridge import cross_validate
 from tests.helpers.planted_directions import STEPS, PlantedAgent, independent, levels, states_of
 
 COUNT = 4
@@ -39,18 +39,18 @@ CLASSES = np.array([True, True, True, False])
 
 
 def arrays_of(x, y, groups) -> dict[str, np.ndarray]:
-    draws = draws_of(groups)
-    read = held_out_read(x, y, groups % 3)
-    value = decoded(y, CLASSES, read.values, groups, draws)
-    made_up = control(y, groups, 0)
-    by_heart = decoded(
-        made_up, CLASSES, held_out_read(x, made_up, np.arange(len(x)) // 8 % 3).values, groups, draws
+    draws = group_resamples(groups)
+    read = cross_validate(x, y, groups % 3)
+    value = decoding_scores(y, CLASSES, read.predictions, groups, draws)
+    made_up = control_labels(y, groups, 0)
+    memorised = decoding_scores(
+        made_up, CLASSES, cross_validate(x, made_up, np.arange(len(x)) // 8 % 3).predictions, groups, draws
     )
     chance = np.where(CLASSES, 0.5, 0.0)
     return {
         "value": value,
         "gain": value - chance,
-        "selectivity": value - np.maximum(by_heart, chance),
+        "selectivity": value - np.maximum(memorised, chance),
         "penalty": read.probes.penalty,
     }
 
@@ -58,8 +58,8 @@ def arrays_of(x, y, groups) -> dict[str, np.ndarray]:
 def test_known_concepts_come_back_as_stable_directions(agent, world):
     x, y, groups = world
     arrays = arrays_of(x, y, groups)
-    assert marks(arrays, CLASSES)["decodable"].all()
-    assert marks(arrays, CLASSES)["beyond"].all()
+    assert decodability(arrays, CLASSES)["decodable"].all()
+    assert decodability(arrays, CLASSES)["beyond"].all()
     asked = x, y, groups, NAMES, arrays["penalty"]
     found = probe_directions(*asked)
     metric = standardised(np.cov(x.T))
@@ -108,7 +108,7 @@ def test_probes_read_the_concepts_in_their_own_units(world):
 def test_labels_of_other_levels_are_not_decodable(world):
     x, y, groups = world
     shuffled = np.roll(y, 7 * STEPS + 3, axis=0)
-    assert not marks(arrays_of(x, shuffled, groups), CLASSES)["decodable"].any()
+    assert not decodability(arrays_of(x, shuffled, groups), CLASSES)["decodable"].any()
 
 
 def scenes(agent, world, seen=(0,), strength=2.0):
@@ -171,7 +171,9 @@ def test_objects_are_compared_with_those_of_their_size_and_distance_only(agent, 
     large = columns["box"].copy()
     large[columns["kind"] != 0, 3] = 2
     assert responding(responses(scores, columns | {"box": large}, KINDS), "saw_ahead") is None
-    few = np.flatnonzero((columns["kind"] == 0) | (np.arange(len(large)) % (PER_KIND // (FEWEST - 2)) == 0))
+    few = np.flatnonzero(
+        (columns["kind"] == 0) | (np.arange(len(large)) % (PER_KIND // (MIN_SCENES - 2)) == 0)
+    )
     assert (
         responding(
             responses(scores[few], {name: column[few] for name, column in columns.items()}, KINDS),

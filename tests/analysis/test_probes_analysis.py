@@ -27,7 +27,7 @@ from analysis.probing.store_concepts import load_concepts
 from common.precision import Precision
 from common.runs import UsageError, key_of
 from interpret.directions.directions import load_directions
-from interpret.probing.recurrence import before, rerun_core
+from interpret.probing.recurrence import rerun_core, states_before
 from rollouts.store import Rollouts
 from tests.helpers.probe_world import EPISODES, WIDTH, World, write_world
 from tests.helpers.toy_world import SIZE, toy_agent
@@ -115,7 +115,7 @@ def test_the_agent_lives_through_its_recording_again(world, study):
     again = rerun_core(agent.core, features, study.first_step, study.length)
     hidden = study.column("hidden_after")
     np.testing.assert_allclose(again, hidden, atol=1e-4)
-    np.testing.assert_allclose(before(hidden, study.first_step), study.column("hidden"), atol=0)
+    np.testing.assert_allclose(states_before(hidden, study.first_step), study.column("hidden"), atol=0)
     shuffled = rerun_core(agent.core, features[::-1].copy(), study.first_step, study.length)
     assert np.abs(shuffled - hidden).max() > 0.01
 
@@ -175,7 +175,7 @@ def test_the_directions_are_those_of_decodable_concepts_with_their_stability(wor
 
 def test_the_same_command_does_nothing_and_flags_are_felt(world, probed, monkeypatch):
     made = []
-    monkeypatch.setattr(probes_precompute, "compare", lambda *words: made.append(words[1]))
+    monkeypatch.setattr(probes_precompute, "score_reader", lambda *words: made.append(words[1]))
     probes_precompute.main(probe_args(world))
     assert made == []
     (probed / "done.json").unlink()

@@ -18,9 +18,9 @@ from interpret.directions.ica import fit_ica
 from interpret.directions.means import fit_means
 from interpret.directions.nmf import fit_nmf
 from interpret.directions.pca import fit_pca
+from interpret.directions.probe_directions import fit_probes
 from interpret.directions.stability import matched_cosines, standardised
 from interpret.hooks import run_with_cache, unroll
-from interpret.probing.linear_probes import fit_probes
 from tests.helpers.planted_directions import STEPS, PlantedAgent, frames_of, independent, levels, states_of
 
 COUNT = 5
@@ -287,8 +287,13 @@ def test_a_parity_is_used_and_no_line_decodes_it(agent, sources, states):
         fit_probes(states, levels(), {"same sign": signs > 0})
 
 
-def test_labels_shuffled_by_level_are_not_decodable(sources, states):
-    """The mutant: labels that go with another level's states."""
-    other = np.roll(sources[:, 2] > 0, 7 * STEPS + 3)
-    with pytest.raises(UsageError, match="cannot be decoded"):
-        fit_probes(states, levels(), {"coin": other})
+def test_labels_of_other_levels_are_not_decodable(sources, states):
+    """The mutant: labels that belong to another level's states. The 95% interval lets one in forty pass."""
+    refused = 0
+    for shift in range(1, 11):
+        labels = np.roll(sources[:, 2] > 0, shift * STEPS + 3)
+        try:
+            fit_probes(states, levels(), {"coin": labels})
+        except UsageError as error:
+            refused += "cannot be decoded" in str(error)
+    assert refused >= 7
