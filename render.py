@@ -61,7 +61,7 @@ class Args:
     """Seed of the action noise: the same seed plays the same episodes."""
     vid_dir: Path | None = None
     """Where videos go, in a directory named after what was asked; left out,
-    <logdir>/procgen/<env_name>/<exp_name>/.
+    <out_dir>/procgen/<env_name>/<exp_name>/.
     """
     fps: Annotated[float, tyro.conf.arg(aliases=["--tps"])] = 15.0
     """Game steps per second of video (and in the window)."""
@@ -81,7 +81,7 @@ class Args:
     """Threads of the game simulator; results do not depend on it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
-    logdir: Path = Path("logs")
+    out_dir: Path = Path("logs")
     """Where results go when there is no --vid_dir."""
     new: bool = False
     """Make the videos again even though this command has made them."""
@@ -198,7 +198,7 @@ def claim(args: Args, stage: Stage, device) -> Run:
     """The directory for these videos; where they go and whether they are shown does not change which they
     are.
     """
-    parent = args.vid_dir or args.logdir / stage.group / args.exp_name
+    parent = args.vid_dir or args.out_dir / stage.group / args.exp_name
     asked = replace(
         args,
         model_file=None,

@@ -31,7 +31,7 @@ class Args:
     data_dir: Path = Path("data")
     """Store of recorded rollouts."""
     gen_mod_exp_name: Annotated[str, tyro.conf.arg(aliases=["--tgm_exp_name"])] = "test_tgm"
-    """Name of the experiment; results go to <logdir>/<gen_mod_exp_name>/."""
+    """Name of the experiment; results go to <out_dir>/<gen_mod_exp_name>/."""
     interpreting_params_name: str = "small"
     """Preset of hyperparams/generative.yml: tiny, small or paper. Flags left out below are the preset's."""
     model_file: Path | None = None
@@ -88,7 +88,7 @@ class Args:
     """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
-    logdir: Path = Path("results/world_models")
+    out_dir: Path = Path("results/world_models")
     """Where results go."""
     new: bool = False
     """Start another run even though this command has one."""
@@ -101,6 +101,7 @@ from agents.actor_critic import load_agent
 from common.integrity import check_memory, within_memory
 from common.precision import Precision, choose_precision, set_precision
 from common.runs import Run, UsageError, choose_device, file_id, open_run
+from common.words import counted
 from generative.compatibility import check_recorder, check_store, frame_shape
 from generative.model.world_model import WorldModel, read_world_model
 from generative.training.data import WindowSource, layouts_of
@@ -168,7 +169,7 @@ def shared_run(
     name = f"{args.interpreting_params_name}_seed_{args.seed}"
     if not ranks.first:
         return Run(Path(ranks.broadcast("")), resumed=True, precision=ranks.broadcast(""))
-    run = open_run(args.logdir / args.gen_mod_exp_name, name, config, args.new, inputs, precision=precision)
+    run = open_run(args.out_dir / args.gen_mod_exp_name, name, config, args.new, inputs, precision=precision)
     ranks.broadcast(str(run.dir))
     ranks.broadcast(run.precision)
     return run
@@ -207,7 +208,7 @@ def check_length(length: int, rollouts: Rollouts) -> None:
     longest = rollouts.episodes["length"].max()
     if length > longest:
         raise UsageError(
-            f"windows of {length} frames, and the longest episode of {rollouts.path} has {longest}; lower --num_sim_steps or --num_initializing_steps"
+            f"windows of {counted(length, 'frame')}, and the longest episode of {rollouts.path} has {longest}; lower --num_sim_steps or --num_initializing_steps"
         )
 
 

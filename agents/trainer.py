@@ -2,6 +2,7 @@
 anywhere.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -161,9 +162,7 @@ class Trainer:
                 self.log.write(row)
                 self._save_if_due(before)
                 bar.update(self.timesteps - bar.n)
-                bar.set_postfix_str(
-                    f"return {float(row.get('mean_episode_rewards', 'nan')):.2f}", refresh=False
-                )
+                bar.set_postfix_str(mean_return(row), refresh=False)
         self.log.close()
         return row
 
@@ -314,3 +313,9 @@ class Trainer:
             self.timesteps, self.iteration = (
                 look_up(meta, name, int, self._state_path) for name in ("timesteps", "iteration")
             )
+
+
+def mean_return(row: dict) -> str:
+    """What the progress bar says of a row of the log: nothing before the first episode has ended."""
+    found = float(row.get("mean_episode_rewards", "nan"))
+    return "" if math.isnan(found) else f"return {found:.2f}"

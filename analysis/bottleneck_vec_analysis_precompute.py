@@ -43,7 +43,7 @@ class Args:
     """Which GPU, where there are several."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
-    force: bool = False
+    new: bool = False
     """Make it again even where it is done."""
     out_dir: Path = Path("results")
     """Where bottleneck_vec_analysis_precomp is written."""
@@ -78,11 +78,13 @@ from analysis.maps.map_summary import map_numbers
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id
+from common.words import counted
 from generative.simulator import load_simulator
 from interpret.clustering import fit_clusters
 from interpret.embedding import FEWEST
 from interpret.overlap import FOLDS
 from interpret.posterior import Aggregate, aggregate
+from rollouts.growth import RECORD_MORE
 from rollouts.store import Rollouts
 
 LATENTS_PER_CLUSTER = 2
@@ -107,7 +109,7 @@ def main(args: Args) -> None:
         "random_dir": random.id,
     }
     precision = choose_precision(args.precision, choose_device(args.device, args.gpu_device))
-    run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.force, precision)
+    run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.new, precision)
     if run.done:
         point_latest(run)
     else:
@@ -125,7 +127,7 @@ def limits(args: Args, informed: Rollouts, random: Rollouts) -> dict[str, Limit]
     )
     if sources < FOLDS:
         raise UsageError(
-            f"{informed.path} begins in {sources} recorded episodes, and latents are told apart on {FOLDS} folds of them: record more samples"
+            f"{informed.path} begins in {counted(sources, 'recorded episode')}, and latents are told apart on {FOLDS} folds of them: {RECORD_MORE}"
         )
     fewest = min(len(informed), len(random))
     told = f"{len(informed)} informed and {len(random)} random latents"

@@ -43,6 +43,7 @@ from analysis.plotting.rotating_map import write_spin
 from common.checkpoints import write_json
 from common.progress import progress_bar
 from common.runs import UsageError
+from common.words import counted
 from envs.words import end_words
 
 PATHS = 12
@@ -97,7 +98,9 @@ def draw_all(made: Artefacts, out: Path, spins: Sequence[str], explorer: bool) -
     """Every picture into `out`, and a page with all of them. Returns the page's path."""
     stores = made.numbers["stores"]
     colourings = [how for how in HIDDEN if how.label in made.labels["real"]]
-    shown = f"{len(made.maps['pca']['real'])} of {stores['states']} steps in {stores['episodes']} episodes"
+    shown = (
+        f"{len(made.maps['pca']['real']):,} of {stores['states']:,} steps in {stores['episodes']:,} episodes"
+    )
     caption = Caption(shown, "{}-{}".format(*stores["levels"]))
     page = Page("The agent's hidden states")
     page.text(
@@ -159,7 +162,7 @@ def _pictures(made: Artefacts, colourings: list[Colouring], caption: Caption, ou
         def paths(kind=kind, points=arrays["real"]):
             return draw_paths(kind, points, paths_of(made, kind), caption, out / f"paths_{kind}")
 
-        yield f"Twelve colourings: {NAMES[kind]}", "Simulated states are in the picture of both worlds.", grid
+        yield f"Colourings: {NAMES[kind]}", "Simulated states are in the picture of both worlds.", grid
         yield (
             f"Paths: {NAMES[kind]}",
             f"Episodes drawn at random, short ones first; of longer ones the first {LONGEST} steps.",
@@ -187,7 +190,9 @@ def paths_of(made: Artefacts, kind: str) -> list[tuple[str, np.ndarray]]:
     paths = []
     for episode in short_first[:PATHS]:
         rows = np.flatnonzero(labels["episode"] == episode)
-        length = f"{len(rows)} steps" if len(rows) <= LONGEST else f"first {LONGEST} of {len(rows)} steps"
+        length = (
+            counted(len(rows), "step") if len(rows) <= LONGEST else f"first {LONGEST} of {len(rows)} steps"
+        )
         end = reward if labels["rewarded"][rows[0]] else f"no {reward}"
         paths.append((f"level {labels['level'][rows[0]]}, {length}, {end}", points[rows[:LONGEST]]))
     return paths
@@ -204,7 +209,7 @@ def draw_clusters(made: Artefacts, caption: Caption, out: Path) -> list[Path]:
     for cluster in progress_bar(range(numbers["count"]), unit="cluster", desc="clusters"):
         inside = labels["cluster"] == cluster
         frames = made.frames["member_frames"][ends[cluster] - (members[cluster] >= 0).sum() : ends[cluster]]
-        title = f"cluster {cluster}: {numbers['sizes'][cluster]} states"
+        title = f"cluster {cluster}: {counted(numbers['sizes'][cluster], 'state')}"
         path = out / "clusters" / f"cluster_{cluster:02d}"
         drawn.append(
             draw_cluster(maps, inside, frames, title, cluster_facts(made, cluster, inside), caption, path)

@@ -59,7 +59,7 @@ class Args:
     """Seed of everything random."""
     num_threads: int = 2
     """Threads of the linear algebra and of t-SNE."""
-    force: bool = False
+    new: bool = False
     """Make it again even where it is done."""
     out_dir: Path = Path("results")
     """Where hx_analysis_precomp is written."""
@@ -92,6 +92,7 @@ from analysis.maps.map_summary import STEP, VERSION, cluster_numbers, map_number
 from analysis.maps.map_table import write_map
 from common.progress import progress_bar
 from common.runs import Run, UsageError
+from common.words import counted
 from generative.sim_env import actions_of
 from interpret.clustering import Clusters
 from interpret.directions.directions import Directions
@@ -101,7 +102,7 @@ from interpret.embedding import FEWEST
 from interpret.subsample import changing, leading, scores_of, subsample
 from rollouts.store import Rollouts
 
-NOT_SETTINGS = ("data_dir", "sim_data_dir", "force", "out_dir", "num_threads", "log_level")
+NOT_SETTINGS = ("data_dir", "sim_data_dir", "new", "out_dir", "num_threads", "log_level")
 """Flags that do not say what is made; stores enter by their ids."""
 
 
@@ -113,7 +114,7 @@ def main(args: Args) -> None:
     args = fit_sizes(args, limits(args, real))
     settings = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}
     inputs = {"data_dir": real.id} | ({"sim_data_dir": simulated.id} if simulated else {})
-    run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.force)
+    run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.new)
     if run.done:
         point_latest(run)
     else:
@@ -178,15 +179,18 @@ def limits(args: Args, real: Rollouts) -> dict[str, Limit]:
     levels = len(np.unique(real.episodes["level_seed"][episodes]))
     states = int(real.episodes["length"][episodes].sum())
     width = real.manifest["hidden_size"]
-    directions = Limit(min(levels // GROUPS_PER_DIRECTION, width), f"{levels} levels, {width} hidden units")
+    directions = Limit(
+        min(levels // GROUPS_PER_DIRECTION, width),
+        f"{counted(levels, 'level')}, {counted(width, 'hidden unit')}",
+    )
     kept = states - int(states / (1 + args.outlier_sigmas**2))
     return {
         "components": directions,
         "counts": directions,
-        "clusters": Limit(levels // GROUPS_PER_CLUSTER, f"{levels} levels", 2),
-        "points": Limit(states, f"{states} states", FEWEST)
+        "clusters": Limit(levels // GROUPS_PER_CLUSTER, counted(levels, "level"), 2),
+        "points": Limit(states, counted(states, "state"), FEWEST)
         if kept >= FEWEST
-        else Limit(kept, f"{states} states less outliers", FEWEST),
+        else Limit(kept, f"{counted(states, 'state')} less outliers", FEWEST),
     }
 
 

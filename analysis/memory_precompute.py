@@ -48,7 +48,7 @@ class Args:
     """
     out_dir: Path = Path("results")
     """Where concepts_precomp is, and memory_precomp is written."""
-    force: bool = False
+    new: bool = False
     """Make it again even where it is done."""
     device: str = "auto"
     """auto, gpu or cpu."""
@@ -72,7 +72,7 @@ from agents.actor_critic import ActorCritic, load_agent
 from agents.evaluate import evaluate, fixed_jobs
 from agents.last_frames import TruncatedHistoryPolicy
 from analysis.io.artefacts import part
-from analysis.io.size_limits import Limit, fit_sizes
+from analysis.io.size_limits import Limit, check_least, fit_sizes
 from analysis.io.steps import finish_step, open_step, point_latest, read_numbers
 from analysis.memory.counterfactual_pairs import chosen_moments, interchange
 from analysis.memory.summary import STEP, VERSION, policy_variants, summarise
@@ -81,9 +81,11 @@ from analysis.probing.store_concepts import load_concepts
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id
+from common.words import counted
 from envs.make import make_env
 from envs.procgen import NUM_LEVELS, described_game
 from generative.compatibility import check_store, recorded_by
+from rollouts.growth import RECORD_MORE
 from rollouts.store import Rollouts
 
 LEAST = 10
@@ -100,21 +102,13 @@ def settings(args: Args) -> dict:
 
 def check_asked(args: Args) -> None:
     """Raises UsageError for numbers that make no sense."""
-    for name, least in (
-        ("num_episodes", LEAST),
-        ("num_levels", 2),
-        ("num_moments", LEAST),
-        ("past", 1),
-        ("num_envs", 1),
-    ):
-        if getattr(args, name) < least:
-            raise UsageError(f"--{name} is {getattr(args, name)}: give {least} or more")
+    check_least(args, num_episodes=LEAST, num_levels=2, num_moments=LEAST, past=1, num_envs=1)
     if not set(args.play_frames) <= set(FRAMES):
         raise UsageError(
             f"--play_frames takes some of {' '.join(map(str, FRAMES))}, not {' '.join(map(str, args.play_frames))}"
         )
     if not 0 <= args.start_level <= NUM_LEVELS - args.num_levels:
-        asked = f"{args.num_levels} levels from {args.start_level} on"
+        asked = f"{counted(args.num_levels, 'level')} from {args.start_level} on"
         raise UsageError(
             f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend --start_level or --num_levels"
         )
@@ -124,8 +118,10 @@ def limits(args: Args, rollouts: Rollouts) -> dict[str, Limit]:
     """The sizes that the store carries: one episode of each level, long enough for the moments."""
     first = np.unique(rollouts.episodes["level_seed"], return_index=True)[1]
     long = int((rollouts.episodes["length"][first] > args.past).sum())
-    moments = Limit(long, f"{long} levels with an episode of more than {args.past} steps", LEAST)
-    return {"num_episodes": Limit(len(first), f"{len(first)} levels", LEAST), "num_moments": moments}
+    moments = Limit(
+        long, f"{counted(long, 'level')} with an episode of more than {counted(args.past, 'step')}", LEAST
+    )
+    return {"num_episodes": Limit(len(first), counted(len(first), "level"), LEAST), "num_moments": moments}
 
 
 def one_of_each_level(rollouts: Rollouts, most: int, seed: int) -> np.ndarray:
@@ -136,7 +132,7 @@ def one_of_each_level(rollouts: Rollouts, most: int, seed: int) -> np.ndarray:
     first = np.sort(np.random.default_rng([seed, 1]).permutation(first)[:most])
     if len(first) < LEAST:
         raise UsageError(
-            f"{rollouts.path} has episodes of {len(first)} levels; {LEAST} or more are needed: record more with record.py"
+            f"{rollouts.path} has episodes of {counted(len(first), 'level')}; {LEAST} or more are needed: {RECORD_MORE}"
         )
     return first
 
@@ -223,7 +219,7 @@ def main(args: Args) -> None:
         VERSION,
         settings(args),
         inputs,
-        args.force,
+        args.new,
         choose_precision(args.precision, device),
     )
     set_precision(run.precision, agent)

@@ -36,7 +36,7 @@ class Args:
     """Seed of the choice of episodes, of folds, control tasks and baselines."""
     out_dir: Path = Path("results")
     """Where concepts_precomp is, and probes_precomp is written."""
-    force: bool = False
+    new: bool = False
     """Make it again where it is done."""
     device: str = "auto"
     """auto, gpu or cpu, for the agent."""
@@ -57,23 +57,27 @@ import numpy as np
 
 from agents.actor_critic import ActorCritic, load_agent
 from analysis.io.artefacts import part
+from analysis.io.size_limits import check_least, fit_sizes
 from analysis.io.steps import finish_step, fitted, open_step, point_latest
 from analysis.probing.baselines import baseline_predictions
-from analysis.probing.dataset import ProbeDataset, check_finite, encoded, narrowed, open_study
+from analysis.probing.dataset import ProbeDataset, check_finite, encoded, episodes_limit, narrowed, open_study
 from analysis.probing.frame_baseline import frame_baseline
 from analysis.probing.store_concepts import VERSION as CONCEPTS_VERSION
 from analysis.probing.store_concepts import check_store as check_concepts
-from analysis.probing.world_model_features import world_model_states
+from analysis.probing.world_model_features import choose_windows, world_model_states
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id
 from common.stats import json_estimate
 from generative.compatibility import check_store, recorded_by
+from generative.simulator import load_simulator
 from interpret.directions.directions import Directions
 from interpret.directions.probe_directions import probe_directions, probe_stability
 from interpret.directions.stability import FEWEST_DRAWS, with_stability
+from interpret.hooks import sites as all_sites
 from interpret.probing.bench import BASELINES, ProbeBench, decodability, reader_summary, score_reader
 from interpret.probing.recurrence import states_before
+from rollouts.growth import RECORD_MORE
 from rollouts.store import Rollouts
 
 NAME = "probes"
@@ -86,10 +90,16 @@ agent's memory adds to the frame.
 
 
 def check_asked(args: Args) -> None:
-    """Raises UsageError for numbers that make no sense."""
-    for name, least in (("num_episodes", 1), ("epochs", 1)):
-        if getattr(args, name) < least:
-            raise UsageError(f"--{name} is {getattr(args, name)}: give {least} or more")
+    """Raises UsageError for sizes that make no sense."""
+    check_least(args, num_episodes=1, epochs=1)
+
+
+def check_sites(agent: ActorCritic, asked: tuple[str, ...]) -> None:
+    """Raises UsageError for a site that is no part of the agent's encoder."""
+    known = [name for name in all_sites(agent) if name.split(".")[0] == "encoder"]
+    unknown = [name for name in asked if name not in known]
+    if unknown:
+        raise UsageError(f"--sites names {', '.join(unknown)}, and the encoder has: {', '.join(known)}")
 
 
 def settings(args: Args) -> dict:
@@ -112,9 +122,8 @@ def fit_directions(
         [k for k in np.argsort(-above, kind="stable") if found[k]][: hidden.shape[1] // 2]
     ).astype(int)
     if not len(chosen):
-        way_out = "record more levels, or take a trained agent"
         raise UsageError(
-            f"no concept can be read from the hidden states on other layouts, so there are no directions: {way_out}"
+            f"no concept can be read from the hidden states on other layouts: take a trained agent, or {RECORD_MORE}"
         )
     varied = np.flatnonzero(hidden.std(0) > 1e-6)
     asked = (
@@ -143,7 +152,7 @@ def compute(args: Args, study: ProbeDataset, agent: ActorCritic, device, run: Ru
         args.epochs,
         args.seed,
         args.out_dir,
-        args.force,
+        args.new,
         choose_precision(args.precision, "cpu"),
     )
     with progress_bar(total=len(study.rows), unit="frame", unit_scale=True, desc="encoder") as bar:
@@ -226,6 +235,11 @@ def main(args: Args) -> None:
         raise UsageError(
             f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one"
         )
+    check_sites(agent, args.sites)
+    args = fit_sizes(args, {"num_episodes": episodes_limit(rollouts)})
+    study = open_study(rollouts, args.num_episodes, args.seed, args.out_dir)
+    if args.sim_model_file:
+        choose_windows(load_simulator(args.sim_model_file, args.model_file)[0], study, args.seed)
     inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
     inputs |= {"sim_model_file": file_id(args.sim_model_file)} if args.sim_model_file else {}
     run = open_step(
@@ -234,17 +248,12 @@ def main(args: Args) -> None:
         VERSION,
         settings(args),
         inputs,
-        args.force,
+        args.new,
         choose_precision(args.precision, device),
     )
     set_precision(run.precision, agent)
     if not run.done:
-        finish_step(
-            run,
-            compute(
-                args, open_study(rollouts, args.num_episodes, args.seed, args.out_dir), agent, device, run
-            ),
-        )
+        finish_step(run, compute(args, study, agent, device, run))
     point_latest(run)
     logging.info("probes and directions: %s; draw them with: python -m analysis.probes_plotting", run.dir)
 

@@ -37,6 +37,7 @@ from analysis.memory import summary as memory_summary
 from analysis.probing import frame_baseline
 from analysis.probing import store_concepts as concepts
 from common.runs import UsageError, file_id
+from common.words import counted
 from interpret import overlap
 from rollouts.store import KIND, Rollouts
 
@@ -94,9 +95,11 @@ def look_at(path: Path) -> Store:
         return Store(path, str(error), "", None)
     wanted = (rollouts.manifest.get("plan") or {}).get("num_episodes") or len(rollouts)
     episodes = (
-        f"{len(rollouts)} episodes" if len(rollouts) >= wanted else f"{len(rollouts)} of {wanted} episodes"
+        counted(len(rollouts), "episode")
+        if len(rollouts) >= wanted
+        else f"{len(rollouts)} of {counted(wanted, 'episode')}"
     )
-    holds = f"{episodes}, {rollouts.num_steps:,} steps, {'simulated' if rollouts.simulated else 'real'}, id {rollouts.id}"
+    holds = f"{episodes}, {counted(rollouts.num_steps, 'step')}, {'simulated' if rollouts.simulated else 'real'}, id {rollouts.id}"
     words = (rollouts.manifest.get("made") or {}).get("command")
     return Store(
         path, holds, rollouts.id, command_of(_line(words)) if words and len(rollouts) >= wanted else None

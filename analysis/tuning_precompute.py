@@ -34,7 +34,7 @@ class Args:
     """Moments per direction that are kept at the top, in the middle and at the bottom."""
     out_dir: Path = Path("results")
     """Where concepts_precomp is, and tuning_precomp is written."""
-    force: bool = False
+    new: bool = False
     """Make it again where it is done."""
     device: str = "auto"
     """auto, gpu or cpu, for the agent."""
@@ -273,7 +273,7 @@ def main(args: Args) -> None:
         VERSION,
         {"clips": args.clips},
         inputs,
-        args.force,
+        args.new,
         choose_precision(args.precision, device),
     )
     set_precision(run.precision, agent)

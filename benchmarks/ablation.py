@@ -33,7 +33,7 @@ class Args:
     """Windows of training levels, which the scores' yardsticks are fit on."""
     seed: int = 0
     """Seed of training, of windows and of noise."""
-    logdir: Path = Path("benchmarks/results/ablation")
+    out_dir: Path = Path("benchmarks/results/ablation")
     """Where models and report cards go."""
     output: Path = Path("benchmarks/results/ablation.json")
     """Where the figures go."""
@@ -76,7 +76,7 @@ def variants() -> Iterator[tuple[str, LossScales]]:
 def scored(name: str, scales: LossScales, args: Args) -> dict:
     """Trains and scores one variant; its report."""
     home = (
-        args.logdir
+        args.out_dir
         / f"{args.preset}_{args.num_batches}x{args.batch_size}_seed_{args.seed}"
         / name.replace(" ", "_").replace("'", "")
     )
@@ -89,7 +89,7 @@ def scored(name: str, scales: LossScales, args: Args) -> dict:
             batch_size=args.batch_size,
             scales=scales,
             seed=args.seed,
-            logdir=home,
+            out_dir=home,
             log_level=args.log_level,
         )
     )
@@ -104,7 +104,7 @@ def scored(name: str, scales: LossScales, args: Args) -> dict:
             num_windows=args.num_windows,
             training_windows=args.training_windows,
             seed=args.seed,
-            logdir=home / f"card_{args.num_windows}_{args.training_windows}",
+            out_dir=home / f"card_{args.num_windows}_{args.training_windows}",
             log_level=args.log_level,
         )
     )

@@ -52,8 +52,8 @@ from interpret.directions.dictionary import fit_dictionary
 from interpret.directions.ica import fit_ica
 from interpret.directions.nmf import fit_nmf
 from interpret.directions.pca import fit_pca
-from interpret.directions.reconstruction import reconstruct
 from interpret.directions.probe_directions import fit_probes
+from interpret.directions.reconstruction import reconstruct
 
 STEPS_PER_LEVEL = 70
 MOST_SECONDS = 600

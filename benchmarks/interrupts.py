@@ -140,9 +140,9 @@ def programs(args: Args, store: Path) -> dict[str, Program]:
     )
     smallest = ("--num_timesteps", 4096, "--num_episodes", 16, "--num_batches", 8)
     listed = [
-        Program("train", lambda out: ["train.py", *training, *simple, "--logdir", out]),
+        Program("train", lambda out: ["train.py", *training, *simple, "--out_dir", out]),
         Program(
-            "record", lambda out: ["record.py", "--model_file", agent, *recording, *simple, "--logdir", out]
+            "record", lambda out: ["record.py", "--model_file", agent, *recording, *simple, "--out_dir", out]
         ),
         Program(
             "train_gen_model",
@@ -154,7 +154,7 @@ def programs(args: Args, store: Path) -> dict[str, Program]:
                 store,
                 *modelling,
                 *exact,
-                "--logdir",
+                "--out_dir",
                 out,
             ],
         ),

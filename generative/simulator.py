@@ -17,6 +17,7 @@ from common.descriptions import look_up
 from common.noise import gumbel_noise, uniform_noise
 from common.policy import Policy
 from common.runs import file_id
+from common.words import counted
 from generative.model.categorical import draw
 from generative.model.frames import frames_to_bytes
 from generative.model.latent import agent_burn_in
@@ -317,6 +318,6 @@ def load_simulator(
         )
     if agent.num_actions != model.config.num_actions:
         raise BadCheckpoint(
-            f"{agent_file} has {agent.num_actions} actions, the simulator {model.config.num_actions}: it cannot act there"
+            f"{agent_file} has {counted(agent.num_actions, 'action')}, the simulator {model.config.num_actions}: it cannot act there"
         )
     return Simulator(model.requires_grad_(False), agent, noop, own), meta

@@ -7,6 +7,7 @@ import torch
 
 from agents.actor_critic import load_agent
 from common.runs import UsageError
+from common.words import counted
 from generative.compatibility import check_store
 from generative.simulator import NoiseKeys, Simulator
 from rollouts.store import BadStore, Rollouts
@@ -105,7 +106,7 @@ def check_enough(starts: Starts, wanted: int) -> None:
     """Raises UsageError when there are fewer places than wanted."""
     if wanted > starts.count:
         raise UsageError(
-            f"{starts.path} has {starts.count} starting places, fewer than the {wanted} asked for; ask for fewer"
+            f"{starts.path} has {counted(starts.count, 'starting place')}, fewer than the {wanted} asked for; ask for fewer"
         )
 
 

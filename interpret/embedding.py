@@ -9,7 +9,9 @@ import numpy as np
 from sklearn import manifold
 
 from common.runs import UsageError
+from common.words import counted
 from interpret.subsample import nearest
+from rollouts.growth import RECORD_MORE
 
 PERPLEXITY = 30
 UMAP_NEIGHBOURS = 15
@@ -39,7 +41,7 @@ def embed(kind: str, points: np.ndarray, seed: int = 0, threads: int = 1) -> Emb
         raise UsageError(f"unknown map {kind!r}; choose from: {', '.join(KINDS)}")
     if len(points) < FEWEST or points.shape[1] < 2:
         raise UsageError(
-            f"{len(points)} points of {points.shape[1]} axes make no map: it needs {FEWEST} points of 2 axes; record more episodes"
+            f"{counted(len(points), 'point')} of {counted(points.shape[1], 'axis', 'axes')} make no map: it needs {FEWEST} points of 2 axes: {RECORD_MORE}"
         )
     return {"pca": _axes, "tsne": _tsne, "umap": _umap}[kind](points, seed, threads)
 

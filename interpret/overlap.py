@@ -15,7 +15,9 @@ from sklearn.preprocessing import StandardScaler
 
 from common.runs import UsageError
 from common.stats import Estimate, estimate, level_weights
+from common.words import counted
 from interpret.classification_scores import ranking
+from rollouts.growth import RECORD_MORE
 
 STEP = "hx_overlap"
 VERSION = 1
@@ -46,7 +48,7 @@ def split_levels(levels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndar
     unique = np.random.default_rng([seed, 15]).permutation(np.unique(levels))
     if len(unique) < 4 * FOLDS:
         raise UsageError(
-            f"{len(unique)} levels are too few to tell samples apart on unseen ones: it takes {4 * FOLDS}; record more samples"
+            f"too few to tell samples apart on unseen levels: {counted(len(unique), 'level')}, and it takes {4 * FOLDS}: {RECORD_MORE}"
         )
     return unique[: len(unique) // 2], unique[len(unique) // 2 :]
 

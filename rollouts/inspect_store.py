@@ -29,6 +29,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from common.runs import UsageError
+from common.words import counted
 from envs.make import make_env
 from envs.procgen import ProcgenConfig
 from rollouts.check import check_store
@@ -53,7 +54,7 @@ def main(args: Args) -> None:
     if args.replay and not findings:
         findings = replay_findings(rollouts, args.replay)
         print(
-            f"replay: {args.replay if args.replay > 0 else len(rollouts)} episodes asked, {len(findings)} differ"
+            f"replay: {counted(args.replay if args.replay > 0 else len(rollouts), 'episode')} asked, {len(findings)} differ"
         )
     if findings:
         more = f"; and {len(findings) - 5} more" if len(findings) > 5 else ""
@@ -81,7 +82,7 @@ def describe(rollouts: Rollouts) -> list[str]:
         ),
     ]
     planned = manifest.get("plan", {}).get("num_episodes", len(rollouts))
-    return lines + [f"unfinished: {planned - len(rollouts)} episodes are yet to be recorded"] * (
+    return lines + [f"unfinished: {counted(planned - len(rollouts), 'episode')} yet to record"] * (
         planned > len(rollouts)
     )
 

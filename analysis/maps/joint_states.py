@@ -11,6 +11,7 @@ from analysis.io.steps import fitted
 from analysis.maps.hidden_states import States
 from analysis.maps.step_fields import pieces
 from common.runs import Run, UsageError
+from common.words import counted
 from interpret.directions.directions import Directions
 from interpret.directions.fitting import orient, principal, sample_of
 from interpret.directions.streamed_pca import streamed_pca
@@ -74,7 +75,7 @@ def moments_with(states: States, begin: int, ahead: int = 0, most: int | None = 
     )
     if not len(rows):
         raise UsageError(
-            f"no episode lasts {begin + ahead + 1} steps: record longer ones, with --num_sim_steps, or ask for changes over fewer steps"
+            f"no episode lasts {counted(begin + ahead + 1, 'step')}: record longer ones, with --num_sim_steps, or ask for changes over fewer steps"
         )
     return rows
 

@@ -25,6 +25,7 @@ from analysis.maps.step_fields import groups_of, levels_of, steps_of
 from common.precision import Precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError
+from common.words import counted
 from generative.sim_env import actions_of
 from interpret.clustering import Clusters
 from interpret.directions.nmf import fit_nmf
@@ -32,7 +33,7 @@ from interpret.embedding import FEWEST
 from interpret.subsample import changing, scores_of, subsample
 from rollouts.store import Rollouts
 
-NOT_SETTINGS = ("data_dir", "agent_file", "precision", "num_threads", "force", "out_dir", "log_level")
+NOT_SETTINGS = ("data_dir", "agent_file", "precision", "num_threads", "new", "out_dir", "log_level")
 """Flags that say where things are, not what is made."""
 _FEWEST_PARTS = 2
 
@@ -95,7 +96,7 @@ def map_step(
         step.version,
         settings,
         {"data_dir": rollouts.id, **inputs},
-        args.force,
+        args.new,
         precision,
     )
     if run.done:
@@ -116,9 +117,9 @@ def limits(
     points, states = (
         int(np.clip(length - args.begin - later, 0, cap).sum()) for later, cap in ((ahead, most), (0, None))
     )
-    what = f"{groups} starting places"
-    steps = f"{points} steps from step {args.begin} on"
-    steps += f" that have one {ahead} steps later" if ahead else ""
+    what = counted(groups, "starting place")
+    steps = f"{counted(points, 'step')} from step {args.begin} on"
+    steps += f" that have one {counted(ahead, 'step')} later" if ahead else ""
     return {
         "clusters": Limit(groups // GROUPS_PER_CLUSTER, what, 2),
         "parts": Limit(groups // GROUPS_PER_DIRECTION, what, 0),

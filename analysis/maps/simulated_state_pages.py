@@ -17,6 +17,7 @@ from analysis.maps.simulated_state_steps import Step
 from analysis.plotting.map_figures import Caption, draw_cluster, draw_grid, draw_paths
 from analysis.plotting.page import Page
 from common.progress import progress_bar
+from common.words import counted
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Artefacts:
         shown = len(self.maps["pca"]["real"])
         told = self.numbers
         return Caption(
-            f"{shown:,} of {told['steps']:,} simulated steps in {told['episodes']:,} episodes", told["levels"]
+            f"{shown:,} of {counted(told['steps'], 'simulated step')} in {counted(told['episodes'], 'episode')}",
+            told["levels"],
         )
 
 
@@ -112,7 +114,7 @@ def paths_of(made: Artefacts, kind: str) -> list[tuple[str, np.ndarray]]:
     for episode in np.unique(labels["episode"]):
         rows = np.flatnonzero(labels["episode"] == episode)
         end = "ends" if labels["ever_done"][rows[0]] else "cut"
-        paths.append((f"episode {episode}, {len(rows)} steps, {end}", points[rows]))
+        paths.append((f"episode {episode}, {counted(len(rows), 'step')}, {end}", points[rows]))
     return paths
 
 
@@ -127,7 +129,7 @@ def draw_clusters(made: Artefacts, out: Path) -> list[Path]:
     for cluster in progress_bar(range(found["count"]), unit="cluster", desc="clusters"):
         inside = labels["cluster"] == cluster
         frames = made.frames["member_frames"][ends[cluster] - (members[cluster] >= 0).sum() : ends[cluster]]
-        title = f"cluster {cluster}: {found['sizes'][cluster]} steps"
+        title = f"cluster {cluster}: {counted(found['sizes'][cluster], 'step')}"
         path = out / "clusters" / f"cluster_{cluster:03d}"
         drawn.append(
             draw_cluster(

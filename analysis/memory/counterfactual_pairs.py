@@ -9,7 +9,9 @@ from agents.actor_critic import ActorCritic
 from analysis.memory.truncated_history import MEASURES, change
 from common.progress import progress_bar
 from common.runs import UsageError
+from common.words import counted
 from interpret.forks.counterfactual_history import other_past, seen_from
+from rollouts.growth import RECORD_MORE
 from rollouts.states import replay_states
 from rollouts.store import Rollouts
 
@@ -30,7 +32,7 @@ def chosen_moments(rollouts: Rollouts, count: int, past: int, seed: int) -> tupl
     episodes = rng.permutation(first[rollouts.episodes["length"][first] > past])[:count]
     if len(episodes) < 2:
         raise UsageError(
-            f"{rollouts.path} has {len(episodes)} episodes of more than {past} steps: record more, or give a smaller --past"
+            f"{rollouts.path} has {counted(len(episodes), 'episode')} of more than {counted(past, 'step')}: give a smaller --past, or {RECORD_MORE}"
         )
     return episodes, rng.integers(past, rollouts.episodes["length"][episodes])
 

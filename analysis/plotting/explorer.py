@@ -13,8 +13,9 @@ import numpy as np
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from analysis.plotting.colourings import Coloured, Colouring, colour
+from analysis.plotting.colourings import Coloured, Colouring, colour, short
 from common.checkpoints import write_text
+from common.words import counted
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 COLUMNS = 32
@@ -90,7 +91,7 @@ def episodes_of(columns: Mapping[str, np.ndarray], pictures: Mapping[str, np.nda
             source = "real" if of == "followed" else "simulated"
             where = {"first": int(at + begin), "length": int(end - begin)}
             episodes.append(
-                {"name": f"{name}, {end - begin} steps", "source": source}
+                {"name": f"{name}, {counted(end - begin, 'step')}", "source": source}
                 | where
                 | {"sheet": sheet(frames[begin:end])}
             )
@@ -136,7 +137,7 @@ def _words(how: Colouring, values: np.ndarray, names: list[str]) -> np.ndarray:
         return np.where(np.asarray(values) > 0, "yes", "no")
     if how.how == "named":
         return np.array(names)[values]
-    return np.array([f"{value:.3g}" if how.how == "scale" else str(int(value)) for value in values])
+    return np.array([short(value) if how.how == "scale" else str(int(value)) for value in values])
 
 
 def _key(how: Colouring, painted: Coloured) -> list[tuple[str, str]]:
@@ -144,7 +145,7 @@ def _key(how: Colouring, painted: Coloured) -> list[tuple[str, str]]:
         return [(name, to_hex(look)) for name, look in painted.key]
     marks = painted.key.marks(_KEY)
     colors = colour(how, marks).rgb / 255
-    return [(f"{mark:.3g}", to_hex(color)) for mark, color in zip(marks, colors)]
+    return [(short(mark), to_hex(color)) for mark, color in zip(marks, colors)]
 
 
 def _runs(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from analysis.plotting.colourings import Coloured, Scale
+from analysis.plotting.colourings import Coloured, Scale, short
 from analysis.plotting.point_density import limits, raster, turned
 from analysis.rendering.pen import Pen
 from common.video import write_video
@@ -70,8 +70,8 @@ def _key_strip(painted: Coloured) -> np.ndarray:
             .repeat(10, 0)
         )
         picture.paste(Image.fromarray(bar), (SIZE // 2 - 80, 8))
-        pen.text((SIZE // 2 - 88, 13), f"{low:.3g}", 11, (40, 40, 40), "rm")
-        pen.text((SIZE // 2 + 88, 13), f"{high:.3g}{', log scale' * log}", 11, (40, 40, 40), "lm")
+        pen.text((SIZE // 2 - 88, 13), short(low), 11, (40, 40, 40), "rm")
+        pen.text((SIZE // 2 + 88, 13), f"{short(high)}{', log scale' * log}", 11, (40, 40, 40), "lm")
     elif len(painted.key) <= 10:
         for i, (name, look) in enumerate(painted.key):
             x = 8 + (i % 5) * SIZE / 5

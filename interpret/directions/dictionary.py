@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from common.progress import progress_bar
 from common.runs import UsageError
+from common.words import counted
 from interpret.directions.directions import Directions, keep_largest
 from interpret.directions.fitting import Sample, checked
 
@@ -62,7 +63,9 @@ def fit_dictionary(
     last batches did not use. groups [n]: see `fitting.checked`. Raises UsageError for a `top` beyond `count`.
     """
     if not 1 <= top <= count:
-        raise UsageError(f"each state was to use {top} of {count} directions: ask for 1 to {count}")
+        raise UsageError(
+            f"each state was to use {top} of {counted(count, 'direction')}: ask for 1 to {count}"
+        )
     sample = checked(x, groups, count, at_once=top)
     generator = torch.Generator().manual_seed(seed)
     model = Dictionary(sample.x.shape[1], count, top, generator)

@@ -9,8 +9,10 @@ from scipy.optimize import linear_sum_assignment
 from common.progress import progress_bar
 from common.runs import UsageError
 from common.stats import level_resamples
+from common.words import counted
 from interpret.directions.directions import Directions
 from interpret.directions.fitting import checked
+from rollouts.growth import RECORD_MORE
 
 Fit = Callable[[np.ndarray, np.ndarray, int], Directions]
 """(x [n, D], groups [n], seed) -> Directions; make one of a fitting function with a lambda."""
@@ -56,13 +58,13 @@ def stability(
     each direction, from which a draw may miss what is there.
     """
     if draws < FEWEST_DRAWS:
-        raise UsageError(f"{draws} draws say nothing of stability: take at least {FEWEST_DRAWS}")
+        raise UsageError(f"{counted(draws, 'draw')} cannot tell stability: take at least {FEWEST_DRAWS}")
     reference = reference or fit(x, groups, seed)
     sample = checked(x, groups, 1)
     fewest = fewest_levels(reference)
     if sample.num_groups < fewest:
         raise UsageError(
-            f"the stability of {len(reference)} directions needs {fewest} levels, and there are {sample.num_groups}: record more"
+            f"the stability of {counted(len(reference), 'direction')} needs {counted(fewest, 'level')}, and there are {sample.num_groups}: {RECORD_MORE}"
         )
     metric = whitened(sample.covariance)
     resamples = level_resamples(sample.groups, draws, seed=[seed, 4])

@@ -14,10 +14,12 @@ import torch
 
 from common.policy import Policy
 from common.runs import UsageError
+from common.words import counted
 from envs.edits import Hazard, delete, next_hazard
 from envs.procgen_body import parse
 from generative.simulator import NoiseKeys
 from generative.training.data import layouts_of, split
+from rollouts.growth import RECORD_MORE
 from rollouts.segment import Segment
 from rollouts.states import replay_env, replay_states
 from rollouts.store import Rollouts
@@ -102,9 +104,11 @@ class ForkPointSampler:
         )
         if not len(self.episodes):
             where = f"the part {' or '.join(parts)} of {rollouts.path}"
-            raise UsageError(
-                f"no episode of {frames} frames in {where}; record more levels or take another part"
-            )
+            raise UsageError(f"no episode of {frames} frames in {where}: take another part, or {RECORD_MORE}")
+
+    def __len__(self) -> int:
+        """How many moments there are."""
+        return len(self._draws(self.per_layout, 0))
 
     def moments(self, count: int) -> ForkPoints:
         """Up to `count` moments: random steps of the layouts' episodes, all steps equally likely."""
@@ -135,7 +139,7 @@ class ForkPointSampler:
                 break
         if not found:
             raise UsageError(
-                f"no hazard ahead at any of {len(draws)} steps of {self.rollouts.path}; record more levels"
+                f"no hazard ahead at any of {counted(len(draws), 'step')} of {self.rollouts.path}: {RECORD_MORE}"
             )
         pairs = np.array([pair for pair, _ in found[:count]])
         ahead = [hazard for _, hazard in found[:count]]

@@ -107,7 +107,7 @@ def test_the_same_command_goes_on_where_it_was_and_says_so(store, out_dir, colum
         load_concepts(store, out_dir)
     main(Args(store.path, out_dir))  # its shard is there
     assert made == []
-    main(Args(store.path, out_dir, force=True))
+    main(Args(store.path, out_dir, new=True))
     assert len(made) == 1
     assert len(list((out_dir / GROUP).iterdir())) == 2
     for shard in run.glob("shard_*"):

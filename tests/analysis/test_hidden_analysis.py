@@ -156,6 +156,14 @@ def test_an_unknown_variable_of_an_animation_is_named_before_any_work(whole, tmp
     assert not list(tmp_path.iterdir())
 
 
+def test_the_explorer_fits_a_narrow_screen(drawn):
+    text = (drawn / "explorer.html").read_text()
+    assert '<meta name="viewport" content="width=device-width' in text
+    (rule,) = (line for line in text.splitlines() if line.startswith("canvas#map"))
+    assert "max-width: 100%" in rule
+    assert "height: auto" in rule
+
+
 def test_the_explorer_holds_the_frame_of_every_point_and_nothing_from_elsewhere(whole, drawn):
     made = whole[1]
     text = (drawn / "explorer.html").read_text()
@@ -293,12 +301,12 @@ def test_every_flag_changes_what_it_says(stores, base, tmp_path, changed, output
     assert output(made, read_numbers(made)) != output(*base)
 
 
-def test_the_same_command_does_nothing_and_force_does_it_again(stores, tmp_path):
+def test_the_same_command_does_nothing_and_new_does_it_again(stores, tmp_path):
     first = run(stores, tmp_path)
     stamp = (first / "numbers.json").stat().st_mtime_ns
     assert run(stores, tmp_path, num_threads=2) == first
     assert (first / "numbers.json").stat().st_mtime_ns == stamp
-    again = run(stores, tmp_path, force=True)
+    again = run(stores, tmp_path, new=True)
     assert again != first
     assert read_numbers(again) == read_numbers(first)
 
@@ -321,7 +329,7 @@ BAD = [
     ({"clusters": 1}, "--clusters is 1: give 2 or more"),
     ({"followed": 0}, "--followed is 0: give 1 or more"),
     ({"share": 1.5}, "--share is 1.5"),
-    ({"num_episodes": 0}, "take at least 1"),
+    ({"num_episodes": 0}, "--num_episodes is 0: give 1 or more"),
     ({"points": 90}, "--points is 90: give 91 or more"),
     (
         {"num_episodes": 3},
@@ -376,7 +384,7 @@ def test_a_plot_without_artefacts_says_how_to_make_them(tmp_path, whole):
     copy = tmp_path / "copy"
     shutil.copytree(whole[1], copy)
     (copy / "frames.safetensors").unlink()
-    with pytest.raises(UsageError, match="--force"):
+    with pytest.raises(UsageError, match="--new"):
         plotting.main(plotting.Args(out_dir=tmp_path, precomp_dir=copy))
 
 

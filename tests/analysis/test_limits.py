@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis import memory_precompute, scene_bank
-from analysis.io.size_limits import Limit, fit_sizes
+from analysis.io.size_limits import Limit, check_least, fit_sizes
 from common.runs import UsageError
 
 
@@ -56,6 +56,16 @@ def test_every_shortage_is_named_at_once():
                 "points": Limit(40, "40 states", 91),
             },
         )
+
+
+def test_every_size_below_its_least_is_named_at_once():
+    check_least(Sizes(), clusters=32, counts=4, points=1)
+    with pytest.raises(
+        UsageError, match="^--clusters is 32: give 33 or more; --counts is 4 8 16: give 5 or more$"
+    ):
+        check_least(Sizes(), clusters=33, counts=5, points=1)
+    with pytest.raises(UsageError, match="^--counts is empty: give 1 or more$"):
+        check_least(Sizes(counts=()), counts=1)
 
 
 def test_moments_of_the_memory_analysis_are_those_with_a_past():

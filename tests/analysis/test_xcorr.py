@@ -103,7 +103,7 @@ def test_the_same_command_is_done_and_every_flag_changes_what_is_made(made, tmp_
     before = (first / "all.safetensors").stat().st_mtime_ns
     assert run(made, tmp_path) == first
     assert (first / "all.safetensors").stat().st_mtime_ns == before
-    assert run(made, tmp_path, force=True) != first
+    assert run(made, tmp_path, new=True) != first
     base = read_part(first, "all")
     for change in (dict(null="shift"), dict(draws=25), dict(seed=1), dict(lags=3), dict(num_episodes=60)):
         other = read_part(run(made, tmp_path, **change), "all")
@@ -189,7 +189,7 @@ def test_without_independent_components_the_leading_principal_ones_are_taken(mad
 
 def test_what_does_not_fit_is_refused_in_one_line(made, tmp_path):
     path = made[0]
-    with pytest.raises(UsageError, match="10 episodes are too few"):
+    with pytest.raises(UsageError, match="too few for lagged correlations: 10 episodes"):
         run(made, tmp_path, num_episodes=10)
     with pytest.raises(UsageError, match="no finished artefacts at .*hidden_analysis_precompute.py"):
         main(Args(None, path / "store", out_dir=tmp_path))

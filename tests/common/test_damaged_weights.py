@@ -128,7 +128,7 @@ def test_nothing_is_written_of_weights_that_are_not_finite(toys, tmp_path, scrip
     place = (
         {"generated_data_dir": tmp_path / "made"}
         if script is record_gen_samples
-        else {"logdir": tmp_path / "made"}
+        else {"out_dir": tmp_path / "made"}
     )
     with pytest.raises(BadCheckpoint, match="holds NaN"):
         script.main(

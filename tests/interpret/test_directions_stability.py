@@ -85,7 +85,7 @@ def test_too_little_to_judge_is_refused():
     def fit(x, groups, seed):
         return fit_pca(x, groups, 6)
 
-    with pytest.raises(UsageError, match="19 draws say nothing"):
+    with pytest.raises(UsageError, match="19 draws cannot tell stability"):
         stability(fit, x, levels(), draws=19)
     with pytest.raises(UsageError, match="needs 24 levels, and there are 22"):
         stability(fit, x, levels() % 22)

@@ -246,7 +246,7 @@ def test_discoveries_are_those_of_the_step_up_rule():
 def test_bad_input_is_refused_in_one_line():
     length = lengths(30)
     scores = slow(length)
-    with pytest.raises(UsageError, match="10 episodes are too few"):
+    with pytest.raises(UsageError, match="too few for lagged correlations: 10 episodes"):
         lagged(scores, length, LAGS, np.repeat(np.arange(30) < 10, length))
     with pytest.raises(UsageError, match="at least 20"):
         lagged(scores, length, LAGS, draws=5)

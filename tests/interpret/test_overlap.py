@@ -147,7 +147,7 @@ def test_a_shifted_simulation_is_seen_beside_its_floor_and_drawn_without_stores(
     )
     assert run(made, "same", tmp_path)["mmd2"] == same["mmd2"]
     assert len(list((tmp_path / "hx_overlap_precomp").glob("hx_*"))) == 5
-    run(made, "same", tmp_path, force=True)
+    run(made, "same", tmp_path, new=True)
     assert len(list((tmp_path / "hx_overlap_precomp").glob("hx_*"))) == 6
 
 

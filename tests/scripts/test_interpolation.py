@@ -66,7 +66,7 @@ def made(request, tmp_path_factory):
     return path, request.param
 
 
-def run(made, logdir, **changed) -> Path:
+def run(made, out_dir, **changed) -> Path:
     path = made[0]
     given = (
         dict(
@@ -74,7 +74,7 @@ def run(made, logdir, **changed) -> Path:
             num_points=3,
             num_sim_steps=4,
             device="cpu",
-            logdir=logdir,
+            out_dir=out_dir,
             rand_init="data_dir" not in changed,
         )
         | changed
@@ -82,7 +82,7 @@ def run(made, logdir, **changed) -> Path:
     interpolation_exp.main(
         interpolation_exp.Args(path / "model.safetensors", path / "agent.safetensors", **given)
     )
-    return max(logdir.iterdir(), key=lambda run: run.stat().st_mtime_ns)
+    return max(out_dir.iterdir(), key=lambda run: run.stat().st_mtime_ns)
 
 
 def test_videos_show_what_is_simulated_along_the_path_that_the_latent_asks_for(made, tmp_path):
