@@ -62,8 +62,8 @@ import numpy as np
 
 from agents.actor_critic import load_agent
 from analysis.io.size_limits import Limit, check_least, fit_sizes
-from analysis.model_eval.card_windows import choose_parts
-from analysis.model_eval.loss_over_time import losses, summary
+from analysis.model_eval.eval_windows import draw_windows
+from analysis.model_eval.loss_over_time import open_loop_errors, summarize_errors
 from analysis.plot_loss_over_time import draw
 from common.checkpoints import write_json
 from common.integrity import check_memory
@@ -90,7 +90,7 @@ def main(args: Args) -> None:
     simulator, _ = load_simulator(args.model_file, args.agent_file, device=device)
     k = simulator.model.config.num_initializing_steps
     count = args.num_batches * args.batch_size
-    (part,) = choose_parts(
+    (part,) = draw_windows(
         rollouts,
         [args.part],
         k + args.num_sim_steps - 1,
@@ -127,10 +127,14 @@ def main(args: Args) -> None:
     if run.done:
         return
     batches = progress_bar(part.batches(args.batch_size), unit="batch")
-    found = [losses(simulator, part.windows.batch(windows).to(device), args.seed) for windows in batches]
+    found = [
+        open_loop_errors(simulator, part.windows.batch(windows).to(device), args.seed) for windows in batches
+    ]
     errors = {name: np.concatenate([batch[name] for batch in found], axis=1) for name in found[0]}
     path = run.dir / "loss_over_time.json"
-    write_json(path, {"manifest": manifest(inputs, run.precision)} | part.describe() | summary(errors))
+    write_json(
+        path, {"manifest": manifest(inputs, run.precision)} | part.describe() | summarize_errors(errors)
+    )
     picture = draw(path)
     run.finish({"windows": len(part.table)})
     logging.info("%s and %s", path, picture)

@@ -32,14 +32,14 @@ import numpy as np
 
 from analysis.io.artefacts import part
 from analysis.probing.store_concepts import (
-    ENDS,
+    EPISODE_ENDS,
     GROUP,
     VERSION,
     check_store,
     load_concepts,
     part_name,
+    run_summary,
     shard_concepts,
-    summary,
 )
 from common.progress import progress_bar
 from common.runs import Run, open_run
@@ -56,9 +56,9 @@ def main(args: Args) -> None:
     )
     if not run.done:
         compute(rollouts, run)
-        run.finish(summary(rollouts))
+        run.finish(run_summary(rollouts))
     first = load_concepts(rollouts, args.out_dir)["end"][rollouts.first_step]
-    counts = zip(ENDS, np.bincount(first, minlength=len(ENDS)))
+    counts = zip(EPISODE_ENDS, np.bincount(first, minlength=len(EPISODE_ENDS)))
     logging.info(
         "how %s ended: %s",
         counted(len(first), "episode"),

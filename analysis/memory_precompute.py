@@ -74,9 +74,9 @@ from agents.last_frames import TruncatedHistoryPolicy
 from analysis.io.artefacts import part
 from analysis.io.size_limits import Limit, check_least, fit_sizes
 from analysis.io.steps import finish_step, open_step, point_latest, read_numbers
-from analysis.memory.counterfactual_pairs import chosen_moments, interchange
-from analysis.memory.summary import STEP, VERSION, policy_variants, summarise
-from analysis.memory.truncated_history import FRAMES, black_run, donor_episodes, horizon
+from analysis.memory.counterfactual_pairs import choose_steps, counterfactual_changes
+from analysis.memory.summary import STEP, VERSION, policy_variants, summarize
+from analysis.memory.truncated_history import FRAMES, black_run_length, donor_episodes, memory_horizon
 from analysis.probing.store_concepts import load_concepts
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
@@ -150,7 +150,7 @@ def steps(
             row = rollouts.first_step[episode]
             states = padded(rollouts.episode(other)["hidden"], len(obs) + 1).to(device)
             with torch.inference_mode():
-                found = horizon(
+                found = memory_horizon(
                     agent, agent.encoder(torch.from_numpy(obs).to(device)), states, effect_classes
                 )
             level = np.full(len(obs), rollouts.episodes["level_seed"][episode])
@@ -158,7 +158,7 @@ def steps(
                 "level": level,
                 "t": np.arange(len(obs)),
                 "row": row + np.arange(len(obs)),
-                "black": black_run(obs),
+                "black": black_run_length(obs),
             }
             columns.append(about | {name: x.astype(np.float32) for name, x in found._asdict().items()})
             bar.update(len(obs))
@@ -210,7 +210,7 @@ def main(args: Args) -> None:
     episodes = one_of_each_level(rollouts, args.num_episodes, args.seed)
     args = fit_sizes(args, limits(args, rollouts))
     inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
-    chosen_moments(
+    choose_steps(
         rollouts, args.num_moments, args.past, args.seed
     )  # refuses here, before any work, a store without long episodes
     run = open_step(
@@ -232,7 +232,7 @@ def main(args: Args) -> None:
             "env": rollouts.manifest["env"],
         }
         found = compute(args, run, rollouts, episodes, agent, concepts)
-        finish_step(run, about | summarise(found, concepts, meta.get("reward_scale", 1.0)))
+        finish_step(run, about | summarize(found, concepts, meta.get("reward_scale", 1.0)))
     point_latest(run)
     for line in read_numbers(run.dir)["lines"]:
         logging.info("%s", line)
@@ -254,7 +254,9 @@ def compute(
     found["pasts"] = part(
         run,
         "pasts",
-        lambda: interchange(agent, rollouts, concepts, env, args.num_moments, args.past, args.seed),
+        lambda: counterfactual_changes(
+            agent, rollouts, concepts, env, args.num_moments, args.past, args.seed
+        ),
     )
     device = agent.policy_head.weight.device
     bank = others(rollouts, episodes, args.seed).to(device)

@@ -66,7 +66,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from agents.actor_critic import load_agent
-from analysis.game_check.real_check_page import build
+from analysis.game_check.real_check_page import build_page
 from analysis.io.artefacts import moment_names, part
 from analysis.io.size_limits import Limit, check_least, fit_sizes
 from common.checkpoints import write_json
@@ -319,7 +319,7 @@ def main(args: Args) -> None:
         arrays["hazards"] = part(run, "hazards", check.hazards)
     about = {"inputs": inputs, "asked": identity(args), "game": check.env.config.env_name}
     about |= {"effect_classes": list(check.env.effect_classes), "action_names": list(check.env.action_names)}
-    summary = build(arrays, about, args.out_dir / "real_check_plots" / run.dir.name)
+    summary = build_page(arrays, about, args.out_dir / "real_check_plots" / run.dir.name)
     write_json(run.dir / "summary.json", summary)
     run.finish({"page": str(args.out_dir / "real_check_plots" / run.dir.name / "real_check.html")})
     for line in summary["lines"]:

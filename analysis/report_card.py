@@ -53,14 +53,14 @@ from agents.actor_critic import load_agent
 from analysis.io.artefacts import part as artefact
 from analysis.io.size_limits import Limit, check_least, fit_sizes
 from analysis.model_eval.agent_view import Whitener, fit_whitener
-from analysis.model_eval.card_batch import EvalReferences, score_batch
-from analysis.model_eval.card_report import STEPS, part_report
-from analysis.model_eval.card_targets import table, targets
-from analysis.model_eval.card_windows import Part, choose_parts
-from analysis.model_eval.film_strip import film
-from analysis.model_eval.frame_objects import join
+from analysis.model_eval.detector_training_frames import hazard_frames
+from analysis.model_eval.eval_windows import EvalWindows, draw_windows
+from analysis.model_eval.film_strip import render_film_strip
+from analysis.model_eval.frame_objects import concat_scenes
 from analysis.model_eval.object_detector import Detector, fit_detector
-from analysis.model_eval.staged_frames import staged
+from analysis.model_eval.report_card_scores import NUM_STEPS, score_report
+from analysis.model_eval.report_card_targets import target_rows, targets
+from analysis.model_eval.window_scores import EvalReferences, score_windows
 from analysis.report_card_plotting import build
 from common.checkpoints import write_json
 from common.integrity import check_memory
@@ -131,14 +131,14 @@ def load(args: Args, device: torch.device) -> tuple[Simulator, Rollouts]:
     return load_simulator(args.model_file, args.agent_file, device=device)[0], rollouts
 
 
-def choose_windows(args: Args, simulator: Simulator, rollouts: Rollouts) -> tuple[Args, list[Part]]:
+def choose_windows(args: Args, simulator: Simulator, rollouts: Rollouts) -> tuple[Args, list[EvalWindows]]:
     """The held-out and the training windows, and the flags with the sizes that these carry.
 
     Raises UsageError for too few layouts, and for batches that the machine's memory cannot hold.
     """
     k = simulator.model.config.num_initializing_steps
-    parts = choose_parts(
-        rollouts, (args.part, "train"), k + STEPS, k, (args.num_windows, args.training_windows), args.seed
+    parts = draw_windows(
+        rollouts, (args.part, "train"), k + NUM_STEPS, k, (args.num_windows, args.training_windows), args.seed
     )
     held_out, training = (
         Limit(len(part.table), f"{counted(len(part.table), 'window')} of layouts for {part.name}", 2)
@@ -147,12 +147,17 @@ def choose_windows(args: Args, simulator: Simulator, rollouts: Rollouts) -> tupl
     args = fit_sizes(args, {"num_windows": held_out, "training_windows": training})
     batch = min(args.batch_size, max(args.num_windows, args.training_windows))
     frame = math.prod(simulator.model.config.obs_shape)
-    check_memory(4 * batch * (k + STEPS) * frame, f"a batch of {batch:,} windows (--batch_size)")
+    check_memory(4 * batch * (k + NUM_STEPS) * frame, f"a batch of {batch:,} windows (--batch_size)")
     return args, parts
 
 
 def evaluate(
-    args: Args, simulator: Simulator, rollouts: Rollouts, parts: list[Part], run: Run, device: torch.device
+    args: Args,
+    simulator: Simulator,
+    rollouts: Rollouts,
+    parts: list[EvalWindows],
+    run: Run,
+    device: torch.device,
 ) -> dict:
     """Everything that report.json says but its manifest. What the run already holds is not made again."""
     k = simulator.model.config.num_initializing_steps
@@ -162,22 +167,22 @@ def evaluate(
     scores = []
     for part in parts:
         scores.append(score_part(run, part, simulator, yardsticks, args, env, device))
-        reports.append(part.describe() | part_report(scores[-1], part.clusters, args.seed))
+        reports.append(part.describe() | score_report(scores[-1], part.clusters, args.seed))
     env.close()
-    artefact(run, "film", lambda: film(simulator, parts[0], scores[0], args.seed, device))
-    return {"targets": table(targets(*reports)), "held_out": reports[0], "training": reports[1]}
+    artefact(run, "film", lambda: render_film_strip(simulator, parts[0], scores[0], args.seed, device))
+    return {"targets": target_rows(targets(*reports)), "held_out": reports[0], "training": reports[1]}
 
 
-def fit_yardsticks(training: Part, k: int, args: Args, env) -> dict[str, np.ndarray]:
+def fit_yardsticks(training: EvalWindows, k: int, args: Args, env) -> dict[str, np.ndarray]:
     """Mean frame and whitening, fit on a few frames of every training window; the detector on these and on
     staged ones.
     """
-    frames, hidden, scenes = training.sample(range(k - 1, k + STEPS, 4), args.batch_size, env)
+    frames, hidden, scenes = training.sample(range(k - 1, k + NUM_STEPS, 4), args.batch_size, env)
     whitener = fit_whitener(hidden)
     mean_frame = np.mean(frames, axis=0, dtype=np.float64)
-    more = staged(env, training.levels(), args.seed)
+    more = hazard_frames(env, training.levels(), args.seed)
     if more is not None:
-        frames, scenes = np.concatenate([frames, more[0]]), join(scenes, more[1])
+        frames, scenes = np.concatenate([frames, more[0]]), concat_scenes(scenes, more[1])
     logging.info("fitting the detector on %s", counted(len(frames), "frame"))
     detector = fit_detector(frames, scenes, args.seed)
     weights = {f"detector/{name}": x.numpy() for name, x in detector.state_dict().items()}
@@ -199,7 +204,7 @@ def unpack(kept: dict[str, np.ndarray]) -> EvalReferences:
 
 
 def score_part(
-    run: Run, part: Part, simulator: Simulator, yardsticks: EvalReferences, args: Args, env, device
+    run: Run, part: EvalWindows, simulator: Simulator, yardsticks: EvalReferences, args: Args, env, device
 ) -> dict[str, np.ndarray]:
     """The measures of all windows of a part, windows last, made batch by batch, each kept in a file of its
     own.
@@ -209,7 +214,7 @@ def score_part(
 
     def score(windows: np.ndarray) -> dict[str, np.ndarray]:
         segment, scenes, partner = part.read(windows, env)
-        return score_batch(simulator, segment.to(device), scenes, partner, yardsticks, classes, args.seed)
+        return score_windows(simulator, segment.to(device), scenes, partner, yardsticks, classes, args.seed)
 
     numbered = enumerate(progress_bar(batches, unit="batch", desc=part.name))
     made = [artefact(run, f"scores/{part.name}_{i:04d}", lambda: score(windows)) for i, windows in numbered]

@@ -17,10 +17,10 @@ class Args:
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
-from analysis.model_eval.card_figures import draw_card, draw_film, draw_reliability
-from analysis.model_eval.card_report import FRAMES
-from analysis.model_eval.film_strip import RANKS
+from analysis.model_eval.film_strip import CASE_QUANTILES
 from analysis.model_eval.frame_objects import KINDS
+from analysis.model_eval.report_card_figures import draw_card, draw_film, draw_reliability
+from analysis.model_eval.report_card_scores import PREDICTIONS
 from analysis.plotting.page import Page
 from common.checkpoints import load_checkpoint
 from common.descriptions import look_up, read_json
@@ -92,7 +92,7 @@ def build(run: Path) -> Path:
     if len(film["window"]):
         page.heading("One state, two worlds")
         page.picture(
-            draw_film(film, list(RANKS), held_out, run / "film"),
+            draw_film(film, list(CASE_QUANTILES), held_out, run / "film"),
             "The same recorded actions in the real game and in the simulator.",
         )
     _frames(page, report)
@@ -148,9 +148,12 @@ def _frames(page: Page, report: dict) -> None:
         [["share", *(f"{a['value']:.0%} (n = {a['n']})" for a in alive)]],
     )
     _by_step(
-        page, "whole frames", held_out, {WORDS[name]: held_out["frames"]["whole"][name] for name in FRAMES}
+        page,
+        "whole frames",
+        held_out,
+        {WORDS[name]: held_out["frames"]["whole"][name] for name in PREDICTIONS},
     )
-    rows = {WORDS[name]: held_out["frames"]["seen"][name] for name in FRAMES}
+    rows = {WORDS[name]: held_out["frames"]["seen"][name] for name in PREDICTIONS}
     rows["training levels: open loop, sampled"] = training["frames"]["seen"]["open_loop"]
     _by_step(page, "seen pixels", held_out, rows)
     _by_step(page, "share of pixels that were seen", held_out, {"share": held_out["frames"]["seen_share"]}, 2)

@@ -53,7 +53,7 @@ import numpy as np
 
 from analysis.io.steps import point_latest
 from analysis.probing.scene_bank_figure import draw
-from analysis.probing.scene_checks import Judged, Made, judge
+from analysis.probing.scene_checks import CheckedPairs, ScenePair, check_pairs
 from analysis.probing.store_concepts import VERSION as CONCEPTS_VERSION
 from analysis.probing.store_concepts import load_concepts
 from common.progress import progress_bar
@@ -87,7 +87,7 @@ class Setting(NamedTuple):
 class Pair(NamedTuple):
     """A pair to be judged, its setting and its moment."""
 
-    made: Made
+    made: ScenePair
     setting: Setting
     episode: int
     step: int
@@ -153,7 +153,7 @@ class Maker:
         self.rng = np.random.default_rng([args.seed, 1])
         self.settings = settings_of(args)
         self.wanted = dict.fromkeys(self.settings, -(-args.num_scenes // len(self.settings)))
-        self.kept: list[tuple[Pair, Judged, int]] = []
+        self.kept: list[tuple[Pair, CheckedPairs, int]] = []
         self.faults = Counter()
         self.taken = Counter()
 
@@ -185,7 +185,7 @@ class Maker:
 
     def judge(self, pairs: list[Pair], env, places: np.ndarray) -> None:
         """Keeps the pairs that are as they should be; the others' settings are wanted again."""
-        judged = judge([pair.made for pair in pairs], env)
+        judged = check_pairs([pair.made for pair in pairs], env)
         for i, (pair, fault) in enumerate(zip(pairs, judged.fault)):
             if fault:
                 self.faults[str(fault)] += 1
@@ -199,7 +199,7 @@ class Maker:
         there, tiles, _ = (concepts[name][at] for name in columns_of(setting.kind))
         return not there or (setting.kind == "wall" and tiles > setting.distance + 1.5)
 
-    def _make(self, state: State, setting: Setting, episode: int, step: int) -> Made | None:
+    def _make(self, state: State, setting: Setting, episode: int, step: int) -> ScenePair | None:
         twin = copy(state, vx=setting.velocity[0], vy=setting.velocity[1])
         try:
             scene, box = insert(twin, setting.kind, setting.distance, setting.height, self.looks)
@@ -207,7 +207,7 @@ class Maker:
             return None
         shard = self.rollouts.shard(self.rollouts.episodes["shard"][episode])
         row = self.rollouts.episodes["offset"][episode] + step
-        return Made(setting.kind, scene, twin, box, shard.rows("obs", np.array([row]))[0])
+        return ScenePair(setting.kind, scene, twin, box, shard.rows("obs", np.array([row]))[0])
 
 
 def collect(args: Args, rollouts: Rollouts, concepts: dict[str, np.ndarray]) -> SceneBank:

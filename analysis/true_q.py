@@ -59,7 +59,7 @@ import numpy as np
 
 from agents.actor_critic import load_agent
 from agents.ppo import PPOConfig
-from analysis.game_check.true_q_page import build
+from analysis.game_check.true_q_page import build_page
 from analysis.io.artefacts import moment_names, part
 from analysis.io.size_limits import Limit, check_least, fit_sizes
 from common.checkpoints import write_json
@@ -158,7 +158,7 @@ def main(args: Args) -> None:
     about = {"inputs": inputs, "asked": identity(args), "reward_scale": meta.get("reward_scale", 1.0)}
     about |= {"action_names": [rollouts.manifest["action_names"][i] for i in classes]}
     page = args.out_dir / "true_q_plots" / run.dir.name / "true_q.html"
-    summary = build(found, about, page)
+    summary = build_page(found, about, page)
     write_json(run.dir / "summary.json", summary)
     run.finish({"page": str(page)})
     for line in summary["lines"]:

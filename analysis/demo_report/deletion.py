@@ -9,7 +9,7 @@ import numpy as np
 from analysis.demo_report.demo_results import Artefacts
 from analysis.demo_report.figures import draw_deletion_lines, draw_deletion_strip
 from analysis.game_check.real_check_figures import draw_hazards
-from analysis.game_check.real_check_page import WORLDS, deletion, runs_of
+from analysis.game_check.real_check_page import WORLDS, deletion_effects, runs_of
 from analysis.io.artefacts import moments_and_levels
 from analysis.io.steps import read_part
 from analysis.plotting.page import Page
@@ -30,7 +30,7 @@ def deletions(page: Page, made: Artefacts, out: Path) -> None:
             "Left out: objects can be deleted in CoinRun alone, whose states can be read and written."
         )
     found = read_part(newest_check(made.results), "hazards")
-    changes = deletion(found)
+    changes = deletion_effects(found)
     weights = level_weights(found["layout"])
     fitted = fit_line(weights, changes["real"], changes["simulated"])
     _table(page, found, changes, weights, fitted)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.model_eval.frame_scores import FLOORS
+from analysis.model_eval.frame_scores import BASELINES
 from analysis.plotting.style import NULL, REAL, SIMULATED, new_figure, save_figure
 from interpret.forks.two_worlds import STRIP
 
@@ -33,7 +33,7 @@ def draw_psnr(
     scores."""
     figure, axes = new_figure(panel=(PANEL[0], 3.5))
     for name, (label, look) in PREDICTIONS.items():
-        line = scores[name if name in FLOORS else f"{simulator}/{name}"]
+        line = scores[name if name in BASELINES else f"{simulator}/{name}"]
         value, low, high = (
             np.array([np.nan if s[key] is None else s[key] for s in line]) for key in ("value", "low", "high")
         )

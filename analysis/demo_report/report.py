@@ -19,12 +19,12 @@ from analysis.demo_report.demo_results import Artefacts, score_in_words
 from analysis.demo_report.figures import draw_psnr, psnr_limits
 from analysis.demo_report.sections import gradients, hidden_map, probes
 from analysis.io.artefacts import part
-from analysis.model_eval.card_windows import choose_parts
+from analysis.model_eval.eval_windows import draw_windows
 from analysis.model_eval.frame_scores import (
-    FLOORS,
+    BASELINES,
+    compute_mean_frame,
     frame_errors,
     frame_scores,
-    mean_of,
     replay_cameras,
 )
 from analysis.plotting.page import Page
@@ -161,7 +161,7 @@ def _world_models(page: Page, made: Artefacts, out: Path) -> None:
             [(path, _model_caption(name, metas[name], words, n)) for path, name in zip(drawn, made.models)]
         )
     names = [f"{name}/{protocol}" for name in made.models for protocol in ("open_loop", "posterior")] + list(
-        FLOORS
+        BASELINES
     )
     rows = [
         [
@@ -203,11 +203,13 @@ def scored(made: Artefacts) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
 
     def compute() -> dict[str, np.ndarray]:
         k = next(iter(simulators.values())).model.config.num_initializing_steps
-        test, train = choose_parts(real, ("test", "train"), k + STEPS, k, (made.num_windows, 64), 0)
+        test, train = draw_windows(real, ("test", "train"), k + STEPS, k, (made.num_windows, 64), 0)
         numbers = np.arange(len(test.table))
         segment = test.windows.batch(numbers)
         training = train.windows.batch(np.arange(len(train.table)))
-        errors = frame_errors(simulators, segment, replay_cameras(real, segment), mean_of(training))
+        errors = frame_errors(
+            simulators, segment, replay_cameras(real, segment), compute_mean_frame(training)
+        )
         return errors | {"layout": test.clusters, "level": real.episodes["level_seed"][test.table[:, 0]]}
 
     return part(run, "errors", compute), {name: meta for name, (_, meta) in loaded.items()}

@@ -35,7 +35,7 @@ from interpret.forks.two_worlds import (
 BAND = 0.18  # opacity of interval bands
 PERCENTILES = {"good": 10, "median": 50, "worst decile": 90}
 SHOWN_DELETIONS = 6
-_LOOKS = {"real": REAL, "simulated": SIMULATED}
+_WORLD_STYLES = {"real": REAL, "simulated": SIMULATED}
 _BARS = {"real": "real game", "simulated": "simulator", "watched": "simulator, shown\nthe game's frames"}
 
 
@@ -99,7 +99,10 @@ def _risk_bars(axis, found: dict[str, np.ndarray], changes: dict[str, np.ndarray
         for j, arm in enumerate(("intact", "deleted")):
             draws = weights @ changes[f"{world}/{arm}"].mean(1) / weights.sum(1)
             low, high = percentile_interval(draws)
-            look = {"color": _LOOKS.get(world, SIMULATED)["color"], "alpha": 1.0 if arm == "intact" else 0.45}
+            look = {
+                "color": _WORLD_STYLES.get(world, SIMULATED)["color"],
+                "alpha": 1.0 if arm == "intact" else 0.45,
+            }
             axis.bar(i + 0.4 * j - 0.2, draws[0], width=0.36, **look)
             axis.vlines(i + 0.4 * j - 0.2, low, high, color="#333333", linewidth=1.2)
             label = {"intact": "hazard\nthere", "deleted": "hazard\ndeleted"}[arm]
@@ -125,7 +128,7 @@ def draw_deletions(found: dict[str, np.ndarray], changes: dict[str, np.ndarray],
             if j == 0:
                 axes[i, j].set_ylabel(
                     f"{world},\n{'hazard there' if arm == 'intact' else 'deleted'}",
-                    color=_LOOKS[world]["color"],
+                    color=_WORLD_STYLES[world]["color"],
                 )
             if i == 0:
                 axes[i, j].set_title(
@@ -161,7 +164,8 @@ def _motions(axis, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Draws, and returns, the mean motion [E, 2] of each class in both worlds."""
     alive_ = ~found["ended"][..., None]
     means = {
-        world: (found[f"{world}_motion"] * alive_).sum(0) / np.maximum(alive_.sum(0), 1) for world in _LOOKS
+        world: (found[f"{world}_motion"] * alive_).sum(0) / np.maximum(alive_.sum(0), 1)
+        for world in _WORLD_STYLES
     }
     axis.plot(
         *np.stack([means["real"], means["simulated"]]).transpose(2, 0, 1),
@@ -171,7 +175,7 @@ def _motions(axis, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     )
     for world, marker in (("real", "o"), ("simulated", "D")):
         axis.scatter(
-            *means[world].T, s=28, color=_LOOKS[world]["color"], marker=marker, label=world, zorder=2
+            *means[world].T, s=28, color=_WORLD_STYLES[world]["color"], marker=marker, label=world, zorder=2
         )
     axis.set(xlabel="to the right (pixels)", ylabel="up (pixels)")
     axis.margins(0.25, 0.2)
@@ -197,14 +201,14 @@ def draw_closed_loop(
     for world, runs in worlds.items():
         happened = incidence(runs, weights)
         steps = np.arange(1, len(runs.done) + 1)
-        _band(axes[0, 0], steps, 1 - happened["end"], world, _LOOKS[world])
+        _band(axes[0, 0], steps, 1 - happened["end"], world, _WORLD_STYLES[world])
         for event, width in (("death", 1.8), ("coin", 0.9)):
             _ending_bar(
                 axes[0, 1],
                 steps,
                 happened[event],
                 f"{world}: {words[event]}",
-                _LOOKS[world] | {"linewidth": width},
+                _WORLD_STYLES[world] | {"linewidth": width},
             )
     axes[0, 0].set(xlabel="steps", ylabel="share of runs that go on", ylim=(0, 1.02))
     axes[0, 1].set(xlabel="steps", ylabel="share of runs", ylim=(0, None))
@@ -262,7 +266,7 @@ def _values(axis, worlds: dict[str, Runs], weights: np.ndarray) -> None:
     edges[[0, -1]] = -np.inf, np.inf
     middle = np.arange(len(edges) - 1)
     for world, runs in worlds.items():
-        _band(axis, middle, values(runs, weights, edges), world, _LOOKS[world])
+        _band(axis, middle, values(runs, weights, edges), world, _WORLD_STYLES[world])
     shown = middle[1:-1:3]
     axis.set_xticks(shown, [f"{(edges[i] + edges[i + 1]) / 2:.1f}" for i in shown])
     axis.set(xlabel="value (the agent's units)", ylabel="share of steps", ylim=(0, None))
@@ -274,7 +278,7 @@ def _frequencies(
     place = np.arange(len(names))
     for offset, (world, runs) in zip((-0.2, 0.2), worlds.items()):
         share = spread(runs, effect_classes, weights)
-        axis.bar(place + offset, share[0], width=0.38, color=_LOOKS[world]["color"], label=world)
+        axis.bar(place + offset, share[0], width=0.38, color=_WORLD_STYLES[world]["color"], label=world)
         axis.vlines(place + offset, *percentile_interval(share), color="#333333", linewidth=1)
     axis.set_xticks(place, names, rotation=45, ha="right", rotation_mode="anchor")
     axis.set_ylabel("share of steps")

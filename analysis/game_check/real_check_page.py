@@ -37,7 +37,7 @@ WORLDS = {"real": "game", "simulated": "simulator", "watched": "simulator, shown
 """Where a hazard is deleted."""
 
 
-def build(arrays: dict[str, dict[str, np.ndarray]], about: dict, out: Path) -> dict:
+def build_page(arrays: dict[str, dict[str, np.ndarray]], about: dict, out: Path) -> dict:
     """Draws the figures into `out`, writes `out/real_check.html`, and returns all its numbers.
 
     arrays: the artefacts by part. about: inputs, resolved parameters, game, action names and effect classes.
@@ -72,22 +72,22 @@ def runs_of(found: dict[str, np.ndarray], prefix: str) -> Runs:
     return Runs(*(found.get(f"{prefix}/{name}", np.zeros(0)) for name in Runs._fields))
 
 
-def risk(runs: Runs) -> np.ndarray:
+def death_risk(runs: Runs) -> np.ndarray:
     """Probability [M, D] of death within the horizon."""
     return events(runs)["death"].sum(0)
 
 
-def watched_risk(runs: Runs) -> np.ndarray:
+def teacher_forced_risk(runs: Runs) -> np.ndarray:
     """Deaths [M, D] to be expected of the steps that a run of the game took: whether it reached them, the
     game has said. May pass 1.
     """
     return (runs.done * (1 - runs.coin) * runs.running).astype(np.float64).sum(0)
 
 
-RISKS = {"real": risk, "simulated": risk, "watched": watched_risk}
+RISKS = {"real": death_risk, "simulated": death_risk, "watched": teacher_forced_risk}
 
 
-def deletion(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def deletion_effects(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Risk [M, D] of death in each of WORLDS and arm, as "real/intact"; and what deletion changes it by, as
     "real".
     """
@@ -100,7 +100,7 @@ def deletion(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _hazards(page: Page, found: dict, lines: list[str], out: Path) -> dict:
-    changes = deletion(found)
+    changes = deletion_effects(found)
     weights = level_weights(found["layout"])
     fitted = fit_line(weights, changes["real"], changes["simulated"])
     numbers = {name: estimate(mean(weights, value.mean(1))) for name, value in changes.items()}

@@ -22,11 +22,11 @@ from interpret.forks.true_q import (
 
 LISTED = 12
 PICTURED = 6
-SURE = 1.96
+Z_95 = 1.96
 """Standard errors: a gap that is so far above zero counts as critical."""
 
 
-def build(found: dict[str, np.ndarray], about: dict, path: Path) -> dict:
+def build_page(found: dict[str, np.ndarray], about: dict, path: Path) -> dict:
     """Draws the figures beside `path`, writes the page there, and returns all its numbers."""
     page = Page("True Q, by forking the real game")
     weights = level_weights(found["layout"])
@@ -143,7 +143,7 @@ def _critical(
     out: Path,
 ) -> list[dict]:
     page.heading("Where does it matter what the agent does?")
-    sure = critical.gap - SURE * critical.error
+    sure = critical.gap - Z_95 * critical.error
     share = estimate(mean(weights, (sure > 0).astype(float)))
     gap = estimate(mean(weights, critical.gap))
     text = f"The best action is worth {gap} rewards more than the worst, on average; "
@@ -244,7 +244,7 @@ def _draw_gaps(found: dict, critical: Criticality, path: Path) -> Path:
     axes[0, 0].errorbar(
         place,
         critical.gap[order],
-        yerr=SURE * critical.error[order],
+        yerr=Z_95 * critical.error[order],
         fmt="o",
         markersize=3,
         color=REAL["color"],

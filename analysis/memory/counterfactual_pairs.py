@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from agents.actor_critic import ActorCritic
-from analysis.memory.truncated_history import MEASURES, change
+from analysis.memory.truncated_history import MEASURES, policy_change
 from common.progress import progress_bar
 from common.runs import UsageError
 from common.words import counted
@@ -15,13 +15,13 @@ from rollouts.growth import RECORD_MORE
 from rollouts.states import replay_states
 from rollouts.store import Rollouts
 
-PASTS = ("velocity", "other", "initial")
+HISTORIES = ("velocity", "other", "initial")
 """What comes before the frame: a past with another velocity; the state of another episode at that time;
 nothing.
 """
 
 
-def chosen_moments(rollouts: Rollouts, count: int, past: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def choose_steps(rollouts: Rollouts, count: int, past: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Episodes and steps [M]: a random step of each of up to `count` episodes of distinct levels, `past`
     steps or more after their begin.
 
@@ -37,7 +37,7 @@ def chosen_moments(rollouts: Rollouts, count: int, past: int, seed: int) -> tupl
     return episodes, rng.integers(past, rollouts.episodes["length"][episodes])
 
 
-def drawn_velocities(concepts: dict[str, np.ndarray], rows: np.ndarray, seed: int) -> np.ndarray:
+def draw_velocities(concepts: dict[str, np.ndarray], rows: np.ndarray, seed: int) -> np.ndarray:
     """Velocities [M, 2] for steps `rows` [M] of the store: evenly from the range that 99% of the players in
     the air, or on the ground, have; on the ground none upwards.
     """
@@ -52,7 +52,7 @@ def drawn_velocities(concepts: dict[str, np.ndarray], rows: np.ndarray, seed: in
     return drawn
 
 
-def interchange(
+def counterfactual_changes(
     agent: ActorCritic,
     rollouts: Rollouts,
     concepts: dict[str, np.ndarray],
@@ -65,10 +65,10 @@ def interchange(
     velocity [M, 2] at the frame; same [M] (of the others only the controls count), support, level, episode
     and step [M].
     """
-    episodes, at = chosen_moments(rollouts, count, past, seed)
+    episodes, at = choose_steps(rollouts, count, past, seed)
     rows = rollouts.first_step[episodes] + at
-    velocity = drawn_velocities(concepts, rows - past, seed)
-    others = _longer(rollouts, episodes, at, seed)
+    velocity = draw_velocities(concepts, rows - past, seed)
+    others = _draw_longer_episodes(rollouts, episodes, at, seed)
     parts = []
     with progress_bar(total=len(episodes), unit="moment", desc="two pasts") as bar:
         for i in range(0, len(episodes), env.num):
@@ -88,7 +88,7 @@ def interchange(
     return found | about | {"own_velocity": own}
 
 
-def _longer(rollouts: Rollouts, episodes: np.ndarray, at: np.ndarray, seed: int) -> np.ndarray:
+def _draw_longer_episodes(rollouts: Rollouts, episodes: np.ndarray, at: np.ndarray, seed: int) -> np.ndarray:
     """For each moment another episode that has such a step: [M]. Where there is none, the longest but this
     one.
     """
@@ -125,7 +125,9 @@ def _batch(
         seen_from(agent, met, frame),
         seen_from(agent, agent.initial_state(len(at)), frame),
     ]
-    moved = change(agent, seen_from(agent, hidden, window["obs"]), torch.stack(states), env.effect_classes)
+    moved = policy_change(
+        agent, seen_from(agent, hidden, window["obs"]), torch.stack(states), env.effect_classes
+    )
     same = there.same & (there.frames[-1] == frame[0]).all((1, 2, 3))
     return {"same": same, "velocity": there.velocity} | {
         name: x.T.astype(np.float32) for name, x in zip(MEASURES, moved)

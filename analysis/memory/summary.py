@@ -8,23 +8,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from agents.evaluate import OUTCOMES
-from analysis.memory.counterfactual_pairs import PASTS
+from analysis.memory.counterfactual_pairs import HISTORIES
 from analysis.memory.truncated_history import (
     FRAMES,
+    INITIAL_STATES,
     MEASURES,
-    STARTS,
-    curves,
-    groups_of,
-    paired,
+    mean_changes,
+    paired_solve_rate,
+    step_groups,
 )
 from common.stats import Estimate, estimates, mean_by_level
 
 STEP = "memory"
 VERSION = 1
 COMMAND = "python -m analysis.memory_precompute --help"
-LATE = max(FRAMES)
+FULL_HISTORY_STEP = max(FRAMES)
 """Steps that as many frames came before: there every number of last frames leaves something out."""
-EDGES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, np.inf)
+VELOCITY_BIN_EDGES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, np.inf)
 """Tiles per step: bins of the difference of two velocities."""
 
 
@@ -35,7 +35,7 @@ def policy_variants(frames: Sequence[int]) -> tuple[str, ...]:
     return "all", *map(str, frames), "other"
 
 
-def summarise(
+def summarize(
     found: dict[str, dict[str, np.ndarray]], concepts: dict[str, np.ndarray], reward_scale: float
 ) -> dict:
     """JSON-able. found: the parts of a run. concepts: of the whole store. Values are in the game's rewards.
@@ -45,15 +45,17 @@ def summarise(
     support.
     """
     steps = found["steps"]
-    groups = groups_of({name: column[steps["row"]] for name, column in concepts.items()}, steps["black"])
-    late = steps["t"] >= LATE
+    groups = step_groups({name: column[steps["row"]] for name, column in concepts.items()}, steps["black"])
+    late = steps["t"] >= FULL_HISTORY_STEP
     summary = {
-        "starts": list(STARTS),
-        "late": LATE,
-        "steps": {name: curves(steps, chosen, reward_scale) for name, chosen in groups.items()},
-        "late_steps": {name: curves(steps, chosen & late, reward_scale) for name, chosen in groups.items()},
+        "starts": list(INITIAL_STATES),
+        "late": FULL_HISTORY_STEP,
+        "steps": {name: mean_changes(steps, chosen, reward_scale) for name, chosen in groups.items()},
+        "late_steps": {
+            name: mean_changes(steps, chosen & late, reward_scale) for name, chosen in groups.items()
+        },
         "black_frames": black_frames(steps),
-        "levels": levels(found),
+        "levels": level_outcomes(found),
         "pasts": counterfactual_history(found["pasts"], reward_scale),
         "level_range": {
             name: [int(found[name]["level"].min()), int(found[name]["level"].max())]
@@ -63,7 +65,7 @@ def summarise(
             name: float(np.abs(steps[name][:, 1:]).max()) for name in MEASURES
         },
     }
-    return summary | {"lines": lines(summary)}
+    return summary | {"lines": summary_sentences(summary)}
 
 
 def black_frames(steps: dict[str, np.ndarray]) -> dict:
@@ -85,7 +87,7 @@ def black_frames(steps: dict[str, np.ndarray]) -> dict:
     return found
 
 
-def levels(found: dict[str, dict[str, np.ndarray]]) -> dict:
+def level_outcomes(found: dict[str, dict[str, np.ndarray]]) -> dict:
     """By arm: how many levels are solved, the change against the whole agent, how many end otherwise, and how
     long it takes.
     """
@@ -94,7 +96,7 @@ def levels(found: dict[str, dict[str, np.ndarray]]) -> dict:
     changes = {}
     for part in (part for part in found if part.startswith("levels_")):
         own = found[part]
-        one = paired(own["level"], own["outcome"] == OUTCOMES.index("solved"), solved)
+        one = paired_solve_rate(own["level"], own["outcome"] == OUTCOMES.index("solved"), solved)
         one |= {
             outcome: float((own["outcome"] == i).mean())
             for i, outcome in enumerate(OUTCOMES)
@@ -119,22 +121,22 @@ def counterfactual_history(found: dict[str, np.ndarray], reward_scale: float) ->
         "ground": found["same"] & found["support"],
         "air": found["same"] & ~found["support"],
     }
-    summary = {"moments": len(found["same"]), "pasts": list(PASTS)}
+    summary = {"moments": len(found["same"]), "pasts": list(HISTORIES)}
     for name, chosen in groups.items():
-        summary[name] = curves(found, chosen, reward_scale) | {
-            "share_of_other": share(found, chosen),
+        summary[name] = mean_changes(found, chosen, reward_scale) | {
+            "share_of_other": relative_kl(found, chosen),
             "by_difference": [],
         }
-        for low, high in itertools.pairwise(EDGES):
+        for low, high in itertools.pairwise(VELOCITY_BIN_EDGES):
             here = chosen & (apart >= low) & (apart < high)
             difference = float(apart[here].mean()) if here.any() else None
             summary[name]["by_difference"].append(
-                curves(found, here, reward_scale) | {"difference": difference}
+                mean_changes(found, here, reward_scale) | {"difference": difference}
             )
     return summary
 
 
-def share(found: dict[str, np.ndarray], chosen: np.ndarray) -> list[float] | None:
+def relative_kl(found: dict[str, np.ndarray], chosen: np.ndarray) -> list[float] | None:
     """Mean KL by another velocity over mean KL by another episode's state; None where the latter does
     nothing.
     """
@@ -145,7 +147,7 @@ def share(found: dict[str, np.ndarray], chosen: np.ndarray) -> list[float] | Non
     return estimates(draws[:, 0] / draws[:, 1])
 
 
-def lines(summary: dict) -> list[str]:
+def summary_sentences(summary: dict) -> list[str]:
     """What the numbers say, a sentence each."""
     late = summary["late_steps"]
     said = []

@@ -14,16 +14,16 @@ import torch
 
 from agents.actor_critic import ActorCritic
 from analysis.io.shared_args import CONTEXT_FRAMES
-from analysis.model_eval.agent_view import NEAR, class_probabilities, total_variation
+from analysis.model_eval.agent_view import HAZARD_RADIUS, class_probabilities, total_variation
 from common.stats import estimates, mean_by_level
 
 FRAMES = CONTEXT_FRAMES
-STARTS = ("initial", "other")
+INITIAL_STATES = ("initial", "other")
 MEASURES = ("kl", "total_variation", "value_change")
 HAZARDS = ("saw", "enemy", "lava", "pit")
 
 
-class Change(NamedTuple):
+class PolicyChange(NamedTuple):
     """What other states do to a policy, arrays [...]: KL of the own to the other's policy in nats (over
     effect classes), the share of choices that differ at least, and value, other less own, in the agent's
     units.
@@ -34,15 +34,15 @@ class Change(NamedTuple):
     value_change: np.ndarray
 
 
-def divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+def kl_divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """KL of distributions p to q [..., J], in nats: [...]. 0, not less, where rounding would have it so."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(p > 0, p * np.log(p / q), 0.0).sum(-1).clip(0)
 
 
-def change(
+def policy_change(
     agent: ActorCritic, own: torch.Tensor, other: torch.Tensor, effect_classes: Sequence[int]
-) -> Change:
+) -> PolicyChange:
     """Of states [N, S] and what stands in their place, [..., N, S]; exactly nothing where these are the same
     to the bit.
     """
@@ -50,11 +50,11 @@ def change(
     with torch.inference_mode():
         (logits, value), (others_logits, others_value) = agent.heads(own), agent.heads(other)
     p, q = (class_probabilities(x.double().cpu().numpy(), effect_classes) for x in (logits, others_logits))
-    changes = divergence(p, q), total_variation(p, q), (others_value - value).cpu().numpy()
-    return Change(*(np.where(moved, x, 0) for x in changes))
+    changes = kl_divergence(p, q), total_variation(p, q), (others_value - value).cpu().numpy()
+    return PolicyChange(*(np.where(moved, x, 0) for x in changes))
 
 
-def recent_states(
+def truncated_states(
     agent: ActorCritic, features: torch.Tensor, frames: Sequence[int], other: torch.Tensor | None = None
 ) -> torch.Tensor:
     """The states [K, T, S] after each frame of an episode, as the last `frames` [K] frames alone make them;
@@ -71,9 +71,9 @@ def recent_states(
     return torch.stack([states[k] for k in frames])
 
 
-def horizon(
+def memory_horizon(
     agent: ActorCritic, features: torch.Tensor, other: torch.Tensor, effect_classes: Sequence[int]
-) -> Change:
+) -> PolicyChange:
     """The change by each number of last FRAMES and each of STARTS, arrays [T, K, 2], over an episode with
     features [T, F] and, as the other, an episode with states [T + 1, S] before its steps.
     """
@@ -81,9 +81,9 @@ def horizon(
         first = torch.zeros(len(features), 1, dtype=torch.bool, device=features.device)
         whole = agent.core.unroll(features[:, None], agent.initial_state(1), first)[:, 0]
         recent = torch.stack(
-            [recent_states(agent, features, FRAMES, start) for start in (None, other)], 1
+            [truncated_states(agent, features, FRAMES, start) for start in (None, other)], 1
         )  # [K, 2, T, S]
-    return Change(*(np.moveaxis(x, -1, 0) for x in change(agent, whole, recent, effect_classes)))
+    return PolicyChange(*(np.moveaxis(x, -1, 0) for x in policy_change(agent, whole, recent, effect_classes)))
 
 
 def donor_episodes(length: np.ndarray, seed: int) -> np.ndarray:
@@ -103,7 +103,7 @@ def donor_episodes(length: np.ndarray, seed: int) -> np.ndarray:
     return chosen
 
 
-def black_run(obs: np.ndarray) -> np.ndarray:
+def black_run_length(obs: np.ndarray) -> np.ndarray:
     """How many frames in a row have been wholly black up to each one, it included: obs [T, H, W, C] -> [T], 0
     where something is shown.
     """
@@ -114,11 +114,13 @@ def black_run(obs: np.ndarray) -> np.ndarray:
     return run
 
 
-def groups_of(concepts: dict[str, np.ndarray], black: np.ndarray) -> dict[str, np.ndarray]:
+def step_groups(concepts: dict[str, np.ndarray], black: np.ndarray) -> dict[str, np.ndarray]:
     """Kinds of steps as masks [n], from their concepts [n] and black runs [n]."""
     ground = concepts["support"]
     rising = concepts["vy"] > 0
-    near = np.any([concepts[f"{kind}_ahead"] & (concepts[f"tiles_to_{kind}"] <= NEAR) for kind in HAZARDS], 0)
+    near = np.any(
+        [concepts[f"{kind}_ahead"] & (concepts[f"tiles_to_{kind}"] <= HAZARD_RADIUS) for kind in HAZARDS], 0
+    )
     return {
         "all": np.ones(len(black), bool),
         "ground": ground,
@@ -132,7 +134,7 @@ def groups_of(concepts: dict[str, np.ndarray], black: np.ndarray) -> dict[str, n
     }
 
 
-def curves(found: dict[str, np.ndarray], chosen: np.ndarray, scale: float = 1.0) -> dict:
+def mean_changes(found: dict[str, np.ndarray], chosen: np.ndarray, scale: float = 1.0) -> dict:
     """Mean changes with their intervals over the chosen rows [n], by measure.
 
     found: level [n] and the MEASURES [n, ...]; of the value the absolute change counts, times `scale`. None
@@ -147,7 +149,7 @@ def curves(found: dict[str, np.ndarray], chosen: np.ndarray, scale: float = 1.0)
     return about | {name: estimates(draws[:, i]) for i, name in enumerate(MEASURES)}
 
 
-def paired(level: np.ndarray, solved: np.ndarray, whole: np.ndarray) -> dict:
+def paired_solve_rate(level: np.ndarray, solved: np.ndarray, whole: np.ndarray) -> dict:
     """Share of solved episodes [n] and its difference to that of the whole agent on the same levels [n] and
     noise.
     """

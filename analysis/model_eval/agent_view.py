@@ -13,7 +13,7 @@ import numpy as np
 
 from common.stats import ratio
 
-NEAR = 4.0
+HAZARD_RADIUS = 4.0
 """Tiles: a hazard this near, in x and in y, makes a step a decision step."""
 
 
@@ -78,12 +78,14 @@ def fit_whitener(reference: np.ndarray, least: float = 1e-4) -> Whitener:
     return Whitener(reference.mean(0), axes[:, kept] / np.sqrt(variance[kept]))
 
 
-def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def cosine_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Of vectors [..., D]: [...]; 0 where one of them is zero."""
     scale = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     return np.divide((a * b).sum(-1), scale, out=np.zeros(scale.shape), where=scale > 0)
 
 
-def explained(weights: np.ndarray, error: np.ndarray, spread: np.ndarray, alive: np.ndarray) -> np.ndarray:
+def explained_variance(
+    weights: np.ndarray, error: np.ndarray, spread: np.ndarray, alive: np.ndarray
+) -> np.ndarray:
     """R^2 = 1 - squared error / squared distance of the real states from their mean: [R, S] from [S, n] each."""
     return 1 - ratio(weights, error, alive, axis=-1) / ratio(weights, spread, alive, axis=-1)

@@ -50,7 +50,7 @@ def y_to_rows(camera: Camera, y: np.ndarray) -> np.ndarray:
     return (view - y) * unit + y_off
 
 
-def shown_by(earlier: Camera, later: Camera, size: int) -> tuple[np.ndarray, np.ndarray]:
+def pixel_correspondence(earlier: Camera, later: Camera, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The place in earlier frames of every pixel of later ones: columns [..., W] and rows [..., H], whole
     numbers.
 
@@ -62,11 +62,11 @@ def shown_by(earlier: Camera, later: Camera, size: int) -> tuple[np.ndarray, np.
     return np.floor(columns).astype(np.int64), np.floor(rows).astype(np.int64)
 
 
-def seen(earlier: Camera, later: Camera, size: int) -> np.ndarray:
+def visible_before(earlier: Camera, later: Camera, size: int) -> np.ndarray:
     """Which pixels of later frames show a place that any of K earlier ones showed: earlier [K, ...], later
     [...] -> bool [..., H, W].
     """
-    columns, rows = shown_by(earlier, later, size)
+    columns, rows = pixel_correspondence(earlier, later, size)
     inside = _inside(rows, size)[..., :, None] & _inside(columns, size)[..., None, :]
     return inside.any(0)
 
@@ -78,12 +78,12 @@ def shifted_copy(frames: np.ndarray, earlier: Camera, later: Camera) -> np.ndarr
     the nearest pixel of the last frame (its edge, continued).
     """
     size = frames.shape[-2]
-    columns, rows = shown_by(earlier, later, size)
-    out = _take(frames[-1], rows[-1].clip(0, size - 1), columns[-1].clip(0, size - 1))
+    columns, rows = pixel_correspondence(earlier, later, size)
+    out = _gather_pixels(frames[-1], rows[-1].clip(0, size - 1), columns[-1].clip(0, size - 1))
     found = _inside(rows[-1], size)[..., :, None] & _inside(columns[-1], size)[..., None, :]
     for k in range(len(frames) - 2, -1, -1):
         here = _inside(rows[k], size)[..., :, None] & _inside(columns[k], size)[..., None, :]
-        older = _take(frames[k], rows[k].clip(0, size - 1), columns[k].clip(0, size - 1))
+        older = _gather_pixels(frames[k], rows[k].clip(0, size - 1), columns[k].clip(0, size - 1))
         out = np.where((here & ~found)[..., None], older, out)
         found |= here
     return out
@@ -93,7 +93,7 @@ def _inside(pixels: np.ndarray, size: int) -> np.ndarray:
     return (pixels >= 0) & (pixels < size)
 
 
-def _take(frames: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def _gather_pixels(frames: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """frames [..., H, W, C] at rows [..., H] and columns [..., W]."""
     frames = np.broadcast_to(frames, (*rows.shape[:-1], *frames.shape[-3:]))
     picked = np.take_along_axis(frames, rows[..., :, None, None], axis=-3)

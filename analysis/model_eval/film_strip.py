@@ -3,36 +3,36 @@
 import numpy as np
 import torch
 
-from analysis.model_eval.card_windows import Part
+from analysis.model_eval.eval_windows import EvalWindows
 from analysis.model_eval.predictions import open_loop
 from generative.simulator import Simulator
 
-RANKS = {"good": 0.1, "median": 0.5, "worst decile": 0.9}
+CASE_QUANTILES = {"good": 0.1, "median": 0.5, "worst decile": 0.9}
 """The quantile of the seen-pixel error at step STEP at which each case stands, among windows that last to the
 end.
 """
 STEP = 10
 
 
-def choose(scores: dict[str, np.ndarray]) -> dict[str, int]:
+def choose_cases(scores: dict[str, np.ndarray]) -> dict[str, int]:
     """Window number of each case; none where no window lasts."""
     lasting = np.flatnonzero(scores["alive"].all(0) & (scores["seen_pixels"][STEP] > 0))
     error = scores["seen_error/open_loop"][STEP, lasting] / scores["seen_pixels"][STEP, lasting]
     order = lasting[np.argsort(error, kind="stable")]
     return (
-        {name: int(order[round(rank * (len(order) - 1))]) for name, rank in RANKS.items()}
+        {name: int(order[round(rank * (len(order) - 1))]) for name, rank in CASE_QUANTILES.items()}
         if len(order)
         else {}
     )
 
 
-def film(
-    simulator: Simulator, part: Part, scores: dict[str, np.ndarray], seed: int, device: torch.device
+def render_film_strip(
+    simulator: Simulator, part: EvalWindows, scores: dict[str, np.ndarray], seed: int, device: torch.device
 ) -> dict[str, np.ndarray]:
     """window [cases], error [cases], real and simulated [S, cases, H, W, C] of the chosen windows; nothing
     where none lasts.
     """
-    windows = np.array(list(choose(scores).values()), np.int64)
+    windows = np.array(list(choose_cases(scores).values()), np.int64)
     if not len(windows):
         return {"window": windows}
     segment = part.windows.batch(windows)

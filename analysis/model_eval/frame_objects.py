@@ -18,8 +18,8 @@ KINDS = ("saw", "enemy", "lava", "crate", "coin")
 everywhere.
 """
 HAZARDS = (0, 1, 2)
-AT_ONCE = 2000
-OVERLAP = 0.6
+STATES_PER_CHUNK = 2000
+MERGE_DISTANCE = 0.6
 """Tiles: things of one kind that are nearer than this in both directions are one thing to the eye, and count
 as one.
 """
@@ -70,15 +70,15 @@ def read_scene(state: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return (
         camera,
         np.array([state.player["x"], state.player["y"]], np.float64),
-        _apart(objects[_on_screen(camera, objects)]),
+        _merge_overlapping(objects[_on_screen(camera, objects)]),
     )
 
 
-def _apart(objects: np.ndarray) -> np.ndarray:
+def _merge_overlapping(objects: np.ndarray) -> np.ndarray:
     """One of each group of things of a kind that stand on top of each other (crates twice in a place, enemies
     that meet).
     """
-    near = (np.abs(objects[:, None] - objects[None]) < [1, OVERLAP, OVERLAP]).all(-1)
+    near = (np.abs(objects[:, None] - objects[None]) < [1, MERGE_DISTANCE, MERGE_DISTANCE]).all(-1)
     kept = np.zeros(len(objects), bool)
     for i in range(len(objects)):
         kept[i] = not near[i, :i][kept[:i]].any()
@@ -91,7 +91,7 @@ def _on_screen(camera: np.ndarray, objects: np.ndarray) -> np.ndarray:
     return ((pixels >= 0) & (pixels < camera[2] * camera[3])).all(0)
 
 
-def gather(scenes: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Scenes:
+def stack_scenes(scenes: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Scenes:
     """Many of `read_scene` as one."""
     camera = np.stack([scene[0] for scene in scenes])
     player = np.stack([scene[1] for scene in scenes])
@@ -104,7 +104,7 @@ def gather(scenes: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Scene
     )
 
 
-def join(first: Scenes, second: Scenes) -> Scenes:
+def concat_scenes(first: Scenes, second: Scenes) -> Scenes:
     """The frames of both, the second's after the first's."""
     moved = second.objects._replace(frame=second.objects.frame + len(first.player))
     pairs = zip(tuple(first.camera), tuple(second.camera)), zip(first.objects, moved)
@@ -121,7 +121,7 @@ def replay_scenes(rollouts: Rollouts, episodes: np.ndarray, steps: np.ndarray, e
     episodes, steps = np.asarray(episodes), np.asarray(steps)
     order = np.argsort(episodes, kind="stable")
     scenes = [None] * len(episodes)
-    for chunk in np.split(order, range(AT_ONCE, len(order), AT_ONCE)):
+    for chunk in np.split(order, range(STATES_PER_CHUNK, len(order), STATES_PER_CHUNK)):
         for i, snapshot in zip(chunk, replay_states(rollouts, episodes[chunk], steps[chunk], env)):
             scenes[i] = read_scene(parse(snapshot.data))
-    return gather(scenes)
+    return stack_scenes(scenes)

@@ -15,9 +15,9 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from analysis.model_eval.camera import Camera, seen
-from analysis.model_eval.card_batch import Truth, baselines, pixel_errors
+from analysis.model_eval.camera import Camera, visible_before
 from analysis.model_eval.predictions import open_loop, teacher_forced
+from analysis.model_eval.window_scores import GroundTruth, baselines, pixel_errors
 from common.stats import json_estimates, level_weights
 from envs.procgen_body import parse
 from generative.simulator import Simulator
@@ -26,7 +26,7 @@ from rollouts.segment import Segment
 from rollouts.states import replay_states
 from rollouts.store import Rollouts
 
-FLOORS = ("shifted_copy", "copy", "mean_frame")
+BASELINES = ("shifted_copy", "copy", "mean_frame")
 RESAMPLES = 1000
 """Bootstrap resamples of the report card and of frame scores."""
 CAMERA = ("x_off", "y_off", "unit", "view_dim")
@@ -65,14 +65,14 @@ def frame_errors(
         <simulator>/open_loop,
         <simulator>/posterior, and FLOORS.
     """
-    k = common_start(simulators)
+    k = num_given_frames(simulators)
     truth = _truth(segment, camera, k)
     given = segment.obs[:k].numpy()
     stand_in = np.zeros(segment.mask.shape[1], np.int64)  # another window's frames are no baseline here
     predicted = {
         name: frames
         for name, frames in baselines(truth, given, mean_frame, stand_in).items()
-        if name in FLOORS
+        if name in BASELINES
     }
     for name, simulator in simulators.items():
         predicted[f"{name}/open_loop"] = open_loop(simulator, segment, seed).obs.numpy()
@@ -83,7 +83,7 @@ def frame_errors(
     return out
 
 
-def common_start(simulators: Mapping[str, Simulator]) -> int:
+def num_given_frames(simulators: Mapping[str, Simulator]) -> int:
     """How many first frames the simulators take. Raises ValueError where they differ."""
     counts = {simulator.model.config.num_initializing_steps for simulator in simulators.values()}
     if len(counts) != 1:
@@ -113,16 +113,16 @@ def frame_scores(
     }
 
 
-def _truth(segment: Segment, camera: Camera, k: int) -> Truth:
+def _truth(segment: Segment, camera: Camera, k: int) -> GroundTruth:
     """What really happened after the first K - 1 frames; whether things stand there is not asked."""
     alive = segment.mask[k - 1 :].numpy()
     size = segment.obs.shape[2]
     shown = camera[:k]
     later = camera[k - 1 :]
-    visible = np.stack([seen(shown, later[s], size) for s in range(len(alive))])
-    return Truth(segment.obs[k - 1 :].numpy(), alive, later, shown, visible, player=None, objects=None)
+    visible = np.stack([visible_before(shown, later[s], size) for s in range(len(alive))])
+    return GroundTruth(segment.obs[k - 1 :].numpy(), alive, later, shown, visible, player=None, objects=None)
 
 
-def mean_of(segment: Segment) -> np.ndarray:
+def compute_mean_frame(segment: Segment) -> np.ndarray:
     """The mean frame [H, W, C] of windows, in 0-255."""
     return segment.obs[segment.mask].to(torch.float64).mean(0).numpy()

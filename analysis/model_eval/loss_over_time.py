@@ -23,7 +23,7 @@ UNITS = {
 
 
 @torch.no_grad()
-def losses(simulator: Simulator, segment: Segment, seed: int = 0) -> dict[str, np.ndarray]:
+def open_loop_errors(simulator: Simulator, segment: Segment, seed: int = 0) -> dict[str, np.ndarray]:
     """Every error of one open-loop rollout of windows [L, B] along recorded actions: [S, B], NaN where there
     is no step.
 
@@ -51,7 +51,7 @@ def losses(simulator: Simulator, segment: Segment, seed: int = 0) -> dict[str, n
     return {name: torch.where(mask, x, torch.nan).cpu().numpy() for name, x in found.items()}
 
 
-def summary(errors: dict[str, np.ndarray]) -> dict:
+def summarize_errors(errors: dict[str, np.ndarray]) -> dict:
     """By name and step of errors [S, n]: mean, min, max, the 5th and 95th percentile over windows, and how
     many windows there are.
     """

@@ -16,25 +16,25 @@ from analysis.model_eval.frame_objects import KINDS, Objects, Scenes
 from generative.training.data import seeded_generator
 
 PATCH = 9
-UNITS = 24
-NOTHING = len(KINDS)
-ROUNDS = 3
-PASSES = 10
-BATCH = 512
+HIDDEN_CHANNELS = 24
+BACKGROUND = len(KINDS)
+MINING_ROUNDS = 3
+EPOCHS = 10
+BATCH_SIZE = 512
 LEARNING_RATE = 3e-3
-NEGATIVES = 16
+NEGATIVES_PER_FRAME = 16
 """Places without a thing that are drawn per frame at first, and at most the worst mistakes per frame that
 each round adds.
 """
-CLEAR = 1
-ALONE = 3
-OVER = 2
+NEGATIVE_CLEARANCE = 1
+SAME_KIND_RADIUS = 3
+ANY_KIND_RADIUS = 2
 """Pixels (a tile has 4.9): a place within CLEAR of a thing is no example of nothing; within ALONE one kind is
 found once, within OVER only the likeliest kind.
 """
-SURE = -1.0
+HARD_NEGATIVE_MARGIN = -1.0
 """A place where a kind's score comes this near to that of nothing is a mistake worth learning from."""
-CHUNK = 64  # frames per call
+FRAMES_PER_CALL = 64  # frames per call
 
 
 class Detector(nn.Module):
@@ -44,14 +44,19 @@ class Detector(nn.Module):
 
     def __init__(self):
         super().__init__()
-        middle = [nn.Conv2d(3, UNITS, PATCH), nn.ReLU(), nn.Conv2d(UNITS, UNITS, 1), nn.ReLU()]
-        self.layers = nn.Sequential(*middle, nn.Conv2d(UNITS, NOTHING + 1, 1))
+        middle = [
+            nn.Conv2d(3, HIDDEN_CHANNELS, PATCH),
+            nn.ReLU(),
+            nn.Conv2d(HIDDEN_CHANNELS, HIDDEN_CHANNELS, 1),
+            nn.ReLU(),
+        ]
+        self.layers = nn.Sequential(*middle, nn.Conv2d(HIDDEN_CHANNELS, BACKGROUND + 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layers(x)
 
 
-def images(frames: np.ndarray) -> torch.Tensor:
+def padded_images(frames: np.ndarray) -> torch.Tensor:
     """uint8 frames [N, H, W, C] as images about zero, wide enough that every pixel has a whole patch; edges
     repeated.
     """
@@ -68,11 +73,11 @@ def fit_detector(frames: np.ndarray, scenes: Scenes, seed: int = 0) -> Detector:
         torch.manual_seed(seed)
         detector = Detector()
     frame, row, column, kind = _examples(frames, scenes, generator)
-    taken = _near_things(frames.shape, scenes)
-    for _ in range(ROUNDS):
+    taken = _near_objects(frames.shape, scenes)
+    for _ in range(MINING_ROUNDS):
         _train(detector, _patches(frames, frame, row, column), kind, generator)
-        wrong = _mistakes(detector, frames, taken)
-        nothing = torch.full((len(wrong[0]),), NOTHING)
+        wrong = _hard_negatives(detector, frames, taken)
+        nothing = torch.full((len(wrong[0]),), BACKGROUND)
         frame, row, column, kind = (
             torch.cat(pair) for pair in zip((frame, row, column, kind), (*wrong, nothing))
         )
@@ -85,7 +90,10 @@ def detect(detector: Detector, frames: np.ndarray, camera: Camera) -> Objects:
     """What is found in uint8 frames [F, H, W, C] drawn by cameras [F], at places to a fraction of a pixel, in
     tiles.
     """
-    found = [_peaks(_margin(detector, frames[at : at + CHUNK]), at) for at in range(0, len(frames), CHUNK)]
+    found = [
+        _local_maxima(_margin(detector, frames[at : at + FRAMES_PER_CALL]), at)
+        for at in range(0, len(frames), FRAMES_PER_CALL)
+    ]
     frame, kind, row, column = (np.concatenate(parts) for parts in zip(*found))
     there = camera[frame]
     x = columns_to_x(there, column[:, None] - 0.5)[:, 0]
@@ -93,7 +101,7 @@ def detect(detector: Detector, frames: np.ndarray, camera: Camera) -> Objects:
     return Objects(frame, kind, x, y)
 
 
-def pixel_of(objects: Objects, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+def object_pixels(objects: Objects, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """Row and column [n] of the pixel in which each object's middle is drawn."""
     there = camera[objects.frame]
     place = y_to_rows(there, objects.y[:, None])[:, 0], x_to_columns(there, objects.x[:, None])[:, 0]
@@ -103,29 +111,31 @@ def pixel_of(objects: Objects, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
 def _examples(frames: np.ndarray, scenes: Scenes, generator: torch.Generator):
     """Frame, row, column and kind of every thing, and of places drawn where there is none."""
     things = scenes.objects
-    row, column = pixel_of(things, scenes.camera)
+    row, column = object_pixels(things, scenes.camera)
     empty = torch.rand(frames.shape[:3], generator=generator).masked_fill(
-        _near_things(frames.shape, scenes), -1
+        _near_objects(frames.shape, scenes), -1
     )
-    nothing = _best(empty.flatten(1), NEGATIVES, 0.0, frames.shape[2])
+    nothing = _top_locations(empty.flatten(1), NEGATIVES_PER_FRAME, 0.0, frames.shape[2])
     known = (torch.from_numpy(x) for x in (things.frame, row, column))
-    kind = torch.cat([torch.from_numpy(things.kind), torch.full((len(nothing[0]),), NOTHING)])
+    kind = torch.cat([torch.from_numpy(things.kind), torch.full((len(nothing[0]),), BACKGROUND)])
     return *(torch.cat(pair) for pair in zip(known, nothing)), kind
 
 
-def _near_things(shape: tuple[int, ...], scenes: Scenes) -> torch.Tensor:
+def _near_objects(shape: tuple[int, ...], scenes: Scenes) -> torch.Tensor:
     """[F, H, W] bool: the pixels within CLEAR of the middle of anything."""
-    row, column = pixel_of(scenes.objects, scenes.camera)
+    row, column = object_pixels(scenes.objects, scenes.camera)
     there = torch.zeros(shape[0], 1, *shape[1:3])
     there[scenes.objects.frame, 0, row, column] = 1
-    return F.max_pool2d(there, 2 * CLEAR + 1, 1, CLEAR)[:, 0] > 0
+    return F.max_pool2d(there, 2 * NEGATIVE_CLEARANCE + 1, 1, NEGATIVE_CLEARANCE)[:, 0] > 0
 
 
 def _patches(
     frames: np.ndarray, frame: torch.Tensor, row: torch.Tensor, column: torch.Tensor
 ) -> torch.Tensor:
     """[n, C, PATCH, PATCH] around each place."""
-    windows = np.lib.stride_tricks.sliding_window_view(images(frames).numpy(), (PATCH, PATCH), axis=(2, 3))
+    windows = np.lib.stride_tricks.sliding_window_view(
+        padded_images(frames).numpy(), (PATCH, PATCH), axis=(2, 3)
+    )
     return torch.from_numpy(windows[frame.numpy(), :, row.numpy(), column.numpy()])
 
 
@@ -133,17 +143,17 @@ def _train(detector: Detector, patches: torch.Tensor, kind: torch.Tensor, genera
     """PASSES over the examples; each kind weighs as if it were as common as the square root of its count
     says.
     """
-    weight = 1 / torch.bincount(kind, minlength=NOTHING + 1).clamp(min=1).sqrt()
+    weight = 1 / torch.bincount(kind, minlength=BACKGROUND + 1).clamp(min=1).sqrt()
     optimizer = torch.optim.Adam(detector.parameters(), LEARNING_RATE)
-    for _ in range(PASSES):
-        for batch in torch.randperm(len(kind), generator=generator).split(BATCH):
-            scores = detector(_softened(patches[batch], generator)).flatten(1)
+    for _ in range(EPOCHS):
+        for batch in torch.randperm(len(kind), generator=generator).split(BATCH_SIZE):
+            scores = detector(_augment(patches[batch], generator)).flatten(1)
             optimizer.zero_grad()
             F.cross_entropy(scores, kind[batch], weight).backward()
             optimizer.step()
 
 
-def _softened(patches: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _augment(patches: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """The patches with noise of 2% of the range, half of them mixed with their own blur."""
     blurred = F.avg_pool2d(F.pad(patches, [1] * 4, mode="replicate"), 3, 1)
     share = torch.rand(len(patches), 1, 1, 1, generator=generator) * 2 - 1
@@ -152,13 +162,21 @@ def _softened(patches: torch.Tensor, generator: torch.Generator) -> torch.Tensor
 
 
 @torch.no_grad()
-def _mistakes(detector: Detector, frames: np.ndarray, taken: torch.Tensor):
+def _hard_negatives(detector: Detector, frames: np.ndarray, taken: torch.Tensor):
     """Frame, row, column of the places where the detector is surest of something that is not there."""
-    sure = [_margin(detector, frames[at : at + CHUNK]).amax(1) for at in range(0, len(frames), CHUNK)]
-    return _best(torch.cat(sure).masked_fill(taken, -torch.inf).flatten(1), NEGATIVES, SURE, frames.shape[2])
+    sure = [
+        _margin(detector, frames[at : at + FRAMES_PER_CALL]).amax(1)
+        for at in range(0, len(frames), FRAMES_PER_CALL)
+    ]
+    return _top_locations(
+        torch.cat(sure).masked_fill(taken, -torch.inf).flatten(1),
+        NEGATIVES_PER_FRAME,
+        HARD_NEGATIVE_MARGIN,
+        frames.shape[2],
+    )
 
 
-def _best(score: torch.Tensor, count: int, least: float, width: int):
+def _top_locations(score: torch.Tensor, count: int, least: float, width: int):
     """Frame, row, column of the `count` highest scores of each frame [F, H * W] that are above `least`."""
     top = score.topk(count, 1)
     frame, place = torch.nonzero(top.values > least, as_tuple=True)
@@ -170,18 +188,18 @@ def _margin(detector: Detector, frames: np.ndarray) -> torch.Tensor:
     """[F, kinds, H, W]: how far each kind's score stands above that of nothing. Unlike probabilities near 1,
     these never tie.
     """
-    scores = detector(images(frames))
-    return scores[:, :NOTHING] - scores[:, NOTHING:]
+    scores = detector(padded_images(frames))
+    return scores[:, :BACKGROUND] - scores[:, BACKGROUND:]
 
 
-def _peaks(margin: torch.Tensor, first_frame: int):
+def _local_maxima(margin: torch.Tensor, first_frame: int):
     """Frame, kind, row, column of what stands out: more than nothing, the most of its kind within ALONE, of
     any kind within OVER.
 
     Rows and columns are fractions of a pixel: the mean of the surroundings, weighted by odds.
     """
-    largest = F.max_pool2d(margin, 2 * ALONE + 1, 1, ALONE)
-    any_kind = F.max_pool2d(margin, 2 * OVER + 1, 1, OVER).amax(1, keepdim=True)
+    largest = F.max_pool2d(margin, 2 * SAME_KIND_RADIUS + 1, 1, SAME_KIND_RADIUS)
+    any_kind = F.max_pool2d(margin, 2 * ANY_KIND_RADIUS + 1, 1, ANY_KIND_RADIUS).amax(1, keepdim=True)
     frame, kind, row, column = torch.nonzero(
         (margin == largest) & (margin == any_kind) & (margin > 0), as_tuple=True
     )

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from agents.actor_critic import ActorCritic
 from analysis.io.size_limits import Limit
-from analysis.probing.store_concepts import ENDS, EPISODE_CONCEPTS, load_concepts
+from analysis.probing.store_concepts import EPISODE_CONCEPTS, EPISODE_ENDS, load_concepts
 from common.runs import UsageError
 from common.words import counted
 from envs.concepts import CONCEPTS
@@ -110,7 +110,7 @@ def episodes_limit(rollouts: Rollouts) -> Limit:
 def targets_of(concepts: dict[str, np.ndarray]) -> Targets:
     """Concept columns [n] as targets; how an episode ends becomes a truth value for each way."""
     columns = {name: column for name, column in concepts.items() if name != "end"}
-    columns |= {f"end_{name}": concepts["end"] == i for i, name in enumerate(ENDS)}
+    columns |= {f"end_{name}": concepts["end"] == i for i, name in enumerate(EPISODE_ENDS)}
     classes = np.array([column.dtype == bool for column in columns.values()])
     return Targets(
         list(columns), classes, np.stack([column.astype(np.float32) for column in columns.values()], 1)

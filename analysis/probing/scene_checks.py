@@ -15,9 +15,9 @@ from envs.scenes import Box
 from envs.symbols import Symbols
 from rollouts.scene_bank import WITH, WITHOUT
 
-CLEAR = 1.0
+CONTACT_DISTANCE = 1.0
 """Tiles between player and object: from here on it cannot touch the player within a step."""
-EDGE = 1.0
+EDGE_PIXELS = 1.0
 """Pixels by which the middle of a changed one may lie outside the object's box: pictures are drawn with soft
 edges.
 """
@@ -25,7 +25,7 @@ FAULTS = ("unread", "repainted", "misplaced", "spilt", "unseen", "twin ends", "e
 """What a pair can fail by, in the order in which it is asked; see `judge`."""
 
 
-class Made(NamedTuple):
+class ScenePair(NamedTuple):
     """One pair that is to be judged. recorded [H, W, C]: the frame of the moment it was made from."""
 
     kind: str
@@ -35,7 +35,7 @@ class Made(NamedTuple):
     recorded: np.ndarray
 
 
-class Judged(NamedTuple):
+class CheckedPairs(NamedTuple):
     """B pairs. fault [B]: one of FAULTS, or "" for a pair as it should be. states [B][2], frames [B, 2, H, W,
     C], survives [B, 2] a step of doing nothing, shown [B]: whether the picture has the object; concepts:
     {name: [B, 2]}.
@@ -49,7 +49,7 @@ class Judged(NamedTuple):
     concepts: dict[str, np.ndarray]
 
 
-def judge(made: Sequence[Made], env) -> Judged:
+def check_pairs(made: Sequence[ScenePair], env) -> CheckedPairs:
     """Restores every pair in `env` (at least 2 * B slots, used up) and compares what it shows and does with
     what it should.
 
@@ -68,20 +68,20 @@ def judge(made: Sequence[Made], env) -> Judged:
     )
     changed = (frames[:, WITH] != frames[:, WITHOUT]).any(-1)  # [B, H, W]
     box = Box(*np.array([pair.box for pair in made], float).T)
-    inside, on_screen = _painted(box, camera, changed.shape[-1])
+    inside, on_screen = _box_pixels(box, camera, changed.shape[-1])
     player = symbols.player[::2]
-    far = box.left - player["x"] - player["rx"] >= CLEAR
+    far = box.left - player["x"] - player["rx"] >= CONTACT_DISTANCE
     faults = {
         "unread": unread,
         "repainted": (frames[:, WITHOUT] != [pair.recorded for pair in made]).any((1, 2, 3)),
-        "misplaced": ~_found(made, concepts, player["x"]),
+        "misplaced": ~_correctly_placed(made, concepts, player["x"]),
         "spilt": (changed & ~inside).any((1, 2)),
         "unseen": on_screen & ~changed.any((1, 2)),
         "twin ends": ~survives[:, WITHOUT],
         "ends too soon": far & ~survives[:, WITH],
     }
     fault = np.select(list(faults.values()), list(faults), "")
-    return Judged(
+    return CheckedPairs(
         fault, [tuple(map(Snapshot, pair)) for pair in data], frames, survives, changed.any((1, 2)), concepts
     )
 
@@ -98,7 +98,9 @@ def _play(data: Sequence[tuple[bytes, bytes]], env) -> tuple[np.ndarray, Symbols
     return frames.reshape(-1, 2, *frames.shape[1:]), symbols, ~env.observe()[2][: len(slots)].reshape(-1, 2)
 
 
-def _found(made: Sequence[Made], concepts: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+def _correctly_placed(
+    made: Sequence[ScenePair], concepts: dict[str, np.ndarray], x: np.ndarray
+) -> np.ndarray:
     """Whether the nearest of its kind is the object, in its column, in the scene; and in the twin nothing of
     the kind is as near. Out of view, nothing is.
     """
@@ -112,7 +114,7 @@ def _found(made: Sequence[Made], concepts: dict[str, np.ndarray], x: np.ndarray)
     return right
 
 
-def _out_of_view(pair: Made, asked: float) -> bool:
+def _out_of_view(pair: ScenePair, asked: float) -> bool:
     """Whether the middle of the object is not on the right half of the picture, where things count as ahead."""
     reach = pair.scene.scene["view_dim"] / 2
     y = pair.scene.player["y"]
@@ -122,15 +124,15 @@ def _out_of_view(pair: Made, asked: float) -> bool:
     )
 
 
-def _painted(box: Box, camera: Camera, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _box_pixels(box: Box, camera: Camera, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The pixels [B, H, W] within EDGE of each box, and [B] whether a whole tile's half of it is on the
     screen.
     """
     left, right = (x_to_columns(camera, x[:, None]) for x in (box.left, box.right))
     top, bottom = (y_to_rows(camera, y[:, None]) for y in (box.top, box.bottom))
     pixel = np.arange(size) + 0.5
-    columns = (pixel > left - EDGE) & (pixel < right + EDGE)
-    rows = (pixel > top - EDGE) & (pixel < bottom + EDGE)
+    columns = (pixel > left - EDGE_PIXELS) & (pixel < right + EDGE_PIXELS)
+    rows = (pixel > top - EDGE_PIXELS) & (pixel < bottom + EDGE_PIXELS)
     half = camera.unit / 2
     wide = (right.clip(0, size) - left.clip(0, size))[:, 0] > half
     high = (bottom.clip(0, size) - top.clip(0, size))[:, 0] > half

@@ -15,13 +15,13 @@ from envs.concepts import CONCEPTS, Concept, check_game, measure
 from rollouts.store import Rollouts
 from rollouts.walk import walk
 
-ENDS = ("coin", *HAZARDS, UNKNOWN, "time")
+EPISODE_ENDS = ("coin", *HAZARDS, UNKNOWN, "time")
 """How episodes end; the column `end` holds indices. unknown: dead, and no single kind of hazard is to blame
 (see envs.coinrun).
 """
 EPISODE_CONCEPTS = {
     "end": Concept(
-        "one of: " + ", ".join(ENDS),
+        "one of: " + ", ".join(EPISODE_ENDS),
         "How the episode will end; the column holds the number in this list, from 0.",
     ),
     "steps_left": Concept("steps", "Actions until the episode's end, the one to be taken now included."),
@@ -57,7 +57,7 @@ def shard_concepts(
         batch = order[begin : begin + env.num]
         end = _walk_batch(rollouts, episodes[batch], env, columns, advance)
         for first, steps, name in zip(offset[batch], length[batch], end):
-            columns["end"][first : first + steps] = ENDS.index(name)
+            columns["end"][first : first + steps] = EPISODE_ENDS.index(name)
             columns["steps_left"][first : first + steps] = np.arange(steps, 0, -1)
     return columns
 
@@ -95,7 +95,7 @@ def load_concepts(rollouts: Rollouts, directory: Path = Path("results")) -> dict
     ):
         if read_json(
             done, "delete its directory and make it again with: python -m analysis.concepts_precompute"
-        ) == summary(rollouts):
+        ) == run_summary(rollouts):
             parts = [
                 load_checkpoint(done.parent / f"{part_name(entry['shard'])}.safetensors")[0]
                 for entry in rollouts.entries
@@ -107,9 +107,14 @@ def load_concepts(rollouts: Rollouts, directory: Path = Path("results")) -> dict
     )
 
 
-def summary(rollouts: Rollouts) -> dict:
+def run_summary(rollouts: Rollouts) -> dict:
     """What a run that is done says of itself."""
-    return {"data_dir": rollouts.id, "steps": rollouts.num_steps, "version": VERSION, "ends": list(ENDS)}
+    return {
+        "data_dir": rollouts.id,
+        "steps": rollouts.num_steps,
+        "version": VERSION,
+        "ends": list(EPISODE_ENDS),
+    }
 
 
 def part_name(shard: int) -> str:

@@ -6,14 +6,14 @@ import pytest
 from analysis.model_eval.camera import (
     Camera,
     columns_to_x,
+    pixel_correspondence,
     rows_to_y,
-    seen,
     shifted_copy,
-    shown_by,
+    visible_before,
     x_to_columns,
     y_to_rows,
 )
-from analysis.model_eval.frame_objects import gather, read_scene
+from analysis.model_eval.frame_objects import read_scene, stack_scenes
 from envs.coinrun import first_states
 from envs.make import make_env
 from envs.procgen import ProcgenConfig, Snapshot
@@ -35,7 +35,7 @@ def drawn_from(moves):
         states.append(Snapshot(serialize(moved)))
     env.restore(states)
     frames = env.observe()[1]
-    scenes = gather([read_scene(parse(snapshot.data)) for snapshot in env.snapshot()])
+    scenes = stack_scenes([read_scene(parse(snapshot.data)) for snapshot in env.snapshot()])
     env.close()
     return frames, scenes
 
@@ -60,7 +60,7 @@ def test_a_camera_moved_by_whole_pixels_shows_the_same_pixels_elsewhere(moved):
     later = scenes.camera[1:]
     earlier = Camera(*(field[:, None].repeat(3, 1) for field in earlier))
     copy = shifted_copy(frames[:1, None].repeat(3, 1), earlier, later)
-    compared = seen(earlier, later, SIZE) & without_players(3, [(7, 0), (0, 5), (-9, 6)])
+    compared = visible_before(earlier, later, SIZE) & without_players(3, [(7, 0), (0, 5), (-9, 6)])
     assert compared.mean() > 0.6
     same = (copy == frames[1:]).all(-1)[compared]
     assert same.mean() > 0.98  # Qt rounds the edges of some tiles the other way
@@ -74,13 +74,13 @@ def test_a_camera_moved_by_whole_pixels_shows_the_same_pixels_elsewhere(moved):
 
 def test_seen_is_what_the_shift_leaves_on_the_screen(moved):
     _, scenes = moved
-    right = seen(scenes.camera[np.array([0])], scenes.camera[1], SIZE)
+    right = visible_before(scenes.camera[np.array([0])], scenes.camera[1], SIZE)
     assert right[:, : SIZE - 7].all()
     assert not right[:, SIZE - 7 :].any()
-    up = seen(scenes.camera[np.array([0])], scenes.camera[2], SIZE)
+    up = visible_before(scenes.camera[np.array([0])], scenes.camera[2], SIZE)
     assert up[5:].all()
     assert not up[:5].any()
-    both = seen(scenes.camera[np.array([0, 1])], scenes.camera[1], SIZE)
+    both = visible_before(scenes.camera[np.array([0, 1])], scenes.camera[1], SIZE)
     assert both.all()  # the frame itself is among the earlier ones
 
 
@@ -111,7 +111,7 @@ def test_places_and_pixels_are_each_others_inverse(moved):
     np.testing.assert_allclose(x_to_columns(camera, columns_to_x(camera, columns)), columns + 0.5)
     np.testing.assert_allclose(y_to_rows(camera, rows_to_y(camera, columns)), columns + 0.5)
     assert (np.diff(rows_to_y(camera, columns)) < 0).all()  # the world's y grows upwards
-    same = shown_by(camera, camera, SIZE)
+    same = pixel_correspondence(camera, camera, SIZE)
     assert (same[0] == columns).all()
     assert (same[1] == columns).all()
 
@@ -127,13 +127,13 @@ def test_registration_holds_along_real_play():
         env.act(rng.choice([7, 7, 8, 5], 4))
     env.close()
     frames = np.stack(frames).astype(np.float32) / 255
-    cameras = [gather(row).camera for row in scenes]
+    cameras = [stack_scenes(row).camera for row in scenes]
 
     def error(shift):
         first = Camera(*(field[None] for field in cameras[0]))._replace(x_off=cameras[0].x_off[None] + shift)
         total = count = 0.0
         for later, frame in zip(cameras[4:], frames[4:]):
-            mask = seen(first, later, SIZE)
+            mask = visible_before(first, later, SIZE)
             total += (((shifted_copy(frames[:1], first, later) - frame) ** 2).mean(-1) * mask).sum()
             count += mask.sum()
         return total / count

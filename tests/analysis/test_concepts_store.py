@@ -7,7 +7,13 @@ import pytest
 
 import analysis.probing.store_concepts as concepts_module
 from analysis.concepts_precompute import Args, main
-from analysis.probing.store_concepts import ENDS, EPISODE_CONCEPTS, GROUP, load_concepts, shard_concepts
+from analysis.probing.store_concepts import (
+    EPISODE_CONCEPTS,
+    EPISODE_ENDS,
+    GROUP,
+    load_concepts,
+    shard_concepts,
+)
 from common.runs import UsageError
 from envs.coinrun import ENEMY, LAVAS, SAW
 from envs.concepts import CONCEPTS
@@ -61,7 +67,7 @@ def test_the_value_at_a_step_describes_the_state_in_which_its_frame_is_on_show(s
 
 
 def test_ends_agree_with_the_store_and_with_who_is_near(store, columns):
-    end = np.array(ENDS)[columns["end"]]
+    end = np.array(EPISODE_ENDS)[columns["end"]]
     first = store.first_step
     last = store.first_step + store.episodes["length"] - 1
     assert np.array_equal(end[first], end[last])

@@ -10,7 +10,7 @@ import pytest
 
 from analysis import concepts_precompute, scene_bank
 from analysis.probing.scene_bank_figure import draw
-from analysis.probing.scene_checks import Made, judge
+from analysis.probing.scene_checks import ScenePair, check_pairs
 from analysis.probing.store_concepts import load_concepts
 from analysis.scene_bank import Args, Setting, collect, settings_of
 from common.runs import UsageError
@@ -148,9 +148,9 @@ def drawn(env, state: State) -> np.ndarray:
     return env.observe()[1][0].copy()
 
 
-def made_pair(env, plain, looks, kind="saw", tiles=3, height=0) -> Made:
+def made_pair(env, plain, looks, kind="saw", tiles=3, height=0) -> ScenePair:
     scene, box = insert(plain, kind, tiles, height, looks)
-    return Made(kind, scene, plain, box, drawn(env, plain))
+    return ScenePair(kind, scene, plain, box, drawn(env, plain))
 
 
 def test_good_pairs_pass_every_judge(env, plain, looks):
@@ -158,7 +158,7 @@ def test_good_pairs_pass_every_judge(env, plain, looks):
     pairs = [made_pair(env, plain, looks, kind, tiles) for kind in KINDS for tiles in (4,)] + [
         made_pair(env, plain, looks, "saw", 7)
     ]
-    found = judge(pairs, env)
+    found = check_pairs(pairs, env)
     assert found.fault.tolist() == [""] * len(pairs)
     assert found.shown.tolist() == [True] * len(KINDS) + [False]
     assert found.survives.all()
@@ -187,16 +187,16 @@ def test_every_fault_is_caught(env, plain, looks, monkeypatch):
             twin=doomed, scene=insert(doomed, "saw", 5, 0, looks)[0], recorded=drawn(env, doomed)
         ),
     }
-    found = judge([*faulty.values()], env)
+    found = check_pairs([*faulty.values()], env)
     assert dict(zip(faulty, found.fault)) == {name: name for name in faulty}
-    assert judge([good], Blind(env)).fault[0] == "unseen"
+    assert check_pairs([good], Blind(env)).fault[0] == "unseen"
     monkeypatch.setattr(
         "analysis.probing.scene_checks._painted",
         lambda box, *_: (np.ones((1, 64, 64), bool), np.ones(1, bool)),
     )
-    assert judge([far._replace(scene=onto)], env).fault[0] == "ends too soon"
+    assert check_pairs([far._replace(scene=onto)], env).fault[0] == "ends too soon"
     monkeypatch.setattr("analysis.probing.scene_checks.parse", lambda data: copy(plain))
-    assert judge([good], env).fault[0] == "unread"
+    assert check_pairs([good], env).fault[0] == "unread"
 
 
 class Blind:

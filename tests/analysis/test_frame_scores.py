@@ -7,7 +7,7 @@ import torch
 from agents.behaviours import make_behaviour
 from analysis.model_eval import frame_scores as module
 from analysis.model_eval.camera import Camera
-from analysis.model_eval.frame_scores import frame_errors, frame_scores, mean_of, replay_cameras
+from analysis.model_eval.frame_scores import compute_mean_frame, frame_errors, frame_scores, replay_cameras
 from analysis.model_eval.predictions import open_loop
 from envs.make import make_env
 from envs.procgen import ProcgenConfig, action_space
@@ -56,7 +56,7 @@ def values(scores):
 
 def test_scores_pool_errors_over_the_frames_that_exist(scored):
     simulator, segment, still = scored
-    errors = frame_errors({"ours": simulator}, segment, still, mean_of(segment))
+    errors = frame_errors({"ours": simulator}, segment, still, compute_mean_frame(segment))
     scores = frame_scores(errors, np.arange(segment.mask.shape[1]) // 3)
     real = segment.obs[K - 1 :]
     mask = segment.mask[K - 1 :]
@@ -76,7 +76,7 @@ def test_scores_pool_errors_over_the_frames_that_exist(scored):
 
 def test_under_a_still_camera_the_shifted_copy_is_the_copy_and_every_pixel_is_seen(scored):
     simulator, segment, still = scored
-    errors = frame_errors({"ours": simulator}, segment, still, mean_of(segment))
+    errors = frame_errors({"ours": simulator}, segment, still, compute_mean_frame(segment))
     np.testing.assert_array_equal(errors["error/shifted_copy"], errors["error/copy"])
     scores = frame_scores(errors, np.arange(segment.mask.shape[1]))
     np.testing.assert_allclose(
@@ -89,7 +89,7 @@ def test_simulators_that_take_other_first_frames_are_not_compared(scored):
     simulator, segment, still = scored
     other = Simulator(WorldModel(toy_config(num_initializing_steps=K + 1)), simulator.agent, NOOP)
     with pytest.raises(ValueError, match="3, 4"):
-        frame_errors({"a": simulator, "b": other}, segment, still, mean_of(segment))
+        frame_errors({"a": simulator, "b": other}, segment, still, compute_mean_frame(segment))
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_the_camera_of_any_game_predicts_where_the_picture_moves(ninja):
 def _floors_only(segment, camera):
     truth = module._truth(segment, camera, K)
     predicted = module.baselines(
-        truth, segment.obs[:K].numpy(), mean_of(segment), np.zeros(segment.mask.shape[1], np.int64)
+        truth, segment.obs[:K].numpy(), compute_mean_frame(segment), np.zeros(segment.mask.shape[1], np.int64)
     )
     return {
         f"seen_error/{name}": module.pixel_errors(predicted[name], truth)[1]

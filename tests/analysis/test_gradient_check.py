@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from tests.helpers.refusal_checks import HUGE, refused_at_once
 
 from analysis import gradient_check
 from common.checkpoints import load_checkpoint
@@ -25,6 +24,7 @@ from interpret.attribution.gradient_estimator import (
     read,
 )
 from rollouts.store import Rollouts
+from tests.helpers.refusal_checks import HUGE, refused_at_once
 from tests.helpers.toy_simulator import save_toy_files, toy_simulator
 
 B = 6

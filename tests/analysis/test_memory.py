@@ -8,14 +8,14 @@ from torch.distributions import Categorical, kl_divergence
 from analysis.memory.truncated_history import (
     FRAMES,
     MEASURES,
-    black_run,
-    change,
-    curves,
-    divergence,
+    black_run_length,
     donor_episodes,
-    groups_of,
-    horizon,
-    paired,
+    kl_divergence,
+    mean_changes,
+    memory_horizon,
+    paired_solve_rate,
+    policy_change,
+    step_groups,
 )
 from common.stats import cluster_bootstrap, estimates, mean_by_level
 
@@ -71,7 +71,7 @@ def test_a_planted_memory_is_as_long_as_it_is(length):
             agent.core.unroll(features(seed=1)[:, None], nothing, torch.zeros(60, 1, dtype=torch.bool))[:, 0],
         ]
     )
-    found = horizon(agent, x, other, CLASSES)
+    found = memory_horizon(agent, x, other, CLASSES)
     for i, k in enumerate(FRAMES):
         for measure in found:
             late = np.abs(measure[32:, i])  # [T, 2]
@@ -82,7 +82,7 @@ def test_a_planted_memory_is_as_long_as_it_is(length):
 def test_early_steps_have_no_other_past_to_forget():
     agent = Planted(32)
     x = features()
-    found = horizon(agent, x, torch.ones(61, agent.core.state_size), CLASSES)
+    found = memory_horizon(agent, x, torch.ones(61, agent.core.state_size), CLASSES)
     for i, k in enumerate(FRAMES[1:], 1):
         assert (found.kl[:k, i] == 0).all()
 
@@ -92,10 +92,10 @@ def test_divergence_is_that_of_torch_and_never_below_zero():
     logits = torch.from_numpy(rng.normal(size=(2, 50, 5)))
     p, q = torch.softmax(logits, -1).numpy()
     expected = kl_divergence(Categorical(logits=logits[0]), Categorical(logits=logits[1]))
-    assert divergence(p, q) == pytest.approx(expected.numpy())
-    assert (divergence(p, p) == 0).all()
-    assert not np.allclose(divergence(p, q), divergence(q, p))
-    assert divergence(np.array([0.0, 1.0]), np.array([0.5, 0.5])) == pytest.approx(np.log(2))
+    assert kl_divergence(p, q) == pytest.approx(expected.numpy())
+    assert (kl_divergence(p, p) == 0).all()
+    assert not np.allclose(kl_divergence(p, q), kl_divergence(q, p))
+    assert kl_divergence(np.array([0.0, 1.0]), np.array([0.5, 0.5])) == pytest.approx(np.log(2))
 
 
 def test_actions_of_one_effect_are_one_choice():
@@ -108,8 +108,8 @@ def test_actions_of_one_effect_are_one_choice():
             return state, state[..., 0]
 
     own = torch.tensor([[0.0, 0.0, 1.0, -30.0]])
-    swapped = change(Heads(), own, own[:, [0, 1, 3, 2]], CLASSES)
-    moved = change(Heads(), own, own[:, [2, 1, 0, 3]], CLASSES)
+    swapped = policy_change(Heads(), own, own[:, [0, 1, 3, 2]], CLASSES)
+    moved = policy_change(Heads(), own, own[:, [2, 1, 0, 3]], CLASSES)
     assert swapped.kl == pytest.approx(0, abs=1e-12)
     assert swapped.total_variation == pytest.approx(0, abs=1e-12)
     assert moved.kl[0] > 0.1
@@ -129,8 +129,8 @@ def test_another_episode_is_never_the_same_and_lasts_as_long():
 def test_black_runs_count_frames_in_a_row_that_show_nothing():
     obs = np.zeros((7, 4, 4, 3), np.uint8)
     obs[[0, 4], 1, 2, 0] = 1
-    assert black_run(obs).tolist() == [0, 1, 2, 3, 0, 1, 2]
-    assert black_run(obs[1:]).tolist() == [1, 2, 3, 0, 1, 2]
+    assert black_run_length(obs).tolist() == [0, 1, 2, 3, 0, 1, 2]
+    assert black_run_length(obs[1:]).tolist() == [1, 2, 3, 0, 1, 2]
 
 
 def test_kinds_of_steps():
@@ -140,7 +140,7 @@ def test_kinds_of_steps():
             f"{kind}_ahead": np.array([kind == "saw"] * 4),
             f"tiles_to_{kind}": np.array([3.9, 4.1, 0, np.nan]),
         }
-    found = groups_of(concepts, np.array([0, 0, 1, 3]))
+    found = step_groups(concepts, np.array([0, 0, 1, 3]))
     marked = {name: np.flatnonzero(mask).tolist() for name, mask in found.items()}
     assert marked == {
         "all": [0, 1, 2, 3],
@@ -171,12 +171,12 @@ def test_curves_take_the_chosen_steps_and_the_size_of_value_changes():
     found = {"level": np.array([1, 1, 2, 2]), "value_change": np.array([[-1.0], [1.0], [-3.0], [100.0]])}
     found |= {name: np.abs(found["value_change"]) for name in MEASURES[:2]}
     chosen = np.array([True, True, True, False])
-    one = curves(found, chosen, 2.0)
+    one = mean_changes(found, chosen, 2.0)
     assert one["n"] == 3
     assert one["levels"] == 2
     assert one["value_change"][0][0] == pytest.approx(10 / 3)
     assert one["kl"][0][0] == pytest.approx(5 / 3)
-    assert curves(found, np.array([True, True, False, False])) == {"n": 2, "levels": 1} | dict.fromkeys(
+    assert mean_changes(found, np.array([True, True, False, False])) == {"n": 2, "levels": 1} | dict.fromkeys(
         MEASURES
     )
 
@@ -186,8 +186,8 @@ def test_the_change_of_solved_levels_is_paired():
     rng = np.random.default_rng(0)
     whole = rng.random(400) < 0.7
     worse = whole & (np.arange(400) % 10 > 0)
-    found = paired(level, worse, whole)
+    found = paired_solve_rate(level, worse, whole)
     assert found["change"][0] == pytest.approx((worse.astype(float) - whole).mean())
     assert found["change"][2] < 0
     assert found["change"][2] - found["change"][1] < 0.6 * (found["solved"][2] - found["solved"][1])
-    assert paired(level, whole, whole)["change"] == [0, 0, 0]
+    assert paired_solve_rate(level, whole, whole)["change"] == [0, 0, 0]

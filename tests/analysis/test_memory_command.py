@@ -14,7 +14,7 @@ from agents.actor_critic import ActorCritic, NetworkConfig, load_agent, save_age
 from analysis.concepts_precompute import Args as ConceptArgs
 from analysis.concepts_precompute import main as concepts
 from analysis.io.steps import find_step, read_numbers, read_part
-from analysis.memory.counterfactual_pairs import chosen_moments, drawn_velocities
+from analysis.memory.counterfactual_pairs import choose_steps, draw_velocities
 from analysis.memory.summary import COMMAND, STEP, VERSION
 from analysis.memory_precompute import Args, check_asked, main, one_of_each_level, others, policy_variant
 from common.runs import UsageError, file_id
@@ -137,15 +137,15 @@ def test_numbers_depend_on_every_flag_that_says_so(world):
         "vx": np.linspace(-1, 1, 100),
         "vy": np.linspace(-2, 2, 100),
     }
-    a, b = (drawn_velocities(concept, np.arange(20), seed) for seed in (0, 1))
+    a, b = (draw_velocities(concept, np.arange(20), seed) for seed in (0, 1))
     assert not np.array_equal(a, b)
     assert (a[::2, 1] == 0).all()
     assert (np.abs(a) <= [1, 2]).all()
-    short, long = (chosen_moments(rollouts, 5, past, 0) for past in (1, 20))
+    short, long = (choose_steps(rollouts, 5, past, 0) for past in (1, 20))
     assert len(short[0]) == 5
     assert long[1].min() >= 20 > short[1].min()
-    assert len(chosen_moments(rollouts, 3, 1, 0)[0]) == 3
-    assert not np.array_equal(chosen_moments(rollouts, 5, 1, 1)[1], short[1])
+    assert len(choose_steps(rollouts, 3, 1, 0)[0]) == 3
+    assert not np.array_equal(choose_steps(rollouts, 5, 1, 1)[1], short[1])
     identities = {
         json.dumps(command.settings(replace(world, **changed)))
         for changed in (
@@ -206,4 +206,4 @@ def test_what_makes_no_sense_is_refused_in_one_line(world, tmp_path):
     with pytest.raises(UsageError, match="episodes of 2 levels; 10 or more"):
         one_of_each_level(make_store(tmp_path / "two", [3, 2]), 100, 0)
     with pytest.raises(UsageError, match="smaller --past"):
-        chosen_moments(Rollouts.open(world.data_dir), 10, 1000, 0)
+        choose_steps(Rollouts.open(world.data_dir), 10, 1000, 0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.memory.figure import draw
-from analysis.memory.summary import EDGES, LATE, VERSION, policy_variants, summarise
+from analysis.memory.summary import FULL_HISTORY_STEP, VELOCITY_BIN_EDGES, VERSION, policy_variants, summarize
 from analysis.memory.truncated_history import FRAMES, MEASURES
 from analysis.memory_plotting import Args, main
 from common.runs import UsageError
@@ -17,7 +17,7 @@ ABOUT = {"frames": list(FRAMES), "env": {"blink": False}}
 
 @pytest.fixture(scope="module")
 def summary() -> dict:
-    return summarise(*made_parts(), reward_scale=0.5)
+    return summarize(*made_parts(), reward_scale=0.5)
 
 
 def values(numbers, start: int = 0) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_changes_are_told_by_kind_of_step_start_and_number_of_frames(summary):
     assert values(steps["ground"]["kl"], 1) == pytest.approx(2 * values(steps["ground"]["kl"]))
     rewards = 2.5 * values(steps["ground"]["kl"])  # 5 of the agent's units, half a reward each
     assert values(steps["ground"]["value_change"]) == pytest.approx(rewards)
-    assert summary["late_steps"]["all"]["n"] == LEVELS * (STEPS - LATE)
+    assert summary["late_steps"]["all"]["n"] == LEVELS * (STEPS - FULL_HISTORY_STEP)
     low, high = np.array([starts[0][1:] for starts in steps["all"]["kl"]]).T
     assert (low <= values(steps["all"]["kl"])).all()
     assert (values(steps["all"]["kl"]) <= high).all()
@@ -70,7 +70,7 @@ def test_of_the_moments_only_those_with_the_same_frame_count(summary):
     assert pasts["all"]["n"] == 150 == pasts["ground"]["n"] + pasts["air"]["n"]
     assert pasts["all"]["share_of_other"][0] == pytest.approx(pasts["all"]["kl"][0][0] / 2)
     bins = pasts["all"]["by_difference"]
-    assert len(bins) == len(EDGES) - 1
+    assert len(bins) == len(VELOCITY_BIN_EDGES) - 1
     assert sum(one["n"] for one in bins) == 150
     for one in bins:
         assert one["kl"][0][0] == pytest.approx(one["difference"], rel=1e-6)
@@ -80,10 +80,10 @@ def test_an_agent_without_memory_has_no_share_and_no_change():
     parts, concepts = made_parts()
     for part in ("steps", "pasts"):
         parts[part] |= {name: parts[part][name] * 0 for name in ("kl", "total_variation", "value_change")}
-    found = summarise(parts, concepts, 1.0)
+    found = summarize(parts, concepts, 1.0)
     assert found["pasts"]["all"]["share_of_other"] is None
     assert found["largest_change_from_1_frame_on"] == {"kl": 0, "total_variation": 0, "value_change": 0}
-    assert summarise(*made_parts(), 1.0)["largest_change_from_1_frame_on"]["kl"] > 0.5
+    assert summarize(*made_parts(), 1.0)["largest_change_from_1_frame_on"]["kl"] > 0.5
 
 
 def finished(path, summary):
@@ -123,7 +123,7 @@ def test_the_figure_says_how_many_and_from_where(summary, tmp_path, monkeypatch)
     said = []
     monkeypatch.setattr("analysis.memory.figure.add_caption", lambda figure, *texts: said.append(texts))
     draw({"made": ABOUT | summary}, tmp_path / "figure")
-    assert said[0][1] == f"{LEVELS * (STEPS - LATE)} steps, {LEVELS} levels, 150 moments"
+    assert said[0][1] == f"{LEVELS * (STEPS - FULL_HISTORY_STEP)} steps, {LEVELS} levels, 150 moments"
     assert said[0][2] == "500-929"
     draw({"one": ABOUT | summary, "two": ABOUT | summary}, tmp_path / "figure")
     assert "moments (one)" in said[1][1]

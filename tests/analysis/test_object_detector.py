@@ -5,10 +5,10 @@ not fit on, and matching.
 import numpy as np
 import pytest
 
-from analysis.model_eval.frame_objects import KINDS, Objects, Scenes, gather, join, read_scene
-from analysis.model_eval.matching import match
-from analysis.model_eval.object_detector import detect, fit_detector, pixel_of
-from analysis.model_eval.staged_frames import rare_places, staged
+from analysis.model_eval.detector_training_frames import hazard_frames, hazard_positions
+from analysis.model_eval.frame_objects import KINDS, Objects, Scenes, concat_scenes, read_scene, stack_scenes
+from analysis.model_eval.object_detector import detect, fit_detector, object_pixels
+from analysis.model_eval.object_matching import match_objects
 from envs.coinrun import EMPTY, ENEMY, LAVAS, SAW, first_states
 from envs.make import make_env
 from envs.procgen import ProcgenConfig, Snapshot
@@ -29,7 +29,7 @@ def play(start_level: int, steps: int = 64, num: int = 18):
             scenes += [read_scene(parse(snapshot.data)) for snapshot in env.snapshot()]
         env.act(rng.choice([7, 7, 8, 8, 5, 4], num))
     env.close()
-    return np.concatenate(frames), gather(scenes)
+    return np.concatenate(frames), stack_scenes(scenes)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def in_sight(objects: Objects, scenes: Scenes) -> np.ndarray:
 
 def rates(detector, frames, scenes, kind):
     found = detect(detector, frames, scenes.camera)
-    matches = match(scenes.objects, found)
+    matches = match_objects(scenes.objects, found)
     real = in_sight(scenes.objects, scenes) & (scenes.objects.kind == kind)
     claimed = in_sight(found, scenes) & (found.kind == kind)
     error = matches.error[real][~np.isnan(matches.error[real])]
@@ -88,7 +88,7 @@ def test_a_saw_that_is_deleted_is_no_longer_found(detector):
     env = make_env(2, ProcgenConfig(start_level=10_000, num_levels=200))
     for _ in range(60):
         states = [parse(snapshot.data) for snapshot in env.snapshot()]
-        scenes = gather([read_scene(state) for state in states])
+        scenes = stack_scenes([read_scene(state) for state in states])
         saws = scenes.objects.take((scenes.objects.kind == SAW_KIND) & in_sight(scenes.objects, scenes))
         if len(saws.x):
             break
@@ -106,7 +106,7 @@ def test_a_saw_that_is_deleted_is_no_longer_found(detector):
 
 def test_the_state_bytes_and_the_picture_agree_on_where_things_are(fresh):
     frames, scenes = fresh
-    row, column = pixel_of(scenes.objects, scenes.camera)
+    row, column = object_pixels(scenes.objects, scenes.camera)
     coin = scenes.objects.kind == COIN_KIND
     red, green, blue = frames[scenes.objects.frame[coin], row[coin], column[coin]].astype(int).T
     assert coin.sum() > 5
@@ -145,12 +145,12 @@ def objects(*rows) -> Objects:
 def test_matching_takes_the_nearest_pair_first_and_each_thing_once():
     real = objects((0, 0, 1.0, 1.0), (0, 0, 2.0, 1.0), (1, 0, 1.0, 1.0), (0, 1, 1.0, 1.0))
     found = objects((0, 0, 1.6, 1.0), (0, 1, 1.0, 1.5), (2, 0, 1.0, 1.0))
-    matches = match(real, found)
+    matches = match_objects(real, found)
     np.testing.assert_allclose(matches.error, [np.nan, 0.4, np.nan, 0.5])
     assert matches.found.tolist() == [True, True, False]
-    assert np.isnan(match(real, found, reach=0.3).error).all()
-    assert len(match(real, objects()).found) == 0
-    assert np.isnan(match(real, objects()).error).all()
+    assert np.isnan(match_objects(real, found, reach=0.3).error).all()
+    assert len(match_objects(real, objects()).found) == 0
+    assert np.isnan(match_objects(real, objects()).error).all()
 
 
 def test_a_found_place_is_in_tiles_by_the_camera_of_its_frame(detector, fresh):
@@ -163,21 +163,21 @@ def test_a_found_place_is_in_tiles_by_the_camera_of_its_frame(detector, fresh):
 
 def test_staged_frames_show_the_rare_hazards_where_their_scenes_say():
     env = make_env(8, ProcgenConfig())
-    frames, scenes = staged(env, range(10_000, 10_080))
+    frames, scenes = hazard_frames(env, range(10_000, 10_080))
     plain = next(
-        level for level, state in enumerate(first_states(env, range(40))) if not len(rare_places(state))
+        level for level, state in enumerate(first_states(env, range(40))) if not len(hazard_positions(state))
     )
-    assert staged(env, [plain]) is None
+    assert hazard_frames(env, [plain]) is None
     env.close()
     rare = scenes.objects.of_kinds((ENEMY_KIND, LAVA_KIND))
     assert len(frames) == len(scenes.player) >= 8
     assert len(np.unique(rare.frame)) > 0.7 * len(frames)
     lava = rare.take(rare.kind == LAVA_KIND)
-    row, column = pixel_of(lava, scenes.camera)
+    row, column = object_pixels(lava, scenes.camera)
     red, _green, blue = frames[lava.frame, row, column].astype(int).T
     assert len(red)
     assert np.mean((red > 180) & (blue < 100)) > 0.8
-    both = join(scenes, scenes)
+    both = concat_scenes(scenes, scenes)
     assert len(both.player) == 2 * len(frames)
     assert (both.objects.frame[len(scenes.objects.x) :] == scenes.objects.frame + len(frames)).all()
 
@@ -185,10 +185,10 @@ def test_staged_frames_show_the_rare_hazards_where_their_scenes_say():
 @pytest.mark.slow
 def test_staging_helps_to_find_enemies(fit_on, fresh):
     env = make_env(8, ProcgenConfig())
-    shown = staged(env, range(10_000, 10_200))
-    unseen = staged(env, range(20_000, 20_100))
+    shown = hazard_frames(env, range(10_000, 10_200))
+    unseen = hazard_frames(env, range(20_000, 20_100))
     env.close()
-    more = fit_detector(np.concatenate([fit_on[0], shown[0]]), join(fit_on[1], shown[1]))
+    more = fit_detector(np.concatenate([fit_on[0], shown[0]]), concat_scenes(fit_on[1], shown[1]))
     recall, precision, *_, n = rates(more, *unseen, ENEMY_KIND)
     assert n > 20
     assert recall > 0.6

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-from tests.helpers.refusal_checks import HUGE, refused_at_once
 
 from agents.actor_critic import load_agent
 from analysis import real_check, true_q
-from analysis.game_check.real_check_page import build, deletion, risk, watched_risk
+from analysis.game_check.real_check_page import build_page, death_risk, deletion_effects, teacher_forced_risk
 from common.checkpoints import load_checkpoint
 from common.runs import UsageError
 from common.stats import level_weights
@@ -30,6 +29,7 @@ from rollouts.states import replay_env
 from rollouts.store import Rollouts
 from tests.helpers.coinrun_runner import FRAMES, RIGHT, record_runner, save_runner, save_untrained
 from tests.helpers.figure_checks import draws_and_notes
+from tests.helpers.refusal_checks import HUGE, refused_at_once
 
 SEED = 5
 STEPS = 16
@@ -200,7 +200,7 @@ def planted(files, bank, world):
 
 
 def test_a_simulator_that_is_the_game_has_slope_one(planted):
-    changes = deletion(planted["same"])
+    changes = deletion_effects(planted["same"])
     assert changes["real"].mean() < -0.15  # deleting a hazard saves lives
     np.testing.assert_array_equal(changes["real"], changes["simulated"])
     fitted = fit_line(level_weights(planted["same"]["layout"], 50), changes["real"], changes["simulated"])
@@ -210,7 +210,7 @@ def test_a_simulator_that_is_the_game_has_slope_one(planted):
     assert not changes[
         "watched"
     ].any()  # which is the blind one here, and the game itself beside the blind simulator
-    np.testing.assert_array_equal(deletion(planted["blind"])["watched"], changes["real"])
+    np.testing.assert_array_equal(deletion_effects(planted["blind"])["watched"], changes["real"])
 
 
 def test_what_is_foretold_of_steps_that_were_taken_is_not_discounted_by_what_was_foretold_before():
@@ -218,12 +218,12 @@ def test_what_is_foretold_of_steps_that_were_taken_is_not_discounted_by_what_was
     running = np.ones((2, 1, 2), bool)
     running[1, 0, 1] = False  # the second draw ended at once
     runs = Runs(done, np.array([[[0.0, 0.2]], [[0.0, 0.2]]]), running, *[None] * 4)
-    assert watched_risk(runs).tolist() == [[1.0, 0.4]]
-    assert risk(runs).tolist() == [[0.75, 0.4]]
+    assert teacher_forced_risk(runs).tolist() == [[1.0, 0.4]]
+    assert death_risk(runs).tolist() == [[0.75, 0.4]]
 
 
 def test_a_simulator_blind_to_hazards_has_slope_zero(planted):
-    changes = deletion(planted["blind"])
+    changes = deletion_effects(planted["blind"])
     assert changes["real"].mean() < -0.15
     assert not changes["simulated"].any()
     fitted = fit_line(level_weights(planted["blind"]["layout"], 50), changes["real"], changes["simulated"])
@@ -351,7 +351,7 @@ def test_the_page_of_another_game_speaks_neither_of_coins_nor_of_deaths(files, t
     monkeypatch.setattr(Figure, "savefig", draws_and_notes(cut))
     pages = {}
     for game in ("coinrun", "starpilot"):
-        summary = build(arrays, about | {"game": game}, tmp_path / game)
+        summary = build_page(arrays, about | {"game": game}, tmp_path / game)
         text = re.sub(r"data:image[^\"]*", "", (tmp_path / game / "real_check.html").read_text())
         pages[game] = text + json.dumps(summary)
     assert re.search(r"\bcoin\b", pages["coinrun"])

@@ -8,16 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.helpers.refusal_checks import refused_at_once
 
-import analysis.model_eval.card_batch as card_batch
+import analysis.model_eval.window_scores as window_scores
 import loss_over_time_exp
 from analysis import plot_loss_over_time, report_card, report_card_plotting
-from analysis.model_eval.card_report import FRAMES, frame_report, part_report
-from analysis.model_eval.card_windows import choose_parts, partners
-from analysis.model_eval.film_strip import choose
-from analysis.model_eval.loss_over_time import losses, summary
+from analysis.model_eval.eval_windows import draw_windows, partners_of_other_layouts
+from analysis.model_eval.film_strip import choose_cases
+from analysis.model_eval.loss_over_time import open_loop_errors, summarize_errors
 from analysis.model_eval.predictions import TeacherForced, open_loop, other_actions, teacher_forced
+from analysis.model_eval.report_card_scores import PREDICTIONS, frame_report, score_report
 from common.cli import parse
 from common.runs import UsageError
 from common.stats import level_weights
@@ -29,6 +28,7 @@ from generative.training.losses import draw_noise, predict
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
 from tests.helpers.coinrun_store import PER_PART, write_world
+from tests.helpers.refusal_checks import refused_at_once
 
 CLASSES = action_space("coinrun").effect_classes
 K = 3
@@ -61,7 +61,7 @@ def card(world, tmp_path_factory):
 @pytest.fixture(scope="module")
 def batch(world):
     """Held-out windows, their scenes, partners, and yardsticks fit on training windows."""
-    held_out, training = choose_parts(world.store, ("test", "train"), K + STEPS, K, (16, 24), 0)
+    held_out, training = draw_windows(world.store, ("test", "train"), K + STEPS, K, (16, 24), 0)
     env = replay_env(world[0], 4)
     args = report_card.Args(world.model_file, world.agent_file, batch_size=24)
     yardsticks = report_card.unpack(report_card.fit_yardsticks(training, K, args, env))
@@ -72,7 +72,7 @@ def batch(world):
 
 def score(simulator, batch):
     _, segment, scenes, partner, yardsticks = batch
-    return card_batch.score_batch(simulator, segment, scenes, partner, yardsticks, CLASSES, 0)
+    return window_scores.score_windows(simulator, segment, scenes, partner, yardsticks, CLASSES, 0)
 
 
 def plant(monkeypatch, segment, frames, view=None):
@@ -88,14 +88,14 @@ def plant(monkeypatch, segment, frames, view=None):
         value=segment.value[K - 1 :],
         extra={"done_prob": done, "reward_prob": coin},
     )
-    monkeypatch.setattr(card_batch, "open_loop", lambda *a, **k: real)
+    monkeypatch.setattr(window_scores, "open_loop", lambda *a, **k: real)
     monkeypatch.setattr(
-        card_batch, "teacher_forced", lambda *a, **k: TeacherForced(frames, frames, done, coin)
+        window_scores, "teacher_forced", lambda *a, **k: TeacherForced(frames, frames, done, coin)
     )
 
 
 def reported(arrays, batch):
-    return part_report(arrays, batch[0].clusters)
+    return score_report(arrays, batch[0].clusters)
 
 
 def test_a_perfect_model_scores_the_ceiling_everywhere(simulator, batch, monkeypatch):
@@ -149,13 +149,13 @@ def test_a_model_that_is_deaf_to_actions_has_no_dpsnr_and_one_that_hears_them_ha
     plant(monkeypatch, segment, segment.obs[K - 1 :])
     scores = score(simulator, batch)
     np.testing.assert_array_equal(scores["error/wrong_actions"], scores["error/open_loop"])
-    perfect = card_batch.open_loop()
+    perfect = window_scores.open_loop()
     hearing = replace(perfect, obs=perfect.obs.roll(1, 1))
 
     def heard(*args, actions=None, **options):
         return perfect if actions is None else hearing
 
-    monkeypatch.setattr(card_batch, "open_loop", heard)
+    monkeypatch.setattr(window_scores, "open_loop", heard)
     assert reported(score(simulator, batch), batch)["frames"]["whole"]["wrong_actions"][4]["value"] < 20
 
 
@@ -187,7 +187,7 @@ def test_nothing_counts_after_an_end(simulator, batch):
     changed = replace(segment, obs=torch.where(segment.mask[..., None, None, None], segment.obs, 255))
     again = score(simulator, (held_out, changed, scenes, partner, yardsticks))
     alive = scores["alive"]
-    for name in FRAMES:
+    for name in PREDICTIONS:
         np.testing.assert_array_equal(
             scores[f"error/{name}"][alive], again[f"error/{name}"][alive], err_msg=name
         )
@@ -227,18 +227,18 @@ def test_predictions_are_what_the_model_says_step_by_step(simulator, batch):
 
 def test_windows_come_from_their_part_and_partners_from_another_layout(world):
     layouts = layouts_of(world.store)
-    parts = choose_parts(world.store, ("test", "train"), 15, K, (40, 30), 0)
+    parts = draw_windows(world.store, ("test", "train"), 15, K, (40, 30), 0)
     for part, name in zip(parts, ("test", "train")):
         assert set(split(layouts)[part.table[:, 0]]) == {name}
         assert len(np.unique(part.clusters)) == len(np.unique(layouts[part.table[:, 0]]))
     assert [len(part.table) for part in parts] == [40, 30]
     assert len(np.unique(parts[0].table, axis=0)) == 40
     assert [len(b) for b in parts[0].batches(13)] == [13, 14, 13][:1] + [13, 14]
-    assert (choose_parts(world.store, ("test",), 15, K, (40,), 1)[0].table != parts[0].table).any()
+    assert (draw_windows(world.store, ("test",), 15, K, (40,), 1)[0].table != parts[0].table).any()
     clusters = np.array([0, 0, 1, 1, 0])
-    assert partners(clusters).tolist() == [2, 2, 4, 4, 2]
+    assert partners_of_other_layouts(clusters).tolist() == [2, 2, 4, 4, 2]
     with pytest.raises(UsageError, match="unknown part 'all'"):
-        choose_parts(world.store, ("all",), 15, K, (4,), 0)
+        draw_windows(world.store, ("all",), 15, K, (4,), 0)
 
 
 def test_one_command_writes_report_and_page_and_says_so_when_it_is_done(card, world, caplog):
@@ -248,7 +248,7 @@ def test_one_command_writes_report_and_page_and_says_so_when_it_is_done(card, wo
     assert report["held_out"]["levels"] <= PER_PART["test"]
     assert report["held_out"]["part"] == "test"
     assert report["training"]["part"] == "train"
-    assert report["held_out"]["frames"]["whole"].keys() == set(FRAMES)
+    assert report["held_out"]["frames"]["whole"].keys() == set(PREDICTIONS)
     assert len(report["manifest"]["inputs"]) == 3
     page = (card / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
@@ -306,17 +306,19 @@ def test_film_cases_stand_at_their_ranks():
     alive = np.ones((13, 12), bool)
     alive[5:, 0] = False
     error = np.tile(np.arange(12.0), (13, 1))
-    chosen = choose({"alive": alive, "seen_pixels": np.ones((13, 12)), "seen_error/open_loop": error})
+    chosen = choose_cases({"alive": alive, "seen_pixels": np.ones((13, 12)), "seen_error/open_loop": error})
     assert chosen == {"good": 2, "median": 6, "worst decile": 10}
     assert (
-        choose({"alive": ~alive & False, "seen_pixels": np.ones((13, 12)), "seen_error/open_loop": error})
+        choose_cases(
+            {"alive": ~alive & False, "seen_pixels": np.ones((13, 12)), "seen_error/open_loop": error}
+        )
         == {}
     )
 
 
 def test_losses_are_in_their_own_units_and_stop_with_the_episode(simulator, batch):
     segment = batch[1]
-    found = losses(simulator, segment)
+    found = open_loop_errors(simulator, segment)
     run = open_loop(simulator, segment)
     s = 4
     b = int(torch.nonzero(segment.mask[K + 3])[0])
@@ -327,7 +329,7 @@ def test_losses_are_in_their_own_units_and_stop_with_the_episode(simulator, batc
     )
     assert (found["obs_copy"][0] == 0).all()
     assert (np.isnan(found["done"]) == ~segment.mask[K - 1 :].numpy()).all()
-    table = summary(found)
+    table = summarize_errors(found)
     assert table["n"] == segment.mask[K - 1 :].sum(1).tolist()
     assert table["obs_min"][3] <= table["obs_low"][3] <= table["obs_mean"][3] <= table["obs_max"][3]
 
@@ -356,7 +358,7 @@ def test_the_flags_of_loss_over_time_say_where_it_goes_and_which_levels_it_is_of
     small = dict(num_batches=1, batch_size=4, num_sim_steps=2, device="cpu", out_dir=tmp_path, part="train")
     levels = np.sort(
         world.store.episodes["level_seed"][
-            choose_parts(world.store, ("train",), 15, K, (9999,), 0)[0].table[:, 0]
+            draw_windows(world.store, ("train",), 15, K, (9999,), 0)[0].table[:, 0]
         ]
     )
     half = int(levels[len(levels) // 2])

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from agents.actor_critic import save_agent
-from analysis.probing.store_concepts import GROUP, summary
+from analysis.probing.store_concepts import GROUP, run_summary
 from common.checkpoints import save_checkpoint, write_json
 from common.runs import file_id
 from envs.procgen import Snapshot
@@ -76,7 +76,7 @@ def write_concepts(root: Path, store: Rollouts) -> None:
         "end": torch.from_numpy(end.astype(np.uint8)),
     }
     save_checkpoint(root / GROUP / "made" / "shard_00000.safetensors", parts, {})
-    write_json(root / GROUP / "made" / "done.json", summary(store))
+    write_json(root / GROUP / "made" / "done.json", run_summary(store))
 
 
 def write_scenes(path: Path, store: Rollouts) -> None:

@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from tests.helpers.refusal_checks import HUGE, refused_at_once
 from scipy.stats import spearmanr
 
 from agents.actor_critic import save_agent
@@ -27,6 +26,7 @@ from interpret.attribution.frame_gradients import (
     simulated_value,
 )
 from rollouts.store import Rollouts
+from tests.helpers.refusal_checks import HUGE, refused_at_once
 from tests.helpers.toy_world import NOOP, toy_agent, toy_config, toy_episode, with_agent, write_toy_store
 
 PATCH = 4

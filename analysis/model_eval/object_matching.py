@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 
 from analysis.model_eval.frame_objects import Objects
 
-REACH = 1.0
+MATCH_RADIUS = 1.0
 """Tiles within which a found thing may stand for a real one."""
 _APART = 1000.0  # tiles: more than a world is wide, so that things of different frames or kinds never meet
 
@@ -21,7 +21,7 @@ class Matches(NamedTuple):
     found: np.ndarray
 
 
-def match(real: Objects, found: Objects, reach: float = REACH) -> Matches:
+def match_objects(real: Objects, found: Objects, reach: float = MATCH_RADIUS) -> Matches:
     """Pairs things of one kind and one frame that lie within `reach` tiles, the nearest pair first."""
     error = np.full(len(real.x), np.nan)
     used = np.zeros(len(found.x), bool)

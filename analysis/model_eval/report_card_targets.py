@@ -23,7 +23,7 @@ def targets(held_out: dict, training: dict) -> list[Target]:
     frames = held_out["frames"]
     view = held_out["view"]["open_loop"]
     outcomes = held_out["outcomes"]["open_loop"]
-    gap = memorisation(held_out, training)
+    gap = generalization_gap(held_out, training)
     above = frames["late_above_floor"]
     return [
         Target("posterior frames, steps 1 to 12", "dB", 30, True, frames["posterior"]),
@@ -44,7 +44,7 @@ def targets(held_out: dict, training: dict) -> list[Target]:
     ]
 
 
-def memorisation(held_out: dict, training: dict) -> dict:
+def generalization_gap(held_out: dict, training: dict) -> dict:
     """The largest gap in seen-pixel PSNR between training levels and held-out ones at steps 1, 5 and 10;
     independent intervals combine.
     """
@@ -57,16 +57,16 @@ def memorisation(held_out: dict, training: dict) -> dict:
     return max(gaps, key=lambda gap: gap["value"], default={"value": None, "low": None, "high": None, "n": 0})
 
 
-def table(found: list[Target]) -> list[dict]:
+def target_rows(found: list[Target]) -> list[dict]:
     """One row for each target: asked, measured, reached (None where nothing could be measured)."""
     measured = [{name: target.number[name] for name in ("value", "low", "high", "n")} for target in found]
     asked = [{"name": t.name, "unit": t.unit, "asked": t.asked, "at_least": t.at_least} for t in found]
     return [
-        row | number | {"reached": reached(target)} for row, number, target in zip(asked, measured, found)
+        row | number | {"reached": is_reached(target)} for row, number, target in zip(asked, measured, found)
     ]
 
 
-def reached(target: Target) -> bool | None:
+def is_reached(target: Target) -> bool | None:
     value = target.number["value"]
     if value is None:
         return None

@@ -8,15 +8,15 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from analysis.model_eval.agent_view import (
     class_probabilities,
-    cosine,
+    cosine_similarity,
     decision_steps,
-    explained,
+    explained_variance,
     fit_whitener,
     kappa,
     total_variation,
 )
-from analysis.model_eval.card_report import window_ratio
-from analysis.model_eval.card_targets import Target, memorisation, reached, table
+from analysis.model_eval.report_card_scores import window_ratio
+from analysis.model_eval.report_card_targets import Target, generalization_gap, is_reached, target_rows
 from common.stats import cluster_bootstrap, json_estimate, level_weights, sign_flip_test
 from interpret.classification_scores import calibration, end_probability, ranking
 from interpret.psnr import pooled_psnr
@@ -101,13 +101,13 @@ def test_whitening_makes_every_direction_count_alike():
     assert white.shape[1] == 3  # the direction without variance is left out
     np.testing.assert_allclose(np.cov(white.T), np.eye(3), atol=1e-6)
     np.testing.assert_allclose(white.mean(0), 0, atol=1e-8)
-    assert cosine(white[0], white[0]) == pytest.approx(1)
-    assert cosine(white[0], -white[0]) == pytest.approx(-1)
-    assert cosine(white[0], 0 * white[0]) == 0
+    assert cosine_similarity(white[0], white[0]) == pytest.approx(1)
+    assert cosine_similarity(white[0], -white[0]) == pytest.approx(-1)
+    assert cosine_similarity(white[0], 0 * white[0]) == 0
     one = np.ones((1, 4000))
     spread = ((hidden - hidden.mean(0)) ** 2).sum(-1)[None]
-    assert explained(one, 0 * spread, spread, one > 0)[0, 0] == 1
-    assert explained(one, spread, spread, one > 0)[0, 0] == pytest.approx(0)
+    assert explained_variance(one, 0 * spread, spread, one > 0)[0, 0] == 1
+    assert explained_variance(one, spread, spread, one > 0)[0, 0] == pytest.approx(0)
 
 
 def test_ranking_agrees_with_the_library_and_shuffled_outcomes_are_a_coin_toss():
@@ -152,10 +152,10 @@ def test_the_sign_flip_test_finds_a_shift_and_nothing_else():
 
 def test_a_target_is_reached_from_its_own_side():
     number = {"value": 2.0, "low": 1.0, "high": 3.0, "n": 5}
-    assert reached(Target("", "dB", 1.5, True, number))
-    assert not reached(Target("", "dB", 1.5, False, number))
-    assert reached(Target("", "dB", 1.5, True, number | {"value": None})) is None
-    (row,) = table([Target("x", "dB", 1.5, True, number)])
+    assert is_reached(Target("", "dB", 1.5, True, number))
+    assert not is_reached(Target("", "dB", 1.5, False, number))
+    assert is_reached(Target("", "dB", 1.5, True, number | {"value": None})) is None
+    (row,) = target_rows([Target("x", "dB", 1.5, True, number)])
     assert (row["asked"], row["value"], row["n"], row["reached"]) == (1.5, 2.0, 5, True)
 
 
@@ -166,7 +166,7 @@ def test_memorisation_is_the_largest_gap_in_favour_of_training_levels():
             steps[step] = {"value": value, "low": value - 3, "high": value + 4, "n": 9}
         return {"frames": {"seen": {"open_loop": steps}}}
 
-    gap = memorisation(part(20, 18, 15), part(21, 22, 14))
+    gap = generalization_gap(part(20, 18, 15), part(21, 22, 14))
     assert gap["value"] == 4
     assert gap["low"] == pytest.approx(4 - 5)
     assert gap["high"] == pytest.approx(4 + 5)

@@ -14,10 +14,10 @@ from rollouts.segment import Segment
 from rollouts.store import Rollouts
 from rollouts.windows import Windows
 
-PARTS = ("test", "validation", "train")
+SPLITS = ("test", "validation", "train")
 
 
-class Part:
+class EvalWindows:
     """Windows of one part of the layouts. table [n, 2]: episode and start; clusters [n]: a number for each
     window's layout.
     """
@@ -45,7 +45,7 @@ class Part:
         """
         segment = self.windows.batch(windows)
         steps = np.arange(self.windows.length)[:, None] + self.table[windows, 1]
-        return segment, self._scenes(windows, steps, env), partners(self.clusters[windows])
+        return segment, self._scenes(windows, steps, env), partners_of_other_layouts(self.clusters[windows])
 
     def sample(self, times: Sequence[int], batch_size: int, env) -> tuple[np.ndarray, np.ndarray, Scenes]:
         """The frames [F, H, W, C] that exist at some steps of every window, their hidden states after [F, D],
@@ -87,7 +87,7 @@ class Part:
         return replay_scenes(self.rollouts, episodes.ravel(), np.minimum(steps, last).ravel(), env)
 
 
-def choose_parts(
+def draw_windows(
     rollouts: Rollouts,
     names: Sequence[str],
     length: int,
@@ -96,7 +96,7 @@ def choose_parts(
     seed: int,
     start_level: int = 0,
     num_levels: int = 0,
-) -> list[Part]:
+) -> list[EvalWindows]:
     """Windows of the named parts of `generative.training.data.split`: counts[i] of the i-th, or as many as
     there are.
 
@@ -104,8 +104,8 @@ def choose_parts(
     UsageError for an unknown name or a part of which the store has no two layouts.
     """
     for name in names:
-        if name not in PARTS:
-            raise UsageError(f"unknown part {name!r}; choose one of: {', '.join(PARTS)}")
+        if name not in SPLITS:
+            raise UsageError(f"unknown part {name!r}; choose one of: {', '.join(SPLITS)}")
     layouts = layouts_of(rollouts)
     belongs = split(layouts)
     every = rollouts.windows(length, anchor="start", pad="right", min_steps=min_steps).table
@@ -119,11 +119,11 @@ def choose_parts(
                 f"{rollouts.path} has fewer than two layouts for {name} among the levels asked for: {RECORD_MORE}"
             )
         drawn = np.random.default_rng(seed).permutation(len(table))[:count]
-        chosen.append(Part(name, rollouts, length, table[drawn], layouts))
+        chosen.append(EvalWindows(name, rollouts, length, table[drawn], layouts))
     return chosen
 
 
-def partners(clusters: np.ndarray) -> np.ndarray:
+def partners_of_other_layouts(clusters: np.ndarray) -> np.ndarray:
     """For each of clusters [b] the next entry, around the end, that differs; the next of all where none does."""
     count = len(clusters)
     ahead = (np.arange(count)[:, None] + np.arange(1, count)) % count

@@ -13,20 +13,26 @@ import numpy as np
 import torch
 
 from agents.actor_critic import ActorCritic
-from analysis.model_eval.agent_view import NEAR, Whitener, class_probabilities, cosine, total_variation
-from analysis.model_eval.camera import Camera, seen, shifted_copy
+from analysis.model_eval.agent_view import (
+    HAZARD_RADIUS,
+    Whitener,
+    class_probabilities,
+    cosine_similarity,
+    total_variation,
+)
+from analysis.model_eval.camera import Camera, shifted_copy, visible_before
 from analysis.model_eval.frame_objects import HAZARDS, KINDS, Objects, Scenes
-from analysis.model_eval.matching import match
-from analysis.model_eval.object_detector import Detector, detect, pixel_of
+from analysis.model_eval.object_detector import Detector, detect, object_pixels
+from analysis.model_eval.object_matching import match_objects
 from analysis.model_eval.predictions import open_loop, other_actions, teacher_forced
 from generative.simulator import Simulator
 from rollouts.segment import Segment
 
-REACH = 6.0
+OBJECT_RADIUS = 6.0
 """Tiles from the player, in x and in y, within which things are scored; the picture ends at 6.5."""
-VIEWED = ("open_loop", "posterior", "shifted_copy", "other_episode")
+AGENT_VIEWED = ("open_loop", "posterior", "shifted_copy", "other_episode")
 """Predictions that are shown to the agent."""
-SEARCHED = ("real", "open_loop", "posterior", "shifted_copy")
+DETECTOR_SEARCHED = ("real", "open_loop", "posterior", "shifted_copy")
 """Frames in which things are looked for."""
 
 
@@ -38,7 +44,7 @@ class EvalReferences(NamedTuple):
     detector: Detector
 
 
-class Truth(NamedTuple):
+class GroundTruth(NamedTuple):
     """What really happened in windows after their first K - 1 frames: [S, b, ...].
 
     camera of [S, b], shown: cameras of the K given frames [K, b]; visible [S, b, H, W]: places that those had
@@ -54,7 +60,7 @@ class Truth(NamedTuple):
     objects: Objects
 
 
-def truth_of(segment: Segment, scenes: Scenes, k: int) -> Truth:
+def ground_truth(segment: Segment, scenes: Scenes, k: int) -> GroundTruth:
     """scenes: of the frames [L, b] in that order; where there is no frame, of any other."""
     batch = segment.mask.shape[1]
     camera = Camera(*(field.reshape(-1, batch) for field in scenes.camera))
@@ -65,13 +71,13 @@ def truth_of(segment: Segment, scenes: Scenes, k: int) -> Truth:
     objects = objects.take(alive.ravel()[objects.frame])
     later = camera[k - 1 :]
     shown = camera[:k]
-    visible = np.stack([seen(shown, later[s], size) for s in range(len(alive))])
+    visible = np.stack([visible_before(shown, later[s], size) for s in range(len(alive))])
     player = scenes.player.reshape(-1, batch, 2)[k - 1 :]
-    return Truth(segment.obs[k - 1 :].cpu().numpy(), alive, later, shown, visible, player, objects)
+    return GroundTruth(segment.obs[k - 1 :].cpu().numpy(), alive, later, shown, visible, player, objects)
 
 
 def baselines(
-    truth: Truth, given: np.ndarray, mean_frame: np.ndarray, partner: np.ndarray
+    truth: GroundTruth, given: np.ndarray, mean_frame: np.ndarray, partner: np.ndarray
 ) -> dict[str, np.ndarray]:
     """The simplest predictions [S, b, H, W, C] uint8. given [K, b, H, W, C]; partner [b]: a window of another
     level for each.
@@ -87,7 +93,7 @@ def baselines(
     }
 
 
-def pixel_errors(frames: np.ndarray, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
+def pixel_errors(frames: np.ndarray, truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
     """Squared error in [0, 1] units: mean over all pixels, and sum over those whose place had been shown; [S,
     b] each.
     """
@@ -98,7 +104,7 @@ def pixel_errors(frames: np.ndarray, truth: Truth) -> tuple[np.ndarray, np.ndarr
 
 
 @torch.no_grad()
-def look(agent: ActorCritic, frames: np.ndarray, hidden: torch.Tensor) -> tuple[np.ndarray, ...]:
+def run_agent(agent: ActorCritic, frames: np.ndarray, hidden: torch.Tensor) -> tuple[np.ndarray, ...]:
     """The agent shown frames [S, b, H, W, C] from state hidden [b, D] on: encoder features, logits, value,
     hidden states after.
     """
@@ -110,7 +116,7 @@ def look(agent: ActorCritic, frames: np.ndarray, hidden: torch.Tensor) -> tuple[
     return tuple(x.float().cpu().numpy() for x in (features, logits, value, after))
 
 
-def view_scores(
+def agent_view_scores(
     seen_by_agent: tuple, segment: Segment, k: int, whitener: Whitener, effect_classes: Sequence[int]
 ) -> dict[str, np.ndarray]:
     """A view (logits [S, b, A], value [S, b], hidden after [S, b, D]) against the recorded one: arrays [S,
@@ -128,13 +134,13 @@ def view_scores(
         "tv": total_variation(p, q),
         "agrees": p.argmax(-1) == q.argmax(-1),
         "value_error": np.abs(value - real_value),
-        "cosine": cosine(white, real_white),
+        "cosine": cosine_similarity(white, real_white),
         "hidden_error": ((hidden - real_hidden) ** 2).sum(-1),
         "white_error": ((white - real_white) ** 2).sum(-1),
     }
 
 
-def thing_scores(found: Objects, truth: Truth) -> dict[str, np.ndarray]:
+def object_scores(found: Objects, truth: GroundTruth) -> dict[str, np.ndarray]:
     """Counts by kind, step and window [kinds, S, b] of things within REACH whose place had been shown, and of
     new ones.
 
@@ -143,7 +149,7 @@ def thing_scores(found: Objects, truth: Truth) -> dict[str, np.ndarray]:
     """
     shape = truth.alive.shape
     found = found.take(truth.alive.ravel()[found.frame])
-    matches = match(truth.objects, found)
+    matches = match_objects(truth.objects, found)
     wanted, counted = (
         _in_reach(things, truth) & _at_shown_place(things, truth) for things in (truth.objects, found)
     )
@@ -158,7 +164,7 @@ def thing_scores(found: Objects, truth: Truth) -> dict[str, np.ndarray]:
     }
 
 
-def areas(truth: Truth) -> dict[str, np.ndarray]:
+def visible_areas(truth: GroundTruth) -> dict[str, np.ndarray]:
     """[S, b]: pixels that show places already shown, their share, and the area of new places in square tiles;
     0 where no step is.
     """
@@ -168,14 +174,14 @@ def areas(truth: Truth) -> dict[str, np.ndarray]:
     return {"seen_pixels": pixels, "seen_share": pixels / size, "new_tiles": new}
 
 
-def hazard_near(truth: Truth, reach: float = NEAR) -> np.ndarray:
+def hazard_near(truth: GroundTruth, reach: float = HAZARD_RADIUS) -> np.ndarray:
     """[S, b] bool: whether any hazard is within `reach` tiles of the player, in x and in y."""
     hazards = truth.objects.of_kinds(HAZARDS)
     near = hazards.take(_in_reach(hazards, truth, reach))
     return np.bincount(near.frame, minlength=truth.alive.size).reshape(truth.alive.shape) > 0
 
 
-def score_batch(
+def score_windows(
     simulator: Simulator,
     segment: Segment,
     scenes: Scenes,
@@ -188,7 +194,7 @@ def score_batch(
     or measure/prediction.
     """
     k = simulator.model.config.num_initializing_steps
-    truth = truth_of(segment, scenes, k)
+    truth = ground_truth(segment, scenes, k)
     run = open_loop(simulator, segment, seed)
     forced = teacher_forced(simulator, segment, seed)
     wrong = other_actions(segment.action[k - 1 :], effect_classes, seed)
@@ -201,11 +207,11 @@ def score_batch(
     }
     frames = {name: x.cpu().numpy() for name, x in predicted.items()}
     frames |= baselines(truth, segment.obs[:k].cpu().numpy(), yardsticks.mean_frame, partner)
-    out = {"alive": truth.alive, "hazard_near": hazard_near(truth)} | areas(truth)
+    out = {"alive": truth.alive, "hazard_near": hazard_near(truth)} | visible_areas(truth)
     for name, x in frames.items():
         out[f"error/{name}"], out[f"seen_error/{name}"] = pixel_errors(x, truth)
     own = (run.logits, run.value, run.hidden_after())
-    out |= agent_measures(
+    out |= agent_scores(
         simulator.agent,
         frames,
         truth,
@@ -215,15 +221,22 @@ def score_batch(
         yardsticks.whitener,
         effect_classes,
     )
-    for name in SEARCHED:
+    for name in DETECTOR_SEARCHED:
         shown = truth.frames if name == "real" else frames[name]
-        found = detect(yardsticks.detector, shown.reshape(-1, *shown.shape[2:]), flat(truth.camera))
-        out |= {f"things_{measure}/{name}": x for measure, x in thing_scores(found, truth).items()}
-    return out | outcomes(segment, run, forced, k)
+        found = detect(yardsticks.detector, shown.reshape(-1, *shown.shape[2:]), flatten_camera(truth.camera))
+        out |= {f"things_{measure}/{name}": x for measure, x in object_scores(found, truth).items()}
+    return out | outcome_scores(segment, run, forced, k)
 
 
-def agent_measures(
-    agent, frames, truth: Truth, segment: Segment, k: int, own: tuple, whitener: Whitener, effect_classes
+def agent_scores(
+    agent,
+    frames,
+    truth: GroundTruth,
+    segment: Segment,
+    k: int,
+    own: tuple,
+    whitener: Whitener,
+    effect_classes,
 ) -> dict[str, np.ndarray]:
     """The agent's view of the VIEWED predictions, and how far their encoder features lie from those of the
     real frames.
@@ -233,10 +246,10 @@ def agent_measures(
     """
     out = {}
     before = segment.hidden[k - 1]
-    real_features, *_ = look(agent, truth.frames, before)
-    for name in VIEWED:
-        features, *view = look(agent, frames[name], before)
-        scores = view_scores(own if name == "open_loop" else view, segment, k, whitener, effect_classes)
+    real_features, *_ = run_agent(agent, truth.frames, before)
+    for name in AGENT_VIEWED:
+        features, *view = run_agent(agent, frames[name], before)
+        scores = agent_view_scores(own if name == "open_loop" else view, segment, k, whitener, effect_classes)
         out |= {f"{measure}/{name}": x for measure, x in scores.items()}
         out[f"encoder_distance/{name}"] = ((features - real_features) ** 2).mean(-1)
     logits, value, hidden = (
@@ -253,7 +266,7 @@ def agent_measures(
     }
 
 
-def outcomes(segment: Segment, run: Segment, forced, k: int) -> dict[str, np.ndarray]:
+def outcome_scores(segment: Segment, run: Segment, forced, k: int) -> dict[str, np.ndarray]:
     """What each step's action really led to and what was foretold, open loop and (one_step) after seeing the
     frame; [S, b].
     """
@@ -269,19 +282,19 @@ def outcomes(segment: Segment, run: Segment, forced, k: int) -> dict[str, np.nda
     return {name: x.cpu().numpy() for name, x in out.items()}
 
 
-def flat(camera: Camera) -> Camera:
+def flatten_camera(camera: Camera) -> Camera:
     """Cameras [S, b] as [S * b]."""
     return Camera(*(field.reshape(-1) for field in camera))
 
 
-def _in_reach(things: Objects, truth: Truth, reach: float = REACH) -> np.ndarray:
+def _in_reach(things: Objects, truth: GroundTruth, reach: float = OBJECT_RADIUS) -> np.ndarray:
     player = truth.player.reshape(-1, 2)[things.frame]
     return (np.abs(things.x - player[:, 0]) <= reach) & (np.abs(things.y - player[:, 1]) <= reach)
 
 
-def _at_shown_place(things: Objects, truth: Truth) -> np.ndarray:
+def _at_shown_place(things: Objects, truth: GroundTruth) -> np.ndarray:
     size = truth.frames.shape[2]
-    row, column = (pixels.clip(0, size - 1) for pixels in pixel_of(things, flat(truth.camera)))
+    row, column = (pixels.clip(0, size - 1) for pixels in object_pixels(things, flatten_camera(truth.camera)))
     return truth.visible.reshape(-1, size, size)[things.frame, row, column]
 
 

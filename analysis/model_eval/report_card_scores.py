@@ -5,10 +5,10 @@ from functools import partial
 
 import numpy as np
 
-from analysis.model_eval.agent_view import decision_steps, explained, kappa
-from analysis.model_eval.card_batch import SEARCHED, VIEWED
+from analysis.model_eval.agent_view import decision_steps, explained_variance, kappa
 from analysis.model_eval.frame_objects import HAZARDS, KINDS
 from analysis.model_eval.frame_scores import RESAMPLES
+from analysis.model_eval.window_scores import AGENT_VIEWED, DETECTOR_SEARCHED
 from common.stats import json_estimate, json_estimates, json_number, level_weights, ratio, sign_flip_test
 from interpret.classification_scores import RESAMPLES as RANKING_RESAMPLES
 from interpret.classification_scores import WITHIN, calibration, end_probability, ranking
@@ -16,7 +16,7 @@ from interpret.psnr import pooled_psnr, psnr_difference
 
 Arrays = Mapping[str, np.ndarray]
 window_ratio = partial(ratio, axis=-1)  # windows are the last axis of every array of a card
-FRAMES = (
+PREDICTIONS = (
     "open_loop",
     "modal",
     "posterior",
@@ -27,14 +27,14 @@ FRAMES = (
     "mean_frame",
     "other_episode",
 )
-FLOORS = ("copy", "mean_frame", "shifted_copy")
-LATE = slice(5, 11)
+BASELINES = ("copy", "mean_frame", "shifted_copy")
+LATE_STEPS = slice(5, 11)
 """The steps over which whole frames are compared with the best of the floors."""
-STEPS = 12
+NUM_STEPS = 12
 """Claims about single windows stop at so many steps, and so does the report."""
 
 
-def part_report(a: Arrays, levels: np.ndarray, seed: int = 0) -> dict:
+def score_report(a: Arrays, levels: np.ndarray, seed: int = 0) -> dict:
     """Every score of one set of windows. a: measures of `score_batch`, windows last; levels [n]: the layout
     of each window.
     """
@@ -45,9 +45,9 @@ def part_report(a: Arrays, levels: np.ndarray, seed: int = 0) -> dict:
         "alive": [{"value": float(alive.mean()), "n": int(alive.sum())} for alive in a["alive"]],
         "frames": frame_report(a, weights),
         "view": view_report(a, weights),
-        "things": thing_report(a, weights),
+        "things": object_report(a, weights),
         "outcomes": outcome_report(a, weights),
-        "new_places": new_report(a, weights, levels, seed),
+        "new_places": new_places_report(a, weights, levels, seed),
     }
 
 
@@ -57,27 +57,28 @@ def frame_report(a: Arrays, weights: np.ndarray) -> dict:
     """
     alive = a["alive"]
     n = a["alive"].sum(1)
-    whole = {name: pooled_psnr(weights, a[f"error/{name}"], alive) for name in FRAMES}
-    shown = {name: pooled_psnr(weights, a[f"seen_error/{name}"], a["seen_pixels"]) for name in FRAMES}
+    whole = {name: pooled_psnr(weights, a[f"error/{name}"], alive) for name in PREDICTIONS}
+    shown = {name: pooled_psnr(weights, a[f"seen_error/{name}"], a["seen_pixels"]) for name in PREDICTIONS}
     late = {
-        name: pooled_psnr(weights, *_over(a[f"error/{name}"], alive, LATE)) for name in ("open_loop", *FLOORS)
+        name: pooled_psnr(weights, *_sum_steps(a[f"error/{name}"], alive, LATE_STEPS))
+        for name in ("open_loop", *BASELINES)
     }
-    best = max(FLOORS, key=lambda name: late[name][0])
+    best = max(BASELINES, key=lambda name: late[name][0])
     after = slice(1, None)
     return {
         "whole": {name: json_estimates(x, n) for name, x in whole.items()},
         "seen": {name: json_estimates(x, n) for name, x in shown.items()},
         "seen_share": json_estimates(window_ratio(weights, a["seen_share"], alive), n),
         "posterior": json_estimate(
-            pooled_psnr(weights, *_over(a["error/posterior"], alive, after)), alive[after].sum()
+            pooled_psnr(weights, *_sum_steps(a["error/posterior"], alive, after)), alive[after].sum()
         ),
         "one_step_after_correction": json_estimate(
-            pooled_psnr(weights, *_over(a["error/one_step"], alive, after)), alive[after].sum()
+            pooled_psnr(weights, *_sum_steps(a["error/one_step"], alive, after)), alive[after].sum()
         ),
-        "late": {name: json_estimate(x, alive[LATE].sum()) for name, x in late.items()},
+        "late": {name: json_estimate(x, alive[LATE_STEPS].sum()) for name, x in late.items()},
         "late_above_floor": {
             "floor": best,
-            **json_estimate(psnr_difference(late["open_loop"], late[best]), alive[LATE].sum()),
+            **json_estimate(psnr_difference(late["open_loop"], late[best]), alive[LATE_STEPS].sum()),
         },
         "seen_above_shifted_copy": json_estimates(
             psnr_difference(shown["open_loop"], shown["shifted_copy"]), n
@@ -94,9 +95,9 @@ def view_report(a: Arrays, weights: np.ndarray) -> dict:
     n = a["alive"].sum(1)
     deciding = decision_steps(a["taken"], alive, a["hazard_near"])
     other = window_ratio(weights, a["encoder_distance/other_episode"], alive)
-    value_mean = window_ratio(weights[:1], *_over(a["value"], alive, slice(None)))
+    value_mean = window_ratio(weights[:1], *_sum_steps(a["value"], alive, slice(None)))
     value_spread = float(
-        np.sqrt(window_ratio(weights[:1], *_over((a["value"] - value_mean) ** 2, alive, slice(None))))[0]
+        np.sqrt(window_ratio(weights[:1], *_sum_steps((a["value"] - value_mean) ** 2, alive, slice(None))))[0]
     )
     return {"decision_steps": [int(x) for x in deciding.sum(1)], "value_standard_deviation": value_spread} | {
         name: {
@@ -108,39 +109,39 @@ def view_report(a: Arrays, weights: np.ndarray) -> dict:
             "kappa_deciding": json_estimates(_kappa(a, name, weights, deciding), deciding.sum(1)),
             "hidden_cosine": json_estimates(window_ratio(weights, a[f"cosine/{name}"], alive), n),
             "hidden_r2": json_estimates(
-                explained(weights, a[f"hidden_error/{name}"], a["hidden_spread"], alive), n
+                explained_variance(weights, a[f"hidden_error/{name}"], a["hidden_spread"], alive), n
             ),
             "hidden_r2_whitened": json_estimates(
-                explained(weights, a[f"white_error/{name}"], a["white_spread"], alive), n
+                explained_variance(weights, a[f"white_error/{name}"], a["white_spread"], alive), n
             ),
             "value_error": json_estimates(window_ratio(weights, a[f"value_error/{name}"], alive), n),
             "encoder_distance": json_estimates(
                 window_ratio(weights, a[f"encoder_distance/{name}"], alive) / other, n
             ),
         }
-        for name in VIEWED
+        for name in AGENT_VIEWED
     }
 
 
-def thing_report(a: Arrays, weights: np.ndarray) -> dict:
+def object_report(a: Arrays, weights: np.ndarray) -> dict:
     """Recall, precision and position error (tiles): of hazards by step, and of every kind over steps 1 on, by
     frames searched.
     """
     hazards = list(HAZARDS)
     after = slice(1, None)
     by_step = {
-        name: _found(
+        name: _detection_scores(
             {
                 m: a[f"things_{m}/{name}"][hazards].sum(0)
                 for m in ("real", "hit", "distance", "found", "right")
             },
             weights,
         )
-        for name in SEARCHED
+        for name in DETECTOR_SEARCHED
     }
     by_kind = {
         name: {
-            kind: _found(
+            kind: _detection_scores(
                 {
                     m: a[f"things_{m}/{name}"][k, after].sum(0)[None]
                     for m in ("real", "hit", "distance", "found", "right")
@@ -149,7 +150,7 @@ def thing_report(a: Arrays, weights: np.ndarray) -> dict:
             )
             for k, kind in enumerate(KINDS)
         }
-        for name in SEARCHED
+        for name in DETECTOR_SEARCHED
     }
     return {"hazards": by_step, "kinds": by_kind}
 
@@ -187,7 +188,7 @@ def outcome_report(a: Arrays, weights: np.ndarray) -> dict:
     return out | {"end_within": {"steps": WITHIN, "bins": found["bins"], **scores}}
 
 
-def new_report(a: Arrays, weights: np.ndarray, levels: np.ndarray, seed: int) -> dict:
+def new_places_report(a: Arrays, weights: np.ndarray, levels: np.ndarray, seed: int) -> dict:
     """Things at places that were not shown before, per 100 square tiles: as simulated and as real, by the
     same detector.
 
@@ -206,7 +207,7 @@ def new_report(a: Arrays, weights: np.ndarray, levels: np.ndarray, seed: int) ->
     }
 
 
-def _over(total: np.ndarray, count: np.ndarray, steps: slice) -> tuple[np.ndarray, np.ndarray]:
+def _sum_steps(total: np.ndarray, count: np.ndarray, steps: slice) -> tuple[np.ndarray, np.ndarray]:
     """Totals and counts [S, n] summed over some steps: [n] each."""
     return np.where(count > 0, total, 0)[steps].sum(0), count[steps].sum(0)
 
@@ -215,7 +216,7 @@ def _kappa(a: Arrays, name: str, weights: np.ndarray, counts: np.ndarray) -> np.
     return kappa(weights, a[f"agrees/{name}"], a["real_class"], counts, int(a["real_class"].max()) + 1)
 
 
-def _found(counts: dict[str, np.ndarray], weights: np.ndarray) -> dict[str, list[dict]]:
+def _detection_scores(counts: dict[str, np.ndarray], weights: np.ndarray) -> dict[str, list[dict]]:
     """Recall, precision and position error by step, from counts [S, n]."""
     pairs = {
         "recall": ("hit", "real"),
