@@ -1,8 +1,8 @@
-"""The latents that simulations begin from: those of recorded windows beside draws from the prior, in one map,
-and how far q(z) is from N(0, I).
+"""Latents that simulations start from: a joint map of posterior and prior samples, and how far q(z) is from
+N(0, I).
 
-Reads a real store, a store of simulated rollouts that begin in it, and one that begins at random latents.
-Draw the artefacts with analysis/bottleneck_vec_analysis_plotting.py.
+Reads a real store, a store of simulated rollouts that start from its frames, and one that starts from random
+latents. Draw the artefacts with analysis/bottleneck_vec_analysis_plotting.py.
 """
 
 import logging
@@ -20,33 +20,33 @@ class Args:
     model_file: Path
     """The world model."""
     agent_file: Path
-    """The agent that it was trained with: a latent also says what that one remembers."""
+    """The agent that the world model was trained with: a latent also encodes the agent's state."""
     data_dir: Path = Path("data")
-    """The real store in whose frames the informed rollouts begin."""
+    """The real store whose frames the informed rollouts start from."""
     informed_dir: Path = GENERATED / "informed_init"
-    """Store of simulated rollouts that begin in recorded frames."""
+    """Store of simulated rollouts that start from recorded frames."""
     random_dir: Path = GENERATED / "rand_init"
-    """Store of simulated rollouts that begin at random latents."""
+    """Store of simulated rollouts that start from random latents."""
     num_samples: int = 1000
-    """Latents of each kind, drawn at random; all where there are no more."""
+    """Latents of each kind, sampled at random; all if a store has fewer."""
     clusters: int = 100
-    """Clusters of the informed latents, to which the random ones are assigned."""
+    """Number of k-means clusters of the informed latents; random latents are assigned to them."""
     maps: tuple[str, ...] = ("tsne",)
-    """Flat maps to make beside the principal axes: tsne, umap, both or none."""
+    """Embeddings besides PCA: tsne, umap, both, or no word for none."""
     seed: int = 0
-    """Seed of everything random."""
+    """Seed of all sampling and fits."""
     num_threads: int = 2
     """Threads of the linear algebra and of t-SNE."""
     device: str = "auto"
     """auto, gpu or cpu."""
     gpu_device: int = 0
-    """Which GPU, where there are several."""
+    """Index of the GPU."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
-    new: bool = False
-    """Make it again even where it is done."""
+    """Precision of the networks: bf16, fp32, or the faster one here; a resumed run keeps its precision."""
+    force: bool = False
+    """Recompute a finished step."""
     out_dir: Path = Path("results")
-    """Where bottleneck_vec_analysis_precomp is written."""
+    """Directory that receives bottleneck_vec_analysis_precomp."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
@@ -54,26 +54,28 @@ class Args:
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
+from functools import partial
+
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from analysis.io.artefacts import part
 from analysis.io.size_limits import Limit, fit_sizes
 from analysis.io.steps import finish_step, json_part, open_step, point_latest
-from analysis.maps.hidden_states import choose_episodes
+from analysis.maps.hidden_states import sample_episodes
 from analysis.maps.latents import (
     STEP,
     VERSION,
     aggregate_arrays,
     aggregate_numbers,
-    by_episode,
+    aggregate_of_samples,
     check_origin,
-    distance,
-    of_draws,
+    latent_outcomes,
     posteriors,
-    prior_axes,
+    principal_axes,
+    sample_distance,
 )
-from analysis.maps.map_parts import check_maps, make_map
+from analysis.maps.map_parts import by_sample, check_maps, make_map
 from analysis.maps.map_summary import map_numbers
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
@@ -88,13 +90,11 @@ from rollouts.growth import RECORD_MORE
 from rollouts.store import Rollouts
 
 LATENTS_PER_CLUSTER = 2
-"""Latents of each kind, for each cluster."""
+"""Latents of each kind that each cluster needs."""
 
 
 def main(args: Args) -> None:
-    real, informed, random = (
-        Rollouts.open(path) for path in (args.data_dir, args.informed_dir, args.random_dir)
-    )
+    real, informed, random = map(Rollouts.open, (args.data_dir, args.informed_dir, args.random_dir))
     check_origin(informed, args.model_file, real)
     check_origin(random, args.model_file, None)
     check_maps(args.maps)
@@ -114,111 +114,133 @@ def main(args: Args) -> None:
         point_latest(run)
     else:
         with threadpool_limits(args.num_threads):
-            compute(args, run, real, informed, random)
+            compute(args, run, real, LatentSamples.load(args, real, informed, random))
     logging.info("latents: %s", run.dir)
 
 
 def limits(args: Args, informed: Rollouts, random: Rollouts) -> dict[str, Limit]:
-    """The sizes that the fewer of both kinds of latents carry. Raises UsageError where recorded windows come
-    from too few levels.
+    """The largest sizes that both stores allow.
+
+    Raises:
+        UsageError: the recorded windows come from too few episodes for the folds of the classifier.
     """
-    sources = len(
-        np.unique(informed.episodes["source_episode"][choose_episodes(informed, args.num_samples, args.seed)])
-    )
+    chosen = sample_episodes(informed, args.num_samples, args.seed)
+    sources = len(np.unique(informed.episodes["source_episode"][chosen]))
     if sources < FOLDS:
         raise UsageError(
-            f"{informed.path} begins in {counted(sources, 'recorded episode')}, and latents are told apart on {FOLDS} folds of them: {RECORD_MORE}"
+            f"{informed.path} starts from {sources} recorded episodes, and the classifier needs {FOLDS} "
+            "folds of them: record more samples"
         )
     fewest = min(len(informed), len(random))
-    told = f"{len(informed)} informed and {len(random)} random latents"
-    kept = Limit(max(len(informed), len(random)) if fewest >= FEWEST else fewest, told, FEWEST)
-    return {
-        "num_samples": kept,
-        "clusters": Limit(min(fewest, args.num_samples) // LATENTS_PER_CLUSTER, told),
-    }
+    counts = f"{len(informed)} informed and {len(random)} random latents"
+    kept = Limit(max(len(informed), len(random)) if fewest >= FEWEST else fewest, counts, FEWEST)
+    clusters = Limit(min(fewest, args.num_samples) // LATENTS_PER_CLUSTER, counts)
+    return {"num_samples": kept, "clusters": clusters}
 
 
-def compute(args: Args, run: Run, real: Rollouts, informed: Rollouts, random: Rollouts) -> None:
-    stores = {"informed": informed, "random": random}
-    chosen = {name: choose_episodes(store, args.num_samples, args.seed) for name, store in stores.items()}
-    levels = real.episodes["level_seed"][informed.episodes["source_episode"][chosen["informed"]]]
-    groups = {"informed": levels, "random": -1 - np.arange(len(chosen["random"]))}
-    z = {name: store.episodes["latent"][chosen[name]] for name, store in stores.items()}
-    q = part(run, "posteriors", lambda: encoded(args, real, informed, chosen["informed"], run.precision))
-    drawn = of_draws(z["random"])
-    found = aggregate(q["mean"], q.get("log_variance"))
-    axes, variance, mean = prior_axes(z["informed"])
+@dataclass(frozen=True)
+class LatentSamples:
+    """Informed and random latents, by the names of the two stores.
+
+    Args:
+        stores: {name: store}.
+        episodes: {name: sampled episodes [n]}.
+        z: {name: latents [n, Z]}.
+        groups: {name: level of each latent [n]}; each random latent is a group of its own.
+    """
+
+    stores: dict[str, Rollouts]
+    episodes: dict[str, np.ndarray]
+    z: dict[str, np.ndarray]
+    groups: dict[str, np.ndarray]
+
+    @classmethod
+    def load(cls, args: Args, real: Rollouts, informed: Rollouts, random: Rollouts) -> "LatentSamples":
+        stores = {"informed": informed, "random": random}
+        episodes = {
+            name: sample_episodes(store, args.num_samples, args.seed) for name, store in stores.items()
+        }
+        z = {name: store.episodes["latent"][episodes[name]] for name, store in stores.items()}
+        levels = real.episodes["level_seed"][informed.episodes["source_episode"][episodes["informed"]]]
+        groups = {"informed": levels, "random": -1 - np.arange(len(episodes["random"]))}
+        return cls(stores, episodes, z, groups)
+
+
+def compute(args: Args, run: Run, real: Rollouts, samples: LatentSamples) -> None:
+    """Computes every part of the run that is missing, then finishes the run with its numbers."""
+    z = samples.z
+    q = part(run, "posteriors", lambda: encode(args, real, samples, run.precision))
+    posterior = aggregate(q["mean"], q.get("log_variance"))
+    prior = aggregate_of_samples(z["random"])
+    axes, variance, mean = principal_axes(z["informed"])
     points = {name: ((x - mean) @ axes.T).astype(np.float32) for name, x in z.items()}
-    clusters = fit_clusters(points["informed"], np.arange(len(points["informed"])), args.clusters, args.seed)
-    labels = {
-        name: by_episode(store, chosen[name]) | {"cluster": clusters.assign(points[name])}
-        for name, store in stores.items()
-    }
-    part(
-        run,
-        "labels",
-        lambda: {
-            f"{name}.{label}": column for name, columns in labels.items() for label, column in columns.items()
-        },
-    )
+    part(run, "labels", lambda: by_sample(labels(args, samples, points)))
     maps = {}
     for kind in progress_bar(("pca", *args.maps), unit="map", desc="maps"):
         both = {"real": points["informed"], "random": points["random"]}
-        maps[kind] = part(run, f"map_{kind}", lambda: make_map(kind, both, args.seed, args.num_threads))
-    part(run, "dimensions", lambda: dimensions(found, drawn, variance, prior_axes(z["random"])[1]))
+        fit = partial(make_map, kind, both, args.seed, args.num_threads)
+        maps[kind] = part(run, f"map_{kind}", fit)
+    null_variance = principal_axes(z["random"])[1]
+    part(run, "dimensions", lambda: dimensions(posterior, prior, variance, null_variance))
     part(run, "radius", lambda: {name: (x.astype(np.float64) ** 2).sum(1) for name, x in z.items()})
-    finish_step(
-        run,
-        {
-            "samples": {name: len(x) for name, x in z.items()},
-            "width": z["informed"].shape[1],
-            "levels": f"{levels.min()}-{levels.max()}",
-            "q": aggregate_numbers(found),
-            "draws": aggregate_numbers(drawn),
-            "maps": map_numbers(maps),
-            "distance": json_part(run, "distance", lambda: distances(z, groups, args.seed)),
-        },
-    )
+    levels = samples.groups["informed"]
+    numbers = {
+        "samples": {name: len(x) for name, x in z.items()},
+        "width": z["informed"].shape[1],
+        "levels": f"{levels.min()}-{levels.max()}",
+        "q": aggregate_numbers(posterior),
+        "draws": aggregate_numbers(prior),
+        "maps": map_numbers(maps),
+        "distance": json_part(run, "distance", lambda: distances(z, samples.groups, args.seed)),
+    }
+    finish_step(run, numbers)
 
 
-def encoded(
-    args: Args, real: Rollouts, informed: Rollouts, episodes: np.ndarray, precision: str
-) -> dict[str, np.ndarray]:
-    """Mean and, unless latents lie on a sphere, log_variance of the posteriors of the windows that the
-    episodes began in: [n, Z].
-    """
+def labels(
+    args: Args, samples: LatentSamples, points: dict[str, np.ndarray]
+) -> dict[str, dict[str, np.ndarray]]:
+    """{name: {label: [n]}}: outcomes, and clusters fit on the informed latents."""
+    informed = points["informed"]
+    clusters = fit_clusters(informed, np.arange(len(informed)), args.clusters, args.seed)
+    return {
+        name: latent_outcomes(store, samples.episodes[name]) | {"cluster": clusters.assign(points[name])}
+        for name, store in samples.stores.items()
+    }
+
+
+def encode(args: Args, real: Rollouts, samples: LatentSamples, precision: str) -> dict[str, np.ndarray]:
+    """mean and, unless latents lie on a sphere, log_variance [n, Z] of q(z) of the informed windows."""
     device = choose_device(args.device, args.gpu_device)
+    episodes = samples.episodes["informed"]
     with progress_bar(total=len(episodes), unit="window", desc="encode") as bar:
         simulator = load_simulator(args.model_file, args.agent_file, device=device)[0]
         set_precision(precision, simulator.model, simulator.agent)
-        mean, log_variance = posteriors(simulator, real, informed, episodes, device, bar.update)
+        mean, log_variance = posteriors(
+            simulator, real, samples.stores["informed"], episodes, device, bar.update
+        )
     return {"mean": mean} | ({} if log_variance is None else {"log_variance": log_variance})
 
 
 def distances(z: dict[str, np.ndarray], groups: dict[str, np.ndarray], seed: int) -> dict:
-    """Informed latents from random ones; and, as a control that must show nothing, one half of the random
-    ones from the other.
-    """
+    """Informed against random latents; as a control, one half of the random latents against the other."""
     half = len(z["random"]) // 2
     control = (z["random"][:half], z["random"][half:], groups["random"][:half], groups["random"][half:])
     return {
-        "informed": distance(z["informed"], z["random"], groups["informed"], groups["random"], seed),
-        "control": distance(*control, seed),
+        "informed": sample_distance(z["informed"], z["random"], groups["informed"], groups["random"], seed),
+        "control": sample_distance(*control, seed),
     }
 
 
 def dimensions(
-    found: Aggregate, drawn: Aggregate, variance: np.ndarray, null_variance: np.ndarray
+    posterior: Aggregate, prior: Aggregate, variance: np.ndarray, null_variance: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Every number by dimension [Z], of q and of the draws; and the variances of principal axes, of informed
-    and of random latents.
-    """
-    both = {
+    """Statistics of every dimension [Z] of q and of prior samples, and variances of their principal axes."""
+    statistics = {
         f"{name}.{key}": array
-        for name, one in (("q", found), ("draws", drawn))
-        for key, array in aggregate_arrays(one).items()
+        for name, aggregated in (("q", posterior), ("draws", prior))
+        for key, array in aggregate_arrays(aggregated).items()
     }
-    return both | {"axes.q": variance, "axes.draws": null_variance}
+    return statistics | {"axes.q": variance, "axes.draws": null_variance}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""Behaviours: clusters of moments by the states of agent and environment and by how both change over the next
-steps.
+"""Behaviours: clusters of steps by the states of agent and environment and by how both change afterwards.
 
-The commonest cluster of an episode's first moments is its behaviour. Draw the artefacts with
+An episode's behaviour is the most common cluster of its first steps. Draw the artefacts with
 analysis/combined_agent_env_hx_analysis_plotting.py.
 """
 
@@ -13,46 +12,48 @@ from common.cli import parse, run_main
 
 @dataclass
 class Args(MapArgs):
-    moments: int = 4
-    """Moments of each episode, from step --begin on."""
-    ahead: tuple[int, ...] = (2, 4, 6)
-    """The changes that count are those over so many steps."""
+    steps_per_episode: int = 4
+    """Steps of each episode that are clustered, from step --begin on."""
+    change_lags: tuple[int, ...] = (2, 4, 6)
+    """Lags, in steps, over which the changes of the states are taken."""
     env_components: int = 16
-    """Principal components of the environment's state that stand for it."""
+    """Principal components of the environment state that enter the joint state."""
     components: int = 64
-    """Principal components of all of it on which moments are clustered and mapped, at most."""
+    """Largest number of principal components of the joint state that clusters and maps are fit on."""
 
 
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
-from analysis.maps.joint_states import environment_axes, joined, moments_with, principal_scores
-from analysis.maps.simulated_state_maps import Points, map_step
+from analysis.maps.joint_states import (
+    environment_axes,
+    joint_vectors,
+    principal_scores,
+    rows_with_future,
+)
+from analysis.maps.simulated_state_maps import Points, StepSelection, run_map_step
 from analysis.maps.simulated_state_steps import COMBINED
-from analysis.maps.step_fields import scores
+from analysis.maps.step_fields import direction_scores
 from common.runs import UsageError
 
 
 def main(args: Args) -> None:
-    if args.moments < 1 or not args.ahead or min(args.ahead) < 1:
-        raise UsageError("behaviours need --moments 1 and --ahead 1, or more of each")
+    if args.steps_per_episode < 1:
+        raise UsageError(f"--steps_per_episode is {args.steps_per_episode}: give 1 or more")
+    if not args.change_lags or min(args.change_lags) < 1:
+        raise UsageError("--change_lags needs one lag or more, each of 1 or more steps")
+    ahead = max(args.change_lags)
 
-    def make(args, run, rollouts, kept, states):
-        axes, numbers = environment_axes(run, rollouts, kept, args.begin, args.env_components, args.seed)
-        rows = moments_with(states, args.begin, max(args.ahead), args.moments)
-        blocks = {"agent": states.x, "environment": scores(rollouts, "env_state", axes, kept)}
-        vectors = joined(blocks, rows, args.ahead)
-        points, held = principal_scores(run, "joint_axes", vectors, args.components)
-        return Points(points, rows, vectors, numbers | held)
+    def make_points(args, run, rollouts, mask, states) -> Points:
+        axes, numbers = environment_axes(run, rollouts, mask, args.begin, args.env_components, args.seed)
+        rows = rows_with_future(states, args.begin, ahead, args.steps_per_episode)
+        environment = direction_scores(rollouts, "env_state", axes, mask)
+        vectors = joint_vectors({"agent": states.x, "environment": environment}, rows, args.change_lags)
+        points, variance = principal_scores(run, "joint_axes", vectors, args.components)
+        return Points(points, rows, vectors, numbers | variance)
 
-    map_step(
-        COMBINED,
-        args,
-        make,
-        ahead=max(args.ahead),
-        most=args.moments,
-        components=("env_components", "components"),
-    )
+    selection = StepSelection(ahead, args.steps_per_episode, ("env_components", "components"))
+    run_map_step(COMBINED, args, make_points, selection)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""The structure of a simulator's environment states: principal axes, clusters and flat maps, with what
-happened at each step.
+"""Principal components, clusters and maps of a world model's environment states.
 
-Reads a store of simulated rollouts, however wide its states, in pieces. Draw the artefacts with
-analysis/env_h_analysis_plotting.py.
+Reads a store of simulated rollouts in chunks, so that states of any width fit in memory. Draw the artefacts
+with analysis/env_h_analysis_plotting.py.
 """
 
 from dataclasses import dataclass
@@ -14,32 +13,28 @@ from common.cli import parse, run_main
 @dataclass
 class Args(MapArgs):
     clusters: int = 128
-    """How many clusters."""
+    """Number of k-means clusters."""
     components: int = 128
-    """Principal components on which states are clustered and mapped, at most."""
+    """Largest number of principal components that clusters and maps are fit on."""
 
 
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
-from analysis.maps.joint_states import environment_axes, moments_with, some_features
-from analysis.maps.simulated_state_maps import Points, map_step
+from analysis.maps.joint_states import environment_axes, random_features, rows_with_future
+from analysis.maps.simulated_state_maps import Points, StepSelection, run_map_step
 from analysis.maps.simulated_state_steps import ENV_H
-from analysis.maps.step_fields import scores
+from analysis.maps.step_fields import direction_scores
 
 
 def main(args: Args) -> None:
-    def make(args, run, rollouts, kept, states):
-        axes, numbers = environment_axes(run, rollouts, kept, args.begin, args.components, args.seed)
-        rows = moments_with(states, args.begin)
-        return Points(
-            scores(rollouts, "env_state", axes, kept)[rows],
-            rows,
-            some_features(rollouts, kept, args.seed)[rows],
-            numbers,
-        )
+    def make_points(args, run, rollouts, mask, states) -> Points:
+        axes, numbers = environment_axes(run, rollouts, mask, args.begin, args.components, args.seed)
+        rows = rows_with_future(states, args.begin)
+        scores = direction_scores(rollouts, "env_state", axes, mask)[rows]
+        return Points(scores, rows, random_features(rollouts, mask, args.seed)[rows], numbers)
 
-    map_step(ENV_H, args, make, components=("components",))
+    run_map_step(ENV_H, args, make_points, StepSelection(components=("components",)))
 
 
 if __name__ == "__main__":

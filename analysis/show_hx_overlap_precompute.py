@@ -1,8 +1,7 @@
-"""Whether the agent's hidden states in the simulator are those that it has in the game: effect sizes, real
-against simulated and real against real.
+"""How far the agent's hidden states in the simulator differ from those in the game, as effect sizes.
 
-Simulated episodes are compared with real ones over the same steps from the same kind of start, on other
-levels; the floor is what comes out when both are real. Writes to results/hx_overlap_precomp; draw it with
+Simulated episodes are compared with real ones of other levels, over the same steps from the same kind of
+start; the baseline compares real episodes with real ones. Writes results/hx_overlap_precomp; draw it with
 analysis/show_hx_overlap.py.
 """
 
@@ -16,19 +15,19 @@ from common.cli import parse, run_main
 @dataclass
 class Args:
     data_dir: Path
-    """The store of real rollouts that the simulated ones began from."""
+    """Store of real rollouts that the simulated ones start from."""
     sim_data_dir: Path
-    """The store of simulated rollouts, with informed starts."""
+    """Store of simulated rollouts that start from recorded frames."""
     num_sim_episodes: int = 3000
-    """Simulated episodes, drawn at random; all where there are no more."""
+    """Simulated episodes, sampled at random; all if the store has fewer."""
     points: int = 1500
-    """States of each side for the discrepancy, stratified by episode."""
+    """States of each sample for the MMD, stratified by level."""
     seed: int = 0
-    """Seed of everything random."""
-    new: bool = False
-    """Make it again even where it is done."""
+    """Seed of all sampling and fits."""
+    force: bool = False
+    """Recompute a finished step."""
     out_dir: Path = Path("results")
-    """Where hx_overlap_precomp is written."""
+    """Directory that receives hx_overlap_precomp."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
@@ -41,7 +40,7 @@ import numpy as np
 from analysis.hidden_analysis_precompute import check_stores
 from analysis.io.artefacts import part
 from analysis.io.steps import finish_step, open_step, point_latest
-from analysis.maps.hidden_states import choose_episodes, gather
+from analysis.maps.hidden_states import load_hidden_states, sample_episodes
 from common.progress import progress_bar
 from common.runs import UsageError
 from interpret.directions.fitting import sample_of
@@ -61,11 +60,11 @@ from interpret.subsample import changing, scores_of, subsample
 from rollouts.store import Rollouts
 
 BINS = ((0, 1), (1, 3), (3, 6), (6, 12), (12, 24), (24, 10**6))
-"""Steps after the start over which the AUROC is taken apart: from, to (excluded)."""
+"""Intervals of steps after the start, from and to (excluded), with an AUROC of their own."""
 AXES = 6
-"""Principal components kept for the picture."""
-PARTINGS = 20
-"""Partings of the real levels, for the spread of the discrepancy of real from real."""
+"""Principal components stored for the figure."""
+SPLITS = 20
+"""Random halvings of the real levels, which give the spread of the MMD."""
 
 
 def main(args: Args) -> None:
@@ -73,112 +72,125 @@ def main(args: Args) -> None:
     simulated = Rollouts.open(args.sim_data_dir)
     check_stores(real, simulated)
     settings = {"num_sim_episodes": args.num_sim_episodes, "points": args.points, "seed": args.seed}
-    run = open_step(
-        args.out_dir, STEP, VERSION, settings, {"data_dir": real.id, "sim_data_dir": simulated.id}, args.new
-    )
+    inputs = {"data_dir": real.id, "sim_data_dir": simulated.id}
+    run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.force)
     if run.done:
         point_latest(run)
     else:
-        sim, twins = clouds(real, simulated, args.num_sim_episodes, args.seed)
-        numbers = compare(sim, twins, args.points, args.seed)
-        part(run, "axes", lambda: axes(sim, twins, args.points, args.seed))
-        finish_step(run, numbers | {"levels": [int(twins.level.min()), int(twins.level.max())]})
-    logging.info(
-        "overlap: %s; draw it with: python analysis/show_hx_overlap.py --out_dir %s", run.dir, args.out_dir
-    )
+        sim_cloud, real_cloud = load_clouds(real, simulated, args.num_sim_episodes, args.seed)
+        numbers = compare(sim_cloud, real_cloud, args.points, args.seed)
+        part(run, "axes", lambda: principal_scores(sim_cloud, real_cloud, args.points, args.seed))
+        levels = [int(real_cloud.level.min()), int(real_cloud.level.max())]
+        finish_step(run, numbers | {"levels": levels})
+    plot = f"python analysis/show_hx_overlap.py --out_dir {args.out_dir}"
+    logging.info("overlap: %s; draw it with: %s", run.dir, plot)
 
 
-def clouds(real: Rollouts, simulated: Rollouts, most: int, seed: int) -> tuple[Cloud, Cloud]:
-    """Simulated states, and the recorded ones over the steps that the simulations began from. Raises
-    UsageError for another store than that.
+def load_clouds(real: Rollouts, simulated: Rollouts, most: int, seed: int) -> tuple[Cloud, Cloud]:
+    """Simulated states, and the recorded states over the same steps of the episodes they start from.
+
+    Args:
+        real: store that the simulations start from.
+        simulated: store of simulations.
+        most: number of simulated episodes.
+        seed: of their choice.
+
+    Raises:
+        UsageError: the simulations start from another store.
     """
     source = simulated.manifest.get("inputs", {}).get("data_dir")
     if source != real.id:
-        began = f"{simulated.path} began from store {source or 'none (random starts)'}, not from {real.path} ({real.id})"
-        raise UsageError(f"{began}: give the store that it began from")
-    chosen = choose_episodes(simulated, most, seed)
-    states = gather(simulated, chosen)
+        raise UsageError(
+            f"{simulated.path} starts from store {source or 'none (random starts)'}, not from {real.path} "
+            f"({real.id}): give the store that it starts from"
+        )
+    chosen = sample_episodes(simulated, most, seed)
+    states = load_hidden_states(simulated, chosen)
     episode, start = (simulated.episodes[name][chosen] for name in ("source_episode", "source_step"))
     level = real.episodes["level_seed"][episode]
     longest = simulated.episodes["length"].max()
     length = np.minimum(real.episodes["length"][episode] - start, longest)
     k = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
     rows = np.repeat(real.first_step[episode] + start, length) + k
-    sim = Cloud(states.x, np.repeat(level, simulated.episodes["length"][chosen]), states.step)
-    return sim, Cloud(real.hidden_after()[rows], np.repeat(level, length), k)
+    sim_cloud = Cloud(states.x, np.repeat(level, simulated.episodes["length"][chosen]), states.step)
+    return sim_cloud, Cloud(real.hidden_after()[rows], np.repeat(level, length), k)
 
 
-def compare(sim: Cloud, twins: Cloud, points: int, seed: int) -> dict:
-    """Every number: {real or simulated: against real states of other levels}."""
-    columns = changing(twins.x)
-    scale = sample_of(twins.x[:, columns], twins.level)
-    sim, twins = (
+def compare(sim_cloud: Cloud, real_cloud: Cloud, points: int, seed: int) -> dict:
+    """AUROC and MMD of simulated and of real states (the baseline), each against real states of other levels.
+
+    Args:
+        sim_cloud: simulated states.
+        real_cloud: real states.
+        points: states of each sample for the MMD.
+        seed: of splits and fits.
+    """
+    columns = changing(real_cloud.x)
+    scale = sample_of(real_cloud.x[:, columns], real_cloud.level)
+    sim_cloud, real_cloud = (
         cloud._replace(x=((cloud.x[:, columns] - scale.mean) / scale.std).astype(np.float32))
-        for cloud in (sim, twins)
+        for cloud in (sim_cloud, real_cloud)
     )
-    ours, others = split_levels(twins.level, seed)
-    reference = twins.where(np.isin(twins.level, others))
+    levels, other_levels = split_levels(real_cloud.level, seed)
+    reference = real_cloud.where(np.isin(real_cloud.level, other_levels))
     sides = {
-        "simulated": sim.where(np.isin(sim.level, ours)),
-        "real": twins.where(np.isin(twins.level, ours)),
+        name: cloud.where(np.isin(cloud.level, levels))
+        for name, cloud in (("simulated", sim_cloud), ("real", real_cloud))
     }
-    counts = {name: len(side.x) for name, side in sides.items()} | {"reference": len(reference.x)}
-    numbers: dict = {"n": counts, "num_levels": len(ours) + len(others)}
-    numbers["auroc"] = {
-        name: {kind: by_step(side, reference, kind, seed) for kind in CLASSIFIERS}
+    aurocs = {
+        name: {kind: auroc_by_step(side, reference, kind, seed) for kind in CLASSIFIERS}
         for name, side in sides.items()
     }
-    return numbers | {"mmd2": discrepancies(sim, twins, points, seed)}
+    return {
+        "n": {name: len(side.x) for name, side in sides.items()} | {"reference": len(reference.x)},
+        "num_levels": len(levels) + len(other_levels),
+        "auroc": aurocs,
+        "mmd2": mmd_over_splits(sim_cloud, real_cloud, points, seed),
+    }
 
 
-def by_step(a: Cloud, b: Cloud, kind: str, seed: int) -> dict:
-    """AUROC over all steps and over each of BINS that both samples reach."""
+def auroc_by_step(a: Cloud, b: Cloud, kind: str, seed: int) -> dict:
+    """AUROC over all steps, and over each of BINS that has 20 states of both samples."""
     scores, first = out_of_fold(a, b, kind, seed)
     k = np.concatenate([a.k, b.k])
-    found = {"all": auroc(a, b, scores, first, np.ones(len(k), bool), seed)._asdict(), "steps": []}
+    whole = auroc(a, b, scores, first, np.ones(len(k), bool), seed)
+    steps = []
     for low, high in BINS:
         rows = (k >= low) & (k < high)
         if min(first[rows].sum(), (~first[rows]).sum()) >= 20:
-            found["steps"].append(
-                {"from": low, "to": min(high, int(k.max()) + 1)}
-                | auroc(a, b, scores, first, rows, seed)._asdict()
-            )
-    return found
+            interval = {"from": low, "to": min(high, int(k.max()) + 1)}
+            steps.append(interval | auroc(a, b, scores, first, rows, seed)._asdict())
+    return {"all": whole._asdict(), "steps": steps}
 
 
-def discrepancies(sim: Cloud, twins: Cloud, points: int, seed: int) -> dict:
-    """Squared discrepancy of each side from real states of other levels over PARTINGS halvings of the levels:
-    {simulated, real: [PARTINGS]}.
-    """
+def mmd_over_splits(sim_cloud: Cloud, real_cloud: Cloud, points: int, seed: int) -> dict[str, list[float]]:
+    """Squared MMD of each sample from real states of other levels, over SPLITS halvings of the levels."""
 
-    def some(cloud: Cloud, levels) -> np.ndarray:
-        mine = cloud.where(np.isin(cloud.level, levels))
-        return mine.x[subsample(mine.level, points, seed)]
+    def sample(cloud: Cloud, levels: np.ndarray) -> np.ndarray:
+        part_of_cloud = cloud.where(np.isin(cloud.level, levels))
+        return part_of_cloud.x[subsample(part_of_cloud.level, points, seed)]
 
-    bandwidth = median_distance(twins.x[subsample(twins.level, points, seed)])
-    found = {"simulated": [], "real": []}
-    for parting in progress_bar(range(PARTINGS), unit="parting", desc="discrepancy"):
-        ours, others = split_levels(twins.level, seed + parting)
-        reference = some(twins, others)
-        for name, cloud in (("simulated", sim), ("real", twins)):
-            found[name].append(mmd2(some(cloud, ours), reference, bandwidth))
-    return found
+    bandwidth = median_distance(real_cloud.x[subsample(real_cloud.level, points, seed)])
+    mmd: dict[str, list[float]] = {"simulated": [], "real": []}
+    for split in progress_bar(range(SPLITS), unit="split", desc="MMD"):
+        levels, other_levels = split_levels(real_cloud.level, seed + split)
+        reference = sample(real_cloud, other_levels)
+        for name, cloud in (("simulated", sim_cloud), ("real", real_cloud)):
+            mmd[name].append(mmd2(sample(cloud, levels), reference, bandwidth))
+    return mmd
 
 
-def axes(sim: Cloud, twins: Cloud, points: int, seed: int) -> dict[str, np.ndarray]:
-    """Scores of both on the first principal components of the real states, and the share of variance of each
-    component.
-    """
-    columns = changing(twins.x)
+def principal_scores(sim_cloud: Cloud, real_cloud: Cloud, points: int, seed: int) -> dict[str, np.ndarray]:
+    """Scores of both samples on the first principal components of the real states, and explained variance."""
+    columns = changing(real_cloud.x)
     count = min(AXES, len(columns))
-    pca = fit_pca(twins.x[:, columns], twins.level, count, seed)
+    pca = fit_pca(real_cloud.x[:, columns], real_cloud.level, count, seed)
 
-    def shown(cloud: Cloud) -> np.ndarray:
+    def scores(cloud: Cloud) -> np.ndarray:
         return scores_of(pca, cloud.x[subsample(cloud.level, 4 * points, seed)][:, columns])
 
-    return {"real": shown(twins), "simulated": shown(sim)} | {
-        "share": np.array(pca.provenance["variance"]) / len(columns)
-    }
+    share = np.array(pca.provenance["variance"]) / len(columns)
+    return {"real": scores(real_cloud), "simulated": scores(sim_cloud), "share": share}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""The whole sensorimotor loop at each simulated step: what the agent sees, both states and the choice, in one
-space.
+"""The sensorimotor loop: encoder output, both states and the policy of each simulated step, in one space.
 
-Clusters are found twice, of the moments and of the moments with their change to the next step. Draw the
-artefacts with analysis/sml_analysis_plotting.py.
+Steps are clustered twice: by the joint state, and by the joint state with its change to the next step. Draw
+the artefacts with analysis/sml_analysis_plotting.py.
 """
 
 from dataclasses import dataclass
@@ -16,17 +15,17 @@ from common.cli import parse, run_main
 @dataclass
 class Args(MapArgs):
     agent_file: Path = Path("pretrained/coinrun_easy_200/seed_0_finished/model.safetensors")
-    """The agent that acts in the store: its encoder says what it sees."""
+    """The agent that acts in the store; its encoder is applied to the frames."""
     num_episodes: int = 1000
-    """Episodes, drawn at random; all where there are no more."""
+    """Episodes, sampled at random; all if the store has fewer."""
     clusters: int = 64
-    """How many clusters."""
+    """Number of k-means clusters."""
     env_components: int = 64
-    """Principal components of the environment's state that stand for it."""
+    """Principal components of the environment state that enter the joint state."""
     components: int = 128
-    """Principal components of the loop on which moments are clustered and mapped, at most."""
+    """Largest number of principal components of the joint state that clusters and maps are fit on."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the encoder: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
+    """Precision of the encoder: bf16, fp32, or the faster one here; a resumed run keeps its precision."""
 
 
 if __name__ == "__main__":
@@ -36,10 +35,15 @@ import numpy as np
 import torch
 
 from agents.actor_critic import load_agent
-from analysis.maps.joint_states import environment_axes, joined, moments_with, principal_scores
-from analysis.maps.simulated_state_maps import Points, map_step
+from analysis.maps.joint_states import (
+    environment_axes,
+    joint_vectors,
+    principal_scores,
+    rows_with_future,
+)
+from analysis.maps.simulated_state_maps import Points, StepSelection, run_map_step
 from analysis.maps.simulated_state_steps import SML
-from analysis.maps.step_fields import pieces, scores
+from analysis.maps.step_fields import direction_scores, field_chunks
 from common.precision import choose_precision, set_precision
 from common.runs import UsageError, file_id
 from rollouts.store import Rollouts
@@ -48,49 +52,46 @@ from rollouts.store import Rollouts
 def main(args: Args) -> None:
     agent_id = file_id(args.agent_file)
 
-    def make(args, run, rollouts, kept, states):
-        if (rollouts.episodes["policy_id"] != agent_id).any():
-            acts = rollouts.episodes["policy_id"][0]
-            raise UsageError(
-                f"{rollouts.path} is of agent {acts}, not {args.agent_file} ({agent_id}): give the one that acts in it"
-            )
-        axes, numbers = environment_axes(run, rollouts, kept, args.begin, args.env_components, args.seed)
-        rows = moments_with(states, args.begin, 1)
-        logits = states.columns["logits"]
+    def make_points(args, run, rollouts, mask, states) -> Points:
+        check_agent(rollouts, args.agent_file, agent_id)
+        axes, numbers = environment_axes(run, rollouts, mask, args.begin, args.env_components, args.seed)
+        rows = rows_with_future(states, args.begin, 1)
+        logits = torch.from_numpy(states.columns["logits"])
         blocks = {
-            "seen": seen(args.agent_file, rollouts, kept, run.precision),
-            "environment": scores(rollouts, "env_state", axes, kept),
+            "encoder": encoder_output(args.agent_file, rollouts, mask, run.precision),
+            "environment": direction_scores(rollouts, "env_state", axes, mask),
             "agent": states.x,
-            "choice": torch.from_numpy(logits).log_softmax(-1).numpy(),
+            "policy": logits.log_softmax(-1).numpy(),
         }
-        vectors = joined(blocks, rows)
-        points, held = principal_scores(run, "joint_axes", vectors, args.components)
-        moving, changes = principal_scores(run, "moving_axes", joined(blocks, rows, (1,)), args.components)
-        return Points(points, rows, vectors, numbers | held | changes, {"moving": moving})
+        vectors = joint_vectors(blocks, rows)
+        points, variance = principal_scores(run, "joint_axes", vectors, args.components)
+        moving, moving_variance = principal_scores(
+            run, "moving_axes", joint_vectors(blocks, rows, (1,)), args.components
+        )
+        return Points(points, rows, vectors, numbers | variance | moving_variance, {"moving": moving})
 
+    selection = StepSelection(1, components=("env_components", "components"))
     precision = choose_precision(args.precision, "cpu")
-    map_step(
-        SML,
-        args,
-        make,
-        {"agent_file": agent_id},
-        ahead=1,
-        components=("env_components", "components"),
-        precision=precision,
-    )
+    run_map_step(SML, args, make_points, selection, {"agent_file": agent_id}, precision)
 
 
-def seen(agent_file: Path, rollouts: Rollouts, kept: np.ndarray, precision: str) -> np.ndarray:
-    """What the agent's encoder makes of the frames of the kept steps: [n, F]."""
+def check_agent(rollouts: Rollouts, agent_file: Path, agent_id: str) -> None:
+    """Raises UsageError unless the agent acts in all episodes of the store."""
+    policies = rollouts.episodes["policy_id"]
+    if (policies != agent_id).any():
+        raise UsageError(
+            f"{rollouts.path} is of agent {policies[0]}, not {agent_file} ({agent_id}): give the agent that "
+            "acts in it"
+        )
+
+
+def encoder_output(agent_file: Path, rollouts: Rollouts, mask: np.ndarray, precision: str) -> np.ndarray:
+    """Output [n, F] of the agent's encoder on the frames of the masked steps."""
     agent = load_agent(agent_file)[0]
     set_precision(precision, agent)
     with torch.no_grad():
-        return np.concatenate(
-            [
-                agent.encoder(torch.from_numpy(piece)).float().numpy()
-                for piece in pieces(rollouts, "obs", kept)
-            ]
-        )
+        chunks = (torch.from_numpy(chunk) for chunk in field_chunks(rollouts, "obs", mask))
+        return np.concatenate([agent.encoder(chunk).float().numpy() for chunk in chunks])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""Lagged correlations between the scores of directions, within episodes: of all episodes of a store, and of
-each cluster of them.
+"""Lagged correlations between direction scores, over a whole store and over clusters of episodes.
 
-Every correlation is held against two nulls (the later score turned round within its episode; that of another
-episode), and marked where it differs from both, at a false discovery rate over all that is tested. Writes
-results/xcorr_precomp.
+Each correlation is tested against two nulls: the later score circularly shifted within its episode, and the
+later score of another episode. Significance is at one false discovery rate over everything that is tested.
+Writes results/xcorr_precomp; draw it with analysis/xcorr_and_xcaus_plots.py.
 """
 
 import logging
@@ -17,34 +16,33 @@ from common.cli import parse, run_main
 @dataclass
 class Args:
     directions: Path | None = None
-    """Saved directions of the agent's hidden state, whose scores are correlated; left out, those of the
-    latest hidden-state analysis in <out_dir>: independent components or, where they could not be fit, the
-    next method that could.
+    """Saved directions of the agent's hidden state; default: those of the latest hidden-state analysis in
+    <out_dir>, by ICA or, if that was not fit, by PCA.
     """
     data_dir: Path = Path("data")
     """Store of rollouts, real or simulated."""
     env_directions: Path | None = None
-    """Saved directions of the environment's state (of a simulated store), whose scores are taken alongside."""
+    """Saved directions of the environment state of a simulated store, whose scores are included."""
     clusters_dir: Path | None = None
-    """A finished map of the same simulated store, such as combined_agent_env_hx_analysis: the same is done
-    for the episodes of each behaviour.
+    """A finished map of the same simulated store, such as combined_agent_env_hx_analysis; the correlations
+    are also computed for the episodes of each behaviour.
     """
     lags: int = 10
-    """The largest lag, in steps."""
+    """Largest lag, in steps."""
     num_episodes: int = 2000
-    """At most so many episodes, spread evenly over the store."""
+    """Largest number of episodes, spread evenly over the store."""
     null: Literal["both", "shift", "pairing"] = "both"
-    """What a correlation must differ from: shifts within the episode, pairs of different episodes, or either."""
+    """Null: shifts within the episode, pairs of different episodes, or both."""
     draws: int = 199
-    """Draws from each null."""
-    rate: float = 0.1
-    """False discovery rate of the marks (Benjamini-Hochberg), over all sets, lags and pairs together."""
+    """Surrogates of each null."""
+    fdr: float = 0.1
+    """False discovery rate (Benjamini-Hochberg) over all subsets, lags and pairs."""
     out_dir: Path = Path("results")
-    """Where xcorr_precomp is written."""
+    """Directory that receives xcorr_precomp."""
     seed: int = 0
-    """Which episodes, and the draws of the nulls."""
-    new: bool = False
-    """Make it again where it is done."""
+    """Seed of the choice of episodes and of the surrogates."""
+    force: bool = False
+    """Recompute a finished step."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
@@ -62,40 +60,40 @@ from analysis.lagged.store_correlations import (
     NAME,
     VERSION,
     as_arrays,
+    episode_subsets,
     from_arrays,
     joint_scores,
     large_enough,
-    members,
-    summary,
-    with_significance,
+    part_name,
+    significant_correlations,
+    summarise_correlations,
 )
 from analysis.maps.map_summary import COMMAND as STEP_COMMAND
 from analysis.maps.map_summary import STEP, choose_method
 from analysis.maps.map_summary import VERSION as STEP_VERSION
-from analysis.maps.step_fields import levels_of, steps_of
+from analysis.maps.step_fields import levels_in_words, steps_mask
 from common.progress import progress_bar
 from common.runs import Run, UsageError, read_config
 from common.words import counted
 from interpret.directions.directions import Directions, load_directions
-from interpret.lagged import NULLS, check_episodes, lagged
+from interpret.lagged import NULLS, Lagged, check_episodes, lagged
 from interpret.subsample import subsample
 from rollouts.store import Rollouts
 
 
 def main(args: Args) -> None:
-    if args.lags < 0 or not 0 < args.rate < 1:
-        raise UsageError(
-            f"--lags {args.lags} and --rate {args.rate}: give lags from 0 on and a rate between 0 and 1"
-        )
+    if args.lags < 0:
+        raise UsageError(f"--lags is {args.lags}: give 0 or more")
+    if not 0 < args.fdr < 1:
+        raise UsageError(f"--fdr is {args.fdr}: give a rate between 0 and 1")
     rollouts = Rollouts.open(args.data_dir)
-    given = {"hidden_after": args.directions, "env_state": args.env_directions}
-    fields = {"hidden_after": fitted_directions(args)} if args.directions is None else {}
-    fields |= {field: load_directions(path) for field, path in given.items() if path is not None}
+    fields = load_fields(args)
     args = fit_sizes(args, limits(args, rollouts))
-    inputs = {"data_dir": rollouts.id} | {field: found.id for field, found in fields.items()}
+    inputs = {"data_dir": rollouts.id} | {field: directions.id for field, directions in fields.items()}
     inputs |= {"clusters_dir": args.clusters_dir.resolve().name} if args.clusters_dir else {}
-    asked = {name: getattr(args, name) for name in ("lags", "num_episodes", "null", "draws", "rate", "seed")}
-    run = open_step(args.out_dir, NAME, VERSION, asked, inputs, args.new)
+    names = ("lags", "num_episodes", "null", "draws", "fdr", "seed")
+    settings = {name: getattr(args, name) for name in names}
+    run = open_step(args.out_dir, NAME, VERSION, settings, inputs, args.force)
     if run.done:
         point_latest(run)
     else:
@@ -104,7 +102,7 @@ def main(args: Args) -> None:
 
 
 def limits(args: Args, rollouts: Rollouts) -> dict[str, Limit]:
-    """The lags that the chosen episodes carry. Raises UsageError for fewer episodes than a null takes."""
+    """The largest lag that the chosen episodes allow. Raises UsageError for too few episodes for a null."""
     episodes = chosen_episodes(args, rollouts)
     check_episodes(len(episodes))
     longest = int(rollouts.episodes["length"][episodes].max())
@@ -112,14 +110,21 @@ def limits(args: Args, rollouts: Rollouts) -> dict[str, Limit]:
 
 
 def chosen_episodes(args: Args, rollouts: Rollouts) -> np.ndarray:
-    """Numbers of the episodes that are read."""
+    """Indices of the episodes that are read."""
     return subsample(np.arange(len(rollouts)), args.num_episodes, args.seed)
 
 
-def fitted_directions(args: Args) -> Directions:
-    """Those of the latest hidden-state analysis. As many principal components as it was to fit independent
-    ones where these were left out.
-    """
+def load_fields(args: Args) -> dict[str, Directions]:
+    """{step field: directions that read it}."""
+    agent = latest_directions(args) if args.directions is None else load_directions(args.directions)
+    fields = {"hidden_after": agent}
+    if args.env_directions is not None:
+        fields["env_state"] = load_directions(args.env_directions)
+    return fields
+
+
+def latest_directions(args: Args) -> Directions:
+    """Directions of the latest hidden-state analysis; if ICA was not fit, the same number of leading PCs."""
     directory = find_step(args.out_dir, STEP, STEP_VERSION, STEP_COMMAND)
     method = choose_method(directory)
     directions = load_directions(directory / f"{method}.safetensors")
@@ -128,48 +133,63 @@ def fitted_directions(args: Args) -> Directions:
 
 
 def compute(args: Args, rollouts: Rollouts, fields: dict[str, Directions], run: Run) -> None:
-    kept = steps_of(rollouts, chosen_episodes(args, rollouts))
-    scored, names = joint_scores(rollouts, kept, fields)
-    episode = rollouts.step_table()[kept, 0]
+    """Computes the correlations of every subset of episodes, then finishes the run with its numbers."""
+    mask = steps_mask(rollouts, chosen_episodes(args, rollouts))
+    scores, names = joint_scores(rollouts, mask, fields)
+    episode = rollouts.step_table()[mask, 0]
     length = np.bincount(np.unique(episode, return_inverse=True)[1])
-    sets, small = large_enough(members(rollouts, kept, args.clusters_dir), episode)
+    subsets, small = large_enough(episode_subsets(rollouts, mask, args.clusters_dir), episode)
     if small:
         logging.warning(
-            "%d clusters have too few of these episodes and are left out: %s", len(small), ", ".join(small)
+            "%d clusters have too few episodes and are left out: %s", len(small), ", ".join(small)
         )
-    nulls = tuple(NULLS) if args.null == "both" else (args.null,)
-    found = {}
-    for name, member in progress_bar(sets.items(), unit="set", desc="correlate"):
-        arrays = part(
-            run,
-            name.replace(" ", "_"),
-            lambda: as_arrays(lagged(scored, length, args.lags, member, nulls, args.draws, args.seed)),
-        )
-        found[name] = from_arrays(arrays)
-    stands = with_significance(found, args.rate)
-    part(run, "stands", lambda: {name.replace(" ", "_"): marks for name, marks in stands.items()})
-    rows = summary(found, stands, names)
+    correlations = correlate(args, run, scores, length, subsets)
+    significant = significant_correlations(correlations, args.fdr)
+    part(run, "significant", lambda: {part_name(name): marks for name, marks in significant.items()})
+    rows = summarise_correlations(correlations, significant, names)
     if not rows[ALL]["tests"]:
         raise UsageError(
-            f"no two scores of {rollouts.path} vary together at any lag: nothing can be correlated; check what was recorded"
+            f"no two scores of {rollouts.path} vary together at any lag; check the store with: "
+            f"python -m rollouts.inspect_store {rollouts.path} --check"
         )
-    logging.info("%d of %d correlations of all episodes stand", rows[ALL]["stand"], rows[ALL]["tests"])
-    finish_step(
-        run,
-        {
-            "names": names,
-            "sets": rows,
-            "left_out": small,
-            "rate": args.rate,
-            "null": args.null,
-            "draws": args.draws,
-            "steps": len(scored),
-            "simulated": rollouts.simulated,
-            "levels": levels_of(rollouts, kept),
-            "store": rollouts.id,
-            "directions": {field: directions.id for field, directions in fields.items()},
-        },
-    )
+    logging.info("%d of %d correlations are significant", rows[ALL]["significant"], rows[ALL]["tests"])
+    about = {
+        "names": names,
+        "sets": rows,
+        "left_out": small,
+        "fdr": args.fdr,
+        "null": args.null,
+        "draws": args.draws,
+        "steps": len(scores),
+        "simulated": rollouts.simulated,
+        "levels": levels_in_words(rollouts, mask),
+        "store": rollouts.id,
+        "directions": {field: directions.id for field, directions in fields.items()},
+    }
+    finish_step(run, about)
+
+
+def correlate(
+    args: Args, run: Run, scores: np.ndarray, length: np.ndarray, subsets: dict[str, np.ndarray]
+) -> dict[str, Lagged]:
+    """{subset: correlations}, each saved as a part of the run.
+
+    Args:
+        args: lags, null, draws and seed.
+        run: receives the parts.
+        scores: [n, K].
+        length: steps of each episode [E].
+        subsets: {name: [n] bool}.
+    """
+    nulls = tuple(NULLS) if args.null == "both" else (args.null,)
+    correlations = {}
+    for name, member in progress_bar(subsets.items(), unit="subset", desc="correlate"):
+
+        def fit(member: np.ndarray = member) -> dict[str, np.ndarray]:
+            return as_arrays(lagged(scores, length, args.lags, member, nulls, args.draws, args.seed))
+
+        correlations[name] = from_arrays(part(run, part_name(name), fit))
+    return correlations
 
 
 if __name__ == "__main__":

@@ -1,74 +1,120 @@
-"""Flags that several analyses share, and the names that flags take. Imports nothing slow, so that a command
-line is read at once.
-"""
+"""Command-line flags shared by several analyses. Imports nothing slow, so that --help answers at once."""
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 DIRECTION_METHODS = ("pca", "ica", "nmf", "dictionary")
-"""Ways of fitting directions to hidden states."""
+"""Methods that fit directions to hidden states."""
 CONTEXT_FRAMES = (0, 1, 2, 4, 8, 16, 32)
-"""Numbers of last frames from which an agent's state is computed again."""
+"""Context lengths, in frames, of the truncated-history policies."""
 
 
 @dataclass
 class PlotArgs:
     precomp_dir: Path | None = None
-    """Directory of a finished step; left out, the latest one in out_dir."""
+    """Directory of a finished step; default: the latest one in --out_dir."""
     results: Path | None = None
-    """Also write the numbers into this JSON file, for pages to quote."""
+    """Also write the numbers to this JSON file, for documentation pages to quote."""
     images: Path | None = None
-    """Also copy the pictures to this directory."""
+    """Also copy the figures to this directory."""
     out_dir: Path = Path("results")
-    """Where the step's numbers are, and its pictures are written."""
+    """Directory that holds the step's artefacts and receives its figures."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
 
 @dataclass
-class MapArgs:
-    data_dir: Path = Path("results/simulated/informed_init")
-    """Store of simulated rollouts, with their environment states."""
-    num_episodes: int = 2000
-    """Episodes, drawn at random; all where there are no more."""
-    begin: int = 1
-    """The first step that counts. At step 0 the environment's state is read from the latent; from 1 on it is
-    one that the model has stepped to.
-    """
+class MapFitArgs:
+    """Flags of every script that clusters and embeds states."""
+
     clusters: int = 32
-    """How many clusters."""
+    """Number of k-means clusters."""
     draws: int = 20
-    """Fits to episodes drawn again, for the stability of clusters; 0 leaves them untested."""
-    parts: int = 16
-    """Parts of a non-negative factorisation, the strongest of which colours a map; 0 for none."""
-    maps: tuple[str, ...] = ("tsne",)
-    """Flat maps to make beside the principal axes: tsne, umap, both, or no word for none."""
+    """Refits on resampled levels or episodes that estimate stability; 0 skips the estimate."""
     points: int = 10_000
-    """Steps in the maps: a sample stratified by episode."""
+    """Steps in each map: a sample stratified by episode."""
+    seed: int = 0
+    """Seed of all sampling and fits."""
+    num_threads: int = 2
+    """Threads of the linear algebra and of t-SNE."""
+    force: bool = False
+    """Recompute a finished step."""
+    out_dir: Path = Path("results")
+    """Directory for artefacts."""
+    log_level: int = logging.INFO
+    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+
+
+@dataclass
+class MapArgs(MapFitArgs):
+    """Flags of the scripts that map simulated steps."""
+
+    data_dir: Path = Path("results/simulated/informed_init")
+    """Store of simulated rollouts, with environment states."""
+    num_episodes: int = 2000
+    """Episodes, sampled at random; all if the store has fewer."""
+    begin: int = 1
+    """First step of each episode that is used. The environment state of step 0 is read from the latent; those
+    from step 1 on are outputs of the world model's transition.
+    """
+    parts: int = 16
+    """Components of the NMF whose strongest one colours a map; 0 skips the NMF."""
+    maps: tuple[str, ...] = ("tsne",)
+    """Embeddings besides PCA: tsne, umap, both, or no word for none."""
     followed: int = 12
     """Episodes whose paths are drawn."""
     members: int = 12
-    """Frames kept of each cluster."""
-    seed: int = 0
-    """Seed of everything random."""
-    num_threads: int = 2
-    """Threads of the linear algebra and of t-SNE."""
-    new: bool = False
-    """Make it again even where it is done."""
-    out_dir: Path = Path("results")
-    """Where artefacts are written."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    """Example frames stored for each cluster."""
+
+
+@dataclass
+class HiddenMapArgs(MapFitArgs):
+    """Flags of the analysis of the agent's hidden states."""
+
+    data_dir: Path = Path("data")
+    """Store of real rollouts."""
+    sim_data_dir: Path | None = None
+    """Store of simulated rollouts of the same agent, whose states are projected onto the maps."""
+    num_episodes: int = 4000
+    """Real episodes, sampled at random; all if the store has fewer."""
+    num_sim_episodes: int = 200
+    """Simulated episodes, sampled at random; all if the store has fewer."""
+    outlier_neighbours: int = 5
+    """Number of nearest neighbours whose median distance is a state's outlier score."""
+    outlier_sigmas: float = 2.0
+    """A state is an outlier if its score is this many standard deviations above the mean. Fits, clusters and
+    maps exclude outliers.
+    """
+    methods: tuple[str, ...] = DIRECTION_METHODS
+    """Methods to fit: pca, ica, nmf, dictionary. PCA is always fit."""
+    components: int = 16
+    """Number of ICA and NMF directions, and of active units of a TopK dictionary 16 times as wide."""
+    counts: tuple[int, ...] = (4, 8, 16)
+    """Numbers of directions at which the methods are compared by reconstruction."""
+    share: float = 0.95
+    """Fraction of the variance kept by the principal components that clusters and maps are fit on."""
+    maps: tuple[str, ...] = ("tsne", "umap")
+    """Embeddings besides PCA: tsne, umap, both, or no word for none. UMAP compiles for one or two minutes on
+    first use.
+    """
+    points: int = 20_000
+    """States in the maps and in the checks of directions and clusters: a sample stratified by episode."""
+    followed: int = 60
+    """Real and simulated episodes, each, whose every step is projected onto the maps and whose every frame is
+    stored, for paths and the explorer.
+    """
+    members: int = 24
+    """Example frames stored for each cluster: random members, from different episodes if possible."""
 
 
 @dataclass
 class MapPlotArgs:
     precomp_dir: Path | None = None
-    """Directory that the precompute step wrote; left out, the latest."""
+    """Directory written by the precompute step; default: the latest one."""
     clusters: bool = True
-    """Draw every cluster in a picture of its own."""
+    """Draw one figure per cluster."""
     out_dir: Path = Path("results")
-    """Where the precompute step wrote to, and the pictures go."""
+    """Directory that holds the step's artefacts and receives its figures."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""

@@ -1,9 +1,8 @@
-"""Pictures of lagged correlations: a matrix for each lag with the marks of what stands, all clusters at one
-lag, and the strongest pairs lag by lag.
-"""
+"""Figures of lagged correlations: a matrix for each lag, all clusters at one lag, and the strongest pairs."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
@@ -14,15 +13,21 @@ from interpret.lagged import Lagged
 
 COLOURS = "RdBu_r"
 NAMED = 36
-"""So many scores have room for their names along a matrix."""
+"""Largest number of scores whose names fit along a matrix."""
 PANELS = 12
 _UNKNOWN = "#dddddd"
 
 
-def in_order(correlation: np.ndarray) -> np.ndarray:
-    """An order [K] of scores in which those that go together at lag 0, whatever the sign, stand side by side:
-    correlation [K, K].
-    """
+class FigureText(NamedTuple):
+    """Caption of a figure: its first sentence, the sample size and the levels."""
+
+    first: str
+    n: str
+    levels: str
+
+
+def clustered_order(correlation: np.ndarray) -> np.ndarray:
+    """Order [K] of scores by hierarchical clustering of |correlation| [K, K]."""
     if len(correlation) < 3:
         return np.arange(len(correlation))
     distance = 1 - np.abs(np.nan_to_num((correlation + correlation.T) / 2))
@@ -32,27 +37,33 @@ def in_order(correlation: np.ndarray) -> np.ndarray:
 
 def draw_matrices(
     found: Lagged,
-    stands: np.ndarray,
+    significant: np.ndarray,
     names: Sequence[str],
     order: np.ndarray,
-    shown: Sequence[int],
-    text: str,
-    n: str,
-    levels: str,
+    lags: Sequence[int],
+    text: FigureText,
     path: Path,
 ) -> Path:
-    """One matrix per shown lag, later score across; a dot where a correlation stands. order [K]: of rows and
-    columns. text: what is said first.
+    """One matrix per lag; dots mark significant correlations.
+
+    Args:
+        found: correlations.
+        significant: [L + 1, K, K] bool.
+        names: of the K scores.
+        order: of rows and columns [K].
+        lags: that have a matrix.
+        text: of the caption.
+        path: of the figure.
     """
-    columns = min(len(shown), 3 if len(shown) in (5, 6, 9) else 4)
-    rows = -(-len(shown) // columns)
-    named = len(names) <= NAMED
-    height = 3.0 + 0.9 / rows if named else 2.6 + 0.6 / rows  # names and caption take their height once
-    figure, axes = new_figure(rows, columns, panel=(max(2.9, 4.6 / columns), height))
-    limit = _limit(found.correlation[list(shown)])
-    for ax, lag in zip(axes.flat, shown):
+    columns = min(len(lags), 3 if len(lags) in (5, 6, 9) else 4)
+    rows = -(-len(lags) // columns)
+    figure, axes = new_figure(
+        rows, columns, panel=(max(2.9, 4.6 / columns), 3.0 + 0.9 / rows)
+    )  # names and caption take their height once
+    limit = _limit(found.correlation[list(lags)])
+    for ax, lag in zip(axes.flat, lags):
         image = _matrix(ax, found.correlation[lag], order, limit)
-        _mark(ax, stands[lag], order)
+        _mark(ax, significant[lag], order)
         ax.set_title(f"lag {lag}")
         if named:
             for axis in (ax.xaxis, ax.yaxis):
@@ -64,64 +75,70 @@ def draw_matrices(
         row[0].set_ylabel("score at step t")
     for ax in axes[-1]:
         ax.set_xlabel("score at step t + lag")
-    for ax in axes.flat[len(shown) :]:
+    for ax in axes.flat[len(lags) :]:
         ax.remove()
     figure.colorbar(
         image,
-        ax=list(axes.flat[: len(shown)]),
+        ax=list(axes.flat[: len(lags)]),
         shrink=0.6,
         label="correlation",
         extend="both" if limit < 1 else "neither",
     )
-    add_caption(
-        figure,
-        f"{text} Dots: what neither null explains, at the false discovery rate of all that was tested.",
-        n,
-        levels,
-    )
+    dots = "Dots: significant against both nulls, at one false discovery rate over all tests."
+    add_caption(figure, f"{text.first} {dots}", text.n, text.levels)
     return save_figure(figure, path)[0]
 
 
 def draw_overview(
-    sets: dict[str, Lagged], order: np.ndarray, lag: int, text: str, n: str, levels: str, path: Path
+    subsets: dict[str, Lagged], order: np.ndarray, lag: int, text: FigureText, path: Path
 ) -> Path:
-    """The matrices of all sets at one lag, small, side by side."""
-    columns = min(len(sets), 6)
+    """The matrices of all subsets of episodes at one lag, side by side."""
+    columns = min(len(subsets), 6)
     side = max(1.6, 8 / columns)
-    figure, axes = new_figure(-(-len(sets) // columns), columns, panel=(side, side + 0.15))
-    limit = _limit(np.stack([found.correlation[lag] for found in sets.values()]))
-    for ax, (name, found) in zip(axes.flat, sets.items()):
+    figure, axes = new_figure(-(-len(subsets) // columns), columns, panel=(side, side + 0.15))
+    limit = _limit(np.stack([found.correlation[lag] for found in subsets.values()]))
+    for ax, (name, found) in zip(axes.flat, subsets.items()):
         image = _matrix(ax, found.correlation[lag], order, limit)
         ax.set_title(f"{name} ({found.episodes})", fontsize=7, fontweight="normal")
         ax.set(xticks=[], yticks=[])
-    for ax in axes.flat[len(sets) :]:
+    for ax in axes.flat[len(subsets) :]:
         ax.remove()
     figure.colorbar(
         image,
-        ax=list(axes.flat[: len(sets)]),
+        ax=list(axes.flat[: len(subsets)]),
         shrink=0.6,
         label=f"correlation at lag {lag}",
         extend="both" if limit < 1 else "neither",
     )
-    text = f"{text} Rows: score at step t; columns: score {lag} step{'s' * (lag != 1)} later, in the same order everywhere. In brackets: episodes."
-    add_caption(figure, text, n, levels)
+    axes_text = (
+        f"Rows: score at step t; columns: score {lag} step{'s' * (lag != 1)} later, in the same order."
+    )
+    add_caption(figure, f"{text.first} {axes_text} In brackets: episodes.", text.n, text.levels)
     return save_figure(figure, path)[0]
 
 
 def draw_pairs(
     found: Lagged,
-    stands: np.ndarray,
+    significant: np.ndarray,
     names: Sequence[str],
     look: dict,
-    text: str,
-    n: str,
-    levels: str,
+    text: FigureText,
     path: Path,
 ) -> Path | None:
-    """The pairs of scores whose correlation is furthest from their nulls, at all lags both ways; None where
-    nothing stands.
+    """The pairs of scores whose correlation is furthest from both nulls, at all lags in both directions.
+
+    Args:
+        found: correlations.
+        significant: [L + 1, K, K] bool.
+        names: of the K scores.
+        look: colour and line style.
+        text: of the caption.
+        path: of the figure.
+
+    Returns:
+        The path; None if nothing is significant.
     """
-    pairs = strongest(found, stands)
+    pairs = strongest(found, significant)
     if not pairs:
         return None
     columns = min(len(pairs), 4)
@@ -136,14 +153,14 @@ def draw_pairs(
                 band = {"color": NULL["color"], "linewidth": 0, "label": f"{null} null, 95%", **style}
                 ax.fill_between(both, middle - 1.96 * spread, middle + 1.96 * spread, **band)
         ax.plot(both, two_sided(found.correlation, i, j), **look)
-        marked = two_sided(stands, i, j)
+        marked = two_sided(significant, i, j)
         ax.plot(
             both[marked],
             two_sided(found.correlation, i, j)[marked],
             "o",
             markersize=3,
             color=look["color"],
-            label="stands",
+            label="significant",
         )
         ax.axvline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
         ax.set_title(f"{names[i]}, {names[j]}", fontsize=8)
@@ -154,34 +171,29 @@ def draw_pairs(
     for ax in axes[-1]:
         ax.set_xlabel("lag (steps)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    text = (
-        f"{text} To the right, the second score comes later by that many steps; to the left, the first does."
-    )
-    add_caption(figure, f"{text} The {len(pairs)} pairs furthest from both nulls.", n, levels)
+    axes_text = "Positive lag: the second score comes later; negative lag: the first does."
+    pairs_text = f"The {len(pairs)} pairs furthest from both nulls."
+    add_caption(figure, f"{text.first} {axes_text} {pairs_text}", text.n, text.levels)
     return save_figure(figure, path)[0]
 
 
-def strongest(found: Lagged, stands: np.ndarray) -> list[tuple[int, int]]:
-    """Up to PANELS pairs (i < j) with a correlation that stands, by how far it lies from the nearer of its
-    nulls' means.
-    """
+def strongest(found: Lagged, significant: np.ndarray) -> list[tuple[int, int]]:
+    """Up to PANELS pairs (i < j) with a significant correlation, by distance from the nearer null's mean."""
     beyond = np.min([np.abs(found.correlation - mean) for mean in found.mean.values()], axis=0)
-    most = np.where(stands, beyond, 0).max(0)
+    most = np.where(significant, beyond, 0).max(0)
     most = np.triu(np.maximum(most, most.T), 1)
     ranked = np.argsort(-most, axis=None, kind="stable")[:PANELS]
     return [tuple(map(int, np.unravel_index(at, most.shape))) for at in ranked if most.flat[at] > 0]
 
 
 def two_sided(values: np.ndarray, i: int, j: int) -> np.ndarray:
-    """values [L + 1, K, K] of the scores i and j at lags -L .. L, [2L + 1]: at a negative lag it is j that
-    comes first.
-    """
+    """Values [L + 1, K, K] of scores i and j at lags -L .. L: [2L + 1]; at a negative lag, j comes first."""
     return np.concatenate([values[:0:-1, j, i], values[:, i, j]])
 
 
-def mirrored(stands: np.ndarray) -> np.ndarray:
-    """Marks [L + 1, K, K] with those of lag 0, where each pair is tested once, on both sides of the diagonal."""
-    return np.concatenate([(stands[0] | stands[0].T)[None], stands[1:]])
+def symmetric_at_lag_0(significant: np.ndarray) -> np.ndarray:
+    """Marks [L + 1, K, K] with lag 0, where each pair is tested once, mirrored at the diagonal."""
+    return np.concatenate([(significant[0] | significant[0].T)[None], significant[1:]])
 
 
 def _matrix(ax, values: np.ndarray, order: np.ndarray, limit: float):
@@ -191,12 +203,12 @@ def _matrix(ax, values: np.ndarray, order: np.ndarray, limit: float):
     return image
 
 
-def _mark(ax, stands: np.ndarray, order: np.ndarray) -> None:
-    rows, columns = np.nonzero(stands[np.ix_(order, order)])
+def _mark(ax, significant: np.ndarray, order: np.ndarray) -> None:
+    rows, columns = np.nonzero(significant[np.ix_(order, order)])
     ax.scatter(columns, rows, s=60 / len(order), color="#111111", linewidths=0)
 
 
 def _limit(values: np.ndarray) -> float:
-    """The end of the colour scale: the largest correlation of two different scores, in tenths."""
+    """End of the colour scale: the largest |correlation| of two different scores, rounded up to tenths."""
     apart = np.abs(values[..., ~np.eye(values.shape[-1], dtype=bool)])
     return float(np.clip(np.ceil(10 * np.nanmax(apart, initial=0.1)) / 10, 0.1, 1))

@@ -1,82 +1,100 @@
-"""Lagged correlations of direction scores over a store: of all episodes, and of each cluster of them, as
-arrays and numbers of an artefact.
-"""
+"""Lagged correlations of direction scores over a store, for all episodes and for each cluster of episodes."""
 
 from pathlib import Path
 
 import numpy as np
 
 from analysis.io.steps import read_numbers, read_part
-from analysis.maps.step_fields import scores
+from analysis.maps.step_fields import direction_scores
 from common.runs import UsageError
 from interpret.directions.directions import Directions
 from interpret.lagged import FEWEST_EPISODES, NULLS, Lagged, discoveries
 from rollouts.store import Rollouts
 
 NAME = "xcorr"
-VERSION = 1
+VERSION = 2
 COMMAND = "python analysis/xcorr_and_xcaus_precompute.py --directions FILE --data_dir STORE"
 ALL = "all"
 _SHORT = {"hidden_after": "agent", "env_state": "env"}
 
 
+def part_name(subset: str) -> str:
+    """Name of the part that holds the correlations of a subset of episodes."""
+    return subset.replace(" ", "_")
+
+
 def joint_scores(
-    rollouts: Rollouts, kept: np.ndarray, fields: dict[str, Directions]
+    rollouts: Rollouts, mask: np.ndarray, fields: dict[str, Directions]
 ) -> tuple[np.ndarray, list[str]]:
-    """Scores [n, K] at the kept steps of every field's directions, side by side, and their names. fields: by
-    the field that each reads.
+    """Scores of several sets of directions side by side.
+
+    Args:
+        rollouts: the store.
+        mask: steps that are used [num_steps] bool.
+        fields: {step field: directions that read it}.
+
+    Returns:
+        Scores [n, K] at the masked steps, and the K names, prefixed by the field if there are several.
     """
     names = [
         name if len(fields) == 1 else f"{_SHORT[field]} {name}"
-        for field, found in fields.items()
-        for name in found.names
+        for field, directions in fields.items()
+        for name in directions.names
     ]
-    return np.concatenate([scores(rollouts, field, found, kept) for field, found in fields.items()], 1), names
+    scores = [direction_scores(rollouts, field, directions, mask) for field, directions in fields.items()]
+    return np.concatenate(scores, 1), names
 
 
-def members(rollouts: Rollouts, kept: np.ndarray, clusters_dir: Path | None) -> dict[str, np.ndarray]:
-    """{set: [n] bool}: of the kept steps, all, and those of the episodes of each cluster.
+def episode_subsets(rollouts: Rollouts, mask: np.ndarray, clusters_dir: Path | None) -> dict[str, np.ndarray]:
+    """{subset: [n] bool}: of the masked steps, all, and those of the episodes of each cluster.
 
-    clusters_dir: a finished step of analysis/maps/simulated_state_maps.py, whose part `behaviours` says the commonest
-    cluster of each episode. Raises UsageError for clusters of another store.
+    Args:
+        rollouts: the store.
+        mask: steps that are used [num_steps] bool.
+        clusters_dir: a finished map of simulated steps, whose part `behaviours` holds the most common cluster
+            of each episode.
+
+    Raises:
+        UsageError: the clusters are of another store.
     """
-    episode = rollouts.step_table()[kept, 0]
-    sets = {ALL: np.ones(len(episode), bool)}
+    episode = rollouts.step_table()[mask, 0]
+    subsets = {ALL: np.ones(len(episode), bool)}
     if clusters_dir is None:
-        return sets
-    found = read_part(clusters_dir, "behaviours")
-    about = read_numbers(clusters_dir)
-    if about["store"] != rollouts.id:
+        return subsets
+    behaviours = read_part(clusters_dir, "behaviours")
+    numbers = read_numbers(clusters_dir)
+    if numbers["store"] != rollouts.id:
         raise UsageError(
-            f"{clusters_dir} holds clusters of another store than {rollouts.path}: give those of this one"
+            f"{clusters_dir} holds clusters of another store than {rollouts.path}: give those of this store"
         )
-    label = np.full(len(rollouts), -1)
-    label[found["episode"]] = found["cluster"]
-    return sets | {f"cluster {c}": label[episode] == c for c in range(about["clusters"])}
+    cluster = np.full(len(rollouts), -1)
+    cluster[behaviours["episode"]] = behaviours["cluster"]
+    return subsets | {f"cluster {c}": cluster[episode] == c for c in range(numbers["clusters"])}
 
 
-def large_enough(sets: dict[str, np.ndarray], episode: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The sets that have FEWEST_EPISODES episodes, and the names of the others. episode [n]: of each step."""
-    enough = {
-        name: name == ALL or len(np.unique(episode[member])) >= FEWEST_EPISODES
-        for name, member in sets.items()
+def large_enough(
+    subsets: dict[str, np.ndarray], episode: np.ndarray
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The subsets with FEWEST_EPISODES or more, and the names of the others; episode [n] of each step."""
+    kept = {
+        name: member
+        for name, member in subsets.items()
+        if name == ALL or len(np.unique(episode[member])) >= FEWEST_EPISODES
     }
-    return {name: sets[name] for name in sets if enough[name]}, [name for name in sets if not enough[name]]
+    return kept, [name for name in subsets if name not in kept]
 
 
 def as_arrays(found: Lagged) -> dict[str, np.ndarray]:
+    """Correlations as the arrays of a part; `from_arrays` reads them."""
     by_null = {
         f"{kind}/{null}": array for kind in ("mean", "std") for null, array in getattr(found, kind).items()
     }
-    return {
-        "correlation": found.correlation,
-        "pairs": found.pairs,
-        "p": found.p,
-        "episodes": np.array(found.episodes),
-    } | by_null
+    arrays = {"correlation": found.correlation, "pairs": found.pairs, "p": found.p}
+    return arrays | {"episodes": np.array(found.episodes)} | by_null
 
 
 def from_arrays(arrays: dict[str, np.ndarray]) -> Lagged:
+    """Correlations from the arrays of a part."""
     mean, std = (
         {null: arrays[f"{kind}/{null}"] for null in NULLS if f"{kind}/{null}" in arrays}
         for kind in ("mean", "std")
@@ -84,30 +102,29 @@ def from_arrays(arrays: dict[str, np.ndarray]) -> Lagged:
     return Lagged(arrays["correlation"], arrays["pairs"], int(arrays["episodes"]), mean, std, arrays["p"])
 
 
-def with_significance(sets: dict[str, Lagged], rate: float) -> dict[str, np.ndarray]:
-    """{set: [L + 1, K, K] bool}: what stands, at a false discovery rate over all sets, lags and pairs
-    together.
-    """
-    stands = discoveries(np.stack([found.p for found in sets.values()]), rate)
-    return dict(zip(sets, stands))
+def significant_correlations(subsets: dict[str, Lagged], fdr: float) -> dict[str, np.ndarray]:
+    """{subset: [L + 1, K, K] bool}: discoveries at one false discovery rate over subsets, lags and pairs."""
+    marks = discoveries(np.stack([found.p for found in subsets.values()]), fdr)
+    return dict(zip(subsets, marks))
 
 
-def summary(sets: dict[str, Lagged], stands: dict[str, np.ndarray], names: list[str]) -> dict:
-    """Of each set: how much of it stands, and the largest correlation that does."""
+def summarise_correlations(
+    subsets: dict[str, Lagged], significant: dict[str, np.ndarray], names: list[str]
+) -> dict:
+    """Number of tests and discoveries of each subset, and its largest significant correlation."""
     rows = {}
-    for name, found in sets.items():
-        tests = np.isfinite(found.p)
-        rows[name] = {
+    for subset, found in subsets.items():
+        marks = significant[subset]
+        rows[subset] = {
             "episodes": found.episodes,
             "pairs": found.pairs.tolist(),
-            "tests": int(tests.sum()),
-            "stand": int(stands[name].sum()),
+            "tests": int(np.isfinite(found.p).sum()),
+            "significant": int(marks.sum()),
         }
-        if stands[name].any():
-            lag, i, j = np.unravel_index(
-                np.where(stands[name], np.abs(found.correlation), -1).argmax(), stands[name].shape
-            )
-            rows[name]["largest"] = {
+        if marks.any():
+            size = np.where(marks, np.abs(found.correlation), -1)
+            lag, i, j = np.unravel_index(size.argmax(), marks.shape)
+            rows[subset]["largest"] = {
                 "earlier": names[i],
                 "later": names[j],
                 "lag": int(lag),

@@ -1,6 +1,4 @@
-"""Directions of a map's points by every method, judged by whether they come back, and what their scores hold
-at equal numbers.
-"""
+"""Directions of hidden states by every method, with their stability and reconstruction."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -19,65 +17,69 @@ from interpret.directions.stability import STABLE, fewest_levels, stability, wit
 from interpret.subsample import axes_for, beyond
 
 UNITS = 16
-"""A dictionary has so many times the directions of the other methods, and uses as many as they have at a
-time.
-"""
+"""Width of a TopK dictionary, as a multiple of the other methods' number of directions, which is its k."""
 Fit = Callable[[np.ndarray, np.ndarray, int, int], Directions]
-METHODS: dict[str, Fit] = dict(
-    zip(
-        DIRECTION_METHODS,
-        (
-            fit_pca,
-            fit_ica,
-            fit_nmf,
-            lambda x, groups, count, seed: fit_dictionary(x, groups, UNITS * count, count, seed),
-        ),
-        strict=True,
-    )
-)
-"""name: (x [n, D], groups [n], count, seed) -> Directions."""
+
+
+def _fit_topk(x: np.ndarray, groups: np.ndarray, count: int, seed: int) -> Directions:
+    return fit_dictionary(x, groups, UNITS * count, count, seed)
+
+
+METHODS: dict[str, Fit] = dict(zip(DIRECTION_METHODS, (fit_pca, fit_ica, fit_nmf, _fit_topk), strict=True))
+"""{name: fit(x [n, D], groups [n], count, seed) -> Directions}."""
 
 
 def check_methods(methods: Sequence[str]) -> None:
-    """Raises UsageError for a method that there is not."""
+    """Raises UsageError for an unknown method."""
     unknown = [name for name in methods if name not in METHODS]
     if unknown:
         raise UsageError(f"unknown method {unknown[0]!r}; choose from: {', '.join(METHODS)}")
 
 
-def fit_judged(
+def fit_with_stability(
     method: str, x: np.ndarray, groups: np.ndarray, count: int, rows: np.ndarray, draws: int, seed: int
 ) -> Directions:
-    """Directions of x [n, D], and whether each is found again in `draws` fits to the states numbered `rows`.
+    """Directions of x, with their stability over refits on resampled levels where that can be tested.
 
-    They stay untested without draws, with too few levels, and where a fit to some of the levels refuses.
+    Stability stays untested without draws, with too few levels, and if a refit fails.
+
+    Args:
+        method: key of METHODS.
+        x: states [n, D].
+        groups: level of each state [n].
+        count: number of directions.
+        rows: states that the refits use.
+        draws: number of refits.
+        seed: of the fits and resamples.
     """
-    whole = METHODS[method](x, groups, count, seed)
+    directions = METHODS[method](x, groups, count, seed)
     levels = len(np.unique(groups[rows]))
     if not draws:
-        return whole
-    if levels < fewest_levels(whole):
+        return directions
+    if levels < fewest_levels(directions):
         logging.warning(
-            "%s stays untested: that takes %d levels, and there are %d", method, fewest_levels(whole), levels
+            "stability of %s is untested: it needs %d levels, found %d",
+            method,
+            fewest_levels(directions),
+            levels,
         )
-        return whole
+        return directions
 
-    def again(x, groups, seed):
+    def refit(x: np.ndarray, groups: np.ndarray, seed: int) -> Directions:
         return METHODS[method](x, groups, count, seed)
 
     try:
-        return with_stability(whole, stability(again, x[rows], groups[rows], draws, seed, reference=whole))
+        found = stability(refit, x[rows], groups[rows], draws, seed, reference=directions)
+        return with_stability(directions, found)
     except UsageError as error:
-        logging.warning("%s stays untested, for a fit to some of its levels refuses: %s", method, error)
-        return whole
+        logging.warning("stability of %s is untested, because a refit failed: %s", method, error)
+        return directions
 
 
 def spectrum(pca: Directions) -> dict:
-    """How much of all variance principal components hold, fit in full: shares one by one, and how many hold
-    50, 80, 90, 95 and 99% of it.
+    """Explained variance of a full PCA: the ratio of each component, and how many explain 50 to 99%.
 
-    Fewer levels than features give fewer components, which do not hold all: None where they hold less than
-    that.
+    Fewer levels than features give fewer components than features; a count is None if they do not reach it.
     """
     variance = np.append(pca.provenance["variance"], beyond(pca))
     needed = {f"{share:.0%}": axes_for(variance, share) for share in (0.5, 0.8, 0.9, 0.95, 0.99)}
@@ -85,40 +87,39 @@ def spectrum(pca: Directions) -> dict:
     return {"shares": (variance[:-1] / variance.sum()).tolist(), "axes_for": counts}
 
 
-def verdict(directions: Directions) -> dict:
-    """How many directions there are, and how many of them came back."""
-    told = directions.provenance
-    medians = told.get("stability", {}).get("median")
-    found = {"directions": len(directions), "fit_on": told["n"], "caveats": told.get("caveats", [])}
-    return found | {
+def stability_numbers(directions: Directions) -> dict:
+    """Number of directions, number of stable ones (None if untested) and their median |cosine|."""
+    provenance = directions.provenance
+    medians = provenance.get("stability", {}).get("median")
+    return {
+        "directions": len(directions),
+        "fit_on": provenance["n"],
+        "caveats": provenance.get("caveats", []),
         "stable": None if medians is None else int(np.sum(np.array(medians) >= STABLE)),
         "median_cosine": medians,
     }
 
 
-def equal_counts(
+def compare_methods(
     methods: Sequence[str], x: np.ndarray, groups: np.ndarray, counts: Sequence[int], seed: int
 ) -> list[dict]:
-    """Share of the variance of held-out levels that each method's scores hold, at each count; None with the
-    reason where a method refuses.
+    """Explained variance on held-out levels of each method at each count; None if a fit fails.
+
+    Args:
+        methods: keys of METHODS.
+        x: states [n, D].
+        groups: level of each state [n].
+        counts: numbers of directions.
+        seed: of the split and the fits.
     """
     rows = []
     for count in counts:
         for method in methods:
+            row = {"method": method, "count": count}
             try:
                 (found,) = compare(x, groups, {method: METHODS[method]}, [count], seed)
-                rows.append(
-                    {"method": method, "count": count, "active": found.active, "explained": found.explained}
-                )
+                rows.append(row | {"active": found.active, "explained": found.explained})
             except UsageError as error:
                 logging.warning("%s with %d directions: %s", method, count, error)
-                rows.append(
-                    {
-                        "method": method,
-                        "count": count,
-                        "active": None,
-                        "explained": None,
-                        "refused": str(error),
-                    }
-                )
+                rows.append(row | {"active": None, "explained": None, "refused": str(error)})
     return rows

@@ -1,6 +1,4 @@
-"""Vectors of the whole loop: blocks of states side by side, each with the same weight, with how they change,
-and their principal axes.
-"""
+"""Joint states of the simulation loop: feature blocks of equal weight, their changes, principal axes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,8 +6,8 @@ import numpy as np
 
 from analysis.io.artefacts import part
 from analysis.io.steps import fitted
-from analysis.maps.hidden_states import States
-from analysis.maps.step_fields import pieces
+from analysis.maps.hidden_states import HiddenStates
+from analysis.maps.step_fields import field_chunks
 from common.runs import Run, UsageError
 from common.words import counted
 from interpret.directions.directions import Directions
@@ -19,93 +17,109 @@ from interpret.subsample import changing
 from rollouts.store import Rollouts
 
 FEATURES = 512
-"""Of the environment's state, drawn at random, that are factorised: all of them would take hours."""
+"""Random features of the environment state that the NMF factorises: all of them would take hours."""
 
 
 def environment_axes(
-    run: Run, rollouts: Rollouts, kept: np.ndarray, begin: int, components: int, seed: int
+    run: Run, rollouts: Rollouts, mask: np.ndarray, begin: int, components: int, seed: int
 ) -> tuple[Directions, dict]:
-    """Principal directions of the kept steps' environment states from step `begin` on, saved as `env_pca` of
-    the run, and how much of their variance they hold. Raises UsageError where no episode lasts so long.
+    """Principal components of the environment state, saved as part `env_pca`, and their explained variance.
+
+    Args:
+        run: receives the part.
+        rollouts: store with environment states.
+        mask: steps that are used [num_steps] bool.
+        begin: first step of each episode that is used.
+        components: number of components.
+        seed: of the fit.
+
+    Raises:
+        UsageError: no episode has a step `begin`.
     """
-    later = kept & (rollouts.step_table()[:, 1] >= begin)
-    if not later.any():
+    used = mask & (rollouts.step_table()[:, 1] >= begin)
+    if not used.any():
         raise UsageError(
-            f"no episode of {rollouts.path} has a step {begin}: give a smaller --begin, or record longer ones, with --num_sim_steps"
+            f"no episode of {rollouts.path} has a step {begin}: give a smaller --begin, or record longer "
+            "episodes with --num_sim_steps"
         )
 
-    def fit():
-        found = streamed_pca(lambda: pieces(rollouts, "env_state", later), components, seed)
-        return found.with_provenance(store=rollouts.id, site="env_state")
+    def fit() -> Directions:
+        axes = streamed_pca(lambda: field_chunks(rollouts, "env_state", used), components, seed)
+        return axes.with_provenance(store=rollouts.id, site="env_state")
 
     axes = fitted(run, "env_pca", fit)
-    told = axes.provenance
-    shares = np.array(told["variance"]) / told["total_variance"]
-    return axes, {
-        "env": {
-            "width": axes.width,
-            "changing": told["total_variance"],
-            "axes": len(axes),
-            "shares": shares.tolist(),
-        }
-    }
+    total = axes.provenance["total_variance"]
+    shares = np.array(axes.provenance["variance"]) / total
+    numbers = {"width": axes.width, "changing": total, "axes": len(axes), "shares": shares.tolist()}
+    return axes, {"env": numbers}
 
 
-def some_features(rollouts: Rollouts, kept: np.ndarray, seed: int) -> np.ndarray:
-    """FEATURES random ones [n, F] of the environment's state at the kept steps; all where there are no more."""
+def random_features(rollouts: Rollouts, mask: np.ndarray, seed: int) -> np.ndarray:
+    """FEATURES random features [n, F] of the environment state; all if it has fewer."""
     width = rollouts.step_fields["env_state"].shape[0]
     columns = np.sort(np.random.default_rng([seed, 17]).permutation(width)[:FEATURES])
-    return np.concatenate(
-        [piece[:, columns].astype(np.float32) for piece in pieces(rollouts, "env_state", kept)]
-    )
+    chunks = field_chunks(rollouts, "env_state", mask)
+    return np.concatenate([chunk[:, columns].astype(np.float32) for chunk in chunks])
 
 
-def moments_with(states: States, begin: int, ahead: int = 0, most: int | None = None) -> np.ndarray:
-    """Rows of the steps from `begin` on that have one `ahead` steps later in their episode; of each episode
-    the first `most`.
+def rows_with_future(states: HiddenStates, begin: int, ahead: int = 0, most: int | None = None) -> np.ndarray:
+    """Rows of the steps whose episode goes on for `ahead` further steps.
 
-    Raises UsageError for none.
+    Args:
+        states: of whole episodes.
+        begin: first step of each episode that is used.
+        ahead: number of further steps.
+        most: number of steps per episode, from `begin` on; None for all.
+
+    Raises:
+        UsageError: there is no such step.
     """
     last = np.append(np.flatnonzero(states.step == 0)[1:], len(states)) - 1  # of each episode
-    left = np.repeat(last, np.diff(np.append(-1, last))) - np.arange(len(states))
-    rows = np.flatnonzero(
-        (left >= ahead)
-        & (states.step >= begin)
-        & (states.step < begin + (len(states) if most is None else most))
-    )
+    remaining = np.repeat(last, np.diff(np.append(-1, last))) - np.arange(len(states))
+    end = begin + (len(states) if most is None else most)
+    rows = np.flatnonzero((remaining >= ahead) & (states.step >= begin) & (states.step < end))
     if not len(rows):
         raise UsageError(
-            f"no episode lasts {counted(begin + ahead + 1, 'step')}: record longer ones, with --num_sim_steps, or ask for changes over fewer steps"
+            f"no episode lasts {begin + ahead + 1} steps: record longer ones with --num_sim_steps, or use "
+            "changes over fewer steps"
         )
     return rows
 
 
-def joined(blocks: Mapping[str, np.ndarray], rows: np.ndarray, ahead: Sequence[int] = ()) -> np.ndarray:
-    """Blocks [n, d] at rows [m] side by side, then their changes over `ahead` steps: [m, (1 + len(ahead)) *
-    sum of d] float32.
+def joint_vectors(
+    blocks: Mapping[str, np.ndarray], rows: np.ndarray, ahead: Sequence[int] = ()
+) -> np.ndarray:
+    """Blocks side by side, followed by their changes over `ahead` steps, each with total variance 1.
 
-    Every block, and every block of changes, is centred and divided by the root of its total variance, so that
-    wide ones do not outweigh narrow ones (after multiple factor analysis, Escofier & Pagès 1994).
+    Equal total variance keeps wide blocks from outweighing narrow ones (multiple factor analysis, Escofier &
+    Pagès 1994).
+
+    Args:
+        blocks: {name: [n, d]}.
+        rows: that are used [m].
+        ahead: lags, in steps, of the changes.
+
+    Returns:
+        [m, (1 + len(ahead)) * sum of d] float32, centred.
     """
     parts = [block[rows] for block in blocks.values()]
     parts += [block[rows + steps] - block[rows] for steps in ahead for block in blocks.values()]
-    return np.concatenate([_weighed(part.astype(np.float32)) for part in parts], 1)
+    return np.concatenate([_unit_variance(part.astype(np.float32)) for part in parts], 1)
 
 
-def _weighed(block: np.ndarray) -> np.ndarray:
+def _unit_variance(block: np.ndarray) -> np.ndarray:
     centred = block - block.mean(0)
     return centred / max(np.sqrt(centred.var(0).sum()), 1e-12)
 
 
 def principal_scores(run: Run, name: str, vectors: np.ndarray, components: int) -> tuple[np.ndarray, dict]:
-    """Scores [n, K] of vectors [n, D] on their leading principal axes, which are saved as part `name` of the
-    run; and what these hold.
+    """Scores [n, K] of vectors [n, D] on their principal axes, saved as part `name`, and explained variance.
 
-    Not of standardised features: that would undo the weights of `joined`.
+    Features are not standardised: that would undo the weights of `joint_vectors`.
     """
     columns = changing(vectors)
 
-    def fit():
+    def fit() -> dict[str, np.ndarray]:
         sample = sample_of(vectors[:, columns], np.zeros(len(vectors)))
         axes, variance = principal(sample.covariance, min(components, len(columns)))
         return {
@@ -115,8 +129,7 @@ def principal_scores(run: Run, name: str, vectors: np.ndarray, components: int) 
             "total": np.trace(sample.covariance)[None],
         }
 
-    found = part(run, name, fit)
-    scores = ((vectors[:, columns] - found["mean"]) @ found["axes"].T).astype(np.float32)
-    return scores, {
-        name: {"axes": len(found["axes"]), "shares": (found["variance"] / found["total"]).tolist()}
-    }
+    pca = part(run, name, fit)
+    scores = ((vectors[:, columns] - pca["mean"]) @ pca["axes"].T).astype(np.float32)
+    numbers = {"axes": len(pca["axes"]), "shares": (pca["variance"] / pca["total"]).tolist()}
+    return scores, {name: numbers}

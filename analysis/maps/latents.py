@@ -1,6 +1,4 @@
-"""The bottleneck of a world model: latents of recorded windows beside draws from the prior, and how far the
-former are from the latter.
-"""
+"""Latents of a world model: posteriors of recorded windows against samples from the prior."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,33 +17,44 @@ from rollouts.windows import Windows
 
 STEP = "bottleneck_vec_analysis"
 VERSION = 1
-COMMAND = "python analysis/bottleneck_vec_analysis_precompute.py --model_file MODEL --agent_file AGENT --data_dir STORE"
+COMMAND = (
+    "python analysis/bottleneck_vec_analysis_precompute.py "
+    "--model_file MODEL --agent_file AGENT --data_dir STORE"
+)
 _BATCH = 64
 _PERMUTATIONS = 200
 
 
 def check_origin(store: Rollouts, model_file: Path, real: Rollouts | None) -> None:
-    """Raises UsageError unless the simulated store is of this model and begins in frames of the real store,
-    or at random latents for None.
+    """Raises UsageError unless the simulated store is of this model and starts as expected.
+
+    Args:
+        store: of simulated rollouts.
+        model_file: the world model.
+        real: the store whose frames the episodes start from; None for random latents.
     """
     if not store.simulated:
         raise UsageError(
-            f"{store.path} holds real episodes, which have no latents: give a store that record_gen_samples.py made"
+            f"{store.path} holds real episodes, which have no latents: give a store recorded with "
+            "record_gen_samples.py"
         )
     inputs = store.manifest["inputs"]
     informed = bool((store.episodes["source_episode"] >= 0).all())
     if inputs["model_file"] != file_id(model_file):
         raise UsageError(
-            f"{store.path} is of world model {inputs['model_file']}, not {model_file}: record it again with this one"
+            f"{store.path} is of world model {inputs['model_file']}, not {model_file}: record it again with "
+            "this model"
         )
     if informed != (real is not None):
-        begun = "recorded frames" if informed else "random latents"
+        start = "recorded frames" if informed else "random latents"
         raise UsageError(
-            f"{store.path} begins in {begun}: the informed store is recorded without --rand_init, the random one with it"
+            f"{store.path} starts from {start}: record the informed store without --rand_init, and the "
+            "random one with it"
         )
     if real is not None and inputs["data_dir"] != real.id:
         raise UsageError(
-            f"{store.path} begins in frames of another store than {real.path}: give the one that it was recorded from"
+            f"{store.path} starts from frames of another store than {real.path}: give the store it was "
+            "recorded from"
         )
 
 
@@ -57,30 +66,38 @@ def posteriors(
     device,
     advance: Callable = lambda count: None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Mean and log-variance [n, Z] of q(z) for the windows that simulated episodes began in; no log-variance
-    on the sphere.
+    """q(z) of the windows that simulated episodes start from.
+
+    Args:
+        simulator: whose encoder is used.
+        real: store that holds the windows.
+        store: of the simulated episodes.
+        episodes: indices of simulated episodes [n].
+        device: of the simulator.
+        advance: called with the number of windows of each finished batch.
+
+    Returns:
+        mean and log-variance [n, Z]; the log-variance is None for latents on a sphere.
     """
     k = simulator.model.config.num_initializing_steps
-    table = np.stack(
-        [store.episodes["source_episode"][episodes], store.episodes["source_step"][episodes] - k + 1], 1
-    )
+    first = store.episodes["source_step"][episodes] - k + 1
+    table = np.stack([store.episodes["source_episode"][episodes], first], 1)
     windows = Windows(real, k, table)
-    means = []
-    spreads = []
+    means: list[np.ndarray] = []
+    log_variances: list[np.ndarray] = []
     for at in range(0, len(table), _BATCH):
         frames = windows.batch(np.arange(at, min(at + _BATCH, len(table)))).obs
         with torch.no_grad():
             latent = simulator.encode(frames.to(device))
         means.append(latent.mean.float().cpu().numpy())
-        spreads += [] if latent.log_variance is None else [latent.log_variance.float().cpu().numpy()]
+        if latent.log_variance is not None:
+            log_variances.append(latent.log_variance.float().cpu().numpy())
         advance(frames.shape[1])
-    return np.concatenate(means), np.concatenate(spreads) if spreads else None
+    return np.concatenate(means), np.concatenate(log_variances) if log_variances else None
 
 
-def by_episode(store: Rollouts, episodes: np.ndarray) -> dict[str, np.ndarray]:
-    """What came of each latent [n]: the largest expected reward, whether the model ended the episode, and the
-    mean value.
-    """
+def latent_outcomes(store: Rollouts, episodes: np.ndarray) -> dict[str, np.ndarray]:
+    """What each latent leads to [n]: largest predicted reward, whether the model ends it, and mean value."""
     first = store.first_step
     columns = {
         "reward": np.maximum.reduceat(store.steps("reward"), first),
@@ -90,53 +107,66 @@ def by_episode(store: Rollouts, episodes: np.ndarray) -> dict[str, np.ndarray]:
     return {name: column[episodes] for name, column in columns.items()}
 
 
-def prior_axes(informed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Principal axes [Z, Z] of informed latents [n, Z] in the prior's own units, in which each has variance
-    1; their variances [Z]; their mean.
-    """
-    mean = informed.mean(0, dtype=np.float64)
-    axes, variance = principal(np.cov(informed.T, bias=True), informed.shape[1])
+def principal_axes(latents: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Principal axes [Z, Z] of latents [n, Z], unscaled; their variances [Z]; the mean [Z]."""
+    mean = latents.mean(0, dtype=np.float64)
+    axes, variance = principal(np.cov(latents.T, bias=True), latents.shape[1])
     return axes * orient(axes.T)[:, None], variance, mean
 
 
-def distance(a: np.ndarray, b: np.ndarray, groups_a: np.ndarray, groups_b: np.ndarray, seed: int) -> dict:
-    """How well two samples of latents [n, Z], [m, Z] are told apart on levels unseen: AUROC from values
-    alone, and from values and squares, so that spreads and correlations count; the root of MMD^2 and the 95th
-    percentile of what it is where levels are dealt out at random.
+def sample_distance(
+    a: np.ndarray, b: np.ndarray, groups_a: np.ndarray, groups_b: np.ndarray, seed: int
+) -> dict:
+    """How well a linear classifier and an MMD separate two samples of latents, on held-out levels.
+
+    Args:
+        a: latents [n, Z].
+        b: latents [m, Z].
+        groups_a: level of each latent [n].
+        groups_b: level of each latent [m].
+        seed: of folds and permutations.
+
+    Returns:
+        AUROC from values alone, and from values and squares, which adds spreads and correlations; mmd, the
+        root of MMD^2, and mmd_null, its 95th percentile under permutation of levels.
     """
     both = np.concatenate([a, b]).astype(np.float64)
-    axes, _, mean = prior_axes(both)
-    turned = (both - mean) @ axes.T
+    axes, _, mean = principal_axes(both)
+    rotated = (both - mean) @ axes.T
     groups = np.unique(np.concatenate([groups_a, groups_b]), return_inverse=True)[1]
-    found = {}
-    for name, x in (("values", turned), ("values and squares", np.concatenate([turned, turned**2], 1))):
-        clouds = [
-            Cloud(x[rows], groups[rows], np.zeros(len(rows)))
-            for rows in (np.arange(len(a)), len(a) + np.arange(len(b)))
-        ]
+    features = {"values": rotated, "values and squares": np.concatenate([rotated, rotated**2], 1)}
+    rows = np.split(np.arange(len(both)), [len(a)])
+    numbers = {}
+    for name, x in features.items():
+        clouds = [Cloud(x[mine], groups[mine], np.zeros(len(mine))) for mine in rows]
         score, first = out_of_fold(*clouds, "linear", seed)
-        found[name] = plain(auroc(*clouds, score, first, np.ones(len(x), bool), seed))
-    mmd, limit = discrepancy(both, len(a), groups, np.random.default_rng([seed, 18]))
-    return found | {"mmd": mmd, "mmd_null": limit}
+        numbers[name] = _as_dict(auroc(*clouds, score, first, np.ones(len(x), bool), seed))
+    mmd, null = permutation_mmd(both, len(a), groups, np.random.default_rng([seed, 18]))
+    return numbers | {"mmd": mmd, "mmd_null": null}
 
 
-def discrepancy(
+def permutation_mmd(
     both: np.ndarray, count: int, groups: np.ndarray, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Root of the unbiased MMD^2 (Gretton et al. 2012) of the first `count` of both [n, Z] and the rest, with
-    a Gaussian kernel as wide as the median distance; and the 95th percentile of what it is where whole groups
-    [n] are dealt to the two samples at random.
+    """Root of the unbiased MMD^2 (Gretton et al. 2012), and its 95th percentile under permutation of groups.
+
+    The kernel is Gaussian, with the median distance as its bandwidth.
+
+    Args:
+        both: two samples, one after the other [n, Z].
+        count: size of the first sample.
+        groups: integer group of each row [n]; permutations move whole groups.
+        rng: of the permutations.
     """
     square = (both**2).sum(1)
-    apart = np.maximum(square[:, None] + square - 2 * both @ both.T, 0)
-    kernel = np.exp(-apart / (2 * np.median(apart[np.triu_indices(len(both), 1)])))
+    distance2 = np.maximum(square[:, None] + square - 2 * both @ both.T, 0)
+    kernel = np.exp(-distance2 / (2 * np.median(distance2[np.triu_indices(len(both), 1)])))
     np.fill_diagonal(kernel, 0)
-    first = np.stack(
-        [np.arange(len(both)) < count, *(_dealt(groups, count, rng) for _ in range(_PERMUTATIONS))], 1
-    ).astype(np.float64)  # [n, 1 + P]
+    permuted = (_permuted(groups, count, rng) for _ in range(_PERMUTATIONS))
+    first = np.stack([np.arange(len(both)) < count, *permuted], 1).astype(np.float64)  # [n, 1 + P]
     n = first.sum(0)
-    across = kernel @ first
     m = len(both) - n
+    across = kernel @ first
     aa = (first * across).sum(0)
     ab = across.sum(0) - aa
     bb = kernel.sum() - aa - 2 * ab
@@ -144,39 +174,36 @@ def discrepancy(
     return float(roots[0]), float(np.quantile(roots[1:], 0.95))
 
 
-def _dealt(groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """[n] bool: whole groups [n], in random order, until they hold `count`."""
+def _permuted(groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """[n] bool: whole groups [n], in random order, until they hold `count` rows."""
     sizes = np.bincount(groups)
     order = rng.permutation(len(sizes))
     return np.isin(groups, order[: np.searchsorted(np.cumsum(sizes[order]), count) + 1])
 
 
-def plain(estimate: Estimate) -> dict:
+def _as_dict(estimate: Estimate) -> dict:
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
-def aggregate_arrays(found: Aggregate) -> dict[str, np.ndarray]:
-    return {
-        name: getattr(found, name)
-        for name in ("kl", "mean", "variance", "kurtosis", "of_means", "marginal_kl")
-    }
+def aggregate_arrays(posterior: Aggregate) -> dict[str, np.ndarray]:
+    """Statistics of every dimension [Z]."""
+    names = ("kl", "mean", "variance", "kurtosis", "of_means", "marginal_kl")
+    return {name: getattr(posterior, name) for name in names}
 
 
-def aggregate_numbers(found: Aggregate) -> dict:
-    """Sums and extremes; the rate in nats per window, None on the sphere."""
-    rate = float(found.kl.sum())
+def aggregate_numbers(posterior: Aggregate) -> dict:
+    """Sums and extremes over dimensions; the rate is in nats per window, None for latents on a sphere."""
+    rate = float(posterior.kl.sum())
     return {
         "rate": rate if np.isfinite(rate) else None,
-        "marginal_kl": float(found.marginal_kl.sum()),
-        "active": int(found.active.sum()),
-        "mean_norm": float(np.linalg.norm(found.mean)),
-        "variance": [float(x) for x in np.quantile(found.variance, [0, 0.5, 1])],
-        "kurtosis": [float(x) for x in np.quantile(found.kurtosis, [0, 0.5, 1])],
+        "marginal_kl": float(posterior.marginal_kl.sum()),
+        "active": int(posterior.active.sum()),
+        "mean_norm": float(np.linalg.norm(posterior.mean)),
+        "variance": [float(x) for x in np.quantile(posterior.variance, [0, 0.5, 1])],
+        "kurtosis": [float(x) for x in np.quantile(posterior.kurtosis, [0, 0.5, 1])],
     }
 
 
-def of_draws(latents: np.ndarray) -> Aggregate:
-    """The same of latents drawn from the prior, each a posterior without spread: what so many draws look
-    like, mean by mean.
-    """
+def aggregate_of_samples(latents: np.ndarray) -> Aggregate:
+    """The same statistics of samples from the prior, each taken as a posterior without variance."""
     return aggregate(latents, None)

@@ -1,6 +1,4 @@
-"""Frames that maps show beside their points: some members of every cluster, and whole episodes that are
-followed.
-"""
+"""Frames that a map shows beside its points: example members of clusters, and whole episodes."""
 
 import numpy as np
 
@@ -9,7 +7,7 @@ from rollouts.windows import Windows
 
 
 def frames_at(rollouts: Rollouts, episode: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """The frames [n, H, W, C] uint8 that these steps saw: episode [n], step [n]."""
+    """Observations [n, H, W, C] uint8 at these steps: episode [n], step [n]."""
     windows = Windows(rollouts, 1, np.stack([episode, step], 1))
     return windows.batch(np.arange(len(episode))).obs[0].numpy()
 
@@ -17,23 +15,28 @@ def frames_at(rollouts: Rollouts, episode: np.ndarray, step: np.ndarray) -> np.n
 def cluster_members(
     labels: np.ndarray, episode: np.ndarray, count: int, most: int, seed: int = 0
 ) -> np.ndarray:
-    """[count, most]: rows of up to `most` random members of each cluster, -1 where it has no more; of
-    different episodes as far as it has them.
+    """Random members of each cluster, from different episodes as far as possible.
 
-    labels [n]: cluster of each state; episode [n].
+    Args:
+        labels: cluster of each state [n].
+        episode: of each state [n].
+        count: number of clusters C.
+        most: members per cluster M.
+        seed: of the choice.
+
+    Returns:
+        [C, M] indices of states, -1 where a cluster has fewer members.
     """
     rng = np.random.default_rng([seed, 12])
-    found = np.full((count, most), -1)
+    members = np.full((count, most), -1)
     for cluster in range(count):
         rows = rng.permutation(np.flatnonzero(labels == cluster))
-        one_each = np.sort(
-            np.unique(episode[rows], return_index=True)[1]
-        )  # the first of every episode in this order
-        rows = np.concatenate([rows[one_each], np.delete(rows, one_each)])[:most]
-        found[cluster, : len(rows)] = rows
-    return found
+        first_of_episode = np.sort(np.unique(episode[rows], return_index=True)[1])
+        rows = np.concatenate([rows[first_of_episode], np.delete(rows, first_of_episode)])[:most]
+        members[cluster, : len(rows)] = rows
+    return members
 
 
 def episode_frames(rollouts: Rollouts, episodes: np.ndarray) -> np.ndarray:
-    """All frames [n, H, W, C] of these episodes, one after the other."""
+    """All frames [n, H, W, C] of these episodes, one episode after the other."""
     return np.concatenate([rollouts.episode(i)["obs"] for i in episodes])

@@ -1,6 +1,4 @@
-"""The parts of the hidden-state analysis: each takes arrays and gives arrays or plain numbers; nothing here
-knows files.
-"""
+"""Outliers, clusters, embeddings and labels of states: arrays in, arrays out."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -8,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.metrics import silhouette_score
 
-from analysis.maps.hidden_states import States, labels_of
+from analysis.maps.hidden_states import HiddenStates, step_labels
 from common.runs import UsageError
 from envs.vecenv import ActionSpace
 from interpret.clustering import Clusters, cluster_stability, fit_clusters, without_clusters
@@ -17,56 +15,78 @@ from interpret.directions.fitting import sample_of
 from interpret.embedding import embed, neighbours_kept, trustworthiness
 from interpret.subsample import inliers, scores_of, typical_distance
 
-SILHOUETTES = 5000
+SILHOUETTE_POINTS = 5000
 
 
-class Sample(NamedTuple):
-    """States of which a map shows some: rows of `states`, or all of them."""
+class MapSample(NamedTuple):
+    """Rows of `states` that a map shows."""
 
-    states: States
+    states: HiddenStates
     rows: np.ndarray
 
 
 def find_outliers(
-    states: States, placed: States | None, columns: np.ndarray, neighbours: int, sigmas: float, seed: int
+    real: HiddenStates,
+    simulated: HiddenStates | None,
+    columns: np.ndarray,
+    neighbours: int,
+    sigmas: float,
+    seed: int,
 ) -> dict[str, np.ndarray]:
-    """kept [n], distance [n] and limit of real states; sim_distance [m] of simulated ones to the same real
-    neighbours. Features are standardised.
+    """Outlier scores: each state's median distance to its nearest real neighbours, in standardised features.
+
+    Args:
+        real: states that define the neighbours and the limit.
+        simulated: further states, scored against the same real neighbours.
+        columns: features that vary.
+        neighbours: number of nearest neighbours.
+        sigmas: the limit lies this many standard deviations above the mean score.
+        seed: of the choice of reference states.
+
+    Returns:
+        kept [n] bool, distance [n] and limit of the real states; sim_distance [m] of the simulated ones.
     """
-    sample = sample_of(states.x[:, columns], states.level)
+    sample = sample_of(real.x[:, columns], real.level)
     z = sample.standardised()
-    found = inliers(z, neighbours, sigmas, seed)
-    arrays = {"kept": found.kept, "distance": found.distance, "limit": np.array(found.limit)}
-    if placed is None:
+    scored = inliers(z, neighbours, sigmas, seed)
+    arrays = {"kept": scored.kept, "distance": scored.distance, "limit": np.array(scored.limit)}
+    if simulated is None:
         return arrays
-    simulated = ((placed.x[:, columns] - sample.mean) / sample.std).astype(np.float32)
-    return arrays | {"sim_distance": typical_distance(simulated, z[found.reference], neighbours)}
+    sim_z = ((simulated.x[:, columns] - sample.mean) / sample.std).astype(np.float32)
+    return arrays | {"sim_distance": typical_distance(sim_z, z[scored.reference], neighbours)}
 
 
 def find_clusters(
     points: np.ndarray, groups: np.ndarray, count: int, rows: np.ndarray, draws: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Clusters of points [n, D] with groups [n]: centres [C, D], and how stable they are over `draws` fits to
-    the points numbered `rows`.
+    """k-means clusters with stability and silhouette, and both for Gaussian points of equal covariance.
 
-    rand, jaccard: see ClusterStability; null_rand, null_jaccard: of Gaussian points with the same covariance;
-    silhouette, null_silhouette (Rousseeuw 1987), each of a random few thousand.
+    Args:
+        points: [n, D].
+        groups: level or episode of each point [n]; resamples draw whole groups.
+        count: number of clusters C.
+        rows: points that test stability and silhouette.
+        draws: refits for the stability; 0 skips it.
+        seed: of the fits and resamples.
+
+    Returns:
+        centres [C, D]; rand [draws] and jaccard [draws, C] (see ClusterStability); silhouette (Rousseeuw 1987)
+        of SILHOUETTE_POINTS points; null_rand, null_jaccard and null_silhouette of the Gaussian points.
     """
-    centres = fit_clusters(points, groups, count, seed).centres
-    arrays = {"centres": centres}
-    few = points[rows]
-    for prefix, cloud in (("", few), ("null_", without_clusters(few, seed))):
+    arrays = {"centres": fit_clusters(points, groups, count, seed).centres}
+    tested = points[rows]
+    for prefix, cloud in (("", tested), ("null_", without_clusters(tested, seed))):
         labels = fit_clusters(cloud, groups[rows], count, seed).assign(cloud)
-        some = np.random.default_rng([seed, 13]).permutation(len(cloud))[:SILHOUETTES]
-        arrays[f"{prefix}silhouette"] = np.array(silhouette_score(cloud[some], labels[some]))
+        scored = np.random.default_rng([seed, 13]).permutation(len(cloud))[:SILHOUETTE_POINTS]
+        arrays[f"{prefix}silhouette"] = np.array(silhouette_score(cloud[scored], labels[scored]))
         if draws:
-            found = cluster_stability(cloud, groups[rows], count, draws, seed)
-            arrays |= {f"{prefix}rand": found.rand, f"{prefix}jaccard": found.jaccard}
+            stability = cluster_stability(cloud, groups[rows], count, draws, seed)
+            arrays |= {f"{prefix}rand": stability.rand, f"{prefix}jaccard": stability.jaccard}
     return arrays
 
 
 def check_maps(kinds: Sequence[str]) -> None:
-    """Raises UsageError for a flat map that there is not."""
+    """Raises UsageError for an unknown kind of embedding."""
     unknown = [kind for kind in kinds if kind not in ("tsne", "umap")]
     if unknown:
         raise UsageError(
@@ -77,45 +97,67 @@ def check_maps(kinds: Sequence[str]) -> None:
 def make_map(
     kind: str, points: dict[str, np.ndarray], seed: int, threads: int, own: Mapping[str, np.ndarray] = {}
 ) -> dict[str, np.ndarray]:
-    """A map of points["real"] [n, K] with the others placed into it: [.., 2] by name; its trust; and
-    kept_<name>, the share of neighbours that each placed point keeps. own {name: [m]}: which of the real ones
-    each of the others is, or -1, where some are.
+    """An embedding fit on points["real"], with the other points projected onto it.
+
+    Args:
+        kind: pca, tsne or umap.
+        points: {name: [., K]}.
+        seed: of the embedding.
+        threads: of the embedding.
+        own: {name: [m]}: row in points["real"] of each projected point that is part of the fit, else -1.
+
+    Returns:
+        {name: [., 2]}; trust, the trustworthiness of the fit; and kept_<name>, the fraction of neighbours
+        that each projected point keeps.
     """
-    made = embed(kind, points["real"], seed, threads)
-    arrays = {"real": made.points, "trust": np.array(trustworthiness(points["real"], made.points, seed=seed))}
+    embedding = embed(kind, points["real"], seed, threads)
+    trust = trustworthiness(points["real"], embedding.points, seed=seed)
+    arrays = {"real": embedding.points, "trust": np.array(trust)}
     for name, others in points.items():
         if name != "real":
-            arrays[name] = made.place(others)
+            arrays[name] = embedding.place(others)
             arrays[f"kept_{name}"] = neighbours_kept(
-                others, arrays[name], points["real"], made.points, own.get(name)
+                others, arrays[name], points["real"], embedding.points, own.get(name)
             )
     return arrays
 
 
-def places_among(rows: np.ndarray, sample: np.ndarray) -> np.ndarray:
-    """Where each of rows [m] stands in sample [n], ascending, or -1: [m]."""
+def index_in(rows: np.ndarray, sample: np.ndarray) -> np.ndarray:
+    """Index of each of rows [m] in the ascending sample [n], or -1: [m]."""
     at = np.searchsorted(sample, rows).clip(max=len(sample) - 1)
     return np.where(sample[at] == rows, at, -1)
 
 
-def point_labels(
-    sample: Sample,
+def sample_labels(
+    sample: MapSample,
     actions: ActionSpace,
     clusters: Clusters,
     space: Directions,
     factors: Mapping[str, Directions],
 ) -> dict[str, np.ndarray]:
-    """Every label [m] of a sample's states: episode, t, level, what `labels_of` says, cluster, and for each
-    set of factors the strongest.
+    """All labels [m] of a sample's states: episode, t, level, `step_labels`, cluster, strongest factors.
 
-    The strongest of ICA is that of largest magnitude in standard deviations, of NMF and a dictionary that of
-    largest score.
+    Args:
+        sample: of m states.
+        actions: of the agent.
+        clusters: fit in `space`.
+        space: principal components whose scores are clustered.
+        factors: {name: directions}; the label is the direction with the largest score, for ICA the largest
+            magnitude.
     """
     states, rows = sample
-    named = {"episode": states.episode, "t": states.step, "level": states.level} | labels_of(states, actions)
-    labels = {name: np.asarray(values)[rows] for name, values in named.items()}
+    columns = {"episode": states.episode, "t": states.step, "level": states.level}
+    columns |= step_labels(states, actions)
+    labels = {name: np.asarray(values)[rows] for name, values in columns.items()}
     labels["cluster"] = clusters.assign(scores_of(space, states.x[rows]))
     for name, directions in factors.items():
         scores = scores_of(directions, states.x[rows])
         labels[name] = (np.abs(scores) if name == "ica" else scores).argmax(1)
     return labels
+
+
+def by_sample(labels: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """{sample: {label: [n]}} as one part: {"sample.label": [n]}; `read_labels` reads it."""
+    return {
+        f"{name}.{label}": column for name, columns in labels.items() for label, column in columns.items()
+    }

@@ -1,4 +1,4 @@
-"""The numbers that stand beside the pictures of hidden states: from the arrays of the parts to plain values."""
+"""Summary numbers of maps of states: from arrays to plain values."""
 
 import logging
 from collections.abc import Mapping
@@ -13,81 +13,85 @@ from interpret.embedding import NEIGHBOURS
 
 STEP = "hx_analysis"
 VERSION = 2
-"""The step that the plots read."""
+"""Version of the hidden-state step that the plots read."""
 COMMAND = "python analysis/hidden_analysis_precompute.py --data_dir STORE"
 
 
 def choose_method(directory: Path, asked: str | None = None) -> str:
-    """The method whose directions of a finished step are taken: the one asked for, else ICA and, where it was
-    left out, PCA, which always is there.
+    """The method whose directions to use: the one asked for, else ICA, else PCA, which is always fit.
 
-    Raises UsageError, with the reason, where the one asked for is not there.
+    Args:
+        directory: of a finished hidden-state analysis.
+        asked: method named by the user.
+
+    Raises:
+        UsageError: `asked` was not fit; the message says why.
     """
     numbers = read_numbers(directory)
     method = asked or "ica"
     if method in numbers["methods"]:
         return method
-    why = numbers["refused"].get(method, f"{directory} holds {', '.join(numbers['methods'])}")
+    reason = numbers["refused"].get(method, f"{directory} holds {', '.join(numbers['methods'])}")
     if asked:
-        raise UsageError(f"no directions by {asked!r} ({why}); choose another --method")
-    logging.warning("principal components are taken, for there are no independent ones (%s)", why)
+        raise UsageError(f"no directions by {asked!r} ({reason}); choose another --method")
+    logging.warning("using principal components, because ICA was not fit (%s)", reason)
     return "pca"
 
 
 def outlier_shares(outliers: Mapping[str, np.ndarray]) -> dict:
-    """The limit, and the share of real and simulated states beyond it."""
+    """The limit of the outlier score, and the fraction of real and simulated states above it."""
     limit = outliers["limit"].item()
     shares = {"limit": limit, "real": float(1 - outliers["kept"].mean())}
-    return shares | (
-        {"simulated": float((outliers["sim_distance"] > limit).mean())} if "sim_distance" in outliers else {}
-    )
+    if "sim_distance" in outliers:
+        shares["simulated"] = float((outliers["sim_distance"] > limit).mean())
+    return shares
 
 
-def cluster_numbers(found: Mapping[str, np.ndarray], labels: np.ndarray) -> dict:
-    """Sizes [C] and stability of clusters, beside those of Gaussian points with the same covariance. labels
-    [n]: of all inliers.
+def cluster_numbers(clusters: Mapping[str, np.ndarray], labels: np.ndarray) -> dict:
+    """Sizes and stability of clusters, with those of Gaussian points of equal covariance (null_*).
+
+    Args:
+        clusters: arrays of `find_clusters`.
+        labels: cluster of every inlier [n].
     """
-    sizes = np.bincount(labels, minlength=len(found["centres"]))
-    told = {"count": len(sizes), "sizes": sizes.tolist()}
-    told |= {name: found[name].item() for name in ("silhouette", "null_silhouette")}
-    if "rand" not in found:
-        return told
+    sizes = np.bincount(labels, minlength=len(clusters["centres"]))
+    numbers = {"count": len(sizes), "sizes": sizes.tolist()}
+    numbers |= {name: clusters[name].item() for name in ("silhouette", "null_silhouette")}
+    if "rand" not in clusters:
+        return numbers
     for prefix in ("", "null_"):
-        stability = ClusterStability(found[f"{prefix}rand"], found[f"{prefix}jaccard"])
-        told |= {
-            f"{prefix}rand": float(stability.rand.mean()),
-            f"{prefix}stable": int(stability.stable.sum()),
-        }
-    return told | {name: found[name].mean(0).tolist() for name in ("jaccard", "null_jaccard")}
+        stability = ClusterStability(clusters[f"{prefix}rand"], clusters[f"{prefix}jaccard"])
+        numbers[f"{prefix}rand"] = float(stability.rand.mean())
+        numbers[f"{prefix}stable"] = int(stability.stable.sum())
+    return numbers | {name: clusters[name].mean(0).tolist() for name in ("jaccard", "null_jaccard")}
 
 
 def map_numbers(
     maps: Mapping[str, Mapping[str, np.ndarray]], episodes: Mapping[str, np.ndarray] = {}
 ) -> dict:
-    """Trust in each map, and how many of their nearest states placed ones keep; `by_chance`: were they placed
-    at random.
+    """Trustworthiness of each map, the fraction of neighbours that projected points keep, and its chance.
 
-    episodes: the episode [m] of each placed point, by name; these then count equally: an agent that is stuck
-    for a thousand steps gives a thousand copies of one state, whose neighbours mean nothing.
+    Args:
+        maps: {kind: arrays of `make_map`}.
+        episodes: {name: episode [m] of each projected point}. Episodes then count equally: an agent that is
+            stuck for a thousand steps contributes a thousand copies of one state.
     """
-    told = {}
+    numbers = {}
     for kind, arrays in maps.items():
-        placed = [name.removeprefix("kept_") for name in arrays if name.startswith("kept_")]
-        kept = {name: arrays[f"kept_{name}"] for name in placed}
         kept = {
-            f"placed_{name}": by_episode(values, episodes.get(name, np.arange(len(values))))
+            name.removeprefix("kept_"): values for name, values in arrays.items() if name.startswith("kept_")
+        }
+        placed = {
+            f"placed_{name}": mean_over_episodes(values, episodes.get(name, np.arange(len(values))))
             for name, values in kept.items()
         }
         count = len(arrays["real"])
-        told[kind] = (
-            {"trustworthiness": arrays["trust"].item(), "points": count}
-            | kept
-            | {"by_chance": NEIGHBOURS / count}
-        )
-    return told
+        trust = {"trustworthiness": arrays["trust"].item(), "points": count}
+        numbers[kind] = trust | placed | {"by_chance": NEIGHBOURS / count}
+    return numbers
 
 
-def by_episode(values: np.ndarray, episode: np.ndarray) -> float:
-    """The mean over episodes of the mean over each one's steps: values [n], episode [n]."""
+def mean_over_episodes(values: np.ndarray, episode: np.ndarray) -> float:
+    """Mean over episodes of the mean over each episode's steps: values [n], episode [n]."""
     index = np.unique(episode, return_inverse=True)[1]
     return float((np.bincount(index, values) / np.bincount(index)).mean())

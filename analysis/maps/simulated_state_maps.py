@@ -1,13 +1,13 @@
-"""Maps of simulated steps, whatever the space: clusters, flat maps, labels, frames and numbers, from points
-that a script has made.
+"""Maps of simulated steps in any space: clusters, embeddings, labels, frames and numbers.
 
-The scripts of environment states, sensorimotor loops and behaviours differ in their points alone.
+The scripts for environment states, sensorimotor loops and behaviours differ only in the points they pass in.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -16,12 +16,12 @@ from analysis.io.artefacts import part
 from analysis.io.shared_args import MapArgs
 from analysis.io.size_limits import GROUPS_PER_CLUSTER, GROUPS_PER_DIRECTION, Limit, fit_sizes
 from analysis.io.steps import finish_step, fitted, open_step, point_latest
-from analysis.maps.hidden_states import States, choose_episodes, gather, labels_of
+from analysis.maps.hidden_states import HiddenStates, load_hidden_states, sample_episodes, step_labels
 from analysis.maps.map_frames import cluster_members, frames_at
-from analysis.maps.map_parts import check_maps, find_clusters, make_map, places_among
+from analysis.maps.map_parts import by_sample, check_maps, find_clusters, index_in, make_map
 from analysis.maps.map_summary import cluster_numbers, map_numbers
-from analysis.maps.simulated_state_steps import Step
-from analysis.maps.step_fields import groups_of, levels_of, steps_of
+from analysis.maps.simulated_state_steps import MapStep
+from analysis.maps.step_fields import episode_groups, levels_in_words, steps_mask
 from common.precision import Precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError
@@ -33,26 +33,55 @@ from interpret.embedding import FEWEST
 from interpret.subsample import changing, scores_of, subsample
 from rollouts.store import Rollouts
 
-NOT_SETTINGS = ("data_dir", "agent_file", "precision", "num_threads", "new", "out_dir", "log_level")
-"""Flags that say where things are, not what is made."""
+NOT_SETTINGS = ("data_dir", "agent_file", "precision", "num_threads", "force", "out_dir", "log_level")
+"""Flags that do not change the result; stores and agents enter by their ids."""
 _FEWEST_PARTS = 2
 
 
-class Points(NamedTuple):
-    """x [n, K]: principal scores in which distances count. rows [n]: the step of the states that each stands
-    for. features [n, F]: what is factorised. numbers: what is to be said of them. more {label: count}:
-    further clusterings, each of points [n, .] of the same rows.
+@dataclass(frozen=True)
+class Points:
+    """The points of a map.
+
+    Args:
+        x: principal scores [n, K], between which distances are meaningful.
+        rows: row of the hidden states that each point belongs to [n].
+        features: [n, F], factorised by NMF.
+        numbers: about the space, for numbers.json.
+        more: {label: points [n, .]}: further clusterings of the same rows.
     """
 
     x: np.ndarray
     rows: np.ndarray
     features: np.ndarray
     numbers: dict
-    more: Mapping[str, np.ndarray] = {}
+    more: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def spaces(self) -> dict[str, np.ndarray]:
+        """{label: points}: all clusterings."""
+        return {"cluster": self.x, **self.more}
 
 
-Make = Callable[[MapArgs, Run, Rollouts, np.ndarray, States], Points]
-"""(args, run, store, kept steps [num_steps] bool, their states) -> Points; what it fits it saves in the run."""
+MakePoints = Callable[[MapArgs, Run, Rollouts, np.ndarray, HiddenStates], Points]
+"""(args, run, store, mask of the sampled steps, their states) -> Points; saves its fits in the run."""
+
+
+@dataclass(frozen=True)
+class StepSelection:
+    """Which steps of an episode become points.
+
+    Args:
+        ahead: number of further steps that the episode must last.
+        most: number of steps per episode; None for all.
+        components: flags that set a number of principal components.
+    """
+
+    ahead: int = 0
+    most: int | None = None
+    components: tuple[str, ...] = ()
+
+
+EVERY_STEP = StepSelection()
 
 
 def open_simulated(path: Path) -> Rollouts:
@@ -60,153 +89,161 @@ def open_simulated(path: Path) -> Rollouts:
     rollouts = Rollouts.open(path)
     if not rollouts.simulated:
         raise UsageError(
-            f"{path} holds real episodes, which have no such states: give a store that record_gen_samples.py made"
+            f"{path} holds real episodes, which have no environment state: give a store recorded with "
+            "record_gen_samples.py"
         )
     return rollouts
 
 
-def map_step(
-    step: Step,
+def run_map_step(
+    step: MapStep,
     args: MapArgs,
-    make: Make,
+    make_points: MakePoints,
+    selection: StepSelection = EVERY_STEP,
     inputs: Mapping[str, str] = {},
-    ahead: int = 0,
-    most: int | None = None,
-    components: tuple[str, ...] = (),
     precision: Precision | None = None,
 ) -> None:
-    """Makes the step, or finds that it is made.
+    """Runs the step, unless it is finished already.
 
-    Args: make: gives the points; its args hold the sizes that the store carries. inputs: ids of what is read
-        besides the store. ahead, most: the points are the first `most` steps of each episode from `begin` on
-        that have one `ahead` steps later. components: flags that say how many principal components are taken.
-        precision: of the networks that `make` runs, if any.
+    Args:
+        step: name and version.
+        args: flags; make_points receives them with sizes lowered to what the store allows.
+        make_points: computes the points.
+        selection: which steps become points.
+        inputs: ids of what is read besides the store.
+        precision: of the networks that make_points runs, if any.
     """
     check_maps(args.maps)
     if args.begin < 0:
-        raise UsageError(f"--begin is {args.begin}: steps are counted from 0")
+        raise UsageError(f"--begin is {args.begin}: give 0 or more")
     if args.points < FEWEST:
         raise UsageError(f"--points is {args.points}: a map takes {FEWEST} or more")
     rollouts = open_simulated(args.data_dir)
-    args = fit_sizes(args, limits(args, rollouts, ahead, most, components))
+    args = fit_sizes(args, limits(args, rollouts, selection))
     settings = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}
-    run = open_step(
-        args.out_dir,
-        step.name,
-        step.version,
-        settings,
-        {"data_dir": rollouts.id, **inputs},
-        args.new,
-        precision,
-    )
+    inputs = {"data_dir": rollouts.id, **inputs}
+    run = open_step(args.out_dir, step.name, step.version, settings, inputs, args.force, precision)
     if run.done:
         point_latest(run)
     else:
         with threadpool_limits(args.num_threads):
-            _compute(args, run, rollouts, make)
+            compute_map(args, run, rollouts, make_points)
     logging.info("%s: %s", step.title, run.dir)
 
 
-def limits(
-    args: MapArgs, rollouts: Rollouts, ahead: int, most: int | None, components: tuple[str, ...]
-) -> dict[str, Limit]:
-    """The sizes that the chosen episodes carry; ahead, most, components: see `map_step`."""
-    episodes = choose_episodes(rollouts, args.num_episodes, args.seed)
-    groups = len(np.unique(groups_of(rollouts)[episodes]))
+def limits(args: MapArgs, rollouts: Rollouts, selection: StepSelection) -> dict[str, Limit]:
+    """The largest sizes that the sampled episodes allow."""
+    episodes = sample_episodes(rollouts, args.num_episodes, args.seed)
     length = rollouts.episodes["length"][episodes]
-    points, states = (
-        int(np.clip(length - args.begin - later, 0, cap).sum()) for later, cap in ((ahead, most), (0, None))
-    )
-    what = counted(groups, "starting place")
-    steps = f"{counted(points, 'step')} from step {args.begin} on"
-    steps += f" that have one {counted(ahead, 'step')} later" if ahead else ""
+    groups = len(np.unique(episode_groups(rollouts)[episodes]))
+    states = int(np.maximum(length - args.begin, 0).sum())
+    points = int(np.clip(length - args.begin - selection.ahead, 0, selection.most).sum())
+    starts = f"{groups} start states"
+    steps = f"{points} steps from step {args.begin} on"
+    if selection.ahead:
+        steps += f" that have one {selection.ahead} steps later"
     return {
-        "clusters": Limit(groups // GROUPS_PER_CLUSTER, what, 2),
-        "parts": Limit(groups // GROUPS_PER_DIRECTION, what, 0),
+        "clusters": Limit(groups // GROUPS_PER_CLUSTER, starts, 2),
+        "parts": Limit(groups // GROUPS_PER_DIRECTION, starts, 0),
         "points": Limit(points, steps, FEWEST),
-    } | dict.fromkeys(components, Limit(min(states, points) - 1, steps))
+    } | dict.fromkeys(selection.components, Limit(min(states, points) - 1, steps))
 
 
-def _compute(args: MapArgs, run: Run, rollouts: Rollouts, make: Make) -> None:
+def compute_map(args: MapArgs, run: Run, rollouts: Rollouts, make_points: MakePoints) -> None:
+    """Computes every part of the run that is missing, then finishes the run with its numbers."""
     with progress_bar(total=4 + len(args.maps), unit="part", desc="map") as bar:
-        episodes = choose_episodes(rollouts, args.num_episodes, args.seed)
-        kept = steps_of(rollouts, episodes)
-        states = gather(rollouts, episodes)
-        made = make(args, run, rollouts, kept, states)
-        episode = states.episode[made.rows]
-        groups = groups_of(rollouts)[states.episode[made.rows]]
+        episodes = sample_episodes(rollouts, args.num_episodes, args.seed)
+        mask = steps_mask(rollouts, episodes)
+        states = load_hidden_states(rollouts, episodes)
+        points = make_points(args, run, rollouts, mask, states)
+        episode = states.episode[points.rows]
+        groups = episode_groups(rollouts)[episode]
         bar.update()
         sample = subsample(episode, args.points, args.seed)
-        clusters = _clusters(args, run, made, groups, sample)
+        clusters = _clusters(args, run, points, groups, sample)
         bar.update()
-        chosen = np.random.default_rng([args.seed, 14]).permutation(np.unique(episode))[: args.followed]
-        shown = {"real": sample, "followed": np.flatnonzero(np.isin(episode, chosen))}
-        maps = {}
-        own = {"followed": places_among(shown["followed"], shown["real"])}
-        for kind in ("pca", *args.maps):
-            points = {name: made.x[rows] for name, rows in shown.items()}
-            maps[kind] = part(
-                run, f"map_{kind}", lambda: make_map(kind, points, args.seed, args.num_threads, own)
-            )
-            bar.update()
-        columns = _labels(args, run, rollouts, states, made, clusters, groups, sample)
-        part(run, "behaviours", lambda: behaviours(episode, columns["cluster"]))
-        part(
-            run,
-            "labels",
-            lambda: {
-                f"{name}.{key}": column[rows]
-                for name, rows in shown.items()
-                for key, column in columns.items()
-            },
-        )
-        part(run, "frames", lambda: _frames(args, rollouts, states, made.rows, columns["cluster"]))
+        samples = map_samples(args, episode, sample)
+        maps = _maps(args, run, points, samples, bar.update)
+        labels = _labels(rollouts, states, points, clusters)
+        labels |= _nmf_label(args, run, points.features, groups, sample)
+        part(run, "behaviours", lambda: most_common_cluster(episode, labels["cluster"]))
+        part(run, "labels", lambda: by_sample(_label_samples(labels, samples)))
+        part(run, "frames", lambda: _frames(args, rollouts, states, points.rows, labels["cluster"]))
         bar.update()
     numbers = {
         "store": rollouts.id,
         "episodes": len(episodes),
-        "steps": len(made.x),
-        "levels": levels_of(rollouts, kept),
-        "axes": made.x.shape[1],
+        "steps": len(points.x),
+        "levels": levels_in_words(rollouts, mask),
+        "axes": points.x.shape[1],
         "actions": list(actions_of(rollouts.manifest).names),
         "clusters": args.clusters,
         "maps": map_numbers(maps),
-        "clusterings": {name: cluster_numbers(found, columns[name]) for name, found in clusters.items()},
-        **made.numbers,
+        "clusterings": {name: cluster_numbers(found, labels[name]) for name, found in clusters.items()},
+        **points.numbers,
     }
     finish_step(run, numbers)
 
 
+def map_samples(args: MapArgs, episode: np.ndarray, sample: np.ndarray) -> dict[str, np.ndarray]:
+    """Rows of the points that maps are fit on (`real`), and of a few whole episodes (`followed`)."""
+    chosen = np.random.default_rng([args.seed, 14]).permutation(np.unique(episode))[: args.followed]
+    return {"real": sample, "followed": np.flatnonzero(np.isin(episode, chosen))}
+
+
 def _clusters(
-    args: MapArgs, run: Run, made: Points, groups: np.ndarray, sample: np.ndarray
+    args: MapArgs, run: Run, points: Points, groups: np.ndarray, sample: np.ndarray
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Clusters of the points, and of every further set of points, with their stability."""
-    spaces = {"cluster": made.x, **made.more}
-    return {
-        name: part(run, name, lambda: find_clusters(x, groups, args.clusters, sample, args.draws, args.seed))
-        for name, x in spaces.items()
-    }
+    """{label: arrays of `find_clusters`} of every space."""
+    clusters = {}
+    for name, x in points.spaces.items():
+        fit = partial(find_clusters, x, groups, args.clusters, sample, args.draws, args.seed)
+        clusters[name] = part(run, name, fit)
+    return clusters
 
 
-def _labels(args, run, rollouts, states, made, clusters, groups, sample) -> dict[str, np.ndarray]:
-    """What every point is coloured by: [n] each."""
-    named = (
-        {"episode": states.episode, "t": states.step}
-        | labels_of(states, actions_of(rollouts.manifest))
-        | of_episodes(states)
-    )
-    labels = {name: np.asarray(values)[made.rows] for name, values in named.items()}
-    spaces = {"cluster": made.x, **made.more}
-    labels |= {name: Clusters(found["centres"]).assign(spaces[name]) for name, found in clusters.items()}
-    common = behaviours(labels["episode"], labels["cluster"])
-    labels["behaviour"] = common["cluster"][np.searchsorted(common["episode"], labels["episode"])]
-    factors = _strongest_part(args, run, made.features, groups, sample)
-    return labels | ({} if factors is None else {"nmf": factors})
+def _maps(
+    args: MapArgs, run: Run, points: Points, samples: Mapping[str, np.ndarray], advance: Callable
+) -> dict[str, dict[str, np.ndarray]]:
+    x = {name: points.x[rows] for name, rows in samples.items()}
+    own = {"followed": index_in(samples["followed"], samples["real"])}
+    maps = {}
+    for kind in ("pca", *args.maps):
+        fit = partial(make_map, kind, x, args.seed, args.num_threads, own)
+        maps[kind] = part(run, f"map_{kind}", fit)
+        advance()
+    return maps
 
 
-def behaviours(episode: np.ndarray, cluster: np.ndarray) -> dict[str, np.ndarray]:
-    """The commonest cluster of each episode, the larger one where two are as common: episode [E], ascending,
-    cluster [E].
+def _labels(
+    rollouts: Rollouts, states: HiddenStates, points: Points, clusters: Mapping[str, Mapping[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """{label: [n]} of every point."""
+    columns = {"episode": states.episode, "t": states.step}
+    columns |= step_labels(states, actions_of(rollouts.manifest)) | episode_outcomes(states)
+    labels = {name: np.asarray(values)[points.rows] for name, values in columns.items()}
+    for name, found in clusters.items():
+        labels[name] = Clusters(found["centres"]).assign(points.spaces[name])
+    behaviours = most_common_cluster(labels["episode"], labels["cluster"])
+    index = np.searchsorted(behaviours["episode"], labels["episode"])
+    return labels | {"behaviour": behaviours["cluster"][index]}
+
+
+def _label_samples(
+    labels: Mapping[str, np.ndarray], samples: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, np.ndarray]]:
+    return {name: {key: column[rows] for key, column in labels.items()} for name, rows in samples.items()}
+
+
+def most_common_cluster(episode: np.ndarray, cluster: np.ndarray) -> dict[str, np.ndarray]:
+    """The most common cluster of each episode; the larger cluster (lower index) on a tie.
+
+    Args:
+        episode: of each point [n].
+        cluster: of each point [n].
+
+    Returns:
+        episode [E], ascending, and cluster [E].
     """
     episodes, index = np.unique(episode, return_inverse=True)
     counts = np.zeros((len(episodes), cluster.max() + 1), np.int64)
@@ -214,10 +251,8 @@ def behaviours(episode: np.ndarray, cluster: np.ndarray) -> dict[str, np.ndarray
     return {"episode": episodes, "cluster": counts.argmax(1)}
 
 
-def of_episodes(states: States) -> dict[str, np.ndarray]:
-    """What a simulated episode came to, at each of its steps [n]: whether it ended, and the largest expected
-    reward.
-    """
+def episode_outcomes(states: HiddenStates) -> dict[str, np.ndarray]:
+    """Whether each step's episode ended, and its largest predicted reward: [n] each."""
     first = np.flatnonzero(states.step == 0)
     length = np.diff(np.append(first, len(states)))
     ended = np.logical_or.reduceat(states.columns["terminated"], first)
@@ -227,35 +262,31 @@ def of_episodes(states: States) -> dict[str, np.ndarray]:
     }
 
 
-def _strongest_part(
-    args: MapArgs, run: Run, features: np.ndarray, groups: np.ndarray, sample: np.ndarray
-) -> np.ndarray | None:
-    """The strongest NMF part [n] of every point's features; None where none are asked for, or the features do
-    not allow it.
-    """
+def _nmf_label(
+    args: MapArgs, run: Run, features: np.ndarray, groups: np.ndarray, sample: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """{"nmf": strongest NMF component [n]}; empty if --parts is 0 or the fit fails."""
     if args.parts < _FEWEST_PARTS:
-        return None
+        return {}
     columns = changing(features[sample])
+    x = features[sample][:, columns]
     try:
-        x = features[sample][:, columns]
-        found = fitted(
+        nmf = fitted(
             run,
             "nmf",
             lambda: fit_nmf(x, groups[sample], args.parts, args.seed).within(columns, features.shape[1]),
         )
     except UsageError as error:
-        logging.warning("no NMF: %s", error)
-        return None
-    return scores_of(found, features).argmax(1)
+        logging.warning("NMF is left out: %s", error)
+        return {}
+    return {"nmf": scores_of(nmf, features).argmax(1)}
 
 
 def _frames(
-    args: MapArgs, rollouts: Rollouts, states: States, rows: np.ndarray, labels: np.ndarray
+    args: MapArgs, rollouts: Rollouts, states: HiddenStates, rows: np.ndarray, labels: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """members [C, M] (rows of the points, -1 for none) and their frames."""
+    """members [C, M], indices of the points, -1 for none, and their frames."""
     members = cluster_members(labels, states.episode[rows], args.clusters, args.members, args.seed)
     chosen = rows[members[members >= 0]]
-    return {
-        "members": members,
-        "member_frames": frames_at(rollouts, states.episode[chosen], states.step[chosen]),
-    }
+    frames = frames_at(rollouts, states.episode[chosen], states.step[chosen])
+    return {"members": members, "member_frames": frames}

@@ -77,16 +77,16 @@ class Colouring(NamedTuple):
 
 
 HIDDEN = (
-    Colouring("entropy", "entropy of the choice (nats)", "scale", "viridis"),
-    Colouring("likeliest", "likeliest act", "named"),
-    Colouring("taken", "act taken", "named"),
+    Colouring("entropy", "policy entropy (nats)", "scale", "viridis"),
+    Colouring("likeliest", "most likely action", "named"),
+    Colouring("taken", "action taken", "named"),
     Colouring("cluster", "cluster", "classes"),
-    Colouring("nmf", "strongest NMF part", "classes"),
+    Colouring("nmf", "strongest NMF component", "classes"),
     Colouring("ica", "strongest independent component", "classes"),
-    Colouring("length", "length of the episode (steps)", "log", "cividis"),
-    Colouring("progress", "share of the episode gone", "scale", "plasma"),
+    Colouring("length", "episode length (steps)", "log", "cividis"),
+    Colouring("progress", "fraction of episode elapsed", "scale", "plasma"),
     Colouring("done", "last step of the episode", "flag"),
-    Colouring("value", "value (the agent's units)", "scale", "viridis"),
+    Colouring("value", "value (agent's units)", "scale", "viridis"),
     Colouring("rewarded", "episode with a reward", "flag"),
     Colouring("reward", "reward at this step", "flag"),
 )

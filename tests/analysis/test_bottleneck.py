@@ -14,7 +14,7 @@ from analysis.bottleneck_vec_analysis_plotting import Args as PlotArgs
 from analysis.bottleneck_vec_analysis_plotting import main as plot
 from analysis.bottleneck_vec_analysis_precompute import Args, main
 from analysis.io.steps import read_numbers, read_part
-from analysis.maps.latents import by_episode, discrepancy, distance, prior_axes
+from analysis.maps.latents import latent_outcomes, permutation_mmd, principal_axes, sample_distance
 from analysis.plotting import style
 from common.runs import UsageError
 from generative.simulator import load_simulator
@@ -40,7 +40,9 @@ def draws(seed: int) -> np.ndarray:
 
 
 def test_the_prior_is_not_told_from_itself():
-    found = [distance(draws(2 * seed), draws(2 * seed + 1), OWN, 1000 + OWN, seed) for seed in range(3)]
+    found = [
+        sample_distance(draws(2 * seed), draws(2 * seed + 1), OWN, 1000 + OWN, seed) for seed in range(3)
+    ]
     assert abs(np.mean([f["values and squares"]["value"] for f in found]) - 0.5) < 0.07
     assert sum(f["mmd"] <= f["mmd_null"] for f in found) >= 2
     assert max(f["mmd"] for f in found) < 0.15
@@ -56,7 +58,7 @@ def test_latents_that_differ_in_one_way_alone_are_told_apart(kind):
         b *= 1.6
     else:
         b[:, 1:6] = 0.3 * b[:, 1:6] + np.sqrt(1 - 0.3**2) * b[:, :1]  # the same means and variances
-    found = distance(a, b, OWN, 1000 + OWN, 0)
+    found = sample_distance(a, b, OWN, 1000 + OWN, 0)
     assert found["values and squares"]["low"] > 0.65
     assert found["mmd"] > 1.3 * found["mmd_null"]
     assert (found["values"]["value"] > 0.7) == (kind == "mean")  # values alone see means only
@@ -68,21 +70,21 @@ def test_discrepancy_is_that_of_the_definition_and_deals_whole_groups():
     both = np.concatenate([a, b])
     square = ((both[:, None] - both) ** 2).sum(-1)
     width = np.sqrt(np.median(square[np.triu_indices(70, 1)]))
-    found, null = discrepancy(both, 30, np.arange(70), np.random.default_rng(0))
+    found, null = permutation_mmd(both, 30, np.arange(70), np.random.default_rng(0))
     assert found == pytest.approx(np.sqrt(mmd2(a, b, width)))
     assert null < found
     whole = np.random.default_rng(0).normal(size=(10, WIDTH))[
         np.arange(70) // 7
     ]  # copies: ten points in truth
     assert (
-        discrepancy(whole, 35, np.arange(70) // 7, np.random.default_rng(0))[1]
-        > 3 * discrepancy(whole, 35, np.arange(70), np.random.default_rng(0))[1]
+        permutation_mmd(whole, 35, np.arange(70) // 7, np.random.default_rng(0))[1]
+        > 3 * permutation_mmd(whole, 35, np.arange(70), np.random.default_rng(0))[1]
     )
 
 
 def test_axes_are_in_the_priors_own_units():
     z = np.random.default_rng(0).normal(size=(4000, 3)) * [3, 1, 0.2] + [0, 5, 0]
-    axes, variance, mean = prior_axes(z)
+    axes, variance, mean = principal_axes(z)
     np.testing.assert_allclose(variance, [9, 1, 0.04], rtol=0.1)
     np.testing.assert_allclose(mean, z.mean(0))
     np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-9)
@@ -180,7 +182,7 @@ def test_numbers_are_those_of_the_models_posteriors(made, finished):
 
 def test_labels_are_what_came_of_each_latent(made):
     store = Rollouts.open(made[0] / "informed")
-    labels = by_episode(store, np.array([2, 5, 20]))
+    labels = latent_outcomes(store, np.array([2, 5, 20]))
     for i, episode in enumerate((2, 5, 20)):
         steps = store.episode(episode)
         assert labels["reward"][i] == steps["reward"].max()
@@ -223,9 +225,9 @@ def test_pictures_are_drawn_from_artefacts_alone(finished, tmp_path, monkeypatch
 
 def test_stores_of_something_else_are_refused_in_one_line(made, tmp_path):
     path = made[0]
-    with pytest.raises(UsageError, match="begins in random latents: the informed store"):
+    with pytest.raises(UsageError, match="starts from random latents: record the informed store"):
         run(made, tmp_path, informed_dir=path / "random")
-    with pytest.raises(UsageError, match="begins in recorded frames: the informed store"):
+    with pytest.raises(UsageError, match="starts from recorded frames: record the informed store"):
         run(made, tmp_path, random_dir=path / "informed")
     with pytest.raises(UsageError, match="another store than"):
         run(made, tmp_path, data_dir=path / "store")

@@ -17,9 +17,12 @@ from pyarrow import parquet
 from analysis import hidden_analysis_plotting as plotting
 from analysis import hidden_analysis_precompute as precompute
 from analysis.io.steps import read_numbers, read_part
-from analysis.maps import direction_fits
-from analysis.maps.hidden_states import gather, labels_of
-from analysis.maps.map_summary import by_episode
+from analysis.maps import direction_fits, hidden_state_analysis, hidden_state_pages
+from analysis.maps.hidden_state_pages import describe_episode
+from analysis.maps.hidden_states import load_hidden_states, step_labels
+from analysis.maps.map_artefacts import read_hidden_state_map
+from analysis.maps.map_pictures import episode_paths
+from analysis.maps.map_summary import mean_over_episodes
 from analysis.plotting import map_figures, style
 from analysis.plotting import rotating_map as map_spin
 from common.runs import UsageError
@@ -92,7 +95,7 @@ def drawn(whole):
             (map_spin, "FRAMES", 5),
         ):
             patch.setattr(module, name, small)
-        plotting.main(plotting.Args(out_dir=out, spins=("value", "cluster")))
+        plotting.main(plotting.Args(out_dir=out, animations=("value", "cluster")))
     return out / "hx_plots" / made.name
 
 
@@ -108,28 +111,26 @@ def test_everything_is_drawn_after_stores_agent_and_simulator_are_gone(drawn):
         "spin_value.mp4",
         "spin_cluster.mp4",
     )
-    assert names == {*maps, *rest, *(f"clusters/cluster_{i:02d}.png" for i in range(3))}
+    assert names == {*maps, *rest, *(f"clusters/cluster_{i:03d}.png" for i in range(3))}
     assert len(read_video(drawn / "spin_value.mp4")[0]) == 5
     page = (drawn / "hidden_analysis.html").read_text()
     assert "explorer.html" in page
     assert "untested" not in page
-    assert len({(drawn / f"clusters/cluster_{i:02d}.png").read_bytes() for i in range(3)}) == 3
+    assert len({(drawn / f"clusters/cluster_{i:03d}.png").read_bytes() for i in range(3)}) == 3
 
 
 @pytest.mark.parametrize(("game", "reward"), [("coinrun", "coin"), ("ninja", "reward")])
 def test_paths_of_long_episodes_are_cut_and_short_ones_come_first(whole, tmp_path, monkeypatch, game, reward):
-    made = plotting.read_artefacts(whole[1])
+    made = read_hidden_state_map(whole[1])
     made.numbers["stores"]["game"] = game
     labels = made.labels["followed"]
-    longest = labels["length"].max()
-    monkeypatch.setattr(plotting, "LONGEST", int(longest) - 1)
-    paths = plotting.paths_of(made, "pca")
+    longest = int(labels["length"].max())
+    paths = episode_paths(made, "pca", describe_episode(made), longest - 1)
     assert len(paths) == len(np.unique(labels["episode"]))
     assert "first" in paths[-1][0]
     assert "first" not in paths[0][0]
     assert all(title.endswith((f", {reward}", f", no {reward}")) for title, _ in paths)
-    monkeypatch.setattr(plotting, "LONGEST", 2)
-    cut = plotting.paths_of(made, "pca")
+    cut = episode_paths(made, "pca", describe_episode(made), 2)
     assert all("first 2 of" in title and len(steps) == 2 for title, steps in cut)
     monkeypatch.setattr(map_figures, "_PIXELS", 60)
     assert map_figures.draw_paths(
@@ -138,11 +139,13 @@ def test_paths_of_long_episodes_are_cut_and_short_ones_come_first(whole, tmp_pat
 
 
 def test_animations_and_explorer_can_be_left_out(whole, drawn, tmp_path, monkeypatch):
-    monkeypatch.setattr(plotting, "draw_numbers", lambda *args: drawn / "numbers.png")
-    for name in ("_pictures", "draw_clusters"):
-        monkeypatch.setattr(plotting, name, lambda *args: ())
+    monkeypatch.setattr(hidden_state_pages, "draw_numbers", lambda *args: drawn / "numbers.png")
+    for name in ("_figures", "draw_clusters"):
+        monkeypatch.setattr(hidden_state_pages, name, lambda *args: ())
     monkeypatch.setattr(map_spin, "FRAMES", 2)
-    plotting.main(plotting.Args(precomp_dir=whole[1], out_dir=tmp_path, spins=("entropy",), explorer=False))
+    plotting.main(
+        plotting.Args(precomp_dir=whole[1], out_dir=tmp_path, animations=("entropy",), explorer=False)
+    )
     assert {path.name for path in tmp_path.rglob("*.*")} == {
         "numbers.json",
         "hidden_analysis.html",
@@ -151,8 +154,8 @@ def test_animations_and_explorer_can_be_left_out(whole, drawn, tmp_path, monkeyp
 
 
 def test_an_unknown_variable_of_an_animation_is_named_before_any_work(whole, tmp_path):
-    with pytest.raises(UsageError, match="no variable 'velocity' .*entropy"):
-        plotting.main(plotting.Args(precomp_dir=whole[1], out_dir=tmp_path, spins=("value", "velocity")))
+    with pytest.raises(UsageError, match="unknown label 'velocity' .*entropy"):
+        plotting.main(plotting.Args(precomp_dir=whole[1], out_dir=tmp_path, animations=("value", "velocity")))
     assert not list(tmp_path.iterdir())
 
 
@@ -186,7 +189,7 @@ def test_the_explorer_holds_the_frame_of_every_point_and_nothing_from_elsewhere(
     truth = frames["followed"][episode["first"] + t].reshape(-1, 3).mean(0)
     assert np.abs(shown - truth).max() < 8
     assert data["t"][episode["first"] + t] == t
-    taken = next(how for how in data["colourings"] if how["title"] == "act taken")
+    taken = next(how for how in data["colourings"] if how["title"] == "action taken")
     row = episode["first"] + t
     assert taken["words"][taken["word"][row]] == read_numbers(made)["actions"][labels["followed.taken"][row]]
 
@@ -213,9 +216,9 @@ def test_states_are_those_after_the_observation_and_labels_are_theirs(whole, sto
 
 def test_labels_by_hand(stores):
     real = Rollouts.open(stores / "real")
-    states = gather(real, np.array([3, 10]))
+    states = load_hidden_states(real, np.array([3, 10]))
     twice = ActionSpace(("left", "right", "up", "down", "none"), 4, (0, 1, 2, 4, 4))
-    found = labels_of(states, twice)
+    found = step_labels(states, twice)
     length = real.episodes["length"][[3, 10]]
     p = np.exp(states.columns["logits"][0].astype(float))
     p = np.array([*p[:3], p[3] + p[4]]) / p.sum()
@@ -312,11 +315,11 @@ def test_the_same_command_does_nothing_and_new_does_it_again(stores, tmp_path):
 
 
 def test_an_interrupted_run_goes_on_with_what_it_has(stores, tmp_path, monkeypatch):
-    monkeypatch.setattr(precompute, "frames_of", lambda *args: 1 / 0)
+    monkeypatch.setattr(hidden_state_analysis, "map_frames", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(stores, tmp_path)
     monkeypatch.undo()
-    monkeypatch.setattr(precompute, "find_clusters", lambda *args: 1 / 0)  # it is there already
+    monkeypatch.setattr(hidden_state_analysis, "find_clusters", lambda *args: 1 / 0)  # it is there already
     assert read_numbers(run(stores, tmp_path))["clusters"]["count"] == 3
 
 
@@ -329,7 +332,7 @@ BAD = [
     ({"clusters": 1}, "--clusters is 1: give 2 or more"),
     ({"followed": 0}, "--followed is 0: give 1 or more"),
     ({"share": 1.5}, "--share is 1.5"),
-    ({"num_episodes": 0}, "--num_episodes is 0: give 1 or more"),
+    ({"num_episodes": 0}, "the number of episodes is 0"),
     ({"points": 90}, "--points is 90: give 91 or more"),
     (
         {"num_episodes": 3},
@@ -362,10 +365,10 @@ def test_wrong_stores_are_refused(stores, tmp_path):
     real = Rollouts.open(tmp_path / "stores" / "real")
     write_map_store(tmp_path / "stores" / "sim", 10, source=real, policy="another")
     write_map_store(tmp_path / "stores" / "fake", 10, seed=2)
-    for sim, message in (("sim", "share no map"), ("fake", "holds real episodes")):
+    for sim, message in (("sim", "one map needs the states of one agent"), ("fake", "holds real episodes")):
         with pytest.raises(UsageError, match=message):
             run(tmp_path / "stores", tmp_path, sim)
-    with pytest.raises(UsageError, match="give it as --sim_data_dir"):
+    with pytest.raises(UsageError, match="pass it as --sim_data_dir"):
         precompute.main(precompute.Args(data_dir=stores / "sim", out_dir=tmp_path))
 
 
@@ -389,7 +392,7 @@ def test_a_plot_without_artefacts_says_how_to_make_them(tmp_path, whole):
 
 
 def test_episodes_count_equally_in_what_placed_states_keep():
-    assert by_episode(np.array([1.0, 0, 0, 0, 0.5]), np.array([7, 9, 9, 9, 2])) == 0.5
+    assert mean_over_episodes(np.array([1.0, 0, 0, 0, 0.5]), np.array([7, 9, 9, 9, 2])) == 0.5
 
 
 @pytest.mark.parametrize(

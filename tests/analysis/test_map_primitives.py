@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.maps.direction_fits import spectrum
-from analysis.maps.map_parts import places_among
+from analysis.maps.map_parts import index_in
 from common.runs import UsageError
 from interpret.clustering import Clusters, best_jaccard, cluster_stability, fit_clusters, without_clusters
 from interpret.directions.fitting import sample_of
@@ -92,7 +92,7 @@ def test_neighbours_do_not_count_themselves_even_among_equals():
 
 def test_points_are_found_in_a_sample():
     sample = np.array([2, 5, 6, 9])
-    assert places_among(np.array([0, 2, 6, 7, 9, 11]), sample).tolist() == [-1, 0, 2, -1, 3, -1]
+    assert index_in(np.array([0, 2, 6, 7, 9, 11]), sample).tolist() == [-1, 0, 2, -1, 3, -1]
 
 
 def test_components_that_are_fewer_than_features_do_not_hold_all(caplog):

@@ -14,10 +14,10 @@ from analysis import sml_analysis_precompute as sml
 from analysis.io.shared_args import MapPlotArgs
 from analysis.io.steps import read_numbers, read_part
 from analysis.maps import simulated_state_pages
-from analysis.maps.hidden_states import gather
-from analysis.maps.joint_states import joined, moments_with
-from analysis.maps.simulated_state_maps import behaviours
-from analysis.maps.simulated_state_pages import draw_step
+from analysis.maps.hidden_states import load_hidden_states
+from analysis.maps.joint_states import joint_vectors, rows_with_future
+from analysis.maps.simulated_state_maps import most_common_cluster
+from analysis.maps.simulated_state_pages import draw_page
 from analysis.maps.simulated_state_steps import COMBINED, ENV_H, SML
 from analysis.plotting import style
 from common.runs import UsageError, file_id
@@ -134,33 +134,33 @@ def test_blocks_weigh_the_same_whatever_their_width_and_units():
     rng = np.random.default_rng(0)
     blocks = {"wide": 100 * rng.normal(size=(500, 90)) + 7, "narrow": 0.01 * rng.normal(size=(500, 2))}
     rows = np.arange(0, 490, 3)
-    vectors = joined(blocks, rows, (1, 4))
+    vectors = joint_vectors(blocks, rows, (1, 4))
     parts = np.split(vectors, [90, 92, 182, 184, 274], 1)
     assert [part.shape[1] for part in parts] == [90, 2, 90, 2, 90, 2]
     np.testing.assert_allclose([part.var(0).sum() for part in parts], 1, rtol=1e-4)
     change = blocks["narrow"][rows + 4] - blocks["narrow"][rows]
     np.testing.assert_allclose(np.corrcoef(parts[5].T)[0, 1], np.corrcoef(change.T)[0, 1], atol=1e-5)
     np.testing.assert_allclose(parts[5], (change - change.mean(0)) / np.sqrt(change.var(0).sum()), atol=1e-5)
-    assert not joined({"dead": np.ones((10, 2))}, np.arange(10)).any()
+    assert not joint_vectors({"dead": np.ones((10, 2))}, np.arange(10)).any()
 
 
 def test_moments_have_their_later_steps_in_the_same_episode(made):
     store = Rollouts.open(made / "store")
-    states = gather(store, np.array([3, 7, 8]))
+    states = load_hidden_states(store, np.array([3, 7, 8]))
     length = store.episodes["length"][[3, 7, 8]]
     begin = np.cumsum(length) - length
     by_hand = [at + t for at, T in zip(begin, length) for t in range(T) if t + 6 < T and t < 4]
-    assert moments_with(states, 0, 6, 4).tolist() == by_hand
-    assert moments_with(states, 2, 6).tolist() == [
+    assert rows_with_future(states, 0, 6, 4).tolist() == by_hand
+    assert rows_with_future(states, 2, 6).tolist() == [
         at + t for at, T in zip(begin, length) for t in range(2, T - 6)
     ]
-    assert moments_with(states, 1, 0, 2).tolist() == [at + t for at in begin for t in (1, 2)]
+    assert rows_with_future(states, 1, 0, 2).tolist() == [at + t for at in begin for t in (1, 2)]
     with pytest.raises(UsageError, match="no episode lasts 41 steps"):
-        moments_with(states, 0, 40)
+        rows_with_future(states, 0, 40)
 
 
 def test_a_behaviour_is_the_commonest_cluster():
-    found = behaviours(np.array([5, 5, 5, 9, 9, 2]), np.array([1, 0, 1, 3, 2, 0]))
+    found = most_common_cluster(np.array([5, 5, 5, 9, 9, 2]), np.array([1, 0, 1, 3, 2, 0]))
     assert found["episode"].tolist() == [2, 5, 9]
     assert found["cluster"].tolist() == [0, 1, 2]
 
@@ -172,7 +172,7 @@ def test_the_loop_sees_what_the_agents_encoder_makes_of_the_frames(made, mapped)
     frames = torch.from_numpy(store.steps("obs")[kept])
     with torch.no_grad():
         np.testing.assert_allclose(
-            sml.seen(made / "agent.safetensors", store, kept, "fp32"),
+            sml.encoder_output(made / "agent.safetensors", store, kept, "fp32"),
             toy_agent().encoder(frames).numpy(),
             atol=1e-5,
         )
@@ -203,8 +203,8 @@ CHANGES = [
     ("env_h", dict(members=2)),
     ("env_h", dict(num_episodes=100)),
     ("env_h", dict(components=3)),
-    ("combined", dict(moments=2)),
-    ("combined", dict(ahead=(1,))),
+    ("combined", dict(steps_per_episode=2)),
+    ("combined", dict(change_lags=(1,))),
     ("combined", dict(env_components=2)),
     ("combined", dict(components=3)),
     ("sml", dict(env_components=2)),
@@ -255,7 +255,7 @@ def test_the_same_command_does_nothing_and_new_does_it_again(made, mapped):
 def test_pictures_are_drawn_from_artefacts_alone(judged, tmp_path, monkeypatch):
     monkeypatch.setattr(Rollouts, "open", None)
     monkeypatch.setattr(style, "DPI", 40)
-    page = draw_step(ENV_H, MapPlotArgs(judged, out_dir=tmp_path, log_level=40))
+    page = draw_page(ENV_H, MapPlotArgs(judged, out_dir=tmp_path, log_level=40))
     assert {path.name for path in page.parent.glob("*.png")} == {
         "numbers.png",
         "grid_pca.png",
@@ -264,10 +264,9 @@ def test_pictures_are_drawn_from_artefacts_alone(judged, tmp_path, monkeypatch):
     assert page.stat().st_size > 10_000
     clusters = [path.read_bytes() for path in (page.parent / "clusters").glob("*.png")]
     assert len(set(clusters)) == 4
-    for name in ("draw_held", "draw_grid", "draw_paths"):
-        monkeypatch.setattr(simulated_state_pages, name, lambda *given: page.parent / "numbers.png")
+    monkeypatch.setattr(simulated_state_pages, "_figures", lambda *given: [])
     assert not (
-        draw_step(ENV_H, MapPlotArgs(judged, False, tmp_path / "bare", 40)).parent / "clusters"
+        draw_page(ENV_H, MapPlotArgs(judged, False, tmp_path / "bare", 40)).parent / "clusters"
     ).exists()
 
 
@@ -287,8 +286,8 @@ def test_sizes_are_lowered_to_what_the_store_carries_in_one_line(made, tmp_path,
         made, tmp_path, which, data_dir=small.path, clusters=64, parts=16, points=5000, log_level=30
     )
     (line,) = [record.message for record in caplog.records if record.message.startswith("sizes are lowered")]
-    assert "--clusters 64 to 6 (12 starting places)" in line
-    assert "--parts 16 to 3 (12 starting places)" in line
+    assert "--clusters 64 to 6 (12 start states)" in line
+    assert "--parts 16 to 3 (12 start states)" in line
     assert "--points 5000 to " in line
     assert read_numbers(directory)["clusters"] == 6
     assert len(load_directions(directory / "nmf.safetensors")) == 3
@@ -298,13 +297,13 @@ def test_what_does_not_fit_is_refused_in_one_line(made, tmp_path):
     with pytest.raises(UsageError, match="unknown map 'som'"):
         run(made, tmp_path, maps=("som",))
     for begin, said in (
-        (-1, "counted from 0"),
+        (-1, "--begin is -1: give 0 or more"),
         (30, "--points takes 91 or more, and 0 steps from step 30 on carry 0"),
     ):
         with pytest.raises(UsageError, match=said):
             run(made, tmp_path, begin=begin)
-    with pytest.raises(UsageError, match="behaviours need"):
-        run(made, tmp_path, "combined", ahead=())
+    with pytest.raises(UsageError, match="--change_lags needs one lag"):
+        run(made, tmp_path, "combined", change_lags=())
     bare = make_loop_store(tmp_path / "bare", shards=1, env_state=False)
     with pytest.raises(
         UsageError, match="holds no env_state: record it with record_gen_samples.py and without"

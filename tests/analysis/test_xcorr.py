@@ -8,10 +8,10 @@ import torch
 
 from analysis.io.artefacts import part
 from analysis.io.steps import finish_step, open_step, read_numbers, read_part
-from analysis.lagged.figures import in_order, strongest, two_sided
+from analysis.lagged.figures import clustered_order, strongest, two_sided
 from analysis.lagged.store_correlations import from_arrays
 from analysis.maps import map_summary
-from analysis.maps.step_fields import column, groups_of, levels_of
+from analysis.maps.step_fields import episode_groups, field_chunks, levels_in_words
 from analysis.plotting import style
 from analysis.xcorr_and_xcaus_plots import Args as PlotArgs
 from analysis.xcorr_and_xcaus_plots import main as plot
@@ -74,7 +74,7 @@ def test_the_planted_lag_comes_back_across_the_loop(made, tmp_path):
     assert np.abs(found.correlation[:, 0, 3]).argmax() == LAG
     assert found.correlation[LAG, 0, 3] > 0.9
     assert (largest["earlier"], largest["later"], largest["lag"]) == ("agent unit_0", "env unit_0", LAG)
-    assert read_part(directory, "stands")["all"][LAG, 0, 3]
+    assert read_part(directory, "significant")["all"][LAG, 0, 3]
     assert about["levels"] == "none (simulated from recorded frames)"
     store = Rollouts.open(made[0] / "store")
     own = np.concatenate([store.hidden_after()[:, :3], store.steps("env_state")[:, :2]], 1)
@@ -113,7 +113,7 @@ def test_the_same_command_is_done_and_every_flag_changes_what_is_made(made, tmp_
         )
     both = made[0] / "env.safetensors"
     loose, strict = (
-        read_numbers(run(made, tmp_path, rate=rate, env_directions=both))["sets"]["all"]["stand"]
+        read_numbers(run(made, tmp_path, fdr=rate, env_directions=both))["sets"]["all"]["significant"]
         for rate in (0.5, 1e-40)
     )
     assert loose > strict == 0
@@ -141,13 +141,13 @@ def test_pictures_are_drawn_from_artefacts_alone(made, tmp_path, monkeypatch):
         drawn(shown_lags=(9,))
 
 
-def test_pairs_are_read_both_ways_and_alike_scores_stand_together():
+def test_pairs_are_read_both_ways_and_alike_scores_are_adjacent():
     values = np.arange(2 * 9).reshape(2, 3, 3)
     assert two_sided(values, 0, 1).tolist() == [values[1, 1, 0], values[0, 0, 1], values[1, 0, 1]]
     alike = np.eye(5)
     for i, j in ((0, 3), (1, 4)):
         alike[i, j] = alike[j, i] = -0.9
-    place = np.argsort(in_order(alike))
+    place = np.argsort(clustered_order(alike))
     assert abs(place[0] - place[3]) == abs(place[1] - place[4]) == 1
     rng = np.random.default_rng(0)
     length = np.full(60, 12)
@@ -163,10 +163,10 @@ def test_pairs_are_read_both_ways_and_alike_scores_stand_together():
 def test_rows_are_those_of_the_kept_steps(made):
     store = Rollouts.open(made[0] / "store")
     kept = np.random.default_rng(0).random(store.num_steps) < 0.3
-    np.testing.assert_array_equal(column(store, "env_state", kept), store.steps("env_state")[kept])
-    np.testing.assert_array_equal(column(store, "hidden_after", kept), store.hidden_after()[kept])
-    assert groups_of(store).tolist() == (np.arange(120) // 2).tolist()
-    assert "recorded frames" in levels_of(store, kept)
+    for field, values in (("env_state", store.steps("env_state")), ("hidden_after", store.hidden_after())):
+        np.testing.assert_array_equal(np.concatenate(list(field_chunks(store, field, kept))), values[kept])
+    assert episode_groups(store).tolist() == (np.arange(120) // 2).tolist()
+    assert "recorded frames" in levels_in_words(store, kept)
 
 
 def test_lags_are_lowered_to_the_longest_episode(made, tmp_path, caplog):
@@ -194,8 +194,8 @@ def test_what_does_not_fit_is_refused_in_one_line(made, tmp_path):
     with pytest.raises(UsageError, match="no finished artefacts at .*hidden_analysis_precompute.py"):
         main(Args(None, path / "store", out_dir=tmp_path))
     with pytest.raises(UsageError, match="rate between 0 and 1"):
-        run(made, tmp_path, rate=0.0)
-    with pytest.raises(UsageError, match="width 6 cannot read the env_state"):
+        run(made, tmp_path, fdr=0.0)
+    with pytest.raises(UsageError, match="have width 6, and the env_state"):
         run(made, tmp_path, env_directions=path / "agent.safetensors")
     make_loop_store(tmp_path / "other", seed=5)
     with pytest.raises(UsageError, match="clusters of another store"):

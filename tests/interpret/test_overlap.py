@@ -154,7 +154,7 @@ def test_a_shifted_simulation_is_seen_beside_its_floor_and_drawn_without_stores(
 def test_the_twin_of_a_simulation_is_what_was_recorded_from_its_start(made):
     real = Rollouts.open(made / "real")
     sim = Rollouts.open(made / "same")
-    states, twins = precompute.clouds(real, sim, 60, 0)
+    states, twins = precompute.load_clouds(real, sim, 60, 0)
     row = real.first_step[7] + 2 + 3
     mine = np.flatnonzero((twins.level == 107) & (twins.k == 3))
     assert np.array_equal(twins.x[mine[0]], real.hidden_after()[row])
@@ -163,7 +163,7 @@ def test_the_twin_of_a_simulation_is_what_was_recorded_from_its_start(made):
 
 def test_another_store_than_the_simulation_began_from_is_refused(made, tmp_path):
     write_map_store(tmp_path / "real", 30, seed=5)
-    with pytest.raises(UsageError, match="give the store that it began from"):
+    with pytest.raises(UsageError, match="give the store that it starts from"):
         precompute.main(precompute.Args(tmp_path / "real", made / "same", out_dir=tmp_path))
     with pytest.raises(UsageError, match="holds real episodes"):
         check_stores(Rollouts.open(made / "real"), Rollouts.open(made / "real"))
