@@ -1,4 +1,4 @@
-"""Draws the bottleneck of a world model from its artefacts: informed and random latents in one map, and how
+"""Draws the latents of a world model from their artefacts: posterior and prior samples in one map, and how
 far q(z) is from N(0, I).
 """
 
@@ -12,11 +12,11 @@ from common.cli import parse, run_main
 @dataclass
 class Args:
     precomp_dir: Path | None = None
-    """Directory that the precompute step wrote; left out, the latest in
+    """Directory written by the precompute step; default: the latest in
     <out_dir>/bottleneck_vec_analysis_precomp.
     """
     out_dir: Path = Path("results")
-    """Where bottleneck_vec_analysis_plots is written, and the artefacts are looked for."""
+    """Directory that holds the artefacts and receives bottleneck_vec_analysis_plots."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
@@ -34,7 +34,7 @@ def main(args: Args) -> None:
     numbers = read_numbers(directory)
     labels = read_labels(directory)
     counts = numbers["samples"]
-    where = f"{counts['informed']:,} informed and {counts['random']:,} random latents", numbers["levels"]
+    caption = f"{counts['informed']:,} informed and {counts['random']:,} random latents", numbers["levels"]
     out = args.out_dir / f"{STEP}_plots" / directory.name
     for kind in numbers["maps"]:
         arrays = read_part(directory, f"map_{kind}")
@@ -42,17 +42,17 @@ def main(args: Args) -> None:
             kind,
             {"informed": arrays["real"], "random": arrays["random"]},
             labels,
-            *where,
+            *caption,
             out / f"latents_{kind}",
         )
     draw_distance(
         read_part(directory, "dimensions"),
         read_part(directory, "radius"),
         numbers,
-        *where,
+        *caption,
         out / "distance_from_prior",
     )
-    logging.info("pictures: %s", out)
+    logging.info("figures: %s", out)
 
 
 if __name__ == "__main__":

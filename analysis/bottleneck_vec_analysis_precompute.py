@@ -43,7 +43,7 @@ class Args:
     """Index of the GPU."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Precision of the networks: bf16, fp32, or the faster one here; a resumed run keeps its precision."""
-    force: bool = False
+    new: bool = False
     """Recompute a finished step."""
     out_dir: Path = Path("results")
     """Directory that receives bottleneck_vec_analysis_precomp."""
@@ -128,8 +128,8 @@ def limits(args: Args, informed: Rollouts, random: Rollouts) -> dict[str, Limit]
     sources = len(np.unique(informed.episodes["source_episode"][chosen]))
     if sources < FOLDS:
         raise UsageError(
-            f"{informed.path} starts from {sources} recorded episodes, and the classifier needs {FOLDS} "
-            "folds of them: record more samples"
+            f"{informed.path} starts from {counted(sources, 'recorded episode')}, and the classifier "
+            f"needs {FOLDS} folds of them: {RECORD_MORE}"
         )
     fewest = min(len(informed), len(random))
     counts = f"{len(informed)} informed and {len(random)} random latents"

@@ -25,11 +25,12 @@ from analysis.maps.hidden_states import sample_episodes
 from analysis.maps.map_parts import check_maps
 from analysis.maps.map_summary import STEP, VERSION
 from common.runs import UsageError
+from common.words import counted
 from interpret.directions.stability import FEWEST_DRAWS
 from interpret.embedding import FEWEST
 from rollouts.store import Rollouts
 
-NOT_SETTINGS = ("data_dir", "sim_data_dir", "force", "out_dir", "num_threads", "log_level")
+NOT_SETTINGS = ("data_dir", "sim_data_dir", "new", "out_dir", "num_threads", "log_level")
 """Flags that do not change the result; stores enter by their ids."""
 LEAST = {
     "clusters": 2,
@@ -113,12 +114,12 @@ def limits(args: Args, real: Rollouts) -> dict[str, Limit]:
         f"{counted(levels, 'level')}, {counted(width, 'hidden unit')}",
     )
     kept = states - int(states / (1 + args.outlier_sigmas**2))
-    points = Limit(states, f"{states} states", FEWEST)
-    few_points = Limit(kept, f"{states} states less outliers", FEWEST)
+    points = Limit(states, counted(states, "state"), FEWEST)
+    few_points = Limit(kept, f"{counted(states, 'state')} less outliers", FEWEST)
     return {
         "components": directions,
         "counts": directions,
-        "clusters": Limit(levels // GROUPS_PER_CLUSTER, f"{levels} levels", 2),
+        "clusters": Limit(levels // GROUPS_PER_CLUSTER, counted(levels, "level"), 2),
         "points": points if kept >= FEWEST else few_points,
     }
 

@@ -1,5 +1,4 @@
-"""Draws the agent's hidden states in the game and in the simulator over each other, with the effect sizes of
-their difference.
+"""Draws the agent's hidden states in the game and in the simulator, with effect sizes of the difference.
 
 Reads only what analysis/show_hx_overlap_precompute.py wrote.
 """
@@ -14,9 +13,9 @@ from common.cli import parse, run_main
 @dataclass
 class Args:
     precomp_dir: Path | None = None
-    """Directory that the precompute step wrote; left out, the latest in <out_dir>/hx_overlap_precomp."""
+    """Directory written by the precompute step; default: the latest in <out_dir>/hx_overlap_precomp."""
     out_dir: Path = Path("results")
-    """Where hx_overlap_plots is written, and hx_overlap_precomp is looked for."""
+    """Directory that holds hx_overlap_precomp and receives hx_overlap_plots."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
 
@@ -43,17 +42,17 @@ def main(args: Args) -> None:
     write_json(out / "numbers.json", numbers)
     for line in table(numbers):
         print(line)
-    logging.info("picture: %s", path)
+    logging.info("figure: %s", path)
 
 
 def table(numbers: dict) -> list[str]:
-    """The effect sizes, a line each, with the floor beside."""
+    """The effect sizes, one line each, with the baseline in the second column."""
     lines = ["                    simulated against real    real against real"]
     for kind in numbers["auroc"]["real"]:
-        found = [numbers["auroc"][side][kind]["all"] for side in ("simulated", "real")]
+        estimates = [numbers["auroc"][side][kind]["all"] for side in ("simulated", "real")]
         lines.append(
             f"AUROC, {kind:<12} "
-            + "    ".join(f"{f['value']:.3f} [{f['low']:.3f}, {f['high']:.3f}]" for f in found)
+            + "    ".join(f"{f['value']:.3f} [{f['low']:.3f}, {f['high']:.3f}]" for f in estimates)
         )
     mmd = [numbers["mmd2"][side] for side in ("simulated", "real")]
     return lines + [
@@ -63,7 +62,7 @@ def table(numbers: dict) -> list[str]:
 
 
 def draw(arrays: dict[str, np.ndarray], numbers: dict, path: Path) -> Path:
-    """PC i against i + 1 for all axes that were kept, and the AUROC by steps after the start."""
+    """Scatter plots of successive principal components, and the AUROC by steps after the start."""
     pairs = arrays["real"].shape[1] - 1
     figure, axes = new_figure(-(-(pairs + 1) // 3), 3, panel=(3.3, 3.0))
     bounds = limits(arrays["real"])
@@ -93,15 +92,19 @@ def draw(arrays: dict[str, np.ndarray], numbers: dict, path: Path) -> Path:
     for axis in axes.flat[pairs + 1 :]:
         axis.set_axis_off()
     best = max(numbers["auroc"]["simulated"].values(), key=lambda found: found["all"]["value"])["all"]
-    floor = max(numbers["auroc"]["real"].values(), key=lambda found: found["all"]["value"])["all"]
+    baseline = max(numbers["auroc"]["real"].values(), key=lambda found: found["all"]["value"])["all"]
     mmd = numbers["mmd2"]
     text = (
-        "Axes of real states, standardised; crosses: means. On unseen levels a classifier tells simulated from real states with AUROC "
-        f"{_interval(best)}, real from real with {_interval(floor)}; squared MMD {np.mean(mmd['simulated']):.4f} against "
-        f"{np.mean(mmd['real']):.4f}. Intervals 95%, by level."
+        "Principal components of standardised real states; crosses: means. On held-out levels a classifier "
+        f"separates simulated from real states with AUROC {_interval(best)}, real from real with "
+        f"{_interval(baseline)}; squared MMD {np.mean(mmd['simulated']):.4f} against "
+        f"{np.mean(mmd['real']):.4f}. Intervals: 95%, bootstrapped by level."
     )
     n = numbers["n"]
-    counts = f"{n['simulated']} simulated and {n['real']} real steps against {n['reference']} real ones of other levels"
+    counts = (
+        f"{n['simulated']:,} simulated and {n['real']:,} real steps against {n['reference']:,} real ones of "
+        "other levels"
+    )
     add_caption(figure, text, counts, "{}-{}".format(*numbers["levels"]))
     return save_figure(figure, path)[0]
 
@@ -111,10 +114,10 @@ def _interval(found: dict) -> str:
 
 
 def _by_step(axis, found: dict) -> None:
-    """AUROC against steps after the start, of the classifier by trees and of the linear one (thin)."""
+    """AUROC against steps after the start, of gradient-boosted trees and of the linear classifier (thin)."""
     for side, look, word in (
-        ("simulated", SIMULATED, "simulated from real"),
-        ("real", NULL, "real from real"),
+        ("simulated", SIMULATED, "simulated vs real"),
+        ("real", NULL, "real vs real"),
     ):
         for kind, width in (("trees", 1.8), ("linear", 0.8)):
             steps = found[side][kind]["steps"]
@@ -135,7 +138,7 @@ def _by_step(axis, found: dict) -> None:
                     linewidth=0,
                 )
     axis.axhline(0.5, color="#444444", linewidth=0.6)
-    axis.set(xlabel="steps after the start", ylabel="AUROC, unseen levels", ylim=(0.4, 1.02))
+    axis.set(xlabel="steps after the start", ylabel="AUROC, held-out levels", ylim=(0.4, 1.02))
     axis.legend(fontsize=7)
 
 

@@ -24,7 +24,7 @@ class Args:
     """States of each sample for the MMD, stratified by level."""
     seed: int = 0
     """Seed of all sampling and fits."""
-    force: bool = False
+    new: bool = False
     """Recompute a finished step."""
     out_dir: Path = Path("results")
     """Directory that receives hx_overlap_precomp."""
@@ -73,7 +73,7 @@ def main(args: Args) -> None:
     check_stores(real, simulated)
     settings = {"num_sim_episodes": args.num_sim_episodes, "points": args.points, "seed": args.seed}
     inputs = {"data_dir": real.id, "sim_data_dir": simulated.id}
-    run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.force)
+    run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.new)
     if run.done:
         point_latest(run)
     else:

@@ -41,7 +41,7 @@ class Args:
     """Directory that receives xcorr_precomp."""
     seed: int = 0
     """Seed of the choice of episodes and of the surrogates."""
-    force: bool = False
+    new: bool = False
     """Recompute a finished step."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
@@ -93,7 +93,7 @@ def main(args: Args) -> None:
     inputs |= {"clusters_dir": args.clusters_dir.resolve().name} if args.clusters_dir else {}
     names = ("lags", "num_episodes", "null", "draws", "fdr", "seed")
     settings = {name: getattr(args, name) for name in names}
-    run = open_step(args.out_dir, NAME, VERSION, settings, inputs, args.force)
+    run = open_step(args.out_dir, NAME, VERSION, settings, inputs, args.new)
     if run.done:
         point_latest(run)
     else:

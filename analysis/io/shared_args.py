@@ -38,7 +38,7 @@ class MapFitArgs:
     """Seed of all sampling and fits."""
     num_threads: int = 2
     """Threads of the linear algebra and of t-SNE."""
-    force: bool = False
+    new: bool = False
     """Recompute a finished step."""
     out_dir: Path = Path("results")
     """Directory for artefacts."""

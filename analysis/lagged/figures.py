@@ -57,9 +57,9 @@ def draw_matrices(
     """
     columns = min(len(lags), 3 if len(lags) in (5, 6, 9) else 4)
     rows = -(-len(lags) // columns)
-    figure, axes = new_figure(
-        rows, columns, panel=(max(2.9, 4.6 / columns), 3.0 + 0.9 / rows)
-    )  # names and caption take their height once
+    named = len(names) <= NAMED
+    height = 3.0 + 0.9 / rows if named else 2.6 + 0.6 / rows  # names and caption take their height once
+    figure, axes = new_figure(rows, columns, panel=(max(2.9, 4.6 / columns), height))
     limit = _limit(found.correlation[list(lags)])
     for ax, lag in zip(axes.flat, lags):
         image = _matrix(ax, found.correlation[lag], order, limit)

@@ -1,4 +1,4 @@
-"""Figures of the numbers beside the maps of hidden states: variance, reconstruction, stability, trust."""
+"""Figure of the hidden-state analysis: explained variance, reconstruction, and stability."""
 
 from pathlib import Path
 
@@ -26,8 +26,9 @@ def draw_numbers(numbers: dict, levels: str, path: Path) -> Path:
     _directions(axes[1, 0], numbers["methods"])
     _clusters(axes[1, 1], numbers["clusters"])
     text = (
-        "Fits on inliers; reconstruction on a quarter of the levels that the fit has not seen, a dictionary counted by the units that a state "
-        "uses. Stability over levels drawn again, matched |cosine| in whitened space; of clusters the Jaccard overlap."
+        "Fits on inliers. Reconstruction of a held-out quarter of the levels; K of a dictionary is its number "
+        "of active units. Stability over refits on resampled levels: matched |cosine| in whitened space, and "
+        "Jaccard overlap of clusters."
     )
     stores = numbers["stores"]
     methods = numbers["methods"]
@@ -44,7 +45,7 @@ def draw_numbers(numbers: dict, levels: str, path: Path) -> Path:
 def _spectrum(axis, spectrum: dict) -> None:
     shares = np.array(spectrum["shares"]) * 100
     axis.bar(np.arange(1, len(shares) + 1), shares, color=REAL["color"], width=0.8)
-    axis.set(xlabel="principal component", ylabel="share of variance (%)", title="explained variance")
+    axis.set(xlabel="principal component", ylabel="explained variance (%)", title="explained variance")
     whole = axis.twinx()
     whole.plot(np.arange(1, len(shares) + 1), np.cumsum(shares), color="#444444", linewidth=1.2)
     needed = spectrum["axes_for"]["95%"]
@@ -58,25 +59,25 @@ def _spectrum(axis, spectrum: dict) -> None:
             ha="right",
             fontsize=8,
         )
-    whole.set(ylim=(0, 102), ylabel="sum (%)")
+    whole.set(ylim=(0, 102), ylabel="cumulative (%)")
     whole.grid(False)
     whole.spines["right"].set_visible(True)
 
 
 def _equal_counts(axis, rows: list[dict]) -> None:
     for look, method in zip(GROUPS, dict.fromkeys(row["method"] for row in rows)):
-        mine = [row for row in rows if row["method"] == method and row["explained"] is not None]
+        tested = [row for row in rows if row["method"] == method and row["explained"] is not None]
         axis.plot(
-            [row["count"] for row in mine],
-            [row["explained"] for row in mine],
+            [row["count"] for row in tested],
+            [row["explained"] for row in tested],
             "o-",
             color=look,
             label=NAMES.get(method, method),
             markersize=4,
         )
     axis.set(
-        xlabel="scores that a state uses",
-        ylabel="variance that they hold",
+        xlabel="directions (active units)",
+        ylabel="explained variance",
         title="reconstruction, held-out levels",
         ylim=(0, 1),
     )
@@ -101,7 +102,7 @@ def _directions(axis, methods: dict) -> None:
     axis.axhline(STABLE, **NULL | {"linestyle": ":"})
     axis.set(
         xlim=(0, 1),
-        xlabel="directions, best first (share)",
+        xlabel="directions, most stable first (fraction)",
         ylabel="median |cosine|",
         title="stability of directions",
         ylim=(0, 1.02),
@@ -117,6 +118,6 @@ def _clusters(axis, clusters: dict) -> None:
         axis.text(0.5, 0.5, "untested", transform=axis.transAxes, ha="center")
         return
     axis.bar(np.arange(clusters["count"]), clusters["jaccard"], color=REAL["color"])
-    axis.axhline(np.mean(clusters["null_jaccard"]), **NULL, label="mean, Gaussian of the same covariance")
-    axis.axhline(STABLE_CLUSTER, **NULL | {"linestyle": ":"}, label="stable from here")
+    axis.axhline(np.mean(clusters["null_jaccard"]), **NULL, label="mean, Gaussian of equal covariance")
+    axis.axhline(STABLE_CLUSTER, **NULL | {"linestyle": ":"}, label="stable above")
     axis.legend(loc="upper right")

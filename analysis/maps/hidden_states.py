@@ -38,7 +38,7 @@ class HiddenStates:
 def sample_episodes(rollouts: Rollouts, most: int, seed: int = 0) -> np.ndarray:
     """Indices, ascending, of `most` random episodes; all of them if the store has fewer."""
     if most < 1:
-        raise UsageError(f"the number of episodes is {most}: give 1 or more")
+        raise UsageError(f"--num_episodes is {most}: give 1 or more")
     return np.sort(np.random.default_rng([seed, 11]).permutation(len(rollouts))[:most])
 
 
@@ -59,8 +59,8 @@ def check_finite(x: np.ndarray, episode: np.ndarray, step: np.ndarray, rollouts:
     bad = np.flatnonzero(~np.isfinite(x).all(1))
     if len(bad):
         raise UsageError(
-            f"{len(bad)} hidden states of {rollouts.path} hold NaN or infinity, the first in episode "
-            f"{episode[bad[0]]}, step {step[bad[0]]}; check the store with: "
+            f"{counted(len(bad), 'hidden state')} of {rollouts.path} with NaN or infinity, the first in "
+            f"episode {episode[bad[0]]}, step {step[bad[0]]}; check the store with: "
             f"python -m rollouts.inspect_store {rollouts.path} --check"
         )
 

@@ -80,8 +80,8 @@ def rows_with_future(states: HiddenStates, begin: int, ahead: int = 0, most: int
     rows = np.flatnonzero((remaining >= ahead) & (states.step >= begin) & (states.step < end))
     if not len(rows):
         raise UsageError(
-            f"no episode lasts {begin + ahead + 1} steps: record longer ones with --num_sim_steps, or use "
-            "changes over fewer steps"
+            f"no episode lasts {counted(begin + ahead + 1, 'step')}: record longer ones with "
+            "--num_sim_steps, or use changes over fewer steps"
         )
     return rows
 

@@ -1,6 +1,4 @@
-"""Pictures of the bottleneck: informed and random latents in one map, and how far the former are from the
-prior, dimension by dimension.
-"""
+"""Figures of latents: posterior and prior samples in one map, and their distance dimension by dimension."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,14 +12,14 @@ from analysis.plotting.point_density import limits
 from analysis.plotting.style import NULL, REAL, add_caption, new_figure, save_figure
 
 COLOURINGS = (
-    Colouring("reward", "largest expected reward", "scale", "viridis"),
+    Colouring("reward", "largest predicted reward", "scale", "viridis"),
     Colouring("done", "the model ends the episode", "flag"),
     Colouring("value", "mean value", "scale", "viridis"),
     Colouring("cluster", "cluster of informed latents", "classes"),
 )
 _SIZE = 6.0  # of a point's area
 _OTHER = "#ededed"  # paler than the grey of a flag that is not set
-_ROWS = {"informed": "informed (recorded windows)", "random": "random (the prior)"}
+_ROWS = {"informed": "informed (recorded windows)", "random": "random (prior)"}
 
 
 def draw_latents(
@@ -32,8 +30,15 @@ def draw_latents(
     levels: str,
     path: Path,
 ) -> Path:
-    """One map, a row for each kind of latents and a column for each colouring. maps, labels: by kind,
-    "informed" and "random".
+    """One map, with a row for each kind of latents and a column for each colouring.
+
+    Args:
+        kind: of the map.
+        maps: {"informed", "random": [., 2]}.
+        labels: {"informed", "random": {label: [.]}}.
+        n: sample size, for the caption.
+        levels: for the caption.
+        path: of the figure.
     """
     figure, axes = new_figure(2, len(COLOURINGS), panel=(2.9, 2.8))
     (left, low), (right, high) = limits(np.concatenate([maps[name] for name in _ROWS]))
@@ -57,8 +62,10 @@ def draw_latents(
     for axis in axes[1]:
         axis.set_xlabel(TITLES[kind][0])
     text = (
-        "What comes of a latent in the simulator, on a map made of informed latents into which random ones are placed; "
-        f"pale: the other kind. Scales are shared; of more than {len(CLASSES)} clusters colours repeat, far apart."
+        "Outcome of each latent in the simulator. The map is fit on informed latents, and random ones are "
+        "projected onto it; "
+        f"pale: the other kind. Scales are shared; colours of more than "
+        f"{len(CLASSES)} clusters repeat, far apart."
     )
     add_caption(figure, text, n, levels)
     return save_figure(figure, path)[0]
@@ -82,8 +89,17 @@ def draw_distance(
     levels: str,
     path: Path,
 ) -> Path:
-    """Six panels: KL, mean, variance and kurtosis by dimension, variances of principal axes, squared lengths;
-    q in blue, draws from N(0, I) in grey.
+    """Six panels: KL, mean, variance and kurtosis by dimension, variance by principal axis, squared length.
+
+    Aggregate posteriors are blue, samples from N(0, I) grey.
+
+    Args:
+        arrays: part `dimensions`.
+        radius: squared lengths {"informed", "random": [.]}.
+        numbers: of the step.
+        n: sample size, for the caption.
+        levels: for the caption.
+        path: of the figure.
     """
     figure, axes = new_figure(2, 3, panel=(3.7, 2.7))
     _rate(axes[0, 0], arrays, numbers)
@@ -92,7 +108,7 @@ def draw_distance(
         (axes[0, 2], "variance", "variance"),
         (axes[1, 0], "kurtosis", "excess kurtosis"),
     ):
-        for look, of, label in ((NULL, "draws", "as many draws from N(0, I)"), (REAL, "q", "all q together")):
+        for look, of, label in ((NULL, "draws", "samples from N(0, I)"), (REAL, "q", "aggregate posterior")):
             axis.plot(np.sort(arrays[f"{of}.{name}"])[::-1], label=label, **look)
         axis.set(title=f"{unit} by dimension", xlabel="dimension, largest first", ylabel=unit)
     axes[0, 1].legend(loc="upper right")
@@ -105,12 +121,12 @@ def draw_distance(
         title="variance by principal axis", xlabel="axis, largest first", ylabel="variance", yscale="log"
     )
     _lengths(axes[1, 2], radius, numbers["width"])
-    add_caption(figure, _told_apart(numbers["distance"]), n, levels)
+    add_caption(figure, _distance_in_words(numbers["distance"]), n, levels)
     return save_figure(figure, path)[0]
 
 
 def _rate(axis, arrays: Mapping[str, np.ndarray], numbers: dict) -> None:
-    """Bars of the KL of each dimension, largest first, with the part that is the distance of all q together."""
+    """KL of each dimension, largest first, with the part due to the aggregate posterior (marginal KL)."""
     order = np.argsort(-np.nan_to_num(arrays["q.kl"]), kind="stable")
     axis.set(
         title="KL(q || N(0, 1)) by dimension", xlabel="dimension, largest first", ylabel="nats per window"
@@ -124,7 +140,7 @@ def _rate(axis, arrays: Mapping[str, np.ndarray], numbers: dict) -> None:
         across,
         arrays["q.kl"][order],
         drawstyle="steps-mid",
-        label=f"of a window: {numbers['q']['rate']:.0f} in all",
+        label=f"per window: {numbers['q']['rate']:.0f} in total",
         **REAL,
     )
     axis.plot(
@@ -132,7 +148,7 @@ def _rate(axis, arrays: Mapping[str, np.ndarray], numbers: dict) -> None:
         arrays["q.marginal_kl"][order],
         color="#8a4f9e",
         linewidth=0.9,
-        label=f"of all together: {numbers['q']['marginal_kl']:.1f}",
+        label=f"aggregate posterior: {numbers['q']['marginal_kl']:.1f}",
     )
     axis.legend(loc="upper right", title=f"{numbers['q']['active']} of {len(order)} active", title_fontsize=8)
 
@@ -159,12 +175,15 @@ def _lengths(axis, radius: Mapping[str, np.ndarray], width: int) -> None:
     axis.legend(loc="upper right")
 
 
-def _told_apart(distance: dict) -> str:
+def _distance_in_words(distance: dict) -> str:
     def one(found: dict) -> str:
         auroc = found["values and squares"]
         return (
-            f"AUROC {auroc['value']:.2f} [{auroc['low']:.2f}, {auroc['high']:.2f}] (values alone {found['values']['value']:.2f}), "
-            f"MMD {found['mmd']:.3f} (dealt at random: below {found['mmd_null']:.3f})"
+            f"AUROC {auroc['value']:.2f} [{auroc['low']:.2f}, {auroc['high']:.2f}] (values alone "
+            f"{found['values']['value']:.2f}), MMD {found['mmd']:.3f} (null: below {found['mmd_null']:.3f})"
         )
 
-    return f"Informed from random latents, on unseen levels: {one(distance['informed'])}. Control, random from random: {one(distance['control'])}."
+    return (
+        f"Informed against random latents, on held-out levels: {one(distance['informed'])}. "
+        f"Control, random against random: {one(distance['control'])}."
+    )

@@ -7,6 +7,7 @@ import numpy as np
 
 from analysis.io.steps import read_labels, read_numbers, read_part
 from analysis.plotting.map_figures import Caption
+from common.words import counted
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class MapArtefacts:
         frames: members [C, M], member_frames, and frames of whole episodes.
         clustering: numbers of the clusters that the label `cluster` names.
         caption: sample size and levels.
-        unit: what a point is, in the plural.
+        unit: what a point is, in the singular.
         axes: scores on three principal components [n, 3] of the real sample, for animations.
     """
 
@@ -50,15 +51,15 @@ def read_hidden_state_map(directory: Path) -> MapArtefacts:
     numbers = read_numbers(directory)
     maps = _read_maps(directory, numbers)
     stores = numbers["stores"]
-    shown = f"{len(maps['pca']['real'])} of {stores['states']} steps in {stores['episodes']} episodes"
+    shown = f"{len(maps['pca']['real']):,} of {counted(stores['states'], 'step')}"
     return MapArtefacts(
         numbers,
         maps,
         read_labels(directory),
         read_part(directory, "frames"),
         numbers["clusters"],
-        Caption(shown, "{}-{}".format(*stores["levels"])),
-        "states",
+        Caption(f"{shown} in {counted(stores['episodes'], 'episode')}", "{}-{}".format(*stores["levels"])),
+        "state",
         read_part(directory, "axes")["real"],
     )
 
@@ -67,15 +68,15 @@ def read_simulated_state_map(directory: Path) -> MapArtefacts:
     """Artefacts of a map of simulated steps. Raises UsageError if a part is missing or damaged."""
     numbers = read_numbers(directory)
     maps = _read_maps(directory, numbers)
-    shown = f"{len(maps['pca']['real']):,} of {numbers['steps']:,} simulated steps"
+    shown = f"{len(maps['pca']['real']):,} of {counted(numbers['steps'], 'simulated step')}"
     return MapArtefacts(
         numbers,
         maps,
         read_labels(directory),
         read_part(directory, "frames"),
         numbers["clusterings"]["cluster"],
-        Caption(f"{shown} in {numbers['episodes']:,} episodes", numbers["levels"]),
-        "steps",
+        Caption(f"{shown} in {counted(numbers['episodes'], 'episode')}", numbers["levels"]),
+        "step",
     )
 
 

@@ -70,8 +70,8 @@ def find_clusters(
         seed: of the fits and resamples.
 
     Returns:
-        centres [C, D]; rand [draws] and jaccard [draws, C] (see ClusterStability); silhouette (Rousseeuw 1987)
-        of SILHOUETTE_POINTS points; null_rand, null_jaccard and null_silhouette of the Gaussian points.
+        centres [C, D]; rand [draws] and jaccard [draws, C] (see ClusterStability); silhouette (Rousseeuw
+        1987) of SILHOUETTE_POINTS points; null_rand, null_jaccard and null_silhouette of the Gaussian points.
     """
     arrays = {"centres": fit_clusters(points, groups, count, seed).centres}
     tested = points[rows]

@@ -11,6 +11,7 @@ from analysis.maps.map_artefacts import MapArtefacts
 from analysis.plotting.colourings import Colouring
 from analysis.plotting.map_figures import draw_cluster, draw_grid, draw_paths
 from common.progress import progress_bar
+from common.words import counted
 
 Describe = Callable[[Mapping[str, np.ndarray], int], tuple[str, str]]
 """(labels of a sample, first row of an episode) -> the episode's name and how it ended."""
@@ -88,7 +89,7 @@ def episode_paths(
     paths = []
     for episode in episodes[np.argsort(length > limit, kind="stable")][:max_paths]:
         rows = np.flatnonzero(labels["episode"] == episode)
-        steps = f"{len(rows)} steps" if len(rows) <= limit else f"first {limit} of {len(rows)} steps"
+        steps = counted(len(rows), "step") if len(rows) <= limit else f"first {limit} of {len(rows)} steps"
         name, end = describe(labels, rows[0])
         paths.append((f"{name}, {steps}, {end}", points[rows[:limit]]))
     return paths
@@ -101,7 +102,7 @@ def draw_clusters(artefacts: MapArtefacts, facts: Sequence[Fact], out: Path) -> 
     paths = []
     for cluster in progress_bar(range(artefacts.clustering["count"]), unit="cluster", desc="clusters"):
         member = artefacts.labels["real"]["cluster"] == cluster
-        title = f"cluster {cluster}: {sizes[cluster]} {artefacts.unit}"
+        title = f"cluster {cluster}: {counted(sizes[cluster], artefacts.unit)}"
         text = cluster_description(artefacts, cluster, facts)
         path = out / "clusters" / f"cluster_{cluster:03d}"
         paths.append(

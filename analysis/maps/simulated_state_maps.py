@@ -33,7 +33,7 @@ from interpret.embedding import FEWEST
 from interpret.subsample import changing, scores_of, subsample
 from rollouts.store import Rollouts
 
-NOT_SETTINGS = ("data_dir", "agent_file", "precision", "num_threads", "force", "out_dir", "log_level")
+NOT_SETTINGS = ("data_dir", "agent_file", "precision", "num_threads", "new", "out_dir", "log_level")
 """Flags that do not change the result; stores and agents enter by their ids."""
 _FEWEST_PARTS = 2
 
@@ -122,7 +122,7 @@ def run_map_step(
     args = fit_sizes(args, limits(args, rollouts, selection))
     settings = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}
     inputs = {"data_dir": rollouts.id, **inputs}
-    run = open_step(args.out_dir, step.name, step.version, settings, inputs, args.force, precision)
+    run = open_step(args.out_dir, step.name, step.version, settings, inputs, args.new, precision)
     if run.done:
         point_latest(run)
     else:
@@ -138,10 +138,10 @@ def limits(args: MapArgs, rollouts: Rollouts, selection: StepSelection) -> dict[
     groups = len(np.unique(episode_groups(rollouts)[episodes]))
     states = int(np.maximum(length - args.begin, 0).sum())
     points = int(np.clip(length - args.begin - selection.ahead, 0, selection.most).sum())
-    starts = f"{groups} start states"
-    steps = f"{points} steps from step {args.begin} on"
+    starts = counted(groups, "start state")
+    steps = f"{counted(points, 'step')} from step {args.begin} on"
     if selection.ahead:
-        steps += f" that have one {selection.ahead} steps later"
+        steps += f" that have one {counted(selection.ahead, 'step')} later"
     return {
         "clusters": Limit(groups // GROUPS_PER_CLUSTER, starts, 2),
         "parts": Limit(groups // GROUPS_PER_DIRECTION, starts, 0),

@@ -15,7 +15,6 @@ from analysis.maps.simulated_state_figures import draw_explained_variance
 from analysis.maps.simulated_state_steps import MapStep
 from analysis.plotting.page import Page
 from common.progress import progress_bar
-from common.words import counted
 
 FACTS = (
     Fact("value", "value", ".2f"),

@@ -406,4 +406,4 @@ def test_episodes_count_equally_in_what_placed_states_keep():
 )
 def test_a_rule_for_outliers_that_cannot_be_met_is_refused(flag):
     with pytest.raises(UsageError, match=f"--{next(iter(flag))} is .*: give "):
-        precompute.check(precompute.Args(Path("store"), **flag))
+        precompute.check(precompute.Args(data_dir=Path("store"), **flag))
