@@ -85,7 +85,7 @@ def test_actions_with_one_effect_share_a_row_and_most_limits_the_picture(made):
 def test_principal_components_stand_in_for_independent_ones_that_were_left_out(made, caplog):
     weights.main(weights.Args(made[0] / "agent.safetensors", out_dir=made[0]))
     assert list(made[0].rglob("act_and_val_weights_pca.png"))
-    assert "no independent ones (all Gaussian)" in caplog.text
+    assert "ICA was not fit (all Gaussian)" in caplog.text
 
 
 def test_missing_directions_and_other_agents_are_refused(made):

@@ -332,7 +332,7 @@ BAD = [
     ({"clusters": 1}, "--clusters is 1: give 2 or more"),
     ({"followed": 0}, "--followed is 0: give 1 or more"),
     ({"share": 1.5}, "--share is 1.5"),
-    ({"num_episodes": 0}, "the number of episodes is 0"),
+    ({"num_episodes": 0}, "--num_episodes is 0"),
     ({"points": 90}, "--points is 90: give 91 or more"),
     (
         {"num_episodes": 3},
