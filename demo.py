@@ -199,7 +199,7 @@ def make(args: Args, out: Path, sizes: Sizes) -> Artefacts:
             sizes.num_hazards,
             "--hazard_draws",
             4,
-            "--num_moments",
+            "--num_fork_points",
             8,
             "--draws",
             2,

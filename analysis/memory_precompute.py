@@ -3,7 +3,7 @@ agent compared with itself.
 
 On stored episodes: how far the policy and the value move, on the ground and in the air. On a fixed list of
 levels: how many fewer are solved by an agent that remembers no more, with the same noise. And one frame with
-two pasts: real play that ends in the stored frame, bit for bit, with another velocity, which is not on the
+two histories: real play that ends in the stored frame, bit for bit, with another velocity, which is not on the
 screen. Controls: the state of another episode at the same time; agents without memory, in which nothing may
 change. Numbers go to results/memory_precomp (the same command again goes on where it was); draw them with
 analysis.memory_plotting.
@@ -36,14 +36,14 @@ class Args:
     """How many last frames the agents remember that play the levels (of 0 1 2 4 8 16 32); each takes as long
     as the whole agent.
     """
-    num_moments: int = 600
-    """Moments at which a frame is given another past, at most; one of each level."""
-    past: int = 4
-    """Steps before such a moment at which the pasts part."""
+    num_fork_points: int = 600
+    """Fork points at which a frame is given another history, at most; one of each level."""
+    history_steps: int = 4
+    """Steps before such a fork point at which the histories diverge."""
     num_envs: int = 64
     """Environments stepped together; results differ by no more than rounding with it."""
     seed: int = 0
-    """Seed of the agent's noise while it plays, of the choice of levels, of the other episodes, of moments
+    """Seed of the agent's noise while it plays, of the choice of levels, of the other episodes, of fork points
     and velocities.
     """
     out_dir: Path = Path("results")
@@ -89,20 +89,28 @@ from rollouts.growth import RECORD_MORE
 from rollouts.store import Rollouts
 
 LEAST = 10
-"""Episodes and moments: with fewer levels an interval by level says nothing."""
+"""Episodes and fork points: with fewer levels an interval by level says nothing."""
 OTHERS = 64
 """Episodes whose states stand in for the agent's own while it plays."""
 
 
 def settings(args: Args) -> dict:
     """What the numbers depend on, besides the inputs."""
-    names = "num_episodes", "start_level", "num_levels", "play_frames", "num_moments", "past", "seed"
+    names = (
+        "num_episodes",
+        "start_level",
+        "num_levels",
+        "play_frames",
+        "num_fork_points",
+        "history_steps",
+        "seed",
+    )
     return {name: getattr(args, name) for name in names}
 
 
 def check_asked(args: Args) -> None:
     """Raises UsageError for numbers that make no sense."""
-    check_least(args, num_episodes=LEAST, num_levels=2, num_moments=LEAST, past=1, num_envs=1)
+    check_least(args, num_episodes=LEAST, num_levels=2, num_fork_points=LEAST, history_steps=1, num_envs=1)
     if not set(args.play_frames) <= set(FRAMES):
         raise UsageError(
             f"--play_frames takes some of {' '.join(map(str, FRAMES))}, not {' '.join(map(str, args.play_frames))}"
@@ -115,13 +123,15 @@ def check_asked(args: Args) -> None:
 
 
 def limits(args: Args, rollouts: Rollouts) -> dict[str, Limit]:
-    """The sizes that the store carries: one episode of each level, long enough for the moments."""
+    """The sizes that the store carries: one episode of each level, long enough for the fork points."""
     first = np.unique(rollouts.episodes["level_seed"], return_index=True)[1]
-    long = int((rollouts.episodes["length"][first] > args.past).sum())
-    moments = Limit(
-        long, f"{counted(long, 'level')} with an episode of more than {counted(args.past, 'step')}", LEAST
+    long = int((rollouts.episodes["length"][first] > args.history_steps).sum())
+    points = Limit(
+        long,
+        f"{counted(long, 'level')} with an episode of more than {counted(args.history_steps, 'step')}",
+        LEAST,
     )
-    return {"num_episodes": Limit(len(first), counted(len(first), "level"), LEAST), "num_moments": moments}
+    return {"num_episodes": Limit(len(first), counted(len(first), "level"), LEAST), "num_fork_points": points}
 
 
 def one_of_each_level(rollouts: Rollouts, most: int, seed: int) -> np.ndarray:
@@ -211,7 +221,7 @@ def main(args: Args) -> None:
     args = fit_sizes(args, limits(args, rollouts))
     inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
     choose_steps(
-        rollouts, args.num_moments, args.past, args.seed
+        rollouts, args.num_fork_points, args.history_steps, args.seed
     )  # refuses here, before any work, a store without long episodes
     run = open_step(
         args.out_dir,
@@ -251,11 +261,11 @@ def compute(
     found = {
         "steps": part(run, "steps", lambda: steps(agent, rollouts, episodes, env.effect_classes, args.seed))
     }
-    found["pasts"] = part(
+    found["counterfactual_history"] = part(
         run,
-        "pasts",
+        "counterfactual_history",
         lambda: counterfactual_changes(
-            agent, rollouts, concepts, env, args.num_moments, args.past, args.seed
+            agent, rollouts, concepts, env, args.num_fork_points, args.history_steps, args.seed
         ),
     )
     device = agent.policy_head.weight.device

@@ -1,7 +1,7 @@
-"""Checks a simulator against the real game: the same moments played on in both, action by action and with the
+"""Checks a simulator against the real game: the same fork points played on in both, action by action and with the
 agent in the loop.
 
-Four questions, each from saved real moments of held-out layouts: does each action do the same? does the
+Four questions, each from saved real fork points of held-out layouts: does each action do the same? does the
 agent, with the same noise, act the same? how often does what happen? and does deleting a hazard save the
 agent as often as it does in the game? The last is also asked of the simulator where it is shown every frame
 of the game, which tells what it knows of hazards from what its own pictures keep of them. Numbers go to
@@ -25,19 +25,19 @@ class Args:
     agent_file: Path
     """The agent that it was trained with, which recorded the store."""
     data_dir: Path = Path("data")
-    """Store of real rollouts, from which moments are taken."""
+    """Store of real rollouts, from which fork points are taken."""
     part: Literal["test", "train", "all"] = "test"
-    """Layouts that moments are from: never trained on; trained on (what is better there is memory); or both."""
+    """Layouts that fork points are from: never trained on; trained on (what is better there is memory); or both."""
     per_layout: int = 1
-    """The most moments that one layout gives, to each question."""
-    num_moments: int = 64
-    """Moments that are played on in both worlds."""
+    """The most fork points that one layout gives, to each question."""
+    num_fork_points: int = 64
+    """Fork points that are played on in both worlds."""
     draws: int = 4
-    """Noise draws per moment; the first is the recording's own."""
+    """Noise draws per fork point; the first is the recording's own."""
     num_hazards: int = 64
-    """Moments with a hazard 2-6 tiles ahead, which are played on with and without it."""
+    """Fork points with a hazard 2-6 tiles ahead, which are played on with and without it."""
     hazard_draws: int = 16
-    """Noise draws per such moment and arm: a risk is a mean over these."""
+    """Noise draws per such fork point and arm: a risk is a mean over these."""
     steps: int = 24
     """How far the agent plays on."""
     hold: tuple[int, ...] = (1, 4)
@@ -45,7 +45,7 @@ class Args:
     batch_size: int = 128
     """Runs that are played together."""
     seed: int = 0
-    """Seed of the choice of moments. The agent's noise is the recording's."""
+    """Seed of the choice of fork points. The agent's noise is the recording's."""
     out_dir: Path = Path("results")
     """Where real_check_precomp and real_check_plots are written."""
     new: bool = False
@@ -67,7 +67,7 @@ import numpy as np
 
 from agents.actor_critic import load_agent
 from analysis.game_check.real_check_page import build_page
-from analysis.io.artefacts import moment_names, part
+from analysis.io.artefacts import fork_point_columns, part
 from analysis.io.size_limits import Limit, check_least, fit_sizes
 from common.checkpoints import write_json
 from common.integrity import check_memory
@@ -119,43 +119,43 @@ class Check:
         self.rollouts = bank.rollouts
 
     def effects(self, hold: int) -> dict[str, np.ndarray]:
-        """Every effect class held for `hold` steps from every moment."""
-        moments = self.bank.moments(self.args.num_moments)
+        """Every effect class held for `hold` steps from every fork point."""
+        points = self.bank.sample(self.args.num_fork_points)
         acts = representatives(self.env.effect_classes)
-        real = real_consequences(self.env, moments, hold)
+        real = real_consequences(self.env, points, hold)
         simulated = simulated_consequences(
-            self.simulated, moments, hold, acts, self.noise_seed, self.args.batch_size
+            self.simulated, points, hold, acts, self.noise_seed, self.args.batch_size
         )
         moved = {"real_motion": motion(real), "simulated_motion": motion(simulated)}
         scores = {"products": products(real, simulated), "ended": real.ended, "acts": acts}
-        return moment_names(moments) | match(real, simulated)._asdict() | moved | scores
+        return fork_point_columns(points) | match(real, simulated)._asdict() | moved | scores
 
     def closed_loop(self) -> dict[str, np.ndarray]:
         """The agent for itself in both worlds, and the frames of the first draw at the steps STRIP."""
-        moments = self.bank.moments(self.args.num_moments)
-        found = moment_names(moments)
+        points = self.bank.sample(self.args.num_fork_points)
+        found = fork_point_columns(points)
         for name, world in self._worlds().items():
-            runs = self._run(world, moments, self.args.draws, with_frames, f"{name}, closed loop")
+            runs = self._run(world, points, self.args.draws, with_frames, f"{name}, closed loop")
             found |= {f"{name}/{key}": value for key, value in runs.items() if key != "frames"} | {
                 f"{name}/frames": runs["frames"][:, :, 0]
             }
         real = Runs(*(found[f"real/{name}"] for name in Runs._fields))
-        null = mismatched_baseline(real, moments, self.noise_seed)
+        null = mismatched_baseline(real, points, self.noise_seed)
         found |= {"null/action": null.action, "null/running": null.running}
-        return found | {"retraced": self._retraced(moments, real.action[:, :, 0], real.running[:, :, 0])}
+        return found | {"retraced": self._retraced(points, real.action[:, :, 0], real.running[:, :, 0])}
 
     def hazards(self) -> dict[str, np.ndarray]:
         """The same with a hazard ahead and without it, and what the simulator foretells where it is shown the
         game's own frames.
         """
         intact, deleted, ahead = self.bank.hazards(self.args.num_hazards, self.real.policy)
-        found = moment_names(intact) | {
+        found = fork_point_columns(intact) | {
             "left": np.array([h.left for h in ahead]),
             "kind": np.array([KIND_CODES[h.kind] for h in ahead]),
         }
-        for arm, moments in (("intact", intact), ("deleted", deleted)):
+        for arm, points in (("intact", intact), ("deleted", deleted)):
             for name, world in (self._worlds() | {"watched": self.watched}).items():
-                runs = self._run(world, moments, self.args.hazard_draws, with_frames, f"{name}, hazard {arm}")
+                runs = self._run(world, points, self.args.hazard_draws, with_frames, f"{name}, hazard {arm}")
                 found |= {
                     f"{name}/{arm}/{key}": value
                     for key, value in runs.items()
@@ -169,20 +169,20 @@ class Check:
     def _worlds(self) -> dict[str, World]:
         return {"real": self.real, "simulated": self.simulated}
 
-    def _run(self, world: World, moments: ForkPoints, draws: int, keep, desc: str) -> dict[str, np.ndarray]:
-        with progress_bar(total=len(moments) * draws, unit="run", desc=desc) as bar:
+    def _run(self, world: World, points: ForkPoints, draws: int, keep, desc: str) -> dict[str, np.ndarray]:
+        with progress_bar(total=len(points) * draws, unit="run", desc=desc) as bar:
             return in_batches(
-                world, moments, self.args.steps, self.noise_seed, draws, self.args.batch_size, keep, bar=bar
+                world, points, self.args.steps, self.noise_seed, draws, self.args.batch_size, keep, bar=bar
             )
 
-    def _retraced(self, moments: ForkPoints, action: np.ndarray, running: np.ndarray) -> np.ndarray:
+    def _retraced(self, points: ForkPoints, action: np.ndarray, running: np.ndarray) -> np.ndarray:
         """Share [M] of the recorded actions that a fork with the recording's noise takes again: 1, or states
         or noise are misaligned.
 
         action, running [T, M]: of the real forks' first draw.
         """
         shares = []
-        for i, (episode, step) in enumerate(zip(moments.episode, moments.step)):
+        for i, (episode, step) in enumerate(zip(points.episode, points.step)):
             recorded = self.rollouts.episode(episode)["action"][step : step + self.args.steps]
             taken = action[: len(recorded), i]
             shares.append(np.mean((taken == recorded) & running[: len(recorded), i]))
@@ -203,7 +203,7 @@ def check_asked(args: Args) -> None:
         **dict.fromkeys(
             (
                 "per_layout",
-                "num_moments",
+                "num_fork_points",
                 "draws",
                 "num_hazards",
                 "hazard_draws",
@@ -221,7 +221,7 @@ def identity(args: Args) -> dict:
     wanted = (
         "part",
         "per_layout",
-        "num_moments",
+        "num_fork_points",
         "draws",
         "num_hazards",
         "hazard_draws",
@@ -254,7 +254,7 @@ def open_worlds(args: Args) -> Check:
     args = fit_sizes(args, limits(args, bank))
     check_memory(
         bytes_kept(args, rollouts),
-        "what is kept of so many moments, draws and steps (--num_moments, --draws, --num_hazards, --hazard_draws, --steps)",
+        "what is kept of so many fork points, draws and steps (--num_fork_points, --draws, --num_hazards, --hazard_draws, --steps)",
     )
     real = RealWorld(replay_env(rollouts, min(args.batch_size, most_runs(args))), simulator.agent, device)
     return Check(
@@ -269,16 +269,16 @@ def open_worlds(args: Args) -> Check:
 
 def limits(args: Args, bank: ForkPointSampler) -> dict[str, Limit]:
     """The sizes that the store carries, and the longest that its game lasts."""
-    moments = Limit(len(bank), f"{counted(len(bank), 'moment')} of layouts for {args.part}")
+    points = Limit(len(bank), f"{counted(len(bank), 'fork point')} of layouts for {args.part}")
     longest = longest_episode(bank.rollouts)
-    return dict.fromkeys(("num_moments", "num_hazards"), moments) | dict.fromkeys(
+    return dict.fromkeys(("num_fork_points", "num_hazards"), points) | dict.fromkeys(
         ("steps", "hold"), Limit(longest, f"an episode lasts {longest} steps at most")
     )
 
 
 def most_runs(args: Args) -> int:
     """The most forks that one question plays."""
-    return max(args.num_moments * args.draws, args.num_hazards * args.hazard_draws)
+    return max(args.num_fork_points * args.draws, args.num_hazards * args.hazard_draws)
 
 
 def bytes_kept(args: Args, rollouts: Rollouts) -> int:

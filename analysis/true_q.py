@@ -1,7 +1,7 @@
 """True Q by forking the real game: is the value head calibrated, and at which steps does it matter what the
 agent does?
 
-From saved moments every distinct action is taken in forks of the game and the agent plays on, over many noise
+From saved fork points every distinct action is taken in forks of the game and the agent plays on, over many noise
 draws shared by the actions. No simulator is needed. Numbers go to results/true_q_precomp, figures and a page
 to results/true_q_plots; the same command again goes on or redraws.
 """
@@ -19,15 +19,15 @@ class Args:
     model_file: Path
     """The agent, which recorded the store."""
     data_dir: Path = Path("data")
-    """Store of real rollouts, from which moments are taken."""
+    """Store of real rollouts, from which fork points are taken."""
     part: Literal["test", "train", "all"] = "all"
-    """Layouts that moments are from, by the split of the world models; to the agent they are all alike."""
+    """Layouts that fork points are from, by the split of the world models; to the agent they are all alike."""
     per_layout: int = 1
-    """The most moments that one layout gives."""
-    num_moments: int = 40
-    """Moments that are forked."""
+    """The most fork points that one layout gives."""
+    num_fork_points: int = 40
+    """Number of fork points."""
     draws: int = 8
-    """Noise draws per moment and action."""
+    """Noise draws per fork point and action."""
     steps: int = 128
     """The longest a fork is played; what comes after is left out."""
     gamma: float | None = None
@@ -37,7 +37,7 @@ class Args:
     batch_size: int = 288
     """Forks that are played together."""
     seed: int = 0
-    """Seed of the choice of moments. The agent's noise is the recording's."""
+    """Seed of the choice of fork points. The agent's noise is the recording's."""
     out_dir: Path = Path("results")
     """Where true_q_precomp and true_q_plots are written."""
     new: bool = False
@@ -60,7 +60,7 @@ import numpy as np
 from agents.actor_critic import load_agent
 from agents.ppo import PPOConfig
 from analysis.game_check.true_q_page import build_page
-from analysis.io.artefacts import moment_names, part
+from analysis.io.artefacts import fork_point_columns, part
 from analysis.io.size_limits import Limit, check_least, fit_sizes
 from common.checkpoints import write_json
 from common.integrity import check_memory
@@ -77,20 +77,20 @@ from rollouts.store import Rollouts
 VERSION = 1
 FRAMES = 1  # a fork needs no more than the frame on show
 BYTES_PER_FORK = 33
-"""Its return, whether it was cut, and which moment, action and draw it is of."""
+"""Its return, whether it was cut, and which fork point, action and draw it is of."""
 
 
 def identity(args: Args) -> dict:
     """What the numbers depend on, besides the inputs."""
     return {"version": VERSION} | {
         name: getattr(args, name)
-        for name in ("part", "per_layout", "num_moments", "draws", "steps", "gamma", "seed")
+        for name in ("part", "per_layout", "num_fork_points", "draws", "steps", "gamma", "seed")
     }
 
 
 def check_asked(args: Args) -> None:
     """Raises UsageError for numbers that make no sense."""
-    check_least(args, per_layout=1, num_moments=2, draws=2, steps=1, batch_size=1)
+    check_least(args, per_layout=1, num_fork_points=2, draws=2, steps=1, batch_size=1)
     if args.gamma is not None and not 0 < args.gamma <= 1:
         raise UsageError(f"--gamma is {args.gamma}: a discount lies above 0 and at most at 1")
 
@@ -104,29 +104,30 @@ def fitted(args: Args, bank: ForkPointSampler, classes: int) -> Args:
     memory holds. classes: distinct actions.
     """
     longest = longest_episode(bank.rollouts)
-    moments = Limit(len(bank), f"{counted(len(bank), 'moment')} of layouts for {args.part}", 2)
+    points = Limit(len(bank), f"{counted(len(bank), 'fork point')} of layouts for {args.part}", 2)
     args = fit_sizes(
-        args, {"num_moments": moments, "steps": Limit(longest, f"an episode lasts {longest} steps at most")}
+        args,
+        {"num_fork_points": points, "steps": Limit(longest, f"an episode lasts {longest} steps at most")},
     )
-    forks = args.num_moments * classes * args.draws
-    check_memory(BYTES_PER_FORK * forks, f"what is kept of {forks:,} forks (--num_moments, --draws)")
+    forks = args.num_fork_points * classes * args.draws
+    check_memory(BYTES_PER_FORK * forks, f"what is kept of {forks:,} forks (--num_fork_points, --draws)")
     return replace(args, batch_size=min(args.batch_size, forks))
 
 
 def compute(args: Args, bank: ForkPointSampler, agent, device) -> dict[str, np.ndarray]:
-    """Forks every moment; arrays by name."""
+    """Forks every fork point; arrays by name."""
     rollouts = bank.rollouts
-    moments = bank.moments(args.num_moments)
+    points = bank.sample(args.num_fork_points)
     env = replay_env(rollouts, args.batch_size)
-    value, shares = judge(agent, moments, env.effect_classes, device)
+    value, shares = judge(agent, points, env.effect_classes, device)
     seed = recording_seed(rollouts)
-    with progress_bar(total=len(moments) * shares.shape[1] * args.draws, unit="fork", desc="true Q") as bar:
-        found = fork_returns(env, agent, moments, args.draws, args.steps, args.gamma, seed, device, bar)
+    with progress_bar(total=len(points) * shares.shape[1] * args.draws, unit="fork", desc="true Q") as bar:
+        found = fork_returns(env, agent, points, args.draws, args.steps, args.gamma, seed, device, bar)
     env.close()
     return (
-        moment_names(moments)
+        fork_point_columns(points)
         | found._asdict()
-        | {"value": value, "shares": shares, "frame": moments.frames[-1]}
+        | {"value": value, "shares": shares, "frame": points.frames[-1]}
     )
 
 

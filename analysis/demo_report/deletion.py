@@ -10,7 +10,7 @@ from analysis.demo_report.demo_results import Artefacts
 from analysis.demo_report.figures import draw_deletion_lines, draw_deletion_strip
 from analysis.game_check.real_check_figures import draw_hazards
 from analysis.game_check.real_check_page import WORLDS, deletion_effects, runs_of
-from analysis.io.artefacts import moments_and_levels
+from analysis.io.artefacts import counts_and_levels
 from analysis.io.steps import read_part
 from analysis.plotting.page import Page
 from common.runs import UsageError
@@ -20,7 +20,7 @@ from interpret.forks.two_worlds import events
 
 Arrays = Mapping[str, np.ndarray]
 FEWEST_FOR_SLOPE = 30
-"""Moments. With fewer, the bootstrap's interval of a slope is too narrow."""
+"""Fork points. With fewer, the bootstrap's interval of a slope is too narrow."""
 
 
 def deletions(page: Page, made: Artefacts, out: Path) -> None:
@@ -34,11 +34,11 @@ def deletions(page: Page, made: Artefacts, out: Path) -> None:
     weights = level_weights(found["layout"])
     fitted = fit_line(weights, changes["real"], changes["simulated"])
     _table(page, found, changes, weights, fitted)
-    _one_moment(page, found, clearest(found, changes["real"]), out)
-    where = "n = {}, levels {}".format(*moments_and_levels(found))
+    _one_fork_point(page, found, clearest(found, changes["real"]), out)
+    where = "n = {}, levels {}".format(*counts_and_levels(found))
     page.picture(
         draw_hazards(found, changes, fitted, out / "hazards"),
-        f"All moments: what deletion changes in both worlds. {where}.",
+        f"All fork points: what deletion changes in both worlds. {where}.",
     )
 
 
@@ -54,7 +54,7 @@ def newest_check(results: Path) -> Path:
 
 
 def clearest(found: Arrays, change: np.ndarray) -> int:
-    """The moment where deletion lowers the risk most in the game (change [M, D]); among equals, where it
+    """The fork point where deletion lowers the risk most in the game (change [M, D]); among equals, where it
     raises the value most at once."""
     gain = value_change(found, "real")
     return int(np.lexsort((-gain, change.mean(1)))[0])
@@ -73,10 +73,10 @@ def _table(page: Page, found: Arrays, changes: Arrays, weights: np.ndarray, fitt
     steps, draws, (n, levels) = (
         len(found["real/intact/done"]),
         changes["real"].shape[1],
-        moments_and_levels(found),
+        counts_and_levels(found),
     )
     page.text(
-        "At moments with a hazard 2-6 tiles ahead, the hazard is deleted from the game's state, and from "
+        "At fork points with a hazard 2-6 tiles ahead, the hazard is deleted from the game's state, and from "
         "all frames that the "
         f"simulator is given. The agent plays on for {steps} steps in both worlds, {draws} noise draws "
         f"each, the same in worlds "
@@ -108,13 +108,13 @@ def _table(page: Page, found: Arrays, changes: Arrays, weights: np.ndarray, fitt
     page.text(f"{slope_sentence(fitted, len(found['level']))} n = {n}, levels {levels}.", note=True)
 
 
-def slope_sentence(fitted: Line, moments: int) -> str:
-    """The slope of the simulated on the real change with its interval, or that there are too few moments for
+def slope_sentence(fitted: Line, points: int) -> str:
+    """The slope of the simulated on the real change with its interval, or that there are too few fork points for
     one.
     """
-    if moments < FEWEST_FOR_SLOPE:
+    if points < FEWEST_FOR_SLOPE:
         return (
-            f"{moments} moments are too few for the slope of the simulated on the real change (from "
+            f"{points} fork points are too few for the slope of the simulated on the real change (from "
             f"{FEWEST_FOR_SLOPE} on): python -m analysis.real_check takes more."
         )
     return f"Slope of the simulated on the real change: {estimate(fitted.slope)}; correlation {estimate(fitted.correlation)}."
@@ -125,27 +125,25 @@ def percent(value: Estimate, sign: str = "") -> str:
     return "{0:{3}.0f}% [{1:{3}.0f}, {2:{3}.0f}]".format(*(100 * x for x in value), sign)
 
 
-def _one_moment(page: Page, found: Arrays, moment: int, out: Path) -> None:
-    level = found["level"][moment]
-    step = found["step"][moment]
+def _one_fork_point(page: Page, found: Arrays, point: int, out: Path) -> None:
+    level = found["level"][point]
+    step = found["step"][point]
     draws = found["real/intact/done"].shape[2]
     which = f"Level {level}, step {step}"
     rule = "chosen by rule: where deletion lowers the risk most in the game, and among equals raises the value most"
-    strip = draw_deletion_strip(found, moment, out / "deletion")
+    strip = draw_deletion_strip(found, point, out / "deletion")
     page.picture(
         strip,
-        f"One moment with its hazard and without, the first noise draw. {which}, 1 of n = "
-        f"{len(found['level'])} moments; {rule}.",
+        f"One fork point with its hazard and without, the first noise draw. {which}, 1 of n = "
+        f"{len(found['level'])} fork points; {rule}.",
     )
     runs = {
         f"{world}/{arm}": runs_of(found, f"{world}/{arm}")
         for world in ("real", "simulated")
         for arm in ("intact", "deleted")
     }
-    risk = {name: events(some)["death"][:, moment].mean(1).cumsum() for name, some in runs.items()}
-    value = {
-        name: running_mean(some.value[:, moment], some.running[:, moment]) for name, some in runs.items()
-    }
+    risk = {name: events(some)["death"][:, point].mean(1).cumsum() for name, some in runs.items()}
+    value = {name: running_mean(some.value[:, point], some.running[:, point]) for name, some in runs.items()}
     drawn = [
         (draw_deletion_lines(risk, "risk of death so far", out / "deletion_risk"), "risk of death"),
         (
@@ -154,7 +152,10 @@ def _one_moment(page: Page, found: Arrays, moment: int, out: Path) -> None:
         ),
     ]
     page.row(
-        [(path, f"The same moment: {what}. n = {draws} noise draws; level {level}.") for path, what in drawn]
+        [
+            (path, f"The same fork point: {what}. n = {draws} noise draws; level {level}.")
+            for path, what in drawn
+        ]
     )
 
 

@@ -152,15 +152,15 @@ def draw_check(predicted: np.ndarray, measured: np.ndarray, look: dict, path: Pa
     return save_figure(figure, path)[0]
 
 
-def draw_deletion_strip(found: Mapping[str, np.ndarray], moment: int, path: Path) -> Path:
-    """One moment played on in both worlds, with the object there and deleted; black: the episode is over."""
+def draw_deletion_strip(found: Mapping[str, np.ndarray], point: int, path: Path) -> Path:
+    """One fork point played on in both worlds, with the object there and deleted; black: the episode is over."""
     steps = [s for s in _SHOWN if s < len(found["real/intact/running"])]
     rows = [(world, arm) for world in _WORLDS for arm in _ARMS]
     figure, axes = new_figure(len(rows), len(steps), panel=(1.05, 1.1))
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, hspace=0, wspace=0)
     for row, (world, arm) in zip(axes, rows):
-        frames = found[f"{world}/{arm}/frames"][:, moment]
-        running = found[f"{world}/{arm}/running"][:, moment, 0]
+        frames = found[f"{world}/{arm}/frames"][:, point]
+        running = found[f"{world}/{arm}/running"][:, point, 0]
         for axis, step in zip(row, steps):
             _show(axis, frames[STRIP.index(step)] if running[step] else np.zeros_like(frames[0]))
         row[0].set_ylabel(

@@ -84,7 +84,7 @@ class Sizes:
     probe_episodes: int = 300
     """Recorded episodes whose concepts are probed."""
     num_hazards: int = 48
-    """Moments at which an object is deleted."""
+    """Fork points at which an object is deleted."""
     gradient_states: int = 24
     """Frames of which gradient maps are made."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.io.artefacts import moments_and_levels
+from analysis.io.artefacts import counts_and_levels
 from analysis.plotting.label_placement import name_points
 from analysis.plotting.style import (
     ABOVE,
@@ -42,7 +42,7 @@ _BARS = {"real": "real game", "simulated": "simulator", "watched": "simulator, s
 def draw_hazards(
     found: dict[str, np.ndarray], changes: dict[str, np.ndarray], fitted: Line, path: Path
 ) -> Path:
-    """Left: simulated against real change of the risk, a point per moment. Right: mean risks."""
+    """Left: simulated against real change of the risk, a point per fork point. Right: mean risks."""
     figure, axes = new_figure(columns=2, panel=(4.0, 3.6))
     scatter, bars = axes[0]
     x, y = (changes[world] for world in ("real", "simulated"))
@@ -89,7 +89,7 @@ def draw_hazards(
     steps = len(found["real/intact/done"])
     text = f"Risk of death within {steps} steps, hazard deleted less hazard there; {x.shape[1]} noise draws, shared by arms and worlds. "
     text += "Bars: standard errors (left), 95% by layout (right)."
-    add_caption(figure, text, *moments_and_levels(found))
+    add_caption(figure, text, *counts_and_levels(found))
     return save_figure(figure, path)[0]
 
 
@@ -123,8 +123,8 @@ def draw_deletions(found: dict[str, np.ndarray], changes: dict[str, np.ndarray],
     rows = [("real", "intact"), ("real", "deleted"), ("simulated", "intact"), ("simulated", "deleted")]
     figure, axes = new_figure(len(rows), len(chosen), panel=(1.25, 1.32))
     for i, (world, arm) in enumerate(rows):
-        for j, moment in enumerate(chosen):
-            _show(axes[i, j], found[f"{world}/{arm}/frame"][moment])
+        for j, point in enumerate(chosen):
+            _show(axes[i, j], found[f"{world}/{arm}/frame"][point])
             if j == 0:
                 axes[i, j].set_ylabel(
                     f"{world},\n{'hazard there' if arm == 'intact' else 'deleted'}",
@@ -132,10 +132,12 @@ def draw_deletions(found: dict[str, np.ndarray], changes: dict[str, np.ndarray],
                 )
             if i == 0:
                 axes[i, j].set_title(
-                    f"level {found['level'][moment]}", fontsize=7, fontweight="normal", loc="center"
+                    f"level {found['level'][point]}", fontsize=7, fontweight="normal", loc="center"
                 )
-    text = "From the moment at which deletion lowers the real risk of death most (left) to the one at which it does least."
-    add_caption(figure, text, f"{len(chosen)} of {len(found['level'])} moments", moments_and_levels(found)[1])
+    text = "From the fork point at which deletion lowers the real risk of death most (left) to the one at which it does least."
+    add_caption(
+        figure, text, f"{len(chosen)} of {len(found['level'])} fork points", counts_and_levels(found)[1]
+    )
     return save_figure(figure, path)[0]
 
 
@@ -154,7 +156,7 @@ def draw_effects(holds: dict[int, dict[str, np.ndarray]], names: list[str], path
         row[0].set_title(f"held {hold} step{'s' * (hold > 1)}")
         motions.append((row[1], _motions(row[1], found)))
     text = "Right: mean motion of the player by class, read from the scrolling of the picture in both worlds; lines join the two."
-    add_caption(figure, text, *moments_and_levels(next(iter(holds.values()))))
+    add_caption(figure, text, *counts_and_levels(next(iter(holds.values()))))
     for axis, means in motions:
         name_points(axis, means["real"], names, means["simulated"])
     return save_figure(figure, path)[0]
@@ -217,20 +219,20 @@ def draw_closed_loop(
         axes[0, 2],
         first,
         agreement(*worlds.values(), effect_classes, weights),
-        "same noise, same moment",
+        "same noise, same fork point",
         SIMULATED,
     )
     _band(
         axes[0, 2],
         first,
         agreement(worlds["real"], mismatched, effect_classes, weights),
-        "same noise, another moment",
+        "same noise, another fork point",
         NULL,
     )
     axes[0, 2].set(xlabel="steps", ylabel="same effect class", ylim=(0, 1.02))
     distance, other = hidden_distance(*worlds.values(), weights)
-    _band(axes[1, 0], first, distance, "same moment", SIMULATED)
-    _band(axes[1, 0], first, other, "another moment", NULL)
+    _band(axes[1, 0], first, distance, "same fork point", SIMULATED)
+    _band(axes[1, 0], first, other, "another fork point", NULL)
     axes[1, 0].set(xlabel="steps", ylabel="whitened distance", ylim=(0, None))
     if len(worlds["real"].done) > TOGETHER:
         _frequencies(axes[1, 1], worlds, effect_classes, names, weights)
@@ -246,8 +248,8 @@ def draw_closed_loop(
         else:  # no run is that long
             axis.set_axis_off()
     draws = found["real/done"].shape[2]
-    text = f"{draws} noise draws per moment, the same in both worlds. Grey: what another moment gives. Bands and bars: 95% by layout; at curves' ends, of the last step."
-    add_caption(figure, text, *moments_and_levels(found))
+    text = f"{draws} noise draws per fork point, the same in both worlds. Grey: what another fork point gives. Bands and bars: 95% by layout; at curves' ends, of the last step."
+    add_caption(figure, text, *counts_and_levels(found))
     return save_figure(figure, path)[0]
 
 
@@ -294,7 +296,7 @@ def _band(axis, x: np.ndarray, draws: np.ndarray, label: str, look: dict) -> Non
 
 
 def strip_cases(found: dict[str, np.ndarray]) -> dict[str, int]:
-    """Which moments stand for a good, a median and a bad run: percentiles of the error over the shown steps."""
+    """Which fork points stand for a good, a median and a bad run: percentiles of the error over the shown steps."""
     real, simulated = (found[f"{world}/frames"].astype(np.float64) for world in ("real", "simulated"))
     error = ((real - simulated) ** 2).mean((0, 2, 3, 4))
     shown = [s for s in STRIP if s < len(found["real/running"])]
@@ -308,8 +310,8 @@ def draw_strips(found: dict[str, np.ndarray], cases: dict[str, int], path: Path)
     """Film strips: real fork, simulator, and difference, for each case."""
     shown = [s for s in STRIP if s < len(found["real/running"])]
     figure, axes = new_figure(3 * len(cases), len(shown), panel=(1.1, 1.1))
-    for c, (name, moment) in enumerate(cases.items()):
-        real, simulated = (found[f"{world}/frames"][:, moment] for world in ("real", "simulated"))
+    for c, (name, point) in enumerate(cases.items()):
+        real, simulated = (found[f"{world}/frames"][:, point] for world in ("real", "simulated"))
         difference = 255 - np.abs(real.astype(int) - simulated).mean(-1, keepdims=True).repeat(3, -1).astype(
             np.uint8
         )
@@ -322,14 +324,14 @@ def draw_strips(found: dict[str, np.ndarray], cases: dict[str, int], path: Path)
                     axes[0, j].set_title(f"k = {shown[j]}", loc="center", fontsize=8)
             axes[3 * c + r, 0].set_ylabel(label, fontsize=7)
     chosen = ", ".join(
-        f"{name}: level {found['level'][moment]} from step {found['step'][moment]}"
-        for name, moment in cases.items()
+        f"{name}: level {found['level'][point]} from step {found['step'][point]}"
+        for name, point in cases.items()
     )
     add_caption(
         figure,
         f"The agent acts in both, with the recording's noise. {chosen}.",
-        moments_and_levels(found)[0],
-        moments_and_levels(found)[1],
+        counts_and_levels(found)[0],
+        counts_and_levels(found)[1],
     )
     return save_figure(figure, path)[0]
 

@@ -45,7 +45,7 @@ def build_page(arrays: dict[str, dict[str, np.ndarray]], about: dict, out: Path)
     page = Page("Against the real game")
     summary = {"inputs": about["inputs"], "asked": about["asked"], "lines": []}
     page.text(
-        "From the same saved moments the real game is forked and the simulator started; the agent's noise is that of the recording in both. "
+        "From the same saved fork points the real game is forked and the simulator started; the agent's noise is that of the recording in both. "
         "Intervals are 95%, bootstrapped by layout."
     )
     holds = {
@@ -123,7 +123,7 @@ def _hazards(page: Page, found: dict, lines: list[str], out: Path) -> dict:
     page.text(text)
     page.picture(
         draw_hazards(found, changes, fitted, out / "hazards"),
-        "Each point is one moment with a hazard 2-6 tiles ahead.",
+        "Each point is one fork point with a hazard 2-6 tiles ahead.",
     )
     rows = [
         [name, *(f"{numbers[f'{world}/{arm}']}" for arm in ("intact", "deleted")), str(numbers[world])]
@@ -132,7 +132,7 @@ def _hazards(page: Page, found: dict, lines: list[str], out: Path) -> dict:
     page.table(["risk of death", "hazard there", "hazard deleted", "change"], rows)
     share = numbers["reliability"]
     page.text(
-        f"Risks of single moments are means over {changes['real'].shape[1]} noise draws; {share} of the variance of the real changes is theirs and "
+        f"Risks of single fork points are means over {changes['real'].shape[1]} noise draws; {share} of the variance of the real changes is theirs and "
         f"not the draws' (taken out of slope and correlation). Mean change in the simulator over that in the game: {numbers['ratio of means']}.",
         note=True,
     )
@@ -174,10 +174,10 @@ def _effects(page: Page, holds: dict[int, dict], about: dict, lines: list[str], 
         "slope of the effect on the picture",
         "correlation",
     ]
-    page.table([*header, "moments"], rows)
+    page.table([*header, "fork points"], rows)
     page.picture(
         draw_effects(holds, _class_names(about, holds), out / "effects"),
-        "From every moment every effect class is tried in both worlds; each simulated frame is matched with the real frames of all classes.",
+        "From every fork point every effect class is tried in both worlds; each simulated frame is matched with the real frames of all classes.",
     )
     return summary
 
@@ -223,9 +223,9 @@ def _closed_loop(page: Page, found: dict, about: dict, lines: list[str], out: Pa
     )
     by_step = {
         "agreement": same,
-        "agreement, other moments": by_noise,
+        "agreement, other fork points": by_noise,
         "hidden distance": distance,
-        "hidden distance, other moments": other,
+        "hidden distance, other fork points": other,
     }
     return {
         "rates": {name: {event: list(value) for event, value in row.items()} for name, row in table.items()},
@@ -240,11 +240,11 @@ def _percent(value: Estimate) -> str:
 
 
 def _strips(page: Page, found: dict, out: Path) -> None:
-    page.heading("One moment, two worlds")
+    page.heading("One fork point, two worlds")
     cases = strip_cases(found)
     page.picture(
         draw_strips(found, cases, out / "strips"),
-        "Chosen by rule: the 10th, 50th and 90th percentile of the squared error over the steps shown, among moments that still run at the last.",
+        "Chosen by rule: the 10th, 50th and 90th percentile of the squared error over the steps shown, among fork points that still run at the last.",
     )
 
 

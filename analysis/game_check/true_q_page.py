@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.io.artefacts import moments_and_levels
+from analysis.io.artefacts import counts_and_levels
 from analysis.plotting.page import Page
 from analysis.plotting.style import GROUPS, NULL, REAL, add_caption, new_figure, save_figure
 from common.stats import Estimate, estimate, level_weights, mean, percentile_interval
@@ -34,7 +34,7 @@ def build_page(found: dict[str, np.ndarray], about: dict, path: Path) -> dict:
     real = values(found["returns"], found["shares"])
     critical = criticality(found["returns"])
     page.text(
-        "At each moment every distinct action is taken in forks of the real game, and the agent plays on; what it earns, discounted, is Q. "
+        "At each fork point every distinct action is taken in forks of the real game, and the agent plays on; what it earns, discounted, is Q. "
         "The noise is shared by the actions. Intervals are 95%, bootstrapped by layout."
     )
     summary = {"inputs": about["inputs"], "asked": about["asked"], "lines": lines}
@@ -107,7 +107,7 @@ def _draw_calibration(
         linewidth=1.0,
         label="sixths by the head's value",
     )
-    for axis, title in ((points, "moments"), (bins, "reliability")):
+    for axis, title in ((points, "fork points"), (bins, "reliability")):
         axis.set(
             xlabel="value head (rewards)",
             ylabel="real value (rewards)",
@@ -118,7 +118,7 @@ def _draw_calibration(
         axis.legend(loc="upper left")
     text = f"Real value: mean discounted return of {real.shape[1]} draws of every action, weighted by the policy. "
     text += "Bars: standard errors (left), 95% by layout (right)."
-    add_caption(figure, text, *moments_and_levels(found))
+    add_caption(figure, text, *counts_and_levels(found))
     return save_figure(figure, path)[0]
 
 
@@ -147,7 +147,7 @@ def _critical(
     share = estimate(mean(weights, (sure > 0).astype(float)))
     gap = estimate(mean(weights, critical.gap))
     text = f"The best action is worth {gap} rewards more than the worst, on average; "
-    text += f"the gap is surely above zero at {_percent(share)} of the moments."
+    text += f"the gap is surely above zero at {_percent(share)} of the fork points."
     lines.append(text)
     page.text(text)
     order = np.argsort(-sure, kind="stable")
@@ -156,7 +156,7 @@ def _critical(
         shown = order[critical.gap[order] > 0][:PICTURED]
         page.picture(
             _draw_critical(found, about, shown, out / "critical"),
-            "The most critical moments, by the lower end of the gap's interval.",
+            "The most critical fork points, by the lower end of the gap's interval.",
         )
         page.table(list(listed[0]), [[_cell(value) for value in row.values()] for row in listed])
     page.picture(
@@ -196,7 +196,7 @@ def _percent(value: Estimate) -> str:
 
 
 def _draw_critical(found: dict, about: dict, chosen: np.ndarray, path: Path) -> Path:
-    """Frame and true Q by class, a column per moment."""
+    """Frame and true Q by class, a column per fork point."""
     figure, axes = new_figure(2, len(chosen), panel=(1.75, 2.1), height_ratios=[1, 1.25])
     names = about["action_names"]
     place = np.arange(len(about["action_names"]))
@@ -232,7 +232,7 @@ def _draw_critical(found: dict, about: dict, chosen: np.ndarray, path: Path) -> 
         bars.invert_yaxis()
         bars.grid(axis="y", visible=False)
     text = f"True Q of each action (dots), {found['returns'].shape[2]} draws, with standard errors; beside it the agent's probability of the action."
-    add_caption(figure, text, *moments_and_levels(found))
+    add_caption(figure, text, *counts_and_levels(found))
     return save_figure(figure, path)[0]
 
 
@@ -251,11 +251,11 @@ def _draw_gaps(found: dict, critical: Criticality, path: Path) -> Path:
         ecolor="#8fa9c7",
     )
     axes[0, 0].axhline(0, **NULL | {"linewidth": 1.0})
-    axes[0, 0].set(xlabel="moments, most critical first", ylabel="Q of best less worst (rewards)")
+    axes[0, 0].set(xlabel="fork points, most critical first", ylabel="Q of best less worst (rewards)")
     axes[0, 0].grid(axis="x", visible=False)
     add_caption(
         figure,
         "Gap between the best and the worst action; bars are 95% intervals over noise draws.",
-        *moments_and_levels(found),
+        *counts_and_levels(found),
     )
     return save_figure(figure, path)[0]

@@ -20,14 +20,14 @@ def part(run: Run, name: str, compute: Callable[[], dict[str, np.ndarray]]) -> d
     return {key: value.numpy() for key, value in load_checkpoint(path)[0].items()}
 
 
-def moment_names(moments: ForkPoints) -> dict[str, np.ndarray]:
-    """Which moments they are: arrays [M]; layouts as numbers."""
-    layout = np.unique(moments.layout, return_inverse=True)[1]
-    return {"episode": moments.episode, "step": moments.step, "level": moments.level, "layout": layout}
+def fork_point_columns(points: ForkPoints) -> dict[str, np.ndarray]:
+    """Which fork points they are: arrays [M]; layouts as numbers."""
+    layout = np.unique(points.layout, return_inverse=True)[1]
+    return {"episode": points.episode, "step": points.step, "level": points.level, "layout": layout}
 
 
-def moments_and_levels(found: dict[str, np.ndarray]) -> tuple[str, str]:
-    """For captions: how many moments, and the levels they are from."""
+def counts_and_levels(found: dict[str, np.ndarray]) -> tuple[str, str]:
+    """For captions: how many fork points, and the levels they are from."""
     level = found["level"]
     layouts = len(np.unique(found["layout"]))
-    return f"{counted(len(level), 'moment')} on {counted(layouts, 'layout')}", f"{level.min()}-{level.max()}"
+    return f"{counted(len(level), 'point')} on {counted(layouts, 'layout')}", f"{level.min()}-{level.max()}"

@@ -1,4 +1,4 @@
-"""One frame, two pasts: how far the policy moves where the frame is the same, bit for bit, and the velocity
+"""One frame, two histories: how far the policy moves where the frame is the same, bit for bit, and the velocity
 is another.
 """
 
@@ -16,25 +16,27 @@ from rollouts.states import replay_states
 from rollouts.store import Rollouts
 
 HISTORIES = ("velocity", "other", "initial")
-"""What comes before the frame: a past with another velocity; the state of another episode at that time;
+"""What comes before the frame: a history with another velocity; the state of another episode at that time;
 nothing.
 """
 
 
-def choose_steps(rollouts: Rollouts, count: int, past: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Episodes and steps [M]: a random step of each of up to `count` episodes of distinct levels, `past`
+def choose_steps(
+    rollouts: Rollouts, count: int, history_steps: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Episodes and steps [M]: a random step of each of up to `count` episodes of distinct levels, `history_steps`
     steps or more after their begin.
 
     Raises UsageError where fewer than two are long enough.
     """
     rng = np.random.default_rng([seed, 1])
     first = np.unique(rollouts.episodes["level_seed"], return_index=True)[1]
-    episodes = rng.permutation(first[rollouts.episodes["length"][first] > past])[:count]
+    episodes = rng.permutation(first[rollouts.episodes["length"][first] > history_steps])[:count]
     if len(episodes) < 2:
         raise UsageError(
-            f"{rollouts.path} has {counted(len(episodes), 'episode')} of more than {counted(past, 'step')}: give a smaller --past, or {RECORD_MORE}"
+            f"{rollouts.path} has {counted(len(episodes), 'episode')} of more than {counted(history_steps, 'step')}: give a smaller --history_steps, or {RECORD_MORE}"
         )
-    return episodes, rng.integers(past, rollouts.episodes["length"][episodes])
+    return episodes, rng.integers(history_steps, rollouts.episodes["length"][episodes])
 
 
 def draw_velocities(concepts: dict[str, np.ndarray], rows: np.ndarray, seed: int) -> np.ndarray:
@@ -58,23 +60,32 @@ def counterfactual_changes(
     concepts: dict[str, np.ndarray],
     env,
     count: int,
-    past: int,
+    history_steps: int,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """The change by each of PASTS at moments of which another past was found: MEASURES [M, 3]; own and other
+    """The change by each of HISTORIES at fork points of which another history was found: MEASURES [M, 3]; own and other
     velocity [M, 2] at the frame; same [M] (of the others only the controls count), support, level, episode
     and step [M].
     """
     episodes, at = choose_steps(rollouts, count, past, seed)
     rows = rollouts.first_step[episodes] + at
-    velocity = draw_velocities(concepts, rows - past, seed)
+    velocity = draw_velocities(concepts, rows - history_steps, seed)
     others = _draw_longer_episodes(rollouts, episodes, at, seed)
     parts = []
-    with progress_bar(total=len(episodes), unit="moment", desc="two pasts") as bar:
+    with progress_bar(total=len(episodes), unit="fork point", desc="two histories") as bar:
         for i in range(0, len(episodes), env.num):
             some = slice(i, i + env.num)
             parts.append(
-                _batch(agent, rollouts, env, episodes[some], at[some], others[some], past, velocity[some])
+                _batch(
+                    agent,
+                    rollouts,
+                    env,
+                    episodes[some],
+                    at[some],
+                    others[some],
+                    history_steps,
+                    velocity[some],
+                )
             )
             bar.update(len(episodes[some]))
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -89,7 +100,7 @@ def counterfactual_changes(
 
 
 def _draw_longer_episodes(rollouts: Rollouts, episodes: np.ndarray, at: np.ndarray, seed: int) -> np.ndarray:
-    """For each moment another episode that has such a step: [M]. Where there is none, the longest but this
+    """For each fork point another episode that has such a step: [M]. Where there is none, the longest but this
     one.
     """
     rng = np.random.default_rng([seed, 3])
@@ -104,13 +115,20 @@ def _draw_longer_episodes(rollouts: Rollouts, episodes: np.ndarray, at: np.ndarr
 
 
 def _batch(
-    agent: ActorCritic, rollouts: Rollouts, env, episodes, at, others, past: int, velocity: np.ndarray
+    agent: ActorCritic,
+    rollouts: Rollouts,
+    env,
+    episodes,
+    at,
+    others,
+    history_steps: int,
+    velocity: np.ndarray,
 ) -> dict[str, np.ndarray]:
     device = agent.initial_state(1).device
-    snapshots = replay_states(rollouts, episodes, at - past, env)
+    snapshots = replay_states(rollouts, episodes, at - history_steps, env)
     stored = [rollouts.episode(i) for i in episodes]
     window = {
-        name: np.stack([steps[name][t - past : t + 1] for steps, t in zip(stored, at)], 1)
+        name: np.stack([steps[name][t - history_steps : t + 1] for steps, t in zip(stored, at)], 1)
         for name in ("obs", "hidden", "action")
     }
     hidden = torch.from_numpy(window["hidden"][0]).to(device)

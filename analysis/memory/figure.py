@@ -21,9 +21,9 @@ def draw(found: dict[str, dict], path: Path) -> Path:
         _policy(row[0], summary)
         _value(row[1], summary)
         _levels(row[2], summary)
-        _pasts(row[3], summary)
+        _counterfactual_history(row[3], summary)
         row[0].set_title(f"policy, {name}" if len(found) > 1 else "policy")
-    for axis, title in zip(axes[0, 1:], ("value", "levels solved", "one frame, two pasts")):
+    for axis, title in zip(axes[0, 1:], ("value", "levels solved", "one frame, two histories")):
         axis.set_title(title)
     add_caption(figure, _caption(found), *_counts(found))
     return save_figure(figure, path)[0]
@@ -42,7 +42,7 @@ def _policy(axis, summary: dict) -> None:
                 **style,
             )
     other = [starts[1] for starts in summary["late_steps"]["all"]["kl"]]
-    _with_whole(axis, other, 2, summary, label="after another's past", marker="", **NULL)
+    _with_whole(axis, other, 2, summary, label="after another episode's state", marker="", **NULL)
     _frames(axis, summary)
     _nats(axis, "KL of the policy (nats)")
     axis.legend(loc="upper right")
@@ -73,17 +73,25 @@ def _levels(axis, summary: dict) -> None:
     )
     other = [[100 * x for x in arms["other"]["change"]]]
     place = [summary["frames"].index(1) + 2 * OFFSET]
-    _marks(axis, place, other, color=NULL["color"], marker="D", linestyle="", label="after another's past")
+    _marks(
+        axis,
+        place,
+        other,
+        color=NULL["color"],
+        marker="D",
+        linestyle="",
+        label="after another episode's state",
+    )
     _frames(axis, summary)
     axis.set_ylabel("change (percentage points)")
     axis.legend(loc="lower right")
 
 
-def _pasts(axis, summary: dict) -> None:
-    pasts = summary["pasts"]
-    other = pasts["all"]["kl"] and pasts["all"]["kl"][1]
+def _counterfactual_history(axis, summary: dict) -> None:
+    history = summary["counterfactual_history"]
+    other = history["all"]["kl"] and history["all"]["kl"][1]
     for label, style in (("ground", GROUND), ("air", AIR)):
-        bins = [one for one in pasts[label]["by_difference"] if one["kl"]]
+        bins = [one for one in history[label]["by_difference"] if one["kl"]]
         if bins:
             _marks(
                 axis,
@@ -148,7 +156,7 @@ def _caption(found: dict) -> str:
     late = next(iter(found.values()))["late"]
     text = "What an agent does otherwise that remembers its last k frames only. "
     text += f"Policy and value: stored steps with {late} frames before them. "
-    text += "Levels: paired change, same levels and noise. Grey: the frames come after the past of another episode at the same time. "
+    text += "Levels: paired change, same levels and noise. Grey: the frames come after the state of another episode at the same time. "
     text += (
         "Right: the same frame, bit for bit, reached with another velocity. Bars are 95% intervals by level."
     )
@@ -161,9 +169,10 @@ def _counts(found: dict) -> tuple[str, str]:
     for name, one in found.items():
         steps = one["late_steps"]["all"]["n"]
         levels = one["levels"]["all"]["levels"]
-        moments = one["pasts"]["all"]["n"]
+        points = one["counterfactual_history"]["all"]["n"]
         counts.append(
-            f"{steps:,} steps, {levels} levels, {moments} moments" + (f" ({name})" if len(found) > 1 else "")
+            f"{steps:,} steps, {levels} levels, {points} fork points"
+            + (f" ({name})" if len(found) > 1 else "")
         )
         ranges += [one["level_range"][part] for part in ("steps", "levels_all")]
     return "; ".join(counts), f"{min(low for low, _ in ranges)}-{max(high for _, high in ranges)}"

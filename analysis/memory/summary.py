@@ -30,7 +30,7 @@ VELOCITY_BIN_EDGES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, np.inf)
 
 def policy_variants(frames: Sequence[int]) -> tuple[str, ...]:
     """Who plays the levels: the whole agent, those that remember so many last frames, and the one with
-    another episode's past.
+    another episode's state.
     """
     return "all", *map(str, frames), "other"
 
@@ -41,7 +41,7 @@ def summarize(
     """JSON-able. found: the parts of a run. concepts: of the whole store. Values are in the game's rewards.
 
     steps and late_steps: by kind of step, means by number of last frames and start; black_frames: of frames
-    that show nothing, those whose last k frames are all black beside the others. levels: by arm. pasts: by
+    that show nothing, those whose last k frames are all black beside the others. levels: by arm. counterfactual_history: by
     support.
     """
     steps = found["steps"]
@@ -56,7 +56,7 @@ def summarize(
         },
         "black_frames": black_frames(steps),
         "levels": level_outcomes(found),
-        "pasts": counterfactual_history(found["pasts"], reward_scale),
+        "counterfactual_history": counterfactual_history(found["counterfactual_history"], reward_scale),
         "level_range": {
             name: [int(found[name]["level"].min()), int(found[name]["level"].max())]
             for name in ("steps", "levels_all")
@@ -112,7 +112,7 @@ def level_outcomes(found: dict[str, dict[str, np.ndarray]]) -> dict:
 
 
 def counterfactual_history(found: dict[str, np.ndarray], reward_scale: float) -> dict:
-    """Of the moments with two pasts and one frame: changes by PASTS, KL by the velocity as a share of that by
+    """Of the fork points with two histories and one frame: changes by HISTORIES, KL by the velocity as a share of that by
     another episode's state, and the changes by how far the velocities differ.
     """
     apart = np.linalg.norm(found["velocity"] - found["own_velocity"], axis=1)
@@ -121,7 +121,7 @@ def counterfactual_history(found: dict[str, np.ndarray], reward_scale: float) ->
         "ground": found["same"] & found["support"],
         "air": found["same"] & ~found["support"],
     }
-    summary = {"moments": len(found["same"]), "pasts": list(HISTORIES)}
+    summary = {"fork_points": len(found["same"]), "histories": list(HISTORIES)}
     for name, chosen in groups.items():
         summary[name] = mean_changes(found, chosen, reward_scale) | {
             "share_of_other": relative_kl(found, chosen),
@@ -159,7 +159,7 @@ def summary_sentences(summary: dict) -> list[str]:
         said.append(
             f"share of levels solved, {name}: {Estimate(*one['solved'])}; change {Estimate(*one['change'])}"
         )
-    here = summary["pasts"]
+    here = summary["counterfactual_history"]
     if here["all"]["kl"]:
         velocity, other = (Estimate(*here["all"]["kl"][i]) for i in range(2))
         said.append(

@@ -1,4 +1,4 @@
-"""What one action does: every effect class tried from the same moment in both worlds, and the pictures
+"""What one action does: every effect class tried from the same fork point in both worlds, and the pictures
 matched with each other.
 """
 
@@ -35,16 +35,16 @@ def representatives(effect_classes) -> np.ndarray:
     return np.unique(effect_classes)
 
 
-def real_consequences(env, moments: ForkPoints, hold: int) -> Consequences:
-    """Each effect class from each moment in the real game, the action held for `hold` steps."""
+def real_consequences(env, points: ForkPoints, hold: int) -> Consequences:
+    """Each effect class from each fork point in the real game, the action held for `hold` steps."""
     acts = representatives(env.effect_classes)
-    index, action = (x.ravel() for x in np.meshgrid(np.arange(len(moments)), acts, indexing="ij"))
+    index, action = (x.ravel() for x in np.meshgrid(np.arange(len(points)), acts, indexing="ij"))
     after = np.zeros((len(index), *env.obs_shape), np.uint8)
     ended = np.zeros(len(index), bool)
     for at in range(0, len(index), env.num):
         here = slice(at, min(at + env.num, len(index)))
         count = here.stop - at
-        env.restore([moments.snapshots[i] for i in index[here]], range(count))
+        env.restore([points.snapshots[i] for i in index[here]], range(count))
         held = np.full(env.num, env.noop)
         held[:count] = action[here]
         for _ in range(hold):
@@ -52,24 +52,24 @@ def real_consequences(env, moments: ForkPoints, hold: int) -> Consequences:
             _, obs, first = env.observe()
             ended[here] |= first[:count]
         after[here] = obs[:count]
-    shape = len(moments), len(acts)
-    return Consequences(moments.frames[-1], after.reshape(*shape, *env.obs_shape), ended.reshape(shape))
+    shape = len(points), len(acts)
+    return Consequences(points.frames[-1], after.reshape(*shape, *env.obs_shape), ended.reshape(shape))
 
 
 def simulated_consequences(
-    world: SimulatedWorld, moments: ForkPoints, hold: int, acts: np.ndarray, seed: int, batch: int
+    world: SimulatedWorld, points: ForkPoints, hold: int, acts: np.ndarray, seed: int, batch: int
 ) -> Consequences:
-    """The same in the simulator, which shares all noise among a moment's actions. It draws a frame after an
+    """The same in the simulator, which shares all noise among a fork point's actions. It draws a frame after an
     end as well.
     """
-    index, action = (x.ravel() for x in np.meshgrid(np.arange(len(moments)), acts, indexing="ij"))
+    index, action = (x.ravel() for x in np.meshgrid(np.arange(len(points)), acts, indexing="ij"))
     frames = []
     for at in range(0, len(index), batch):
-        some = moments.take(index[at : at + batch])
+        some = points.take(index[at : at + batch])
         held = np.repeat(action[None, at : at + batch], hold + 1, axis=0)
         frames.append(world.run(some, hold + 1, some.keys(seed), held).obs[[0, hold]].numpy())
-    first, last = np.concatenate(frames, 1).reshape(2, len(moments), len(acts), *frames[0].shape[2:])
-    return Consequences(first[:, 0], last, np.zeros((len(moments), len(acts)), bool))
+    first, last = np.concatenate(frames, 1).reshape(2, len(points), len(acts), *frames[0].shape[2:])
+    return Consequences(first[:, 0], last, np.zeros((len(points), len(acts)), bool))
 
 
 class Match(NamedTuple):
@@ -84,7 +84,7 @@ class Match(NamedTuple):
 
 
 def match(real: Consequences, simulated: Consequences) -> Match:
-    """Compares every simulated frame with the real frames of all effect classes from its moment. Ended ones
+    """Compares every simulated frame with the real frames of all effect classes from its fork point. Ended ones
     match nothing.
     """
     flat = [x.after.reshape(*x.after.shape[:2], -1).astype(np.float32) / 255 for x in (real, simulated)]
@@ -154,7 +154,7 @@ def motion(found: Consequences) -> np.ndarray:
     The shift, in whole pixels, with the smallest mean square difference of the part that both frames show,
     the player cut out (by FFT: Padfield 2012, "Masked object registration in the Fourier domain").
     """
-    (moments, classes), (before, after) = (
+    (points, classes), (before, after) = (
         found.after.shape[:2],
         (_without_player(x) for x in (found.before, found.after)),
     )
@@ -165,7 +165,7 @@ def motion(found: Consequences) -> np.ndarray:
         visible, after.square().sum(-3, keepdim=True)
     )
     difference = (square - 2 * _correlate(before[:, None], after)) / overlap
-    best = difference.reshape(moments, classes, -1).argmin(-1).numpy()
+    best = difference.reshape(points, classes, -1).argmin(-1).numpy()
     shifts = np.arange(-MOTION_RANGE, MOTION_RANGE + 1)
     down, right = np.unravel_index(best, (len(shifts), len(shifts)))
     return np.stack([-shifts[right], shifts[down]], -1)

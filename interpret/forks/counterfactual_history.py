@@ -1,7 +1,7 @@
-"""One frame, two pasts: the real game is played so that it ends in a stored frame, bit for bit, with another
+"""One frame, two histories: the real game is played so that it ends in a stored frame, bit for bit, with another
 velocity.
 
-Some steps before a moment the player is given another velocity and the recorded actions are taken. It ends
+Some steps before a fork point the player is given another velocity and the recorded actions are taken. It ends
 elsewhere; from as far to the other side it ends where it was. Velocity is not on the screen, so the last
 frames are the same, and only memory tells the two apart.
 """
@@ -37,7 +37,7 @@ class Past(NamedTuple):
 
 
 def other_past(env, snapshots: Sequence[Snapshot], actions: np.ndarray, velocity: np.ndarray) -> Past:
-    """Begins each of B moments with another velocity [B, 2] and takes the recorded actions [P, B], from a
+    """Begins each of B fork points with another velocity [B, 2] and takes the recorded actions [P, B], from a
     place that leads to the same end.
 
     env: a VecEnv of CoinRun with restore and symbols, with at least B slots, which are used up.

@@ -1,7 +1,7 @@
-"""A bank of moments: saved points of recorded episodes from which the real game can be forked and a simulator
+"""A bank of fork points: saved points of recorded episodes from which the real game can be forked and a simulator
 started.
 
-A moment is a frame on show that the agent is about to see. With its level, repeat and step as noise keys, a
+A fork point is a frame on show that the agent is about to see. With its level, repeat and step as noise keys, a
 fork of it draws the very noise of the recording.
 """
 
@@ -32,12 +32,12 @@ TRIES = 6
 CHUNK = 96
 """Steps that are looked at before counting what was found."""
 REPEAT_STRIDE = 1_000_003
-"""Between the noise repeats of a moment's forks: no recording has so many repeats of a level."""
+"""Between the noise repeats of a fork point's forks: no recording has so many repeats of a level."""
 
 
 @dataclass(frozen=True)
 class ForkPoints:
-    """B moments. The arrays have one row each; those that a bank without a store lacks are zeros."""
+    """B fork points. The arrays have one row each; those that a bank without a store lacks are zeros."""
 
     snapshots: list
     """Environment states, in which frames[-1] is on show."""
@@ -63,7 +63,7 @@ class ForkPoints:
         return len(self.snapshots)
 
     def take(self, index) -> "ForkPoints":
-        """The moments numbered `index` [n], in that order, with repetition where it repeats."""
+        """The fork points numbered `index` [n], in that order, with repetition where it repeats."""
         index = np.asarray(index, np.int64)
         columns = {
             name: getattr(self, name)[index]
@@ -72,16 +72,16 @@ class ForkPoints:
         return ForkPoints([self.snapshots[i] for i in index], self.frames[:, index], **columns)
 
     def keys(self, seed: int, draw: np.ndarray | int = 0) -> NoiseKeys:
-        """Noise of the moments' forks. draw [B] or one number: 0 is the recording's own noise where `seed` is
+        """Noise of the fork points' forks. draw [B] or one number: 0 is the recording's own noise where `seed` is
         the recording's.
         """
         return NoiseKeys(seed, self.level, self.repeat + REPEAT_STRIDE * np.asarray(draw), self.step)
 
 
 class ForkPointSampler:
-    """Draws moments from a part of a store, each layout giving up to `per_layout`, layouts in random order.
+    """Draws fork points from a part of a store, each layout giving up to `per_layout`, layouts in random order.
 
-    frames: how many frames end in the one on show; earlier steps of an episode are no moments. parts: of
+    frames: how many frames end in the one on show; earlier steps of an episode are no fork points. parts: of
     `generative.training.data.split`. Raises UsageError when nothing of the store is long enough and in these
     parts.
     """
@@ -110,18 +110,18 @@ class ForkPointSampler:
         """How many moments there are."""
         return len(self._draws(self.per_layout, 0))
 
-    def moments(self, count: int) -> ForkPoints:
-        """Up to `count` moments: random steps of the layouts' episodes, all steps equally likely."""
-        return moments_at(
+    def sample(self, count: int) -> ForkPoints:
+        """Up to `count` fork points: random steps of the layouts' episodes, all steps equally likely."""
+        return fork_points_at(
             self.rollouts, *self._draws(self.per_layout, 0)[:count].T, self.frames, self.layouts
         )
 
     def hazards(self, count: int, policy: Policy) -> tuple[ForkPoints, ForkPoints, list[Hazard]]:
-        """Up to `count` moments of CoinRun with a hazard 2 to 6 tiles ahead, the same moments without it, and
+        """Up to `count` fork points of CoinRun with a hazard 2 to 6 tiles ahead, the same fork points without it, and
         the hazards.
 
         In the second bank the hazard is gone from all K states, so from all K frames, and `policy` has seen
-        these in place of the recorded ones. Raises UsageError when no such moment is found.
+        these in place of the recorded ones. Raises UsageError when no such fork point is found.
         """
         draws = self._draws(TRIES * self.per_layout, 1)
         found = []
@@ -143,7 +143,7 @@ class ForkPointSampler:
             )
         pairs = np.array([pair for pair, _ in found[:count]])
         ahead = [hazard for _, hazard in found[:count]]
-        intact = moments_at(self.rollouts, *pairs.T, self.frames, self.layouts)
+        intact = fork_points_at(self.rollouts, *pairs.T, self.frames, self.layouts)
         return intact, without_hazards(self.rollouts, policy, intact, ahead), ahead
 
     def _draws(self, per_layout: int, stream: int) -> np.ndarray:
@@ -168,23 +168,23 @@ def recording_seed(rollouts: Rollouts) -> int:
 
 
 def without_hazards(
-    rollouts: Rollouts, policy: Policy, moments: ForkPoints, ahead: Sequence[Hazard]
+    rollouts: Rollouts, policy: Policy, points: ForkPoints, ahead: Sequence[Hazard]
 ) -> ForkPoints:
-    """The moments with one hazard each deleted from the states of all their frames, which are drawn and seen
+    """The fork points with one hazard each deleted from the states of all their frames, which are drawn and seen
     again.
     """
-    count = len(moments)
-    depth = len(moments.frames)
-    steps = moments.step[:, None] + np.arange(1 - depth, 1)  # [B, K]
-    states = replay_states(rollouts, np.repeat(moments.episode, depth), steps.ravel())
+    count = len(points)
+    depth = len(points.frames)
+    steps = points.step[:, None] + np.arange(1 - depth, 1)  # [B, K]
+    states = replay_states(rollouts, np.repeat(points.episode, depth), steps.ravel())
     edited = [delete(parse(snapshot.data), ahead[i // depth]) for i, snapshot in enumerate(states)]
     env = replay_env(rollouts, count * depth)
     env.restore(edited)
-    frames = env.observe()[1].reshape(count, depth, *moments.frames.shape[2:]).swapaxes(0, 1).copy()
+    frames = env.observe()[1].reshape(count, depth, *points.frames.shape[2:]).swapaxes(0, 1).copy()
     env.close()
-    hidden = _window(rollouts, moments.episode, moments.step, depth).hidden[0]
+    hidden = _window(rollouts, points.episode, points.step, depth).hidden[0]
     return replace(
-        moments, snapshots=edited[depth - 1 :: depth], frames=frames, hidden=see(policy, hidden, frames[:-1])
+        points, snapshots=edited[depth - 1 :: depth], frames=frames, hidden=see(policy, hidden, frames[:-1])
     )
 
 
@@ -200,8 +200,8 @@ def see(policy: Policy, hidden: torch.Tensor, frames: np.ndarray) -> torch.Tenso
     return state.cpu().clone()
 
 
-def moments_at(rollouts: Rollouts, episodes, steps, frames: int, layouts: np.ndarray) -> ForkPoints:
-    """The moments at steps [B] of episodes [B]. layouts [E]: of the store's episodes."""
+def fork_points_at(rollouts: Rollouts, episodes, steps, frames: int, layouts: np.ndarray) -> ForkPoints:
+    """The fork points at steps [B] of episodes [B]. layouts [E]: of the store's episodes."""
     episodes, steps = np.asarray(episodes), np.asarray(steps)
     window = _window(rollouts, episodes, steps, frames)
     where = rollouts.episodes
@@ -218,7 +218,7 @@ def moments_at(rollouts: Rollouts, episodes, steps, frames: int, layouts: np.nda
 
 
 def _window(rollouts: Rollouts, episodes: np.ndarray, steps: np.ndarray, frames: int) -> Segment:
-    """The stored steps that end at each moment: its `frames` frames, and hidden states from before the first
+    """The stored steps that end at each fork point: its `frames` frames, and hidden states from before the first
     of them on.
     """
     table = np.stack([episodes, steps - frames + 1], 1)

@@ -1,4 +1,4 @@
-"""What every action is truly worth: at a saved moment the real game is forked, each action tried, and the
+"""What every action is truly worth: at a saved fork point the real game is forked, each action tried, and the
 agent plays on.
 
 Over many noise draws this gives Q under the agent's own policy in the game itself: it calibrates the value
@@ -18,7 +18,7 @@ from interpret.forks.worlds import fork
 
 
 class Returns(NamedTuple):
-    """returns [M, E, D]: discounted rewards from each moment on, by effect class of the first action and
+    """returns [M, E, D]: discounted rewards from each fork point on, by effect class of the first action and
     noise draw, in the game's units. cut [M, E, D]: whether the run had not ended at the horizon; what comes
     after is left out.
     """
@@ -30,7 +30,7 @@ class Returns(NamedTuple):
 def fork_returns(
     env,
     policy: Policy,
-    moments: ForkPoints,
+    points: ForkPoints,
     draws: int,
     steps: int,
     gamma: float,
@@ -38,19 +38,19 @@ def fork_returns(
     device="cpu",
     bar=None,
 ) -> Returns:
-    """Plays on every effect class at every moment `draws` times, for at most `steps` steps.
+    """Plays on every effect class at every fork point `draws` times, for at most `steps` steps.
 
-    A draw's noise is the same for all actions of a moment. env: as many runs go on at a time as it has slots;
+    A draw's noise is the same for all actions of a fork point. env: as many runs go on at a time as it has slots;
     runs that have ended cost no more.
     """
     acts = np.unique(env.effect_classes)
-    shape = len(moments), len(acts), draws
-    moment, effect, draw = (x.ravel() for x in np.indices(shape))
-    returns = np.zeros(len(moment))
-    cut = np.ones(len(moment), bool)
-    for at in range(0, len(moment), env.num):
-        here = slice(at, min(at + env.num, len(moment)))
-        some = moments.take(moment[here])
+    shape = len(points), len(acts), draws
+    point, effect, draw = (x.ravel() for x in np.indices(shape))
+    returns = np.zeros(len(point))
+    cut = np.ones(len(point), bool)
+    for at in range(0, len(point), env.num):
+        here = slice(at, min(at + env.num, len(point)))
+        some = points.take(point[here])
         for now in fork(
             env, policy, some, steps, some.keys(seed, draw[here]), acts[effect[here]][None], device
         ):
@@ -61,25 +61,25 @@ def fork_returns(
     return Returns(returns.reshape(shape), cut.reshape(shape))
 
 
-def judge(policy: Policy, moments: ForkPoints, effect_classes, device="cpu") -> tuple[np.ndarray, np.ndarray]:
-    """What the agent makes of each moment: its value [M], in its own units (NaN without a value head), and
+def judge(policy: Policy, points: ForkPoints, effect_classes, device="cpu") -> tuple[np.ndarray, np.ndarray]:
+    """What the agent makes of each fork point: its value [M], in its own units (NaN without a value head), and
     the probability [M, E] of each effect class.
     """
-    still = torch.zeros(len(moments), dtype=torch.bool, device=device)
+    still = torch.zeros(len(points), dtype=torch.bool, device=device)
     with torch.inference_mode():
         state = policy.advance(
-            torch.from_numpy(moments.frames[-1]).to(device), moments.hidden.to(device), still, still.float()
+            torch.from_numpy(points.frames[-1]).to(device), points.hidden.to(device), still, still.float()
         )
         logits, value = policy.heads(state)
     probability = torch.softmax(logits.float(), -1).cpu().numpy()
     shares = np.stack(
         [probability[:, np.asarray(effect_classes) == c].sum(1) for c in np.unique(effect_classes)], 1
     )
-    return np.full(len(moments), np.nan) if value is None else value.float().cpu().numpy(), shares
+    return np.full(len(points), np.nan) if value is None else value.float().cpu().numpy(), shares
 
 
 def values(returns: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """The real value [M, D] of each moment: Q averaged by the policy's own probabilities [M, E], draw by
+    """The real value [M, D] of each fork point: Q averaged by the policy's own probabilities [M, E], draw by
     draw.
     """
     return (returns * shares[..., None]).sum(1)
@@ -108,12 +108,12 @@ def criticality(returns: np.ndarray) -> Criticality:
     difference between the extremes of noisy numbers would be above zero where nothing depends on the action.
     `best` and `worst` are by all draws.
     """
-    moments, _, draws = returns.shape
+    points, _, draws = returns.shape
     if draws < 2:
         raise ValueError(
             "criticality needs 2 or more draws: one half picks the actions, the other compares them"
         )
-    row = np.arange(moments)
+    row = np.arange(points)
     gaps = []
     halves = returns[..., : draws // 2], returns[..., draws // 2 :]
     for pick, compare in (halves, halves[::-1]):
@@ -149,7 +149,7 @@ def calibrate(head: np.ndarray, real: np.ndarray, weights: np.ndarray) -> Calibr
 def reliability(
     head: np.ndarray, real: np.ndarray, weights: np.ndarray, bins: int = 6
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of the head's value [B] and of the real one [R, B] in bins of equal numbers of moments by the
+    """Mean of the head's value [B] and of the real one [R, B] in bins of equal numbers of fork points by the
     head's value.
     """
     edges = np.quantile(head, np.linspace(0, 1, bins + 1)[1:-1])

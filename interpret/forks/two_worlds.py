@@ -1,7 +1,7 @@
-"""The same moments played on in the real game and in the simulator: how often what happens, and how long runs
+"""The same fork points played on in the real game and in the simulator: how often what happens, and how long runs
 stay together.
 
-Arrays are [T, M, D]: steps, moments, draws of the noise. What single runs share is asked of the first
+Arrays are [T, M, D]: steps, fork points, draws of the noise. What single runs share is asked of the first
 TOGETHER steps only; beyond, distributions are compared.
 """
 
@@ -94,19 +94,19 @@ def agreement(real: Runs, other: Runs, effect_classes, weights: np.ndarray) -> n
     return ratio(weights, (both * (left == right)).sum(2).T, both.sum(2).T)
 
 
-def mismatched_baseline(real: Runs, moments: ForkPoints, seed: int) -> Runs:
-    """The real runs with actions that the agent would take, by each moment's own noise, where the next
-    moment's run is.
+def mismatched_baseline(real: Runs, points: ForkPoints, seed: int) -> Runs:
+    """The real runs with actions that the agent would take, by each fork point's own noise, where the next
+    fork point's run is.
 
     What agreement with these leaves unexplained is not the noise that runs share. They run while both
-    moments' runs do.
+    fork points' runs do.
     """
     shape = real.logits.shape[:3]
     action = np.zeros_like(real.action)
     running = real.running & np.roll(real.running, 1, axis=1)
     logits = np.roll(real.logits, 1, axis=1)
     for draw in range(shape[2]):
-        keys = moments.keys(seed, draw)
+        keys = points.keys(seed, draw)
         for t in range(shape[0]):
             noise = gumbel_noise(
                 keys.seed, keys.stream, keys.repeat, np.asarray(keys.step) + t, logits.shape[-1]
@@ -117,7 +117,7 @@ def mismatched_baseline(real: Runs, moments: ForkPoints, seed: int) -> Runs:
 
 def hidden_distance(real: Runs, simulated: Runs, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How far apart the agent's hidden states are at each of the first TOGETHER steps: [R, T] for pairs, and
-    for pairs of other moments.
+    for pairs of other fork points.
 
     The distance is the mean square of the difference in whitened coordinates of the real states (principal
     axes above 1% of the largest variance), over 2: about 1 for two states that have nothing to do with each

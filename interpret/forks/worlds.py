@@ -1,7 +1,7 @@
 """Worlds with one face: forks of the real game, the simulator, and the game watched by the simulator. Each
-plays moments on and gives back a Segment.
+plays fork points on and gives back a Segment.
 
-All draw the agent's actions from the same keyed noise, so runs of one moment in two worlds stay paired. In
+All draw the agent's actions from the same keyed noise, so runs of one fork point in two worlds stay paired. In
 all, extra["done_prob"] is the probability that an action ended the episode and extra["reward_prob"] that it
 then had earned a reward; in forks of the game these are 0 or 1.
 """
@@ -21,16 +21,16 @@ from rollouts.segment import Segment
 
 
 class World(Protocol):
-    """What can play on from moments."""
+    """What can play on from fork points."""
 
     def run(
-        self, moments: ForkPoints, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
+        self, points: ForkPoints, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
     ) -> Segment:
-        """Plays B moments on for `steps` steps. actions [steps, B]: taken in place of the agent's own."""
+        """Plays B fork points on for `steps` steps. actions [steps, B]: taken in place of the agent's own."""
 
 
 class RealWorld:
-    """Forks in the real game. env: a VecEnv with restore, of the game that the moments are from; its slots
+    """Forks in the real game. env: a VecEnv with restore, of the game that the fork points are from; its slots
     are used up.
     """
 
@@ -40,20 +40,20 @@ class RealWorld:
         self.device = device
 
     def run(
-        self, moments: ForkPoints, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
+        self, points: ForkPoints, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
     ) -> Segment:
         """Steps after an end are masked. B may not exceed the environment's slots."""
         return _segment(
-            fork(self.env, self.policy, moments, steps, keys, actions, self.device),
+            fork(self.env, self.policy, points, steps, keys, actions, self.device),
             self.env,
             self.policy,
-            moments,
+            points,
             steps,
         )
 
 
 class SimulatedWorld:
-    """The simulator, which begins from the moments' frames and from nothing else. Its episodes run on past
+    """The simulator, which begins from the fork points' frames and from nothing else. Its episodes run on past
     their ends: what counts of them is done_prob (see `interpret.forks.two_worlds.events`).
     """
 
@@ -61,10 +61,10 @@ class SimulatedWorld:
         self.simulator = simulator
 
     def run(
-        self, moments: ForkPoints, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
+        self, points: ForkPoints, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
     ) -> Segment:
         with torch.no_grad():
-            latent = self.simulator.encode(torch.from_numpy(moments.frames).to(self._device))
+            latent = self.simulator.encode(torch.from_numpy(points.frames).to(self._device))
             z = latent.sample(keys.normal(latent.mean.shape[1], latent.mean))
         given = None if actions is None else torch.from_numpy(np.asarray(actions, np.int64)).to(self._device)
         return self.simulator.simulate(z, steps, keys, actions=given, ends=False).to("cpu")
@@ -85,10 +85,10 @@ class TeacherForcedWorld:
         self.simulator = simulator
 
     def run(
-        self, moments: ForkPoints, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
+        self, points: ForkPoints, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
     ) -> Segment:
-        segment = self.real.run(moments, steps, keys, actions)
-        segment.extra |= self._foretold(torch.from_numpy(moments.frames), segment)
+        segment = self.real.run(points, steps, keys, actions)
+        segment.extra |= self._foretold(torch.from_numpy(points.frames), segment)
         return segment
 
     @torch.no_grad()
@@ -112,7 +112,7 @@ class TeacherForcedWorld:
 
 
 class Forked(NamedTuple):
-    """One time step of those forks that still run: arrays [n, ...] over them. slot: which of the B moments
+    """One time step of those forks that still run: arrays [n, ...] over them. slot: which of the B fork points
     each one is.
 
     action [n], logits [n, A], value [n] (NaN without a value head), hidden [n, D] after the observation,
@@ -136,25 +136,25 @@ class Forked(NamedTuple):
 def fork(
     env,
     policy: Policy,
-    moments: ForkPoints,
+    points: ForkPoints,
     steps: int,
     keys: NoiseKeys,
     actions: np.ndarray | None = None,
     device: torch.device | str = "cpu",
 ) -> Iterator[Forked]:
-    """Restores the moments into an environment's slots and plays each one on, to its end or for `steps`
+    """Restores the fork points into an environment's slots and plays each one on, to its end or for `steps`
     steps.
 
     keys: of the agent's noise. actions [S, B]: taken in the first S steps; after them, and without them, the
     agent acts for itself. It sees every frame either way. policy: one whose state is a tensor [B, D]. Raises
-    ValueError for more moments than slots.
+    ValueError for more fork points than slots.
     """
-    count = len(moments)
+    count = len(points)
     if count > env.num:
-        raise ValueError(f"{count} moments do not fit into {env.num} environments: give fewer at a time")
-    env.restore(moments.snapshots, range(count))
+        raise ValueError(f"{count} fork points do not fit into {env.num} environments: give fewer at a time")
+    env.restore(points.snapshots, range(count))
     obs = env.observe()[1]
-    state = moments.hidden.to(device)
+    state = points.hidden.to(device)
     slot = np.arange(count)
     reward = np.zeros(count, np.float32)
     for t in range(steps):
@@ -203,7 +203,7 @@ def fork(
 
 def in_batches(
     world: World,
-    moments: ForkPoints,
+    points: ForkPoints,
     steps: int,
     seed: int,
     draws: int,
@@ -212,18 +212,18 @@ def in_batches(
     actions=None,
     bar=None,
 ) -> dict[str, np.ndarray]:
-    """Plays every moment on `draws` times and keeps `keep(segment)`, arrays [T, B, ...]; returns them as [T,
-    moments, draws, ...].
+    """Plays every fork point on `draws` times and keeps `keep(segment)`, arrays [T, B, ...]; returns them as [T,
+    fork points, draws, ...].
 
-    Draw d of a moment has the same noise in any world. batch: how many forks run at a time. actions [T,
-    moments]: taken in all of a moment's forks.
+    Draw d of a fork point has the same noise in any world. batch: how many forks run at a time. actions [T,
+    fork points]: taken in all of a fork point's forks.
     """
-    index, draw = (x.ravel() for x in np.meshgrid(np.arange(len(moments)), np.arange(draws), indexing="ij"))
+    index, draw = (x.ravel() for x in np.meshgrid(np.arange(len(points)), np.arange(draws), indexing="ij"))
     parts = []
     for at in range(0, len(index), batch):
         here = index[at : at + batch]
         which = draw[at : at + batch]
-        some = moments.take(here)
+        some = points.take(here)
         parts.append(
             keep(
                 world.run(some, steps, some.keys(seed, which), None if actions is None else actions[:, here])
@@ -232,13 +232,13 @@ def in_batches(
         if bar is not None:
             bar.update(len(here))
     whole = {name: np.concatenate([part[name] for part in parts], 1) for name in parts[0]}
-    return {name: x.reshape(len(x), len(moments), draws, *x.shape[2:]) for name, x in whole.items()}
+    return {name: x.reshape(len(x), len(points), draws, *x.shape[2:]) for name, x in whole.items()}
 
 
-def _segment(steps: Iterator[Forked], env, policy: Policy, moments: ForkPoints, length: int) -> Segment:
+def _segment(steps: Iterator[Forked], env, policy: Policy, points: ForkPoints, length: int) -> Segment:
     """Forks as a Segment: [T, B, ...], blank after an end."""
-    shape = (length, len(moments))
-    start = policy.hidden(moments.hidden)
+    shape = (length, len(points))
+    start = policy.hidden(points.hidden)
     false = torch.zeros(shape, dtype=torch.bool)
     out = {name: torch.zeros(shape) for name in ("reward", "value", "log_prob", "done_prob", "reward_prob")}
     out |= {name: false.clone() for name in ("terminated", "truncated", "mask")}
@@ -259,7 +259,7 @@ def _segment(steps: Iterator[Forked], env, policy: Policy, moments: ForkPoints, 
         out["reward_prob"][at, slot] = torch.from_numpy(now.complete.astype(np.float32))
     extra = {name: out.pop(name) for name in ("done_prob", "reward_prob")}
     where = {
-        "episode": torch.from_numpy(moments.episode.copy()),
-        "start": torch.from_numpy(moments.step.copy()),
+        "episode": torch.from_numpy(points.episode.copy()),
+        "start": torch.from_numpy(points.step.copy()),
     }
     return Segment(first=false, extra=extra, **where, **out)

@@ -33,7 +33,7 @@ from common.stats import Estimate
 from interpret.errors_in_variables import Line
 
 STEPS = 13
-MOMENTS = 4
+POINTS = 4
 DRAWS = 3
 RNG = np.random.default_rng(0)
 
@@ -46,14 +46,14 @@ def artefacts(tmp_path, env_name="coinrun", shipped=True):
 
 @pytest.fixture
 def hazards():
-    """Moments in both worlds, of which the agent dies in the second alone, where nothing is deleted."""
+    """Fork points in both worlds, of which the agent dies in the second alone, where nothing is deleted."""
     found = {
-        "layout": np.arange(MOMENTS),
-        "level": np.arange(MOMENTS) + 7,
-        "step": np.arange(MOMENTS),
-        "episode": np.arange(MOMENTS),
+        "layout": np.arange(POINTS),
+        "level": np.arange(POINTS) + 7,
+        "step": np.arange(POINTS),
+        "episode": np.arange(POINTS),
     }
-    shape = (STEPS, MOMENTS, DRAWS)
+    shape = (STEPS, POINTS, DRAWS)
     for world in ("real", "simulated", "watched"):
         for arm in ("intact", "deleted"):
             done = np.zeros(shape, np.float32)
@@ -65,17 +65,17 @@ def hazards():
                 "action": np.zeros(shape, np.uint8),
             }
             named["value"] = np.full(shape, 4.0 + (arm == "deleted"), np.float32)
-            named["frames"] = RNG.integers(0, 255, (6, MOMENTS, 8, 8, 3), np.uint8)
+            named["frames"] = RNG.integers(0, 255, (6, POINTS, 8, 8, 3), np.uint8)
             found |= {f"{world}/{arm}/{name}": array for name, array in named.items()}
     return found
 
 
 def test_the_moment_shown_is_where_deletion_helps_most(hazards):
-    change = np.zeros((MOMENTS, DRAWS))
+    change = np.zeros((POINTS, DRAWS))
     change[1] = -1
     assert clearest(hazards, change) == 1
     hazards["real/deleted/value"][0, 2] += 3
-    assert clearest(hazards, np.zeros((MOMENTS, DRAWS))) == 2
+    assert clearest(hazards, np.zeros((POINTS, DRAWS))) == 2
     np.testing.assert_allclose(value_change(hazards, "real"), [1, 1, 4, 1])
 
 
@@ -89,7 +89,7 @@ def test_the_section_on_deletion_says_what_changed(hazards, tmp_path, monkeypatc
     assert "25% [0, 75]" in text
     assert "-25% [-75, +0]" in text
     assert "1.00 [1.00, 1.00]" in text
-    assert f"n = {MOMENTS} moments" in text
+    assert f"n = {POINTS} fork points" in text
     assert "Level 8, step 1" in text
     assert (tmp_path / "deletion.png").exists()
     assert (tmp_path / "deletion_risk.png").exists()

@@ -32,7 +32,7 @@ SMALL = dict(
     start_level=3011,
     num_levels=4,
     play_frames=(0, 1),
-    num_moments=10,
+    num_fork_points=10,
     num_envs=12,
     num_threads=0,
     device="cpu",
@@ -122,12 +122,12 @@ def test_an_agent_without_memory_changes_in_nothing_from_one_frame_on(world, tmp
     assert all(summary["levels"][name]["as the whole agent"] == 1 for name in ("1", "other"))
     assert summary["levels"]["0"]["as the whole agent"] < 1
     changes = np.array(
-        summary["pasts"]["all"]["kl"]
+        summary["counterfactual_history"]["all"]["kl"]
     )  # 0 but for the rounding of float32 logits, which is squared in a KL
     assert changes.shape == (3, 3)
     assert np.abs(changes).max() < 1e-12
-    assert summary["pasts"]["all"]["n"] > 0
-    assert run_of(world)[1]["pasts"]["all"]["kl"][1][0] > 1e-6
+    assert summary["counterfactual_history"]["all"]["n"] > 0
+    assert run_of(world)[1]["counterfactual_history"]["all"]["kl"][1][0] > 1e-6
 
 
 def test_numbers_depend_on_every_flag_that_says_so(world):
@@ -154,8 +154,8 @@ def test_numbers_depend_on_every_flag_that_says_so(world):
             {"start_level": 7},
             {"num_levels": 5},
             {"play_frames": (0,)},
-            {"num_moments": 11},
-            {"past": 3},
+            {"num_fork_points": 11},
+            {"history_steps": 3},
             {"seed": 1},
         )
     }
@@ -187,9 +187,13 @@ def test_what_makes_no_sense_is_refused_in_one_line(world, tmp_path):
     wrong = {
         "num_episodes": (9, "give 10 or more"),
         "num_levels": (1, "give 2"),
-        "num_moments": (3, "give 10"),
+        "num_fork_points": (3, "give 10"),
     }
-    wrong |= {"past": (0, "give 1"), "num_envs": (0, "give 1"), "start_level": (-1, "do not lie within")}
+    wrong |= {
+        "history_steps": (0, "give 1"),
+        "num_envs": (0, "give 1"),
+        "start_level": (-1, "do not lie within"),
+    }
     wrong |= {"play_frames": ((0, 3), "some of 0 1 2")}
     for name, (value, words) in wrong.items():
         with pytest.raises(UsageError, match=words):
@@ -205,5 +209,5 @@ def test_what_makes_no_sense_is_refused_in_one_line(world, tmp_path):
         main(replace(world, model_file=jumper))
     with pytest.raises(UsageError, match="episodes of 2 levels; 10 or more"):
         one_of_each_level(make_store(tmp_path / "two", [3, 2]), 100, 0)
-    with pytest.raises(UsageError, match="smaller --past"):
+    with pytest.raises(UsageError, match="smaller --history_steps"):
         choose_steps(Rollouts.open(world.data_dir), 10, 1000, 0)

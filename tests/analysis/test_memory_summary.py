@@ -65,11 +65,11 @@ def test_levels_are_compared_with_the_whole_agents(summary):
 
 
 def test_of_the_moments_only_those_with_the_same_frame_count(summary):
-    pasts = summary["pasts"]
-    assert pasts["moments"] == 200
-    assert pasts["all"]["n"] == 150 == pasts["ground"]["n"] + pasts["air"]["n"]
-    assert pasts["all"]["share_of_other"][0] == pytest.approx(pasts["all"]["kl"][0][0] / 2)
-    bins = pasts["all"]["by_difference"]
+    history = summary["counterfactual_history"]
+    assert history["fork points"] == 200
+    assert history["all"]["n"] == 150 == history["ground"]["n"] + history["air"]["n"]
+    assert history["all"]["share_of_other"][0] == pytest.approx(history["all"]["kl"][0][0] / 2)
+    bins = history["all"]["by_difference"]
     assert len(bins) == len(VELOCITY_BIN_EDGES) - 1
     assert sum(one["n"] for one in bins) == 150
     for one in bins:
@@ -78,10 +78,10 @@ def test_of_the_moments_only_those_with_the_same_frame_count(summary):
 
 def test_an_agent_without_memory_has_no_share_and_no_change():
     parts, concepts = made_parts()
-    for part in ("steps", "pasts"):
+    for part in ("steps", "counterfactual_history"):
         parts[part] |= {name: parts[part][name] * 0 for name in ("kl", "total_variation", "value_change")}
     found = summarize(parts, concepts, 1.0)
-    assert found["pasts"]["all"]["share_of_other"] is None
+    assert found["counterfactual_history"]["all"]["share_of_other"] is None
     assert found["largest_change_from_1_frame_on"] == {"kl": 0, "total_variation": 0, "value_change": 0}
     assert summarize(*made_parts(), 1.0)["largest_change_from_1_frame_on"]["kl"] > 0.5
 
@@ -123,8 +123,8 @@ def test_the_figure_says_how_many_and_from_where(summary, tmp_path, monkeypatch)
     said = []
     monkeypatch.setattr("analysis.memory.figure.add_caption", lambda figure, *texts: said.append(texts))
     draw({"made": ABOUT | summary}, tmp_path / "figure")
-    assert said[0][1] == f"{LEVELS * (STEPS - FULL_HISTORY_STEP)} steps, {LEVELS} levels, 150 moments"
+    assert said[0][1] == f"{LEVELS * (STEPS - FULL_HISTORY_STEP)} steps, {LEVELS} levels, 150 fork points"
     assert said[0][2] == "500-929"
     draw({"one": ABOUT | summary, "two": ABOUT | summary}, tmp_path / "figure")
-    assert "moments (one)" in said[1][1]
-    assert "moments (two)" in said[1][1]
+    assert "fork points (one)" in said[1][1]
+    assert "fork points (two)" in said[1][1]

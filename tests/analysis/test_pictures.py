@@ -38,7 +38,7 @@ def drawn(monkeypatch):
     return figures
 
 
-def moments(returns, shares) -> dict[str, np.ndarray]:
+def points(returns, shares) -> dict[str, np.ndarray]:
     count = len(returns)
     about = {
         "level": np.arange(count),
@@ -57,7 +57,7 @@ def moments(returns, shares) -> dict[str, np.ndarray]:
 def test_a_true_q_of_zero_has_a_dot(drawn):
     returns = np.zeros((2, 3, 4))
     returns[0, 1] = 10
-    found = moments(returns, np.full((2, 3), 1 / 3))
+    found = points(returns, np.full((2, 3), 1 / 3))
     true_q_page._draw_critical(found, {"action_names": ["left", "none", "right"]}, np.array([0, 1]), None)
     dots = [
         line.get_xdata()

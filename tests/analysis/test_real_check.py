@@ -22,7 +22,7 @@ from envs.procgen_body import parse
 from generative.model.motion import estimate_motion
 from generative.simulator import load_simulator
 from interpret.errors_in_variables import fit_line
-from interpret.forks.fork_points import PARTS, ForkPointSampler, moments_at, see
+from interpret.forks.fork_points import PARTS, ForkPointSampler, fork_points_at, see
 from interpret.forks.two_worlds import Runs, agreement, events, kept, mismatched_baseline, rates
 from interpret.forks.worlds import RealWorld, TeacherForcedWorld, in_batches
 from rollouts.states import replay_env
@@ -64,7 +64,7 @@ def args(files, **changed):
     path, agent, model = files
     small = dict(
         part="all",
-        num_moments=6,
+        num_fork_points=6,
         draws=2,
         num_hazards=6,
         hazard_draws=2,
@@ -77,32 +77,32 @@ def args(files, **changed):
 
 
 def test_moments_are_stored_steps_of_distinct_layouts(bank):
-    moments = bank.moments(10)
+    points = bank.sample(10)
     rollouts = bank.rollouts
-    assert len(moments) == 10
-    assert len(set(moments.layout)) == 10
-    assert moments.frames.shape == (FRAMES, 10, 64, 64, 3)
-    for i, (episode, step) in enumerate(zip(moments.episode, moments.step)):
+    assert len(points) == 10
+    assert len(set(points.layout)) == 10
+    assert points.frames.shape == (FRAMES, 10, 64, 64, 3)
+    for i, (episode, step) in enumerate(zip(points.episode, points.step)):
         stored = rollouts.episode(episode)
         assert step >= FRAMES - 1
-        assert moments.level[i] == rollouts.episodes["level_seed"][episode]
-        np.testing.assert_array_equal(moments.frames[:, i], stored["obs"][step - FRAMES + 1 : step + 1])
-        np.testing.assert_array_equal(moments.hidden[i], stored["hidden"][step])
-    assert len(np.unique(moments.step)) > 5
-    several = ForkPointSampler(rollouts, FRAMES, PARTS["all"], per_layout=3).moments(10**6)
+        assert points.level[i] == rollouts.episodes["level_seed"][episode]
+        np.testing.assert_array_equal(points.frames[:, i], stored["obs"][step - FRAMES + 1 : step + 1])
+        np.testing.assert_array_equal(points.hidden[i], stored["hidden"][step])
+    assert len(np.unique(points.step)) > 5
+    several = ForkPointSampler(rollouts, FRAMES, PARTS["all"], per_layout=3).sample(10**6)
     assert max(np.unique(several.layout, return_counts=True)[1]) == 3
     assert len(set(several.layout[: len(set(several.layout))])) == len(
         set(several.layout)
     )  # each layout once before any twice
-    other = ForkPointSampler(rollouts, FRAMES, PARTS["all"], seed=1).moments(10)
-    assert not np.array_equal(other.step, moments.step)
+    other = ForkPointSampler(rollouts, FRAMES, PARTS["all"], seed=1).sample(10)
+    assert not np.array_equal(other.step, points.step)
 
 
 def test_parts_of_the_split_share_no_layout(bank):
     banks = {name: ForkPointSampler(bank.rollouts, FRAMES, (name,)) for name in np.unique(real_part(bank))}
     assert sum(len(b.episodes) for b in banks.values()) == len(bank.episodes)
     for name, part in banks.items():
-        assert set(part.moments(99).layout) == set(bank.layouts[bank.episodes][real_part(bank) == name])
+        assert set(part.sample(99).layout) == set(bank.layouts[bank.episodes][real_part(bank) == name])
     with pytest.raises(UsageError, match="no episode of 5000 frames"):
         ForkPointSampler(bank.rollouts, 5000, PARTS["all"])
 
@@ -114,9 +114,9 @@ def real_part(bank):
 
 
 def test_forks_with_the_recordings_noise_retrace_it_and_others_do_not(bank, world):
-    moments = bank.moments(10)
-    found = world.run(moments, STEPS, moments.keys(SEED))
-    for i, (episode, step) in enumerate(zip(moments.episode, moments.step)):
+    points = bank.sample(10)
+    found = world.run(points, STEPS, points.keys(SEED))
+    for i, (episode, step) in enumerate(zip(points.episode, points.step)):
         stored = {name: x[step : step + STEPS] for name, x in bank.rollouts.episode(episode).items()}
         length = len(stored["action"])
         assert found.mask[:, i].sum() == length
@@ -129,24 +129,24 @@ def test_forks_with_the_recordings_noise_retrace_it_and_others_do_not(bank, worl
         )
         assert not found.obs[length:, i].any()
         assert not found.reward[length:, i].any()
-    misaligned = world.run(moments, STEPS, replace(moments.keys(SEED), step=moments.step + 1))
+    misaligned = world.run(points, STEPS, replace(points.keys(SEED), step=points.step + 1))
     assert (misaligned.action != found.action).any(0).float().mean() > 0.8
-    other = world.run(moments, STEPS, moments.keys(SEED, 1))
+    other = world.run(points, STEPS, points.keys(SEED, 1))
     assert (other.action != found.action).any(0).float().mean() > 0.8
 
 
 def test_given_actions_are_taken_then_the_agent_goes_on(bank, world):
-    moments = bank.moments(6)
-    found = world.run(moments, 6, moments.keys(SEED), np.full((3, 6), RIGHT))
+    points = bank.sample(6)
+    found = world.run(points, 6, points.keys(SEED), np.full((3, 6), RIGHT))
     assert (found.action[:3][found.mask[:3]] == RIGHT).all()
     assert (found.action[3:] != RIGHT).any()
     with pytest.raises(ValueError, match="do not fit into 48"):
-        world.run(moments.take(np.zeros(49)), 2, moments.take(np.zeros(49)).keys(SEED))
+        world.run(points.take(np.zeros(49)), 2, points.take(np.zeros(49)).keys(SEED))
 
 
 def test_runs_do_not_depend_on_the_batch(bank, world):
-    moments = bank.moments(5)
-    one, other = (in_batches(world, moments, 8, SEED, 3, batch, kept) for batch in (4, 15))
+    points = bank.sample(5)
+    one, other = (in_batches(world, points, 8, SEED, 3, batch, kept) for batch in (4, 15))
     assert one["action"].shape == (8, 5, 3)
     np.testing.assert_array_equal(one["action"], other["action"])
     np.testing.assert_array_equal(one["done"], other["done"])
@@ -176,21 +176,21 @@ def test_hazards_are_ahead_and_gone_from_frames_states_and_memory(bank, world, s
 
 
 class Blind:
-    """The real game, but the moment is always the recorded one: it does not know that a hazard was deleted."""
+    """The real game, but the fork point is always the recorded one: it does not know that a hazard was deleted."""
 
     def __init__(self, world, bank):
         self.world = world
         self.bank = bank
 
-    def run(self, moments, steps, keys, actions=None):
-        recorded = moments_at(self.bank.rollouts, moments.episode, moments.step, FRAMES, self.bank.layouts)
+    def run(self, points, steps, keys, actions=None):
+        recorded = fork_points_at(self.bank.rollouts, points.episode, points.step, FRAMES, self.bank.layouts)
         return self.world.run(recorded, steps, keys, actions)
 
 
 @pytest.fixture(scope="module")
 def planted(files, bank, world):
     """What the check finds for a simulator that is the game, and for one that is blind to the deletion."""
-    asked = args(files, num_hazards=10, hazard_draws=4, num_moments=5, batch_size=40)
+    asked = args(files, num_hazards=10, hazard_draws=4, num_fork_points=5, batch_size=40)
     blind = Blind(world, bank)
     found = {
         name: real_check.Check(asked, world, toy, other, bank, SEED)
@@ -243,15 +243,15 @@ def test_the_same_game_has_the_same_rates_and_retraces(planted):
 def test_a_watching_simulator_foretells_by_the_games_own_frames_step_by_step(files, bank, world):
     simulator = load_simulator(files[2], files[1])[0]
     model = simulator.model
-    moments = bank.moments(5)
+    points = bank.sample(5)
     torch.manual_seed(0)
     torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.3)
-    watched = TeacherForcedWorld(world, simulator).run(moments, 8, moments.keys(SEED))
-    real = world.run(moments, 8, moments.keys(SEED))
+    watched = TeacherForcedWorld(world, simulator).run(points, 8, points.keys(SEED))
+    real = world.run(points, 8, points.keys(SEED))
     for name in ("obs", "action", "mask", "terminated"):
         assert torch.equal(getattr(watched, name), getattr(real, name))
     with torch.no_grad():
-        state = model.start(simulator.encode(torch.from_numpy(moments.frames)).mean).env
+        state = model.start(simulator.encode(torch.from_numpy(points.frames)).mean).env
         for t in range(8):
             deter, ahead = model.rssm.core(
                 state.deter,
@@ -275,14 +275,14 @@ def test_a_watching_simulator_foretells_by_the_games_own_frames_step_by_step(fil
                 )
     assert watched.extra["done_prob"].std() > 0
     assert not real.mask.all()
-    alone = TeacherForcedWorld(world, simulator).run(moments.take([3]), 8, moments.take([3]).keys(SEED))
+    alone = TeacherForcedWorld(world, simulator).run(points.take([3]), 8, points.take([3]).keys(SEED))
     torch.testing.assert_close(
         alone.extra["done_prob"][:, 0], watched.extra["done_prob"][:, 3], rtol=1e-3, atol=1e-5
     )
 
 
 def test_misaligned_noise_shows_in_what_is_retraced(files, bank, world):
-    check = real_check.Check(args(files, num_moments=5), world, world, world, bank, SEED + 1)
+    check = real_check.Check(args(files, num_fork_points=5), world, world, world, bank, SEED + 1)
     assert check.closed_loop()["retraced"].mean() < 0.8
 
 
@@ -297,13 +297,13 @@ def test_events_are_worked_out_by_hand():
 
 
 def test_strangers_act_by_this_moments_noise_and_the_next_ones_logits(bank, world):
-    moments = bank.moments(4)
-    real = Runs(*in_batches(world, moments, 6, SEED, 2, 8, kept).values())
-    own = mismatched_baseline(real._replace(logits=np.roll(real.logits, -1, axis=1)), moments, SEED)
+    points = bank.sample(4)
+    real = Runs(*in_batches(world, points, 6, SEED, 2, 8, kept).values())
+    own = mismatched_baseline(real._replace(logits=np.roll(real.logits, -1, axis=1)), points, SEED)
     both = real.running[:6] & own.running[:6]
     assert both.any()
     assert np.array_equal(own.action[:6][both], real.action[:6][both])
-    wrong = mismatched_baseline(real._replace(logits=np.roll(real.logits, -1, axis=1)), moments, SEED + 1)
+    wrong = mismatched_baseline(real._replace(logits=np.roll(real.logits, -1, axis=1)), points, SEED + 1)
     assert not np.array_equal(wrong.action[:6][both], real.action[:6][both])
 
 
@@ -326,14 +326,24 @@ def test_the_command_writes_a_page_goes_on_and_depends_on_its_flags(files, monke
     assert json.loads((run / "summary.json").read_text()) == summary
     seen = []
     monkeypatch.setattr(real_check, "build", lambda arrays, about, out: seen.append(arrays) or {"lines": []})
-    real_check.main(args(files, num_moments=3, draws=1, num_hazards=4, hazard_draws=3, steps=5, hold=(1, 3)))
+    real_check.main(
+        args(files, num_fork_points=3, draws=1, num_hazards=4, hazard_draws=3, steps=5, hold=(1, 3))
+    )
     assert set(seen[0]) == {"effects_1", "effects_3", "closed_loop", "hazards"}
     assert seen[0]["closed_loop"]["real/done"].shape == (5, 3, 1)
     assert seen[0]["hazards"]["simulated/deleted/done"].shape == (5, 4, 3)
     assert not np.array_equal(seen[0]["effects_1"]["error"], seen[0]["effects_3"]["error"])
     real_check.main(
         args(
-            files, num_moments=3, draws=1, num_hazards=1, hazard_draws=1, steps=5, hold=(1,), seed=1, new=True
+            files,
+            num_fork_points=3,
+            draws=1,
+            num_hazards=1,
+            hazard_draws=1,
+            steps=5,
+            hold=(1,),
+            seed=1,
+            new=True,
         )
     )
     assert not np.array_equal(seen[1]["closed_loop"]["step"], seen[0]["closed_loop"]["step"])
@@ -345,7 +355,9 @@ def test_the_page_of_another_game_speaks_neither_of_coins_nor_of_deaths(files, t
     monkeypatch.setattr(
         real_check, "build", lambda arrays, about, out: made.append((arrays, about)) or {"lines": []}
     )
-    real_check.main(args(files, num_moments=3, draws=1, num_hazards=1, hazard_draws=1, steps=5, hold=(1,)))
+    real_check.main(
+        args(files, num_fork_points=3, draws=1, num_hazards=1, hazard_draws=1, steps=5, hold=(1,))
+    )
     arrays, about = made[0]
     arrays.pop("hazards")
     monkeypatch.setattr(Figure, "savefig", draws_and_notes(cut))
@@ -430,7 +442,7 @@ def test_what_cannot_be_checked_is_refused_in_a_line(files):
     for wrong, message in (
         (dict(draws=1), "--draws is 1"),
         (dict(gamma=0), "--gamma is 0"),
-        (dict(num_moments=1), "2 or more"),
+        (dict(num_fork_points=1), "2 or more"),
     ):
         with pytest.raises(UsageError, match=message):
             true_q.main(true_q.Args(agent, path / "store", device="cpu", out_dir=path / "out", **wrong))
@@ -450,7 +462,7 @@ def test_true_q_discounts_as_the_agent_was_trained_unless_told(
     (network, meta), used = load_agent(agent), []
     monkeypatch.setattr(true_q, "load_agent", lambda *_: (network, meta | trained_with))
     monkeypatch.setattr(true_q, "fork_returns", lambda *given: used.append(given[5]) or real_forks(*given))
-    small = dict(num_moments=4, draws=2, steps=2, device="cpu", out_dir=tmp_path)
+    small = dict(num_fork_points=4, draws=2, steps=2, device="cpu", out_dir=tmp_path)
     true_q.main(true_q.Args(agent, path / "store", gamma=asked, **small))
     assert used == [taken]
     assert f"gamma = {taken}" in next(tmp_path.rglob("true_q.html")).read_text()
@@ -459,7 +471,7 @@ def test_true_q_discounts_as_the_agent_was_trained_unless_told(
 def test_true_q_writes_a_page_and_its_flags_change_it(files, bank):
     path, agent, _ = files
     small = dict(
-        num_moments=12, draws=2, steps=40, batch_size=108, gamma=0.9, device="cpu", out_dir=path / "q"
+        num_fork_points=12, draws=2, steps=40, batch_size=108, gamma=0.9, device="cpu", out_dir=path / "q"
     )
     true_q.main(true_q.Args(agent, path / "store", **small))
     (run,) = (path / "q" / "true_q_precomp").iterdir()
@@ -481,12 +493,12 @@ def test_true_q_writes_a_page_and_its_flags_change_it(files, bank):
     assert found(steps=2)["cut"].mean() > base["cut"].mean()
     assert found(gamma=0.5)["returns"].sum() < base["returns"].sum()
     assert found(draws=3)["returns"].shape == (12, 9, 3)
-    assert found(num_moments=3)["returns"].shape == (
+    assert found(num_fork_points=3)["returns"].shape == (
         3,
         9,
         2,
     )
     assert not np.array_equal(found(seed=1)["step"], base["step"])
-    assert len(found(num_moments=60, per_layout=2, draws=1, steps=1)["step"]) > len(set(bank.layouts))
+    assert len(found(num_fork_points=60, per_layout=2, draws=1, steps=1)["step"]) > len(set(bank.layouts))
     trained = bank.episodes[real_part(bank) == "train"]
-    assert np.isin(found(part="train", num_moments=60, draws=1, steps=1)["episode"], trained).all()
+    assert np.isin(found(part="train", num_fork_points=60, draws=1, steps=1)["episode"], trained).all()

@@ -1,5 +1,5 @@
 """An agent that runs and jumps to the right in CoinRun, a small recording of it, and an untrained simulator,
-for tests with real moments.
+for tests with real fork points.
 """
 
 from pathlib import Path

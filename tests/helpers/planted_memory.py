@@ -38,20 +38,20 @@ def made_parts(seed: int = 0) -> tuple[dict, dict]:
     concepts |= {"support": support}
     for kind in ("saw", "enemy", "lava", "pit"):
         concepts |= {f"{kind}_ahead": np.zeros(n, bool), f"tiles_to_{kind}": np.full(n, np.nan)}
-    return {"steps": steps, "pasts": _pasts(rng)} | {
+    return {"steps": steps, "counterfactual_history": _counterfactual_history(rng)} | {
         f"levels_{name}": _levels(SOLVED[name]) for name in policy_variants(FRAMES)
     }, concepts
 
 
-def _pasts(rng, moments: int = 200) -> dict:
+def _counterfactual_history(rng, points: int = 200) -> dict:
     """KL is the difference of velocities; with another episode's state it is 2."""
-    own = rng.uniform(-0.5, 0.5, (moments, 2))
-    apart = rng.uniform(0, 1, moments)
-    kl = np.stack([apart, np.full(moments, 2.0), np.full(moments, 1.0)], 1)
+    own = rng.uniform(-0.5, 0.5, (points, 2))
+    apart = rng.uniform(0, 1, points)
+    kl = np.stack([apart, np.full(points, 2.0), np.full(points, 1.0)], 1)
     about = {
-        "level": np.arange(moments),
-        "same": np.arange(moments) % 4 > 0,
-        "support": np.arange(moments) % 2 == 0,
+        "level": np.arange(points),
+        "same": np.arange(points) % 4 > 0,
+        "support": np.arange(points) % 2 == 0,
     }
     about |= {"own_velocity": own, "velocity": own + apart[:, None] * [0.6, 0.8]}
     return about | {"kl": kl, "total_variation": kl / 3, "value_change": kl}

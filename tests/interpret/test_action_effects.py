@@ -21,7 +21,7 @@ SHIFTS = np.array([[0, 0], [3, 0], [-2, 1], [5, -4]])
 
 
 def planted(noise: float = 0.0, order=None, size: float = 1.0, seed: int = 0) -> Consequences:
-    """Random pictures of 12 moments, which each of four classes scrolls against SHIFTS, the motion of its
+    """Random pictures of 12 fork points, which each of four classes scrolls against SHIFTS, the motion of its
     player (right, up).
     """
     rng = np.random.default_rng(0)

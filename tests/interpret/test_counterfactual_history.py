@@ -1,4 +1,4 @@
-"""One frame, two pasts: both are real play and end in the stored frame to the bit, with two velocities that
+"""One frame, two histories: both are real play and end in the stored frame to the bit, with two velocities that
 only memory tells apart.
 """
 
@@ -16,35 +16,35 @@ from rollouts.store import Rollouts
 from tests.analysis.test_memory_command import recorded
 from tests.helpers.coinrun_runner import save_runner
 
-PAST = 4
-MOMENTS = 32
+HISTORY_STEPS = 4
+POINTS = 32
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Rollouts:
-    path = tmp_path_factory.mktemp("pasts")
+    path = tmp_path_factory.mktemp("histories")
     return recorded(path / "store", save_runner(path / "agent.safetensors"))
 
 
 @pytest.fixture(scope="module")
 def env(store):
-    env = replay_env(store, MOMENTS)
+    env = replay_env(store, POINTS)
     yield env
     env.close()
 
 
 @pytest.fixture(scope="module")
-def moments(store, env):
-    """Snapshots PAST steps before each moment; stored frames [PAST + 1, B, ...], actions and hidden states;
+def points(store, env):
+    """Snapshots HISTORY_STEPS steps before each fork point; stored frames [HISTORY_STEPS + 1, B, ...], actions and hidden states;
     velocities before.
     """
-    episodes = np.resize(np.arange(len(store)), MOMENTS)
+    episodes = np.resize(np.arange(len(store)), POINTS)
     rng = np.random.default_rng(0)
-    at = rng.integers(PAST, store.episodes["length"][episodes])
-    snapshots = replay_states(store, episodes, at - PAST, env)
+    at = rng.integers(HISTORY_STEPS, store.episodes["length"][episodes])
+    snapshots = replay_states(store, episodes, at - HISTORY_STEPS, env)
     stored = [store.episode(i) for i in episodes]
     window = {
-        name: np.stack([one[name][t - PAST : t + 1] for one, t in zip(stored, at)], 1)
+        name: np.stack([one[name][t - HISTORY_STEPS : t + 1] for one, t in zip(stored, at)], 1)
         for name in ("obs", "action", "hidden")
     }
     own = np.array([[parse(one.data).player[name] for name in ("vx", "vy")] for one in snapshots])
@@ -59,15 +59,15 @@ def drawn(own: np.ndarray) -> np.ndarray:
     )
 
 
-def test_with_its_own_velocity_the_past_is_the_recording(env, moments):
-    snapshots, window, own = moments
+def test_with_its_own_velocity_the_history_is_the_recording(env, points):
+    snapshots, window, own = points
     found = other_past(env, snapshots, window["action"][:-1].astype(int), own)
     assert found.same.all()
     assert np.array_equal(found.frames, window["obs"])
 
 
-def test_with_another_velocity_the_last_frame_is_the_same_and_what_came_before_is_not(env, moments):
-    snapshots, window, own = moments
+def test_with_another_velocity_the_last_frame_is_the_same_and_what_came_before_is_not(env, points):
+    snapshots, window, own = points
     actions = window["action"][:-1].astype(int)
     found = other_past(env, snapshots, actions, drawn(own))
     real = other_past(env, snapshots, actions, own)
@@ -80,15 +80,15 @@ def test_with_another_velocity_the_last_frame_is_the_same_and_what_came_before_i
     assert apart.max() > 0.3
 
 
-def test_without_the_shift_it_ends_elsewhere_and_is_not_taken(env, moments, monkeypatch):
-    snapshots, window, own = moments
+def test_without_the_shift_it_ends_elsewhere_and_is_not_taken(env, points, monkeypatch):
+    snapshots, window, own = points
     monkeypatch.setattr(pasts_module, "_moved", lambda state, right, up: state)
     found = other_past(env, snapshots, window["action"][:-1].astype(int), drawn(own))
     assert found.same.mean() < 0.2
 
 
-def test_nobody_begins_in_a_wall_or_beyond_the_world(moments):
-    for snapshot in moments[0][:8]:
+def test_nobody_begins_in_a_wall_or_beyond_the_world(points):
+    for snapshot in points[0][:8]:
         state = parse(snapshot.data)
         row, column = np.argwhere(np.isin(state.grid, WALLS))[0]
         into_wall = column + 0.5 - state.player["x"], row + 0.5 - state.player["y"]
@@ -100,8 +100,8 @@ def test_nobody_begins_in_a_wall_or_beyond_the_world(moments):
         assert stays.player["x"] == state.player["x"]
 
 
-def test_only_memory_tells_the_pasts_apart(store, env, moments):
-    snapshots, window, own = moments
+def test_only_memory_tells_the_histories_apart(store, env, points):
+    snapshots, window, own = points
     found = other_past(env, snapshots, window["action"][:-1].astype(int), drawn(own))
     agent = load_agent(store.path.parent / "agent.safetensors")[0]
     hidden = torch.from_numpy(window["hidden"][0])

@@ -31,7 +31,7 @@ class Constant(RandomPolicy):
         return logits, torch.full((len(state),), 7.0)
 
 
-def moments_of(env, count: int, steps: int = 0) -> ForkPoints:
+def points_of(env, count: int, steps: int = 0) -> ForkPoints:
     """Levels 0 .. count - 1 after `steps` steps."""
     env.open_levels(range(count), range(count))
     for _ in range(steps):
@@ -47,13 +47,13 @@ def moments_of(env, count: int, steps: int = 0) -> ForkPoints:
 
 def q_of(name: str, steps: int = 0, horizon: int = 50, draws: int = 6, count: int = 8):
     env = ProbeVecEnv(name, 200, size=16)
-    moments = moments_of(env, count, steps)
-    return fork_returns(env, Constant(2), moments, draws, horizon, GAMMA, 0), env, moments
+    points = points_of(env, count, steps)
+    return fork_returns(env, Constant(2), points, draws, horizon, GAMMA, 0), env, points
 
 
 def test_where_the_last_action_decides_q_is_exact_and_shuffled_moments_are_not():
-    found, _env, moments = q_of("match")
-    shown = (moments.frames[0][:, 0, 0, 0] == 0).astype(int)  # the second symbol leaves the left half black
+    found, _env, points = q_of("match")
+    shown = (points.frames[0][:, 0, 0, 0] == 0).astype(int)  # the second symbol leaves the left half black
     assert 0 < shown.mean() < 1
     expected = np.where(np.arange(2) == shown[:, None], 1, -1)
     assert np.array_equal(found.returns, expected[..., None].repeat(6, 2))
@@ -72,8 +72,8 @@ def test_with_luck_in_between_q_is_the_policys_mean():
     """Memory: at its first frame the action decides nothing, and the last is right with probability 3/4 or
     1/4.
     """
-    found, _env, moments = q_of("memory", draws=400, count=4)
-    bit = (moments.frames[0][:, 0, -1, 0] == 0) & (moments.frames[0][:, 0, 0, 0] == 0)
+    found, _env, points = q_of("memory", draws=400, count=4)
+    bit = (points.frames[0][:, 0, -1, 0] == 0) & (points.frames[0][:, 0, 0, 0] == 0)
     expected = GAMMA**4 * np.where(bit, 0.5, -0.5)
     assert found.returns.mean(2) == pytest.approx(expected[:, None].repeat(2, 1), abs=0.09)
     np.testing.assert_array_equal(found.returns[:, 0], found.returns[:, 1])  # noise is shared by the actions
@@ -90,14 +90,14 @@ def test_the_horizon_cuts_and_says_so():
 
 def test_q_does_not_depend_on_how_many_run_together():
     few, many = (
-        fork_returns(env, Constant(2), moments_of(env, 5), 4, 9, GAMMA, 0)
+        fork_returns(env, Constant(2), points_of(env, 5), 4, 9, GAMMA, 0)
         for env in (ProbeVecEnv("memory", n, size=16) for n in (7, 64))
     )
     np.testing.assert_array_equal(few.returns, many.returns)
     other = fork_returns(
         ProbeVecEnv("memory", 8, size=16),
         Constant(2),
-        moments_of(ProbeVecEnv("memory", 8, size=16), 5),
+        points_of(ProbeVecEnv("memory", 8, size=16), 5),
         4,
         9,
         GAMMA,
@@ -107,19 +107,19 @@ def test_q_does_not_depend_on_how_many_run_together():
 
 
 def test_value_and_advantage_are_under_the_policys_own_probabilities():
-    found, env, moments = q_of("choice")
-    head, shares = judge(Constant(2), moments, env.effect_classes)
+    found, env, points = q_of("choice")
+    head, shares = judge(Constant(2), points, env.effect_classes)
     assert head == pytest.approx(7)
     assert shares == pytest.approx(np.array([[0.25, 0.75]] * 8))
     assert values(found.returns, shares) == pytest.approx(0.5)
     assert advantages(found.returns, shares) == pytest.approx(np.array([[-1.5, 0.5]] * 8))
     assert (shares * advantages(found.returns, shares)).sum(1) == pytest.approx(0, abs=1e-6)
-    assert np.isnan(judge(RandomPolicy(2), moments, env.effect_classes)[0]).all()
+    assert np.isnan(judge(RandomPolicy(2), points, env.effect_classes)[0]).all()
 
 
 def test_actions_of_one_effect_count_together():
     env = ProbeVecEnv("constant", 4, size=16)
-    _, shares = judge(Constant(2), moments_of(env, 4), env.effect_classes)
+    _, shares = judge(Constant(2), points_of(env, 4), env.effect_classes)
     assert shares == pytest.approx(np.ones((4, 1)))
 
 
