@@ -6,7 +6,7 @@ import numpy as np
 
 from common.policy import Policy
 from generative.training.data import layouts_of
-from interpret.forks.fork_points import ForkPoints, moments_at, recording_seed
+from interpret.forks.fork_points import ForkPoints, fork_points_at, recording_seed
 from interpret.forks.worlds import RealWorld
 from rollouts.segment import Segment
 from rollouts.states import replay_env
@@ -24,7 +24,7 @@ def fork_points(
         steps: [B] steps of these episodes, each num_frames - 1 or more.
         num_frames: Frames kept for a simulator to start from; the shipped one needs 3.
     """
-    return moments_at(rollouts, episodes, steps, num_frames, layouts_of(rollouts))
+    return fork_points_at(rollouts, episodes, steps, num_frames, layouts_of(rollouts))
 
 
 def fork(

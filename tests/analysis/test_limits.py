@@ -68,7 +68,7 @@ def test_every_size_below_its_least_is_named_at_once():
         check_least(Sizes(counts=()), counts=1)
 
 
-def test_moments_of_the_memory_analysis_are_those_with_a_past():
+def test_fork_points_of_the_memory_analysis_are_those_with_a_history():
     episodes = {"level_seed": np.repeat(np.arange(20), 2), "length": np.where(np.arange(40) < 24, 9, 3)}
     limits = memory_precompute.limits(SimpleNamespace(history_steps=4), SimpleNamespace(episodes=episodes))
     assert (limits["num_episodes"].most, limits["num_fork_points"].most, limits["num_fork_points"].least) == (

@@ -64,7 +64,7 @@ def test_levels_are_compared_with_the_whole_agents(summary):
     assert summary["levels"]["0"]["change"][2] < 0
 
 
-def test_of_the_moments_only_those_with_the_same_frame_count(summary):
+def test_of_the_fork_points_only_those_with_the_same_frame_count(summary):
     history = summary["counterfactual_history"]
     assert history["fork points"] == 200
     assert history["all"]["n"] == 150 == history["ground"]["n"] + history["air"]["n"]

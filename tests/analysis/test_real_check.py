@@ -76,7 +76,7 @@ def args(files, **changed):
     return real_check.Args(model, agent, path / "store", **(small | changed))
 
 
-def test_moments_are_stored_steps_of_distinct_layouts(bank):
+def test_fork_points_are_stored_steps_of_distinct_layouts(bank):
     points = bank.sample(10)
     rollouts = bank.rollouts
     assert len(points) == 10
@@ -296,7 +296,7 @@ def test_events_are_worked_out_by_hand():
     assert events(cut)["end"].sum() == 0.5
 
 
-def test_strangers_act_by_this_moments_noise_and_the_next_ones_logits(bank, world):
+def test_the_mismatched_baseline_acts_by_this_fork_points_noise_and_the_next_ones_logits(bank, world):
     points = bank.sample(4)
     real = Runs(*in_batches(world, points, 6, SEED, 2, 8, kept).values())
     own = mismatched_baseline(real._replace(logits=np.roll(real.logits, -1, axis=1)), points, SEED)
@@ -376,16 +376,22 @@ def test_the_page_of_another_game_speaks_neither_of_coins_nor_of_deaths(files, t
 def test_sizes_beyond_the_store_and_the_game_are_lowered_before_work_begins(files, bank, caplog):
     check = real_check.open_worlds(
         args(
-            files, num_moments=10**9, num_hazards=10**9, steps=10**9, hold=(2, 10**9), draws=1, hazard_draws=1
+            files,
+            num_fork_points=10**9,
+            num_hazards=10**9,
+            steps=10**9,
+            hold=(2, 10**9),
+            draws=1,
+            hazard_draws=1,
         )
     )
     check.env.close()
     found = check.args
-    assert found.num_moments == found.num_hazards == len(bank)
+    assert found.num_fork_points == found.num_hazards == len(bank)
     assert found.steps == check.env.timeout
     assert found.hold == (2,)
     (line,) = caplog.messages
-    assert f"--num_moments 1000000000 to {len(bank)} ({len(bank)} moments of layouts for all)" in line
+    assert f"--num_fork_points 1000000000 to {len(bank)} ({len(bank)} fork points of layouts for all)" in line
     assert "--steps 1000000000 to 1000" in line
 
 
@@ -402,26 +408,28 @@ def test_sizes_that_cannot_be_had_are_refused_before_work_begins(files, tmp_path
         refused_at_once(real_check.main, args(files, out_dir=tmp_path, **changed), tmp_path, message)
 
     refused(
-        "--num_moments is 0: give 1 or more; --batch_size is 0: give 1 or more", num_moments=0, batch_size=0
+        "--num_fork_points is 0: give 1 or more; --batch_size is 0: give 1 or more",
+        num_fork_points=0,
+        batch_size=0,
     )
-    refused(r"\(--num_moments, --draws, .* GiB, and this machine has .* ask for less", draws=HUGE)
+    refused(r"\(--num_fork_points, --draws, .* GiB, and this machine has .* ask for less", draws=HUGE)
     asked = true_q.Args(agent, path / "store", device="cpu", out_dir=tmp_path, draws=HUGE)
-    refused_at_once(true_q.main, asked, tmp_path, r"forks \(--num_moments, --draws\) takes .* GiB")
+    refused_at_once(true_q.main, asked, tmp_path, r"forks \(--num_fork_points, --draws\) takes .* GiB")
     monkeypatch.setattr(ForkPointSampler, "__len__", lambda bank: 1)
     refused_at_once(
         true_q.main,
         replace(asked, draws=2),
         tmp_path,
-        "--num_moments takes 2 or more, and 1 moment of layouts for all carry 1",
+        "--num_fork_points takes 2 or more, and 1 fork point of layouts for all carry 1",
     )
 
 
 def test_true_q_lowers_sizes_to_what_the_store_and_the_game_carry(files, caplog):
     path, agent, _ = files
-    asked = true_q.Args(agent, num_moments=10**9, steps=10**9, draws=2, batch_size=10**9)
+    asked = true_q.Args(agent, num_fork_points=10**9, steps=10**9, draws=2, batch_size=10**9)
     bank = true_q.bank_of(asked, Rollouts.open(path / "store"))
     found = true_q.fitted(asked, bank, 9)
-    assert (found.num_moments, found.steps, found.batch_size) == (len(bank), 1000, len(bank) * 9 * 2)
+    assert (found.num_fork_points, found.steps, found.batch_size) == (len(bank), 1000, len(bank) * 9 * 2)
     assert len(caplog.messages) == 1
 
 
