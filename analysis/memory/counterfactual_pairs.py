@@ -67,7 +67,7 @@ def counterfactual_changes(
     velocity [M, 2] at the frame; same [M] (of the others only the controls count), support, level, episode
     and step [M].
     """
-    episodes, at = choose_steps(rollouts, count, past, seed)
+    episodes, at = choose_steps(rollouts, count, history_steps, seed)
     rows = rollouts.first_step[episodes] + at
     velocity = draw_velocities(concepts, rows - history_steps, seed)
     others = _draw_longer_episodes(rollouts, episodes, at, seed)
