@@ -17,7 +17,7 @@ test: $(VENV)/installed
 
 test-full: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --durations=20
-	$(BIN)/python demo.py --env_name jumper --num_batches 500 --out demo/jumper
+	$(BIN)/python demo.py --env_name jumper --num_batches 500 --out_dir demo/jumper
 
 results: $(VENV)/installed
 	$(BIN)/python -m analysis.results

@@ -4,12 +4,14 @@ The machine is timed first, and what is made is sized to end in --minutes. The s
 with the same sizes.
 """
 
+import logging
 import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
@@ -17,17 +19,18 @@ class Args:
     env_name: str = "coinrun"
     """The game. CoinRun goes on with the reference agent and simulator of pretrained/; another game with
     those that the demo trains."""
-    out: Path | None = None
+    out_dir: Path | None = None
     """Where everything goes; by default demo/<env_name>."""
     minutes: float = 10.0
     """How long the whole may take on this machine. Kept in the plan, with all sizes: to change it, delete
-    plan.json or take another --out."""
+    plan.json or take another --out_dir."""
     num_timesteps: int | None = None
     """Training steps of the demo's own agent; left out, planned. So too the two below."""
     num_episodes: int | None = None
     """Episodes recorded."""
     num_batches: int | None = None
     """Training batches of the demo's own world model."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -104,7 +107,7 @@ def planned(args: Args, out: Path) -> Sizes:
     elif (plan["minutes"], plan["asked"]) != (args.minutes, asked):
         raise UsageError(
             f"{out / 'plan.json'} is of a demo with other --minutes or sizes; give those again, another "
-            f"--out, or delete it to plan anew"
+            f"--out_dir, or delete it to plan anew"
         )
     print(described(steps, plan), flush=True)
     return Sizes(**plan["sizes"])
@@ -125,7 +128,7 @@ def main(args: Args) -> None:
     for name, size in asked_sizes(args).items():
         if size < 1:
             raise UsageError(f"--{name} is {size}: give 1 or more")
-    out = args.out or Path("demo") / args.env_name
+    out = args.out_dir or Path("demo") / args.env_name
     made = make(args, out, planned(args, out))
     report = build(made, out)
     print(what_next(made))
@@ -147,7 +150,7 @@ def make(args: Args, out: Path, sizes: Sizes) -> Artefacts:
         args.env_name,
         "--exp_name",
         name,
-        "--model_file",
+        "--agent_file",
         agent,
         *levels,
         "--out_dir",
@@ -189,11 +192,11 @@ def make(args: Args, out: Path, sizes: Sizes) -> Artefacts:
     )
     run("-m", "analysis.hidden_analysis_precompute", *both, *fits)
     gradients = ("--num_states", sizes.gradient_states, "--steps", 2, "--out_dir", results)
-    run("-m", "analysis.frame_gradients", "--model_file", model, *with_agent, *gradients)
+    run("-m", "analysis.frame_gradients", "--world_model_file", model, *with_agent, *gradients)
     if coinrun:
         run("-m", "analysis.concepts_precompute", "--data_dir", recording, "--out_dir", results)
         probed = ("--num_episodes", sizes.probe_episodes, "--epochs", 1, "--out_dir", results)
-        run("-m", "analysis.probes_precompute", "--model_file", agent, "--data_dir", recording, *probed)
+        run("-m", "analysis.probes_precompute", "--agent_file", agent, "--data_dir", recording, *probed)
         deleted = (
             "--num_hazards",
             sizes.num_hazards,
@@ -209,7 +212,7 @@ def make(args: Args, out: Path, sizes: Sizes) -> Artefacts:
         run(
             "-m",
             "analysis.real_check",
-            "--model_file",
+            "--world_model_file",
             model,
             *with_agent,
             "--part",
@@ -262,7 +265,7 @@ def score_agents(out: Path, sizes: Sizes, own: Path, agent: Path) -> dict[str, d
         for levels, (start, count) in SCORED.items():
             scores[who][levels] = out / f"scores_{file_id(path)}_{start}.json"
             where = ("--start_level", start, "--num_levels", count, "--num_episodes", episodes)
-            run("evaluate.py", "--model_file", path, *where, "--output", scores[who][levels])
+            run("evaluate.py", "--agent_file", path, *where, "--out_file", scores[who][levels])
     return scores
 
 
@@ -270,8 +273,8 @@ def simulate(out: Path, sizes: Sizes, model: Path, agent: Path, recording: Path 
     """Simulated episodes from recorded frames, or from random latents."""
     start = ("--data_dir", recording) if recording else ("--rand_init",)
     there = out / f"{'informed' if recording else 'random'}_{file_id(model)}"
-    flags = ("--num_samples", sizes.num_samples, "--generated_data_dir", there)
-    run("record_gen_samples.py", "--model_file", model, "--agent_file", agent, *start, *flags)
+    flags = ("--num_samples", sizes.num_samples, "--out_dir", there)
+    run("record_gen_samples.py", "--world_model_file", model, "--agent_file", agent, *start, *flags)
     return there
 
 
@@ -279,14 +282,14 @@ def what_next(made: Artefacts) -> str:
     """The names that the README's sequence takes, for what the demo has made."""
     named = {
         "AGENT": made.agent_file,
-        "MODEL": made.model_file,
+        "MODEL": made.world_model_file,
         "DATA": made.recording,
         "DISCOVERY": made.recording,
     }
     lines = [f"{name}={path}" for name, path in named.items()]
     if made.shipped:
         lines.append(
-            "python -m analysis.report_card --model_file $MODEL --agent_file $AGENT --data_dir $DATA"
+            "python -m analysis.report_card --world_model_file $MODEL --agent_file $AGENT --data_dir $DATA"
         )
         lines.append(f"python -m analysis.probes_plotting --out_dir {made.results}")
     lines.append(f"python analysis/hidden_analysis_plotting.py --out_dir {made.results}")

@@ -6,15 +6,16 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 from agents.defaults import TEMPERATURE, TOP_K
 from common.cli import parse, run_main
+from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
 
 
 @dataclass
 class Args:
-    model_file: Path | None = None
+    agent_file: Annotated[Path | None, SEED_MODEL_FILE] = None
     """Agent to score; left out only with --behaviour random."""
     behaviour: str = "agent"
     """How it acts: agent (samples its policy), temperature, greedy, top-k, random, seed-noise."""
@@ -48,18 +49,13 @@ class Args:
     """Environments stepped together; scores differ by no more than rounding with it."""
     seed: int = 0
     """Seed of the action noise."""
-    output: Path | None = None
+    out_file: Path | None = None
     """JSON file for the scores and every episode; left out, they are only printed."""
-    device: str = "auto"
-    """auto, gpu or cpu."""
-    gpu_device: int = 0
-    """Which GPU, where there are several."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions: bf16, fp32, or whichever is faster here."""
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
     num_threads: int = 2
     """Threads of the game simulator; results do not depend on it."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -103,10 +99,10 @@ def check_asked(args: Args, config: ProcgenConfig) -> None:
     if config.env_name != "coinrun" and (args.causes or args.exclude_layouts_of):
         raise UsageError(f"--causes and --exclude_layouts_of know only coinrun, not {config.env_name}")
     check_behaviour(args.behaviour, args.temperature, args.top_k)
-    if args.model_file is None and args.behaviour != "random":
-        raise UsageError("no agent given: use --model_file, or --behaviour random")
-    if args.output:
-        check_writable(args.output)
+    if args.agent_file is None and args.behaviour != "random":
+        raise UsageError("no agent given: use --agent_file, or --behaviour random")
+    if args.out_file:
+        check_writable(args.out_file)
 
 
 def held_out(env, start: int, num: int, excluded: tuple[int, int] | None) -> list[int]:
@@ -139,10 +135,10 @@ def held_out(env, start: int, num: int, excluded: tuple[int, int] | None) -> lis
 def main(args: Args) -> None:
     agent = None
     own = {}
-    device = choose_device(args.device, args.gpu_device)
+    device = choose_device(args.device)
     precision = choose_precision(args.precision, device)
-    if args.model_file:
-        agent, meta = load_agent(args.model_file, device)
+    if args.agent_file:
+        agent, meta = load_agent(args.agent_file, device)
         set_precision(precision.name, agent)
         own = meta.get("env") or {}
     config = game_of(args, own, num_levels=0, start_level=0)
@@ -151,10 +147,10 @@ def main(args: Args) -> None:
     if agent is not None:
         check_fits(agent, len(actions.names), ProcgenVecEnv.obs_shape, config.env_name)
     about = {"asked": plain(args), "env": plain(config)}
-    inputs = {"model_file": file_id(args.model_file)} if args.model_file else {}
-    made = scored_already(args.output, about, inputs, precision)
+    inputs = {"agent_file": file_id(args.agent_file)} if args.agent_file else {}
+    made = scored_already(args.out_file, about, inputs, precision)
     if made:
-        logging.info("%s is done; delete it, or name another --output, to score again", args.output)
+        logging.info("%s is done; delete it, or name another --out_file, to score again", args.out_file)
         print(shown(made))
         return
     policy = make_behaviour(agent, args.behaviour, args.temperature, args.top_k, actions)
@@ -176,12 +172,12 @@ def main(args: Args) -> None:
         about | scores | {"per_episode": {name: column.tolist() for name, column in vars(episodes).items()}}
     )
     print(shown(made))
-    if args.output:
-        write_json(args.output, made)
+    if args.out_file:
+        write_json(args.out_file, made)
 
 
 def scored_already(
-    output: Path | None, about: dict, inputs: dict[str, str], precision: Precision
+    out_file: Path | None, about: dict, inputs: dict[str, str], precision: Precision
 ) -> dict | None:
     """What the output file holds, where the same was asked of the same inputs in a precision that fits; None
     where it holds something else or nothing.

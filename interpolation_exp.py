@@ -6,16 +6,17 @@ import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from common.cli import parse, run_main
+from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
 
 
 @dataclass
 class Args:
-    model_file: Path
+    world_model_file: Annotated[Path, SEED_MODEL_FILE]
     """The world model."""
     agent_file: Path
     """The agent that acts in it."""
@@ -37,14 +38,9 @@ class Args:
     """Steps per second of video."""
     seed: int = 0
     """Which ends, and the noise."""
-    device: str = "auto"
-    """auto, gpu or cpu."""
-    gpu_device: int = 0
-    """Which GPU, where there are several."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
+    log_level: LogLevel = logging.INFO
     out_dir: Path = Path("results/interpolation")
     """Where results go."""
     new: bool = False
@@ -74,14 +70,14 @@ def main(args: Args) -> None:
         raise UsageError("a path needs --num_pairs 1, --num_points 2 and --num_sim_steps 1, or more of each")
     if not 0 < args.fps < math.inf:
         raise UsageError(f"--fps must be a positive number of frames per second, not {args.fps}")
-    device = choose_device(args.device, args.gpu_device)
-    simulator, meta = load_simulator(args.model_file, args.agent_file, device=device)
+    device = choose_device(args.device)
+    simulator, meta = load_simulator(args.world_model_file, args.agent_file, device=device)
     starts, rollouts = open_starts(
         simulator, meta, args.data_dir, args.rand_init, args.agent_file, args.seed, not args.stochastic
     )
     check_enough(starts, 2 * args.num_pairs)
     inputs = {
-        "model_file": file_id(args.model_file),
+        "world_model_file": file_id(args.world_model_file),
         "agent_file": file_id(args.agent_file),
         "data_dir": rollouts.id if rollouts else None,
     }
@@ -101,7 +97,7 @@ def claim(args: Args, inputs: dict, precision: Precision) -> Run:
     asked = {
         name: value
         for name, value in vars(args).items()
-        if name not in ("model_file", "agent_file", "data_dir")
+        if name not in ("world_model_file", "agent_file", "data_dir")
     }
     return open_run(args.out_dir, f"seed_{args.seed}", asked, args.new, inputs, precision=precision)
 

@@ -6,16 +6,17 @@ import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from common.cli import parse, run_main
+from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
 
 
 @dataclass
 class Args:
-    model_file: Path
+    world_model_file: Annotated[Path, SEED_MODEL_FILE]
     """The world model."""
     agent_file: Path
     """The agent that it was trained with."""
@@ -41,14 +42,9 @@ class Args:
     """Simulated frames; the first is the last that the model was given."""
     seed: int = 0
     """Seed of windows and noise."""
-    device: str = "auto"
-    """auto, gpu or cpu."""
-    gpu_device: int = 0
-    """Which GPU, where there are several."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
+    log_level: LogLevel = logging.INFO
     out_dir: Path = Path("results/loss_over_time_precomp")
     """Where experiments go."""
     new: bool = False
@@ -82,12 +78,12 @@ def main(args: Args) -> None:
         raise UsageError(
             f"--start_level is {args.start_level} and --num_levels {args.num_levels}: both count from 0"
         )
-    device = choose_device(args.device, args.gpu_device)
+    device = choose_device(args.device)
     agent, agent_meta = load_agent(args.agent_file)
     rollouts = Rollouts.open(args.data_dir)
     check_store(rollouts, agent, agent_meta, args.agent_file)
     check_game(rollouts, args)
-    simulator, _ = load_simulator(args.model_file, args.agent_file, device=device)
+    simulator, _ = load_simulator(args.world_model_file, args.agent_file, device=device)
     k = simulator.model.config.num_initializing_steps
     count = args.num_batches * args.batch_size
     (part,) = draw_windows(
@@ -115,13 +111,13 @@ def main(args: Args) -> None:
         f"a batch of {counted(together, 'frame')} (--batch_size, --num_sim_steps)",
     )
     inputs = {
-        "model_file": file_id(args.model_file),
+        "world_model_file": file_id(args.world_model_file),
         "agent_file": file_id(args.agent_file),
         "data_dir": rollouts.id,
     }
     precision = choose_precision(args.precision, device)
     run = open_run(
-        args.out_dir / args.exp_name, args.model_file.stem, args, args.new, inputs, precision=precision
+        args.out_dir / args.exp_name, args.world_model_file.stem, args, args.new, inputs, precision=precision
     )
     set_precision(run.precision, simulator.model, simulator.agent)
     if run.done:

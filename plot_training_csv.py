@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
@@ -20,12 +21,11 @@ class Args:
     """Window of the centred mean, in environment steps; 0 draws the log as it is; left out, a thirtieth of
     the longest run.
     """
-    output: Path | None = None
+    out_dir: Path | None = None
     """Directory for the pictures; left out, the first --datapath."""
     formats: tuple[str, ...] = ("png",)
     """Kinds of files to write: png, svg, pdf."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -44,7 +44,7 @@ def main(args: Args) -> None:
         raise UsageError("no --datapath given: name the directory of at least one run")
     runs = joined([load_run(directory) for directory in find_runs(args.datapath)])
     window = max(run.last_step for run in runs) / 30 if args.smoothing is None else args.smoothing
-    output = args.output or args.datapath[0]
+    output = args.out_dir or args.datapath[0]
     for name, draw in (("plot", draw_columns), ("plot_for_fig", draw_returns)):
         for path in save_figure(draw(runs, window), output / name, args.formats):
             logging.info("%s", path)

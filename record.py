@@ -6,12 +6,13 @@ import logging
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from agents.defaults import TEMPERATURE, TOP_K
 from common.cli import parse, run_main
+from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Args:
     """Seed of the first level that episodes are drawn from."""
     num_levels: int = 0
     """How many levels they are drawn from; 0 means all from start_level on."""
-    model_file: Path | None = None
+    agent_file: Annotated[Path | None, SEED_MODEL_FILE] = None
     """Checkpoint of the agent. Only the behaviour `random` does without."""
     num_episodes: int = 1000
     """Episodes to record, each to its end."""
@@ -54,16 +55,11 @@ class Args:
     """Environments stepped together."""
     seed: int = 0
     """Seed of level draws and action noise."""
-    device: str = "auto"
-    """auto, gpu or cpu."""
-    gpu_device: int = 0
-    """Which GPU, where there are several."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
     num_threads: int = 2
     """Threads of the game simulator; results do not depend on it."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
     out_dir: Annotated[Path, tyro.conf.arg(aliases=["--logdir"])] = Path(".")
     """Where recordings go, below data/."""
 
@@ -86,7 +82,7 @@ from rollouts.store import create_store, recorded_precision
 
 def main(args: Args) -> None:
     check(args)
-    device = choose_device(args.device, args.gpu_device)
+    device = choose_device(args.device)
     plan = Plan(args.num_episodes, args.episodes_per_shard, args.start_level, args.num_levels, args.seed)
     store = args.out_dir / "data" / args.exp_name
     room = extent(store, "plan", "num_episodes", args.num_episodes, args.episodes_per_shard)
@@ -145,15 +141,15 @@ def check(args: Args) -> None:
         raise UsageError(
             f"--mixture_files has no effect on the behaviour {args.behaviour!r}; leave it out, or choose --behaviour mixture"
         )
-    if args.behaviour == "mixture" and (not args.mixture_files or args.model_file):
+    if args.behaviour == "mixture" and (not args.mixture_files or args.agent_file):
         raise UsageError(
-            "the behaviour 'mixture' takes its agents from --mixture_files, at least one, and not from --model_file"
+            "the behaviour 'mixture' takes its agents from --mixture_files, at least one, and not from --agent_file"
         )
 
 
 def files_of(args: Args) -> tuple[Path, ...]:
     """The checkpoints of the agents that play."""
-    return args.mixture_files or ((args.model_file,) if args.model_file else ())
+    return args.mixture_files or ((args.agent_file,) if args.agent_file else ())
 
 
 def common_game(args: Args, own: list[dict]) -> ProcgenConfig:
@@ -185,7 +181,7 @@ def build_actors(args: Args, agents: list[ActorCritic], actions: ActionSpace) ->
     policy = make_behaviour(
         agents[0] if agents else None, args.behaviour, args.temperature, args.top_k, actions
     )
-    return [Actor(policy, args.behaviour, file_id(args.model_file) if args.model_file else "none")]
+    return [Actor(policy, args.behaviour, file_id(args.agent_file) if args.agent_file else "none")]
 
 
 def hidden_layout(actors: list[Actor]) -> dict:

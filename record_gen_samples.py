@@ -13,11 +13,12 @@ from typing import Annotated, Literal
 import tyro
 
 from common.cli import parse, run_main
+from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
 
 
 @dataclass
 class Args:
-    model_file: Path
+    world_model_file: Annotated[Path, SEED_MODEL_FILE]
     """The world model."""
     agent_file: Path
     """The agent that acts in it."""
@@ -45,18 +46,13 @@ class Args:
     """How to store the environment's deterministic state, the largest field."""
     allow_other_agent: bool = False
     """Let an agent act that the world model was not trained with. It starts from its own initial state."""
-    generated_data_dir: Path | None = None
+    out_dir: Annotated[Path | None, tyro.conf.arg(aliases=("--generated_data_dir", "--data_save_dir"))] = None
     """The store to write; by default results/simulated/ informed_init, rand_init or manual_actions."""
     seed: int = 0
     """Seed of everything random."""
-    device: str = "auto"
-    """auto, gpu or cpu."""
-    gpu_device: int = 0
-    """Which GPU, where there are several."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -81,12 +77,12 @@ def main(args: Args) -> None:
     for name in ("num_samples", "num_sim_steps", "batch_size"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name} is {getattr(args, name)}: there is nothing to record; give 1 or more")
-    device = choose_device(args.device, args.gpu_device)
-    simulator, meta = load_simulator(args.model_file, args.agent_file, args.allow_other_agent, device)
+    device = choose_device(args.device)
+    simulator, meta = load_simulator(args.world_model_file, args.agent_file, args.allow_other_agent, device)
     actions = actions_of(meta)
     sampling = sampling_of(args, actions)
     kind = "manual_actions" if sampling.manual else "rand_init" if args.rand_init else "informed_init"
-    path = args.generated_data_dir or OUTPUT / kind
+    path = args.out_dir or OUTPUT / kind
     room = extent(path, "sampling", "num_samples", sampling.num_samples, sampling.batch_size)
     sampling = replace(sampling, num_samples=room.total, grown_from=room.grown_from)
     rollouts = None if args.rand_init else open_real(args.data_dir, args.agent_file)
@@ -110,14 +106,14 @@ def main(args: Args) -> None:
         "sampling": sampling.values(),
         "allow_other_agent": not simulator.own_agent,
         "inputs": {
-            "model_file": file_id(args.model_file),
+            "world_model_file": file_id(args.world_model_file),
             "agent_file": agent_id,
             "data_dir": rollouts.id if rollouts else None,
         },
     }
     if not record_samples(simulator, starts, sampling, path, manifest, agent_id, device):
         has = f"has {counted(room.there, 'episode')} already" if room.there else "is done"
-        logging.info("%s %s; another --generated_data_dir makes another", path, has)
+        logging.info("%s %s; another --out_dir makes another", path, has)
     if args.action_grid:
         write_grids(Rollouts.open(path), [actions.names[action] for action in sampling.manual])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

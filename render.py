@@ -5,20 +5,21 @@ import math
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from agents.defaults import TEMPERATURE, TOP_K
 from common.cli import parse, run_main
+from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
 
 
 @dataclass
 class Args:
-    model_file: Path | None = None
+    agent_file: Annotated[Path | None, SEED_MODEL_FILE] = None
     """Checkpoint of the agent to watch."""
     param_name: str | None = None
-    """Preset of hyperparams/procgen/config.yml: without --model_file, an untrained agent of it plays; a
+    """Preset of hyperparams/procgen/config.yml: without --agent_file, an untrained agent of it plays; a
     checkpoint must be of its network.
     """
     exp_name: str = "render"
@@ -39,7 +40,7 @@ class Args:
     """Paint the player's velocity into the picture (where the game can)."""
     blink: bool | None = None
     """Blank 4-12 frames now and then."""
-    sim_model_file: Path | None = None
+    world_model_file: Path | None = None
     """Play in this world model in place of the game; levels are then numbers of starting places."""
     data_dir: Path | None = None
     """In a world model: the store of real rollouts whose windows are the starting places; left out, the one
@@ -71,16 +72,11 @@ class Args:
     """Beside each frame: the action, the probabilities of all actions, the value so far, level and return."""
     window: bool = False
     """Also play each episode in a window (needs a display)."""
-    device: str = "auto"
-    """auto, gpu or cpu."""
-    gpu_device: int = 0
-    """Which GPU, where there are several."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
     num_threads: int = 1
     """Threads of the game simulator; results do not depend on it."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
     out_dir: Path = Path("logs")
     """Where results go when there is no --vid_dir."""
     new: bool = False
@@ -112,23 +108,23 @@ SIMULATED = ("data_dir", "rand_init", "num_sim_steps", "allow_other_agent")
 
 def stage_of(args: Args, own: dict, device) -> Stage:
     """Where to play. Raises UsageError for options of the game in a world model, and the other way round."""
-    if args.sim_model_file is None:
+    if args.world_model_file is None:
         given = [name for name in SIMULATED if getattr(args, name)]
         if given:
-            raise UsageError(f"--{given[0]} is of a world model; give --sim_model_file, or leave it out")
+            raise UsageError(f"--{given[0]} is of a world model; give --world_model_file, or leave it out")
         return real_stage(env_config(args, own), args.num_eps, args.seed, args.num_threads)
-    if args.model_file is None:
-        raise UsageError("a world model has an agent inside; give that one's --model_file")
+    if args.agent_file is None:
+        raise UsageError("a world model has an agent inside; give that one's --agent_file")
     given = [name for name in OPTIONS if getattr(args, name) is not None]
     if given:
         raise UsageError(
-            f"--{given[0]} is of the game, and a world model has its own; leave it or --sim_model_file out"
+            f"--{given[0]} is of the game, and a world model has its own; leave it or --world_model_file out"
         )
     jobs = fixed_jobs(args.start_level or 0, args.num_levels or args.num_eps, args.num_eps)
     steps = 64 if args.num_sim_steps is None else args.num_sim_steps
     return simulated_stage(
-        args.sim_model_file,
-        args.model_file,
+        args.world_model_file,
+        args.agent_file,
         args.data_dir,
         args.rand_init,
         args.allow_other_agent,
@@ -167,9 +163,9 @@ def agent_of(args: Args, device) -> tuple[ActorCritic, dict]:
     """The agent to watch and its description. Raises UsageError where none is asked for, or a checkpoint of
     another network than the preset's.
     """
-    if not args.model_file and not args.param_name:
-        raise UsageError("no agent given: use --model_file, or --param_name for an untrained one")
-    agent, meta = load_agent(args.model_file, device) if args.model_file else (None, {})
+    if not args.agent_file and not args.param_name:
+        raise UsageError("no agent given: use --agent_file, or --param_name for an untrained one")
+    agent, meta = load_agent(args.agent_file, device) if args.agent_file else (None, {})
     if not args.param_name:
         return agent, meta
     num_actions = (
@@ -189,7 +185,7 @@ def agent_of(args: Args, device) -> tuple[ActorCritic, dict]:
     if other:
         found = f"{other[0]} is {getattr(agent.config, other[0])} in the checkpoint and {getattr(network, other[0])} in the preset"
         raise UsageError(
-            f"{args.model_file} is not of the preset {args.param_name!r}: {found}; leave --param_name out, or name its own"
+            f"{args.agent_file} is not of the preset {args.param_name!r}: {found}; leave --param_name out, or name its own"
         )
     return agent, meta
 
@@ -201,14 +197,14 @@ def claim(args: Args, stage: Stage, device) -> Run:
     parent = args.vid_dir or args.out_dir / stage.group / args.exp_name
     asked = replace(
         args,
-        model_file=None,
-        sim_model_file=None,
+        agent_file=None,
+        world_model_file=None,
         data_dir=None,
         vid_dir=None,
         window=False,
         exp_name="render",
     )
-    inputs = ({"model_file": file_id(args.model_file)} if args.model_file else {}) | stage.inputs
+    inputs = ({"agent_file": file_id(args.agent_file)} if args.agent_file else {}) | stage.inputs
     precision = choose_precision(args.precision, device)
     return open_run(
         parent,
@@ -223,7 +219,7 @@ def claim(args: Args, stage: Stage, device) -> Run:
 def main(args: Args) -> None:
     check(args)
     window = Window(args.fps) if args.window else None
-    device = choose_device(args.device, args.gpu_device)
+    device = choose_device(args.device)
     agent, meta = agent_of(args, device)
     stage = stage_of(args, meta.get("env") or {}, device)
     env = stage.open()

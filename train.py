@@ -3,9 +3,10 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 from common.cli import parse, run_main
+from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Args:
     """Checkpoints spread evenly over training, the last at its end; the untrained agent is kept as model_0
     besides.
     """
-    model_file: Path | None = None
+    agent_file: Annotated[Path | None, SEED_MODEL_FILE] = None
     """Begin with the weights of this checkpoint."""
     seed: int = 0
     """Seed of everything random: weights, level draws, action noise, minibatches."""
@@ -46,16 +47,11 @@ class Args:
     """Episodes of each such evaluation, one per unseen level."""
     save_every: int = 100_000
     """Save the state that a killed run resumes from every so many steps."""
-    device: str = "auto"
-    """auto, gpu or cpu."""
-    gpu_device: int = 0
-    """Which GPU, where there are several."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
     num_threads: int = 2
     """Threads of the game simulator; results do not depend on it."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
     out_dir: Path = Path("logs")
     """Where results go."""
     new: bool = False
@@ -87,16 +83,16 @@ def main(args: Args) -> None:
     train_config = ProcgenConfig(args.env_name, args.num_levels, args.start_level, **drawn)
     actions = action_space(args.env_name)
     network, ppo = load_preset(args.param_name, len(actions.names), ProcgenVecEnv.obs_shape)
-    device = choose_device(args.device, args.gpu_device)
+    device = choose_device(args.device)
     if args.track:
         check_tracker()
-    init_from = load_agent(args.model_file)[0] if args.model_file else None
+    init_from = load_agent(args.agent_file)[0] if args.agent_file else None
     if (
         init_from is not None
     ):  # fails here, before a run is begun, if the checkpoint is of another architecture
-        load_module(ActorCritic(network), init_from.state_dict(), str(args.model_file))
+        load_module(ActorCritic(network), init_from.state_dict(), str(args.agent_file))
     precision = choose_precision(network.precision if args.precision == "auto" else args.precision, device)
-    inputs = {"model_file": file_id(args.model_file)} if args.model_file else {}
+    inputs = {"agent_file": file_id(args.agent_file)} if args.agent_file else {}
     config = {"args": args, "env": train_config, "network": network, "ppo": ppo}
     unseen = first_unseen_level(args.start_level, args.num_levels)
     schedule = Schedule(

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import tyro
 
 from common.cli import parse, run_main
+from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
 from generative.model.config import (
     LossScales,
     TrainConfig,
@@ -34,7 +35,7 @@ class Args:
     """Name of the experiment; results go to <out_dir>/<gen_mod_exp_name>/."""
     interpreting_params_name: str = "small"
     """Preset of hyperparams/generative.yml: tiny, small or paper. Flags left out below are the preset's."""
-    model_file: Path | None = None
+    world_model_file: Annotated[Path | None, SEED_MODEL_FILE] = None
     """Begin with the weights of this world model; parts of another shape begin anew, and are named in the
     log.
     """
@@ -69,7 +70,7 @@ class Args:
     reward.
     """
     outcome_only: bool | None = None
-    """Train the parts that rewards and ends are read with, and leave all others as --model_file has them."""
+    """Train the parts that rewards and ends are read with, and leave all others as --world_model_file has them."""
     log_interval: int | None = None
     """Batches between rows of progress.csv."""
     save_interval: int | None = None
@@ -80,14 +81,9 @@ class Args:
     """Weight of an adversarial term, which older command lines name. This model has none: only 0 is taken."""
     seed: int = 0
     """Seed of everything random: weights, windows, noise."""
-    device: str = "auto"
-    """auto, gpu or cpu."""
-    gpu_device: int = 0
-    """Which GPU, where there are several."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
+    log_level: LogLevel = logging.INFO
     out_dir: Path = Path("results/world_models")
     """Where results go."""
     new: bool = False
@@ -111,7 +107,7 @@ from rollouts.store import Rollouts
 
 
 def main(args: Args) -> None:
-    ranks = join_ranks(choose_device(args.device, args.gpu_device))
+    ranks = join_ranks(choose_device(args.device))
     device = ranks.device
     if not ranks.first:
         logging.getLogger().setLevel(max(args.log_level, logging.WARNING))
@@ -123,18 +119,18 @@ def main(args: Args) -> None:
     length = window_length(model, train)
     check_length(length, rollouts)
     init_from = None
-    if train.outcome_only and not args.model_file:
-        raise UsageError("--outcome_only leaves all other parts as --model_file has them; give one")
-    if args.model_file:
-        found, init_from, _ = read_world_model(args.model_file)
-        check_compatible(found.config, model, args.model_file)
+    if train.outcome_only and not args.world_model_file:
+        raise UsageError("--outcome_only leaves all other parts as --world_model_file has them; give one")
+    if args.world_model_file:
+        found, init_from, _ = read_world_model(args.world_model_file)
+        check_compatible(found.config, model, args.world_model_file)
     agent_id = file_id(args.agent_file)
     check_recorder(rollouts, agent_id)
     windows = rollouts.windows(length, anchor="start", pad="right", min_steps=model.num_initializing_steps)
     source = WindowSource(windows, layouts_of(rollouts), args.seed, train.death_oversampling)
     train = with_epochs(args, train, source)
     inputs = {"agent_file": agent_id, "data_dir": rollouts.id} | (
-        {"model_file": file_id(args.model_file)} if args.model_file else {}
+        {"world_model_file": file_id(args.world_model_file)} if args.world_model_file else {}
     )
     precision = choose_precision(model.precision if args.precision == "auto" else args.precision, device)
     run = shared_run(args, ranks, {"args": args, "model": model, "train": train}, inputs, precision)
@@ -233,7 +229,7 @@ def check_compatible(found: WorldModelConfig, wanted: WorldModelConfig, path: Pa
     ]
     if differing:
         raise UsageError(
-            f"{path} was trained for another game or agent ({', '.join(differing)}); take one trained for this agent, or leave --model_file out"
+            f"{path} was trained for another game or agent ({', '.join(differing)}); take one trained for this agent, or leave --world_model_file out"
         )
 
 

@@ -126,7 +126,7 @@ def make_behaviour(
 def _without_agent(name: str, actions: ActionSpace | None) -> RandomPolicy:
     if name != "random":
         raise UsageError(
-            f"behaviour {name!r} needs an agent: give --model_file, or take the behaviour 'random'"
+            f"behaviour {name!r} needs an agent: give --agent_file, or take the behaviour 'random'"
         )
     if actions is None:
         raise UsageError("behaviour 'random' without an agent needs the environment's action space")

@@ -2,20 +2,21 @@
 -m agents.check_policy`).
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel, PrecisionName
 
 
 @dataclass
 class Args:
-    model_file: Path
+    agent_file: Path
     """Checkpoint of the agent to check."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions: bf16, fp32, or whichever is faster here."""
+    precision: PrecisionName = "auto"
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -210,9 +211,9 @@ def check_choice(case: _Case) -> None:
 
 
 def main(args: Args) -> None:
-    agent, _ = load_agent(args.model_file)
+    agent, _ = load_agent(args.agent_file)
     set_precision(args.precision, agent)
-    print(f"{args.model_file} keeps every promise: {', '.join(check_policy(agent, agent.config.obs_shape))}")
+    print(f"{args.agent_file} keeps every promise: {', '.join(check_policy(agent, agent.config.obs_shape))}")
 
 
 if __name__ == "__main__":

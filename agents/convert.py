@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel, PrecisionName
 
 
 @dataclass
@@ -31,8 +32,7 @@ class Args:
     """
     obs_shape: tuple[int, int, int] = (64, 64, 3)
     """Height, width and channels of the frames that the agent sees."""
-    precision: str = "fp32"
-    """fp32 or bf16 for the encoder: fp32 computes what the source computed."""
+    precision: PrecisionName = "fp32"
     env_name: str = "coinrun"
     """The game that the agent was trained on; evaluation and recording take it and the options below as their
     defaults.
@@ -45,6 +45,7 @@ class Args:
     """easy, hard, extreme, memory or exploration."""
     use_backgrounds: bool = False
     """Whether it was trained with background images."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
 class Args:
     run: Path
     """Directory of a training run, as train.py wrote it."""
-    out: Path
+    out_dir: Path
     """Where to ship it; an earlier shipment there is replaced."""
     checkpoints: int = 15
     """How many checkpoints of the way to ship, evenly spread from the untrained agent to the last; 0 ships
     model.safetensors alone.
     """
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -109,13 +109,15 @@ def main(args: Args) -> None:
     provenance = described([*kept, ordered[-1]])
     copies = {f"checkpoints/{path.name}": path for path in kept} | {"model.safetensors": ordered[-1]}
     copies |= {name: args.run / name for name in RECORDS}
-    for old in (args.out / "checkpoints").glob("model_*.safetensors"):
+    for old in (args.out_dir / "checkpoints").glob("model_*.safetensors"):
         if f"checkpoints/{old.name}" not in copies:
             old.unlink()
-    copy_all(copies, args.out)
-    ids = {name: file_id(args.out / name) for name in copies if name.endswith(".safetensors")}
-    write_json(args.out / "provenance.json", provenance | {"ids": ids})
-    logging.info("%s: %s up to %d steps", args.out, counted(len(kept), "checkpoint"), provenance["timesteps"])
+    copy_all(copies, args.out_dir)
+    ids = {name: file_id(args.out_dir / name) for name in copies if name.endswith(".safetensors")}
+    write_json(args.out_dir / "provenance.json", provenance | {"ids": ids})
+    logging.info(
+        "%s: %s up to %d steps", args.out_dir, counted(len(kept), "checkpoint"), provenance["timesteps"]
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Scores of several training seeds together: the mean over seeds with its interval, from what evaluate.py
 wrote of each.
 
-python -m agents.seed_scores --scores pretrained/coinrun_easy_200/seed_*_finished/scores_unseen.json --output scores_unseen.json
+python -m agents.seed_scores --scores pretrained/coinrun_easy_200/seed_*_finished/scores_unseen.json --out_file scores_unseen.json
 """
 
 import json
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
 class Args:
     scores: tuple[Path, ...]
-    """Files that evaluate.py --output wrote, one per training seed, of the same levels and repeats."""
-    output: Path
+    """Files that evaluate.py --out_file wrote, one per training seed, of the same levels and repeats."""
+    out_file: Path
     """Where the summary goes."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -58,7 +58,7 @@ def summarize(paths: tuple[Path, ...]) -> dict:
                 f"{path} is of other levels than {paths[0]}; evaluate both with the same --start_level, --num_levels and --num_episodes"
             )
     each = np.array([np.mean(columns["total_reward"]) for columns in episodes])
-    models = [scores["asked"]["model_file"] for scores in found]
+    models = [scores["asked"]["agent_file"] for scores in found]
     if len(set(models)) < len(models):
         raise UsageError(
             f"--scores names {max(models, key=models.count)} twice; give each training seed once"
@@ -74,21 +74,21 @@ def summarize(paths: tuple[Path, ...]) -> dict:
 def _read(path: Path) -> dict:
     try:
         scores = json.loads(path.read_text())
-        scores["per_episode"]["total_reward"], scores["per_episode"]["repeat"], scores["asked"]["model_file"]
+        scores["per_episode"]["total_reward"], scores["per_episode"]["repeat"], scores["asked"]["agent_file"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
-            f"{path} is not what evaluate.py --output writes ({error!r}); make it with: python evaluate.py --help"
+            f"{path} is not what evaluate.py --out_file writes ({error!r}); make it with: python evaluate.py --help"
         ) from error
     return scores
 
 
 def main(args: Args) -> None:
     summary = summarize(args.scores)
-    write_json(args.output, summary)
+    write_json(args.out_file, summary)
     mean, low, high = summary["return"]
     logging.info(
         "%s: mean return over %s %.2f [%.2f, %.2f]",
-        args.output,
+        args.out_file,
         counted(len(args.scores), "seed"),
         mean,
         low,

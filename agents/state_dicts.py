@@ -142,7 +142,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         with safe_open(path, framework="pt") as file:
             if "worldlens" in (file.metadata() or {}):
                 raise BadCheckpoint(
-                    f"{path} is a file of this project already: an agent needs no conversion, give it to --model_file as it is"
+                    f"{path} is a file of this project already: an agent needs no conversion, give it to --agent_file as it is"
                 )
             return {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:

@@ -8,16 +8,16 @@ latents. Draw the artefacts with analysis/bottleneck_vec_analysis_plotting.py.
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from common.cli import parse, run_main
+from common.shared_flags import Device, LogLevel, PrecisionName
 
 GENERATED = Path("results/simulated")
 
 
 @dataclass
 class Args:
-    model_file: Path
+    world_model_file: Path
     """The world model."""
     agent_file: Path
     """The agent that the world model was trained with: a latent also encodes the agent's state."""
@@ -37,18 +37,13 @@ class Args:
     """Seed of all sampling and fits."""
     num_threads: int = 2
     """Threads of the linear algebra and of t-SNE."""
-    device: str = "auto"
-    """auto, gpu or cpu."""
-    gpu_device: int = 0
-    """Index of the GPU."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Precision of the networks: bf16, fp32, or the faster one here; a resumed run keeps its precision."""
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
     new: bool = False
     """Recompute a finished step."""
     out_dir: Path = Path("results")
     """Directory that receives bottleneck_vec_analysis_precomp."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -95,20 +90,20 @@ LATENTS_PER_CLUSTER = 2
 
 def main(args: Args) -> None:
     real, informed, random = map(Rollouts.open, (args.data_dir, args.informed_dir, args.random_dir))
-    check_origin(informed, args.model_file, real)
-    check_origin(random, args.model_file, None)
+    check_origin(informed, args.world_model_file, real)
+    check_origin(random, args.world_model_file, None)
     check_maps(args.maps)
     if args.num_samples < FEWEST:
         raise UsageError(f"--num_samples is {args.num_samples}: a map takes {FEWEST} or more")
     args = fit_sizes(args, limits(args, informed, random))
     settings = {name: getattr(args, name) for name in ("num_samples", "clusters", "maps", "seed")}
     inputs = {
-        "model_file": file_id(args.model_file),
+        "world_model_file": file_id(args.world_model_file),
         "data_dir": real.id,
         "informed_dir": informed.id,
         "random_dir": random.id,
     }
-    precision = choose_precision(args.precision, choose_device(args.device, args.gpu_device))
+    precision = choose_precision(args.precision, choose_device(args.device))
     run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.new, precision)
     if run.done:
         point_latest(run)
@@ -210,10 +205,10 @@ def labels(
 
 def encode(args: Args, real: Rollouts, samples: LatentSamples, precision: str) -> dict[str, np.ndarray]:
     """mean and, unless latents lie on a sphere, log_variance [n, Z] of q(z) of the informed windows."""
-    device = choose_device(args.device, args.gpu_device)
+    device = choose_device(args.device)
     episodes = samples.episodes["informed"]
     with progress_bar(total=len(episodes), unit="window", desc="encode") as bar:
-        simulator = load_simulator(args.model_file, args.agent_file, device=device)[0]
+        simulator = load_simulator(args.world_model_file, args.agent_file, device=device)[0]
         set_precision(precision, simulator.model, simulator.agent)
         mean, log_variance = posteriors(
             simulator, real, samples.stores["informed"], episodes, device, bar.update

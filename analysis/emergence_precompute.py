@@ -9,9 +9,9 @@ probes see the same made scenes. Numbers go to results/emergence_precomp, a part
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from common.cli import parse, run_main
+from common.shared_flags import Device, LogLevel, PrecisionName
 
 
 @dataclass
@@ -40,14 +40,9 @@ class Args:
     """Where concepts_precomp is, and emergence_precomp is written."""
     new: bool = False
     """Make it again where it is done."""
-    device: str = "auto"
-    """auto, gpu or cpu, for the agent."""
-    gpu_device: int = 0
-    """Which GPU, where there are several."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -213,7 +208,7 @@ def main(args: Args) -> None:
         raise UsageError(
             f"--frame_episodes is {args.frame_episodes}, and {args.num_episodes} are shown: give as many or more"
         )
-    device = choose_device(args.device, args.gpu_device)
+    device = choose_device(args.device)
     rollouts = Rollouts.open(args.data_dir)
     files = checkpoints_of(args.runs, args.every)
     bank = open_bank(args.scenes_dir, rollouts.id)

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
 class Args:
-    model_file: Path
+    world_model_file: Path
     """The world model."""
     agent_file: Path
     """Its agent, which recorded the store."""
@@ -42,8 +43,7 @@ class Args:
     """Where frame_gradients_precomp is written."""
     new: bool = False
     """Make them again where the same command has."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -83,16 +83,16 @@ from rollouts.windows import Windows
 STEP = "frame_gradients"
 VERSION = 1
 ROUTES = ("agent", "simulator", "untrained")
-NOT_SETTINGS = ("model_file", "agent_file", "data_dir", "out_dir", "new", "log_level")
+NOT_SETTINGS = ("world_model_file", "agent_file", "data_dir", "out_dir", "new", "log_level")
 
 
 def main(args: Args) -> None:
     check_asked(args)
-    simulator = in_float32(load_simulator(args.model_file, args.agent_file)[0])
+    simulator = in_float32(load_simulator(args.world_model_file, args.agent_file)[0])
     rollouts = open_real(args.data_dir, args.agent_file)
     check_recorder(rollouts, file_id(args.agent_file))
     inputs = {
-        "model_file": file_id(args.model_file),
+        "world_model_file": file_id(args.world_model_file),
         "agent_file": file_id(args.agent_file),
         "data_dir": rollouts.id,
     }

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
 class Args:
-    model_file: Path
+    world_model_file: Path
     """The world model."""
     agent_file: Path
     """Its agent."""
@@ -38,8 +39,7 @@ class Args:
     """Rollouts simulated together."""
     seed: int = 0
     """Which states, moves, hidden units and noise."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
     out_dir: Path = Path("results/gradient_check")
     """Where results go."""
     new: bool = False
@@ -79,17 +79,17 @@ _UNIT_SEED = 6_000_011
 
 def main(args: Args) -> None:
     check_asked(args)
-    simulator = in_float32(load_simulator(args.model_file, args.agent_file)[0])
+    simulator = in_float32(load_simulator(args.world_model_file, args.agent_file)[0])
     rollouts = open_real(args.data_dir, args.agent_file)
     starts = InformedStarts(simulator, rollouts, args.seed)
     args = fitted(args, simulator, starts)
     asked = {
         name: value
         for name, value in vars(args).items()
-        if name not in ("model_file", "agent_file", "data_dir", "batch_size")
+        if name not in ("world_model_file", "agent_file", "data_dir", "batch_size")
     }
     inputs = {
-        "model_file": file_id(args.model_file),
+        "world_model_file": file_id(args.world_model_file),
         "agent_file": file_id(args.agent_file),
         "data_dir": rollouts.id,
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
@@ -21,8 +22,7 @@ class Args:
     """Labels that colour a rotating animation; default: all; no word for no animation."""
     explorer: bool = True
     """Write explorer.html, an interactive map whose points show their frames and play their episodes."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":

@@ -12,15 +12,15 @@ analysis.memory_plotting.
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from analysis.io.shared_args import CONTEXT_FRAMES
 from common.cli import parse, run_main
+from common.shared_flags import Device, LogLevel, PrecisionName
 
 
 @dataclass
 class Args:
-    model_file: Path
+    agent_file: Path
     """The agent, which recorded the store. It may have no memory: then it is a control, in which nothing may
     change.
     """
@@ -50,16 +50,11 @@ class Args:
     """Where concepts_precomp is, and memory_precomp is written."""
     new: bool = False
     """Make it again even where it is done."""
-    device: str = "auto"
-    """auto, gpu or cpu."""
-    gpu_device: int = 0
-    """Which GPU, where there are several."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
     num_threads: int = 2
     """Threads of the game; results do not depend on it."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -208,18 +203,18 @@ def played(env, policy, args: Args, device) -> dict[str, np.ndarray]:
 
 def main(args: Args) -> None:
     check_asked(args)
-    device = choose_device(args.device, args.gpu_device)
+    device = choose_device(args.device)
     rollouts = Rollouts.open(args.data_dir)
-    agent, meta = load_agent(args.model_file, device)
-    check_store(rollouts, agent, meta, args.model_file)
-    if not recorded_by(rollouts, file_id(args.model_file)):
+    agent, meta = load_agent(args.agent_file, device)
+    check_store(rollouts, agent, meta, args.agent_file)
+    if not recorded_by(rollouts, file_id(args.agent_file)):
         raise UsageError(
-            f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one"
+            f"{args.data_dir} was recorded by another agent than {args.agent_file}; record with this one"
         )
     concepts = load_concepts(rollouts, args.out_dir)
     episodes = one_of_each_level(rollouts, args.num_episodes, args.seed)
     args = fit_sizes(args, limits(args, rollouts))
-    inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
+    inputs = {"agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
     choose_steps(
         rollouts, args.num_fork_points, args.history_steps, args.seed
     )  # refuses here, before any work, a store without long episodes

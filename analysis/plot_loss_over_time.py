@@ -2,16 +2,19 @@
 windows.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
 class Args:
     presaved_data_path: Path
     """The loss_over_time.json of a run of loss_over_time_exp.py."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
 class Args:
-    model_file: Path
+    agent_file: Path
     """The agent whose heads are read."""
     method: str | None = None
     """Directions to express them in: pca, ica, nmf or dictionary; left out, ica or, where it could not be
@@ -26,8 +27,7 @@ class Args:
     """Directory that the precompute step wrote; left out, the latest in <out_dir>/hx_analysis_precomp."""
     out_dir: Path = Path("results")
     """Where plot_act_and_val_weights_plots is written, and hx_analysis_precomp is looked for."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -55,9 +55,9 @@ def main(args: Args) -> None:
     directory = find_step(args.out_dir, STEP, VERSION, COMMAND, args.precomp_dir)
     numbers = read_numbers(directory)
     method = choose_method(directory, args.method)
-    agent, meta = load_agent(args.model_file)
-    if file_id(args.model_file) not in numbers["stores"]["agents"]:
-        whose = f"the directions are of agent {', '.join(numbers['stores']['agents'])} and {args.model_file} is {file_id(args.model_file)}"
+    agent, meta = load_agent(args.agent_file)
+    if file_id(args.agent_file) not in numbers["stores"]["agents"]:
+        whose = f"the directions are of agent {', '.join(numbers['stores']['agents'])} and {args.agent_file} is {file_id(args.agent_file)}"
         raise UsageError(f"{whose}: give the agent that was recorded")
     directions = load_directions(directory / f"{method}.safetensors")
     spread = read_part(directory, "spread")[method]

@@ -11,18 +11,18 @@ goes on where it was.
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from common.cli import parse, run_main
+from common.shared_flags import Device, LogLevel, PrecisionName
 
 
 @dataclass
 class Args:
-    model_file: Path
+    agent_file: Path
     """The agent, which recorded the store."""
     data_dir: Path = Path("data")
     """Store of real CoinRun rollouts, whose concepts are there (python -m analysis.concepts_precompute)."""
-    sim_model_file: Path | None = None
+    world_model_file: Path | None = None
     """A world model of this agent: its latents and environment states are probed too."""
     sites: tuple[str, ...] = ()
     """Further places of the agent's encoder that are probed, by the names of interpret.hooks
@@ -38,14 +38,9 @@ class Args:
     """Where concepts_precomp is, and probes_precomp is written."""
     new: bool = False
     """Make it again where it is done."""
-    device: str = "auto"
-    """auto, gpu or cpu, for the agent."""
-    gpu_device: int = 0
-    """Which GPU, where there are several."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -82,7 +77,7 @@ from rollouts.store import Rollouts
 
 NAME = "probes"
 VERSION = 2
-COMMAND = "python -m analysis.probes_precompute --model_file AGENT --data_dir STORE"
+COMMAND = "python -m analysis.probes_precompute --agent_file AGENT --data_dir STORE"
 FRAME_AND_MEMORY = "frame and memory"
 """Encoder output and the state before the observation, side by side: over the encoder alone, it says what the
 agent's memory adds to the frame.
@@ -164,9 +159,9 @@ def compute(args: Args, study: ProbeDataset, agent: ActorCritic, device, run: Ru
         name: (states, slice(None))
         for name, states in ({"hidden": hidden, FRAME_AND_MEMORY: both} | sites).items()
     }
-    if args.sim_model_file:
+    if args.world_model_file:
         readers |= world_model_states(
-            args.sim_model_file, args.model_file, study, args.seed, device, run.precision
+            args.world_model_file, args.agent_file, study, args.seed, device, run.precision
         )
     told = {}
     found = {}
@@ -179,7 +174,7 @@ def compute(args: Args, study: ProbeDataset, agent: ActorCritic, device, run: Ru
     about = {
         "site": "hidden after the observation",
         "store": study.rollouts.id,
-        "agent": file_id(args.model_file),
+        "agent": file_id(args.agent_file),
     }
     refused = why_no_directions(run, lambda: fit_directions(bench, hidden, found["hidden"], about))
     added = memory(bench, found[FRAME_AND_MEMORY], found["encoder"])
@@ -226,22 +221,22 @@ def described(study: ProbeDataset) -> dict:
 
 def main(args: Args) -> None:
     check_asked(args)
-    device = choose_device(args.device, args.gpu_device)
+    device = choose_device(args.device)
     rollouts = Rollouts.open(args.data_dir)
     check_concepts(rollouts)
-    agent, meta = load_agent(args.model_file, device)
-    check_store(rollouts, agent, meta, args.model_file)
-    if not recorded_by(rollouts, file_id(args.model_file)):
+    agent, meta = load_agent(args.agent_file, device)
+    check_store(rollouts, agent, meta, args.agent_file)
+    if not recorded_by(rollouts, file_id(args.agent_file)):
         raise UsageError(
-            f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one"
+            f"{args.data_dir} was recorded by another agent than {args.agent_file}; record with this one"
         )
     check_sites(agent, args.sites)
     args = fit_sizes(args, {"num_episodes": episodes_limit(rollouts)})
     study = open_study(rollouts, args.num_episodes, args.seed, args.out_dir)
-    if args.sim_model_file:
-        choose_windows(load_simulator(args.sim_model_file, args.model_file)[0], study, args.seed)
-    inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
-    inputs |= {"sim_model_file": file_id(args.sim_model_file)} if args.sim_model_file else {}
+    if args.world_model_file:
+        choose_windows(load_simulator(args.world_model_file, args.agent_file)[0], study, args.seed)
+    inputs = {"agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
+    inputs |= {"world_model_file": file_id(args.world_model_file)} if args.world_model_file else {}
     run = open_step(
         args.out_dir,
         NAME,

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Literal
 
 from common.cli import parse, run_main
+from common.shared_flags import Device, LogLevel, PrecisionName
 
 
 @dataclass
 class Args:
-    model_file: Path
+    world_model_file: Path
     """The simulator: a world model."""
     agent_file: Path
     """The agent that it was trained with, which recorded the store."""
@@ -50,14 +51,9 @@ class Args:
     """Where real_check_precomp and real_check_plots are written."""
     new: bool = False
     """Start afresh where the same command has already run."""
-    device: str = "auto"
-    """auto, gpu or cpu, for agent and simulator."""
-    gpu_device: int = 0
-    """Which GPU, where there are several."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -239,7 +235,7 @@ def open_worlds(args: Args) -> Check:
     Raises UsageError or BadCheckpoint if they do not, and UsageError for more runs than the machine's memory
     holds.
     """
-    device = choose_device(args.device, args.gpu_device)
+    device = choose_device(args.device)
     rollouts = Rollouts.open(args.data_dir)
     agent, agent_meta = load_agent(args.agent_file, device)
     check_store(rollouts, agent, agent_meta, args.agent_file)
@@ -247,7 +243,7 @@ def open_worlds(args: Args) -> Check:
         raise UsageError(
             f"{args.data_dir} was recorded by another agent than {args.agent_file}: its forks would not retrace; record with it"
         )
-    simulator, _ = load_simulator(args.model_file, args.agent_file, device=device)
+    simulator, _ = load_simulator(args.world_model_file, args.agent_file, device=device)
     bank = ForkPointSampler(
         rollouts, simulator.model.config.num_initializing_steps, PARTS[args.part], args.seed, args.per_layout
     )
@@ -297,7 +293,7 @@ def main(args: Args) -> None:
     check = open_worlds(args)
     args = check.args
     inputs = {
-        "model_file": file_id(args.model_file),
+        "world_model_file": file_id(args.world_model_file),
         "agent_file": file_id(args.agent_file),
         "data_dir": check.rollouts.id,
     }

@@ -6,14 +6,14 @@ import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from common.cli import parse, run_main
+from common.shared_flags import Device, LogLevel, PrecisionName
 
 
 @dataclass
 class Args:
-    model_file: Path
+    world_model_file: Path
     """The world model to score."""
     agent_file: Path
     """The agent that it was trained with, and that recorded the store."""
@@ -29,14 +29,9 @@ class Args:
     """Windows scored at a time: memory grows with it, not with num_windows."""
     seed: int = 0
     """Seed of windows, noise and resamples."""
-    device: str = "auto"
-    """auto, gpu or cpu."""
-    gpu_device: int = 0
-    """Which GPU, where there are several."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
+    log_level: LogLevel = logging.INFO
     out_dir: Path = Path("results/report_card_precomp")
     """Where results go."""
     new: bool = False
@@ -80,17 +75,17 @@ REPLAY_SLOTS = 32
 
 def main(args: Args) -> None:
     check_asked(args)
-    device = choose_device(args.device, args.gpu_device)
+    device = choose_device(args.device)
     simulator, rollouts = load(args, device)
     args, parts = choose_windows(args, simulator, rollouts)
     inputs = {
-        "model_file": file_id(args.model_file),
+        "world_model_file": file_id(args.world_model_file),
         "agent_file": file_id(args.agent_file),
         "data_dir": rollouts.id,
     }
     run = open_run(
         args.out_dir,
-        args.model_file.stem,
+        args.world_model_file.stem,
         args,
         args.new,
         inputs,
@@ -128,7 +123,7 @@ def load(args: Args, device: torch.device) -> tuple[Simulator, Rollouts]:
     agent, agent_meta = load_agent(args.agent_file, device)
     check_store(rollouts, agent, agent_meta, args.agent_file)
     check_recorder(rollouts, file_id(args.agent_file))
-    return load_simulator(args.model_file, args.agent_file, device=device)[0], rollouts
+    return load_simulator(args.world_model_file, args.agent_file, device=device)[0], rollouts
 
 
 def choose_windows(args: Args, simulator: Simulator, rollouts: Rollouts) -> tuple[Args, list[EvalWindows]]:

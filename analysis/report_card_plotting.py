@@ -2,16 +2,19 @@
 every score in a table.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
 class Args:
     run_dir: Path | None = None
     """Directory of a report card; left out, the latest of results/report_card_precomp."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -81,7 +84,7 @@ def build(run: Path) -> Path:
     inputs = report["manifest"]["inputs"]
     page = Page("Report card of a simulator")
     page.text(
-        f"World model {inputs['model_file']} with agent {inputs['agent_file']} inside, on recordings {inputs['data_dir']}: "
+        f"World model {inputs['world_model_file']} with agent {inputs['agent_file']} inside, on recordings {inputs['data_dir']}: "
         f"{held_out['windows']} windows from {held_out['levels']} {held_out['part']} layouts that no model is trained on. "
         "Intervals are 95%, by level; n counts windows, steps or things."
     )

@@ -14,12 +14,12 @@ from typing import Any
 
 from common.cli import parse, run_main
 from common.errors import UsageError
+from common.shared_flags import LogLevel
 
 
 @dataclass
 class Args:
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 from envs.scene_kinds import KINDS
 
 
@@ -42,8 +43,7 @@ class Args:
     """Where concepts_precomp is, and scene_bank_precomp is written."""
     new: bool = False
     """Make them again even where they are done."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":

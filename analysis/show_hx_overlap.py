@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
@@ -16,8 +17,7 @@ class Args:
     """Directory written by the precompute step; default: the latest in <out_dir>/hx_overlap_precomp."""
     out_dir: Path = Path("results")
     """Directory that holds hx_overlap_precomp and receives hx_overlap_plots."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
@@ -28,8 +29,7 @@ class Args:
     """Recompute a finished step."""
     out_dir: Path = Path("results")
     """Directory that receives hx_overlap_precomp."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ the artefacts with analysis/sml_analysis_plotting.py.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from analysis.io.shared_args import MapArgs
 from common.cli import parse, run_main
+from common.shared_flags import PrecisionName
 
 
 @dataclass
@@ -24,8 +24,7 @@ class Args(MapArgs):
     """Principal components of the environment state that enter the joint state."""
     components: int = 128
     """Largest number of principal components of the joint state that clusters and maps are fit on."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Precision of the encoder: bf16, fp32, or the faster one here; a resumed run keeps its precision."""
+    precision: PrecisionName = "auto"
 
 
 if __name__ == "__main__":

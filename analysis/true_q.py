@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 from common.cli import parse, run_main
+from common.shared_flags import Device, LogLevel, PrecisionName
 
 
 @dataclass
 class Args:
-    model_file: Path
+    agent_file: Path
     """The agent, which recorded the store."""
     data_dir: Path = Path("data")
     """Store of real rollouts, from which fork points are taken."""
@@ -42,14 +43,9 @@ class Args:
     """Where true_q_precomp and true_q_plots are written."""
     new: bool = False
     """Start afresh where the same command has already run."""
-    device: str = "auto"
-    """auto, gpu or cpu, for the agent."""
-    gpu_device: int = 0
-    """Which GPU, where there are several."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -133,19 +129,19 @@ def compute(args: Args, bank: ForkPointSampler, agent, device) -> dict[str, np.n
 
 def main(args: Args) -> None:
     check_asked(args)
-    device = choose_device(args.device, args.gpu_device)
+    device = choose_device(args.device)
     rollouts = Rollouts.open(args.data_dir)
-    agent, meta = load_agent(args.model_file, device)
+    agent, meta = load_agent(args.agent_file, device)
     args = args if args.gamma is not None else replace(args, gamma=meta.get("gamma", PPOConfig.gamma))
-    check_store(rollouts, agent, meta, args.model_file)
-    if not recorded_by(rollouts, file_id(args.model_file)):
+    check_store(rollouts, agent, meta, args.agent_file)
+    if not recorded_by(rollouts, file_id(args.agent_file)):
         raise UsageError(
-            f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one"
+            f"{args.data_dir} was recorded by another agent than {args.agent_file}; record with this one"
         )
     bank = bank_of(args, rollouts)
     classes = classes_of(rollouts)
     args = fitted(args, bank, len(classes))
-    inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
+    inputs = {"agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
     run = open_run(
         args.out_dir / "true_q_precomp",
         "true_q",

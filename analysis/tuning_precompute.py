@@ -11,14 +11,14 @@ draws them; the same command again goes on where it was.
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from common.cli import parse, run_main
+from common.shared_flags import Device, LogLevel, PrecisionName
 
 
 @dataclass
 class Args:
-    model_file: Path
+    agent_file: Path
     """The agent, which recorded the store."""
     scenes_dir: Path
     """A scene bank that was made from this store (python -m analysis.scene_bank)."""
@@ -36,14 +36,9 @@ class Args:
     """Where concepts_precomp is, and tuning_precomp is written."""
     new: bool = False
     """Make it again where it is done."""
-    device: str = "auto"
-    """auto, gpu or cpu, for the agent."""
-    gpu_device: int = 0
-    """Which GPU, where there are several."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -79,7 +74,7 @@ from rollouts.store import Rollouts
 
 NAME = "tuning"
 VERSION = 1
-COMMAND = "python -m analysis.tuning_precompute --model_file AGENT --data_dir STORE --scenes_dir SCENES"
+COMMAND = "python -m analysis.tuning_precompute --agent_file AGENT --data_dir STORE --scenes_dir SCENES"
 CLIP = (-9, -6, -3, 0)
 """Steps of a clip, counted from the moment that it is about."""
 
@@ -185,7 +180,7 @@ def compute(
         "scene_layouts": len(np.unique(scenes["layout"])),
     }
     about = {
-        "agent": file_id(args.model_file),
+        "agent": file_id(args.agent_file),
         "store": study.rollouts.id,
         "directions": directions.id,
         "kinds": bank.about["kinds"],
@@ -244,14 +239,14 @@ def rows_of(
 def main(args: Args) -> None:
     if args.clips < 1:
         raise UsageError(f"--clips is {args.clips}: give 1 or more")
-    device = choose_device(args.device, args.gpu_device)
+    device = choose_device(args.device)
     rollouts = Rollouts.open(args.data_dir)
-    agent, meta = load_agent(args.model_file, device)
-    check_store(rollouts, agent, meta, args.model_file)
-    agent_id = file_id(args.model_file)
+    agent, meta = load_agent(args.agent_file, device)
+    check_store(rollouts, agent, meta, args.agent_file)
+    agent_id = file_id(args.agent_file)
     if not recorded_by(rollouts, agent_id):
         raise UsageError(
-            f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one"
+            f"{args.data_dir} was recorded by another agent than {args.agent_file}; record with this one"
         )
     probes = find_probes(args, rollouts.id, agent_id)
     path = args.directions or probes / "directions.safetensors"
@@ -262,7 +257,7 @@ def main(args: Args) -> None:
     directions = load_directions(path)
     bank = open_bank(args.scenes_dir, rollouts.id)
     check_directions(directions, agent.core.state_size, path)
-    inputs = {"model_file": agent_id, "data_dir": rollouts.id, "directions": directions.id}
+    inputs = {"agent_file": agent_id, "data_dir": rollouts.id, "directions": directions.id}
     inputs |= {
         "scenes": file_id(args.scenes_dir / "scenes.h5"),
         "probes": file_id(probes / "hidden.safetensors"),

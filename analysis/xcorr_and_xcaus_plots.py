@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
@@ -20,8 +21,7 @@ class Args:
     """Order of scores: hierarchically clustered at lag 0, or as their directions were fit."""
     out_dir: Path = Path("results")
     """Directory that holds xcorr_precomp and receives xcorr_plots."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":

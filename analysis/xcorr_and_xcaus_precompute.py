@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
@@ -43,8 +44,7 @@ class Args:
     """Seed of the choice of episodes and of the surrogates."""
     new: bool = False
     """Recompute a finished step."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
@@ -35,10 +36,9 @@ class Args:
     """Seed of training, of windows and of noise."""
     out_dir: Path = Path("benchmarks/results/ablation")
     """Where models and report cards go."""
-    output: Path = Path("benchmarks/results/ablation.json")
+    out_file: Path = Path("benchmarks/results/ablation.json")
     """Where the figures go."""
-    log_level: int = logging.INFO
-    """Python logging level."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -144,7 +144,7 @@ def main(args: Args) -> None:
     }
     for name, scales in progress_bar(list(variants()), unit="model", desc="ablation"):
         found["rows"][name] = figures(scored(name, scales, args))
-        write_json(args.output, found | {"manifest": manifest()})
+        write_json(args.out_file, found | {"manifest": manifest()})
     for name, row in found["rows"].items():
         logging.info(
             "%-30s %s",

@@ -12,20 +12,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
 class Args:
-    model_file: Path
+    agent_file: Path
     """The trained agent."""
     num_envs: int = 16
     """Environments of the rollout, 256 steps each."""
     cut_share: float = 0.125
     """Share of steps at which an episode is ended by force; 0 leaves only the ends that the game has."""
-    output: Path = Path("benchmarks/results/consistency.json")
+    out_file: Path = Path("benchmarks/results/consistency.json")
     """Where the figures go."""
-    log_level: int = logging.INFO
-    """Python logging level."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -56,12 +56,12 @@ class Cut(ProcgenVecEnv):
 
 
 def rollout(
-    model_file: Path, precision: str, num_envs: int, cut_share: float
+    agent_file: Path, precision: str, num_envs: int, cut_share: float
 ) -> tuple[ActorCritic, RolloutBuffer]:
     """A rollout by the trainer's own collection, its second one, so that it begins in mid-episode."""
-    trained, meta = load_agent(model_file)
+    trained, meta = load_agent(agent_file)
     network = replace(trained.config, precision=precision)
-    env = Cut(num_envs, described_game(meta["env"], model_file), cut_share)
+    env = Cut(num_envs, described_game(meta["env"], agent_file), cut_share)
     schedule = Schedule(
         num_timesteps=10**9,
         num_checkpoints=1,
@@ -92,7 +92,7 @@ def log_ratio(agent: ActorCritic, buffer: RolloutBuffer, first: torch.Tensor) ->
 
 def figures(args: Args, precision: str) -> dict[str, float]:
     """The comparison at one precision, and what it would be with resets in the wrong place."""
-    agent, buffer = rollout(args.model_file, precision, args.num_envs, args.cut_share)
+    agent, buffer = rollout(args.agent_file, precision, args.num_envs, args.cut_share)
     right, shifted = (log_ratio(agent, buffer, first) for first in (buffer.first, buffer.first.roll(1, 0)))
     return {
         "episode_ends": int(buffer.ended.sum()),
@@ -119,7 +119,7 @@ def main(args: Args) -> None:
             row["shifted_mean"],
             row["shifted_max"],
         )
-    write_json(args.output, results | {"manifest": manifest({"model_file": file_id(args.model_file)})})
+    write_json(args.out_file, results | {"manifest": manifest({"agent_file": file_id(args.agent_file)})})
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 METHODS = ("pca", "ica", "nmf", "dictionary", "probes")
 
@@ -25,16 +26,15 @@ class Args:
     """Numbers of states."""
     width: int = 64
     """Features of each state."""
-    directions: int = 16
+    num_directions: int = 16
     """Directions to fit; a dictionary has 16 times as many and uses so many at a time."""
     methods: tuple[str, ...] = METHODS
     """Which of pca, ica, nmf, dictionary and probes."""
-    threads: int = 2
+    num_threads: int = 2
     """Of PyTorch and of the linear algebra."""
-    output: Path = Path("benchmarks/results/directions.json")
+    out_file: Path = Path("benchmarks/results/directions.json")
     """Where the figures go."""
-    log_level: int = logging.INFO
-    """Python logging level."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -121,12 +121,12 @@ def with_growth(rows: list[dict]) -> list[dict]:
 
 
 def main(args: Args) -> None:
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(args.num_threads)
     rows = []
-    with threadpool_limits(args.threads):
+    with threadpool_limits(args.num_threads):
         for count in progress_bar(sorted(args.counts), unit="size", desc="directions"):
             states = made_states(count, args.width)
-            rows += [cell(method, *states, args.directions) for method in args.methods]
+            rows += [cell(method, *states, args.num_directions) for method in args.methods]
     logging.info(
         "method       states    fit on  clock s    CPU s  growth  peak GB  explained  within 10 min and 6 GB"
     )
@@ -144,7 +144,7 @@ def main(args: Args) -> None:
             row["explained"],
             "yes" if row["within"] else "no",
         )
-    write_json(args.output, {"rows": rows, "threads": args.threads, "manifest": manifest()})
+    write_json(args.out_file, {"rows": rows, "threads": args.num_threads, "manifest": manifest()})
 
 
 if __name__ == "__main__":

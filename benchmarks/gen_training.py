@@ -11,9 +11,9 @@ import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel, PrecisionName
 
 
 @dataclass
@@ -32,16 +32,14 @@ class Args:
     """Simulated frames per window."""
     reading_batches: int = 20
     """Batches of the preset's own training step that the reader is timed against; 0 leaves this out."""
-    threads: int = 0
+    torch_threads: int = 0
     """PyTorch threads; 0 takes what PyTorch takes."""
     seed: int = 0
     """Seed of weights, windows and noise."""
-    output: Path = Path("benchmarks/results/gen_training.json")
+    out_file: Path = Path("benchmarks/results/gen_training.json")
     """Where the figures go."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of our convolutions: bf16, fp32, or whichever is faster here."""
-    log_level: int = logging.INFO
-    """Python logging level."""
+    precision: PrecisionName = "auto"
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -255,8 +253,8 @@ def reading(args: Args, model_config, train: TrainConfig, source: WindowSource) 
 
 
 def main(args: Args) -> None:
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    if args.torch_threads:
+        torch.set_num_threads(args.torch_threads)
     rollouts = Rollouts.open(args.data_dir)
     agent = load_agent(args.agent_file)[0]
     shape = {"num_actions": agent.num_actions, "hidden_size": agent.core.state_size}
@@ -280,7 +278,7 @@ def main(args: Args) -> None:
         for name in ("interpreting_params_name", "batch_size", "num_sim_steps", "rounds")
     }
     write_json(
-        args.output,
+        args.out_file,
         {
             "config": config,
             **result,

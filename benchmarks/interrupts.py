@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
@@ -39,10 +40,9 @@ class Args:
     """Signals that one run gets before it may end."""
     seed: int = 0
     """Seed of the moments."""
-    output: Path = Path("docs/results/interrupts.json")
+    out_file: Path = Path("docs/results/interrupts.json")
     """Where the figures go."""
-    log_level: int = logging.INFO
-    """Python logging level."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -142,7 +142,7 @@ def programs(args: Args, store: Path) -> dict[str, Program]:
     listed = [
         Program("train", lambda out: ["train.py", *training, *simple, "--out_dir", out]),
         Program(
-            "record", lambda out: ["record.py", "--model_file", agent, *recording, *simple, "--out_dir", out]
+            "record", lambda out: ["record.py", "--agent_file", agent, *recording, *simple, "--out_dir", out]
         ),
         Program(
             "train_gen_model",
@@ -169,7 +169,7 @@ def programs(args: Args, store: Path) -> dict[str, Program]:
                 out,
             ],
         ),
-        Program("demo", lambda out: ["demo.py", *smallest, "--out", out], finishes=False, seconds=90.0),
+        Program("demo", lambda out: ["demo.py", *smallest, "--out_dir", out], finishes=False, seconds=90.0),
     ]
     return {program.name: program for program in listed}
 
@@ -385,7 +385,7 @@ def main(args: Args) -> None:
             program.reference = digests(out)
             logging.info("%s: %.0f s, %d files, uninterrupted", name, program.seconds, len(program.reference))
         if name in args.programs:
-            write(args.output, tried(program, args, np.random.default_rng([args.seed, number])))
+            write(args.out_file, tried(program, args, np.random.default_rng([args.seed, number])))
 
 
 def write(output: Path, rows: list[dict]) -> None:

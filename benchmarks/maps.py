@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
@@ -22,16 +23,15 @@ class Args:
     """Numbers of states; none leaves this part out."""
     width: int = 64
     """Features of each state."""
-    directions: int = 16
+    num_directions: int = 16
     """Directions to fit; a dictionary has 16 times as many and uses so many at a time."""
     tsne_points: int = 50_000
     """Points of the paired run of t-SNE; 0 leaves it out."""
-    threads: int = 2
+    num_threads: int = 2
     """Of everything."""
-    output: Path = Path("benchmarks/results/maps.json")
+    out_file: Path = Path("benchmarks/results/maps.json")
     """Where the figures go."""
-    log_level: int = logging.INFO
-    """Python logging level."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -100,7 +100,7 @@ def growth(args: Args, save: Callable[[str, object], None]) -> list[dict]:
             rows.append(timed(name, lambda: step(x, groups), count))
             save("rows", rows)
         for method in FITS:
-            rows.append(cell(method, x, groups, args.directions))
+            rows.append(cell(method, x, groups, args.num_directions))
             save("rows", rows)
         mine = [row for row in rows if row["states"] == count]
         sums = {name: sum(row[name] for row in mine) for name in ("clock_s", "cpu_s")}
@@ -145,16 +145,16 @@ def paired_tsne(
 
 
 def main(args: Args) -> None:
-    torch.set_num_threads(args.threads)
-    told: dict = {"threads": args.threads, "manifest": manifest()}
+    torch.set_num_threads(args.num_threads)
+    told: dict = {"threads": args.num_threads, "manifest": manifest()}
 
     def save(name: str, value) -> None:
-        write_json(args.output, told | {name: value})
+        write_json(args.out_file, told | {name: value})
         told[name] = value
 
-    with threadpool_limits(args.threads):
+    with threadpool_limits(args.num_threads):
         rows = growth(args, save)
-        found = paired_tsne(args.tsne_points, args.width, args.threads, save) if args.tsne_points else {}
+        found = paired_tsne(args.tsne_points, args.width, args.num_threads, save) if args.tsne_points else {}
     logging.info(
         "step         states  clock s    CPU s  growth  peak GB  explained  within %d min and %.0f GB",
         MOST_SECONDS / 60,

@@ -1,7 +1,7 @@
 """Is the precision that `auto` chooses the faster one here? Every network in bf16 and in float32, in turns,
 forward and with its gradient.
 
-One thread, CPU seconds (on a GPU: by the clock). Weights are random: they change no time. With --model_file
+One thread, CPU seconds (on a GPU: by the clock). Weights are random: they change no time. With --agent_file
 and --data_dir also: how far the agent's policy, value and memory in float32 are from those in bf16, over
 whole recorded episodes.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import Device, LogLevel
 
 
 @dataclass
@@ -23,18 +24,16 @@ class Args:
     """Frames in a batch."""
     rounds: int = 5
     """Timed turns of each, after one to warm up; the fastest counts."""
-    model_file: Path | None = None
+    agent_file: Path | None = None
     """An agent whose answers in both precisions are compared."""
     data_dir: Path | None = None
     """Store of rollouts whose episodes it is shown."""
     num_episodes: int = 32
     """How many of them."""
-    device: str = "auto"
-    """auto, gpu or cpu."""
-    output: Path = Path("benchmarks/results/precision.json")
+    device: Device = "auto"
+    out_file: Path = Path("benchmarks/results/precision.json")
     """Where the figures go."""
-    log_level: int = logging.INFO
-    """Python logging level."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -118,11 +117,11 @@ def compared(
 
 
 @torch.inference_mode()
-def distances(model_file: Path, data_dir: Path, num_episodes: int) -> dict[str, float]:
+def distances(agent_file: Path, data_dir: Path, num_episodes: int) -> dict[str, float]:
     """How far the agent in float32 is from itself in bf16 on recorded episodes, each with its own memory from
     their first frames on.
     """
-    agent = load_agent(model_file)[0]
+    agent = load_agent(agent_file)[0]
     rollouts = Rollouts.open(data_dir)
     found = {"kl": [], "same_action": [], "value": [], "hidden": [], "hidden_sd": []}
     for episode in range(min(num_episodes, len(rollouts))):
@@ -153,9 +152,9 @@ def distances(model_file: Path, data_dir: Path, num_episodes: int) -> dict[str, 
 
 
 def main(args: Args) -> None:
-    if (args.model_file is None) != (args.data_dir is None):
+    if (args.agent_file is None) != (args.data_dir is None):
         raise UsageError(
-            "--model_file and --data_dir say together how far the precisions are apart: give both, or neither"
+            "--agent_file and --data_dir say together how far the precisions are apart: give both, or neither"
         )
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -187,9 +186,9 @@ def main(args: Args) -> None:
     }
     found |= {"cpu": torch.backends.cpu.get_cpu_capability(), "device": str(device)}
     inputs = {}
-    if args.model_file:
-        inputs = {"model_file": file_id(args.model_file), "data_dir": Rollouts.open(args.data_dir).id}
-        found["distance"] = distances(args.model_file, args.data_dir, args.num_episodes)
+    if args.agent_file:
+        inputs = {"agent_file": file_id(args.agent_file), "data_dir": Rollouts.open(args.data_dir).id}
+        found["distance"] = distances(args.agent_file, args.data_dir, args.num_episodes)
         far = found["distance"]
         logging.info(
             "float32 from bf16, %d steps: KL mean %.2g and at most %.2g nats, the same likeliest action %.2f%%, value %.2g, hidden "
@@ -202,7 +201,7 @@ def main(args: Args) -> None:
             far["hidden"],
             far["hidden_sd"],
         )
-    write_json(args.output, found | {"manifest": manifest(inputs)})
+    write_json(args.out_file, found | {"manifest": manifest(inputs)})
 
 
 if __name__ == "__main__":

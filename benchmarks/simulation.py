@@ -10,9 +10,9 @@ import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from common.cli import parse, run_main
+from common.shared_flags import Device, LogLevel, PrecisionName
 
 
 @dataclass
@@ -21,22 +21,19 @@ class Args:
     """The agent in the loop; the world models have random weights."""
     presets: tuple[str, ...] = ("tiny", "small")
     """Sizes of world model."""
-    batches: tuple[int, ...] = (1, 256)
+    batch_sizes: tuple[int, ...] = (1, 256)
     """Samples side by side."""
-    steps: tuple[int, ...] = (8, 32)
+    horizons: tuple[int, ...] = (8, 32)
     """Simulated steps."""
     rounds: int = 2
     """Timed turns of each, after one to warm up."""
     most_grad_frames: int = 2048
     """Gradients keep about 2 MB per frame: above so many frames a cell is left out."""
-    device: str = "auto"
-    """auto, gpu or cpu."""
-    output: Path = Path("benchmarks/results/simulation.json")
+    device: Device = "auto"
+    out_file: Path = Path("benchmarks/results/simulation.json")
     """Where the figures go."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of our convolutions: bf16, fp32, or whichever is faster here."""
-    log_level: int = logging.INFO
-    """Python logging level."""
+    precision: PrecisionName = "auto"
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -162,7 +159,11 @@ def main(args: Args) -> None:
     device = choose_device(args.device)
     agent = load_agent(args.agent_file, device)[0]
     asked = [
-        (p, b, s, g) for g in (False, True) for b in args.batches for s in args.steps for p in args.presets
+        (p, b, s, g)
+        for g in (False, True)
+        for b in args.batch_sizes
+        for s in args.horizons
+        for p in args.presets
     ]  # memory grows
     asked = [(p, b, s, g) for p, b, s, g in asked if not g or b * s <= args.most_grad_frames]
     rows = []
@@ -186,7 +187,7 @@ def main(args: Args) -> None:
             row["peak_bytes"] / 1e9,
         )
     write_json(
-        args.output,
+        args.out_file,
         {
             "device": str(device),
             "rows": rows,

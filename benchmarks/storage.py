@@ -15,6 +15,7 @@ from pathlib import Path
 import tyro
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
@@ -23,10 +24,9 @@ class Args:
     """A store to take the steps from (python record.py); a few thousand steps by a trained agent will do."""
     max_steps: int = 20_000
     """Use so many of its steps."""
-    out: Path = Path("docs/results/storage.json")
+    out_file: Path = Path("docs/results/storage.json")
     """Where the numbers go."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -176,7 +176,7 @@ def main(args: Args) -> None:
         f"Windows.sample on {args.store}: {end_to_end:,.0f} frames/s; {EPISODES_TO_OPEN} episodes opened in {opening:.2f} s"
     )
     found = {"store": rollouts.id, "engines": rows, "sample": end_to_end, "open_s": opening}
-    write_json(args.out, found | {"steps": len(steps["reward"])})
+    write_json(args.out_file, found | {"steps": len(steps["reward"])})
 
 
 def measure(engine, path: Path, steps: dict) -> dict:

@@ -10,9 +10,9 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel, PrecisionName
 
 
 @dataclass
@@ -29,18 +29,16 @@ class Args:
     """Numbers of environments to time our learner with."""
     growth_rounds: int = 1
     """Timed iterations for each of them."""
-    threads: int = 0
+    torch_threads: int = 0
     """PyTorch threads of both learners; 0 takes what PyTorch takes."""
     num_threads: int = 2
     """Threads of the game simulator."""
     seed: int = 0
     """Seed of both."""
-    output: Path = Path("benchmarks/results/training.json")
+    out_file: Path = Path("benchmarks/results/training.json")
     """Where the figures go."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of our convolutions: bf16, fp32, or whichever is faster here."""
-    log_level: int = logging.INFO
-    """Python logging level."""
+    precision: PrecisionName = "auto"
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -187,8 +185,8 @@ def growth(
 
 
 def main(args: Args) -> None:
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    if args.torch_threads:
+        torch.set_num_threads(args.torch_threads)
     network, ppo = load_preset(
         args.param_name, len(action_space(args.env_name).names), ProcgenVecEnv.obs_shape
     )
@@ -224,7 +222,7 @@ def main(args: Args) -> None:
         "rounds": args.rounds
     }
     write_json(
-        args.output,
+        args.out_file,
         {
             "config": config,
             **pair,

@@ -198,7 +198,7 @@ def lost_state(path: Path, reason: object) -> BadCheckpoint:
     beginning.
     """
     last = last_model(path.parent)
-    from_last = f"begin a new run from its last checkpoint with --model_file {last}, or " if last else ""
+    from_last = f"begin a new run from its last checkpoint with --agent_file {last}, or " if last else ""
     return BadCheckpoint(
         f"{path} is damaged ({reason}), so this run cannot be resumed: {from_last}delete {path.name} to begin this run again"
     )

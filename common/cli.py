@@ -175,10 +175,8 @@ def check_common(args) -> None:
     for flag, given in vars(args).items():
         if given != given:
             raise UsageError(f"--{flag} is nan: give a number")
-    for flag, least in (("num_threads", 1), ("gpu_device", 0)):
-        given = getattr(args, flag, least)
-        if given < least:
-            raise UsageError(f"--{flag} is {given}: give {least} or more")
+    if getattr(args, "num_threads", 1) < 1:
+        raise UsageError(f"--num_threads is {args.num_threads}: give 1 or more")
     if not 0 <= getattr(args, "seed", 0) <= 2147483647:
         raise UsageError(f"--seed is {args.seed}: give a seed from 0 to 2147483647")
     for flag in ("exp_name", "gen_mod_exp_name"):
@@ -231,5 +229,5 @@ def _given(argument, words: Sequence[str]) -> str:
 def _name(argument) -> str:
     """A flag as the documentation spells it."""
     return (
-        argument.lowered.metavar if argument.is_positional() else spelled(argument.lowered.name_or_flags[0])
+        argument.lowered.metavar if argument.is_positional() else spelled(argument.lowered.name_or_flags[-1])
     )

@@ -31,7 +31,7 @@ from common.precision import Precision
 from common.stopping import report_on_stop
 
 _ANOTHER = "delete that run or start another with --new"
-NOT_IDENTITY = ("device", "gpu_device", "precision", "num_threads", "log_level", "out_dir", "new", "track")
+NOT_IDENTITY = ("device", "precision", "num_threads", "log_level", "out_dir", "new", "track")
 """Config fields that say where and how a run is made, not what it makes; they do not enter its key."""
 PACKAGES = ("torch", "numpy", "procgen-mirror", "gym3", "safetensors")
 
@@ -267,10 +267,20 @@ def _claim(directory: Path) -> IO:
         raise UsageError(f"{directory} is being written by {holder}: {way_out}") from holder
 
 
-def choose_device(device: str, gpu_device: int = 0) -> torch.device:
-    """auto takes a GPU where there is one; gpu or cuda insists on it; cpu."""
-    if device not in ("auto", "gpu", "cuda", "cpu"):
-        raise UsageError(f"unknown device {device!r}; choose auto, gpu or cpu")
-    if device in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise UsageError("no GPU is available here; use --device cpu or --device auto")
-    return torch.device(f"cuda:{gpu_device}" if device != "cpu" and torch.cuda.is_available() else "cpu")
+def choose_device(device: str) -> torch.device:
+    """The torch device for auto (a GPU if there is one), cpu, gpu or cuda (the first GPU), or a GPU's number.
+
+    Raises:
+        UsageError: no device goes by that name, or this machine has no such GPU.
+    """
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if device not in ("auto", "gpu", "cuda") and not device.isdecimal():
+        raise UsageError(f"unknown device {device!r}; choose auto, cpu, gpu, or the number of a GPU")
+    number = int(device) if device.isdecimal() else 0
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if number >= count:
+        raise UsageError(
+            f"--device {device} asks for GPU {number}, and this machine has {count or 'none'}; use --device auto"
+        )
+    return torch.device(f"cuda:{number}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
@@ -15,7 +16,7 @@ class Args:
     """Directories of training runs, as train_gen_model.py wrote them, each of which went on from the one
     before; the last one's model is shipped.
     """
-    out: Path
+    out_dir: Path
     """Where to ship it; an earlier shipment there is replaced."""
     checkpoint: str = "best.safetensors"
     """Which checkpoint of the last run."""
@@ -23,8 +24,7 @@ class Args:
     """Run of analysis.report_card on that very checkpoint, whose report.json and report.html are shipped with
     it.
     """
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -63,10 +63,10 @@ def main(args: Args) -> None:
     copies = {"model.safetensors": model} | report_of(args.report_dir, model_id)
     for i, run in enumerate(args.runs):
         copies |= {f"run_{i}/{name}": run / name for name in RECORDS}
-    copy_all(copies, args.out)
+    copy_all(copies, args.out_dir)
     batches = [int(read_log(run / "progress.csv")[-1]["batch"]) for run in args.runs[:-1]] + [meta["batches"]]
     write_json(
-        args.out / "provenance.json",
+        args.out_dir / "provenance.json",
         {
             "id": model_id,
             "agent": meta["agent"]["id"],
@@ -76,7 +76,9 @@ def main(args: Args) -> None:
             "env": meta["env"],
         },
     )
-    logging.info("%s: the world model %s after %s batches", args.out, model_id, " + ".join(map(str, batches)))
+    logging.info(
+        "%s: the world model %s after %s batches", args.out_dir, model_id, " + ".join(map(str, batches))
+    )
 
 
 if __name__ == "__main__":

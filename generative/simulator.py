@@ -294,27 +294,30 @@ class Simulator:
 
 
 def load_simulator(
-    model_file: Path, agent_file: Path, allow_other_agent: bool = False, device: torch.device | str = "cpu"
+    world_model_file: Path,
+    agent_file: Path,
+    allow_other_agent: bool = False,
+    device: torch.device | str = "cpu",
 ) -> tuple[Simulator, dict]:
     """A trained simulator with its agent, and the model file's description.
 
     Raises BadCheckpoint when the agent is not the one that the model was trained with, unless
     allow_other_agent allows it; and always when its actions are not the model's.
     """
-    model, meta = load_world_model(model_file, device)
+    model, meta = load_world_model(world_model_file, device)
     agent, _agent_meta = load_agent(agent_file, device)
-    trained_with = look_up(meta, "agent.id", str, model_file, BadCheckpoint)
+    trained_with = look_up(meta, "agent.id", str, world_model_file, BadCheckpoint)
     found = file_id(agent_file)
-    noop = look_up(meta, "noop", int, model_file, BadCheckpoint)
+    noop = look_up(meta, "noop", int, world_model_file, BadCheckpoint)
     count = model.config.num_actions
     if not 0 <= noop < count or len(meta.get("action_names", range(count))) != count:
         raise BadCheckpoint(
-            f"{model_file} is damaged: its noop and action_names are not those of {count} actions; take another checkpoint"
+            f"{world_model_file} is damaged: its noop and action_names are not those of {count} actions; take another checkpoint"
         )
     own = found == trained_with
     if not own and not allow_other_agent:
         raise BadCheckpoint(
-            f"{model_file} is for agent {trained_with}, not {agent_file} ({found}); give that one (record_gen_samples.py and render.py also take another, with --allow_other_agent)"
+            f"{world_model_file} is for agent {trained_with}, not {agent_file} ({found}); give that one (record_gen_samples.py and render.py also take another, with --allow_other_agent)"
         )
     if agent.num_actions != model.config.num_actions:
         raise BadCheckpoint(

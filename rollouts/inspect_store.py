@@ -9,6 +9,7 @@ from pathlib import Path
 import tyro
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
@@ -19,8 +20,7 @@ class Args:
     """Verify every checksum and what must hold in every store."""
     replay: int = 0
     """Replay so many episodes, spread evenly over the store, in the real game; -1 replays all."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":

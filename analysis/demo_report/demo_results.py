@@ -15,7 +15,7 @@ class Artefacts:
     scores: dict[str, dict[str, Path]]
     recording: Path
     own_model: Path
-    model_file: Path
+    world_model_file: Path
     own_informed: Path
     informed: Path
     random: Path
@@ -30,7 +30,7 @@ class Artefacts:
     @property
     def models(self) -> dict[str, Path]:
         """World models by the names that figures give them."""
-        return {"the demo's": self.own_model} | ({"shipped": self.model_file} if self.shipped else {})
+        return {"the demo's": self.own_model} | ({"shipped": self.world_model_file} if self.shipped else {})
 
 
 def score_in_words(score: dict, digits: int = 2) -> str:

@@ -59,7 +59,7 @@ def build_page(arrays: dict[str, dict[str, np.ndarray]], about: dict, out: Path)
     summary["closed_loop"] = _closed_loop(page, arrays["closed_loop"], about, summary["lines"], out)
     _strips(page, arrays["closed_loop"], out)
     page.text(
-        f"Model {about['inputs']['model_file']}, agent {about['inputs']['agent_file']}, store {about['inputs']['data_dir']}.",
+        f"Model {about['inputs']['world_model_file']}, agent {about['inputs']['agent_file']}, store {about['inputs']['data_dir']}.",
         note=True,
     )
     page.text("Asked: " + ", ".join(f"{name} = {value}" for name, value in about["asked"].items()), note=True)

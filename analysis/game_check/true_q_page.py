@@ -43,7 +43,7 @@ def build_page(found: dict[str, np.ndarray], about: dict, path: Path) -> dict:
         summary["calibration"] = _calibration(page, found, about, real, weights, lines, path.parent)
     summary["critical"] = _critical(page, found, about, real, critical, weights, lines, path.parent)
     asked = ", ".join(f"{name} = {value}" for name, value in about["asked"].items())
-    made = f"Agent {about['inputs']['model_file']}, store {about['inputs']['data_dir']}; {asked}."
+    made = f"Agent {about['inputs']['agent_file']}, store {about['inputs']['data_dir']}; {asked}."
     page.text(f"{summary['cut']:.1%} of the forks had not ended at the horizon. {made}", note=True)
     page.write(path)
     return summary

@@ -30,4 +30,7 @@ def counts_and_levels(found: dict[str, np.ndarray]) -> tuple[str, str]:
     """For captions: how many fork points, and the levels they are from."""
     level = found["level"]
     layouts = len(np.unique(found["layout"]))
-    return f"{counted(len(level), 'fork point')} on {counted(layouts, 'layout')}", f"{level.min()}-{level.max()}"
+    return (
+        f"{counted(len(level), 'fork point')} on {counted(layouts, 'layout')}",
+        f"{level.min()}-{level.max()}",
+    )

@@ -4,6 +4,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.shared_flags import LogLevel
+
 DIRECTION_METHODS = ("pca", "ica", "nmf", "dictionary")
 """Methods that fit directions to hidden states."""
 CONTEXT_FRAMES = (0, 1, 2, 4, 8, 16, 32)
@@ -20,8 +22,7 @@ class PlotArgs:
     """Also copy the figures to this directory."""
     out_dir: Path = Path("results")
     """Directory that holds the step's artefacts and receives its figures."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 @dataclass
@@ -42,8 +43,7 @@ class MapFitArgs:
     """Recompute a finished step."""
     out_dir: Path = Path("results")
     """Directory for artefacts."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO
 
 
 @dataclass
@@ -116,5 +116,4 @@ class MapPlotArgs:
     """Draw one figure per cluster."""
     out_dir: Path = Path("results")
     """Directory that holds the step's artefacts and receives its figures."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    log_level: LogLevel = logging.INFO

@@ -19,18 +19,18 @@ STEP = "bottleneck_vec_analysis"
 VERSION = 1
 COMMAND = (
     "python analysis/bottleneck_vec_analysis_precompute.py "
-    "--model_file MODEL --agent_file AGENT --data_dir STORE"
+    "--world_model_file MODEL --agent_file AGENT --data_dir STORE"
 )
 _BATCH = 64
 _PERMUTATIONS = 200
 
 
-def check_origin(store: Rollouts, model_file: Path, real: Rollouts | None) -> None:
+def check_origin(store: Rollouts, world_model_file: Path, real: Rollouts | None) -> None:
     """Raises UsageError unless the simulated store is of this model and starts as expected.
 
     Args:
         store: of simulated rollouts.
-        model_file: the world model.
+        world_model_file: the world model.
         real: the store whose frames the episodes start from; None for random latents.
     """
     if not store.simulated:
@@ -40,9 +40,9 @@ def check_origin(store: Rollouts, model_file: Path, real: Rollouts | None) -> No
         )
     inputs = store.manifest["inputs"]
     informed = bool((store.episodes["source_episode"] >= 0).all())
-    if inputs["model_file"] != file_id(model_file):
+    if inputs["world_model_file"] != file_id(world_model_file):
         raise UsageError(
-            f"{store.path} is of world model {inputs['model_file']}, not {model_file}: record it again with "
+            f"{store.path} is of world model {inputs['world_model_file']}, not {world_model_file}: record it again with "
             "this model"
         )
     if informed != (real is not None):

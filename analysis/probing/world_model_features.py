@@ -38,18 +38,18 @@ def choose_windows(
         where = (
             f"too few layouts of {study.rollouts.path} have episodes of {counted(k + STEPS_AHEAD, 'step')}"
         )
-        raise UsageError(f"{where}, on which --sim_model_file is probed: {RECORD_MORE}")
+        raise UsageError(f"{where}, on which --world_model_file is probed: {RECORD_MORE}")
     return windows, here, rows
 
 
 def world_model_states(
-    model_file: Path, agent_file: Path, study: ProbeDataset, seed: int, device, precision: str = "auto"
+    world_model_file: Path, agent_file: Path, study: ProbeDataset, seed: int, device, precision: str = "auto"
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """States [m, F] and the rows of the study [m] that they are of: the latent's mean and the likeliest
     environment state it gives, at the last initialising frame, and that state STEPS_AHEAD steps on. At most
     MAX_WINDOWS windows, drawn at random.
     """
-    simulator = load_simulator(model_file, agent_file, device=device)[0]
+    simulator = load_simulator(world_model_file, agent_file, device=device)[0]
     set_precision(precision, simulator.model, simulator.agent)
     model = simulator.model
     windows, here, rows = choose_windows(simulator, study, seed)

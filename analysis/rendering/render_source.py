@@ -61,7 +61,7 @@ def real_stage(config: ProcgenConfig, num_eps: int, seed: int, num_threads: int)
 
 
 def simulated_stage(
-    model_file: Path,
+    world_model_file: Path,
     agent_file: Path,
     data_dir: Path | None,
     rand_init: bool,
@@ -78,11 +78,11 @@ def simulated_stage(
     """
     if steps < 1:
         raise UsageError(f"--num_sim_steps is {steps}; an episode has at least 1")
-    simulator, meta = load_simulator(model_file, agent_file, allow_other_agent, device)
+    simulator, meta = load_simulator(world_model_file, agent_file, allow_other_agent, device)
     starts, rollouts = open_starts(simulator, meta, data_dir, rand_init, agent_file, seed)
     check_enough(starts, max(job.level for job in jobs) + 1)
     game = (meta.get("env") or {}).get("env_name", "unnamed")
-    inputs = {"sim_model_file": file_id(model_file)} | ({"data_dir": rollouts.id} if rollouts else {})
+    inputs = {"world_model_file": file_id(world_model_file)} | ({"data_dir": rollouts.id} if rollouts else {})
     actions = actions_of(meta)
 
     def opened():

@@ -66,7 +66,7 @@ class TrainingRun:
             name: value for name, value in (kept["network"] or {}).items() if name != "precision"
         }  # the machine's
         begun = (
-            self.before.same_experiment() if self.before else self.config.get("args", {}).get("model_file")
+            self.before.same_experiment() if self.before else self.config.get("args", {}).get("agent_file")
         )
         return json.dumps(kept | {"begun": begun}, sort_keys=True)
 
@@ -106,7 +106,7 @@ def load_run(directory: Path) -> TrainingRun:
         raise UsageError(
             f"{path} is damaged: its steps go back or are missing; give --datapath a run that train.py wrote"
         )
-    begun_from = _described(directory / "manifest.json").get("inputs", {}).get("model_file")
+    begun_from = _described(directory / "manifest.json").get("inputs", {}).get("agent_file")
     return TrainingRun(directory, columns, _described(directory / "config.json"), begun_from)
 
 

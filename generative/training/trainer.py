@@ -233,7 +233,7 @@ class Trainer:
             )
             last = last_model(self.directory)
             good = f"the last good weights are {last}" if last else "no checkpoint had been written yet"
-            way_out = "try a lower --lr, and --model_file to begin with good weights"
+            way_out = "try a lower --lr, and --world_model_file to begin with good weights"
             raise FloatingPointError(
                 f"{named} not finite at batch {self.batches}: training stopped, {good}; {way_out}"
             )

@@ -397,7 +397,7 @@ RUBBISH = [
     (zipped, "an archive, but not one of torch.save"),
     (cut, "not a whole PyTorch file"),
     (flipped, "does not match its checksum"),
-    (ours, "give it to --model_file as it is"),
+    (ours, "give it to --agent_file as it is"),
     (cut_safetensors, "not a whole safetensors file"),
     (lambda path: torch.jit.script(nn.Linear(2, 2)).save(path), "TorchScript program"),
     (saved(nn.Linear(2, 2)), "refused: it holds more than tensors"),

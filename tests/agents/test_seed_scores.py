@@ -14,7 +14,7 @@ from common.runs import UsageError
 
 def write(path, seed: int, rewards, levels=(0, 0, 1, 1)):
     columns = {"level": list(levels), "repeat": [0, 1, 0, 1], "total_reward": list(rewards)}
-    path.write_text(json.dumps({"asked": {"model_file": f"seed_{seed}"}, "per_episode": columns}))
+    path.write_text(json.dumps({"asked": {"agent_file": f"seed_{seed}"}, "per_episode": columns}))
     return path
 
 

@@ -356,7 +356,7 @@ def test_a_state_that_cannot_be_used_says_how_to_go_on(tmp_path, spoil, reason):
         procgen_trainer(tmp_path, schedule)
     message = str(caught.value)
     assert (
-        f"--model_file {tmp_path / 'model_64.safetensors'}, or delete train_state.safetensors to begin this run again"
+        f"--agent_file {tmp_path / 'model_64.safetensors'}, or delete train_state.safetensors to begin this run again"
         in message
     )
     assert "\n" not in message

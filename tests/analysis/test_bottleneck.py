@@ -97,7 +97,7 @@ def recorded(path: Path, name: str, real: Path, **changed) -> Path:
         batch_size=48,
         device="cpu",
         log_level=40,
-        generated_data_dir=path / name,
+        out_dir=path / name,
     )
     record_gen_samples.main(
         record_gen_samples.Args(

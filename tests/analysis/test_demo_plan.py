@@ -102,20 +102,20 @@ def test_the_same_command_finds_its_sizes_again(tmp_path, timed, monkeypatch, ca
 def test_flags_change_the_sizes_and_another_plan_is_not_overwritten(tmp_path, timed, flags):
     usual = demo.planned(demo.Args(), tmp_path / "a")
     assert demo.planned(demo.Args(**flags), tmp_path / "b") != usual
-    with pytest.raises(UsageError, match="another --out"):
+    with pytest.raises(UsageError, match="another --out_dir"):
         demo.planned(demo.Args(**flags), tmp_path / "a")
 
 
 @pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf")])
 def test_without_time_there_is_no_demo(tmp_path, minutes):
     with pytest.raises(UsageError, match="--minutes"):
-        demo.main(demo.Args(minutes=minutes, out=tmp_path))
+        demo.main(demo.Args(minutes=minutes, out_dir=tmp_path))
 
 
 @pytest.mark.parametrize("name", ["num_timesteps", "num_episodes", "num_batches"])
 def test_a_size_below_one_is_refused_before_a_plan_is_made(tmp_path, name):
     with pytest.raises(UsageError, match=f"--{name} is 0: give 1 or more"):
-        demo.main(demo.Args(out=tmp_path, **{name: 0}))
+        demo.main(demo.Args(out_dir=tmp_path, **{name: 0}))
     assert not list(tmp_path.iterdir())
 
 

@@ -170,7 +170,7 @@ def test_numbers_depend_on_every_flag_that_says_so(world):
 def test_the_levels_are_the_ones_asked_for(world):
     env = make_env(2, CONFIG, num_threads=0)
     args = replace(world, num_levels=2)
-    agent = load_agent(args.model_file)[0]
+    agent = load_agent(args.agent_file)[0]
     assert command.played(env, agent, args, "cpu")["level"].tolist() == [3011, 3012]
     rollouts = Rollouts.open(args.data_dir)
     bank = others(rollouts, np.arange(12), 0)
@@ -202,11 +202,11 @@ def test_what_makes_no_sense_is_refused_in_one_line(world, tmp_path):
         main(replace(world, out_dir=tmp_path))
     stranger = save_runner(tmp_path / "other.safetensors", seed=1)
     with pytest.raises(UsageError, match="recorded by another agent"):
-        main(replace(world, model_file=stranger))
+        main(replace(world, agent_file=stranger))
     jumper = tmp_path / "jumper.safetensors"
-    save_agent(jumper, load_agent(world.model_file)[0], {"env": vars(CONFIG) | {"env_name": "jumper"}})
+    save_agent(jumper, load_agent(world.agent_file)[0], {"env": vars(CONFIG) | {"env_name": "jumper"}})
     with pytest.raises(UsageError, match="recorded in coinrun, and .* plays jumper"):
-        main(replace(world, model_file=jumper))
+        main(replace(world, agent_file=jumper))
     with pytest.raises(UsageError, match="episodes of 2 levels; 10 or more"):
         one_of_each_level(make_store(tmp_path / "two", [3, 2]), 100, 0)
     with pytest.raises(UsageError, match="smaller --history_steps"):

@@ -44,7 +44,7 @@ def world(tmp_path_factory):
 
 def probe_args(world: World, **changed) -> probes_precompute.Args:
     asked = dict(
-        sim_model_file=world.model_file,
+        world_model_file=world.world_model_file,
         sites=("encoder.stages.0",),
         epochs=1,
         out_dir=world.root,
@@ -327,7 +327,7 @@ def test_mistakes_are_said_in_one_line(world, probed, tmp_path):
     other.core.cell.bias_ih.data += 1
     save_agent(tmp_path / "other.safetensors", other, {"env": {"env_name": "toy"}})
     with pytest.raises(UsageError, match="was recorded by another agent"):
-        probes_precompute.main(replace(probe_args(world), model_file=tmp_path / "other.safetensors"))
+        probes_precompute.main(replace(probe_args(world), agent_file=tmp_path / "other.safetensors"))
     with pytest.raises(UsageError, match="no finished artefacts at .*probes_precompute"):
         tuning_precompute.main(tuning_args(world, out_dir=tmp_path))
     with pytest.raises(UsageError, match="--clips is 0"):

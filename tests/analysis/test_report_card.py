@@ -42,12 +42,12 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def simulator(world):
-    return load_simulator(world.model_file, world.agent_file)[0]
+    return load_simulator(world.world_model_file, world.agent_file)[0]
 
 
 def arguments(world, out_dir, **changed):
     small = dict(num_windows=24, training_windows=24, batch_size=12, device="cpu", out_dir=out_dir)
-    return report_card.Args(world.model_file, world.agent_file, world.store.path, **(small | changed))
+    return report_card.Args(world.world_model_file, world.agent_file, world.store.path, **(small | changed))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def batch(world):
     """Held-out windows, their scenes, partners, and yardsticks fit on training windows."""
     held_out, training = draw_windows(world.store, ("test", "train"), K + STEPS, K, (16, 24), 0)
     env = replay_env(world[0], 4)
-    args = report_card.Args(world.model_file, world.agent_file, batch_size=24)
+    args = report_card.Args(world.world_model_file, world.agent_file, batch_size=24)
     yardsticks = report_card.unpack(report_card.fit_yardsticks(training, K, args, env))
     segment, scenes, partner = held_out.read(np.arange(16), env)
     env.close()
@@ -336,7 +336,7 @@ def test_losses_are_in_their_own_units_and_stop_with_the_episode(simulator, batc
 
 def test_loss_over_time_writes_its_figure_and_refuses_other_files(world, tmp_path):
     small = dict(num_batches=2, batch_size=8, num_sim_steps=6, device="cpu", out_dir=tmp_path)
-    args = loss_over_time_exp.Args(world.model_file, world.agent_file, world.store.path, **small)
+    args = loss_over_time_exp.Args(world.world_model_file, world.agent_file, world.store.path, **small)
     loss_over_time_exp.main(args)
     (path,) = tmp_path.glob("test/*/loss_over_time.json")
     data = json.loads(path.read_text())
@@ -365,7 +365,9 @@ def test_the_flags_of_loss_over_time_say_where_it_goes_and_which_levels_it_is_of
 
     def data(**changed) -> dict:
         loss_over_time_exp.main(
-            loss_over_time_exp.Args(world.model_file, world.agent_file, world.store.path, **(small | changed))
+            loss_over_time_exp.Args(
+                world.world_model_file, world.agent_file, world.store.path, **(small | changed)
+            )
         )
         (path,) = tmp_path.glob(f"{changed['exp_name']}/*/loss_over_time.json")
         return json.loads(path.read_text())
@@ -375,7 +377,7 @@ def test_the_flags_of_loss_over_time_say_where_it_goes_and_which_levels_it_is_of
     assert (
         parse(
             loss_over_time_exp.Args,
-            words=["--model_file", "m", "--agent_file", "a", "--gen_mod_exp_name", "x"],
+            words=["--world_model_file", "m", "--agent_file", "a", "--gen_mod_exp_name", "x"],
         ).exp_name
         == "x"
     )

@@ -22,14 +22,14 @@ PAGE = """
 AGENT=agent.safetensors
 DATA=$(ls -td demo/game/data/*/ | head -1)
 SIMULATED=results/simulated/demo
-python evaluate.py --model_file $AGENT
+python evaluate.py --agent_file $AGENT
 python analysis/hidden_analysis_precompute.py --data_dir $DATA \\
     --sim_data_dir $SIMULATED/informed
 python analysis/hidden_analysis_plotting.py
 ```
 ### At full size
 ```
-python record.py --exp_name big --model_file $AGENT
+python record.py --exp_name big --agent_file $AGENT
 DATA=data/big
 SIMULATED=results/simulated/big
 ```
@@ -64,7 +64,7 @@ def make(monkeypatch, store, *flags: str, version: int = map_summary.VERSION, do
         map_summary.STEP,
         version,
         {},
-        {"data_dir": store.id, "model_file": file_id(Path("agent.safetensors"))},
+        {"data_dir": store.id, "agent_file": file_id(Path("agent.safetensors"))},
     )
     part(run, "axes", lambda: {})
     if done:
@@ -97,8 +97,8 @@ def test_what_there_is_and_what_comes_next(place, monkeypatch, capsys):
     assert lines[-1] == "next: python analysis/hidden_analysis_plotting.py"
     (Path("results") / "hx_plots" / "x").mkdir(parents=True)
     (Path("results") / "hx_plots" / "x" / "page.html").write_text("drawn")
-    assert said(capsys)[-1] == "next: python record.py --exp_name big --model_file agent.safetensors"
-    monkeypatch.setattr("sys.argv", ["record.py", "--exp_name", "big", "--model_file", "agent.safetensors"])
+    assert said(capsys)[-1] == "next: python record.py --exp_name big --agent_file agent.safetensors"
+    monkeypatch.setattr("sys.argv", ["record.py", "--exp_name", "big", "--agent_file", "agent.safetensors"])
     write_map_store(Path("results") / "recorded", 20)
     assert said(capsys)[-1] == "next: nothing, the sequence is done"
 
@@ -109,12 +109,12 @@ def test_artefacts_of_another_version_a_grown_store_and_another_file_are_stale(p
         f"* {old.dir}: stale: made by version 1 of the step, which is {map_summary.VERSION} by now"
         in said(capsys)
     )
-    new = make(monkeypatch, place, *FLAGS, "--model_file", "agent.safetensors")
+    new = make(monkeypatch, place, *FLAGS, "--agent_file", "agent.safetensors")
     assert f"* {new.dir}: done" in said(capsys)
     Path("agent.safetensors").write_bytes(b"another agent")
     status._file_id.cache_clear()
     assert any(
-        line.startswith(f"* {new.dir}: stale: --model_file agent.safetensors has changed")
+        line.startswith(f"* {new.dir}: stale: --agent_file agent.safetensors has changed")
         for line in said(capsys)
     )
     Path("agent.safetensors").write_bytes(b"an agent")
@@ -155,12 +155,12 @@ def test_names_at_full_size_hold_together_once_the_recording_is_there(place, tmp
 
 def test_a_command_is_that_of_the_page_with_further_flags_in_any_spelling():
     asked = command_of(
-        "python -m analysis.memory_precompute --model_file a --play_frames 0 1 --data_dir data/x/"
+        "python -m analysis.memory_precompute --agent_file a --play_frames 0 1 --data_dir data/x/"
     )
     for line, same in (
-        ("python memory_precompute.py --data-dir=data/x --seed 1 --model_file a --play_frames 0 1", True),
-        ("python memory_precompute.py --data_dir data/x --model_file a --play_frames 0", False),
-        ("python probes_precompute.py --data_dir data/x --model_file a --play_frames 0 1", False),
+        ("python memory_precompute.py --data-dir=data/x --seed 1 --agent_file a --play_frames 0 1", True),
+        ("python memory_precompute.py --data_dir data/x --agent_file a --play_frames 0", False),
+        ("python probes_precompute.py --data_dir data/x --agent_file a --play_frames 0 1", False),
     ):
         assert covers(command_of(line), asked) == same
     assert next_command([asked], [], {}) == asked

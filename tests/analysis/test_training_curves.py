@@ -55,7 +55,7 @@ def make_run(directory: Path, seed=0, rows=40, mode="easy", game="coinrun", core
             writer.writerow(row | ({"val_mean_episode_rewards": 5 + 2 * i / rows} if i % 5 == 0 else {}))
     if config:
         env = {"env_name": game, "distribution_mode": mode, "start_level": 0, "num_levels": 200}
-        args = {"seed": seed, "start_level": 0, "num_levels": 200, "eval_episodes": 128, "model_file": None}
+        args = {"seed": seed, "start_level": 0, "num_levels": 200, "eval_episodes": 128, "agent_file": None}
         (directory / "config.json").write_text(
             json.dumps({"args": args, "env": env, "network": {"core": core}, "ppo": {}})
         )
@@ -225,7 +225,7 @@ def test_each_flag_changes_an_output(tmp_path, monkeypatch):
     two = make_run(tmp_path / "runs" / "1", 1, 12)
 
     def drawn(name: str, *datapath: Path, **flags) -> dict[str, bytes]:
-        plot_training_csv.main(plot_training_csv.Args(datapath, output=tmp_path / name, **flags))
+        plot_training_csv.main(plot_training_csv.Args(datapath, out_dir=tmp_path / name, **flags))
         return {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
 
     base = drawn("base", one)
@@ -243,9 +243,9 @@ def goes_on(directory: Path, earlier: Path, steps: int, **made) -> Path:
     save_checkpoint(checkpoint, {"weights": torch.zeros(1)}, {"timesteps": steps, "of": str(earlier)})
     make_run(directory, **made)
     config = json.loads((directory / "config.json").read_text())
-    config["args"] |= {"model_file": str(checkpoint), "param_name": directory.name}
+    config["args"] |= {"agent_file": str(checkpoint), "param_name": directory.name}
     (directory / "config.json").write_text(json.dumps(config))
-    (directory / "manifest.json").write_text(json.dumps({"inputs": {"model_file": file_id(checkpoint)}}))
+    (directory / "manifest.json").write_text(json.dumps({"inputs": {"agent_file": file_id(checkpoint)}}))
     return directory
 
 
@@ -309,7 +309,7 @@ def test_the_plot_joins_what_it_finds(tmp_path, monkeypatch):
         plot_training_csv, "draw_returns", lambda runs, window: drawn.extend(runs) or new_figure()[0]
     )
     lineage(tmp_path / "runs")
-    plot_training_csv.main(plot_training_csv.Args((tmp_path / "runs",), output=tmp_path / "out"))
+    plot_training_csv.main(plot_training_csv.Args((tmp_path / "runs",), out_dir=tmp_path / "out"))
     assert [run.joints() for run in drawn] == [[10 * 16384, 12 * 16384]]
 
 

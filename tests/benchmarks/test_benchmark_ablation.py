@@ -66,7 +66,7 @@ def test_each_model_is_trained_with_its_weights_and_scored_under_its_name(tmp_pa
 
     def card(args):
         assert (args.num_windows, args.training_windows, args.seed) == (5, 4, 3)
-        order.append(trained[args.model_file].scales)
+        order.append(trained[args.world_model_file].scales)
         home = args.out_dir / "card_run"
         home.mkdir(parents=True)
         (home / "report.json").write_text(json.dumps(report(len(order))))
@@ -92,7 +92,7 @@ def test_each_model_is_trained_with_its_weights_and_scored_under_its_name(tmp_pa
         == ("small", 6, 2, 3, tmp_path / "agent")
         for a in trained.values()
     )
-    found = json.loads(args.output.read_text())
+    found = json.loads(args.out_file.read_text())
     assert list(found["rows"]) == [name for name, _ in ablation.variants()]
     assert found["num_batches"] == 6
     for i, row in enumerate(found["rows"].values(), 1):
@@ -105,7 +105,7 @@ def test_a_training_that_was_stopped_is_said_and_not_scored(tmp_path, monkeypatc
     monkeypatch.setattr(ablation.train_gen_model, "main", lambda args: None)
     with pytest.raises(UsageError, match="stopped; the same command goes on"):
         ablation.main(
-            ablation.Args(tmp_path / "agent", out_dir=tmp_path / "log", output=tmp_path / "out.json")
+            ablation.Args(tmp_path / "agent", out_dir=tmp_path / "log", out_file=tmp_path / "out.json")
         )
     assert not (tmp_path / "out.json").exists()
 

@@ -17,8 +17,8 @@ REFERENCE = (
 BOUNDS = {"fp32": ("max", 1e-4, 1), "bf16": ("mean", 5e-3, 4)}  # a mean over one environment says little
 
 
-def figures(model_file, precision: str, **flags) -> dict[str, float]:
-    return consistency.figures(consistency.Args(model_file, **flags), precision)
+def figures(agent_file, precision: str, **flags) -> dict[str, float]:
+    return consistency.figures(consistency.Args(agent_file, **flags), precision)
 
 
 @pytest.mark.parametrize("precision", BOUNDS)
@@ -42,7 +42,7 @@ def test_flags(tmp_path):
     assert ends[0]["episode_ends"] < 20
     assert 200 < ends[0.5]["episode_ends"] < 312
     consistency.main(
-        consistency.Args(tmp_path / "agent.safetensors", num_envs=1, output=tmp_path / "found.json")
+        consistency.Args(tmp_path / "agent.safetensors", num_envs=1, out_file=tmp_path / "found.json")
     )
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["fp32"]["steps"] == found["bf16"]["steps"] == 256

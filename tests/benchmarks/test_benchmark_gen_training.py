@@ -59,9 +59,9 @@ def test_the_figures_are_those_of_paired_turns(recorded, tmp_path, monkeypatch):
         rounds=2,
         reading_batches=3,
     )
-    args.output = tmp_path / "out.json"
+    args.out_file = tmp_path / "out.json"
     gen_training.main(args)
-    found = json.loads(args.output.read_text())
+    found = json.loads(args.out_file.read_text())
     assert len(found["ratio_by_round"]) == 2
     assert found["ratio"] == pytest.approx(found["ours"] / found["plain"])
     assert found["first_losses"][0] == pytest.approx(found["first_losses"][1], rel=1e-3)

@@ -31,7 +31,7 @@ def test_every_step_is_timed_and_summed(tmp_path, monkeypatch):
 
 def test_a_part_can_be_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(maps, "FITS", ())
-    maps.main(maps.Args((), tsne_points=250, width=8, threads=1, output=tmp_path / "out.json"))
+    maps.main(maps.Args((), tsne_points=250, width=8, num_threads=1, out_file=tmp_path / "out.json"))
     assert "rows" not in json.loads((tmp_path / "out.json").read_text())
-    maps.main(maps.Args((2400,), tsne_points=0, width=8, threads=1, output=tmp_path / "out.json"))
+    maps.main(maps.Args((2400,), tsne_points=0, width=8, num_threads=1, out_file=tmp_path / "out.json"))
     assert "tsne" not in json.loads((tmp_path / "out.json").read_text())

@@ -29,7 +29,7 @@ def test_the_ratio_is_how_many_times_as_long_the_other_precision_takes(monkeypat
 
 def test_every_network_is_timed_with_and_without_gradient(monkeypatch, tmp_path):
     monkeypatch.setattr(benchmark, "seconds", lambda *asked: 1.0)
-    main(Args(("tiny", "small"), 2, 1, output=tmp_path / "out.json"))
+    main(Args(("tiny", "small"), 2, 1, out_file=tmp_path / "out.json"))
     found = json.loads((tmp_path / "out.json").read_text())
     names = [f"agent, {name}" for name in ARCHITECTURES] + [
         "frame CNN",
@@ -45,4 +45,4 @@ def test_every_network_is_timed_with_and_without_gradient(monkeypatch, tmp_path)
 
 def test_a_model_without_a_store_is_refused(tmp_path):
     with pytest.raises(UsageError, match="give both, or neither"):
-        main(Args(model_file=tmp_path / "a.safetensors"))
+        main(Args(agent_file=tmp_path / "a.safetensors"))

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("tiny_presets")
 
 def measured(tmp_path, **changed) -> dict:
     given = dict(
-        param_name="tiny", rounds=0, n_steps=8, growth=(), num_threads=1, output=tmp_path / "training.json"
+        param_name="tiny", rounds=0, n_steps=8, growth=(), num_threads=1, out_file=tmp_path / "training.json"
     )
     training.main(training.Args(**(given | changed)))
     return json.loads((tmp_path / "training.json").read_text())
@@ -93,7 +93,7 @@ def test_threads_games_and_seeds_reach_the_learner(tmp_path, monkeypatch):
 
     monkeypatch.setattr(training, "environments", watched)
     try:
-        measured(tmp_path, growth=(8,), env_name="dodgeball", seed=3, num_threads=0, threads=1)
+        measured(tmp_path, growth=(8,), env_name="dodgeball", seed=3, num_threads=0, torch_threads=1)
         assert made == [("dodgeball", 3, 0, 8)]
         assert torch.get_num_threads() == 1
     finally:

@@ -178,7 +178,7 @@ def test_a_lost_training_state_names_the_last_checkpoint_beside_it(tmp_path):
         (tmp_path / f"{name}.safetensors").write_text("")
     with pytest.raises(
         BadCheckpoint,
-        match=f"with --model_file {tmp_path / 'model_100.safetensors'}, or delete train_state.safetensors",
+        match=f"with --agent_file {tmp_path / 'model_100.safetensors'}, or delete train_state.safetensors",
     ):
         load_training_state(tmp_path / "train_state.safetensors", "any")
 

@@ -94,7 +94,6 @@ SAME_WEIGHTS = {
     "eval_episodes": 3,
     "save_every": 32,
     "num_threads": 2,
-    "gpu_device": 1,
     "log_level": 40,
 }
 
@@ -144,7 +143,7 @@ def test_save_every(tmp_path, monkeypatch, every, times):
 
 
 def test_model_file_gives_the_first_weights(tmp_path, plain_run):
-    run = trained(tmp_path, model_file=plain_run / "model_64.safetensors")
+    run = trained(tmp_path, agent_file=plain_run / "model_64.safetensors")
     given, begun = (
         load_agent(path)[0].state_dict()
         for path in (plain_run / "model_64.safetensors", run / "model_0.safetensors")
@@ -171,11 +170,9 @@ def test_device_threads_and_level_reach_what_they_set(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "make_env", lambda *given: threads.append(given[3]) or make_env(*given))
     run_main(
         train.main,
-        tiny_args(
-            tmp_path, device="gpu", gpu_device=3, num_threads=2, log_level=logging.ERROR, num_timesteps=32
-        ),
+        tiny_args(tmp_path, device="3", num_threads=2, log_level=logging.ERROR, num_timesteps=32),
     )
-    assert seen == [("gpu", 3)]
+    assert seen == [("3",)]
     assert threads == [2, 2]
     assert logging.getLogger().level == logging.ERROR
 
@@ -202,7 +199,7 @@ def test_precision_is_what_the_network_is_trained_in_and_the_run_says_so(tmp_pat
 
 
 def test_no_flag_is_untested():
-    here = {"env_name", "model_file", "paint_vel_info", "device", "out_dir", "new", "track", "precision"}
+    here = {"env_name", "agent_file", "paint_vel_info", "device", "out_dir", "new", "track", "precision"}
     assert OTHER_WEIGHTS.keys() | SAME_WEIGHTS.keys() | here == {field.name for field in fields(train.Args)}
 
 
@@ -278,7 +275,7 @@ def test_bad_checkpoints_end_in_one_line(tmp_path, capsys, make, message):
     path = tmp_path / "agent.safetensors"
     if make is not None:
         make(path)
-    assert message in fails(capsys, tiny_args(tmp_path / "logs", model_file=path))
+    assert message in fails(capsys, tiny_args(tmp_path / "logs", agent_file=path))
     assert not list((tmp_path / "logs").rglob("*.json")), "a run that cannot begin must leave no run behind"
 
 

@@ -198,10 +198,10 @@ def test_every_script_that_chooses_a_device_chooses_a_precision():
         path
         for folder in (".", "analysis")
         for path in (root / folder).glob("*.py")
-        if "gpu_device: int" in path.read_text()
+        if "device: Device" in path.read_text()
     ]
     assert len(scripts) > 10
-    assert [path.name for path in scripts if "precision: Literal" not in path.read_text()] == []
+    assert [path.name for path in scripts if "precision: PrecisionName" not in path.read_text()] == []
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])

@@ -128,12 +128,16 @@ def test_file_ids_follow_the_bytes(tmp_path):
 def test_devices(monkeypatch):
     monkeypatch.setattr(common.runs.torch.cuda, "is_available", lambda: False)
     assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
-    with pytest.raises(UsageError, match="no GPU"):
+    with pytest.raises(UsageError, match="this machine has none"):
         choose_device("gpu")
     with pytest.raises(UsageError, match="unknown device"):
         choose_device("tpu")
     monkeypatch.setattr(common.runs.torch.cuda, "is_available", lambda: True)
-    assert choose_device("gpu", 1) == torch.device("cuda:1")
+    monkeypatch.setattr(common.runs.torch.cuda, "device_count", lambda: 2)
+    assert choose_device("auto") == choose_device("gpu") == torch.device("cuda:0")
+    assert choose_device("1") == torch.device("cuda:1")
+    with pytest.raises(UsageError, match="asks for GPU 2, and this machine has 2"):
+        choose_device("2")
     assert choose_device("cpu") == torch.device("cpu")
 
 

@@ -27,7 +27,9 @@ def args(tmp_path):
     report = tmp_path / "report"
     report.mkdir()
     (report / "report.json").write_text(
-        json.dumps({"manifest": {"inputs": {"model_file": file_id(tmp_path / "run1" / "best.safetensors")}}})
+        json.dumps(
+            {"manifest": {"inputs": {"world_model_file": file_id(tmp_path / "run1" / "best.safetensors")}}}
+        )
     )
     (report / "report.html").write_text("<p>card</p>")
     return publish.Args((tmp_path / "run0", tmp_path / "run1"), tmp_path / "out", report_dir=report)
@@ -35,27 +37,27 @@ def args(tmp_path):
 
 def test_the_last_runs_model_goes_with_all_logs_and_its_report(args):
     publish.main(args)
-    provenance = json.loads((args.out / "provenance.json").read_text())
+    provenance = json.loads((args.out_dir / "provenance.json").read_text())
     assert provenance["batches_logged"] == [7, 5]
     assert provenance["seed"] == 1
-    assert provenance["id"] == file_id(args.out / "model.safetensors")
-    assert load_world_model(args.out / "model.safetensors")[1]["batches"] == 5
-    assert [json.loads((args.out / f"run_{i}" / "config.json").read_text()) for i in range(2)] == [
+    assert provenance["id"] == file_id(args.out_dir / "model.safetensors")
+    assert load_world_model(args.out_dir / "model.safetensors")[1]["batches"] == 5
+    assert [json.loads((args.out_dir / f"run_{i}" / "config.json").read_text()) for i in range(2)] == [
         {"run": 0},
         {"run": 1},
     ]
-    assert (args.out / "report.html").read_text() == "<p>card</p>"
+    assert (args.out_dir / "report.html").read_text() == "<p>card</p>"
     publish.main(
         replace(
             args,
             runs=args.runs[:1],
             checkpoint="model_9.safetensors",
             report_dir=None,
-            out=args.out / "other",
+            out_dir=args.out_dir / "other",
         )
     )
-    assert json.loads((args.out / "other" / "provenance.json").read_text())["batches_logged"] == [9]
-    assert not (args.out / "other" / "report.json").exists()
+    assert json.loads((args.out_dir / "other" / "provenance.json").read_text())["batches_logged"] == [9]
+    assert not (args.out_dir / "other" / "report.json").exists()
 
 
 def test_what_does_not_belong_together_is_not_shipped(args):
@@ -71,4 +73,4 @@ def test_what_does_not_belong_together_is_not_shipped(args):
         publish.main(replace(args, report_dir=None))
     with pytest.raises((BadCheckpoint, FileNotFoundError, UsageError)):
         publish.main(replace(args, runs=args.runs[1:], checkpoint="none.safetensors", report_dir=None))
-    assert not args.out.exists()
+    assert not args.out_dir.exists()

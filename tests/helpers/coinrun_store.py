@@ -42,15 +42,15 @@ class World(NamedTuple):
 
     store: Rollouts
     agent_file: Path
-    model_file: Path
+    world_model_file: Path
 
 
 def write_world(root: Path) -> World:
     """One episode on each of those levels."""
     agent_file = root / "agent.safetensors"
-    model_file = root / "model.safetensors"
+    world_model_file = root / "model.safetensors"
     _write_agent(agent_file)
-    _write_model(model_file, agent_file)
+    _write_model(world_model_file, agent_file)
     agent = load_agent(agent_file)[0]
     config = ProcgenConfig()
     actions = action_space("coinrun")
@@ -66,7 +66,7 @@ def write_world(root: Path) -> World:
     jobs = [EpisodeSpec(level, i) for i, level in enumerate(levels_of_each_part())]
     write_shard(root / "store", 0, *play_shard(env, Actor(agent, "agent", file_id(agent_file)), jobs, 0))
     env.close()
-    return World(Rollouts.open(root / "store"), agent_file, model_file)
+    return World(Rollouts.open(root / "store"), agent_file, world_model_file)
 
 
 def _write_agent(path: Path) -> None:

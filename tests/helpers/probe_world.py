@@ -40,7 +40,7 @@ class World(NamedTuple):
     root: Path
     store: Rollouts
     agent_file: Path
-    model_file: Path
+    world_model_file: Path
     scenes: Path
 
 

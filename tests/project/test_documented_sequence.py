@@ -54,7 +54,7 @@ def test_every_command_and_snippet_runs_as_it_is_written(tmp_path):
         "record.py",
         "--exp_name",
         "demo",
-        "--model_file",
+        "--agent_file",
         str(AGENT),
         *levels,
         "--out_dir",

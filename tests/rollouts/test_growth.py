@@ -89,7 +89,7 @@ def test_simulated_stores_grow(tmp_path):
     save_toy_files(tmp_path)
 
     def simulate(name: str, samples: int, **flags) -> Rollouts:
-        given = dict(num_sim_steps=4, batch_size=4, generated_data_dir=tmp_path / name, device="cpu")
+        given = dict(num_sim_steps=4, batch_size=4, out_dir=tmp_path / name, device="cpu")
         record_gen_samples.main(
             record_gen_samples.Args(
                 tmp_path / "model.safetensors",

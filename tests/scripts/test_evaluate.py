@@ -187,8 +187,8 @@ def agent_file(tmp_path_factory):
 
 
 def scored(tmp_path, agent_file, **changed) -> dict:
-    asked = dict(model_file=agent_file, num_levels=6, num_episodes=6, num_envs=6, num_threads=1, device="cpu")
-    main(Args(output=tmp_path / "scores.json", **(asked | changed)))
+    asked = dict(agent_file=agent_file, num_levels=6, num_episodes=6, num_envs=6, num_threads=1, device="cpu")
+    main(Args(out_file=tmp_path / "scores.json", **(asked | changed)))
     return json.loads((tmp_path / "scores.json").read_text())
 
 
@@ -200,7 +200,7 @@ def test_defaults_are_the_agents_own(tmp_path, agent_file):
         given["env"]["num_levels"],
     ) == ("hard", True, 0)
     assert given["per_episode"]["level"] == list(range(250, 256))
-    assert len(given["manifest"]["inputs"]["model_file"]) == 16
+    assert len(given["manifest"]["inputs"]["agent_file"]) == 16
     own = ProcgenVecEnv(6, ProcgenConfig("coinrun", 0, 0, "hard", True), 0, 1)
     steps = list(play(own, script.load_agent(agent_file)[0], fixed_jobs(250, 6, 6), 0))
     assert sum(given["per_episode"]["length"]) == sum(len(step.t) for step in steps)
@@ -294,7 +294,7 @@ def test_random_needs_no_agent(tmp_path):
 
 
 BAD = {
-    "no agent": (dict(model_file=None), "--behaviour random"),
+    "no agent": (dict(agent_file=None), "--behaviour random"),
     "no episodes": (dict(num_episodes=0), "nothing to evaluate"),
     "no levels": (dict(num_levels=0), "nothing to evaluate"),
     "no environments": (dict(num_envs=0), "num_envs must be"),
@@ -323,10 +323,10 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(tmp_path, agent_file, cas
     asked = Args(
         **(
             dict(
-                model_file=agent_file,
+                agent_file=agent_file,
                 num_levels=6,
                 num_episodes=6,
-                output=tmp_path / "scores.json",
+                out_file=tmp_path / "scores.json",
                 device="cpu",
             )
             | changed
@@ -362,7 +362,9 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, age
     with pytest.raises(SystemExit, match="^error: .*check the path"):
         run_main(
             main,
-            Args(model_file=agent_file, num_levels=6, num_episodes=6, output=tmp_path / place, device="cpu"),
+            Args(
+                agent_file=agent_file, num_levels=6, num_episodes=6, out_file=tmp_path / place, device="cpu"
+            ),
         )
 
 
@@ -371,7 +373,7 @@ def test_frames_of_another_size_are_named(tmp_path):
         tmp_path / "small.safetensors", ActorCritic(NetworkConfig(15, (32, 32, 3), feature_size=8)), {}
     )
     with pytest.raises(SystemExit, match="sees frames of .32, 32, 3. and coinrun shows .64, 64, 3."):
-        run_main(main, Args(model_file=tmp_path / "small.safetensors", num_episodes=1, device="cpu"))
+        run_main(main, Args(agent_file=tmp_path / "small.safetensors", num_episodes=1, device="cpu"))
 
 
 def test_another_action_space_is_named(tmp_path, agent_file):
@@ -379,4 +381,4 @@ def test_another_action_space_is_named(tmp_path, agent_file):
         tmp_path / "two.safetensors", ActorCritic(NetworkConfig(2, architecture="nature", feature_size=8)), {}
     )
     with pytest.raises(SystemExit, match="2 actions"):
-        run_main(main, Args(model_file=tmp_path / "two.safetensors", num_episodes=1, device="cpu"))
+        run_main(main, Args(agent_file=tmp_path / "two.safetensors", num_episodes=1, device="cpu"))

@@ -50,7 +50,7 @@ def record(made, **changed):
         if args.rand_init
         else "informed_init"
     )
-    return args.generated_data_dir or Path("results/simulated") / kind
+    return args.out_dir or Path("results/simulated") / kind
 
 
 def test_informed_samples_are_linked_to_the_frames_that_they_began_from(made):
@@ -95,7 +95,7 @@ def test_episodes_end_where_the_model_says_or_are_cut_at_the_horizon(made):
     assert lengths.min() < 6
     earned = [store.episode(i)["reward_prob"][-1] > 0.5 for i in range(len(store))]
     assert np.array_equal(store.episodes["complete"], (ends == "terminated") & np.array(earned))
-    modal = Rollouts.open(record(made, sampling="modal", generated_data_dir=Path("modal")))
+    modal = Rollouts.open(record(made, sampling="modal", out_dir=Path("modal")))
     for i in range(len(modal)):
         done = modal.episode(i)["done_prob"] > 0.5
         assert not done[:-1].any()
@@ -114,7 +114,7 @@ def test_random_latents_are_normal_and_have_no_source(made):
 
 
 def test_every_flag_changes_what_is_recorded(made):
-    base = Rollouts.open(record(made, num_samples=8, generated_data_dir=Path("base")))
+    base = Rollouts.open(record(made, num_samples=8, out_dir=Path("base")))
     changes = [
         dict(seed=1),
         dict(sampling="modal"),
@@ -125,18 +125,18 @@ def test_every_flag_changes_what_is_recorded(made):
     ]
     changes += [dict(manual_actions=("left",)), dict(action_grid=True), dict(env_state="float32")]
     for i, change in enumerate(changes):
-        other = Rollouts.open(record(made, **{"num_samples": 8, "generated_data_dir": Path(str(i))} | change))
+        other = Rollouts.open(record(made, **{"num_samples": 8, "out_dir": Path(str(i))} | change))
         assert other.id != base.id, change
     assert set(Rollouts.open(Path("2")).episodes["behaviour"]) == {"greedy"}
-    same = Rollouts.open(record(made, num_samples=8, generated_data_dir=Path("same")))
+    same = Rollouts.open(record(made, num_samples=8, out_dir=Path("same")))
     assert same.id == base.id
 
 
 def test_the_environments_state_is_stored_as_asked(made):
     many = dict(rand_init=True, num_samples=200, batch_size=200)  # the file around them takes room too
-    whole = Rollouts.open(record(made, env_state="float32", generated_data_dir=Path("whole"), **many))
-    half = Rollouts.open(record(made, generated_data_dir=Path("half"), **many))
-    none = Rollouts.open(record(made, env_state="none", generated_data_dir=Path("none"), **many))
+    whole = Rollouts.open(record(made, env_state="float32", out_dir=Path("whole"), **many))
+    half = Rollouts.open(record(made, out_dir=Path("half"), **many))
+    none = Rollouts.open(record(made, env_state="none", out_dir=Path("none"), **many))
     assert whole.steps("env_state").dtype == np.float32
     assert np.abs(whole.steps("env_state")).max() > 0.1
     np.testing.assert_array_equal(half.steps("env_state"), whole.steps("env_state").astype(np.float16))
@@ -155,7 +155,7 @@ def test_named_actions_are_taken_in_turn_and_the_agent_looks_on(made):
         assert episode["action"].tolist() == [2, 0, 0, 2, 0, 0, 2][: len(episode["action"])]
         assert not episode["log_prob"].any()
         assert episode["logits"].std() > 0
-    greedy = Rollouts.open(record(made, greedy=True, generated_data_dir=Path("greedy")))
+    greedy = Rollouts.open(record(made, greedy=True, out_dir=Path("greedy")))
     assert not greedy.steps("log_prob").any()
 
 
@@ -205,8 +205,8 @@ def test_memory_does_not_grow_with_the_number_of_samples(made, monkeypatch):
 
 
 def test_samples_do_not_depend_on_the_batch(made):
-    one = Rollouts.open(record(made, generated_data_dir=Path("one"), batch_size=10))
-    other = Rollouts.open(record(made, generated_data_dir=Path("other"), batch_size=3))
+    one = Rollouts.open(record(made, out_dir=Path("one"), batch_size=10))
+    other = Rollouts.open(record(made, out_dir=Path("other"), batch_size=3))
     assert (len(one.entries), len(other.entries)) == (1, 4)
     np.testing.assert_array_equal(one.episodes["length"], other.episodes["length"])
     np.testing.assert_array_equal(one.steps("action"), other.steps("action"))
@@ -214,7 +214,7 @@ def test_samples_do_not_depend_on_the_batch(made):
 
 
 def test_an_interrupted_recording_goes_on_to_the_same_bits_and_leaves_whole_shards_alone(made, monkeypatch):
-    whole = Rollouts.open(record(made, generated_data_dir=Path("whole")))
+    whole = Rollouts.open(record(made, out_dir=Path("whole")))
     from generative import record as module
 
     real = module.write_shard
@@ -228,9 +228,9 @@ def test_an_interrupted_recording_goes_on_to_the_same_bits_and_leaves_whole_shar
 
     monkeypatch.setattr(module, "write_shard", stops_at_third)
     with pytest.raises(KeyboardInterrupt):
-        record(made, generated_data_dir=Path("broken"))
+        record(made, out_dir=Path("broken"))
     assert len(Rollouts.open(Path("broken")).entries) == 2
-    again = Rollouts.open(record(made, generated_data_dir=Path("broken")))
+    again = Rollouts.open(record(made, out_dir=Path("broken")))
     assert calls[3:] == [2]
     assert again.id == whole.id
 
@@ -257,7 +257,7 @@ def test_bad_requests_are_refused_in_one_line(made, here):
     with pytest.raises(BadCheckpoint, match="--allow_other_agent"):
         record_gen_samples.main(args)
     args.allow_other_agent = True
-    args.generated_data_dir = Path("off")
+    args.out_dir = Path("off")
     record_gen_samples.main(args)
     assert Rollouts.open(Path("off")).manifest["allow_other_agent"]
     assert not Rollouts.open(record(made)).manifest["allow_other_agent"]
@@ -266,7 +266,7 @@ def test_bad_requests_are_refused_in_one_line(made, here):
 def test_the_older_flag_names_are_understood():
     args = parse(
         record_gen_samples.Args,
-        words=["--model_file", "m", "--agent_file", "a", "--samples_to_record", "5", "--rand_init"],
+        words=["--world_model_file", "m", "--agent_file", "a", "--samples_to_record", "5", "--rand_init"],
     )
     assert args.num_samples == 5
     assert args.rand_init

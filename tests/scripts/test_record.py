@@ -55,7 +55,7 @@ def asked(models, out_dir, **changed) -> record.Args:
     default = dict(
         env_name=GAME, num_episodes=10, episodes_per_shard=4, num_envs=3, num_threads=1, device="cpu"
     )
-    return record.Args(out_dir=out_dir, **(default | {"model_file": models[0] if models else None} | changed))
+    return record.Args(out_dir=out_dir, **(default | {"agent_file": models[0] if models else None} | changed))
 
 
 def make(models, out_dir, **changed) -> Rollouts:
@@ -184,7 +184,7 @@ def test_a_killed_recording_ends_with_the_same_bits(models, tmp_path, kill, code
     flags = [
         "--env_name",
         GAME,
-        "--model_file",
+        "--agent_file",
         str(models[0]),
         "--num_episodes",
         "12",
@@ -263,7 +263,7 @@ PICTURES = [
 
 @pytest.mark.parametrize("changed", PICTURES, ids=str)
 def test_picture_flags_change_the_first_frame(models, tmp_path, changed):
-    small = dict(num_episodes=1, num_envs=1, env_name=GAME, model_file=None, behaviour="random")
+    small = dict(num_episodes=1, num_envs=1, env_name=GAME, agent_file=None, behaviour="random")
     plain = make(
         models, tmp_path / "plain", **(small | ({"env_name": "coinrun"} if "env_name" in changed else {}))
     )
@@ -308,7 +308,7 @@ def test_mixtures_take_turns_by_shard(models, tmp_path):
     store = make(
         models,
         tmp_path,
-        model_file=None,
+        agent_file=None,
         behaviour="mixture",
         mixture_files=(models[0], models[1], models[1]),
         num_episodes=12,
@@ -320,7 +320,7 @@ def test_mixtures_take_turns_by_shard(models, tmp_path):
 
 
 def test_random_needs_no_agent(models, tmp_path):
-    store = make(models, tmp_path, model_file=None, behaviour="random", num_episodes=2)
+    store = make(models, tmp_path, agent_file=None, behaviour="random", num_episodes=2)
     assert set(store.episodes["policy_id"]) == {"none"}
     assert store.manifest["hidden_size"] == 1
     np.testing.assert_allclose(store.steps("log_prob"), -np.log(15), rtol=1e-5)
@@ -344,14 +344,14 @@ def test_names_and_places(models, tmp_path):
         (dict(start_level=-1), "do not lie within"),
         (dict(seed=-1), "seed is -1"),
         (dict(num_levels=2**31), "do not lie within"),
-        (dict(model_file=None), "needs an agent"),
-        (dict(model_file=Path("nowhere.safetensors")), "no checkpoint"),
+        (dict(agent_file=None), "needs an agent"),
+        (dict(agent_file=Path("nowhere.safetensors")), "no checkpoint"),
         (dict(behaviour="brave"), "unknown behaviour 'brave'.*seed-noise, mixture$"),
         (dict(behaviour="mixture"), "takes its agents from --mixture_files"),
         (dict(mixture_files=(Path("x"),)), "--mixture_files has no effect"),
         (dict(temperature=2.0), "--temperature has no effect"),
         (
-            dict(behaviour="mixture", mixture_files=(Path("x"),), model_file=None, temperature=2.0),
+            dict(behaviour="mixture", mixture_files=(Path("x"),), agent_file=None, temperature=2.0),
             "--temperature has no effect",
         ),
         (dict(top_k=1), "--top_k has no effect"),
@@ -387,7 +387,7 @@ def test_the_game_is_the_agents_own_unless_a_flag_says_otherwise(tmp_path, caplo
     """Against the description in the agent's file, option by option; a flag that differs is said in one line."""
     caplog.set_level(logging.INFO)
     small = dict(
-        model_file=described(tmp_path / "hard.safetensors", **OWN), num_episodes=1, num_envs=1, env_name=None
+        agent_file=described(tmp_path / "hard.safetensors", **OWN), num_episodes=1, num_envs=1, env_name=None
     )
     own = make(None, tmp_path, exp_name="own", **small).manifest["env"]
     assert own == vars(ProcgenConfig(GAME, **OWN))
@@ -410,7 +410,7 @@ def test_agents_of_other_games_mix_only_when_told_which_to_play(tmp_path):
         described(tmp_path / "easy.safetensors", center_agent=False),
     )
     small = dict(
-        model_file=None,
+        agent_file=None,
         behaviour="mixture",
         mixture_files=files,
         num_episodes=2,
@@ -439,7 +439,7 @@ def test_an_agent_that_cannot_play_the_game_is_refused(tmp_path):
     ):
         save_agent(tmp_path / name, ActorCritic(NetworkConfig(*shape, feature_size=8, hidden_size=4)), {})
         with pytest.raises(UsageError, match=message):
-            record.main(asked(None, tmp_path, model_file=tmp_path / name))
+            record.main(asked(None, tmp_path, agent_file=tmp_path / name))
     assert not (tmp_path / "data").exists()
 
 
@@ -464,7 +464,7 @@ def test_agents_of_other_widths_do_not_mix(models, tmp_path):
     wide = make_agent(tmp_path / "wide.safetensors", 0, hidden_size=9)
     with pytest.raises(UsageError, match="one width; these have 8, 9"):
         record.main(
-            asked(models, tmp_path, model_file=None, behaviour="mixture", mixture_files=(models[0], wide))
+            asked(models, tmp_path, agent_file=None, behaviour="mixture", mixture_files=(models[0], wide))
         )
 
 

@@ -46,14 +46,14 @@ def agent():
 
 
 @pytest.fixture(scope="module")
-def model_file(agent, tmp_path_factory) -> Path:
+def agent_file(agent, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("agent") / "model.safetensors"
     save_agent(path, agent, {"env": vars(ProcgenConfig(**OWN))})
     return path
 
 
 @pytest.fixture(scope="module")
-def rendered(model_file, tmp_path_factory):
+def rendered(agent_file, tmp_path_factory):
     """Calls render.py with flags and gives back the directory of videos; one, and small, unless asked
     otherwise.
     """
@@ -61,7 +61,7 @@ def rendered(model_file, tmp_path_factory):
     def call(**flags) -> Path:
         flags = {"num_eps": 1, "overlay": False, "scale": 1, **flags}
         directory = tmp_path_factory.mktemp("videos")
-        render.main(render.Args(model_file, vid_dir=directory, device="cpu", **flags))
+        render.main(render.Args(agent_file, vid_dir=directory, device="cpu", **flags))
         return next(directory.iterdir())
 
     return call
@@ -284,11 +284,11 @@ def test_num_levels_and_paint_vel_info_reach_the_game(rendered):
     assert episodes(rendered(num_eps=4, blink=True)) != episodes(rendered(num_eps=4))
 
 
-def test_where_videos_go_and_when_they_are_made_again(model_file, tmp_path):
+def test_where_videos_go_and_when_they_are_made_again(agent_file, tmp_path):
     def made(**flags) -> dict[Path, int]:
         render.main(
             render.Args(
-                model_file, num_eps=1, overlay=False, scale=1, device="cpu", out_dir=tmp_path, **flags
+                agent_file, num_eps=1, overlay=False, scale=1, device="cpu", out_dir=tmp_path, **flags
             )
         )
         return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")}
@@ -301,8 +301,8 @@ def test_where_videos_go_and_when_they_are_made_again(model_file, tmp_path):
     assert tmp_path / "here" in [path.parent.parent for path in elsewhere]
 
 
-def test_an_interrupted_run_is_made_whole(model_file, tmp_path):
-    args = render.Args(model_file, num_eps=2, overlay=False, scale=1, device="cpu", vid_dir=tmp_path)
+def test_an_interrupted_run_is_made_whole(agent_file, tmp_path):
+    args = render.Args(agent_file, num_eps=2, overlay=False, scale=1, device="cpu", vid_dir=tmp_path)
     render.main(args)
     (directory,) = tmp_path.iterdir()
     names = {path.name for path in directory.iterdir()}
@@ -318,7 +318,7 @@ def test_an_interrupted_run_is_made_whole(model_file, tmp_path):
 
 
 def test_the_seed_systems_name_for_fps():
-    assert parse(render.Args, words=["--model_file", "x", "--tps", "7"]).fps == 7
+    assert parse(render.Args, words=["--agent_file", "x", "--tps", "7"]).fps == 7
 
 
 @pytest.mark.parametrize(
@@ -340,27 +340,27 @@ def test_the_seed_systems_name_for_fps():
             "2 levels from 2147483646 on do not lie within",
         ),
         ({"overlay": True, "scale": 2}, "too small to read the overlay"),
-        ({"model_file": Path("nowhere.safetensors")}, "no checkpoint file"),
+        ({"agent_file": Path("nowhere.safetensors")}, "no checkpoint file"),
         ({"window": True}, "needs a display"),
         ({"overlay": True, "scale": 4}, "take --scale 5 or more, or --no_overlay"),
-        ({"model_file": None}, "use --model_file, or --param_name for an untrained one"),
+        ({"agent_file": None}, "use --agent_file, or --param_name for an untrained one"),
         ({"param_name": "none-such"}, "unknown preset 'none-such'"),
         (
             {"param_name": "hard-rec"},
             "is not of the preset 'hard-rec': architecture is nature in the checkpoint",
         ),
         (
-            {"model_file": None, "param_name": "demo", "sim_model_file": Path("x")},
-            "give that one's --model_file",
+            {"agent_file": None, "param_name": "demo", "world_model_file": Path("x")},
+            "give that one's --agent_file",
         ),
     ],
     ids=str,
 )
-def test_bad_input_ends_in_one_clear_line(model_file, tmp_path, monkeypatch, flags, message):
+def test_bad_input_ends_in_one_clear_line(agent_file, tmp_path, monkeypatch, flags, message):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     args = render.Args(
-        **({"model_file": model_file, "vid_dir": tmp_path, "overlay": False, "device": "cpu"} | flags)
+        **({"agent_file": agent_file, "vid_dir": tmp_path, "overlay": False, "device": "cpu"} | flags)
     )
     with pytest.raises(SystemExit, match=f"error: .*{message}"):
         run_main(render.main, args)
@@ -377,11 +377,11 @@ def test_an_agent_of_another_kind_is_refused(tmp_path):
         render.main(render.Args(path, vid_dir=tmp_path, device="cpu"))
 
 
-def test_what_is_not_the_agents_own_is_said(model_file, tmp_path, caplog):
+def test_what_is_not_the_agents_own_is_said(agent_file, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         render.main(
             render.Args(
-                model_file,
+                agent_file,
                 num_eps=1,
                 overlay=False,
                 scale=1,

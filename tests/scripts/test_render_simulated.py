@@ -34,7 +34,7 @@ def made(tmp_path_factory):
 def rendered(made, tmp_path):
     def call(agent="agent", **flags) -> list[dict]:
         given = dict(
-            sim_model_file=made / "model.safetensors",
+            world_model_file=made / "model.safetensors",
             num_eps=2,
             num_sim_steps=6,
             overlay=False,

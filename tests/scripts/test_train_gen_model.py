@@ -432,7 +432,7 @@ def test_weights_that_blew_up_take_no_checkpoints_place(recorded, tmp_path, ever
     again = make(recorded, tmp_path / "run", replace(SHORT, **every, num_batches=12, lr=1e30))
     with pytest.raises(
         FloatingPointError,
-        match="every term of the loss not finite at batch 7: .*last good weights are .*model_6.safetensors.*--model_file",
+        match="every term of the loss not finite at batch 7: .*last good weights are .*model_6.safetensors.*--world_model_file",
     ):
         again.train()
     assert (tmp_path / "run" / "train_state.safetensors").read_bytes() == good
@@ -588,7 +588,9 @@ def test_windows_longer_than_every_episode_are_refused_before_any_work(recorded,
 
 
 def test_parts_trained_alone_ask_for_the_weights_of_the_others(recorded, here):
-    with pytest.raises(UsageError, match="--outcome_only leaves all other parts as --model_file has them"):
+    with pytest.raises(
+        UsageError, match="--outcome_only leaves all other parts as --world_model_file has them"
+    ):
         train_gen_model.main(arguments(recorded, outcome_only=True))
 
 
@@ -675,7 +677,7 @@ def test_the_same_command_again_is_done_and_new_starts_another_from_given_weight
     assert meta["env"]["env_name"] == "toy"
     assert json.loads((run / "manifest.json").read_text())["inputs"]["data_dir"] == meta["data"]
     train_gen_model.main(arguments(recorded, new=True))
-    train_gen_model.main(arguments(recorded, model_file=run / "model_2.safetensors", lr=1e-30))
+    train_gen_model.main(arguments(recorded, world_model_file=run / "model_2.safetensors", lr=1e-30))
     assert len(list(run.parent.iterdir())) == 3
     with_lr = [path.parent for path in run.parent.glob("*/config.json") if "1e-30" in path.read_text()]
     later = [load_world_model(path / "model_2.safetensors")[0] for path in with_lr]
@@ -684,9 +686,9 @@ def test_the_same_command_again_is_done_and_new_starts_another_from_given_weight
     foreign = recorded / "foreign.safetensors"
     save_world_model(foreign, WorldModel(replace(model.config, num_actions=6)), {})
     with pytest.raises(UsageError, match="another game or agent .num_actions."):
-        train_gen_model.main(arguments(recorded, model_file=foreign, seed=9))
+        train_gen_model.main(arguments(recorded, world_model_file=foreign, seed=9))
     with pytest.raises(BadCheckpoint, match="not a world model"):
-        train_gen_model.main(arguments(recorded, model_file=recorded / "agent.safetensors", seed=9))
+        train_gen_model.main(arguments(recorded, world_model_file=recorded / "agent.safetensors", seed=9))
     assert len(list(run.parent.iterdir())) == 3  # what is refused leaves no run behind
 
 

@@ -1,0 +1,34 @@
+"""Flags that mean the same in every script: one type, one help text and, where the seed projects documented
+another spelling, one alias.
+
+    @dataclass
+    class Args:
+        agent_file: Annotated[Path, SEED_MODEL_FILE]
+        device: Device = "auto"
+        log_level: LogLevel = logging.INFO
+"""
+
+from typing import Annotated, Literal
+
+import tyro
+
+SEED_MODEL_FILE = tyro.conf.arg(aliases=("--model_file",))
+"""The seeds' spelling of --agent_file (train, record, evaluate, render) and of --world_model_file (training
+the world model, and the scripts that simulate with it).
+"""
+Device = Annotated[
+    str,
+    tyro.conf.arg(
+        aliases=("--gpu_device",),
+        help="Where networks run: auto (a GPU if there is one), cpu, gpu, or the number of a GPU.",
+    ),
+]
+PrecisionName = Annotated[
+    Literal["auto", "bf16", "fp32"],
+    tyro.conf.arg(
+        help="Precision of convolutions; auto takes the faster one on this machine, and a resumed run keeps its own."
+    ),
+]
+LogLevel = Annotated[
+    int, tyro.conf.arg(help="Python logging level: 10 debug, 20 info, 30 warnings, 40 errors.")
+]
