@@ -183,7 +183,7 @@ def scored_already(
     where it holds something else or nothing.
     """
     try:
-        made = json.loads(output.read_text()) if output else {}
+        made = json.loads(out_file.read_text()) if out_file else {}
         same = all(agrees(made[part], about[part]) for part in about) and made["manifest"]["inputs"] == inputs
         same = same and precision.fits(made["manifest"].get("precision"))
         return made if same and made["per_episode"]["level"] and made["groups"] else None
