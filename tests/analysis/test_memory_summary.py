@@ -66,7 +66,7 @@ def test_levels_are_compared_with_the_whole_agents(summary):
 
 def test_of_the_fork_points_only_those_with_the_same_frame_count(summary):
     history = summary["counterfactual_history"]
-    assert history["fork points"] == 200
+    assert history["fork_points"] == 200
     assert history["all"]["n"] == 150 == history["ground"]["n"] + history["air"]["n"]
     assert history["all"]["share_of_other"][0] == pytest.approx(history["all"]["kl"][0][0] / 2)
     bins = history["all"]["by_difference"]
