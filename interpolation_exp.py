@@ -53,7 +53,7 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from analysis.rendering.tiles import Tile, tiled
+from analysis.rendering.tiles import Tile, tile_clips
 from common.checkpoints import save_checkpoint
 from common.precision import Precision, choose_precision, set_precision
 from common.progress import progress_bar
@@ -117,7 +117,7 @@ def write_pair(args: Args, simulator: Simulator, starts, pair: int, directory: P
     name = f"{'random_' if args.rand_init else ''}pair_{pair:03d}"
     write_video(
         directory / f"{name}.mp4",
-        tiled(tiles_of(segment), args.num_points, title_of(starts, ends), scale=2),
+        tile_clips(tiles_of(segment), args.num_points, title_of(starts, ends), scale=2),
         args.fps,
     )
     save_checkpoint(

@@ -32,7 +32,7 @@ if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
 from analysis.plotting.style import save_figure
-from analysis.training_curves.curves import find_runs, joined, load_run
+from analysis.training_curves.curves import find_runs, join_runs, load_run
 from analysis.training_curves.figures import draw_columns, draw_returns
 from common.runs import UsageError
 
@@ -42,7 +42,7 @@ def main(args: Args) -> None:
         raise UsageError(f"--smoothing is a number of environment steps from 0 on, not {args.smoothing}")
     if not args.datapath:
         raise UsageError("no --datapath given: name the directory of at least one run")
-    runs = joined([load_run(directory) for directory in find_runs(args.datapath)])
+    runs = join_runs([load_run(directory) for directory in find_runs(args.datapath)])
     window = max(run.last_step for run in runs) / 30 if args.smoothing is None else args.smoothing
     output = args.out_dir or args.datapath[0]
     for name, draw in (("plot", draw_columns), ("plot_for_fig", draw_returns)):

@@ -1,13 +1,27 @@
-"""Where the demo's steps leave their results, and how its report writes a number."""
+"""Where the demo's steps leave their results, and how its report writes a score."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Artefacts:
-    """Where each step of the line left its results. own_*: made by the demo; the others are the shipped
-    ones where the game has them."""
+class DemoResults:
+    """Paths of the demo's results. own_*: trained by the demo; the others are the shipped ones for CoinRun.
+
+    Args:
+        env_name: the game.
+        own_agent: agent trained by the demo.
+        agent_file: agent of all further results.
+        scores: {agent: {levels: scores JSON}}.
+        recording: store of real rollouts.
+        own_model: world model trained by the demo.
+        world_model_file: world model of all further results.
+        own_simulations: episodes of own_model, from recorded frames.
+        simulations: episodes of world_model_file, from recorded frames.
+        random_simulations: episodes of world_model_file, from random latents.
+        artefacts: directory of the analyses' artefacts.
+        num_windows: held-out windows on which world models are scored.
+    """
 
     env_name: str
     own_agent: Path
@@ -16,15 +30,15 @@ class Artefacts:
     recording: Path
     own_model: Path
     world_model_file: Path
-    own_informed: Path
-    informed: Path
-    random: Path
-    results: Path
+    own_simulations: Path
+    simulations: Path
+    random_simulations: Path
+    artefacts: Path
     num_windows: int
 
     @property
     def shipped(self) -> bool:
-        """Whether there are a shipped agent and simulator beside the demo's own."""
+        """Whether a shipped agent and simulator exist besides the demo's own."""
         return self.agent_file != self.own_agent
 
     @property
@@ -34,7 +48,8 @@ class Artefacts:
 
 
 def score_in_words(score: dict, digits: int = 2) -> str:
+    """A score with its interval, "1.23 [1.00, 2.00]"; an em dash if there is none."""
     if score["value"] is None:
-        return "–"
+        return "\N{EN DASH}"
     bounds = "" if score["low"] is None else f" [{score['low']:.{digits}f}, {score['high']:.{digits}f}]"
     return f"{score['value']:.{digits}f}{bounds}"

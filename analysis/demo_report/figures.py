@@ -1,5 +1,4 @@
-"""The figures of the demo's report: small enough to be read on a narrow screen, with captions left to the
-page."""
+"""Figures of the demo's report, small enough for a narrow screen; the page holds their captions."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,13 +12,13 @@ from interpret.forks.two_worlds import STRIP
 PANEL = (4.3, 3.1)
 BAND = 0.18
 PREDICTIONS = {
-    "posterior": ("posterior (has seen the frame)", SIMULATED | {"linestyle": ":"}),
+    "posterior": ("posterior (given the frame)", SIMULATED | {"linestyle": ":"}),
     "open_loop": ("simulated, open loop", SIMULATED),
     "shifted_copy": ("camera-shifted copy", NULL | {"linestyle": "--"}),
     "copy": ("copy of the last given frame", NULL | {"linestyle": ":"}),
     "mean_frame": ("mean frame", NULL | {"linestyle": "-."}),
 }
-"""Label and look of every prediction."""
+"""Label and line style of every prediction."""
 _WORLDS = {"real": REAL, "simulated": SIMULATED}
 _ARMS = {"intact": 1.0, "deleted": 0.5}  # opacity
 _SHOWN = (0, 2, 4, 8, 12)
@@ -29,8 +28,15 @@ _MAPS = {"agent": "agent, real frame", "untrained": "untrained weights", "simula
 def draw_psnr(
     scores: Mapping[str, list[dict]], simulator: str, path: Path, title: str, limits: tuple[float, float]
 ) -> Path:
-    """PSNR of one simulator by step, beside the simplest predictions; bands are the intervals of the
-    scores."""
+    """PSNR of one simulator and of the baselines by step, with intervals.
+
+    Args:
+        scores: {name: score of each step}.
+        simulator: name of the simulator in `scores`.
+        path: of the figure.
+        title: of the panel.
+        limits: of the PSNR axis.
+    """
     figure, axes = new_figure(panel=(PANEL[0], 3.5))
     for name, (label, look) in PREDICTIONS.items():
         line = scores[name if name in BASELINES else f"{simulator}/{name}"]
@@ -47,7 +53,7 @@ def draw_psnr(
 
 
 def psnr_limits(scores: Mapping[str, list[dict]]) -> tuple[float, float]:
-    """The range of all lines, so that panels can be compared."""
+    """One range of the PSNR axis for all panels."""
     bounds = [
         s[key] for line in scores.values() for s in line for key in ("low", "high") if s[key] is not None
     ]
@@ -55,35 +61,34 @@ def psnr_limits(scores: Mapping[str, list[dict]]) -> tuple[float, float]:
 
 
 def draw_map_by_value(points: np.ndarray, value: np.ndarray, path: Path) -> Path:
-    """Real hidden states [n, 2] in a map, coloured by the agent's value [n]."""
+    """Map of real hidden states [n, 2], coloured by the agent's value [n]."""
     figure, axes = new_figure(panel=(PANEL[0], 3.7))
     low, high = np.nanquantile(value, [0.02, 0.98])
     dots = axes[0, 0].scatter(*points.T, c=value, s=4, cmap="viridis", vmin=low, vmax=high, linewidths=0)
-    figure.colorbar(dots, ax=axes[0, 0], label="value (the agent's units)", shrink=0.8)
-    _bare(axes[0, 0])
+    figure.colorbar(dots, ax=axes[0, 0], label="value (agent's units)", shrink=0.8)
+    _style_map(axes[0, 0])
     return save_figure(figure, path)[0]
 
 
 def draw_map_of_worlds(real: np.ndarray, simulated: np.ndarray, path: Path) -> Path:
-    """Simulated states [m, 2] placed into the map of the real ones [n, 2]."""
+    """Simulated states [m, 2] on the map of the real ones [n, 2]."""
     figure, axes = new_figure(panel=(PANEL[0], 3.7))
     axes[0, 0].scatter(*real.T, s=4, linewidths=0, color=REAL["color"], alpha=0.55, label="real")
     axes[0, 0].scatter(
         *simulated.T, s=7, linewidths=0.5, marker="x", color=SIMULATED["color"], alpha=0.7, label="simulated"
     )
-    _bare(axes[0, 0])
+    _style_map(axes[0, 0])
     figure.legend(loc="outside upper left", ncols=2, markerscale=3)
     return save_figure(figure, path)[0]
 
 
-def _bare(axis) -> None:
+def _style_map(axis) -> None:
     axis.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2", box_aspect=1)
     axis.grid(False)
 
 
 def draw_probes(rows: list[tuple[str, dict, dict]], path: Path) -> Path:
-    """What is read of each concept (name, of the hidden state, of the best baseline), with intervals; the
-    first row on top."""
+    """Probe scores with intervals; rows: concept, score of the hidden state and of the best baseline."""
     figure, axes = new_figure(panel=(4.6, 0.6 + 0.27 * len(rows)))
     for i, (_, hidden, baseline) in enumerate(rows):
         for score, look, offset, label in (
@@ -113,8 +118,14 @@ def draw_probes(rows: list[tuple[str, dict, dict]], path: Path) -> Path:
 def draw_gradient_maps(
     arrays: Mapping[str, np.ndarray], chosen: Mapping[str, int], greyed: set[str], path: Path
 ) -> Path:
-    """A row per chosen state: the frame, and its gradient map by each route, brighter where the value
-    depends more on a pixel."""
+    """One row per chosen state: the frame, and its gradient map by each route.
+
+    Args:
+        arrays: part `gradients`.
+        chosen: {row label: index of the frame}.
+        greyed: routes that are drawn in grey.
+        path: of the figure.
+    """
     figure, axes = new_figure(len(chosen), 1 + len(_MAPS), panel=(1.32, 1.38))
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, hspace=0, wspace=0)
     for row, (name, i) in zip(axes, chosen.items()):
@@ -135,10 +146,10 @@ def draw_gradient_maps(
 
 
 def draw_check(predicted: np.ndarray, measured: np.ndarray, look: dict, path: Path) -> Path:
-    """Changes of the value, predicted by the gradient and measured, a point per patch: [n, P] each."""
+    """Changes of the value [n, P], predicted by the gradient against measured, one point per patch."""
     figure, axes = new_figure(panel=(3.4, 3.1))
     limit = 1.05 * max(np.abs(predicted).max(), np.abs(measured).max(), 1e-6)
-    axes[0, 0].plot([-limit, limit], [-limit, limit], label="the same", **NULL | {"linewidth": 1.0})
+    axes[0, 0].plot([-limit, limit], [-limit, limit], label="equal", **NULL | {"linewidth": 1.0})
     axes[0, 0].scatter(predicted, measured, s=7, linewidths=0, color=look["color"], alpha=0.5)
     axes[0, 0].set(
         xlabel="predicted by the gradient",
@@ -153,7 +164,7 @@ def draw_check(predicted: np.ndarray, measured: np.ndarray, look: dict, path: Pa
 
 
 def draw_deletion_strip(found: Mapping[str, np.ndarray], point: int, path: Path) -> Path:
-    """One fork point played on in both worlds, with the object there and deleted; black: the episode is over."""
+    """One fork point in both worlds, with the hazard and without; black: the episode has ended."""
     steps = [s for s in _SHOWN if s < len(found["real/intact/running"])]
     rows = [(world, arm) for world in _WORLDS for arm in _ARMS]
     figure, axes = new_figure(len(rows), len(steps), panel=(1.05, 1.1))
@@ -164,7 +175,7 @@ def draw_deletion_strip(found: Mapping[str, np.ndarray], point: int, path: Path)
         for axis, step in zip(row, steps):
             _show(axis, frames[STRIP.index(step)] if running[step] else np.zeros_like(frames[0]))
         row[0].set_ylabel(
-            f"{'game' if world == 'real' else 'simulator'},\n{'there' if arm == 'intact' else 'deleted'}",
+            f"{'game' if world == 'real' else 'simulator'},\n{'hazard' if arm == 'intact' else 'deleted'}",
             fontsize=7,
         )
     for axis, step in zip(axes[0], steps):
@@ -173,13 +184,12 @@ def draw_deletion_strip(found: Mapping[str, np.ndarray], point: int, path: Path)
 
 
 def draw_deletion_lines(lines: Mapping[str, np.ndarray], ylabel: str, path: Path) -> Path:
-    """Something by step, in both worlds and arms: lines {"real/intact": [T], ...}. Pale: the object is
-    deleted."""
+    """Curves by step in both worlds and arms, {"real/intact": [T], ...}; pale: the hazard is deleted."""
     figure, axes = new_figure(panel=(PANEL[0], 3.0))
     for world, look in _WORLDS.items():
         for arm, opacity in _ARMS.items():
             label = (
-                f"{'game' if world == 'real' else 'simulator'}, {'there' if arm == 'intact' else 'deleted'}"
+                f"{'game' if world == 'real' else 'simulator'}, {'hazard' if arm == 'intact' else 'deleted'}"
             )
             axes[0, 0].plot(lines[f"{world}/{arm}"], label=label, alpha=opacity, **look)
     axes[0, 0].set(xlabel="steps", ylabel=ylabel)
@@ -188,7 +198,7 @@ def draw_deletion_lines(lines: Mapping[str, np.ndarray], ylabel: str, path: Path
 
 
 def _smooth(strength: np.ndarray, side: int = 3) -> np.ndarray:
-    """A map [H, W] averaged over squares around each pixel: single pixels of a gradient say little."""
+    """Box filter of a map [H, W]: single pixels of a gradient are noise."""
     padded = np.pad(strength, side // 2, mode="edge")
     return np.lib.stride_tricks.sliding_window_view(padded, (side, side)).mean((2, 3))
 

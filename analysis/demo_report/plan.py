@@ -1,11 +1,8 @@
-"""How much the demo makes: the machine is timed, and sizes are chosen so that the whole ends in the time
-asked for.
+"""Sizes of the demo: the machine is timed, and the largest sizes that end within the time limit are chosen.
 
-Every step costs a fixed part and a part that grows with its size, both measured on a reference machine; the
-machine at hand is so many times
-as fast as that one at learning, at playing and at simulating. The plan is kept beside the results, so that
-the same command resumes
-with the same sizes.
+Every step costs a fixed time and a time that grows with its size, both measured on a reference machine; this
+machine's speed at training, playing and simulating scales them. The plan is saved beside the results, so that
+the same command resumes with the same sizes.
 """
 
 import dataclasses
@@ -31,16 +28,15 @@ from generative.simulator import NoiseKeys, load_simulator
 
 PLAN = "plan.json"
 VERSION = 1
-_TIMED_STEPS = 8  # of a rollout, in each of the preset's environments
-_TIMED_SAMPLES = 32  # simulated together, over as many steps as a rollout has
+_TIMED_STEPS = 8  # of a rollout, in each of the preset's environments, and of a simulation
+_TIMED_SAMPLES = 32  # simulated in one batch
 _ROUNDS = 3  # of each timing
-_MARGIN = 0.8  # of the time asked for is planned: estimates are rough
+_MARGIN = 0.8  # fraction of the time limit that is planned: estimates are rough
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What a machine does per second: steps of training, of play alone, and of the shipped simulator with
-    its agent; scripts that it starts."""
+    """Speed of a machine, per second: steps of training, of play, of the shipped simulator; script starts."""
 
     training: float
     playing: float
@@ -49,14 +45,19 @@ class Rates:
 
 
 REFERENCE = Rates(training=850.0, playing=5300.0, simulating=580.0, starting=0.3)
-"""Of the machine on which COSTS were measured."""
+"""The machine on which costs were measured."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A step of the demo. scripts: how many it starts; fixed, unit: its seconds on the reference machine,
-    and those per unit of its size; rate:
-    which of Rates these go with."""
+    """Cost of a step of the demo.
+
+    Args:
+        scripts: number of scripts it starts.
+        fixed: seconds on the reference machine that do not depend on the size.
+        unit: seconds on the reference machine per unit of the size.
+        rate: field of Rates that scales these seconds.
+    """
 
     scripts: int
     fixed: float
@@ -66,13 +67,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything is made. The defaults are the most."""
+    """Sizes of all results. The defaults are the largest."""
 
     num_timesteps: int = 49_152
     """Training steps of the demo's agent."""
     eval_episodes: int = 200
-    """Episodes of the shipped agent on training levels and on unseen ones, each; of the demo's own, which
-    are long, a quarter."""
+    """Evaluation episodes of the shipped agent on training and on unseen levels, each; the demo's own agent,
+    whose episodes are longer, plays a quarter of them.
+    """
     num_episodes: int = 600
     """Recorded episodes."""
     num_batches: int = 200
@@ -84,20 +86,42 @@ class Sizes:
     probe_episodes: int = 300
     """Recorded episodes whose concepts are probed."""
     num_hazards: int = 48
-    """Fork points at which an object is deleted."""
+    """States in which a hazard is deleted."""
     gradient_states: int = 24
-    """Frames of which gradient maps are made."""
+    """Frames with a gradient map."""
 
 
 Steps = dict[str, tuple[Cost, str]]
-"""{title: what a step costs, and the field of Sizes that it grows with}."""
+"""{title: cost of a step, and the field of Sizes that it grows with}."""
 
 LEAST = Sizes(8_192, 96, 160, 16, 32, 32, 120, 12, 6)
-"""Below these nothing can be shown; a machine that is too slow for them takes longer."""
+"""Smallest useful sizes; a machine that is too slow for them exceeds the time limit."""
+STEPS: Steps = {
+    "train an agent": (Cost(1, 6, 1 / 850, "training"), "num_timesteps"),
+    "score agents": (Cost(4, 8, 0.08, "playing"), "eval_episodes"),
+    "record episodes": (Cost(1, 1, 0.034, "playing"), "num_episodes"),
+    "train a world model": (Cost(1, 4, 0.95, "simulating"), "num_batches"),
+    "simulate episodes": (Cost(3, 1, 0.08, "simulating"), "num_samples"),
+    "map hidden states": (Cost(1, 14, 0, "training"), "num_samples"),
+    "gradient maps, with finite differences": (Cost(1, 1, 1.6, "simulating"), "gradient_states"),
+    "score world models, and the report": (Cost(0, 15, 0.2, "simulating"), "num_windows"),
+}
+"""Steps for every game."""
+COINRUN_STEPS: Steps = {
+    "read concepts from the game's state": (Cost(1, 1, 0.027, "playing"), "num_episodes"),
+    "probe hidden states": (Cost(1, 6, 0.1, "training"), "probe_episodes"),
+    "delete objects in game and simulator": (Cost(1, 4, 0.5, "simulating"), "num_hazards"),
+}
+"""Further steps for CoinRun, whose states can be read and edited."""
 
 
-def sizes_of(share: float) -> Sizes:
-    """The sizes at a share (0 to 1) of the way from LEAST to the most, by equal factors."""
+def steps_of(env_name: str) -> Steps:
+    """The steps of the demo for a game."""
+    return STEPS | (COINRUN_STEPS if env_name == "coinrun" else {})
+
+
+def interpolate_sizes(share: float) -> Sizes:
+    """Sizes between LEAST (share 0) and the largest (share 1), interpolated geometrically."""
     most = Sizes()
     pairs = (
         (field.name, getattr(LEAST, field.name), getattr(most, field.name))
@@ -107,44 +131,42 @@ def sizes_of(share: float) -> Sizes:
 
 
 def seconds(cost: Cost, size: int, rates: Rates) -> float:
-    """What a step costs on a machine with these rates."""
-    return cost.scripts / rates.starting + (cost.fixed + cost.unit * size) * getattr(
-        REFERENCE, cost.rate
-    ) / getattr(rates, cost.rate)
+    """Seconds of a step on a machine with these rates."""
+    slowdown = getattr(REFERENCE, cost.rate) / getattr(rates, cost.rate)
+    return cost.scripts / rates.starting + (cost.fixed + cost.unit * size) * slowdown
 
 
-def estimate(steps: Steps, sizes: Sizes, rates: Rates) -> dict[str, float]:
+def estimate_seconds(steps: Steps, sizes: Sizes, rates: Rates) -> dict[str, float]:
     """Seconds of every step."""
     return {title: seconds(cost, getattr(sizes, field), rates) for title, (cost, field) in steps.items()}
 
 
 def choose_sizes(steps: Steps, rates: Rates, minutes: float) -> Sizes:
-    """The largest sizes whose estimate stays within the time; LEAST where none does."""
+    """The largest sizes whose estimate stays within the time limit; LEAST if none does."""
     shares = np.linspace(1, 0, 101)
     fits = (
         sizes
-        for sizes in map(sizes_of, shares)
-        if sum(estimate(steps, sizes, rates).values()) <= _MARGIN * 60 * minutes
+        for sizes in map(interpolate_sizes, shares)
+        if sum(estimate_seconds(steps, sizes, rates).values()) <= _MARGIN * 60 * minutes
     )
     return next(fits, LEAST)
 
 
-def measure(env_name: str, simulator_file: Path, agent_file: Path) -> Rates:
-    """Times this machine for a few seconds: the demo's own learner on its game, and the shipped simulator."""
+def measure_rates(env_name: str, simulator_file: Path, agent_file: Path) -> Rates:
+    """Times training on the game, the shipped simulator and the start of a script, in a few seconds."""
     playing, training = _time_training(env_name)
     simulator = load_simulator(simulator_file, agent_file)[0]
     keys = NoiseKeys(0, np.arange(_TIMED_SAMPLES))
     z = simulator.model.random_latent(keys.normal(simulator.model.config.latent_size, simulator.model.bins))
     simulating = _seconds_of(lambda: simulator.simulate(z, _TIMED_STEPS, keys, ends=False))
-    begun = time.perf_counter()
+    start = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import analysis.real_check"], check=True)
-    return Rates(
-        training, playing, _TIMED_SAMPLES * _TIMED_STEPS / simulating, 1 / (time.perf_counter() - begun)
-    )
+    starting = 1 / (time.perf_counter() - start)
+    return Rates(training, playing, _TIMED_SAMPLES * _TIMED_STEPS / simulating, starting)
 
 
 def _time_training(env_name: str) -> tuple[float, float]:
-    """Steps per second of a rollout, and of the whole loop with its updates."""
+    """Steps per second of play, and of training with its updates."""
     network, ppo = load_preset("demo", len(action_space(env_name).names), ProcgenVecEnv.obs_shape)
     ppo = dataclasses.replace(ppo, n_steps=_TIMED_STEPS)
     env = make_env(ppo.n_envs, ProcgenConfig(env_name))
@@ -163,20 +185,18 @@ def _time_training(env_name: str) -> tuple[float, float]:
 
 
 def _seconds_of(work: Callable[[], object]) -> float:
-    """Of the fastest of several calls, as another program may disturb one; a first one, untimed, chooses
-    its kernels."""
+    """Seconds of the fastest of several calls, after an untimed one that warms up."""
     work()
     taken = []
     for _ in range(_ROUNDS):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         work()
-        taken.append(time.perf_counter() - begun)
+        taken.append(time.perf_counter() - start)
     return min(taken)
 
 
 def read_plan(out: Path) -> dict | None:
-    """The plan of an earlier run of the demo into `out`, or None. Raises UsageError for one that is damaged
-    or of another version."""
+    """The plan of an earlier run into `out`, or None. Raises UsageError if it is damaged or outdated."""
     path = out / PLAN
     if not path.exists():
         return None
@@ -188,14 +208,20 @@ def read_plan(out: Path) -> dict | None:
     except (ValueError, KeyError, TypeError):
         current = False
     if not current:
-        raise UsageError(
-            f"{path} is damaged, or of another version of the demo: delete it, and the demo plans again"
-        )
+        raise UsageError(f"{path} is damaged, or of another version of the demo: delete it to plan again")
     return plan
 
 
 def make_plan(out: Path, steps: Steps, rates: Rates, minutes: float, asked: dict[str, int]) -> dict:
-    """Chooses sizes, with what is asked for over them, and keeps them in out/plan.json."""
+    """Chooses sizes and saves them in out/plan.json.
+
+    Args:
+        out: directory of the demo.
+        steps: of the demo.
+        rates: of this machine.
+        minutes: time limit.
+        asked: {field of Sizes: size given as a flag}, which replaces the planned size.
+    """
     sizes = dataclasses.replace(choose_sizes(steps, rates, minutes), **asked)
     plan = {
         "version": VERSION,
@@ -209,11 +235,11 @@ def make_plan(out: Path, steps: Steps, rates: Rates, minutes: float, asked: dict
     return plan
 
 
-def described(steps: Steps, plan: dict) -> str:
-    """The plan as a table: every step, what it makes, and about how long it takes."""
+def plan_table(steps: Steps, plan: dict) -> str:
+    """The plan as a table: every step with its size and estimated time."""
     sizes = Sizes(**plan["sizes"])
     rates = Rates(**plan["rates"])
-    taken = estimate(steps, sizes, rates)
+    taken = estimate_seconds(steps, sizes, rates)
     speed = ", ".join(
         f"{getattr(rates, name):,.0f} steps/s {name}" for name in ("training", "playing", "simulating")
     )
@@ -224,10 +250,10 @@ def described(steps: Steps, plan: dict) -> str:
             f"{field.removeprefix('num_').replace('_', ' '):<18}{taken[title] / 60:>5.1f} min"
         )
     total = sum(taken.values()) / 60
-    lines.append(f"  {'in all':<71}{total:>5.1f} min")
+    lines.append(f"  {'total':<71}{total:>5.1f} min")
     if total > plan["minutes"]:
         lines.append(
-            f"  Less than this cannot show anything: it takes longer here than the {plan['minutes']:g} "
-            f"minutes asked for."
+            f"  These are the smallest useful sizes: the demo takes longer than the {plan['minutes']:g} "
+            "minutes of --minutes."
         )
     return "\n".join(lines)

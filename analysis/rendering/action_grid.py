@@ -5,7 +5,7 @@ actions point.
 from collections.abc import Sequence
 
 from analysis.rendering.arrows import direction
-from analysis.rendering.tiles import Tile, tiled
+from analysis.rendering.tiles import Tile, tile_clips
 from common.progress import progress_bar
 from common.video import write_video
 from rollouts.store import Rollouts
@@ -38,7 +38,7 @@ def write_grids(store: Rollouts, names: Sequence[str], fps: float = 10) -> None:
             continue
         clips = [store.episode(start * len(names) + k)["obs"] for k in range(len(names))]
         tiles = [None if k is None else Tile(clips[k], names[k], direction(names[k])) for k in places]
-        write_video(path, tiled(tiles, columns, _title(store, start * len(names))), fps)
+        write_video(path, tile_clips(tiles, columns, _title(store, start * len(names))), fps)
 
 
 def _title(store: Rollouts, episode: int) -> str:

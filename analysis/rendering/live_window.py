@@ -21,7 +21,8 @@ class Window:
             os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         ):
             raise UsageError(
-                "--window needs a display and there is none here; leave it out: the videos are written all the same"
+                "--window needs a display and there is none here; leave it out: the videos are written all "
+                "the same"
             )
         self.pause = 1 / fps
 
@@ -30,7 +31,8 @@ class Window:
 
         if matplotlib.get_backend().lower() == "agg":
             raise UsageError(
-                "--window needs a toolkit for windows: install python3-tk, or `pip install PyQt6`, or leave --window out"
+                "--window needs a toolkit for windows: install python3-tk, or `pip install PyQt6`, or leave "
+                "--window out"
             )
         self._pyplot = pyplot
         self._image = None

@@ -39,7 +39,8 @@ def check_scale(height: int, scale: int) -> None:
     if height * scale < SMALLEST:
         enough = -(-SMALLEST // height)
         raise UsageError(
-            f"--scale {scale} is too small to read the overlay; take --scale {enough} or more, or --no_overlay"
+            f"--scale {scale} is too small to read the overlay; take --scale {enough} or more, or "
+            "--no_overlay"
         )
 
 

@@ -32,7 +32,9 @@ class Tile:
     way: tuple[int, int] | None = None
 
 
-def tiled(tiles: Sequence[Tile | None], columns: int, title: str, scale: int = 3) -> Iterator[np.ndarray]:
+def tile_clips(
+    tiles: Sequence[Tile | None], columns: int, title: str, scale: int = 3
+) -> Iterator[np.ndarray]:
     """The pictures [height, width, 3] uint8 of all clips together, as long as the longest of them.
 
     tiles: row by row; None leaves a place empty. title: stands above, with the step.

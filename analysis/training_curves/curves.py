@@ -110,7 +110,7 @@ def load_run(directory: Path) -> TrainingRun:
     return TrainingRun(directory, columns, _described(directory / "config.json"), begun_from)
 
 
-def joined(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
+def join_runs(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
     """The runs, those that go on from another one's checkpoint joined to it: they stand for both, with steps
     counted from its beginning.
 

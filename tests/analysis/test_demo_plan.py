@@ -14,16 +14,17 @@ from analysis.demo_report.plan import (
     Rates,
     Sizes,
     choose_sizes,
-    described,
-    estimate,
+    estimate_seconds,
+    interpolate_sizes,
     make_plan,
+    plan_table,
     read_plan,
     seconds,
-    sizes_of,
+    steps_of,
 )
 from common.runs import UsageError
 
-STEPS = demo.STEPS | demo.COINRUN_STEPS
+STEPS = steps_of("coinrun")
 
 
 def machine(times: float) -> Rates:
@@ -46,7 +47,7 @@ def test_sizes_fall_with_speed_and_rise_with_time():
 @pytest.mark.parametrize("times", [0.4, 0.6, 1, 3])
 def test_what_is_planned_ends_in_time(times):
     sizes = choose_sizes(STEPS, machine(times), 10)
-    assert sum(estimate(STEPS, sizes, machine(times)).values()) <= 600 or sizes == LEAST
+    assert sum(estimate_seconds(STEPS, sizes, machine(times)).values()) <= 600 or sizes == LEAST
 
 
 def test_a_step_costs_more_where_its_own_rate_is_lower():
@@ -60,8 +61,8 @@ def test_a_step_costs_more_where_its_own_rate_is_lower():
 
 def test_every_size_is_planned_for_and_lies_between_least_and_most():
     assert {field for _, field in STEPS.values()} == {field.name for field in dataclasses.fields(Sizes)}
-    assert sizes_of(0) == LEAST
-    assert sizes_of(1) == Sizes()
+    assert interpolate_sizes(0) == LEAST
+    assert interpolate_sizes(1) == Sizes()
 
 
 def test_the_plan_is_kept_and_shown(tmp_path):
@@ -69,11 +70,11 @@ def test_the_plan_is_kept_and_shown(tmp_path):
     plan = make_plan(tmp_path, STEPS, machine(0.5), 10, {"num_batches": 7})
     assert read_plan(tmp_path) == plan
     assert plan["sizes"]["num_batches"] == 7
-    text = described(STEPS, plan)
+    text = plan_table(STEPS, plan)
     assert all(title in text for title in STEPS)
-    assert "in all" in text
+    assert "total" in text
     assert "longer" not in text
-    assert "longer" in described(STEPS, make_plan(tmp_path, STEPS, machine(0.01), 10, {}))
+    assert "longer" in plan_table(STEPS, make_plan(tmp_path, STEPS, machine(0.01), 10, {}))
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"version": 1}', '{"version": 0, "sizes": {}, "rates": {}}'])
@@ -86,13 +87,13 @@ def test_a_plan_that_cannot_be_read_is_refused(tmp_path, text):
 @pytest.fixture
 def timed(monkeypatch):
     """A demo that thinks it has timed the machine."""
-    monkeypatch.setattr(demo, "measure", lambda *_: machine(0.5))
+    monkeypatch.setattr(demo, "measure_rates", lambda *_: machine(0.5))
 
 
 def test_the_same_command_finds_its_sizes_again(tmp_path, timed, monkeypatch, capsys):
-    first = demo.planned(demo.Args(minutes=10), tmp_path)
-    monkeypatch.setattr(demo, "measure", lambda *_: pytest.fail("timed again"))
-    assert demo.planned(demo.Args(minutes=10), tmp_path) == first
+    first = demo.plan_sizes(demo.Args(minutes=10), tmp_path)
+    monkeypatch.setattr(demo, "measure_rates", lambda *_: pytest.fail("timed again"))
+    assert demo.plan_sizes(demo.Args(minutes=10), tmp_path) == first
     assert capsys.readouterr().out.count("Planned") == 2
 
 
@@ -100,10 +101,10 @@ def test_the_same_command_finds_its_sizes_again(tmp_path, timed, monkeypatch, ca
     "flags", [{"minutes": 4}, {"num_timesteps": 64}, {"num_episodes": 9}, {"num_batches": 3}]
 )
 def test_flags_change_the_sizes_and_another_plan_is_not_overwritten(tmp_path, timed, flags):
-    usual = demo.planned(demo.Args(), tmp_path / "a")
-    assert demo.planned(demo.Args(**flags), tmp_path / "b") != usual
+    usual = demo.plan_sizes(demo.Args(), tmp_path / "a")
+    assert demo.plan_sizes(demo.Args(**flags), tmp_path / "b") != usual
     with pytest.raises(UsageError, match="another --out_dir"):
-        demo.planned(demo.Args(**flags), tmp_path / "a")
+        demo.plan_sizes(demo.Args(**flags), tmp_path / "a")
 
 
 @pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf")])

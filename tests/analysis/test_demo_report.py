@@ -5,19 +5,18 @@ import numpy as np
 import pytest
 
 import demo
-from analysis.demo_report import deletion as demo_deletion
-from analysis.demo_report import sections as demo_sections
-from analysis.demo_report.deletion import (
+from analysis.demo_report import deletion_section
+from analysis.demo_report.deletion_section import (
     FEWEST_FOR_SLOPE,
+    add_deletions,
     clearest,
-    deletions,
-    newest_check,
+    latest_check,
     percent,
     running_mean,
     slope_sentence,
     value_change,
 )
-from analysis.demo_report.demo_results import Artefacts, score_in_words
+from analysis.demo_report.demo_results import DemoResults, score_in_words
 from analysis.demo_report.figures import (
     draw_check,
     draw_gradient_maps,
@@ -25,6 +24,8 @@ from analysis.demo_report.figures import (
     draw_psnr,
     psnr_limits,
 )
+from analysis.demo_report.gradient_section import check_supports
+from analysis.demo_report.probe_section import add_probes
 from analysis.demo_report.report import SECTIONS
 from analysis.plotting.page import Page
 from analysis.plotting.style import REAL
@@ -38,10 +39,10 @@ DRAWS = 3
 RNG = np.random.default_rng(0)
 
 
-def artefacts(tmp_path, env_name="coinrun", shipped=True):
+def results(tmp_path, env_name="coinrun", shipped=True):
     own = tmp_path / "own"
     agent = tmp_path / ("shipped" if shipped else "own")
-    return Artefacts(env_name, own, agent, {}, tmp_path, own, agent, own, agent, tmp_path, tmp_path, 4)
+    return DemoResults(env_name, own, agent, {}, tmp_path, own, agent, own, agent, tmp_path, tmp_path, 4)
 
 
 @pytest.fixture
@@ -80,10 +81,10 @@ def test_the_moment_shown_is_where_deletion_helps_most(hazards):
 
 
 def test_the_section_on_deletion_says_what_changed(hazards, tmp_path, monkeypatch):
-    monkeypatch.setattr(demo_deletion, "newest_check", lambda results: tmp_path)
-    monkeypatch.setattr(demo_deletion, "read_part", lambda directory, name: hazards)
+    monkeypatch.setattr(deletion_section, "latest_check", lambda artefacts: tmp_path)
+    monkeypatch.setattr(deletion_section, "read_part", lambda directory, name: hazards)
     page = Page("")
-    deletions(page, artefacts(tmp_path), tmp_path)
+    add_deletions(page, results(tmp_path), tmp_path)
     page.write(tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     assert "25% [0, 75]" in text
@@ -103,23 +104,23 @@ def test_a_slope_is_shown_from_enough_moments_on():
     )
 
 
-@pytest.mark.parametrize("section", [deletions, demo_sections.probes])
+@pytest.mark.parametrize("section", [add_deletions, add_probes])
 def test_other_games_leave_out_in_one_sentence_what_only_coinrun_has(section, tmp_path):
     page = Page("")
-    section(page, artefacts(tmp_path, "jumper", shipped=False), tmp_path)
+    section(page, results(tmp_path, "jumper", shipped=False), tmp_path)
     page.write(tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text().count("Left out") == 1
 
 
 def test_a_missing_check_is_said(tmp_path):
     with pytest.raises(UsageError, match="run the demo again"):
-        newest_check(tmp_path)
+        latest_check(tmp_path)
 
 
 def test_models_are_those_of_the_demo_and_the_shipped_ones(tmp_path):
-    assert list(artefacts(tmp_path).models) == ["the demo's", "shipped"]
-    assert list(artefacts(tmp_path, shipped=False).models) == ["the demo's"]
-    assert list(SECTIONS)[-1].startswith("One object deleted")
+    assert list(results(tmp_path).models) == ["the demo's", "shipped"]
+    assert list(results(tmp_path, shipped=False).models) == ["the demo's"]
+    assert list(SECTIONS)[-1].startswith("Hazards deleted")
 
 
 def test_numbers_are_written_with_their_intervals():
@@ -158,14 +159,14 @@ def test_panels_share_a_range_and_every_figure_is_drawn(tmp_path):
 
 def test_a_route_is_shown_in_colour_only_where_its_check_supports_it():
     supported = {"mean": 0.5, "low": 0.2, "high": 0.8}
-    assert not demo_sections.supports_nothing(supported)
-    assert demo_sections.supports_nothing(supported | {"low": -0.1})
-    assert demo_sections.supports_nothing(supported | {"mean": 0.25})
-    assert demo_sections.supports_nothing(None)
+    assert check_supports(supported)
+    assert not check_supports(supported | {"low": -0.1})
+    assert not check_supports(supported | {"mean": 0.25})
+    assert not check_supports(None)
 
 
 def test_what_comes_next_names_what_the_demo_has_made(tmp_path):
-    text = demo.what_next(artefacts(tmp_path))
+    text = demo.next_commands(results(tmp_path))
     assert f"DATA={tmp_path}" in text
     assert "probes_plotting" in text
-    assert "probes_plotting" not in demo.what_next(artefacts(tmp_path, "jumper", shipped=False))
+    assert "probes_plotting" not in demo.next_commands(results(tmp_path, "jumper", shipped=False))

@@ -325,7 +325,9 @@ def test_the_command_writes_a_page_goes_on_and_depends_on_its_flags(files, monke
     assert {name for name in made if made[name] != again[name]} == {"hazards.safetensors"}
     assert json.loads((run / "summary.json").read_text()) == summary
     seen = []
-    monkeypatch.setattr(real_check, "build_page", lambda arrays, about, out: seen.append(arrays) or {"lines": []})
+    monkeypatch.setattr(
+        real_check, "build_page", lambda arrays, about, out: seen.append(arrays) or {"lines": []}
+    )
     real_check.main(
         args(files, num_fork_points=3, draws=1, num_hazards=4, hazard_draws=3, steps=5, hold=(1, 3))
     )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis.rendering.tiles import Tile, tiled
+from analysis.rendering.tiles import Tile, tile_clips
 
 GAP = 6
 STRIP = 26
@@ -17,7 +17,7 @@ def clip(length, shade):
 
 def test_every_clip_stands_in_its_place_and_ends_dark():
     tiles = [Tile(clip(3, 100), "one"), None, Tile(clip(1, 200), "two", (1, 0)), Tile(clip(2, 50), "three")]
-    frames = list(tiled(tiles, 2, "title", scale=4))
+    frames = list(tile_clips(tiles, 2, "title", scale=4))
     assert len(frames) == 3
     assert frames[0].shape == (
         TITLE + 2 * (32 + STRIP + GAP) + GAP,
@@ -41,7 +41,7 @@ def test_every_clip_stands_in_its_place_and_ends_dark():
 
 def test_labels_arrows_and_the_step_are_drawn():
     def first(tile, t=0):
-        return list(tiled([tile], 1, "title", scale=20))[t]
+        return list(tile_clips([tile], 1, "title", scale=20))[t]
 
     plain = first(Tile(clip(2, 9), "one"))
     strip = slice(TITLE, TITLE + STRIP)

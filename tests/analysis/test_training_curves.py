@@ -27,7 +27,7 @@ from analysis.training_curves.curves import (
     common_curves,
     find_runs,
     group_runs,
-    joined,
+    join_runs,
     load_run,
     published_for,
     smooth,
@@ -168,7 +168,7 @@ def test_seeds_are_thin_and_their_mean_is_thick(tmp_path):
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_the_band_goes_from_the_lowest_to_the_highest_seed_of_whole_lineages(tmp_path, count):
-    runs = joined([load_run(path) for i in range(count) for path in lineage(tmp_path / str(i), 10 * i)])
+    runs = join_runs([load_run(path) for i in range(count) for path in lineage(tmp_path / str(i), 10 * i)])
     figure = draw_returns(runs, 0)
     bands = [band for band in figure.axes[0].collections if isinstance(band, PolyCollection)]
     assert len(group_runs(runs)) == 1
@@ -258,7 +258,7 @@ def lineage(folder: Path, seed: int = 0) -> list[Path]:
 
 def test_a_run_that_goes_on_continues_the_line(tmp_path):
     a, b, c = map(load_run, lineage(tmp_path))
-    (whole,) = joined([c, a, b])  # in any order
+    (whole,) = join_runs([c, a, b])  # in any order
     returns = [run.columns["mean_episode_rewards"] for run in (a, b, c)]
     np.testing.assert_array_equal(whole.columns["timesteps"], 16384 * np.arange(1, 16))
     np.testing.assert_array_equal(
@@ -274,23 +274,23 @@ def test_a_run_that_goes_on_continues_the_line(tmp_path):
 
 def test_what_does_not_go_on_from_one_of_the_runs_stays_alone(tmp_path):
     a, b, c = map(load_run, lineage(tmp_path))
-    assert joined([a, c]) == [a, c]
-    assert joined([b]) == [b]
+    assert join_runs([a, c]) == [a, c]
+    assert join_runs([b]) == [b]
     (tmp_path / "a" / f"model_{10 * 16384}.safetensors").write_bytes(b"another checkpoint of that name")
-    assert [run.dir.name for run in joined([a, b, c])] == ["a", "c"]
+    assert [run.dir.name for run in join_runs([a, b, c])] == ["a", "c"]
 
 
 def test_lineages_that_differ_in_their_seed_are_one_experiment(tmp_path):
-    runs = joined([load_run(path) for seed in (0, 5) for path in lineage(tmp_path / str(seed), seed)])
+    runs = join_runs([load_run(path) for seed in (0, 5) for path in lineage(tmp_path / str(seed), seed)])
     assert [len(group) for group in group_runs(runs)] == [2]
-    other = joined([load_run(path) for path in lineage(tmp_path / "alone", 9)])
+    other = join_runs([load_run(path) for path in lineage(tmp_path / "alone", 9)])
     assert len(group_runs([*other, load_run(make_run(tmp_path / "short"))])) == 2
 
 
 def test_where_a_run_goes_on_is_marked_and_named(tmp_path):
     for figure in (
         draw([whole], 0)
-        for whole in joined(list(map(load_run, lineage(tmp_path))))
+        for whole in join_runs(list(map(load_run, lineage(tmp_path))))
         for draw in (draw_returns, draw_columns)
     ):
         dotted = [
