@@ -68,12 +68,13 @@ def ci(estimate: Mapping | list, form: str = "") -> str:
 
 def templates() -> list[Path]:
     """Templates of all pages that quote numbers."""
-    return sorted((ROOT / "docs" / "templates").glob("*.md"))
+    return sorted((ROOT / "docs" / "templates").rglob("*.md"))
 
 
 def page_of(template: Path) -> Path:
     """The page that a template renders to."""
-    return ROOT / "README.md" if template.name == "README.md" else ROOT / "docs" / template.name
+    name = template.relative_to(ROOT / "docs" / "templates")
+    return ROOT / "README.md" if str(name) == "README.md" else ROOT / "docs" / name
 
 
 def render(template: Path) -> str:
@@ -86,11 +87,12 @@ def render(template: Path) -> str:
         "results": Artefacts(ROOT / "docs" / "results"),
         "pretrained": Artefacts(ROOT / "pretrained"),
     }
+    name = template.relative_to(ROOT / "docs" / "templates")
     try:
         body = environment.from_string(template.read_text()).render(sources)
     except (jinja2.TemplateError, KeyError, TypeError) as error:
-        raise ValueError(f"docs/templates/{template.name}: {error}") from error
-    return NOTE.format(name=template.name) + body
+        raise ValueError(f"docs/templates/{name}: {error}") from error
+    return NOTE.format(name=name) + body
 
 
 def main(args: Args) -> None:
