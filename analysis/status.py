@@ -1,5 +1,5 @@
-"""What there is here: recordings, training runs and artefacts, which of them are stale, and which command of
-the README's sequence comes next.
+"""Lists recordings, training runs and artefacts, which of them are stale, and the next command of the
+sequence in docs/pipeline.md.
 """
 
 import json
@@ -15,7 +15,7 @@ from common.shared_flags import LogLevel
 @dataclass
 class Args:
     root: Path = Path(".")
-    """The directory in which the commands of the README are run."""
+    """The repository, in which the commands are run."""
     log_level: LogLevel = logging.INFO
 
 
@@ -28,7 +28,7 @@ from functools import cache
 from typing import NamedTuple
 
 from analysis import emergence_precompute, probes_precompute, scene_bank, tuning_precompute
-from analysis.io.sequence import PICTURES, Command, command_of, next_command, parse_sequence
+from analysis.io.sequence import PAGE, PICTURES, Command, command_of, next_command, parse_sequence
 from analysis.io.steps import LATEST
 from analysis.lagged import store_correlations as xcorr
 from analysis.maps import latents, map_summary
@@ -160,12 +160,12 @@ def up_to_date(step: str, folder: str, root: Path, fresh: set[Path]) -> bool:
 
 
 def main(args: Args) -> None:
-    page = args.root / "README.md"
+    page = args.root / PAGE
     if not args.root.is_dir():
         raise UsageError(f"no directory {args.root}: give --root the repository")
     if not page.exists():
         raise UsageError(
-            f"{args.root.resolve()} holds no README.md: run this in the repository, or give --root"
+            f"{args.root.resolve()} holds no {PAGE}: run this in the repository, or give --root"
         )
     stores = find_stores(args.root)
     runs = list(find_runs(args.root))

@@ -1,4 +1,4 @@
-"""The README's sequence as data: its names, which of its commands have been run here, and which comes next."""
+"""The sequence of docs/pipeline.md as data: its variables, its commands, and the first one that has not been run."""
 
 import re
 import shlex
@@ -29,8 +29,10 @@ PICTURES = {
 """Scripts that draw: the step whose latest artefacts they read, and the folder <name>_plots under results/ in
 which pictures are left.
 """
-LEAVE_NOTHING = ("evaluate", "inspect_store", "plot_training_csv", "publish", "status")
+LEAVE_NOTHING = ("evaluate", "inspect_store", "plot_training_csv", "publish", "real_vs_simulated", "status")
 """Scripts that print, or write beside what they read: nothing says whether they have been run."""
+PAGE = Path("docs") / "pipeline.md"
+"""The page that holds the sequence."""
 
 
 class Command(NamedTuple):

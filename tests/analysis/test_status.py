@@ -8,6 +8,7 @@ import pytest
 
 from analysis import status
 from analysis.io.artefacts import part
+from analysis.io.sequence import PAGE as PAGE_FILE
 from analysis.io.sequence import PICTURES, command_of, covers, fill, next_command, parse_sequence
 from analysis.io.steps import finish_step, open_step
 from analysis.maps import map_summary
@@ -40,11 +41,16 @@ python train.py
 """
 
 
+def write_page(root: Path) -> None:
+    (root / PAGE_FILE).parent.mkdir()
+    (root / PAGE_FILE).write_text(PAGE)
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A directory as the demo leaves it: a recording, an agent file and the page."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "README.md").write_text(PAGE)
+    write_page(tmp_path)
     (tmp_path / "agent.safetensors").write_bytes(b"an agent")
     return write_map_store(tmp_path / "demo" / "game" / "data" / "first", 20)
 
@@ -77,9 +83,9 @@ FLAGS = ("--data_dir", "demo/game/data/first", "--sim_data_dir", "results/simula
 
 def test_an_empty_place_begins_with_the_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="no README.md"):
+    with pytest.raises(UsageError, match="no docs/pipeline.md"):
         status.main(status.Args())
-    (tmp_path / "README.md").write_text(PAGE)
+    write_page(tmp_path)
     assert said(capsys) == ["recordings: none", "runs and artefacts: none", "next: make demo"]
 
 
@@ -168,8 +174,8 @@ def test_a_command_is_that_of_the_page_with_further_flags_in_any_spelling():
     assert fill("x=$(ls -td none/*/ | head -1)best", {}, Path(".")) == ""
 
 
-def test_the_readme_has_such_a_sequence():
-    names, commands = parse_sequence((Path(__file__).parents[2] / "README.md").read_text(), Path("/nowhere"))
+def test_the_pipeline_page_has_such_a_sequence():
+    names, commands = parse_sequence((Path(__file__).parents[2] / PAGE_FILE).read_text(), Path("/nowhere"))
     assert set(names) == {"AGENT", "MODEL", "DATA", "DISCOVERY", "SIMULATED"}
     assert len(commands) > 40
     assert not [command.line for command in commands if "$" in command.line]

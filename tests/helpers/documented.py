@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("AGENT", "MODEL", "DATA", "DISCOVERY", "SIMULATED")
-"""What the README's sequence sets, and other pages use."""
+"""Variables that the sequence of docs/pipeline.md sets and other pages use."""
 SMALL = {
     "train": "--param_name demo --num_timesteps 4096 --num_checkpoints 2 --eval_episodes 4",
     "train --exp_name finish": "--param_name half-rec-finish --num_timesteps 1 --num_checkpoints 2 --eval_episodes 4",
@@ -29,6 +29,7 @@ SMALL = {
     "analysis.report_card": "--num_windows 4 --training_windows 4 --batch_size 4",
     "analysis.real_check": "--part all --num_fork_points 4 --draws 2 --num_hazards 4 --hazard_draws 2 --steps 4",
     "analysis.true_q": "--num_fork_points 2 --draws 2 --steps 8",
+    "analysis.real_vs_simulated": "--part all --num_fork_points 2 --steps 4",
     "analysis.gradient_check": "--num_states 8 --num_rollouts 4 --horizons 1 2",
     "loss_over_time_exp": "--part train --num_batches 1 --batch_size 4 --num_sim_steps 4",
     "record_gen_samples": "--num_samples 100 --num_sim_steps 12",
