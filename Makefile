@@ -23,7 +23,7 @@ results: $(VENV)/installed
 	$(BIN)/python -m analysis.results
 
 docs: $(VENV)/installed
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo site/index.html
 
 $(VENV)/installed: requirements.txt pyproject.toml

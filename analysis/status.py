@@ -164,9 +164,7 @@ def main(args: Args) -> None:
     if not args.root.is_dir():
         raise UsageError(f"no directory {args.root}: give --root the repository")
     if not page.exists():
-        raise UsageError(
-            f"{args.root.resolve()} holds no {PAGE}: run this in the repository, or give --root"
-        )
+        raise UsageError(f"{args.root.resolve()} holds no {PAGE}: run this in the repository, or give --root")
     stores = find_stores(args.root)
     runs = list(find_runs(args.root))
     ids = {store.dir: store.id for store in stores}

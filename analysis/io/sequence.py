@@ -1,4 +1,4 @@
-"""The sequence of docs/pipeline.md as data: its variables, its commands, and the first one that has not been run."""
+"""The sequence of docs/pipeline.md as data: its variables, its commands, and the next one to run."""
 
 import re
 import shlex

@@ -53,7 +53,9 @@ def two_rows(
 def write_animation(path: Path, pictures: Sequence[np.ndarray], fps: float, colours: int = 160) -> None:
     """Writes an animated GIF with one palette for all pictures, which keeps it small; the last picture holds."""
     images = [Image.fromarray(picture) for picture in pictures]
-    palette = Image.fromarray(np.concatenate(list(pictures[:: max(len(pictures) // 8, 1)]))).quantize(colours, Image.Quantize.MAXCOVERAGE)
+    palette = Image.fromarray(np.concatenate(list(pictures[:: max(len(pictures) // 8, 1)]))).quantize(
+        colours, Image.Quantize.MAXCOVERAGE
+    )
     indexed = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     durations = [round(1000 / fps)] * (len(images) - 1) + [_HOLD_MS]
 

@@ -1,8 +1,9 @@
-"""After `make demo`, every command of the README and of docs/, and every snippet, runs as it is written;
-sizes alone are smaller.
+"""After `make demo`, every command and snippet of the README and of docs/ runs as it is written, with smaller
+sizes.
 """
 
 import os
+import re
 import subprocess
 import sys
 
@@ -13,16 +14,12 @@ from tests.helpers.documented import ROOT, lay_out, program, run_page
 RUN_ELSEWHERE = ("your_agent.md", "add_an_environment.md")
 """tests/agents/test_foreign_agent.py runs these two."""
 DOCS = ROOT / "docs"
+LISTED = re.findall(r": ([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE)
+"""The pages of the site, in the order of its menu."""
 FIRST = (DOCS / "pipeline.md", ROOT / "README.md")
 """The sequence comes first: other pages use its variables and files."""
-PAGES = [
-    *FIRST,
-    *(
-        page
-        for page in sorted(DOCS.rglob("*.md"))
-        if page.name not in RUN_ELSEWHERE and page not in FIRST and "templates" not in page.parts
-    ),
-]
+OTHERS = [DOCS / name for name in LISTED if name not in ("pipeline.md", *RUN_ELSEWHERE)]
+PAGES = [*FIRST, *OTHERS]
 AGENT = ROOT / "pretrained" / "coinrun_easy_200" / "seed_0_finished" / "model.safetensors"
 
 
@@ -30,6 +27,11 @@ def test_blocks_of_a_page_are_one_script_and_its_snippets_one_program(tmp_path):
     page = "```\npython a.py\n```\n```python\nx = 1\n```\n```\nfile.txt  a listing\n```\n```bash\npython b.py\n```\n```python\nprint(x)\n```\n"
     assert program(page, tmp_path) == "python a.py\n\npython b.py\n\npython snippets.py"
     assert (tmp_path / "snippets.py").read_text() == "x = 1\n\nprint(x)\n"
+
+
+def test_the_menu_of_the_site_lists_every_page_once():
+    pages = [path.relative_to(DOCS) for path in DOCS.rglob("*.md") if "templates" not in path.parts]
+    assert sorted(LISTED) == sorted(map(str, pages))
 
 
 def test_the_stand_in_adds_small_sizes_and_notes_failures(tmp_path):
@@ -46,9 +48,7 @@ def test_the_stand_in_adds_small_sizes_and_notes_failures(tmp_path):
 
 @pytest.mark.slow
 def test_every_command_and_snippet_runs_as_it_is_written(tmp_path):
-    """Mostly starts of scripts: those of the pipeline page take about seven minutes of processor time, of which maps
-    are the most.
-    """
+    """Mostly starts of scripts: those of the pipeline page take about seven minutes of processor time."""
     lay_out(tmp_path)
     env = dict(os.environ) | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     levels = ("--start_level", "100000", "--num_levels", "400000", "--num_episodes", "80")
@@ -59,7 +59,7 @@ def test_every_command_and_snippet_runs_as_it_is_written(tmp_path):
         "--agent_file",
         str(AGENT),
         *levels,
-        "--logdir",
+        "--out_dir",
         "demo/coinrun",
     )
     subprocess.run([sys.executable, *made], cwd=tmp_path, env=env, check=True)
