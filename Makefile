@@ -24,7 +24,7 @@ results: $(VENV)/installed
 
 docs: $(VENV)/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
-	@echo site/index.html
+	@echo "site/index.html; with search: $(BIN)/python -m http.server --directory site"
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	python=$$(sh .ci/find_python.sh $(PYTHON)) && $$python -m venv $(VENV)

@@ -51,7 +51,7 @@ def two_rows(
 
 
 def write_animation(path: Path, pictures: Sequence[np.ndarray], fps: float, colours: int = 160) -> None:
-    """Writes an animated GIF with one palette for all pictures, which keeps it small; the last picture holds."""
+    """Writes an animated GIF with one palette for all pictures; the last picture is held."""
     images = [Image.fromarray(picture) for picture in pictures]
     palette = Image.fromarray(np.concatenate(list(pictures[:: max(len(pictures) // 8, 1)]))).quantize(
         colours, Image.Quantize.MAXCOVERAGE
