@@ -1,4 +1,4 @@
-"""An animated picture of the same moments played on in the real game (above) and in the simulator (below).
+"""Animates the same fork points played on in the real game (above) and in the simulator (below).
 
 The agent acts in both, with the same action noise. The simulator is given the first frames and nothing else.
 Moments are drawn at random from layouts that the world model was not trained on.
@@ -10,20 +10,21 @@ from pathlib import Path
 from typing import Literal
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
 class Args:
-    model_file: Path
+    world_model_file: Path
     """The simulator: a world model."""
     agent_file: Path
     """The agent that it was trained with, which recorded the store."""
     data_dir: Path = Path("data")
-    """Store of real rollouts, from which moments are drawn."""
+    """Store of real rollouts, from which fork points are drawn."""
     part: Literal["test", "train", "all"] = "test"
-    """Layouts that moments come from: held out from training, trained on, or both."""
-    num_moments: int = 4
-    """Columns of the picture."""
+    """Layouts that fork points come from: held out from training, trained on, or both."""
+    num_fork_points: int = 4
+    """Columns of the picture, one fork point each."""
     steps: int = 20
     """Simulated steps."""
     fps: float = 8
@@ -33,9 +34,8 @@ class Args:
     out_file: Path = Path("results/real_vs_simulated.gif")
     """The animated GIF to write."""
     seed: int = 0
-    """Seed of the choice of moments. The agent's noise is the recording's."""
-    log_level: int = logging.INFO
-    """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
+    """Seed of the choice of fork points. The agent's noise is the recording's."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
@@ -55,14 +55,14 @@ from rollouts.states import replay_env
 
 
 def main(args: Args) -> None:
-    if args.num_moments < 1 or args.steps < 1:
-        raise UsageError("--num_moments and --steps must be at least 1")
-    simulator, _ = load_simulator(args.model_file, args.agent_file)
+    if args.num_fork_points < 1 or args.steps < 1:
+        raise UsageError("--num_fork_points and --steps must be at least 1")
+    simulator, _ = load_simulator(args.world_model_file, args.agent_file)
     rollouts = open_real(args.data_dir, args.agent_file)
     check_recorder(rollouts, file_id(args.agent_file))
     depth = simulator.model.config.num_initializing_steps
     sampler = ForkPointSampler(rollouts, depth, PARTS[args.part], args.seed)
-    points = sampler.moments(args.num_moments)
+    points = sampler.sample(args.num_fork_points)
     keys = points.keys(recording_seed(rollouts))
     env = replay_env(rollouts, len(points))
     real = RealWorld(env, simulator.agent).run(points, args.steps + 1, keys)
@@ -73,7 +73,7 @@ def main(args: Args) -> None:
     pictures = list(two_rows(frames, alive, ("real game", "simulator"), depth, args.scale))
     write_animation(args.out_file, pictures, args.fps)
     logging.info(
-        "%s: %d moments, %d steps, %.0f KB",
+        "%s: %d fork points, %d steps, %.0f KB",
         args.out_file,
         len(points),
         args.steps,
