@@ -355,7 +355,7 @@ def test_the_page_of_another_game_speaks_neither_of_coins_nor_of_deaths(files, t
     made = []
     cut = []
     monkeypatch.setattr(
-        real_check, "build", lambda arrays, about, out: made.append((arrays, about)) or {"lines": []}
+        real_check, "build_page", lambda arrays, about, out: made.append((arrays, about)) or {"lines": []}
     )
     real_check.main(
         args(files, num_fork_points=3, draws=1, num_hazards=1, hazard_draws=1, steps=5, hold=(1,))
