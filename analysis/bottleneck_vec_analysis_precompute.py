@@ -80,7 +80,7 @@ from generative.simulator import load_simulator
 from interpret.clustering import fit_clusters
 from interpret.embedding import FEWEST
 from interpret.overlap import FOLDS
-from interpret.posterior import Aggregate, aggregate
+from interpret.posterior import AggregatePosterior, aggregate_posterior
 from rollouts.growth import RECORD_MORE
 from rollouts.store import Rollouts
 
@@ -165,7 +165,7 @@ def compute(args: Args, run: Run, real: Rollouts, samples: LatentSamples) -> Non
     """Computes every part of the run that is missing, then finishes the run with its numbers."""
     z = samples.z
     q = part(run, "posteriors", lambda: encode(args, real, samples, run.precision))
-    posterior = aggregate(q["mean"], q.get("log_variance"))
+    posterior = aggregate_posterior(q["mean"], q.get("log_variance"))
     prior = aggregate_of_samples(z["random"])
     axes, variance, mean = principal_axes(z["informed"])
     points = {name: ((x - mean) @ axes.T).astype(np.float32) for name, x in z.items()}
@@ -227,7 +227,7 @@ def distances(z: dict[str, np.ndarray], groups: dict[str, np.ndarray], seed: int
 
 
 def dimensions(
-    posterior: Aggregate, prior: Aggregate, variance: np.ndarray, null_variance: np.ndarray
+    posterior: AggregatePosterior, prior: AggregatePosterior, variance: np.ndarray, null_variance: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Statistics of every dimension [Z] of q and of prior samples, and variances of their principal axes."""
     statistics = {

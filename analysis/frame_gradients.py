@@ -65,16 +65,16 @@ from generative.compatibility import check_recorder
 from generative.simulator import NoiseKeys, Simulator, load_simulator
 from generative.starts import open_real
 from interpret.attribution.frame_gradients import (
+    direct_value,
     frame_gradient,
     measured_change,
-    patches,
     predicted_changes,
-    randomised,
+    randomised_agent,
     rank_correlation,
-    seen_value,
+    sample_patches,
     simulated_value,
 )
-from interpret.attribution.gradient_estimator import in_float32
+from interpret.attribution.gradient_estimator import to_float32
 from rollouts.growth import RECORD_MORE
 from rollouts.segment import Segment
 from rollouts.store import Rollouts
@@ -88,7 +88,7 @@ NOT_SETTINGS = ("world_model_file", "agent_file", "data_dir", "out_dir", "new", 
 
 def main(args: Args) -> None:
     check_asked(args)
-    simulator = in_float32(load_simulator(args.world_model_file, args.agent_file)[0])
+    simulator = to_float32(load_simulator(args.world_model_file, args.agent_file)[0])
     rollouts = open_real(args.data_dir, args.agent_file)
     check_recorder(rollouts, file_id(args.agent_file))
     inputs = {
@@ -165,7 +165,7 @@ def gradients(args: Args, simulator: Simulator, windows: Windows) -> dict[str, n
     measured/<route> [n, P];
     value, later [n]; level, episode, step [n]."""
     k = simulator.model.config.num_initializing_steps
-    untrained = randomised(simulator.agent, args.seed)
+    untrained = randomised_agent(simulator.agent, args.seed)
     found = []
     for i in progress_bar(range(len(windows)), unit="state", desc="frame gradients"):
         found.append(one_state(args, simulator, untrained, windows.batch([i]), k, i))
@@ -184,7 +184,7 @@ def one_state(
     """Maps and changes of one window [K + steps, 1]."""
     frames = window.obs.float() / 255
     hidden = window.hidden[k - 1]
-    corners = patches(
+    corners = sample_patches(
         args.num_patches, frames.shape[2], args.patch, np.random.default_rng([args.seed, 18, i])
     )
     out = {"frame": window.obs[k - 1, 0].numpy(), "value": window.value[k - 1, 0].numpy()}
@@ -220,7 +220,7 @@ def _route(
         agent, state = (
             (simulator.agent, hidden) if route == "agent" else (untrained, untrained.initial_state(1))
         )
-        return seen_value(agent, state.expand(count, -1)), draws
+        return direct_value(agent, state.expand(count, -1)), draws
 
     value, draws = value_of(1)
     shown = frames[k - 1].expand(draws, -1, -1, -1)

@@ -64,11 +64,11 @@ from generative.starts import InformedStarts, open_real
 from interpret.attribution.gradient_estimator import (
     PATHS,
     QUANTITIES,
-    ceiling,
-    changes,
-    crossed,
-    in_float32,
+    cross_half_agreement,
+    noise_ceiling,
     perturbations,
+    predicted_and_measured_changes,
+    to_float32,
 )
 from rollouts.store import Rollouts
 
@@ -79,7 +79,7 @@ _UNIT_SEED = 6_000_011
 
 def main(args: Args) -> None:
     check_asked(args)
-    simulator = in_float32(load_simulator(args.world_model_file, args.agent_file)[0])
+    simulator = to_float32(load_simulator(args.world_model_file, args.agent_file)[0])
     rollouts = open_real(args.data_dir, args.agent_file)
     starts = InformedStarts(simulator, rollouts, args.seed)
     args = fitted(args, simulator, starts)
@@ -171,7 +171,7 @@ def _batch(
     keys = NoiseKeys(
         args.seed, np.repeat(states, args.num_rollouts), np.tile(np.arange(args.num_rollouts), len(states))
     )
-    both = changes(simulator, z, move, keys, max(args.horizons) + 1, unit)
+    both = predicted_and_measured_changes(simulator, z, move, keys, max(args.horizons) + 1, unit)
     return (x[:, :, list(args.horizons)].unflatten(-1, (len(states), -1)).double().numpy() for x in both)
 
 
@@ -184,7 +184,7 @@ def summary(horizons, predicted: np.ndarray, measured: np.ndarray, level: np.nda
         for q, quantity in enumerate(QUANTITIES):
             for h, k in enumerate(horizons):
                 halves = predicted[:, p, q, h], measured[:, p, q, h]
-                found = crossed(*halves, level) | {"ceiling": ceiling(*halves)}
+                found = cross_half_agreement(*halves, level) | {"ceiling": noise_ceiling(*halves)}
                 cells.append(
                     {
                         "path": path,

@@ -26,7 +26,7 @@ from analysis.maps.map_parts import check_maps
 from analysis.maps.map_summary import STEP, VERSION
 from common.runs import UsageError
 from common.words import counted
-from interpret.directions.stability import FEWEST_DRAWS
+from interpret.directions.stability import MIN_RESAMPLES
 from interpret.embedding import FEWEST
 from rollouts.store import Rollouts
 
@@ -65,9 +65,9 @@ def check(args: Args) -> None:
     """Raises UsageError for invalid flags, before any work."""
     check_methods(args.methods)
     check_maps(args.maps)
-    if args.draws and args.draws < FEWEST_DRAWS:
+    if args.draws and args.draws < MIN_RESAMPLES:
         raise UsageError(
-            f"--draws is {args.draws}: {FEWEST_DRAWS} or more estimate stability, and 0 skips the estimate"
+            f"--draws is {args.draws}: {MIN_RESAMPLES} or more estimate stability, and 0 skips the estimate"
         )
     for name, least in LEAST.items():
         if getattr(args, name) < least:

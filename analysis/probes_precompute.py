@@ -68,7 +68,7 @@ from generative.compatibility import check_store, recorded_by
 from generative.simulator import load_simulator
 from interpret.directions.directions import Directions
 from interpret.directions.probe_directions import probe_directions, probe_stability
-from interpret.directions.stability import FEWEST_DRAWS, with_stability
+from interpret.directions.stability import MIN_RESAMPLES, with_stability
 from interpret.hooks import sites as all_sites
 from interpret.probing.bench import BASELINES, ProbeBench, decodability, reader_summary, score_reader
 from interpret.probing.recurrence import states_before
@@ -128,7 +128,7 @@ def fit_directions(
         [targets.names[k] for k in chosen],
         arrays["penalty"][chosen],
     )
-    with progress_bar(total=FEWEST_DRAWS, unit="fit", desc="stability") as bar:
+    with progress_bar(total=MIN_RESAMPLES, unit="fit", desc="stability") as bar:
         read, written = probe_stability(*asked, bench.seed, lambda: bar.update())
     directions = with_stability(probe_directions(*asked), read).with_provenance(
         written={"median": written.median.tolist()}, **about

@@ -74,16 +74,16 @@ from common.words import counted
 from generative.compatibility import check_store, frame_shape, recorded_by
 from generative.simulator import load_simulator
 from interpret.forks.action_effects import (
-    match,
-    motion,
-    products,
-    real_consequences,
-    representatives,
-    simulated_consequences,
+    effect_products,
+    match_frames,
+    player_motion,
+    real_action_outcomes,
+    representative_actions,
+    simulated_action_outcomes,
 )
 from interpret.forks.fork_points import PARTS, ForkPoints, ForkPointSampler, recording_seed
-from interpret.forks.two_worlds import STRIP, TOGETHER, Runs, kept, mismatched_baseline
-from interpret.forks.worlds import RealWorld, SimulatedWorld, TeacherForcedWorld, World, in_batches
+from interpret.forks.world_comparison import PAIRED_STEPS, STRIP_STEPS, Runs, mismatched_baseline, run_arrays
+from interpret.forks.worlds import RealWorld, SimulatedWorld, TeacherForcedWorld, World, run_in_batches
 from rollouts.segment import Segment
 from rollouts.states import longest_episode, replay_env
 from rollouts.store import Rollouts
@@ -117,14 +117,14 @@ class Check:
     def effects(self, hold: int) -> dict[str, np.ndarray]:
         """Every effect class held for `hold` steps from every fork point."""
         points = self.bank.sample(self.args.num_fork_points)
-        acts = representatives(self.env.effect_classes)
-        real = real_consequences(self.env, points, hold)
-        simulated = simulated_consequences(
+        acts = representative_actions(self.env.effect_classes)
+        real = real_action_outcomes(self.env, points, hold)
+        simulated = simulated_action_outcomes(
             self.simulated, points, hold, acts, self.noise_seed, self.args.batch_size
         )
-        moved = {"real_motion": motion(real), "simulated_motion": motion(simulated)}
-        scores = {"products": products(real, simulated), "ended": real.ended, "acts": acts}
-        return fork_point_columns(points) | match(real, simulated)._asdict() | moved | scores
+        moved = {"real_motion": player_motion(real), "simulated_motion": player_motion(simulated)}
+        scores = {"products": effect_products(real, simulated), "ended": real.ended, "acts": acts}
+        return fork_point_columns(points) | match_frames(real, simulated)._asdict() | moved | scores
 
     def closed_loop(self) -> dict[str, np.ndarray]:
         """The agent for itself in both worlds, and the frames of the first draw at the steps STRIP."""
@@ -144,7 +144,7 @@ class Check:
         """The same with a hazard ahead and without it, and what the simulator foretells where it is shown the
         game's own frames.
         """
-        intact, deleted, ahead = self.bank.hazards(self.args.num_hazards, self.real.policy)
+        intact, deleted, ahead = self.bank.sample_hazards(self.args.num_hazards, self.real.policy)
         found = fork_point_columns(intact) | {
             "left": np.array([h.left for h in ahead]),
             "kind": np.array([KIND_CODES[h.kind] for h in ahead]),
@@ -167,7 +167,7 @@ class Check:
 
     def _run(self, world: World, points: ForkPoints, draws: int, keep, desc: str) -> dict[str, np.ndarray]:
         with progress_bar(total=len(points) * draws, unit="run", desc=desc) as bar:
-            return in_batches(
+            return run_in_batches(
                 world, points, self.args.steps, self.noise_seed, draws, self.args.batch_size, keep, bar=bar
             )
 
@@ -189,7 +189,9 @@ KIND_CODES = {"saw": 0, "enemy": 1, "lava": 2}
 
 
 def with_frames(segment: Segment) -> dict[str, np.ndarray]:
-    return kept(segment) | {"frames": segment.obs[[s for s in STRIP if s < len(segment.obs)]].numpy()}
+    return run_arrays(segment) | {
+        "frames": segment.obs[[s for s in STRIP_STEPS if s < len(segment.obs)]].numpy()
+    }
 
 
 def check_asked(args: Args) -> None:
@@ -280,11 +282,15 @@ def most_runs(args: Args) -> int:
 def bytes_kept(args: Args, rollouts: Rollouts) -> int:
     """What one question keeps at least of its forks in two worlds: see `with_frames`."""
     about = rollouts.manifest
-    together = 4 * min(args.steps, TOGETHER) * (about["hidden_size"] + about["num_actions"])
+    together = 4 * min(args.steps, PAIRED_STEPS) * (about["hidden_size"] + about["num_actions"])
     return (
         2
         * most_runs(args)
-        * (14 * args.steps + together + sum(s < args.steps for s in STRIP) * math.prod(frame_shape(rollouts)))
+        * (
+            14 * args.steps
+            + together
+            + sum(s < args.steps for s in STRIP_STEPS) * math.prod(frame_shape(rollouts))
+        )
     )
 
 

@@ -49,14 +49,14 @@ from interpret.overlap import (
     CLASSIFIERS,
     STEP,
     VERSION,
-    Cloud,
+    StateSample,
     auroc,
     median_distance,
     mmd2,
-    out_of_fold,
+    out_of_fold_scores,
     split_levels,
 )
-from interpret.subsample import changing, scores_of, subsample
+from interpret.subsample import scores_of, subsample, varying_columns
 from rollouts.store import Rollouts
 
 BINS = ((0, 1), (1, 3), (3, 6), (6, 12), (12, 24), (24, 10**6))
@@ -86,7 +86,7 @@ def main(args: Args) -> None:
     logging.info("overlap: %s; draw it with: %s", run.dir, plot)
 
 
-def load_clouds(real: Rollouts, simulated: Rollouts, most: int, seed: int) -> tuple[Cloud, Cloud]:
+def load_clouds(real: Rollouts, simulated: Rollouts, most: int, seed: int) -> tuple[StateSample, StateSample]:
     """Simulated states, and the recorded states over the same steps of the episodes they start from.
 
     Args:
@@ -112,11 +112,11 @@ def load_clouds(real: Rollouts, simulated: Rollouts, most: int, seed: int) -> tu
     length = np.minimum(real.episodes["length"][episode] - start, longest)
     k = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
     rows = np.repeat(real.first_step[episode] + start, length) + k
-    sim_cloud = Cloud(states.x, np.repeat(level, simulated.episodes["length"][chosen]), states.step)
-    return sim_cloud, Cloud(real.hidden_after()[rows], np.repeat(level, length), k)
+    sim_cloud = StateSample(states.x, np.repeat(level, simulated.episodes["length"][chosen]), states.step)
+    return sim_cloud, StateSample(real.hidden_after()[rows], np.repeat(level, length), k)
 
 
-def compare(sim_cloud: Cloud, real_cloud: Cloud, points: int, seed: int) -> dict:
+def compare(sim_cloud: StateSample, real_cloud: StateSample, points: int, seed: int) -> dict:
     """AUROC and MMD of simulated and of real states (the baseline), each against real states of other levels.
 
     Args:
@@ -125,7 +125,7 @@ def compare(sim_cloud: Cloud, real_cloud: Cloud, points: int, seed: int) -> dict
         points: states of each sample for the MMD.
         seed: of splits and fits.
     """
-    columns = changing(real_cloud.x)
+    columns = varying_columns(real_cloud.x)
     scale = sample_of(real_cloud.x[:, columns], real_cloud.level)
     sim_cloud, real_cloud = (
         cloud._replace(x=((cloud.x[:, columns] - scale.mean) / scale.std).astype(np.float32))
@@ -149,9 +149,9 @@ def compare(sim_cloud: Cloud, real_cloud: Cloud, points: int, seed: int) -> dict
     }
 
 
-def auroc_by_step(a: Cloud, b: Cloud, kind: str, seed: int) -> dict:
+def auroc_by_step(a: StateSample, b: StateSample, kind: str, seed: int) -> dict:
     """AUROC over all steps, and over each of BINS that has 20 states of both samples."""
-    scores, first = out_of_fold(a, b, kind, seed)
+    scores, first = out_of_fold_scores(a, b, kind, seed)
     k = np.concatenate([a.k, b.k])
     whole = auroc(a, b, scores, first, np.ones(len(k), bool), seed)
     steps = []
@@ -163,10 +163,12 @@ def auroc_by_step(a: Cloud, b: Cloud, kind: str, seed: int) -> dict:
     return {"all": whole._asdict(), "steps": steps}
 
 
-def mmd_over_splits(sim_cloud: Cloud, real_cloud: Cloud, points: int, seed: int) -> dict[str, list[float]]:
+def mmd_over_splits(
+    sim_cloud: StateSample, real_cloud: StateSample, points: int, seed: int
+) -> dict[str, list[float]]:
     """Squared MMD of each sample from real states of other levels, over SPLITS halvings of the levels."""
 
-    def sample(cloud: Cloud, levels: np.ndarray) -> np.ndarray:
+    def sample(cloud: StateSample, levels: np.ndarray) -> np.ndarray:
         part_of_cloud = cloud.where(np.isin(cloud.level, levels))
         return part_of_cloud.x[subsample(part_of_cloud.level, points, seed)]
 
@@ -180,13 +182,15 @@ def mmd_over_splits(sim_cloud: Cloud, real_cloud: Cloud, points: int, seed: int)
     return mmd
 
 
-def principal_scores(sim_cloud: Cloud, real_cloud: Cloud, points: int, seed: int) -> dict[str, np.ndarray]:
+def principal_scores(
+    sim_cloud: StateSample, real_cloud: StateSample, points: int, seed: int
+) -> dict[str, np.ndarray]:
     """Scores of both samples on the first principal components of the real states, and explained variance."""
-    columns = changing(real_cloud.x)
+    columns = varying_columns(real_cloud.x)
     count = min(AXES, len(columns))
     pca = fit_pca(real_cloud.x[:, columns], real_cloud.level, count, seed)
 
-    def scores(cloud: Cloud) -> np.ndarray:
+    def scores(cloud: StateSample) -> np.ndarray:
         return scores_of(pca, cloud.x[subsample(cloud.level, 4 * points, seed)][:, columns])
 
     share = np.array(pca.provenance["variance"]) / len(columns)

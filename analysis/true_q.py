@@ -66,7 +66,7 @@ from common.runs import UsageError, choose_device, file_id, open_run
 from common.words import counted
 from generative.compatibility import check_store, recorded_by
 from interpret.forks.fork_points import PARTS, ForkPointSampler, recording_seed
-from interpret.forks.true_q import fork_returns, judge
+from interpret.forks.true_q import fork_returns, policy_outputs
 from rollouts.states import longest_episode, replay_env
 from rollouts.store import Rollouts
 
@@ -115,7 +115,7 @@ def compute(args: Args, bank: ForkPointSampler, agent, device) -> dict[str, np.n
     rollouts = bank.rollouts
     points = bank.sample(args.num_fork_points)
     env = replay_env(rollouts, args.batch_size)
-    value, shares = judge(agent, points, env.effect_classes, device)
+    value, shares = policy_outputs(agent, points, env.effect_classes, device)
     seed = recording_seed(rollouts)
     with progress_bar(total=len(points) * shares.shape[1] * args.draws, unit="fork", desc="true Q") as bar:
         found = fork_returns(env, agent, points, args.draws, args.steps, args.gamma, seed, device, bar)

@@ -76,7 +76,7 @@ from common.progress import progress_bar
 from common.runs import Run, UsageError, read_config
 from common.words import counted
 from interpret.directions.directions import Directions, load_directions
-from interpret.lagged import NULLS, Lagged, check_episodes, lagged
+from interpret.lagged import NULLS, LaggedCorrelations, check_episodes, lagged_correlations
 from interpret.subsample import subsample
 from rollouts.store import Rollouts
 
@@ -171,7 +171,7 @@ def compute(args: Args, rollouts: Rollouts, fields: dict[str, Directions], run: 
 
 def correlate(
     args: Args, run: Run, scores: np.ndarray, length: np.ndarray, subsets: dict[str, np.ndarray]
-) -> dict[str, Lagged]:
+) -> dict[str, LaggedCorrelations]:
     """{subset: correlations}, each saved as a part of the run.
 
     Args:
@@ -186,7 +186,9 @@ def correlate(
     for name, member in progress_bar(subsets.items(), unit="subset", desc="correlate"):
 
         def fit(member: np.ndarray = member) -> dict[str, np.ndarray]:
-            return as_arrays(lagged(scores, length, args.lags, member, nulls, args.draws, args.seed))
+            return as_arrays(
+                lagged_correlations(scores, length, args.lags, member, nulls, args.draws, args.seed)
+            )
 
         correlations[name] = from_arrays(part(run, part_name(name), fit))
     return correlations

@@ -13,13 +13,13 @@ import torch
 
 from common.runs import UsageError
 from interpret.directions.directions import Directions
-from interpret.directions.fitting import checked
+from interpret.directions.fitting import checked_sample
 
 Outcome = Callable[[torch.Tensor], torch.Tensor]
 """States [n, D] -> whatever may depend on them, [n, M]: `lambda h: policy.heads(h)[0].log_softmax(-1)`, or
 many steps later.
 """
-FEWEST_NULLS = 99
+MIN_NULLS = 99
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def causal_effect(
     x,
     groups,
     strength: float = 1.0,
-    nulls: int = FEWEST_NULLS,
+    nulls: int = MIN_NULLS,
     seed: int = 0,
 ) -> CausalEffect:
     """Edits each score by `strength` of its standard deviations, up and down, at states x [n, D] with levels
@@ -66,11 +66,11 @@ def causal_effect(
     steps of `outcome`), against equal length only: claims on behaviour need the matched nulls of an
     experiment. Raises UsageError for fewer than 99 nulls.
     """
-    if nulls < FEWEST_NULLS:
+    if nulls < MIN_NULLS:
         raise UsageError(
-            f"{nulls} null directions cannot say what is beyond 95% of them: take at least {FEWEST_NULLS}"
+            f"{nulls} null directions cannot say what is beyond 95% of them: take at least {MIN_NULLS}"
         )
-    sample = checked(x, groups, 1)
+    sample = checked_sample(x, groups, 1)
     states = torch.from_numpy(np.ascontiguousarray(sample.x)).float()
     spread = directions.scores(states).std(0).double().numpy()
     std = sample.std

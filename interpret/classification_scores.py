@@ -4,14 +4,14 @@ weights.
 
 import numpy as np
 
-WITHIN = 8
+DONE_HORIZON = 8
 """Steps within which an end is foretold."""
 BINS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 RESAMPLES = 200
 """Resamples of the ranking scores, which weigh every step and not every window."""
 
 
-def ranking(
+def ranking_scores(
     weights: np.ndarray, score: np.ndarray, happened: np.ndarray, counts: np.ndarray, window: np.ndarray
 ) -> dict[str, np.ndarray]:
     """AUROC and AUPRC (average precision) [R] of `score` against `happened`, both [m], where `counts` [m] is
@@ -46,7 +46,7 @@ def end_probability(done: np.ndarray) -> np.ndarray:
     return 1 - np.prod(1 - done, axis=0)
 
 
-def calibration(weights: np.ndarray, foretold: np.ndarray, happened: np.ndarray) -> dict:
+def calibration_scores(weights: np.ndarray, foretold: np.ndarray, happened: np.ndarray) -> dict:
     """Reliability of probabilities `foretold` [n]: by bins the mean foretold and observed, with n; and the
     errors [R].
 

@@ -15,7 +15,7 @@ from common.words import counted
 from interpret.subsample import subsample
 from rollouts.growth import RECORD_MORE
 
-MOST_ROWS = 100_000
+MAX_ROWS = 100_000
 """More points than this are thinned out, stratified, before the fit; all of them are assigned."""
 STABLE = 0.75
 """Mean Jaccard overlap from which on a cluster counts as stable (Hennig 2007)."""
@@ -48,7 +48,7 @@ def fit_clusters(
         raise UsageError(
             f"{counted(count, 'cluster')} of {counted(len(np.unique(groups)), 'level or episode', 'levels or episodes')}: ask for fewer, or {RECORD_MORE}"
         )
-    taken = points[subsample(groups, MOST_ROWS, seed)]
+    taken = points[subsample(groups, MAX_ROWS, seed)]
     centres = KMeans(count, n_init=starts, random_state=seed).fit(taken).cluster_centers_.astype(np.float32)
     sizes = np.bincount(Clusters(centres).assign(taken), minlength=count)
     return Clusters(centres[np.argsort(-sizes, kind="stable")])
@@ -103,7 +103,7 @@ def best_jaccard(labels: np.ndarray, others: np.ndarray, count: int) -> np.ndarr
     return (both / np.maximum(either, 1)).max(1)
 
 
-def without_clusters(points: np.ndarray, seed: int = 0) -> np.ndarray:
+def gaussian_null(points: np.ndarray, seed: int = 0) -> np.ndarray:
     """Gaussian points [n, D] of the same mean and covariance: what the numbers of clusters are to be compared
     with.
     """

@@ -10,7 +10,7 @@ from sklearn import manifold
 
 from common.runs import UsageError
 from common.words import counted
-from interpret.subsample import nearest
+from interpret.subsample import nearest_neighbours
 from rollouts.growth import RECORD_MORE
 
 PERPLEXITY = 30
@@ -83,7 +83,7 @@ def trustworthiness(points: np.ndarray, flat: np.ndarray, most: int = 3000, seed
     return float(manifold.trustworthiness(points[rows], flat[rows], n_neighbors=NEIGHBOURS))
 
 
-def neighbours_kept(
+def neighbour_preservation(
     points: np.ndarray,
     flat: np.ndarray,
     reference: np.ndarray,
@@ -96,6 +96,6 @@ def neighbours_kept(
     points [m, D] with places flat [m, 2], among reference [n, D] with places [n, 2]. own [m]: the row of
     reference that a point is itself, which is no neighbour, or -1. NEIGHBOURS / n where places say nothing.
     """
-    near = nearest(points, reference, NEIGHBOURS, own)[1]
-    near_flat = nearest(flat, reference_flat, NEIGHBOURS, own)[1]
+    near = nearest_neighbours(points, reference, NEIGHBOURS, own)[1]
+    near_flat = nearest_neighbours(flat, reference_flat, NEIGHBOURS, own)[1]
     return (near[:, :, None] == near_flat[:, None]).any(2).mean(1)

@@ -16,7 +16,7 @@ from common.runs import UsageError
 from common.words import counted
 from rollouts.growth import RECORD_MORE
 
-FEWEST_EPISODES = 20
+MIN_EPISODES = 20
 """So many must have a step in a set: a null of fewer is too coarse to tell anything."""
 _BLOCK = 16  # episodes of like length among which partners are drawn
 _ROWS = 2048  # steps (and the rest of their episode), and draws, that are in memory at a time
@@ -30,7 +30,7 @@ Surrogate = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Lagged:
+class LaggedCorrelations:
     """Correlations of score i (row) at a step with score j (column) some steps later, and what they are under
     each null.
     """
@@ -50,7 +50,7 @@ class Lagged:
     """
 
 
-def lagged(
+def lagged_correlations(
     scores,
     length,
     lags: int,
@@ -58,7 +58,7 @@ def lagged(
     nulls: tuple[str, ...] = ("shift", "pairing"),
     draws: int = 199,
     seed: int = 0,
-) -> Lagged:
+) -> LaggedCorrelations:
     """Correlations of scores [n, K] of episodes with lengths [E], at lags 0 to `lags`, against `draws` draws
     from each null.
 
@@ -94,12 +94,17 @@ def lagged(
         p.append(_two_sided(found, mean[null], std[null], draws))
         side.append(np.sign(found - mean[null]))
     p = np.where(np.ptp(side, axis=0) > 0, 1.0, np.max(p, axis=0))
-    return Lagged(
-        found, count, int(keep.sum()), mean, std, np.where(family(len(found), scores.shape[1]), p, np.nan)
+    return LaggedCorrelations(
+        found,
+        count,
+        int(keep.sum()),
+        mean,
+        std,
+        np.where(tested_pairs(len(found), scores.shape[1]), p, np.nan),
     )
 
 
-def family(lags: int, count: int) -> np.ndarray:
+def tested_pairs(lags: int, count: int) -> np.ndarray:
     """[lags, K, K] bool: the correlations that are tested. Not those of a score with itself; at lag 0 each
     pair of scores once.
     """
@@ -118,14 +123,14 @@ def discoveries(p: np.ndarray, rate: float) -> np.ndarray:
     return stand
 
 
-def shift(length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def shift_surrogate(length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Each episode's later scores are turned round within it, by a number of steps of its own, never by none."""
     first, step = _places(length)
     by = 1 + rng.integers(np.maximum(length - 1, 1))
     return first + (step + np.repeat(by, length)) % np.repeat(length, length)
 
 
-def pairing(length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def pairing_surrogate(length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Each episode's later scores are those of another one of about its length, at the same step; none where
     that one is over.
     """
@@ -139,7 +144,7 @@ def pairing(length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(step < np.repeat(length[partner], length), np.repeat(begin, length) + step, -1)
 
 
-NULLS: dict[str, Surrogate] = {"shift": shift, "pairing": pairing}
+NULLS: dict[str, Surrogate] = {"shift": shift_surrogate, "pairing": pairing_surrogate}
 
 
 class _Pairs:
@@ -215,8 +220,8 @@ def _places(length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def check_episodes(episodes: int) -> None:
     """Raises UsageError for fewer episodes than a null takes."""
-    if episodes < FEWEST_EPISODES:
-        way_out = f"which need {FEWEST_EPISODES}: ask for fewer clusters, or {RECORD_MORE}"
+    if episodes < MIN_EPISODES:
+        way_out = f"which need {MIN_EPISODES}: ask for fewer clusters, or {RECORD_MORE}"
         raise UsageError(f"too few for lagged correlations: {counted(episodes, 'episode')}, {way_out}")
 
 

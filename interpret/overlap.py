@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from common.runs import UsageError
 from common.stats import Estimate, estimate, level_weights
 from common.words import counted
-from interpret.classification_scores import ranking
+from interpret.classification_scores import ranking_scores
 from rollouts.growth import RECORD_MORE
 
 STEP = "hx_overlap"
@@ -30,7 +30,7 @@ CLASSIFIERS = {
 }
 
 
-class Cloud(NamedTuple):
+class StateSample(NamedTuple):
     """States x [n, D], the level of each [n], and how many steps after the start that it shares with others
     of its level: k [n].
     """
@@ -39,8 +39,8 @@ class Cloud(NamedTuple):
     level: np.ndarray
     k: np.ndarray
 
-    def where(self, rows: np.ndarray) -> "Cloud":
-        return Cloud(*(column[rows] for column in self))
+    def where(self, rows: np.ndarray) -> "StateSample":
+        return StateSample(*(column[rows] for column in self))
 
 
 def split_levels(levels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -53,7 +53,9 @@ def split_levels(levels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndar
     return unique[: len(unique) // 2], unique[len(unique) // 2 :]
 
 
-def out_of_fold(a: Cloud, b: Cloud, kind: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def out_of_fold_scores(
+    a: StateSample, b: StateSample, kind: str, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """The score [n] that each state is of the first sample, by a classifier that has not seen its level, and
     whether it is [n].
 
@@ -79,13 +81,15 @@ def _folds(level: np.ndarray, seed: int) -> np.ndarray:
 
 
 def auroc(
-    a: Cloud, b: Cloud, scores: np.ndarray, first: np.ndarray, rows: np.ndarray, seed: int = 0
+    a: StateSample, b: StateSample, scores: np.ndarray, first: np.ndarray, rows: np.ndarray, seed: int = 0
 ) -> Estimate:
     """AUROC of out-of-fold scores over some rows [n] bool, its interval over levels drawn again: 0.5 where
     nothing tells the samples apart.
     """
     levels, index = np.unique(np.concatenate([a.level, b.level]), return_inverse=True)
-    return estimate(ranking(level_weights(levels, RESAMPLES, seed=seed), scores, first, rows, index)["auroc"])
+    return estimate(
+        ranking_scores(level_weights(levels, RESAMPLES, seed=seed), scores, first, rows, index)["auroc"]
+    )
 
 
 def mmd2(a: np.ndarray, b: np.ndarray, bandwidth: float) -> float:

@@ -11,7 +11,7 @@ ACTIVE = 0.01
 
 
 @dataclass(frozen=True)
-class Aggregate:
+class AggregatePosterior:
     """Of every dimension [Z], over n windows; nats. The moments are those of the mixture of all windows'
     posteriors, worked out, not drawn.
     """
@@ -41,7 +41,7 @@ class Aggregate:
         return self.of_means > ACTIVE
 
 
-def aggregate(mean: np.ndarray, log_variance: np.ndarray | None) -> Aggregate:
+def aggregate_posterior(mean: np.ndarray, log_variance: np.ndarray | None) -> AggregatePosterior:
     """Of the posteriors N(mean, exp(log_variance)) [n, Z] of n windows; log_variance None where they are
     points.
     """
@@ -55,4 +55,4 @@ def aggregate(mean: np.ndarray, log_variance: np.ndarray | None) -> Aggregate:
     off = mean - mean.mean(0)
     variance = (off**2 + own).mean(0)
     fourth = (off**4 + 6 * off**2 * own + 3 * own**2).mean(0)
-    return Aggregate(kl, mean.mean(0), variance, fourth / variance**2 - 3, off.var(0))
+    return AggregatePosterior(kl, mean.mean(0), variance, fourth / variance**2 - 3, off.var(0))

@@ -15,9 +15,9 @@ from interpret.directions.directions import Directions
 from interpret.directions.pca import fit_pca
 from rollouts.growth import RECORD_MORE
 
-SHARE = 0.95
+VARIANCE_SHARE = 0.95
 """Of the variance: what the axes hold on which points are clustered and mapped."""
-REFERENCE = 10_000
+MAX_REFERENCE = 10_000
 """Points among which neighbours are sought when there are more: a random subsample of them."""
 _CHUNK = 65_536
 
@@ -62,10 +62,10 @@ def inliers(points: np.ndarray, neighbours: int = 5, sigmas: float = 2.0, seed: 
         raise UsageError(
             f"{counted(len(points), 'point')} without {counted(neighbours, 'neighbour')} each: ask for 1 neighbour or more, or {RECORD_MORE}"
         )
-    reference = np.sort(np.random.default_rng([seed, 7]).permutation(len(points))[:REFERENCE])
+    reference = np.sort(np.random.default_rng([seed, 7]).permutation(len(points))[:MAX_REFERENCE])
     own = np.full(len(points), -1)
     own[reference] = np.arange(len(reference))
-    distance = typical_distance(points, points[reference], neighbours, own)
+    distance = median_neighbour_distance(points, points[reference], neighbours, own)
     limit = float(distance.mean() + sigmas * distance.std())
     if not (distance <= limit).any():
         raise UsageError(
@@ -74,7 +74,7 @@ def inliers(points: np.ndarray, neighbours: int = 5, sigmas: float = 2.0, seed: 
     return Inliers(distance <= limit, distance, limit, reference)
 
 
-def typical_distance(
+def median_neighbour_distance(
     points: np.ndarray, reference: np.ndarray, neighbours: int, own: np.ndarray | None = None
 ) -> np.ndarray:
     """The median distance [n] of points [n, D] to their nearest `neighbours` of reference [m, D]; own: see
@@ -83,11 +83,14 @@ def typical_distance(
     own = np.full(len(points), -1) if own is None else own
     chunks = (slice(at, at + _CHUNK) for at in range(0, len(points), _CHUNK))
     return np.concatenate(
-        [np.median(nearest(points[rows], reference, neighbours, own[rows])[0], 1) for rows in chunks]
+        [
+            np.median(nearest_neighbours(points[rows], reference, neighbours, own[rows])[0], 1)
+            for rows in chunks
+        ]
     )
 
 
-def nearest(
+def nearest_neighbours(
     points: np.ndarray, reference: np.ndarray, count: int, own: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distances and rows [n, count] of the nearest of reference [m, D] to points [n, D], by brute force.
@@ -104,7 +107,7 @@ def nearest(
     return distance[~itself].reshape(-1, count), row[~itself].reshape(-1, count)
 
 
-def changing(x: np.ndarray) -> np.ndarray:
+def varying_columns(x: np.ndarray) -> np.ndarray:
     """The columns of x [n, D] that change, ascending; the others are named in the log. Raises UsageError
     where fewer than two do.
     """
@@ -123,13 +126,13 @@ def changing(x: np.ndarray) -> np.ndarray:
     return np.flatnonzero(changes)
 
 
-def axes_for(variance: np.ndarray, share: float = SHARE) -> int:
+def num_components_for(variance: np.ndarray, share: float = VARIANCE_SHARE) -> int:
     """How many leading axes hold `share` of the whole: variance [K], largest first, of all axes."""
     held = np.cumsum(variance) / np.sum(variance)
     return int(np.searchsorted(held, share - 1e-9) + 1)
 
 
-def beyond(pca: Directions) -> float:
+def residual_variance(pca: Directions) -> float:
     """The variance of the standardised features that principal components know, 1 each, which they do not
     hold.
     """
@@ -137,7 +140,7 @@ def beyond(pca: Directions) -> float:
     return max(known - float(np.sum(pca.provenance["variance"])), 0.0)
 
 
-def leading(pca: Directions, share: float = SHARE) -> Directions:
+def leading_components(pca: Directions, share: float = VARIANCE_SHARE) -> Directions:
     """Of principal components fit in full, the first that hold `share` of the variance of the standardised
     features that they know.
 
@@ -145,7 +148,7 @@ def leading(pca: Directions, share: float = SHARE) -> Directions:
     Scores keep their variance: distances are those of standardised features.
     """
     variance = np.asarray(pca.provenance["variance"])
-    needed = max(axes_for(np.append(variance, beyond(pca)), share), 2)  # a map has two
+    needed = max(num_components_for(np.append(variance, residual_variance(pca)), share), 2)  # a map has two
     count = min(needed, len(pca))
     if count < needed:
         logging.warning(
@@ -159,14 +162,16 @@ def leading(pca: Directions, share: float = SHARE) -> Directions:
     )
 
 
-def principal_space(x: np.ndarray, groups: np.ndarray, share: float = SHARE, seed: int = 0) -> Directions:
+def principal_space(
+    x: np.ndarray, groups: np.ndarray, share: float = VARIANCE_SHARE, seed: int = 0
+) -> Directions:
     """The principal components that hold `share` of the variance of standardised x [n, D]; groups [n]: level
     or episode of each.
 
-    Raises UsageError as `interpret.directions.fitting.checked` does: NaN, constant features, too few groups.
+    Raises UsageError as `interpret.directions.fitting.checked_sample` does: NaN, constant features, too few groups.
     """
     most = min(x.shape[1], len(np.unique(groups)) - 1) if x.ndim == 2 else 1
-    return leading(fit_pca(x, groups, max(most, 1), seed), share)
+    return leading_components(fit_pca(x, groups, max(most, 1), seed), share)
 
 
 def scores_of(directions: Directions, x: np.ndarray) -> np.ndarray:

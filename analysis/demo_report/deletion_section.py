@@ -15,7 +15,7 @@ from analysis.plotting.page import Page
 from common.runs import UsageError
 from common.stats import Estimate, estimate, level_weights, mean
 from interpret.errors_in_variables import Line, fit_line
-from interpret.forks.two_worlds import events
+from interpret.forks.world_comparison import event_probabilities
 
 Arrays = Mapping[str, np.ndarray]
 """Part `hazards` of analysis/real_check.py: [T, M, D] by step, fork point and noise draw, or [M]."""
@@ -148,7 +148,7 @@ def fork_point_curves(arrays: Arrays, point: int) -> tuple[dict[str, np.ndarray]
     for world in ("real", "simulated"):
         for arm in ("intact", "deleted"):
             runs = runs_of(arrays, f"{world}/{arm}")
-            risk[f"{world}/{arm}"] = events(runs)["death"][:, point].mean(1).cumsum()
+            risk[f"{world}/{arm}"] = event_probabilities(runs)["death"][:, point].mean(1).cumsum()
             value[f"{world}/{arm}"] = running_mean(runs.value[:, point], runs.running[:, point])
     return risk, value
 

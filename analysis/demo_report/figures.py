@@ -7,7 +7,7 @@ import numpy as np
 
 from analysis.model_eval.frame_scores import BASELINES
 from analysis.plotting.style import NULL, REAL, SIMULATED, new_figure, save_figure
-from interpret.forks.two_worlds import STRIP
+from interpret.forks.world_comparison import STRIP_STEPS
 
 PANEL = (4.3, 3.1)
 BAND = 0.18
@@ -173,7 +173,7 @@ def draw_deletion_strip(found: Mapping[str, np.ndarray], point: int, path: Path)
         frames = found[f"{world}/{arm}/frames"][:, point]
         running = found[f"{world}/{arm}/running"][:, point, 0]
         for axis, step in zip(row, steps):
-            _show(axis, frames[STRIP.index(step)] if running[step] else np.zeros_like(frames[0]))
+            _show(axis, frames[STRIP_STEPS.index(step)] if running[step] else np.zeros_like(frames[0]))
         row[0].set_ylabel(
             f"{'game' if world == 'real' else 'simulator'},\n{'hazard' if arm == 'intact' else 'deleted'}",
             fontsize=7,

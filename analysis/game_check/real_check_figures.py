@@ -20,16 +20,16 @@ from analysis.plotting.style import (
 )
 from common.stats import level_weights, percentile_interval
 from interpret.errors_in_variables import Line
-from interpret.forks.action_effects import Match, confusion
-from interpret.forks.two_worlds import (
-    STRIP,
-    TOGETHER,
+from interpret.forks.action_effects import FrameMatch, confusion_matrix
+from interpret.forks.world_comparison import (
+    PAIRED_STEPS,
+    STRIP_STEPS,
     Runs,
-    agreement,
+    action_agreement,
+    action_distribution,
+    cumulative_incidence,
     hidden_distance,
-    incidence,
-    spread,
-    values,
+    value_distribution,
 )
 
 BAND = 0.18  # opacity of interval bands
@@ -146,7 +146,7 @@ def draw_effects(holds: dict[int, dict[str, np.ndarray]], names: list[str], path
     figure, axes = new_figure(len(holds), 2, panel=(4.2, 3.7))
     motions = []
     for row, (hold, found) in zip(axes, holds.items()):
-        shares = confusion(Match(found["error"], found["same"], found["nearest"]), found["ended"])
+        shares = confusion_matrix(FrameMatch(found["error"], found["same"], found["nearest"]), found["ended"])
         image = row[0].imshow(shares, vmin=0, vmax=max(0.5, shares.max()), cmap="Blues")
         figure.colorbar(image, ax=row[0], label="share", shrink=0.8)
         row[0].set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
@@ -201,7 +201,7 @@ def draw_closed_loop(
     figure, axes = new_figure(2, 3, panel=(3.6, 2.9))
     weights = level_weights(found["layout"])
     for world, runs in worlds.items():
-        happened = incidence(runs, weights)
+        happened = cumulative_incidence(runs, weights)
         steps = np.arange(1, len(runs.done) + 1)
         _band(axes[0, 0], steps, 1 - happened["end"], world, _WORLD_STYLES[world])
         for event, width in (("death", 1.8), ("coin", 0.9)):
@@ -214,18 +214,18 @@ def draw_closed_loop(
             )
     axes[0, 0].set(xlabel="steps", ylabel="share of runs that go on", ylim=(0, 1.02))
     axes[0, 1].set(xlabel="steps", ylabel="share of runs", ylim=(0, None))
-    first = np.arange(min(TOGETHER, len(worlds["real"].done)))
+    first = np.arange(min(PAIRED_STEPS, len(worlds["real"].done)))
     _band(
         axes[0, 2],
         first,
-        agreement(*worlds.values(), effect_classes, weights),
+        action_agreement(*worlds.values(), effect_classes, weights),
         "same noise, same fork point",
         SIMULATED,
     )
     _band(
         axes[0, 2],
         first,
-        agreement(worlds["real"], mismatched, effect_classes, weights),
+        action_agreement(worlds["real"], mismatched, effect_classes, weights),
         "same noise, another fork point",
         NULL,
     )
@@ -234,10 +234,10 @@ def draw_closed_loop(
     _band(axes[1, 0], first, distance, "same fork point", SIMULATED)
     _band(axes[1, 0], first, other, "another fork point", NULL)
     axes[1, 0].set(xlabel="steps", ylabel="whitened distance", ylim=(0, None))
-    if len(worlds["real"].done) > TOGETHER:
+    if len(worlds["real"].done) > PAIRED_STEPS:
         _frequencies(axes[1, 1], worlds, effect_classes, names, weights)
         _values(axes[1, 2], worlds, weights)
-    beyond = (f"{what} from step {TOGETHER} on" for what in ("actions", "values"))
+    beyond = (f"{what} from step {PAIRED_STEPS} on" for what in ("actions", "values"))
     for axis, title in zip(
         axes.ravel(),
         ("survival", "how runs end", "same action?", "hidden states, real and simulated", *beyond),
@@ -268,7 +268,7 @@ def _values(axis, worlds: dict[str, Runs], weights: np.ndarray) -> None:
     edges[[0, -1]] = -np.inf, np.inf
     middle = np.arange(len(edges) - 1)
     for world, runs in worlds.items():
-        _band(axis, middle, values(runs, weights, edges), world, _WORLD_STYLES[world])
+        _band(axis, middle, value_distribution(runs, weights, edges), world, _WORLD_STYLES[world])
     shown = middle[1:-1:3]
     axis.set_xticks(shown, [f"{(edges[i] + edges[i + 1]) / 2:.1f}" for i in shown])
     axis.set(xlabel="value (the agent's units)", ylabel="share of steps", ylim=(0, None))
@@ -279,7 +279,7 @@ def _frequencies(
 ) -> None:
     place = np.arange(len(names))
     for offset, (world, runs) in zip((-0.2, 0.2), worlds.items()):
-        share = spread(runs, effect_classes, weights)
+        share = action_distribution(runs, effect_classes, weights)
         axis.bar(place + offset, share[0], width=0.38, color=_WORLD_STYLES[world]["color"], label=world)
         axis.vlines(place + offset, *percentile_interval(share), color="#333333", linewidth=1)
     axis.set_xticks(place, names, rotation=45, ha="right", rotation_mode="anchor")
@@ -299,7 +299,7 @@ def strip_cases(found: dict[str, np.ndarray]) -> dict[str, int]:
     """Which fork points stand for a good, a median and a bad run: percentiles of the error over the shown steps."""
     real, simulated = (found[f"{world}/frames"].astype(np.float64) for world in ("real", "simulated"))
     error = ((real - simulated) ** 2).mean((0, 2, 3, 4))
-    shown = [s for s in STRIP if s < len(found["real/running"])]
+    shown = [s for s in STRIP_STEPS if s < len(found["real/running"])]
     running = found["real/running"][shown[-1], :, 0]
     candidates = np.flatnonzero(running) if running.any() else np.arange(len(error))
     order = candidates[np.argsort(error[candidates], kind="stable")]
@@ -308,7 +308,7 @@ def strip_cases(found: dict[str, np.ndarray]) -> dict[str, int]:
 
 def draw_strips(found: dict[str, np.ndarray], cases: dict[str, int], path: Path) -> Path:
     """Film strips: real fork, simulator, and difference, for each case."""
-    shown = [s for s in STRIP if s < len(found["real/running"])]
+    shown = [s for s in STRIP_STEPS if s < len(found["real/running"])]
     figure, axes = new_figure(3 * len(cases), len(shown), panel=(1.1, 1.1))
     for c, (name, point) in enumerate(cases.items()):
         real, simulated = (found[f"{world}/frames"][:, point] for world in ("real", "simulated"))

@@ -18,17 +18,17 @@ from analysis.plotting.page import Page
 from common.stats import Estimate, estimate, level_weights, mean, ratio
 from envs.words import end_words
 from interpret.errors_in_variables import fit_line
-from interpret.forks.action_effects import Match, accuracy, picture_effect, separation
-from interpret.forks.two_worlds import (
+from interpret.forks.action_effects import FrameMatch, effect_regression, matching_accuracy, psnr_margin
+from interpret.forks.world_comparison import (
     EVENTS,
-    TOGETHER,
+    PAIRED_STEPS,
     Runs,
-    agreement,
-    events,
+    action_agreement,
+    action_distribution,
+    event_probabilities,
+    event_rates,
     hidden_distance,
-    rates,
-    spread,
-    time_running,
+    restricted_mean_survival,
 )
 
 ACCEPTED = (0.5, 1.5)
@@ -74,7 +74,7 @@ def runs_of(found: dict[str, np.ndarray], prefix: str) -> Runs:
 
 def death_risk(runs: Runs) -> np.ndarray:
     """Probability [M, D] of death within the horizon."""
-    return events(runs)["death"].sum(0)
+    return event_probabilities(runs)["death"].sum(0)
 
 
 def teacher_forced_risk(runs: Runs) -> np.ndarray:
@@ -151,10 +151,10 @@ def _effects(page: Page, holds: dict[int, dict], about: dict, lines: list[str], 
     rows = []
     for hold, found in holds.items():
         weights = level_weights(found["layout"])
-        found_match = Match(found["error"], found["same"], found["nearest"])
-        right, chance = (estimate(draws) for draws in accuracy(found_match, found["ended"], weights))
-        better = estimate(separation(found_match, found["ended"], weights))
-        slope, correlation = (estimate(draws) for draws in picture_effect(found["products"], weights))
+        found_match = FrameMatch(found["error"], found["same"], found["nearest"])
+        right, chance = (estimate(draws) for draws in matching_accuracy(found_match, found["ended"], weights))
+        better = estimate(psnr_margin(found_match, found["ended"], weights))
+        slope, correlation = (estimate(draws) for draws in effect_regression(found["products"], weights))
         summary[hold] = {
             "accuracy": list(right),
             "chance": list(chance),
@@ -188,11 +188,11 @@ def _closed_loop(page: Page, found: dict, about: dict, lines: list[str], out: Pa
     worlds = {name: runs_of(found, name) for name in ("real", "simulated")}
     words = dict(zip(EVENTS, ("end", *end_words(about["game"]))))
     table = {
-        name: {words[event]: estimate(draws) for event, draws in rates(runs, weights).items()}
+        name: {words[event]: estimate(draws) for event, draws in event_rates(runs, weights).items()}
         for name, runs in worlds.items()
     }
     for name, runs in worlds.items():
-        table[name]["steps running"] = estimate(time_running(runs, weights))
+        table[name]["steps running"] = estimate(restricted_mean_survival(runs, weights))
     rows = [
         [name, *(_percent(table[name][event]) for event in words.values()), str(table[name]["steps running"])]
         for name in worlds
@@ -200,12 +200,14 @@ def _closed_loop(page: Page, found: dict, about: dict, lines: list[str], out: Pa
     page.table(["per step", *words.values(), f"steps running, of {len(found['real/done'])}"], rows)
     null = worlds["real"]._replace(action=found["null/action"], running=found["null/running"])
     same, by_noise = (
-        agreement(*pair, about["effect_classes"], weights)
+        action_agreement(*pair, about["effect_classes"], weights)
         for pair in (worlds.values(), (worlds["real"], null))
     )
     distance, other = hidden_distance(*worlds.values(), weights)
     retraced = float(found["retraced"].mean())
-    later = {name: spread(runs, about["effect_classes"], weights)[0] for name, runs in worlds.items()}
+    later = {
+        name: action_distribution(runs, about["effect_classes"], weights)[0] for name, runs in worlds.items()
+    }
     far = float(0.5 * np.abs(later["real"] - later["simulated"]).sum())
     loss = {name: _percent(row[words["death"]]) for name, row in table.items()}
     text = f"Probability per step of {words['death']}: {loss['real']} in the game, {loss['simulated']} in the simulator."
@@ -214,11 +216,11 @@ def _closed_loop(page: Page, found: dict, about: dict, lines: list[str], out: Pa
     names = [about["action_names"][i] for i in np.unique(about["effect_classes"])]
     page.picture(
         draw_closed_loop(found, worlds, null, about["effect_classes"], names, words, out / "closed_loop"),
-        f"Single runs are compared for {TOGETHER} steps; beyond, only distributions.",
+        f"Single runs are compared for {PAIRED_STEPS} steps; beyond, only distributions.",
     )
     page.text(
         f"The forks themselves are checked: with the recording's noise they take {retraced:.1%} of the recorded actions again. "
-        f"Beyond {TOGETHER} steps the frequencies of effect classes differ by a total variation of {far:.2f}.",
+        f"Beyond {PAIRED_STEPS} steps the frequencies of effect classes differ by a total variation of {far:.2f}.",
         note=True,
     )
     by_step = {

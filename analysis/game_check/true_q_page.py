@@ -14,10 +14,10 @@ from interpret.forks.true_q import (
     Calibration,
     Criticality,
     advantages,
-    calibrate,
     criticality,
-    reliability,
-    values,
+    policy_values,
+    reliability_curve,
+    value_calibration,
 )
 
 LISTED = 12
@@ -31,7 +31,7 @@ def build_page(found: dict[str, np.ndarray], about: dict, path: Path) -> dict:
     page = Page("True Q, by forking the real game")
     weights = level_weights(found["layout"])
     lines = []
-    real = values(found["returns"], found["shares"])
+    real = policy_values(found["returns"], found["shares"])
     critical = criticality(found["returns"])
     page.text(
         "At each fork point every distinct action is taken in forks of the real game, and the agent plays on; what it earns, discounted, is Q. "
@@ -53,7 +53,7 @@ def _calibration(
     page: Page, found: dict, about: dict, real: np.ndarray, weights: np.ndarray, lines: list[str], out: Path
 ) -> dict:
     head = found["value"] * about["reward_scale"]
-    fitted = calibrate(head, real, weights)
+    fitted = value_calibration(head, real, weights)
     numbers = {name: estimate(draws) for name, draws in fitted._asdict().items()}
     numbers |= {"head": estimate(mean(weights, head)), "game": estimate(mean(weights, real.mean(1)))}
     text = f"Real value against the value head's: slope {numbers['slope']}, correlation {numbers['correlation']}, "
@@ -95,7 +95,7 @@ def _draw_calibration(
     for axis in (points, bins):
         axis.plot(ends, ends, label="calibrated", **NULL | {"linewidth": 1.0})
     points.plot(*fitted_within(fitted, head, ends), label=f"slope {fitted.slope[0]:.2f}", color=GROUPS[1])
-    said, given = reliability(head, real, weights)
+    said, given = reliability_curve(head, real, weights)
     low, high = percentile_interval(given)
     bins.vlines(said, low, high, color=REAL["color"], linewidth=1.2)
     bins.plot(

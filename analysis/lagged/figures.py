@@ -9,7 +9,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from analysis.plotting.style import NULL, add_caption, new_figure, save_figure
-from interpret.lagged import Lagged
+from interpret.lagged import LaggedCorrelations
 
 COLOURS = "RdBu_r"
 NAMED = 36
@@ -36,7 +36,7 @@ def clustered_order(correlation: np.ndarray) -> np.ndarray:
 
 
 def draw_matrices(
-    found: Lagged,
+    found: LaggedCorrelations,
     significant: np.ndarray,
     names: Sequence[str],
     order: np.ndarray,
@@ -90,7 +90,7 @@ def draw_matrices(
 
 
 def draw_overview(
-    subsets: dict[str, Lagged], order: np.ndarray, lag: int, text: FigureText, path: Path
+    subsets: dict[str, LaggedCorrelations], order: np.ndarray, lag: int, text: FigureText, path: Path
 ) -> Path:
     """The matrices of all subsets of episodes at one lag, side by side."""
     columns = min(len(subsets), 6)
@@ -118,7 +118,7 @@ def draw_overview(
 
 
 def draw_pairs(
-    found: Lagged,
+    found: LaggedCorrelations,
     significant: np.ndarray,
     names: Sequence[str],
     look: dict,
@@ -177,7 +177,7 @@ def draw_pairs(
     return save_figure(figure, path)[0]
 
 
-def strongest(found: Lagged, significant: np.ndarray) -> list[tuple[int, int]]:
+def strongest(found: LaggedCorrelations, significant: np.ndarray) -> list[tuple[int, int]]:
     """Up to PANELS pairs (i < j) with a significant correlation, by distance from the nearer null's mean."""
     beyond = np.min([np.abs(found.correlation - mean) for mean in found.mean.values()], axis=0)
     most = np.where(significant, beyond, 0).max(0)

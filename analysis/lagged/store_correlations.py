@@ -8,7 +8,7 @@ from analysis.io.steps import read_numbers, read_part
 from analysis.maps.step_fields import direction_scores
 from common.runs import UsageError
 from interpret.directions.directions import Directions
-from interpret.lagged import FEWEST_EPISODES, NULLS, Lagged, discoveries
+from interpret.lagged import MIN_EPISODES, NULLS, LaggedCorrelations, discoveries
 from rollouts.store import Rollouts
 
 NAME = "xcorr"
@@ -75,16 +75,16 @@ def episode_subsets(rollouts: Rollouts, mask: np.ndarray, clusters_dir: Path | N
 def large_enough(
     subsets: dict[str, np.ndarray], episode: np.ndarray
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The subsets with FEWEST_EPISODES or more, and the names of the others; episode [n] of each step."""
+    """The subsets with MIN_EPISODES or more, and the names of the others; episode [n] of each step."""
     kept = {
         name: member
         for name, member in subsets.items()
-        if name == ALL or len(np.unique(episode[member])) >= FEWEST_EPISODES
+        if name == ALL or len(np.unique(episode[member])) >= MIN_EPISODES
     }
     return kept, [name for name in subsets if name not in kept]
 
 
-def as_arrays(found: Lagged) -> dict[str, np.ndarray]:
+def as_arrays(found: LaggedCorrelations) -> dict[str, np.ndarray]:
     """Correlations as the arrays of a part; `from_arrays` reads them."""
     by_null = {
         f"{kind}/{null}": array for kind in ("mean", "std") for null, array in getattr(found, kind).items()
@@ -93,23 +93,25 @@ def as_arrays(found: Lagged) -> dict[str, np.ndarray]:
     return arrays | {"episodes": np.array(found.episodes)} | by_null
 
 
-def from_arrays(arrays: dict[str, np.ndarray]) -> Lagged:
+def from_arrays(arrays: dict[str, np.ndarray]) -> LaggedCorrelations:
     """Correlations from the arrays of a part."""
     mean, std = (
         {null: arrays[f"{kind}/{null}"] for null in NULLS if f"{kind}/{null}" in arrays}
         for kind in ("mean", "std")
     )
-    return Lagged(arrays["correlation"], arrays["pairs"], int(arrays["episodes"]), mean, std, arrays["p"])
+    return LaggedCorrelations(
+        arrays["correlation"], arrays["pairs"], int(arrays["episodes"]), mean, std, arrays["p"]
+    )
 
 
-def significant_correlations(subsets: dict[str, Lagged], fdr: float) -> dict[str, np.ndarray]:
+def significant_correlations(subsets: dict[str, LaggedCorrelations], fdr: float) -> dict[str, np.ndarray]:
     """{subset: [L + 1, K, K] bool}: discoveries at one false discovery rate over subsets, lags and pairs."""
     marks = discoveries(np.stack([found.p for found in subsets.values()]), fdr)
     return dict(zip(subsets, marks))
 
 
 def summarise_correlations(
-    subsets: dict[str, Lagged], significant: dict[str, np.ndarray], names: list[str]
+    subsets: dict[str, LaggedCorrelations], significant: dict[str, np.ndarray], names: list[str]
 ) -> dict:
     """Number of tests and discoveries of each subset, and its largest significant correlation."""
     rows = {}

@@ -12,9 +12,9 @@ from interpret.directions.directions import Directions
 from interpret.directions.ica import fit_ica
 from interpret.directions.nmf import fit_nmf
 from interpret.directions.pca import fit_pca
-from interpret.directions.reconstruction import compare
-from interpret.directions.stability import STABLE, fewest_levels, stability, with_stability
-from interpret.subsample import axes_for, beyond
+from interpret.directions.reconstruction import compare_reconstruction
+from interpret.directions.stability import STABLE, min_levels, stability, with_stability
+from interpret.subsample import num_components_for, residual_variance
 
 UNITS = 16
 """Width of a TopK dictionary, as a multiple of the other methods' number of directions, which is its k."""
@@ -56,11 +56,11 @@ def fit_with_stability(
     levels = len(np.unique(groups[rows]))
     if not draws:
         return directions
-    if levels < fewest_levels(directions):
+    if levels < min_levels(directions):
         logging.warning(
             "stability of %s is untested: it needs %d levels, found %d",
             method,
-            fewest_levels(directions),
+            min_levels(directions),
             levels,
         )
         return directions
@@ -81,8 +81,8 @@ def spectrum(pca: Directions) -> dict:
 
     Fewer levels than features give fewer components than features; a count is None if they do not reach it.
     """
-    variance = np.append(pca.provenance["variance"], beyond(pca))
-    needed = {f"{share:.0%}": axes_for(variance, share) for share in (0.5, 0.8, 0.9, 0.95, 0.99)}
+    variance = np.append(pca.provenance["variance"], residual_variance(pca))
+    needed = {f"{share:.0%}": num_components_for(variance, share) for share in (0.5, 0.8, 0.9, 0.95, 0.99)}
     counts = {share: count if count <= len(pca) else None for share, count in needed.items()}
     return {"shares": (variance[:-1] / variance.sum()).tolist(), "axes_for": counts}
 
@@ -117,7 +117,7 @@ def compare_methods(
         for method in methods:
             row = {"method": method, "count": count}
             try:
-                (found,) = compare(x, groups, {method: METHODS[method]}, [count], seed)
+                (found,) = compare_reconstruction(x, groups, {method: METHODS[method]}, [count], seed)
                 rows.append(row | {"active": found.active, "explained": found.explained})
             except UsageError as error:
                 logging.warning("%s with %d directions: %s", method, count, error)

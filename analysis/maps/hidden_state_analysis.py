@@ -30,8 +30,8 @@ from envs.vecenv import ActionSpace
 from generative.sim_env import actions_of
 from interpret.clustering import Clusters
 from interpret.directions.directions import Directions
-from interpret.directions.fitting import checked
-from interpret.subsample import changing, leading, scores_of, subsample
+from interpret.directions.fitting import checked_sample
+from interpret.subsample import leading_components, scores_of, subsample, varying_columns
 from rollouts.store import Rollouts
 
 Samples = dict[str, MapSample]
@@ -109,7 +109,7 @@ def analyse_hidden_states(args: HiddenMapArgs, run: Run, real: Rollouts, simulat
     """Computes every part of the run that is missing, then finishes the run with its numbers."""
     stores = Stores.load(args, real, simulated)
     actions = actions_of(real.manifest)
-    columns = changing(stores.states.x)
+    columns = varying_columns(stores.states.x)
     with progress_bar(total=5 + len(args.maps), unit="part", desc="hidden states") as bar:
         outliers = part(run, "inliers", lambda: _outliers(args, stores, columns))
         bar.update()
@@ -118,7 +118,7 @@ def analyse_hidden_states(args: HiddenMapArgs, run: Run, real: Rollouts, simulat
         bar.update()
         compared = json_part(run, "equal_counts", lambda: _compared(args, list(directions), inliers))
         bar.update()
-        space = leading(directions["pca"], args.share)
+        space = leading_components(directions["pca"], args.share)
         clusters = part(run, "clusters", lambda: _clusters(args, stores.states, inliers, space))
         bar.update()
         samples = map_samples(args, stores, inliers.sample)
@@ -183,7 +183,7 @@ def fit_all(
     Raises:
         UsageError: PCA failed; everything else depends on it.
     """
-    checked(inliers.x, inliers.level, args.components)
+    checked_sample(inliers.x, inliers.level, args.components)
     directions: dict[str, Directions] = {}
     refused: dict[str, str] = {}
     for method in dict.fromkeys(("pca", *args.methods)):

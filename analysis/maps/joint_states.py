@@ -11,9 +11,9 @@ from analysis.maps.step_fields import field_chunks
 from common.runs import Run, UsageError
 from common.words import counted
 from interpret.directions.directions import Directions
-from interpret.directions.fitting import orient, principal, sample_of
+from interpret.directions.fitting import leading_eigenvectors, orientation_signs, sample_of
 from interpret.directions.streamed_pca import streamed_pca
-from interpret.subsample import changing
+from interpret.subsample import varying_columns
 from rollouts.store import Rollouts
 
 FEATURES = 512
@@ -117,13 +117,13 @@ def principal_scores(run: Run, name: str, vectors: np.ndarray, components: int) 
 
     Features are not standardised: that would undo the weights of `joint_vectors`.
     """
-    columns = changing(vectors)
+    columns = varying_columns(vectors)
 
     def fit() -> dict[str, np.ndarray]:
         sample = sample_of(vectors[:, columns], np.zeros(len(vectors)))
-        axes, variance = principal(sample.covariance, min(components, len(columns)))
+        axes, variance = leading_eigenvectors(sample.covariance, min(components, len(columns)))
         return {
-            "axes": axes * orient(axes.T)[:, None],
+            "axes": axes * orientation_signs(axes.T)[:, None],
             "mean": sample.mean,
             "variance": variance,
             "total": np.trace(sample.covariance)[None],

@@ -9,9 +9,9 @@ import torch
 from common.runs import UsageError, file_id
 from common.stats import Estimate
 from generative.simulator import Simulator
-from interpret.directions.fitting import orient, principal
-from interpret.overlap import Cloud, auroc, out_of_fold
-from interpret.posterior import Aggregate, aggregate
+from interpret.directions.fitting import leading_eigenvectors, orientation_signs
+from interpret.overlap import StateSample, auroc, out_of_fold_scores
+from interpret.posterior import AggregatePosterior, aggregate_posterior
 from rollouts.store import Rollouts
 from rollouts.windows import Windows
 
@@ -110,8 +110,8 @@ def latent_outcomes(store: Rollouts, episodes: np.ndarray) -> dict[str, np.ndarr
 def principal_axes(latents: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Principal axes [Z, Z] of latents [n, Z], unscaled; their variances [Z]; the mean [Z]."""
     mean = latents.mean(0, dtype=np.float64)
-    axes, variance = principal(np.cov(latents.T, bias=True), latents.shape[1])
-    return axes * orient(axes.T)[:, None], variance, mean
+    axes, variance = leading_eigenvectors(np.cov(latents.T, bias=True), latents.shape[1])
+    return axes * orientation_signs(axes.T)[:, None], variance, mean
 
 
 def sample_distance(
@@ -138,8 +138,8 @@ def sample_distance(
     rows = np.split(np.arange(len(both)), [len(a)])
     numbers = {}
     for name, x in features.items():
-        clouds = [Cloud(x[mine], groups[mine], np.zeros(len(mine))) for mine in rows]
-        score, first = out_of_fold(*clouds, "linear", seed)
+        clouds = [StateSample(x[mine], groups[mine], np.zeros(len(mine))) for mine in rows]
+        score, first = out_of_fold_scores(*clouds, "linear", seed)
         numbers[name] = _as_dict(auroc(*clouds, score, first, np.ones(len(x), bool), seed))
     mmd, null = permutation_mmd(both, len(a), groups, np.random.default_rng([seed, 18]))
     return numbers | {"mmd": mmd, "mmd_null": null}
@@ -185,13 +185,13 @@ def _as_dict(estimate: Estimate) -> dict:
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
-def aggregate_arrays(posterior: Aggregate) -> dict[str, np.ndarray]:
+def aggregate_arrays(posterior: AggregatePosterior) -> dict[str, np.ndarray]:
     """Statistics of every dimension [Z]."""
     names = ("kl", "mean", "variance", "kurtosis", "of_means", "marginal_kl")
     return {name: getattr(posterior, name) for name in names}
 
 
-def aggregate_numbers(posterior: Aggregate) -> dict:
+def aggregate_numbers(posterior: AggregatePosterior) -> dict:
     """Sums and extremes over dimensions; the rate is in nats per window, None for latents on a sphere."""
     rate = float(posterior.kl.sum())
     return {
@@ -204,6 +204,6 @@ def aggregate_numbers(posterior: Aggregate) -> dict:
     }
 
 
-def aggregate_of_samples(latents: np.ndarray) -> Aggregate:
+def aggregate_of_samples(latents: np.ndarray) -> AggregatePosterior:
     """The same statistics of samples from the prior, each taken as a posterior without variance."""
-    return aggregate(latents, None)
+    return aggregate_posterior(latents, None)

@@ -9,11 +9,11 @@ from sklearn.metrics import silhouette_score
 from analysis.maps.hidden_states import HiddenStates, step_labels
 from common.runs import UsageError
 from envs.vecenv import ActionSpace
-from interpret.clustering import Clusters, cluster_stability, fit_clusters, without_clusters
+from interpret.clustering import Clusters, cluster_stability, fit_clusters, gaussian_null
 from interpret.directions.directions import Directions
 from interpret.directions.fitting import sample_of
-from interpret.embedding import embed, neighbours_kept, trustworthiness
-from interpret.subsample import inliers, scores_of, typical_distance
+from interpret.embedding import embed, neighbour_preservation, trustworthiness
+from interpret.subsample import inliers, median_neighbour_distance, scores_of
 
 SILHOUETTE_POINTS = 5000
 
@@ -53,7 +53,7 @@ def find_outliers(
     if simulated is None:
         return arrays
     sim_z = ((simulated.x[:, columns] - sample.mean) / sample.std).astype(np.float32)
-    return arrays | {"sim_distance": typical_distance(sim_z, z[scored.reference], neighbours)}
+    return arrays | {"sim_distance": median_neighbour_distance(sim_z, z[scored.reference], neighbours)}
 
 
 def find_clusters(
@@ -75,7 +75,7 @@ def find_clusters(
     """
     arrays = {"centres": fit_clusters(points, groups, count, seed).centres}
     tested = points[rows]
-    for prefix, cloud in (("", tested), ("null_", without_clusters(tested, seed))):
+    for prefix, cloud in (("", tested), ("null_", gaussian_null(tested, seed))):
         labels = fit_clusters(cloud, groups[rows], count, seed).assign(cloud)
         scored = np.random.default_rng([seed, 13]).permutation(len(cloud))[:SILHOUETTE_POINTS]
         arrays[f"{prefix}silhouette"] = np.array(silhouette_score(cloud[scored], labels[scored]))
@@ -116,7 +116,7 @@ def make_map(
     for name, others in points.items():
         if name != "real":
             arrays[name] = embedding.place(others)
-            arrays[f"kept_{name}"] = neighbours_kept(
+            arrays[f"kept_{name}"] = neighbour_preservation(
                 others, arrays[name], points["real"], embedding.points, own.get(name)
             )
     return arrays

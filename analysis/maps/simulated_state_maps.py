@@ -30,7 +30,7 @@ from generative.sim_env import actions_of
 from interpret.clustering import Clusters
 from interpret.directions.nmf import fit_nmf
 from interpret.embedding import FEWEST
-from interpret.subsample import changing, scores_of, subsample
+from interpret.subsample import scores_of, subsample, varying_columns
 from rollouts.store import Rollouts
 
 NOT_SETTINGS = ("data_dir", "agent_file", "precision", "num_threads", "new", "out_dir", "log_level")
@@ -268,7 +268,7 @@ def _nmf_label(
     """{"nmf": strongest NMF component [n]}; empty if --parts is 0 or the fit fails."""
     if args.parts < _FEWEST_PARTS:
         return {}
-    columns = changing(features[sample])
+    columns = varying_columns(features[sample])
     x = features[sample][:, columns]
     try:
         nmf = fitted(

@@ -10,7 +10,7 @@ from analysis.memory.truncated_history import MEASURES, policy_change
 from common.progress import progress_bar
 from common.runs import UsageError
 from common.words import counted
-from interpret.forks.counterfactual_history import other_past, seen_from
+from interpret.forks.counterfactual_history import play_counterfactual_history, state_after_history
 from rollouts.growth import RECORD_MORE
 from rollouts.states import replay_states
 from rollouts.store import Rollouts
@@ -132,19 +132,19 @@ def _batch(
         for name in ("obs", "hidden", "action")
     }
     hidden = torch.from_numpy(window["hidden"][0]).to(device)
-    there = other_past(env, snapshots, window["action"][:-1].astype(np.int64), velocity)
+    there = play_counterfactual_history(env, snapshots, window["action"][:-1].astype(np.int64), velocity)
     met = [rollouts.episode(i)["hidden"] for i in others]
     met = torch.from_numpy(np.stack([states[min(t, len(states) - 1)] for states, t in zip(met, at)])).to(
         device
     )
     frame = window["obs"][-1:]
     states = [
-        seen_from(agent, hidden, there.frames),
-        seen_from(agent, met, frame),
-        seen_from(agent, agent.initial_state(len(at)), frame),
+        state_after_history(agent, hidden, there.frames),
+        state_after_history(agent, met, frame),
+        state_after_history(agent, agent.initial_state(len(at)), frame),
     ]
     moved = policy_change(
-        agent, seen_from(agent, hidden, window["obs"]), torch.stack(states), env.effect_classes
+        agent, state_after_history(agent, hidden, window["obs"]), torch.stack(states), env.effect_classes
     )
     same = there.same & (there.frames[-1] == frame[0]).all((1, 2, 3))
     return {"same": same, "velocity": there.velocity} | {

@@ -10,8 +10,8 @@ from analysis.model_eval.frame_objects import HAZARDS, KINDS
 from analysis.model_eval.frame_scores import RESAMPLES
 from analysis.model_eval.window_scores import AGENT_VIEWED, DETECTOR_SEARCHED
 from common.stats import json_estimate, json_estimates, json_number, level_weights, ratio, sign_flip_test
+from interpret.classification_scores import DONE_HORIZON, calibration_scores, end_probability, ranking_scores
 from interpret.classification_scores import RESAMPLES as RANKING_RESAMPLES
-from interpret.classification_scores import WITHIN, calibration, end_probability, ranking
 from interpret.psnr import pooled_psnr, psnr_difference
 
 Arrays = Mapping[str, np.ndarray]
@@ -177,15 +177,15 @@ def outcome_report(a: Arrays, weights: np.ndarray) -> dict:
                 "base_rate": json_number(happened[counts].mean()) if counts.any() else None,
                 **{
                     score: json_estimate(x, counts.sum())
-                    for score, x in ranking(weights, foretold, happened, counts, window).items()
+                    for score, x in ranking_scores(weights, foretold, happened, counts, window).items()
                 },
             }
             for what, (foretold, happened, counts) in ranked.items()
         }
-    foretold = end_probability(a["done_prob/open_loop"][:WITHIN].astype(np.float64))
-    found = calibration(weights[: RANKING_RESAMPLES + 1], foretold, a["done"][:WITHIN].any(0))
+    foretold = end_probability(a["done_prob/open_loop"][:DONE_HORIZON].astype(np.float64))
+    found = calibration_scores(weights[: RANKING_RESAMPLES + 1], foretold, a["done"][:DONE_HORIZON].any(0))
     scores = {name: json_estimate(found[name], windows) for name in ("ece", "brier_skill")}
-    return out | {"end_within": {"steps": WITHIN, "bins": found["bins"], **scores}}
+    return out | {"end_within": {"steps": DONE_HORIZON, "bins": found["bins"], **scores}}
 
 
 def new_places_report(a: Arrays, weights: np.ndarray, levels: np.ndarray, seed: int) -> dict:

@@ -20,7 +20,7 @@ ValueOf = Callable[[torch.Tensor], torch.Tensor]
 """Frames [B, H, W, C] in [0, 1] -> values [B]."""
 
 
-def seen_value(agent: ActorCritic, hidden: torch.Tensor) -> ValueOf:
+def direct_value(agent: ActorCritic, hidden: torch.Tensor) -> ValueOf:
     """The value when the agent with state hidden [B, D] sees the frame."""
     first = torch.zeros(len(hidden), dtype=torch.bool)
     reward = torch.zeros(len(hidden))
@@ -65,7 +65,7 @@ def frame_gradient(value: ValueOf, frames: torch.Tensor) -> torch.Tensor:
         return torch.autograd.grad(value(leaf).sum(), leaf)[0].detach()
 
 
-def patches(count: int, side: int, patch: int, rng: np.random.Generator) -> np.ndarray:
+def sample_patches(count: int, side: int, patch: int, rng: np.random.Generator) -> np.ndarray:
     """Top left corners [count, 2] of square patches drawn without repetition from a grid over a frame of
     side x side pixels."""
     grid = np.stack(
@@ -74,7 +74,7 @@ def patches(count: int, side: int, patch: int, rng: np.random.Generator) -> np.n
     return rng.permutation(grid)[:count]
 
 
-def brightened(frames: torch.Tensor, corners: np.ndarray, patch: int, step: float) -> torch.Tensor:
+def brighten_patches(frames: torch.Tensor, corners: np.ndarray, patch: int, step: float) -> torch.Tensor:
     """Frames [B, H, W, C], each with one patch brighter by `step`: corners [B, 2]."""
     out = frames.clone()
     for frame, (row, column) in zip(out, corners):
@@ -94,11 +94,11 @@ def measured_change(
     value: ValueOf, frames: torch.Tensor, corners: np.ndarray, patch: int, step: float
 ) -> torch.Tensor:
     """Half the difference [B] of the values with a patch brighter and darker by `step`: corners [B, 2]."""
-    brighter, darker = (value(brightened(frames, corners, patch, sign * step)) for sign in (1, -1))
+    brighter, darker = (value(brighten_patches(frames, corners, patch, sign * step)) for sign in (1, -1))
     return (brighter - darker) / 2
 
 
-def randomised(agent: ActorCritic, seed: int) -> ActorCritic:
+def randomised_agent(agent: ActorCritic, seed: int) -> ActorCritic:
     """The same architecture with weights as before training (Adebayo et al. 2018): a map that this one
     gives as well owes nothing to training."""
     with torch.random.fork_rng():

@@ -34,7 +34,7 @@ def perturbations(z: torch.Tensor, noise: torch.Tensor, share: float, spherical:
     return share * z.norm(dim=-1, keepdim=True) * noise / noise.norm(dim=-1, keepdim=True)
 
 
-def in_float32(simulator: Simulator) -> Simulator:
+def to_float32(simulator: Simulator) -> Simulator:
     """The same simulator without bf16, which forward derivatives cannot pass (PyTorch's autocast leaves
     tangents as they are).
     """
@@ -42,7 +42,7 @@ def in_float32(simulator: Simulator) -> Simulator:
     return simulator
 
 
-def changes(
+def predicted_and_measured_changes(
     simulator: Simulator, z: torch.Tensor, move: torch.Tensor, keys: NoiseKeys, steps: int, unit: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Predicted and measured change of every quantity at every step when z [B, Z] moves by `move` [B, Z], in
@@ -66,8 +66,8 @@ def _derivative(simulator, z, move, keys, steps, unit, actions) -> tuple[Segment
         out = simulator.simulate(
             forward_ad.make_dual(z, move), steps, keys, grad=True, ends=False, actions=actions
         )
-        quantities = read(out, out.action, unit)
-        tangent = forward_ad.unpack_dual(quantities).tangent
+        dual = quantities(out, out.action, unit)
+        tangent = forward_ad.unpack_dual(dual).tangent
         base = Segment(
             **{
                 name: forward_ad.unpack_dual(getattr(out, name)).primal
@@ -75,7 +75,7 @@ def _derivative(simulator, z, move, keys, steps, unit, actions) -> tuple[Segment
                 if name != "extra"
             }
         )
-    return base, torch.zeros_like(quantities) if tangent is None else tangent
+    return base, torch.zeros_like(dual) if tangent is None else tangent
 
 
 def _difference(simulator, z, move, keys, steps, unit, base: Segment, actions) -> torch.Tensor:
@@ -86,11 +86,11 @@ def _difference(simulator, z, move, keys, steps, unit, base: Segment, actions) -
         simulator.simulate(z + sign * move, steps, keys, hidden=base.hidden[0], ends=False, actions=actions)
         for sign in (1, -1)
     )
-    after, before = (read(out, base.action, unit) for out in ends)
+    after, before = (quantities(out, base.action, unit) for out in ends)
     return (after - before) / 2
 
 
-def read(out: Segment, action: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+def quantities(out: Segment, action: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
     """The QUANTITIES at every step: [quantities, T, B]."""
     hidden = out.hidden_after()
     logit = out.logits.gather(-1, action[..., None])[..., 0]
@@ -98,7 +98,7 @@ def read(out: Segment, action: torch.Tensor, unit: torch.Tensor) -> torch.Tensor
     return torch.stack([out.value, logit, chosen, out.extra["reward_prob"], out.extra["done_prob"]])
 
 
-def agreement(
+def gradient_agreement(
     predicted: np.ndarray, measured: np.ndarray, clusters: np.ndarray, resamples: int = 2000, *, seed: int = 0
 ) -> dict[str, list]:
     """Slope of measured [n] on predicted [n], their correlation, and the share of equal signs, each
@@ -133,16 +133,18 @@ def _of_moments(m: np.ndarray) -> tuple:
         return np.where(flat, np.nan, slope), np.where(flat, np.nan, correlation), same / changed
 
 
-def crossed(predicted: np.ndarray, measured: np.ndarray, clusters: np.ndarray) -> dict[str, list]:
+def cross_half_agreement(
+    predicted: np.ndarray, measured: np.ndarray, clusters: np.ndarray
+) -> dict[str, list]:
     """`agreement` of each half of the predictions [2, n] with the other half of the measurements [2, n].
 
     The halves are of different rollouts. Within one rollout a gradient foretells that rollout's own luck,
     which is no part of a mean.
     """
-    return agreement(predicted.reshape(-1), measured[::-1].reshape(-1), np.tile(clusters, 2))
+    return gradient_agreement(predicted.reshape(-1), measured[::-1].reshape(-1), np.tile(clusters, 2))
 
 
-def ceiling(predicted: np.ndarray, measured: np.ndarray) -> float | None:
+def noise_ceiling(predicted: np.ndarray, measured: np.ndarray) -> float | None:
     """The correlation across halves that a perfect estimator would show: geometric mean of those between the
     halves [2, n] of each.
 

@@ -9,7 +9,7 @@ from common.progress import progress_bar
 from common.runs import UsageError
 from common.words import counted
 from interpret.directions.directions import Directions, keep_largest
-from interpret.directions.fitting import Sample, checked
+from interpret.directions.fitting import Sample, checked_sample
 
 STEPS = 4000
 BATCH = 1024
@@ -60,13 +60,13 @@ def fit_dictionary(
     A unit unused for DEAD_AFTER batches begins again, in the first half, as the error of a state that is
     badly explained (Bricken et al. 2023, "Towards monosemanticity"). Not linear: scores are keep_largest(R x
     + c); E R is no identity, and units are not orthogonal. Provenance: `dead`, the share of units that the
-    last batches did not use. groups [n]: see `fitting.checked`. Raises UsageError for a `top` beyond `count`.
+    last batches did not use. groups [n]: see `fitting.checked_sample`. Raises UsageError for a `top` beyond `count`.
     """
     if not 1 <= top <= count:
         raise UsageError(
             f"each state was to use {top} of {counted(count, 'direction')}: ask for 1 to {count}"
         )
-    sample = checked(x, groups, count, at_once=top)
+    sample = checked_sample(x, groups, count, at_once=top)
     generator = torch.Generator().manual_seed(seed)
     model = Dictionary(sample.x.shape[1], count, top, generator)
     idle = _train(model, sample, generator, steps, batch, learning_rate)

@@ -9,7 +9,7 @@ import torch
 
 from common.runs import UsageError
 from interpret.directions.directions import Directions
-from interpret.directions.fitting import checked, columns_of
+from interpret.directions.fitting import checked_sample, columns_of
 
 _NOTHING = 1e-6
 """A cross-covariance, of standardised concepts and whitened features, below which nothing is left to erase."""
@@ -27,7 +27,7 @@ def fit_leace(x, groups, concepts: Mapping[str, Sequence], seed: int = 0) -> Dir
     UsageError where x does not covary with the concepts at all.
     """
     columns = columns_of(concepts, len(x))
-    sample = checked(x, groups, len(columns))
+    sample = checked_sample(x, groups, len(columns))
     z = np.stack([values.astype(np.float64) for values in columns.values()], 1)
     z = (z - z.mean(0)) / z.std(0)
     values, vectors = np.linalg.eigh(sample.correlation)

@@ -59,7 +59,7 @@ class Sample:
         """The states numbered `index`, a sample of their own with moments of their own."""
         return sample_of(self.x[index], self.groups[index])
 
-    def thinned(self, most: int, seed: int) -> "Sample":
+    def subsampled(self, most: int, seed: int) -> "Sample":
         """At most so many states, drawn at random without repetition; all of them where there are no more."""
         if len(self.x) <= most:
             return self
@@ -94,7 +94,7 @@ def sample_of(x, groups) -> Sample:
     return Sample(x, codes, shift + mean, square / len(x) - np.outer(mean, mean))
 
 
-def checked(x, groups, count: int, at_once: int | None = None) -> Sample:
+def checked_sample(x, groups, count: int, at_once: int | None = None) -> Sample:
     """The states as a Sample from which `count` directions can be fit. x [n, D], array or tensor; groups [n]:
     the level, layout or episode of each.
 
@@ -139,7 +139,7 @@ def checked(x, groups, count: int, at_once: int | None = None) -> Sample:
     return sample
 
 
-def held_out(groups: np.ndarray, seed: int) -> np.ndarray:
+def held_out_rows(groups: np.ndarray, seed: int) -> np.ndarray:
     """[n] bool: the states of a quarter of the levels, chosen at random. Raises UsageError for fewer than
     four levels.
     """
@@ -152,7 +152,7 @@ def held_out(groups: np.ndarray, seed: int) -> np.ndarray:
     return np.isin(groups, chosen)
 
 
-def principal(correlation: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def leading_eigenvectors(correlation: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The `count` leading eigenvectors [count, D] and eigenvalues [count] of a covariance, largest first."""
     values, vectors = np.linalg.eigh(correlation)
     return vectors.T[::-1][:count], np.maximum(values[::-1][:count], 0)
@@ -169,7 +169,7 @@ def check_rank(values: np.ndarray, found: str) -> None:
         )
 
 
-def orient(write: np.ndarray) -> np.ndarray:
+def orientation_signs(write: np.ndarray) -> np.ndarray:
     """Signs [K] that make the largest entry of each column of write [D, K] positive: the data leave the sign
     open.
     """

@@ -8,7 +8,7 @@ import torch
 from common.policy import Policy
 from common.runs import UsageError
 from interpret.directions.directions import Directions
-from interpret.directions.fitting import checked, write_columns
+from interpret.directions.fitting import checked_sample, write_columns
 
 _BATCH = 8192
 
@@ -84,7 +84,7 @@ def average_gradients(
 def _fit(
     policy: Policy, x, groups, reads: Mapping[str, Callable], method: str, seed: int, write: str, **told
 ) -> Directions:
-    sample = checked(x, groups, len(reads))
+    sample = checked_sample(x, groups, len(reads))
     raw, means = average_gradients(policy, sample.x, reads)
     read = raw * sample.std  # of standardised features
     columns = write_columns(read, sample.correlation, write)

@@ -13,7 +13,13 @@ from sklearn.exceptions import ConvergenceWarning
 
 from common.runs import UsageError
 from interpret.directions.directions import Directions
-from interpret.directions.fitting import check_rank, checked, held_out, orient, principal
+from interpret.directions.fitting import (
+    check_rank,
+    checked_sample,
+    held_out_rows,
+    leading_eigenvectors,
+    orientation_signs,
+)
 
 MAX_ROWS = 200_000
 """More states than this are thinned out at random before the fit."""
@@ -36,20 +42,20 @@ def fit_ica(x, groups, count: int, seed: int = 0) -> Directions:
     components among others, dependent ones, no convergence. That sources are themselves linear mixtures of
     independent ones cannot be seen in x.
     """
-    whole = checked(x, groups, count)
-    test = held_out(whole.groups, seed)
-    sample = whole.rows(np.flatnonzero(~test)).thinned(MAX_ROWS, seed)
-    components, variance = principal(sample.correlation, count)
+    whole = checked_sample(x, groups, count)
+    test = held_out_rows(whole.groups, seed)
+    sample = whole.rows(np.flatnonzero(~test)).subsampled(MAX_ROWS, seed)
+    components, variance = leading_eigenvectors(sample.correlation, count)
     check_rank(variance, "the states")
     whiten = components / np.sqrt(variance)[:, None]
     rotation, converged = _rotate(sample.standardised() @ whiten.T.astype(np.float32), seed)
     read = rotation @ whiten
     write = (components.T * np.sqrt(variance)) @ rotation.T
     order = np.argsort(-(write**2).sum(0), kind="stable")
-    signs = orient(write)[order]
+    signs = orientation_signs(write)[order]
     read, write = read[order] * signs[:, None], write[:, order] * signs
     names = [f"ic_{i}" for i in range(count)]
-    unseen = whole.rows(np.flatnonzero(test)).thinned(MAX_ROWS, seed)
+    unseen = whole.rows(np.flatnonzero(test)).subsampled(MAX_ROWS, seed)
     scores = ((unseen.x - sample.mean) / sample.std) @ read.T
     caveats = [] if converged else [f"FastICA did not converge within {MAX_ITERATIONS} iterations"]
     caveats += _gaussian(scores, unseen.groups, names) + _dependent(scores, names, seed)

@@ -6,7 +6,7 @@ import numpy as np
 
 from common.runs import UsageError
 from interpret.directions.directions import Directions
-from interpret.directions.fitting import Sample, check_rank, checked, columns_of
+from interpret.directions.fitting import Sample, check_rank, checked_sample, columns_of
 
 
 def fit_means(x, groups, concepts: Mapping[str, Sequence[bool]], seed: int = 0) -> Directions:
@@ -15,11 +15,11 @@ def fit_means(x, groups, concepts: Mapping[str, Sequence[bool]], seed: int = 0) 
 
     Scores are read by the pseudo-inverse of all columns together, in standardised features: R E = I, and a
     score is 0 at the mean state without its concept and 1 at that with it. Concepts that occur together share
-    their columns; `fit_probes` tells them apart. groups [n]: see `fitting.checked`. Raises UsageError for a
+    their columns; `fit_probes` tells them apart. groups [n]: see `fitting.checked_sample`. Raises UsageError for a
     concept that is not of truth values, or whose two means are the same.
     """
     columns = columns_of(concepts, len(x))
-    sample = checked(x, groups, len(columns))
+    sample = checked_sample(x, groups, len(columns))
     for name, values in columns.items():
         if values.dtype != bool:
             raise UsageError(

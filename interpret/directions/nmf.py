@@ -7,7 +7,7 @@ from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
 from interpret.directions.directions import Directions
-from interpret.directions.fitting import check_rank, checked
+from interpret.directions.fitting import check_rank, checked_sample
 
 MAX_ROWS = 50_000
 """More states than this are thinned out at random before the fit."""
@@ -22,9 +22,9 @@ def fit_nmf(x, groups, count: int, seed: int = 0) -> Directions:
     standard deviation: zero is the smallest value seen, and the origin of reconstructions. That choice is
     ours and decides what the parts are. Scores are read by least squares without the constraint, so that the
     set is linear with R E = I; `negative` is the share of scores below zero. Scores are scaled to a mean
-    square of 1. groups [n]: see `fitting.checked`.
+    square of 1. groups [n]: see `fitting.checked_sample`.
     """
-    sample = checked(x, groups, count).thinned(MAX_ROWS, seed)
+    sample = checked_sample(x, groups, count).subsampled(MAX_ROWS, seed)
     z = sample.standardised()
     floor = z.min(0)
     nmf = NMF(count, init="nndsvda", random_state=seed, max_iter=MAX_ITERATIONS)

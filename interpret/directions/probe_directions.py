@@ -7,8 +7,8 @@ import numpy as np
 from common.runs import UsageError
 from common.stats import Estimate, estimate, level_counts
 from interpret.directions.directions import Directions
-from interpret.directions.fitting import Sample, checked, columns_of, held_out, write_columns
-from interpret.directions.stability import FEWEST_DRAWS, Stability, matched_cosines, whitened
+from interpret.directions.fitting import Sample, checked_sample, columns_of, held_out_rows, write_columns
+from interpret.directions.stability import MIN_RESAMPLES, Stability, matched_cosines, whitened_metric
 from interpret.probing.decoding import CHANCE, decoding_scores, group_resamples
 from interpret.probing.ridge import LinearProbes, cross_validate, fit_ridge
 
@@ -38,8 +38,8 @@ def fit_probes(
             a boolean is true, or false, in too few levels.
     """
     columns = columns_of(concepts, len(x))
-    whole = checked(x, groups, len(columns))
-    test = held_out(whole.groups, seed)
+    whole = checked_sample(x, groups, len(columns))
+    test = held_out_rows(whole.groups, seed)
     train, test = (_subsampled(np.flatnonzero(part), seed) for part in (~test, test))
     sample = whole.rows(train)
     truth = np.stack([values.astype(np.float32) for values in columns.values()], 1)
@@ -76,7 +76,7 @@ def probe_directions(
         penalty: [K], out of `ridge.PENALTIES`.
         weights: [G], how often each layout counts; once each by default.
     """
-    sample = checked(x, groups, len(names))
+    sample = checked_sample(x, groups, len(names))
     row_weights = None if weights is None else weights[sample.groups]
     probes = fit_ridge(x, y, penalty, row_weights)
     if weights is not None:
@@ -106,11 +106,11 @@ def probe_stability(
         advance: called after each refit.
     """
     reference = probe_directions(x, y, groups, names, penalty)
-    sample = checked(x, groups, 1)
-    metric = whitened(sample.covariance)
+    sample = checked_sample(x, groups, 1)
+    metric = whitened_metric(sample.covariance)
     of_scores = []
     of_columns = []
-    for weights in level_counts(sample.num_groups, FEWEST_DRAWS, seed=[seed, 14])[1:]:
+    for weights in level_counts(sample.num_groups, MIN_RESAMPLES, seed=[seed, 14])[1:]:
         refit = probe_directions(x, y, groups, names, penalty, weights)
         of_scores.append(_score_correlations(reference.read.numpy(), refit.read.numpy(), sample.covariance))
         of_columns.append(matched_cosines(reference.write.numpy(), refit.write.numpy(), metric))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from interpret.directions.directions import Directions
-from interpret.directions.fitting import held_out, sample_of
+from interpret.directions.fitting import held_out_rows, sample_of
 
 _CHUNK = 65_536
 
@@ -48,7 +48,7 @@ def reconstruct(directions: Directions, x, reference=None) -> Reconstruction:
     )
 
 
-def compare(
+def compare_reconstruction(
     x, groups, fits: Mapping[str, Callable], counts: Sequence[int], seed: int = 0
 ) -> list[Reconstruction]:
     """Every method at every count: fit on three quarters of the levels, measured on the others.
@@ -57,7 +57,7 @@ def compare(
     scores that it may use at a time.
     """
     x, groups = np.asarray(x), np.asarray(groups)
-    test = held_out(groups, seed)
+    test = held_out_rows(groups, seed)
     train = x[~test]
     known = groups[~test]
     unseen = x[test]

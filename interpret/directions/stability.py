@@ -11,15 +11,15 @@ from common.runs import UsageError
 from common.stats import level_resamples
 from common.words import counted
 from interpret.directions.directions import Directions
-from interpret.directions.fitting import checked
+from interpret.directions.fitting import checked_sample
 from rollouts.growth import RECORD_MORE
 
 Fit = Callable[[np.ndarray, np.ndarray, int], Directions]
 """(x [n, D], groups [n], seed) -> Directions; make one of a fitting function with a lambda."""
 STABLE = 0.9
 """Median matched |cosine| from which on a direction counts as stable."""
-FEWEST_DRAWS = 20
-FEWEST_LEVELS = 20
+MIN_RESAMPLES = 20
+MIN_LEVELS = 20
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Stability:
 
 
 def stability(
-    fit: Fit, x, groups, draws: int = FEWEST_DRAWS, seed: int = 0, reference: Directions | None = None
+    fit: Fit, x, groups, draws: int = MIN_RESAMPLES, seed: int = 0, reference: Directions | None = None
 ) -> Stability:
     """Fits `draws` times, each time to levels drawn with repetition and with another seed, and matches write
     columns with those of the whole.
@@ -57,16 +57,16 @@ def stability(
     fit to more than x. Raises UsageError for fewer than 20 draws or levels, or fewer than four levels for
     each direction, from which a draw may miss what is there.
     """
-    if draws < FEWEST_DRAWS:
-        raise UsageError(f"{counted(draws, 'draw')} cannot tell stability: take at least {FEWEST_DRAWS}")
+    if draws < MIN_RESAMPLES:
+        raise UsageError(f"{counted(draws, 'draw')} cannot tell stability: take at least {MIN_RESAMPLES}")
     reference = reference or fit(x, groups, seed)
-    sample = checked(x, groups, 1)
-    fewest = fewest_levels(reference)
+    sample = checked_sample(x, groups, 1)
+    fewest = min_levels(reference)
     if sample.num_groups < fewest:
         raise UsageError(
             f"the stability of {counted(len(reference), 'direction')} needs {counted(fewest, 'level')}, and there are {sample.num_groups}: {RECORD_MORE}"
         )
-    metric = whitened(sample.covariance)
+    metric = whitened_metric(sample.covariance)
     resamples = level_resamples(sample.groups, draws, seed=[seed, 4])
     found = []
     for draw, rows in enumerate(
@@ -77,9 +77,9 @@ def stability(
     return Stability(reference.names, np.stack(found))
 
 
-def fewest_levels(directions: Directions) -> int:
+def min_levels(directions: Directions) -> int:
     """How many levels a test of these directions takes."""
-    return max(FEWEST_LEVELS, 4 * len(directions) if directions.linear else 0)
+    return max(MIN_LEVELS, 4 * len(directions) if directions.linear else 0)
 
 
 def matched_cosines(columns: np.ndarray, others: np.ndarray, metric: np.ndarray) -> np.ndarray:
@@ -97,13 +97,13 @@ def matched_cosines(columns: np.ndarray, others: np.ndarray, metric: np.ndarray)
     return matched
 
 
-def whitened(covariance: np.ndarray) -> np.ndarray:
+def whitened_metric(covariance: np.ndarray) -> np.ndarray:
     """The inner product [D, D] of whitened features: the inverse of the covariance."""
     std = np.sqrt(np.diag(covariance))
     return np.linalg.pinv(covariance / np.outer(std, std), hermitian=True) / np.outer(std, std)
 
 
-def standardised(covariance: np.ndarray) -> np.ndarray:
+def standardised_metric(covariance: np.ndarray) -> np.ndarray:
     """The inner product [D, D] of standardised features."""
     return np.diag(1 / np.diag(covariance))
 

@@ -12,7 +12,7 @@ import torch
 
 from common.runs import UsageError
 from interpret.directions.directions import Directions
-from interpret.directions.fitting import orient
+from interpret.directions.fitting import orientation_signs
 from rollouts.growth import RECORD_MORE
 
 MORE = 20
@@ -32,7 +32,7 @@ def streamed_pca(pieces: Pieces, count: int, seed: int = 0, passes: int = PASSES
     `total_variance`, which is the number of features that change. Raises UsageError for NaN and for fewer
     states than directions.
     """
-    n, mean, std = moments(pieces)
+    n, mean, std = streamed_moments(pieces)
     if n <= count:
         raise UsageError(
             f"{count} directions need more than {count} states, and there are {n}: ask for fewer, or {RECORD_MORE}"
@@ -56,7 +56,7 @@ def streamed_pca(pieces: Pieces, count: int, seed: int = 0, passes: int = PASSES
         basis = image
     values, vectors = np.linalg.eigh(last.T.astype(np.float64) @ image)
     axes = (last @ vectors[:, ::-1][:, :count].astype(np.float32)).T.astype(np.float64)  # [count, alive]
-    axes *= orient(axes.T)[:, None]
+    axes *= orientation_signs(axes.T)[:, None]
     read = axes / std[alive]
     told = {
         "method": "pca",
@@ -74,7 +74,7 @@ def streamed_pca(pieces: Pieces, count: int, seed: int = 0, passes: int = PASSES
     return found if len(alive) == len(mean) else found.within(alive, len(mean))
 
 
-def moments(pieces: Pieces) -> tuple[int, np.ndarray, np.ndarray]:
+def streamed_moments(pieces: Pieces) -> tuple[int, np.ndarray, np.ndarray]:
     """How many states there are, and mean and standard deviation [D] of every feature, in float64. Raises
     UsageError for NaN.
     """

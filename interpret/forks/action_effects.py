@@ -20,7 +20,7 @@ _PLAYER = slice(
 )  # rows and columns of the middle of a frame, where the player is drawn and does not scroll
 
 
-class Consequences(NamedTuple):
+class ActionOutcomes(NamedTuple):
     """Frames before and after an action held for some steps. before [M, H, W, C]; after [M, E, H, W, C],
     uint8; ended [M, E]: whether the episode ended meanwhile, so that there is no such frame.
     """
@@ -30,14 +30,14 @@ class Consequences(NamedTuple):
     ended: np.ndarray
 
 
-def representatives(effect_classes) -> np.ndarray:
+def representative_actions(effect_classes) -> np.ndarray:
     """One action of each effect class, [E]."""
     return np.unique(effect_classes)
 
 
-def real_consequences(env, points: ForkPoints, hold: int) -> Consequences:
+def real_action_outcomes(env, points: ForkPoints, hold: int) -> ActionOutcomes:
     """Each effect class from each fork point in the real game, the action held for `hold` steps."""
-    acts = representatives(env.effect_classes)
+    acts = representative_actions(env.effect_classes)
     index, action = (x.ravel() for x in np.meshgrid(np.arange(len(points)), acts, indexing="ij"))
     after = np.zeros((len(index), *env.obs_shape), np.uint8)
     ended = np.zeros(len(index), bool)
@@ -53,12 +53,12 @@ def real_consequences(env, points: ForkPoints, hold: int) -> Consequences:
             ended[here] |= first[:count]
         after[here] = obs[:count]
     shape = len(points), len(acts)
-    return Consequences(points.frames[-1], after.reshape(*shape, *env.obs_shape), ended.reshape(shape))
+    return ActionOutcomes(points.frames[-1], after.reshape(*shape, *env.obs_shape), ended.reshape(shape))
 
 
-def simulated_consequences(
+def simulated_action_outcomes(
     world: SimulatedWorld, points: ForkPoints, hold: int, acts: np.ndarray, seed: int, batch: int
-) -> Consequences:
+) -> ActionOutcomes:
     """The same in the simulator, which shares all noise among a fork point's actions. It draws a frame after an
     end as well.
     """
@@ -69,10 +69,10 @@ def simulated_consequences(
         held = np.repeat(action[None, at : at + batch], hold + 1, axis=0)
         frames.append(world.run(some, hold + 1, some.keys(seed), held).obs[[0, hold]].numpy())
     first, last = np.concatenate(frames, 1).reshape(2, len(points), len(acts), *frames[0].shape[2:])
-    return Consequences(first[:, 0], last, np.zeros((len(points), len(acts)), bool))
+    return ActionOutcomes(first[:, 0], last, np.zeros((len(points), len(acts)), bool))
 
 
-class Match(NamedTuple):
+class FrameMatch(NamedTuple):
     """error [M, E, E]: mean square difference of the simulated frame of class a and the real one of class b,
     of pixels in [0, 1]. same [M, E, E]: real frames equal to the bit. nearest [M, E]: the class whose real
     frame is nearest to each simulated one.
@@ -83,7 +83,7 @@ class Match(NamedTuple):
     nearest: np.ndarray
 
 
-def match(real: Consequences, simulated: Consequences) -> Match:
+def match_frames(real: ActionOutcomes, simulated: ActionOutcomes) -> FrameMatch:
     """Compares every simulated frame with the real frames of all effect classes from its fork point. Ended ones
     match nothing.
     """
@@ -95,10 +95,12 @@ def match(real: Consequences, simulated: Consequences) -> Match:
         & ~real.ended[:, :, None]
         & ~real.ended[:, None, :]
     )
-    return Match(error, same, np.where(real.ended[:, None, :], np.inf, error).argmin(-1))
+    return FrameMatch(error, same, np.where(real.ended[:, None, :], np.inf, error).argmin(-1))
 
 
-def accuracy(found: Match, ended: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def matching_accuracy(
+    found: FrameMatch, ended: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Share [R] of simulated frames whose nearest real frame is that of their own action (or equal to it),
     and what a guess would get.
     """
@@ -109,7 +111,7 @@ def accuracy(found: Match, ended: np.ndarray, weights: np.ndarray) -> tuple[np.n
     return ratio(weights, right.sum(1), scored.sum(1)), ratio(weights, (guess * scored).sum(1), scored.sum(1))
 
 
-def confusion(found: Match, ended: np.ndarray) -> np.ndarray:
+def confusion_matrix(found: FrameMatch, ended: np.ndarray) -> np.ndarray:
     """[E, E]: of the simulated frames of class a, the share nearest to the real frame of class b; equal real
     frames share it.
     """
@@ -120,7 +122,7 @@ def confusion(found: Match, ended: np.ndarray) -> np.ndarray:
     return (credit * scored[..., None]).sum(0) / np.maximum(scored.sum(0), 1)[:, None]
 
 
-def separation(found: Match, ended: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def psnr_margin(found: FrameMatch, ended: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """dPSNR [R] in dB: how much better a simulated frame fits the real one of its own action than those of
     other effects, errors pooled.
     """
@@ -133,7 +135,7 @@ def separation(found: Match, ended: np.ndarray, weights: np.ndarray) -> np.ndarr
     return 10 * np.log10(theirs / mine)
 
 
-def products(real: Consequences, simulated: Consequences) -> np.ndarray:
+def effect_products(real: ActionOutcomes, simulated: ActionOutcomes) -> np.ndarray:
     """[M, 3]: mean products real x real, real x simulated, simulated x simulated of the effects of the
     actions, pixel by pixel: what a class adds to the mean over classes.
     """
@@ -141,14 +143,14 @@ def products(real: Consequences, simulated: Consequences) -> np.ndarray:
     return np.stack([(a * b).mean((1, 2)) for a, b in ((effect, effect), (effect, shown), (shown, shown))], 1)
 
 
-def picture_effect(product: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def effect_regression(product: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Slope and correlation [R] of the simulated on the real effect, from their `products`."""
     xx, xy, yy = mean(weights, product).T
     with np.errstate(divide="ignore", invalid="ignore"):
         return xy / xx, xy / np.sqrt(xx * yy)
 
 
-def motion(found: Consequences) -> np.ndarray:
+def player_motion(found: ActionOutcomes) -> np.ndarray:
     """How far the player moved, [M, E, 2] pixels (to the right, up), read from the scrolling of the picture.
 
     The shift, in whole pixels, with the smallest mean square difference of the part that both frames show,

@@ -18,14 +18,14 @@ from envs.procgen import Snapshot
 from envs.procgen_body import State, parse, serialize
 from envs.scenes import copy
 
-CLOSE = 1e-3
-DEEP = 0.1
+POSITION_TOLERANCE = 1e-3
+WALL_TOLERANCE = 0.1
 """Tiles: the player is in the same place when it is no farther away than CLOSE, and in a wall when it reaches
 in by more than DEEP.
 """
 
 
-class Past(NamedTuple):
+class CounterfactualHistory(NamedTuple):
     """frames [P + 1, B, H, W, C] uint8, the one on show at the end last; velocity [B, 2] (rightwards,
     upwards) at the end, tiles per step; same [B]: whether the player walked into no wall to begin with and
     ended where it had been, with the same frame.
@@ -36,7 +36,9 @@ class Past(NamedTuple):
     same: np.ndarray
 
 
-def other_past(env, snapshots: Sequence[Snapshot], actions: np.ndarray, velocity: np.ndarray) -> Past:
+def play_counterfactual_history(
+    env, snapshots: Sequence[Snapshot], actions: np.ndarray, velocity: np.ndarray
+) -> CounterfactualHistory:
     """Begins each of B fork points with another velocity [B, 2] and takes the recorded actions [P, B], from a
     place that leads to the same end.
 
@@ -50,10 +52,14 @@ def other_past(env, snapshots: Sequence[Snapshot], actions: np.ndarray, velocity
     begun = [state if there is None else there for state, there in zip(states, moved)]
     other, others_ends = _run(env, begun, actions)
     same = np.array([there is not None for there in moved]) & (other[-1] == frames[-1]).all((1, 2, 3))
-    return Past(other, others_ends[:, 2:], same & (np.abs(others_ends[:, :2] - ends[:, :2]) < CLOSE).all(1))
+    return CounterfactualHistory(
+        other,
+        others_ends[:, 2:],
+        same & (np.abs(others_ends[:, :2] - ends[:, :2]) < POSITION_TOLERANCE).all(1),
+    )
 
 
-def seen_from(agent: ActorCritic, hidden: torch.Tensor, frames: np.ndarray) -> torch.Tensor:
+def state_after_history(agent: ActorCritic, hidden: torch.Tensor, frames: np.ndarray) -> torch.Tensor:
     """The agent's states [B, S] after frames [P, B, H, W, C], shown one after the other from states `hidden`
     [B, S] on.
     """
@@ -82,8 +88,8 @@ def _moved(state: State, right: float, up: float) -> State | None:
     """The state with the player that far away; None where that is beyond the world or in a wall."""
     x = state.player["x"] + right
     y = state.player["y"] + up
-    low_x, high_x = (int(np.floor(x + side * (state.player["rx"] - DEEP))) for side in (-1, 1))
-    low_y, high_y = (int(np.floor(y + side * (state.player["ry"] - DEEP))) for side in (-1, 1))
+    low_x, high_x = (int(np.floor(x + side * (state.player["rx"] - WALL_TOLERANCE))) for side in (-1, 1))
+    low_y, high_y = (int(np.floor(y + side * (state.player["ry"] - WALL_TOLERANCE))) for side in (-1, 1))
     height, width = state.grid.shape
     inside = low_x >= 0 and high_x < width and low_y >= 0 and high_y < height
     if not inside or np.isin(state.grid[low_y : high_y + 1, low_x : high_x + 1], WALLS).any():

@@ -27,9 +27,9 @@ from rollouts.windows import Windows
 
 PARTS = {"test": ("test",), "train": ("train",), "all": ("test", "validation", "train")}
 """Parts of a store's layouts by the names that scripts give them."""
-TRIES = 6
+STEPS_PER_LAYOUT = 6
 """Steps per layout that are looked at for a hazard ahead."""
-CHUNK = 96
+SEARCH_BATCH = 96
 """Steps that are looked at before counting what was found."""
 REPEAT_STRIDE = 1_000_003
 """Between the noise repeats of a fork point's forks: no recording has so many repeats of a level."""
@@ -116,18 +116,18 @@ class ForkPointSampler:
             self.rollouts, *self._draws(self.per_layout, 0)[:count].T, self.frames, self.layouts
         )
 
-    def hazards(self, count: int, policy: Policy) -> tuple[ForkPoints, ForkPoints, list[Hazard]]:
+    def sample_hazards(self, count: int, policy: Policy) -> tuple[ForkPoints, ForkPoints, list[Hazard]]:
         """Up to `count` fork points of CoinRun with a hazard 2 to 6 tiles ahead, the same fork points without it, and
         the hazards.
 
         In the second bank the hazard is gone from all K states, so from all K frames, and `policy` has seen
         these in place of the recorded ones. Raises UsageError when no such fork point is found.
         """
-        draws = self._draws(TRIES * self.per_layout, 1)
+        draws = self._draws(STEPS_PER_LAYOUT * self.per_layout, 1)
         found = []
         taken = Counter()
-        for at in range(0, len(draws), CHUNK):
-            some = draws[at : at + CHUNK]
+        for at in range(0, len(draws), SEARCH_BATCH):
+            some = draws[at : at + SEARCH_BATCH]
             some = some[[taken[self.layouts[episode]] < self.per_layout for episode in some[:, 0]]]
             for pair, snapshot in zip(some, replay_states(self.rollouts, *some.T)):
                 hazard = next_hazard(parse(snapshot.data))
@@ -184,11 +184,14 @@ def without_hazards(
     env.close()
     hidden = _window(rollouts, points.episode, points.step, depth).hidden[0]
     return replace(
-        points, snapshots=edited[depth - 1 :: depth], frames=frames, hidden=see(policy, hidden, frames[:-1])
+        points,
+        snapshots=edited[depth - 1 :: depth],
+        frames=frames,
+        hidden=state_after_frames(policy, hidden, frames[:-1]),
     )
 
 
-def see(policy: Policy, hidden: torch.Tensor, frames: np.ndarray) -> torch.Tensor:
+def state_after_frames(policy: Policy, hidden: torch.Tensor, frames: np.ndarray) -> torch.Tensor:
     """The agent's state after frames [K, B, H, W, C], shown one after the other from state `hidden` [B, D]
     on.
     """

@@ -17,7 +17,7 @@ from interpret.forks.fork_points import ForkPoints
 from interpret.forks.worlds import fork
 
 
-class Returns(NamedTuple):
+class ForkReturns(NamedTuple):
     """returns [M, E, D]: discounted rewards from each fork point on, by effect class of the first action and
     noise draw, in the game's units. cut [M, E, D]: whether the run had not ended at the horizon; what comes
     after is left out.
@@ -37,7 +37,7 @@ def fork_returns(
     seed: int,
     device="cpu",
     bar=None,
-) -> Returns:
+) -> ForkReturns:
     """Plays on every effect class at every fork point `draws` times, for at most `steps` steps.
 
     A draw's noise is the same for all actions of a fork point. env: as many runs go on at a time as it has slots;
@@ -58,10 +58,12 @@ def fork_returns(
             cut[at + now.slot] = ~(now.terminated | now.truncated)
         if bar is not None:
             bar.update(here.stop - at)
-    return Returns(returns.reshape(shape), cut.reshape(shape))
+    return ForkReturns(returns.reshape(shape), cut.reshape(shape))
 
 
-def judge(policy: Policy, points: ForkPoints, effect_classes, device="cpu") -> tuple[np.ndarray, np.ndarray]:
+def policy_outputs(
+    policy: Policy, points: ForkPoints, effect_classes, device="cpu"
+) -> tuple[np.ndarray, np.ndarray]:
     """What the agent makes of each fork point: its value [M], in its own units (NaN without a value head), and
     the probability [M, E] of each effect class.
     """
@@ -78,7 +80,7 @@ def judge(policy: Policy, points: ForkPoints, effect_classes, device="cpu") -> t
     return np.full(len(points), np.nan) if value is None else value.float().cpu().numpy(), shares
 
 
-def values(returns: np.ndarray, shares: np.ndarray) -> np.ndarray:
+def policy_values(returns: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """The real value [M, D] of each fork point: Q averaged by the policy's own probabilities [M, E], draw by
     draw.
     """
@@ -87,7 +89,7 @@ def values(returns: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 def advantages(returns: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Q less the value, [M, E]."""
-    return (returns - values(returns, shares)[:, None]).mean(2)
+    return (returns - policy_values(returns, shares)[:, None]).mean(2)
 
 
 class Criticality(NamedTuple):
@@ -135,7 +137,7 @@ class Calibration(NamedTuple):
     root: np.ndarray
 
 
-def calibrate(head: np.ndarray, real: np.ndarray, weights: np.ndarray) -> Calibration:
+def value_calibration(head: np.ndarray, real: np.ndarray, weights: np.ndarray) -> Calibration:
     """head [M] in the game's units, real [M, D] draws, weights [R, M]. A calibrated head has slope 1 and
     intercept 0.
     """
@@ -146,7 +148,7 @@ def calibrate(head: np.ndarray, real: np.ndarray, weights: np.ndarray) -> Calibr
     return Calibration(fitted.slope, fitted.intercept, fitted.correlation, np.sqrt(np.maximum(square, 0)))
 
 
-def reliability(
+def reliability_curve(
     head: np.ndarray, real: np.ndarray, weights: np.ndarray, bins: int = 6
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean of the head's value [B] and of the real one [R, B] in bins of equal numbers of fork points by the

@@ -54,7 +54,7 @@ class RealWorld:
 
 class SimulatedWorld:
     """The simulator, which begins from the fork points' frames and from nothing else. Its episodes run on past
-    their ends: what counts of them is done_prob (see `interpret.forks.two_worlds.events`).
+    their ends: what counts of them is done_prob (see `interpret.forks.world_comparison.events`).
     """
 
     def __init__(self, simulator: Simulator):
@@ -88,11 +88,11 @@ class TeacherForcedWorld:
         self, points: ForkPoints, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
     ) -> Segment:
         segment = self.real.run(points, steps, keys, actions)
-        segment.extra |= self._foretold(torch.from_numpy(points.frames), segment)
+        segment.extra |= self._predicted_outcomes(torch.from_numpy(points.frames), segment)
         return segment
 
     @torch.no_grad()
-    def _foretold(self, first: torch.Tensor, segment: Segment) -> dict[str, torch.Tensor]:
+    def _predicted_outcomes(self, first: torch.Tensor, segment: Segment) -> dict[str, torch.Tensor]:
         """done_prob and reward_prob [T, B] of the segment's actions, 0 after an end; first [K, B, H, W, C]:
         the frames up to its first.
         """
@@ -111,7 +111,7 @@ class TeacherForcedWorld:
         return {name: torch.where(segment.mask, x.float().cpu(), 0.0) for name, x in found.items()}
 
 
-class Forked(NamedTuple):
+class ForkStep(NamedTuple):
     """One time step of those forks that still run: arrays [n, ...] over them. slot: which of the B fork points
     each one is.
 
@@ -141,7 +141,7 @@ def fork(
     keys: NoiseKeys,
     actions: np.ndarray | None = None,
     device: torch.device | str = "cpu",
-) -> Iterator[Forked]:
+) -> Iterator[ForkStep]:
     """Restores the fork points into an environment's slots and plays each one on, to its end or for `steps`
     steps.
 
@@ -179,7 +179,7 @@ def fork(
         info = env.info()
         outcome = {name: info[name][slot] for name in ("terminated", "truncated", "level_complete")}
         value = torch.full((len(slot),), torch.nan) if taken.value is None else taken.value
-        yield Forked(
+        yield ForkStep(
             t,
             slot,
             shown,
@@ -201,7 +201,7 @@ def fork(
             return
 
 
-def in_batches(
+def run_in_batches(
     world: World,
     points: ForkPoints,
     steps: int,
@@ -235,7 +235,7 @@ def in_batches(
     return {name: x.reshape(len(x), len(points), draws, *x.shape[2:]) for name, x in whole.items()}
 
 
-def _segment(steps: Iterator[Forked], env, policy: Policy, points: ForkPoints, length: int) -> Segment:
+def _segment(steps: Iterator[ForkStep], env, policy: Policy, points: ForkPoints, length: int) -> Segment:
     """Forks as a Segment: [T, B, ...], blank after an end."""
     shape = (length, len(points))
     start = policy.hidden(points.hidden)

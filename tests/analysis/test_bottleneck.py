@@ -20,7 +20,7 @@ from common.runs import UsageError
 from generative.simulator import load_simulator
 from interpret import overlap
 from interpret.overlap import mmd2
-from interpret.posterior import aggregate
+from interpret.posterior import aggregate_posterior
 from rollouts.store import Rollouts
 from tests.helpers.toy_simulator import save_toy_files, toy_store
 
@@ -163,7 +163,7 @@ def test_numbers_are_those_of_the_models_posteriors(made, finished):
         np.testing.assert_allclose(q["mean"][i], one.mean[0], atol=1e-5)
         if latent == "gaussian":
             np.testing.assert_allclose(q["log_variance"][i], one.log_variance[0], atol=1e-5)
-    found = aggregate(q["mean"], q.get("log_variance"))
+    found = aggregate_posterior(q["mean"], q.get("log_variance"))
     np.testing.assert_allclose(read_part(directory, "dimensions")["q.variance"], found.variance)
     assert (about["q"]["rate"] is None) == (latent == "sphere")
     assert about["samples"] == {

@@ -8,7 +8,7 @@ import torch
 
 from analysis.probing.direction_selectivity import extremes, responding, responses, scores_of, unit_of
 from interpret.directions.probe_directions import probe_directions, probe_stability
-from interpret.directions.stability import labels, matched_cosines, standardised, with_stability
+from interpret.directions.stability import labels, matched_cosines, standardised_metric, with_stability
 from interpret.probing.bench import decodability
 from interpret.probing.decoding import control_labels, decoding_scores, group_resamples
 from interpret.probing.responses import MIN_SCENES
@@ -62,7 +62,7 @@ def test_known_concepts_come_back_as_stable_directions(agent, world):
     assert decodability(arrays, CLASSES)["beyond"].all()
     asked = x, y, groups, NAMES, arrays["penalty"]
     found = probe_directions(*asked)
-    metric = standardised(np.cov(x.T))
+    metric = standardised_metric(np.cov(x.T))
     assert matched_cosines(agent.mixing, found.write.numpy(), metric).min() > 0.95
     assert torch.allclose(found.read @ found.write, torch.eye(COUNT, dtype=torch.float64), atol=1e-6)
     read, written = probe_stability(*asked, 0)

@@ -15,13 +15,13 @@ from generative.starts import InformedStarts
 from interpret.attribution.gradient_estimator import (
     PATHS,
     QUANTITIES,
-    agreement,
-    ceiling,
-    changes,
-    crossed,
-    in_float32,
+    cross_half_agreement,
+    gradient_agreement,
+    noise_ceiling,
     perturbations,
-    read,
+    predicted_and_measured_changes,
+    quantities,
+    to_float32,
 )
 from rollouts.store import Rollouts
 from tests.helpers.refusal_checks import HUGE, refused_at_once
@@ -45,14 +45,14 @@ def backward(simulator, z, move, keys, unit, **given):
     """The predicted changes [quantities, T, B] by a backward pass for every quantity and step."""
     moving = z.clone().requires_grad_()
     out = simulator.simulate(moving, STEPS, keys, grad=True, ends=False, **given)
-    rows = read(out, out.action, unit).sum(-1)
+    rows = quantities(out, out.action, unit).sum(-1)
     gradients = [torch.autograd.grad(x, moving, retain_graph=True)[0] for x in rows.flatten()]
     return torch.stack([(g * move).sum(-1) for g in gradients]).unflatten(0, rows.shape)
 
 
 def test_predictions_are_the_gradient_that_saliency_uses_path_by_path(simulator):
     (z, move), keys, unit = latents(), NoiseKeys(0, np.arange(B)), torch.arange(B)
-    predicted, _ = changes(simulator, z, move, keys, STEPS, unit)
+    predicted, _ = predicted_and_measured_changes(simulator, z, move, keys, STEPS, unit)
     assert predicted.shape == (3, 5, STEPS, B)
     mixed, environment = (
         backward(simulator, z, move, keys, unit, detach_actions=detached) for detached in (False, True)
@@ -68,14 +68,14 @@ def test_a_simulator_in_bf16_is_checked_in_float32():
     half = toy_simulator(precision="bf16")
     whole = toy_simulator()
     half.model.load_state_dict(whole.model.state_dict())
-    predicted, _ = changes(in_float32(half), z, move, keys, 2, unit)
-    assert torch.equal(predicted, changes(whole, z, move, keys, 2, unit)[0])
+    predicted, _ = predicted_and_measured_changes(to_float32(half), z, move, keys, 2, unit)
+    assert torch.equal(predicted, predicted_and_measured_changes(whole, z, move, keys, 2, unit)[0])
 
 
 def test_measurements_are_differences_of_common_noise_rollouts(simulator):
     (z, move), keys, unit = latents(), NoiseKeys(0, np.arange(B)), torch.arange(B)
     move = 20 * move  # so far that actions change
-    _, measured = changes(simulator, z, move, keys, STEPS, unit)
+    _, measured = predicted_and_measured_changes(simulator, z, move, keys, STEPS, unit)
     base = simulator.simulate(z, STEPS, keys, ends=False)
     for path, given in (("mixed", {}), ("environment", {"actions": base.action})):
         up, down = (
@@ -102,12 +102,14 @@ def test_the_estimator_foretells_the_toy_world_and_a_shuffled_one_does_not(simul
     keys = NoiseKeys(0, np.repeat(np.arange(n), rollouts), np.tile(np.arange(rollouts), n))
     predicted, measured = (
         x.unflatten(-1, (n, rollouts)).mean(-1).numpy()
-        for x in changes(simulator, *many[:2], keys, 2, many[2])
+        for x in predicted_and_measured_changes(simulator, *many[:2], keys, 2, many[2])
     )
     environment = PATHS.index("environment")
     hidden = QUANTITIES.index("hidden")
-    right = agreement(predicted[environment, hidden, 0], measured[environment, hidden, 0], np.arange(n))
-    wrong = agreement(
+    right = gradient_agreement(
+        predicted[environment, hidden, 0], measured[environment, hidden, 0], np.arange(n)
+    )
+    wrong = gradient_agreement(
         np.roll(predicted[environment, hidden, 0], 1), measured[environment, hidden, 0], np.arange(n)
     )
     assert right["correlation"][0] > 0.5
@@ -120,33 +122,33 @@ def test_agreement_of_planted_numbers():
     rng = np.random.default_rng(0)
     x = rng.normal(size=400)
     y = 2 * x + rng.normal(size=400)
-    found = agreement(x, y, np.arange(400))
+    found = gradient_agreement(x, y, np.arange(400))
     assert found["slope"][0] == pytest.approx(np.polyfit(x, y, 1)[0])
     assert found["slope"][1] < 2.05 < found["slope"][2]
     assert found["correlation"][0] == pytest.approx(np.corrcoef(x, y)[0, 1])
     assert found["sign"][0] == pytest.approx(np.mean(np.sign(x) == np.sign(y)))
-    assert agreement(y, x, np.arange(400))["slope"][0] == pytest.approx(
+    assert gradient_agreement(y, x, np.arange(400))["slope"][0] == pytest.approx(
         np.polyfit(y, x, 1)[0]
     )  # and not its inverse
-    assert agreement(-x, y, np.arange(400))["sign"][0] == pytest.approx(1 - found["sign"][0])
+    assert gradient_agreement(-x, y, np.arange(400))["sign"][0] == pytest.approx(1 - found["sign"][0])
 
 
 def test_intervals_are_by_cluster_and_what_never_changes_is_not_judged():
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(2, 30))
-    alone = agreement(x, y, np.arange(30))
-    thrice = agreement(np.repeat(x, 9), np.repeat(y, 9), np.repeat(np.arange(30), 9))
-    blind = agreement(np.repeat(x, 9), np.repeat(y, 9), np.arange(270))
+    alone = gradient_agreement(x, y, np.arange(30))
+    thrice = gradient_agreement(np.repeat(x, 9), np.repeat(y, 9), np.repeat(np.arange(30), 9))
+    blind = gradient_agreement(np.repeat(x, 9), np.repeat(y, 9), np.arange(270))
 
     def width(found):
         return found["correlation"][2] - found["correlation"][1]
 
     assert width(thrice) == pytest.approx(width(alone), rel=0.05)
     assert width(blind) < 0.5 * width(alone)
-    assert agreement(x, np.zeros(30), np.arange(30)) == {
+    assert gradient_agreement(x, np.zeros(30), np.arange(30)) == {
         name: [None] * 3 for name in ("slope", "correlation", "sign")
     }
-    assert agreement(x, np.where(np.arange(30) < 25, 0, x), np.arange(30))["sign"][0] == 1
+    assert gradient_agreement(x, np.where(np.arange(30) < 25, 0, x), np.arange(30))["sign"][0] == 1
 
 
 def test_the_ceiling_is_the_correlation_that_the_truth_would_reach():
@@ -154,11 +156,11 @@ def test_the_ceiling_is_the_correlation_that_the_truth_would_reach():
     truth = rng.normal(size=20_000)
     for noise, other in ((0.3, 0.0), (1.0, 0.5), (0.2, 2.0)):
         predicted, measured = (truth + size * rng.normal(size=(2, 20_000)) for size in (noise, other))
-        assert ceiling(predicted, measured) == pytest.approx(
-            crossed(predicted, measured, np.arange(20_000) % 50)["correlation"][0], abs=0.03
+        assert noise_ceiling(predicted, measured) == pytest.approx(
+            cross_half_agreement(predicted, measured, np.arange(20_000) % 50)["correlation"][0], abs=0.03
         )
-    assert ceiling(np.stack([truth, -truth]), measured) == 0
-    assert ceiling(np.zeros((2, 9)), np.ones((2, 9))) is None
+    assert noise_ceiling(np.stack([truth, -truth]), measured) == 0
+    assert noise_ceiling(np.zeros((2, 9)), np.ones((2, 9))) is None
 
 
 def test_a_gradient_that_knows_only_its_own_rollouts_luck_is_not_believed():
@@ -166,11 +168,13 @@ def test_a_gradient_that_knows_only_its_own_rollouts_luck_is_not_believed():
     agree perfectly.
     """
     luck = np.random.default_rng(0).normal(size=(2, 2000))
-    assert agreement(luck.mean(0), luck.mean(0), np.arange(2000))["correlation"][0] == pytest.approx(1)
-    assert abs(crossed(luck, luck, np.arange(2000))["correlation"][0]) < 0.05
-    one, other = crossed(np.stack([luck[0], luck[1]]), np.stack([luck[1], luck[0]]), np.arange(2000))[
-        "slope"
-    ][:2]
+    assert gradient_agreement(luck.mean(0), luck.mean(0), np.arange(2000))["correlation"][0] == pytest.approx(
+        1
+    )
+    assert abs(cross_half_agreement(luck, luck, np.arange(2000))["correlation"][0]) < 0.05
+    one, other = cross_half_agreement(
+        np.stack([luck[0], luck[1]]), np.stack([luck[1], luck[0]]), np.arange(2000)
+    )["slope"][:2]
     assert one == pytest.approx(1)
     assert other == pytest.approx(1)
 

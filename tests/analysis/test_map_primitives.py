@@ -8,19 +8,19 @@ import pytest
 from analysis.maps.direction_fits import spectrum
 from analysis.maps.map_parts import index_in
 from common.runs import UsageError
-from interpret.clustering import Clusters, best_jaccard, cluster_stability, fit_clusters, without_clusters
+from interpret.clustering import Clusters, best_jaccard, cluster_stability, fit_clusters, gaussian_null
 from interpret.directions.fitting import sample_of
 from interpret.directions.pca import fit_pca
-from interpret.embedding import embed, neighbours_kept, trustworthiness
+from interpret.embedding import embed, neighbour_preservation, trustworthiness
 from interpret.subsample import (
-    axes_for,
-    changing,
     inliers,
-    leading,
-    nearest,
+    leading_components,
+    nearest_neighbours,
+    num_components_for,
     principal_space,
     scores_of,
     subsample,
+    varying_columns,
 )
 
 EPISODES = 60
@@ -85,7 +85,7 @@ def test_far_points_are_left_out_and_near_ones_kept():
 
 def test_neighbours_do_not_count_themselves_even_among_equals():
     points = np.zeros((6, 2), np.float32)
-    distance, row = nearest(points, points, 3, np.arange(6))
+    distance, row = nearest_neighbours(points, points, 3, np.arange(6))
     assert (row != np.arange(6)[:, None]).all()
     assert not distance.any()
 
@@ -106,24 +106,24 @@ def test_components_that_are_fewer_than_features_do_not_hold_all(caplog):
     assert held < 0.8
     assert told["axes_for"]["95%"] is None
     assert told["axes_for"]["50%"] == 6
-    assert len(leading(fit_pca(x, groups, 7), 0.95)) == 7
+    assert len(leading_components(fit_pca(x, groups, 7), 0.95)) == 7
     assert "hold less than 95%" in caplog.text
-    assert len(leading(fit_pca(x, groups, 7), 0.01)) == 2, "a map has two axes"
+    assert len(leading_components(fit_pca(x, groups, 7), 0.01)) == 2, "a map has two axes"
     whole = spectrum(fit_pca(x, np.arange(2000), 12))
     assert np.isclose(sum(whole["shares"]), 1)
     assert whole["axes_for"]["99%"] == 12
 
 
 def test_the_axes_hold_the_share_asked_and_not_one_too_few():
-    assert axes_for(np.array([90, 5, 4, 1.0])) == 2  # exactly 95%
-    assert axes_for(np.array([90, 4, 4, 2.0])) == 3
+    assert num_components_for(np.array([90, 5, 4, 1.0])) == 2  # exactly 95%
+    assert num_components_for(np.array([90, 4, 4, 2.0])) == 3
     points, _, groups = blobs()
     for share in (0.5, 0.8, 0.95):
         space = principal_space(points, groups, share)
         held = np.sum(space.provenance["variance"]) / space.width
         assert held >= share > (np.sum(space.provenance["variance"][:-1])) / space.width
     pca = fit_pca(points, groups, 8)
-    assert len(leading(pca.within(np.arange(8), 20), 0.8)) == len(leading(pca, 0.8)), (
+    assert len(leading_components(pca.within(np.arange(8), 20), 0.8)) == len(leading_components(pca, 0.8)), (
         "features that were left out have no variance to hold"
     )
     scores = scores_of(principal_space(points, groups, 1.0), points)
@@ -147,9 +147,9 @@ def test_what_cannot_be_spanned_is_refused():
 def test_features_that_never_change_are_found():
     points = blobs()[0]
     points[:, [2, 5]] = 3.25
-    assert changing(points).tolist() == [0, 1, 3, 4, 6, 7]
+    assert varying_columns(points).tolist() == [0, 1, 3, 4, 6, 7]
     with pytest.raises(UsageError, match="nothing to map"):
-        changing(np.ones((5, 3)))
+        varying_columns(np.ones((5, 3)))
 
 
 def test_planted_clusters_are_found_again_and_new_points_are_assigned():
@@ -172,13 +172,13 @@ def test_planted_clusters_are_found_again_and_new_points_are_assigned():
 def test_clusters_are_stable_where_there_are_some_and_only_there():
     points, _, groups = blobs()
     found = cluster_stability(points, groups, CENTRES, draws=5)
-    nothing = cluster_stability(without_clusters(points), groups, CENTRES, draws=5)
+    nothing = cluster_stability(gaussian_null(points), groups, CENTRES, draws=5)
     assert found.rand.mean() > 0.95
     assert found.stable.all()
     assert found.jaccard.shape == (5, CENTRES)
     assert nothing.rand.mean() < 0.8
     assert not nothing.stable.all()
-    assert np.allclose(np.cov(without_clusters(points).T), np.cov(points.T), rtol=0.3, atol=2)
+    assert np.allclose(np.cov(gaussian_null(points).T), np.cov(points.T), rtol=0.3, atol=2)
 
 
 @pytest.mark.parametrize("kind", ["pca", "tsne", pytest.param("umap", marks=pytest.mark.slow)])
@@ -203,11 +203,11 @@ def test_maps_keep_planted_clusters_apart_and_place_new_points_among_their_own(k
         assert np.median(np.linalg.norm(twins - made.points[:50], axis=1)) < 0.1 * made.points.std(), (
             "what is placed again lies where it was"
         )
-    itself = neighbours_kept(x[:100], made.points[:100], x, made.points)
-    without = neighbours_kept(x[:100], made.points[:100], x, made.points, np.arange(100))
+    itself = neighbour_preservation(x[:100], made.points[:100], x, made.points)
+    without = neighbour_preservation(x[:100], made.points[:100], x, made.points, np.arange(100))
     assert without.mean() < itself.mean() - 0.01, "a point is no neighbour of itself"
-    kept = neighbours_kept(scores_of(scores, new[:100]), placed, x, made.points)
-    wrong = neighbours_kept(scores_of(scores, new[:100]), placed[::-1], x, made.points)
+    kept = neighbour_preservation(scores_of(scores, new[:100]), placed, x, made.points)
+    wrong = neighbour_preservation(scores_of(scores, new[:100]), placed[::-1], x, made.points)
     assert kept.shape == (100,)
     assert kept.mean() > 3 * wrong.mean()
 

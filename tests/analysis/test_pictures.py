@@ -16,7 +16,7 @@ from analysis.plotting.colourings import FLAG_OFF, HIDDEN
 from analysis.plotting.map_figures import Caption
 from analysis.plotting.style import add_caption
 from common.stats import level_weights
-from interpret.forks.true_q import calibrate
+from interpret.forks.true_q import value_calibration
 from tests.helpers.figure_checks import boxes_of, cielab, cut_texts, overlapping
 
 
@@ -72,7 +72,7 @@ def test_the_fitted_line_stays_among_the_rewards():
     rng = np.random.default_rng(0)
     head = rng.uniform(5, 8, 24)
     real = np.where(head > 6.5, 10.0, 0.0)[:, None] + rng.normal(size=(24, 4)) * 1e-3
-    fitted = calibrate(head, real, level_weights(np.arange(24)))
+    fitted = value_calibration(head, real, level_weights(np.arange(24)))
     x, y = true_q_page.fitted_within(fitted, head, np.array([0.0, 10.0]))
     assert len(x) > 10
     assert y.min() >= 0

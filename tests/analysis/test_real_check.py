@@ -22,9 +22,16 @@ from envs.procgen_body import parse
 from generative.model.motion import estimate_motion
 from generative.simulator import load_simulator
 from interpret.errors_in_variables import fit_line
-from interpret.forks.fork_points import PARTS, ForkPointSampler, fork_points_at, see
-from interpret.forks.two_worlds import Runs, agreement, events, kept, mismatched_baseline, rates
-from interpret.forks.worlds import RealWorld, TeacherForcedWorld, in_batches
+from interpret.forks.fork_points import PARTS, ForkPointSampler, fork_points_at, state_after_frames
+from interpret.forks.world_comparison import (
+    Runs,
+    action_agreement,
+    event_probabilities,
+    event_rates,
+    mismatched_baseline,
+    run_arrays,
+)
+from interpret.forks.worlds import RealWorld, TeacherForcedWorld, run_in_batches
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
 from tests.helpers.coinrun_runner import FRAMES, RIGHT, record_runner, save_runner, save_untrained
@@ -57,7 +64,7 @@ def world(files, bank):
 
 @pytest.fixture(scope="module")
 def scenes(bank, world):
-    return bank.hazards(12, world.policy)
+    return bank.sample_hazards(12, world.policy)
 
 
 def args(files, **changed):
@@ -146,7 +153,7 @@ def test_given_actions_are_taken_then_the_agent_goes_on(bank, world):
 
 def test_runs_do_not_depend_on_the_batch(bank, world):
     points = bank.sample(5)
-    one, other = (in_batches(world, points, 8, SEED, 3, batch, kept) for batch in (4, 15))
+    one, other = (run_in_batches(world, points, 8, SEED, 3, batch, run_arrays) for batch in (4, 15))
     assert one["action"].shape == (8, 5, 3)
     np.testing.assert_array_equal(one["action"], other["action"])
     np.testing.assert_array_equal(one["done"], other["done"])
@@ -167,11 +174,12 @@ def test_hazards_are_ahead_and_gone_from_frames_states_and_memory(bank, world, s
     assert pixels.any((2, 3)).mean() > 0.8  # a hazard may be below the screen
     assert pixels.mean() < 0.05
     memory = bank.rollouts.episode(intact.episode[0])["hidden"][intact.step[0] - FRAMES + 1]
-    seen = see(world.policy, torch.from_numpy(memory)[None], deleted.frames[:-1, :1])
+    seen = state_after_frames(world.policy, torch.from_numpy(memory)[None], deleted.frames[:-1, :1])
     torch.testing.assert_close(deleted.hidden[:1], seen)
     assert (deleted.hidden != intact.hidden).any(1).float().mean() > 0.5
     torch.testing.assert_close(
-        see(world.policy, torch.from_numpy(memory)[None], intact.frames[:-1, :1]), intact.hidden[:1]
+        state_after_frames(world.policy, torch.from_numpy(memory)[None], intact.frames[:-1, :1]),
+        intact.hidden[:1],
     )
 
 
@@ -234,9 +242,9 @@ def test_the_same_game_has_the_same_rates_and_retraces(planted):
     found = planted["closed"]
     worlds = [Runs(*(found[f"{name}/{field}"] for field in Runs._fields)) for name in ("real", "simulated")]
     weights = level_weights(found["layout"], 20)
-    for event, draws in rates(worlds[0], weights).items():
-        np.testing.assert_array_equal(draws, rates(worlds[1], weights)[event])
-    assert np.nanmin(agreement(*worlds, np.arange(15), weights)[0]) == 1
+    for event, draws in event_rates(worlds[0], weights).items():
+        np.testing.assert_array_equal(draws, event_rates(worlds[1], weights)[event])
+    assert np.nanmin(action_agreement(*worlds, np.arange(15), weights)[0]) == 1
     assert found["retraced"] == pytest.approx(1)
 
 
@@ -289,16 +297,16 @@ def test_misaligned_noise_shows_in_what_is_retraced(files, bank, world):
 def test_events_are_worked_out_by_hand():
     done = np.array([0.5, 0.0, 1.0])[:, None, None]
     runs = Runs(done, np.array([0.2, 0.9, 0.5])[:, None, None], np.ones((3, 1, 1), bool), *[None] * 4)
-    found = {name: mass[:, 0, 0].tolist() for name, mass in events(runs).items()}
+    found = {name: mass[:, 0, 0].tolist() for name, mass in event_probabilities(runs).items()}
     assert found == {"end": [0.5, 0, 0.5], "coin": [0.1, 0, 0.25], "death": [0.4, 0, 0.25]}
-    assert rates(runs, np.ones((1, 1)))["death"][0] == pytest.approx(0.65 / 2)  # 1 + 0.5 + 0.5 steps
+    assert event_rates(runs, np.ones((1, 1)))["death"][0] == pytest.approx(0.65 / 2)  # 1 + 0.5 + 0.5 steps
     cut = runs._replace(running=np.array([True, False, False])[:, None, None])
-    assert events(cut)["end"].sum() == 0.5
+    assert event_probabilities(cut)["end"].sum() == 0.5
 
 
 def test_the_mismatched_baseline_acts_by_this_fork_points_noise_and_the_next_ones_logits(bank, world):
     points = bank.sample(4)
-    real = Runs(*in_batches(world, points, 6, SEED, 2, 8, kept).values())
+    real = Runs(*run_in_batches(world, points, 6, SEED, 2, 8, run_arrays).values())
     own = mismatched_baseline(real._replace(logits=np.roll(real.logits, -1, axis=1)), points, SEED)
     both = real.running[:6] & own.running[:6]
     assert both.any()

@@ -18,7 +18,7 @@ from analysis.model_eval.agent_view import (
 from analysis.model_eval.report_card_scores import window_ratio
 from analysis.model_eval.report_card_targets import Target, generalization_gap, is_reached, target_rows
 from common.stats import cluster_bootstrap, json_estimate, level_weights, sign_flip_test
-from interpret.classification_scores import calibration, end_probability, ranking
+from interpret.classification_scores import calibration_scores, end_probability, ranking_scores
 from interpret.psnr import pooled_psnr
 
 RNG = np.random.default_rng(0)
@@ -116,30 +116,33 @@ def test_ranking_agrees_with_the_library_and_shuffled_outcomes_are_a_coin_toss()
     happened = RNG.random(600) < score**2
     counts = np.ones(600, bool)
     weights = level_weights(np.arange(100))
-    found = ranking(weights, score, happened, counts, window)
+    found = ranking_scores(weights, score, happened, counts, window)
     for row in (0, 1, 7):
         drawn = weights[row, window]
         assert found["auroc"][row] == pytest.approx(roc_auc_score(happened, score, sample_weight=drawn))
         assert found["auprc"][row] == pytest.approx(
             average_precision_score(happened, score, sample_weight=drawn)
         )
-    assert abs(ranking(weights, score, RNG.permutation(happened), counts, window)["auroc"][0] - 0.5) < 0.07
-    assert ranking(weights, happened.astype(float), happened, counts, window)["auroc"][0] == 1
-    assert np.isnan(ranking(weights, score, happened & False, counts, window)["auroc"]).all()
+    assert (
+        abs(ranking_scores(weights, score, RNG.permutation(happened), counts, window)["auroc"][0] - 0.5)
+        < 0.07
+    )
+    assert ranking_scores(weights, happened.astype(float), happened, counts, window)["auroc"][0] == 1
+    assert np.isnan(ranking_scores(weights, score, happened & False, counts, window)["auroc"]).all()
 
 
 def test_calibration_knows_honest_probabilities_from_overstated_ones():
     foretold = RNG.random(4000)
     happened = RNG.random(4000) < foretold
     weights = np.ones((1, 4000))
-    honest = calibration(weights, foretold, happened)
-    overstated = calibration(weights, foretold**0.3, happened)
+    honest = calibration_scores(weights, foretold, happened)
+    overstated = calibration_scores(weights, foretold**0.3, happened)
     assert honest["ece"][0] < 0.03 < 0.1 < overstated["ece"][0]
     assert honest["brier_skill"][0] > overstated["brier_skill"][0]
     assert sum(row["n"] for row in honest["bins"]) == 4000
-    assert calibration(weights, np.full(4000, happened.mean()), happened)["brier_skill"][0] == pytest.approx(
-        0, abs=1e-6
-    )
+    assert calibration_scores(weights, np.full(4000, happened.mean()), happened)["brier_skill"][
+        0
+    ] == pytest.approx(0, abs=1e-6)
     np.testing.assert_allclose(end_probability(np.array([[0.5, 0.0], [0.5, 0.0]])), [0.75, 0.0])
 
 

@@ -18,7 +18,7 @@ from analysis.xcorr_and_xcaus_plots import main as plot
 from analysis.xcorr_and_xcaus_precompute import Args, main
 from common.runs import UsageError
 from interpret.directions.directions import Directions, save_directions
-from interpret.lagged import lagged
+from interpret.lagged import lagged_correlations
 from rollouts.store import Rollouts
 from tests.helpers.loop_store import ENV, KINDS, LAG, WIDTH, kinds, make_loop_store
 
@@ -79,7 +79,9 @@ def test_the_planted_lag_comes_back_across_the_loop(made, tmp_path):
     store = Rollouts.open(made[0] / "store")
     own = np.concatenate([store.hidden_after()[:, :3], store.steps("env_state")[:, :2]], 1)
     np.testing.assert_allclose(
-        found.correlation, lagged(own, store.episodes["length"], 4, draws=20).correlation, atol=1e-4
+        found.correlation,
+        lagged_correlations(own, store.episodes["length"], 4, draws=20).correlation,
+        atol=1e-4,
     )
 
 
@@ -92,7 +94,7 @@ def test_a_cluster_is_its_own_episodes_and_small_ones_are_left_out(made, tmp_pat
     assert about["sets"][f"cluster {KINDS}"]["episodes"] == 90
     assert about["sets"]["all"]["episodes"] == 120
     begin = store.episodes["length"][:30].sum()
-    mine = lagged(store.hidden_after()[begin:, :3], store.episodes["length"][30:], 4, draws=20)
+    mine = lagged_correlations(store.hidden_after()[begin:, :3], store.episodes["length"][30:], 4, draws=20)
     found = from_arrays(read_part(directory, f"cluster_{KINDS}"))
     np.testing.assert_allclose(found.correlation, mine.correlation, atol=1e-4)
     assert not np.allclose(found.correlation, from_arrays(read_part(directory, "all")).correlation, atol=1e-3)
@@ -153,7 +155,7 @@ def test_pairs_are_read_both_ways_and_alike_scores_are_adjacent():
     length = np.full(60, 12)
     scores = rng.normal(size=(720, 3))
     scores[:, 2] += 2 * scores[:, 1]
-    found = lagged(scores, length, 1, draws=20)
+    found = lagged_correlations(scores, length, 1, draws=20)
     marks = np.zeros((2, 3, 3), bool)
     assert strongest(found, marks) == []
     marks[0, 1, 2] = marks[1, 1, 0] = True

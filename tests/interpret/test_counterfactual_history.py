@@ -10,7 +10,7 @@ import interpret.forks.counterfactual_history as pasts_module
 from agents.actor_critic import load_agent
 from envs.coinrun import WALLS
 from envs.procgen_body import parse
-from interpret.forks.counterfactual_history import other_past, seen_from
+from interpret.forks.counterfactual_history import play_counterfactual_history, state_after_history
 from rollouts.states import replay_env, replay_states
 from rollouts.store import Rollouts
 from tests.analysis.test_memory_command import recorded
@@ -61,7 +61,7 @@ def drawn(own: np.ndarray) -> np.ndarray:
 
 def test_with_its_own_velocity_the_history_is_the_recording(env, points):
     snapshots, window, own = points
-    found = other_past(env, snapshots, window["action"][:-1].astype(int), own)
+    found = play_counterfactual_history(env, snapshots, window["action"][:-1].astype(int), own)
     assert found.same.all()
     assert np.array_equal(found.frames, window["obs"])
 
@@ -69,8 +69,8 @@ def test_with_its_own_velocity_the_history_is_the_recording(env, points):
 def test_with_another_velocity_the_last_frame_is_the_same_and_what_came_before_is_not(env, points):
     snapshots, window, own = points
     actions = window["action"][:-1].astype(int)
-    found = other_past(env, snapshots, actions, drawn(own))
-    real = other_past(env, snapshots, actions, own)
+    found = play_counterfactual_history(env, snapshots, actions, drawn(own))
+    real = play_counterfactual_history(env, snapshots, actions, own)
     same = found.same
     assert same.mean() > 0.4
     assert np.array_equal(found.frames[-1, same], window["obs"][-1, same])
@@ -83,7 +83,7 @@ def test_with_another_velocity_the_last_frame_is_the_same_and_what_came_before_i
 def test_without_the_shift_it_ends_elsewhere_and_is_not_taken(env, points, monkeypatch):
     snapshots, window, own = points
     monkeypatch.setattr(pasts_module, "_moved", lambda state, right, up: state)
-    found = other_past(env, snapshots, window["action"][:-1].astype(int), drawn(own))
+    found = play_counterfactual_history(env, snapshots, window["action"][:-1].astype(int), drawn(own))
     assert found.same.mean() < 0.2
 
 
@@ -102,13 +102,18 @@ def test_nobody_begins_in_a_wall_or_beyond_the_world(points):
 
 def test_only_memory_tells_the_histories_apart(store, env, points):
     snapshots, window, own = points
-    found = other_past(env, snapshots, window["action"][:-1].astype(int), drawn(own))
+    found = play_counterfactual_history(env, snapshots, window["action"][:-1].astype(int), drawn(own))
     agent = load_agent(store.path.parent / "agent.safetensors")[0]
     hidden = torch.from_numpy(window["hidden"][0])
-    real, other = (seen_from(agent, hidden, frames)[found.same] for frames in (window["obs"], found.frames))
+    real, other = (
+        state_after_history(agent, hidden, frames)[found.same] for frames in (window["obs"], found.frames)
+    )
     assert not torch.allclose(real, other, atol=1e-3)
-    last = [seen_from(agent, hidden, frames[-1:])[found.same] for frames in (window["obs"], found.frames)]
+    last = [
+        state_after_history(agent, hidden, frames[-1:])[found.same]
+        for frames in (window["obs"], found.frames)
+    ]
     assert torch.equal(*last)
     stored = store.episode(0)["hidden"]
-    again = seen_from(agent, torch.from_numpy(stored[:1]), store.episode(0)["obs"][:3, None])
+    again = state_after_history(agent, torch.from_numpy(stored[:1]), store.episode(0)["obs"][:3, None])
     assert torch.allclose(again, torch.from_numpy(stored[3:4]), atol=1e-5)

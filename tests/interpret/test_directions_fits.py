@@ -15,14 +15,14 @@ from interpret.directions import dictionary, fitting, ica, nmf, probe_directions
 from interpret.directions.dictionary import fit_dictionary
 from interpret.directions.directions import Directions
 from interpret.directions.erasure import erase, fit_leace
-from interpret.directions.fitting import checked, held_out, sample_of
+from interpret.directions.fitting import checked_sample, held_out_rows, sample_of
 from interpret.directions.gradients import average_gradients, fit_policy_gradients, fit_value_gradient
 from interpret.directions.ica import fit_ica
 from interpret.directions.means import fit_means
 from interpret.directions.nmf import fit_nmf
 from interpret.directions.pca import fit_pca
 from interpret.directions.probe_directions import fit_probes
-from interpret.directions.reconstruction import compare, reconstruct
+from interpret.directions.reconstruction import compare_reconstruction, reconstruct
 from interpret.probing.decoding import AUROC_BINS, decoding_scores, group_resamples
 from tests.helpers.planted_directions import WIDTH, PlantedAgent, independent, levels, states_of
 
@@ -112,7 +112,7 @@ def test_principal_components_agree_with_scikit_learn(fitted):
 
 
 def test_ica_scores_agree_with_scikit_learn_up_to_order_and_sign(fitted):
-    test = held_out(np.unique(GROUPS, return_inverse=True)[1], 0)
+    test = held_out_rows(np.unique(GROUPS, return_inverse=True)[1], 0)
     z = STATES[~test]
     z = (z - z.mean(0)) / z.std(0)
     reference = FastICA(3, whiten="unit-variance", random_state=1).fit_transform(PCA(3).fit_transform(z))
@@ -134,7 +134,7 @@ def test_means_have_scores_of_zero_and_one(fitted):
 
 def test_probes_are_the_ridge_regressions_of_scikit_learn_on_the_levels_they_were_fit_on(fitted):
     found = fitted["probes"]
-    test = held_out(np.unique(GROUPS, return_inverse=True)[1], 0)
+    test = held_out_rows(np.unique(GROUPS, return_inverse=True)[1], 0)
     mean = STATES[~test].mean(0)
     std = STATES[~test].std(0)
     z = (STATES - mean) / std
@@ -333,13 +333,13 @@ def test_moments_do_not_depend_on_chunks_or_a_far_zero(monkeypatch):
 
 
 def test_held_out_levels_are_whole_a_quarter_and_the_seeds_choice():
-    test = held_out(GROUPS, 0)
+    test = held_out_rows(GROUPS, 0)
     assert {bool(v) for level in np.unique(GROUPS) for v in [test[level == GROUPS].all()]} == {True, False}
     assert all(len(set(test[level == GROUPS])) == 1 for level in np.unique(GROUPS))
     assert test.mean() == pytest.approx(0.25, abs=0.01)
-    assert not np.array_equal(test, held_out(GROUPS, 1))
+    assert not np.array_equal(test, held_out_rows(GROUPS, 1))
     with pytest.raises(UsageError, match="at least 4"):
-        held_out(GROUPS % 3, 0)
+        held_out_rows(GROUPS % 3, 0)
 
 
 @pytest.mark.parametrize("name", UNSUPERVISED)
@@ -389,7 +389,7 @@ def test_settings_of_a_dictionary_change_it(fitted):
 
 def test_checked_takes_tensors():
     torch.testing.assert_close(
-        torch.from_numpy(checked(torch.from_numpy(STATES), GROUPS, 3).x), torch.from_numpy(STATES)
+        torch.from_numpy(checked_sample(torch.from_numpy(STATES), GROUPS, 3).x), torch.from_numpy(STATES)
     )
 
 
@@ -411,7 +411,7 @@ def test_reconstruction_is_the_share_of_variance(fitted):
 
 
 def test_methods_are_compared_at_equal_counts_on_unseen_levels():
-    rows = compare(STATES, GROUPS, UNSUPERVISED, (1, 3))
+    rows = compare_reconstruction(STATES, GROUPS, UNSUPERVISED, (1, 3))
     table = {(row.method, 3 if row.active > 1.5 else 1): row.explained for row in rows}
     assert len(rows) == 8
     assert {row.method for row in rows} == set(UNSUPERVISED)

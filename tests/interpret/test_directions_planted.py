@@ -19,7 +19,7 @@ from interpret.directions.means import fit_means
 from interpret.directions.nmf import fit_nmf
 from interpret.directions.pca import fit_pca
 from interpret.directions.probe_directions import fit_probes
-from interpret.directions.stability import matched_cosines, standardised
+from interpret.directions.stability import matched_cosines, standardised_metric
 from interpret.hooks import run_with_cache, unroll
 from tests.helpers.planted_directions import STEPS, PlantedAgent, frames_of, independent, levels, states_of
 
@@ -44,7 +44,7 @@ def states(agent, sources):
 
 def cosines(write, truth, x) -> np.ndarray:
     """|cosine| of each true direction with its partner, in standardised features."""
-    return matched_cosines(np.asarray(truth), np.asarray(write), standardised(np.cov(x.T)))
+    return matched_cosines(np.asarray(truth), np.asarray(write), standardised_metric(np.cov(x.T)))
 
 
 def each(write, truth, x) -> np.ndarray:

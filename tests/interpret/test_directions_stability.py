@@ -11,8 +11,8 @@ from interpret.directions.stability import (
     labels,
     matched_cosines,
     stability,
-    standardised,
-    whitened,
+    standardised_metric,
+    whitened_metric,
     with_stability,
 )
 from tests.helpers.planted_directions import PlantedAgent, independent, levels, states_of
@@ -108,7 +108,10 @@ def test_cosines_are_those_of_whitened_and_of_standardised_features():
     b = rng.normal(size=(4, 2)) * [[1], [10], [100], [0.1]]
     covariance = sample_of(x, np.zeros(len(x))).covariance
     root = np.linalg.inv(np.linalg.cholesky(covariance))
-    for metric, change in ((whitened, root), (standardised, np.diag(1 / np.sqrt(np.diag(covariance))))):
+    for metric, change in (
+        (whitened_metric, root),
+        (standardised_metric, np.diag(1 / np.sqrt(np.diag(covariance)))),
+    ):
         u = change @ a
         v = change @ b
         cosines = np.abs((u / np.linalg.norm(u, axis=0)).T @ (v / np.linalg.norm(v, axis=0)))

@@ -15,14 +15,14 @@ from common.runs import UsageError, file_id
 from generative.model.world_model import WorldModel, save_world_model
 from generative.simulator import NoiseKeys, Simulator, load_simulator
 from interpret.attribution.frame_gradients import (
-    brightened,
+    brighten_patches,
+    direct_value,
     frame_gradient,
     measured_change,
-    patches,
     predicted_changes,
-    randomised,
+    randomised_agent,
     rank_correlation,
-    seen_value,
+    sample_patches,
     simulated_value,
 )
 from rollouts.store import Rollouts
@@ -51,7 +51,7 @@ def test_a_planted_value_is_found_pixel_by_pixel():
 
     frames = torch.rand(1, 8, 8, 3)
     torch.testing.assert_close(frame_gradient(value, frames), weights)
-    corners = patches(4, 8, PATCH, np.random.default_rng(0))
+    corners = sample_patches(4, 8, PATCH, np.random.default_rng(0))
     predicted = predicted_changes(weights, corners[None], PATCH, 0.1)[0]
     measured = measured_change(value, frames.expand(4, -1, -1, -1), corners, PATCH, 0.1)
     torch.testing.assert_close(predicted, measured, rtol=1e-3, atol=1e-4)
@@ -60,11 +60,13 @@ def test_a_planted_value_is_found_pixel_by_pixel():
 def test_the_agents_gradient_is_what_small_changes_show(agent):
     frames = frames_like(agent)
     hidden = torch.zeros(1, 8)
-    corners = patches(9, frames.shape[1], PATCH, np.random.default_rng(0))
-    gradient = frame_gradient(seen_value(agent, hidden), frames)
+    corners = sample_patches(9, frames.shape[1], PATCH, np.random.default_rng(0))
+    gradient = frame_gradient(direct_value(agent, hidden), frames)
     predicted = predicted_changes(gradient, corners[None], PATCH, STEP)[0]
     many = frames.expand(len(corners), -1, -1, -1)
-    measured = measured_change(seen_value(agent, hidden.expand(len(corners), -1)), many, corners, PATCH, STEP)
+    measured = measured_change(
+        direct_value(agent, hidden.expand(len(corners), -1)), many, corners, PATCH, STEP
+    )
     assert np.corrcoef(predicted, measured)[0, 1] > 0.9
 
 
@@ -85,10 +87,10 @@ def test_the_simulated_value_is_that_of_a_rollout_and_its_gradient_reaches_the_f
 
 
 def test_patches_do_not_overlap_and_only_they_change():
-    corners = patches(16, 16, PATCH, np.random.default_rng(0))
+    corners = sample_patches(16, 16, PATCH, np.random.default_rng(0))
     assert len({tuple(corner) for corner in corners}) == 16
     frames = torch.zeros(2, 16, 16, 3)
-    changed = brightened(frames, corners[:2], PATCH, 0.5)
+    changed = brighten_patches(frames, corners[:2], PATCH, 0.5)
     assert (changed.sum((1, 2, 3)) == 0.5 * PATCH * PATCH * 3).all()
     assert (frames == 0).all()
 
@@ -97,10 +99,10 @@ def test_untrained_weights_are_others_and_leave_the_seed_alone(agent):
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    other = randomised(agent, 0)
+    other = randomised_agent(agent, 0)
     assert torch.equal(torch.rand(1), expected)
     assert not torch.equal(other.value_head.weight, agent.value_head.weight)
-    assert torch.equal(other.value_head.weight, randomised(agent, 0).value_head.weight)
+    assert torch.equal(other.value_head.weight, randomised_agent(agent, 0).value_head.weight)
 
 
 def test_correlations_are_those_of_numpy_and_scipy():

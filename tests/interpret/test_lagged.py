@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from common.runs import UsageError
-from interpret.lagged import NULLS, discoveries, family, lagged, pairing, shift
+from interpret.lagged import (
+    NULLS,
+    discoveries,
+    lagged_correlations,
+    pairing_surrogate,
+    shift_surrogate,
+    tested_pairs,
+)
 
 LAGS = 5
 
@@ -49,9 +56,9 @@ def test_correlations_are_those_of_a_slow_count():
     scores = slow(length) * [1, 100, 1e-3] + [0, 50, 7]
     member = np.random.default_rng(2).random(len(scores)) < 0.4
     for chosen in (np.ones(len(scores), bool), member):
-        found = lagged(scores, length, LAGS, chosen, draws=20)
+        found = lagged_correlations(scores, length, LAGS, chosen, draws=20)
         np.testing.assert_allclose(found.correlation, by_hand(scores, length, LAGS, chosen), atol=1e-9)
-    whole = lagged(scores, length, LAGS, draws=20)
+    whole = lagged_correlations(scores, length, LAGS, draws=20)
     assert whole.pairs.tolist() == [int(np.maximum(length - lag, 0).sum()) for lag in range(LAGS + 1)]
     assert whole.episodes == 40
     assert np.allclose(np.diagonal(whole.correlation[0]), 1)
@@ -78,7 +85,7 @@ def test_a_null_correlates_what_its_rows_say():
                 )
                 mine[lag] = np.corrcoef(scores[early].T, scores[rows[early + lag]].T)[:3, 3:]
             drawn.append(mine)
-        found = lagged(scores, length, LAGS, nulls=(null,), draws=20)
+        found = lagged_correlations(scores, length, LAGS, nulls=(null,), draws=20)
         np.testing.assert_allclose(found.mean[null], np.mean(drawn, 0), atol=1e-9)
         np.testing.assert_allclose(found.std[null], np.std(drawn, 0, ddof=1), atol=1e-9)
 
@@ -92,7 +99,7 @@ def test_a_planted_lag_is_found_in_its_place_and_direction():
     scores[:, 1] = (
         np.where(t >= 3, scores[source, 0], np.random.default_rng(4).normal(size=len(t))) + 0.3 * scores[:, 1]
     )
-    found = lagged(scores, length, LAGS, draws=99)
+    found = lagged_correlations(scores, length, LAGS, draws=99)
     assert (source[t >= 3] >= first[t >= 3]).all()  # planted within episodes
     assert np.abs(found.correlation[:, 0, 1]).argmax() == 3
     assert found.correlation[3, 0, 1] > 0.8
@@ -103,7 +110,7 @@ def test_a_planted_lag_is_found_in_its_place_and_direction():
     assert stands[:, others].mean() < 0.05
     assert stands[:, :, others].mean() < 0.05
     white = scores - 0.9 * np.where((t > 0)[:, None], np.roll(scores, 1, 0), 0)
-    sharp = discoveries(lagged(white, length, LAGS, draws=99).p, 0.05)
+    sharp = discoveries(lagged_correlations(white, length, LAGS, draws=99).p, 0.05)
     assert sharp[:, 0, 1].tolist() == [False, False, False, True, False, False]
     assert not sharp[1:, 1, 0].any()
 
@@ -113,7 +120,7 @@ def test_pairs_never_reach_over_an_end():
     scores = np.random.default_rng(0).normal(size=(600, 2))
     for begin in range(10, 600, 10):
         scores[begin : begin + 3, 1] = 5 * scores[begin - 3 : begin, 0]
-    found = lagged(scores, length, 3, draws=20)
+    found = lagged_correlations(scores, length, 3, draws=20)
     assert abs(found.correlation[3, 0, 1]) < 0.12
     assert np.corrcoef(scores[:-3, 0], scores[3:, 1])[0, 1] > 0.4  # what a flat count would have claimed
 
@@ -124,10 +131,10 @@ def test_nothing_is_found_where_nothing_is_and_permuted_steps_would_have_claimed
     claimed = []
     for seed in range(12):
         scores = slow(length, 3, seed)
-        found = lagged(scores, length, LAGS, draws=60, seed=seed)
+        found = lagged_correlations(scores, length, LAGS, draws=60, seed=seed)
         low += (found.p[np.isfinite(found.p)] < 0.05).tolist()
         n = found.pairs[:, None, None]
-        known = family(LAGS + 1, 3)
+        known = tested_pairs(LAGS + 1, 3)
         claimed += (np.abs(found.correlation * np.sqrt(n)) > 1.96)[
             known
         ].tolist()  # the null of steps in random order
@@ -141,7 +148,7 @@ def test_each_null_alone_keeps_its_level(null):
     length = lengths(60)
     low = []
     for seed in range(12):
-        found = lagged(slow(length, 3, seed), length, LAGS, nulls=(null,), draws=60, seed=seed)
+        found = lagged_correlations(slow(length, 3, seed), length, LAGS, nulls=(null,), draws=60, seed=seed)
         low += found.p[np.isfinite(found.p)].tolist()
     assert 0.02 < np.mean(np.array(low) < 0.05) < 0.09
     assert 0.4 < np.median(low) < 0.6
@@ -157,9 +164,13 @@ def test_each_null_explains_what_it_keeps_and_only_both_together_are_safe():
         scores + np.repeat(4 * rng.normal(size=len(length)), length)[:, None]
     )  # what sets whole episodes apart
     for made, explains, fooled in ((ramp, "pairing", "shift"), (whole, "shift", "pairing")):
-        assert not discoveries(lagged(made, length, LAGS, nulls=(explains,), draws=60).p, 0.05).any()
-        assert discoveries(lagged(made, length, LAGS, nulls=(fooled,), draws=60).p, 0.05).sum() > 5
-        assert not discoveries(lagged(made, length, LAGS, draws=60).p, 0.05).any()
+        assert not discoveries(
+            lagged_correlations(made, length, LAGS, nulls=(explains,), draws=60).p, 0.05
+        ).any()
+        assert (
+            discoveries(lagged_correlations(made, length, LAGS, nulls=(fooled,), draws=60).p, 0.05).sum() > 5
+        )
+        assert not discoveries(lagged_correlations(made, length, LAGS, draws=60).p, 0.05).any()
 
 
 def test_what_lies_between_two_nulls_does_not_stand():
@@ -171,9 +182,11 @@ def test_what_lies_between_two_nulls_does_not_stand():
     scores = np.stack(
         [whole + ramp + a, whole - ramp + b], 1
     )  # shift expects more than there is, pairing less
-    both = lagged(scores, length, 1, draws=40)
+    both = lagged_correlations(scores, length, 1, draws=40)
     assert both.mean["pairing"][0, 0, 1] < both.correlation[0, 0, 1] < both.mean["shift"][0, 0, 1]
-    assert all(lagged(scores, length, 1, nulls=(null,), draws=40).p[0, 0, 1] < 1e-6 for null in NULLS)
+    assert all(
+        lagged_correlations(scores, length, 1, nulls=(null,), draws=40).p[0, 0, 1] < 1e-6 for null in NULLS
+    )
     assert both.p[0, 0, 1] == 1
 
 
@@ -184,13 +197,13 @@ def test_a_cluster_is_measured_on_its_own_members():
     sign = rng.choice([-1, 1], len(length)).repeat(length)
     scores[:, 1] = sign * scores[:, 0] + 0.3 * scores[:, 1]
     for side in (-1, 1):
-        found = lagged(scores, length, LAGS, sign == side, draws=60)
+        found = lagged_correlations(scores, length, LAGS, sign == side, draws=60)
         assert side * found.correlation[0, 0, 1] > 0.8
         assert discoveries(found.p, 0.05)[0, 0, 1]
         assert found.episodes == len(np.unique(np.repeat(np.arange(len(length)), length)[sign == side]))
-    assert abs(lagged(scores, length, LAGS, draws=20).correlation[0, 0, 1]) < 0.3
+    assert abs(lagged_correlations(scores, length, LAGS, draws=20).correlation[0, 0, 1]) < 0.3
     count = (sign == 1).sum()
-    of_the_first = lagged(
+    of_the_first = lagged_correlations(
         scores, length, LAGS, np.arange(len(sign)) < count, draws=20
     )  # so many, but not its own
     assert of_the_first.correlation[0, 0, 1] < 0.4
@@ -201,13 +214,13 @@ def test_stand_ins_are_a_rotation_and_another_episode_at_the_same_step():
     rng = np.random.default_rng(0)
     episode = np.repeat(np.arange(52), length)
     t = steps(length)
-    rows = shift(length, rng)
+    rows = shift_surrogate(length, rng)
     assert (episode[rows] == episode).all()
     assert len(np.unique(rows)) == len(rows)
     assert (rows != np.arange(len(rows)))[length[episode] > 1].all()
     turned = (t[rows] - t) % length[episode]
     assert all(len(set(turned[episode == e])) == 1 for e in range(52))
-    rows = pairing(length, rng)
+    rows = pairing_surrogate(length, rng)
     there = rows >= 0
     assert (episode[rows[there]] != episode[there]).all()
     assert (t[rows[there]] == t[there]).all()
@@ -221,7 +234,7 @@ def test_scores_that_do_not_vary_are_told_apart():
     length = lengths(30)
     scores = slow(length, 3)
     scores[:, 1] = 0.1
-    found = lagged(scores, length, LAGS, draws=20)
+    found = lagged_correlations(scores, length, LAGS, draws=20)
     assert np.isnan(found.correlation[:, 1]).all()
     assert np.isnan(found.correlation[:, :, 1]).all()
     assert np.isnan(found.p[:, 0, 1]).all()
@@ -247,11 +260,11 @@ def test_bad_input_is_refused_in_one_line():
     length = lengths(30)
     scores = slow(length)
     with pytest.raises(UsageError, match="too few for lagged correlations: 10 episodes"):
-        lagged(scores, length, LAGS, np.repeat(np.arange(30) < 10, length))
+        lagged_correlations(scores, length, LAGS, np.repeat(np.arange(30) < 10, length))
     with pytest.raises(UsageError, match="at least 20"):
-        lagged(scores, length, LAGS, draws=5)
+        lagged_correlations(scores, length, LAGS, draws=5)
     scores[3] = np.nan
     with pytest.raises(UsageError, match="NaN"):
-        lagged(scores, length, LAGS)
+        lagged_correlations(scores, length, LAGS)
     with pytest.raises(ValueError, match="do not fit"):
-        lagged(scores[1:], length, LAGS)
+        lagged_correlations(scores[1:], length, LAGS)

@@ -15,7 +15,7 @@ from analysis import show_hx_overlap_precompute as precompute
 from analysis.hidden_analysis_precompute import check_stores
 from common.runs import UsageError
 from interpret import overlap
-from interpret.overlap import Cloud, auroc, median_distance, mmd2, out_of_fold, split_levels
+from interpret.overlap import StateSample, auroc, median_distance, mmd2, out_of_fold_scores, split_levels
 from rollouts.store import Rollouts
 from tests.helpers.map_store import write_map_store
 
@@ -25,11 +25,11 @@ STEPS = 12
 
 def cloud(
     seed: int, spread: float = 1.0, shift: float = 0.0, first_level: int = 0, by_level: float = 0.0
-) -> Cloud:
+) -> StateSample:
     rng = np.random.default_rng(seed)
     level = first_level + np.repeat(np.arange(LEVELS), STEPS)
     own = by_level * rng.normal(size=(LEVELS, 4))[level - first_level]
-    return Cloud(
+    return StateSample(
         own + shift + spread * rng.normal(size=(len(level), 4)), level, np.tile(np.arange(STEPS), LEVELS)
     )
 
@@ -45,8 +45,8 @@ def few(monkeypatch):
     )
 
 
-def area(a: Cloud, b: Cloud, kind: str) -> float:
-    return auroc(a, b, *out_of_fold(a, b, kind), np.ones(len(a.x) + len(b.x), bool)).value
+def area(a: StateSample, b: StateSample, kind: str) -> float:
+    return auroc(a, b, *out_of_fold_scores(a, b, kind), np.ones(len(a.x) + len(b.x), bool)).value
 
 
 def test_equal_samples_are_not_told_apart_and_different_ones_are():
@@ -63,7 +63,7 @@ def test_equal_samples_are_not_told_apart_and_different_ones_are():
 def test_the_area_is_that_of_a_reference_implementation():
     a = cloud(1, shift=0.3)
     b = cloud(0, first_level=1000)
-    scores, first = out_of_fold(a, b, "linear")
+    scores, first = out_of_fold_scores(a, b, "linear")
     rows = np.arange(len(first)) % 3 > 0
     assert np.isclose(auroc(a, b, scores, first, rows).value, roc_auc_score(first[rows], scores[rows]))
 
@@ -82,7 +82,7 @@ def test_levels_are_held_out_whole():
 def test_the_interval_is_over_levels():
     a = cloud(1, by_level=3)
     b = cloud(0, first_level=1000, by_level=3)
-    scores, first = out_of_fold(a, b, "linear")
+    scores, first = out_of_fold_scores(a, b, "linear")
     everything = np.ones(len(first), bool)
     alone = (
         a._replace(level=np.arange(720)),

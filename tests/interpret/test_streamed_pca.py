@@ -10,7 +10,7 @@ import torch
 
 from common.runs import UsageError
 from interpret.directions.pca import fit_pca
-from interpret.directions.streamed_pca import moments, streamed_pca
+from interpret.directions.streamed_pca import streamed_moments, streamed_pca
 
 
 def states(n: int = 3000, width: int = 60, seed: int = 0) -> np.ndarray:
@@ -81,7 +81,7 @@ def test_features_that_never_change_are_left_alone():
 
 def test_moments_are_those_of_the_whole_even_far_from_zero():
     x = states() + 1000
-    n, mean, std = moments(in_pieces(x, 17, 900))
+    n, mean, std = streamed_moments(in_pieces(x, 17, 900))
     assert n == 3000
     np.testing.assert_allclose(mean, x.mean(0, dtype=np.float64), rtol=1e-12)
     np.testing.assert_allclose(std, x.std(0, dtype=np.float64), rtol=1e-9)

@@ -12,12 +12,12 @@ from envs.diagnostic_envs import ProbeVecEnv
 from interpret.forks.fork_points import ForkPoints
 from interpret.forks.true_q import (
     advantages,
-    calibrate,
     criticality,
     fork_returns,
-    judge,
-    reliability,
-    values,
+    policy_outputs,
+    policy_values,
+    reliability_curve,
+    value_calibration,
 )
 
 GAMMA = 0.9
@@ -108,18 +108,18 @@ def test_q_does_not_depend_on_how_many_run_together():
 
 def test_value_and_advantage_are_under_the_policys_own_probabilities():
     found, env, points = q_of("choice")
-    head, shares = judge(Constant(2), points, env.effect_classes)
+    head, shares = policy_outputs(Constant(2), points, env.effect_classes)
     assert head == pytest.approx(7)
     assert shares == pytest.approx(np.array([[0.25, 0.75]] * 8))
-    assert values(found.returns, shares) == pytest.approx(0.5)
+    assert policy_values(found.returns, shares) == pytest.approx(0.5)
     assert advantages(found.returns, shares) == pytest.approx(np.array([[-1.5, 0.5]] * 8))
     assert (shares * advantages(found.returns, shares)).sum(1) == pytest.approx(0, abs=1e-6)
-    assert np.isnan(judge(RandomPolicy(2), points, env.effect_classes)[0]).all()
+    assert np.isnan(policy_outputs(RandomPolicy(2), points, env.effect_classes)[0]).all()
 
 
 def test_actions_of_one_effect_count_together():
     env = ProbeVecEnv("constant", 4, size=16)
-    _, shares = judge(Constant(2), points_of(env, 4), env.effect_classes)
+    _, shares = policy_outputs(Constant(2), points_of(env, 4), env.effect_classes)
     assert shares == pytest.approx(np.ones((4, 1)))
 
 
@@ -147,18 +147,18 @@ def test_calibration_finds_scale_offset_and_error_of_the_head():
     real = rng.uniform(0, 10, 500)
     draws = real[:, None] + 3 * rng.normal(size=(500, 8))
     weights = level_weights(np.arange(500), 50)
-    right = calibrate(real, draws, weights)
+    right = value_calibration(real, draws, weights)
     assert right.slope[0] == pytest.approx(1, abs=0.05)
     assert right.correlation[0] == pytest.approx(1, abs=0.03)
     assert right.root[0] < 0.4
-    off = calibrate(1 + 0.5 * real, draws, weights)
+    off = value_calibration(1 + 0.5 * real, draws, weights)
     assert off.slope[0] == pytest.approx(2, abs=0.1)
     assert off.intercept[0] == pytest.approx(-2, abs=0.4)
     assert off.root[0] == pytest.approx(np.sqrt(np.mean((0.5 * real - 1) ** 2)), abs=0.15)
-    shuffled = calibrate(rng.permutation(real), draws, weights)
+    shuffled = value_calibration(rng.permutation(real), draws, weights)
     assert abs(shuffled.slope[0]) < 0.15
     assert abs(shuffled.correlation[0]) < 0.15
-    head, given = reliability(real, draws, weights, bins=5)
+    head, given = reliability_curve(real, draws, weights, bins=5)
     assert len(head) == 5
     assert given[0] == pytest.approx(head, abs=0.4)
     assert (np.diff(head) > 1.5).all()

@@ -14,9 +14,9 @@ from common.stats import mean, ratio
 from interpret.forks.fork_points import ForkPoints
 from rollouts.segment import Segment
 
-TOGETHER = 12
+PAIRED_STEPS = 12
 EVENTS = ("end", "coin", "death")
-STRIP = (0, 1, 2, 4, 8, 12)
+STRIP_STEPS = (0, 1, 2, 4, 8, 12)
 """Steps whose frames are shown side by side."""
 
 
@@ -35,7 +35,7 @@ class Runs(NamedTuple):
     logits: np.ndarray
 
 
-def kept(segment: Segment) -> dict[str, np.ndarray]:
+def run_arrays(segment: Segment) -> dict[str, np.ndarray]:
     """A Segment's share of Runs, [T, B, ...]."""
     return {
         "done": segment.extra["done_prob"].numpy(),
@@ -43,12 +43,12 @@ def kept(segment: Segment) -> dict[str, np.ndarray]:
         "running": segment.mask.numpy(),
         "action": segment.action.numpy().astype(np.uint8),
         "value": segment.value.float().numpy(),
-        "hidden": segment.hidden_after()[:TOGETHER].float().numpy(),
-        "logits": segment.logits[:TOGETHER].float().numpy(),
+        "hidden": segment.hidden_after()[:PAIRED_STEPS].float().numpy(),
+        "logits": segment.logits[:PAIRED_STEPS].float().numpy(),
     }
 
 
-def alive(runs: Runs) -> np.ndarray:
+def survival_weight(runs: Runs) -> np.ndarray:
     """Probability [T, M, D] that a run still goes on when each step begins. The simulator's runs are weighted
     by it, so that its coins and deaths need no dice.
     """
@@ -56,41 +56,43 @@ def alive(runs: Runs) -> np.ndarray:
     return np.concatenate([np.ones_like(survived[:1]), survived[:-1]]) * runs.running
 
 
-def events(runs: Runs) -> dict[str, np.ndarray]:
+def event_probabilities(runs: Runs) -> dict[str, np.ndarray]:
     """Probability [T, M, D] that a run ends at each step, and how: EVENTS. An end without a coin is a death."""
-    end = alive(runs) * runs.done
+    end = survival_weight(runs) * runs.done
     return {"end": end, "coin": end * runs.coin, "death": end * (1 - runs.coin)}
 
 
-def rates(runs: Runs, weights: np.ndarray) -> dict[str, np.ndarray]:
+def event_rates(runs: Runs, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Events per step, [R] each: over all steps that took place. weights [R, M]."""
-    exposed = alive(runs).sum((0, 2))
-    return {name: ratio(weights, mass.sum((0, 2)), exposed) for name, mass in events(runs).items()}
+    exposed = survival_weight(runs).sum((0, 2))
+    return {
+        name: ratio(weights, mass.sum((0, 2)), exposed) for name, mass in event_probabilities(runs).items()
+    }
 
 
-def incidence(runs: Runs, weights: np.ndarray) -> dict[str, np.ndarray]:
+def cumulative_incidence(runs: Runs, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Share of runs [R, T] in which each event has happened by the end of each step. Survival is 1 minus that
     of `end`.
     """
-    return {name: mean(weights, mass.cumsum(0).mean(2).T) for name, mass in events(runs).items()}
+    return {name: mean(weights, mass.cumsum(0).mean(2).T) for name, mass in event_probabilities(runs).items()}
 
 
-def time_running(runs: Runs, weights: np.ndarray) -> np.ndarray:
+def restricted_mean_survival(runs: Runs, weights: np.ndarray) -> np.ndarray:
     """Mean number of steps [R] that a run takes within the horizon (restricted mean survival time)."""
-    return mean(weights, alive(runs).sum(0).mean(1))
+    return mean(weights, survival_weight(runs).sum(0).mean(1))
 
 
-def effects_of(action: np.ndarray, effect_classes) -> np.ndarray:
+def effect_classes_of(action: np.ndarray, effect_classes) -> np.ndarray:
     """Actions as the number of their effect class, 0 .. classes - 1."""
     return np.unique(effect_classes, return_inverse=True)[1][action]
 
 
-def agreement(real: Runs, other: Runs, effect_classes, weights: np.ndarray) -> np.ndarray:
+def action_agreement(real: Runs, other: Runs, effect_classes, weights: np.ndarray) -> np.ndarray:
     """Share [R, TOGETHER] of pairs that take the same effect class at each of the first steps, while both
     still run.
     """
-    both = (alive(real) * alive(other))[:TOGETHER]
-    left, right = (effects_of(runs.action[:TOGETHER], effect_classes) for runs in (real, other))
+    both = (survival_weight(real) * survival_weight(other))[:PAIRED_STEPS]
+    left, right = (effect_classes_of(runs.action[:PAIRED_STEPS], effect_classes) for runs in (real, other))
     return ratio(weights, (both * (left == right)).sum(2).T, both.sum(2).T)
 
 
@@ -123,30 +125,34 @@ def hidden_distance(real: Runs, simulated: Runs, weights: np.ndarray) -> tuple[n
     axes above 1% of the largest variance), over 2: about 1 for two states that have nothing to do with each
     other.
     """
-    both = (alive(real) * alive(simulated))[:TOGETHER]
-    white = _whitening(real.hidden[real.running[:TOGETHER]])
+    both = (survival_weight(real) * survival_weight(simulated))[:PAIRED_STEPS]
+    white = _whitening(real.hidden[real.running[:PAIRED_STEPS]])
     left, right = (runs.hidden @ white for runs in (real, simulated))
     return _distance(left, right, both, weights), _distance(
         left, np.roll(right, 1, axis=1), both * np.roll(both, 1, axis=1), weights
     )
 
 
-def spread(runs: Runs, effect_classes, weights: np.ndarray, first: int = TOGETHER) -> np.ndarray:
+def action_distribution(
+    runs: Runs, effect_classes, weights: np.ndarray, first: int = PAIRED_STEPS
+) -> np.ndarray:
     """How runs are distributed from step `first` on: the share [R, classes] of each effect class among their
     steps.
     """
-    act = effects_of(runs.action[first:], effect_classes)
-    here = alive(runs)[first:]
+    act = effect_classes_of(runs.action[first:], effect_classes)
+    here = survival_weight(runs)[first:]
     count = len(np.unique(effect_classes))
     shares = np.stack([(here * (act == c)).sum((0, 2)) for c in range(count)], -1)
     return ratio(weights, shares, np.broadcast_to(here.sum((0, 2))[:, None], shares.shape))
 
 
-def values(runs: Runs, weights: np.ndarray, edges: np.ndarray, first: int = TOGETHER) -> np.ndarray:
+def value_distribution(
+    runs: Runs, weights: np.ndarray, edges: np.ndarray, first: int = PAIRED_STEPS
+) -> np.ndarray:
     """How the agent's value is distributed from step `first` on: the share [R, bins] of steps between the
     `edges`.
     """
-    here = alive(runs)[first:]
+    here = survival_weight(runs)[first:]
     index = np.digitize(runs.value[first:], edges[1:-1])
     shares = np.stack([(here * (index == i)).sum((0, 2)) for i in range(len(edges) - 1)], -1)
     return ratio(weights, shares, np.broadcast_to(here.sum((0, 2))[:, None], shares.shape))
