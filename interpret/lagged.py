@@ -100,11 +100,11 @@ def lagged_correlations(
         int(keep.sum()),
         mean,
         std,
-        np.where(tested_pairs(len(found), scores.shape[1]), p, np.nan),
+        np.where(hypothesis_mask(len(found), scores.shape[1]), p, np.nan),
     )
 
 
-def tested_pairs(lags: int, count: int) -> np.ndarray:
+def hypothesis_mask(lags: int, count: int) -> np.ndarray:
     """[lags, K, K] bool: the correlations that are tested. Not those of a score with itself; at lag 0 each
     pair of scores once.
     """

@@ -199,7 +199,7 @@ def test_numbers_that_make_no_sense_are_refused(files, tmp_path):
 
 def test_sizes_beyond_the_store_are_lowered_in_one_line(files, tmp_path, caplog):
     wide = asked(files, tmp_path, num_states=10**6, num_patches=10**6, draws=1)
-    simulator = load_simulator(wide.model_file, wide.agent_file)[0]
+    simulator = load_simulator(wide.world_model_file, wide.agent_file)[0]
     rollouts = Rollouts.open(wide.data_dir)
     found, windows = choose_states(wide, simulator, rollouts)
     side = simulator.model.config.obs_shape[1]

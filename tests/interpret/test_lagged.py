@@ -9,10 +9,10 @@ from common.runs import UsageError
 from interpret.lagged import (
     NULLS,
     discoveries,
+    hypothesis_mask,
     lagged_correlations,
     pairing_surrogate,
     shift_surrogate,
-    tested_pairs,
 )
 
 LAGS = 5
@@ -134,7 +134,7 @@ def test_nothing_is_found_where_nothing_is_and_permuted_steps_would_have_claimed
         found = lagged_correlations(scores, length, LAGS, draws=60, seed=seed)
         low += (found.p[np.isfinite(found.p)] < 0.05).tolist()
         n = found.pairs[:, None, None]
-        known = tested_pairs(LAGS + 1, 3)
+        known = hypothesis_mask(LAGS + 1, 3)
         claimed += (np.abs(found.correlation * np.sqrt(n)) > 1.96)[
             known
         ].tolist()  # the null of steps in random order
