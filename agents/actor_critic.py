@@ -18,7 +18,7 @@ from common.checkpoints import (
     without_prefix,
 )
 from common.descriptions import check_entries, check_values, described
-from common.policy import categorical_log_prob, sample
+from common.policy import CategoricalPolicy
 from common.precision import PRECISIONS, set_precision
 from common.runs import UsageError
 from common.words import counted
@@ -80,7 +80,7 @@ class NetworkConfig:
         check_frames(self.architecture, self.obs_shape)
 
 
-class ActorCritic(nn.Module):
+class ActorCritic(CategoricalPolicy, nn.Module):
     """A Policy (common/policy.py) with weights. Its state is one [N, S] tensor; zeros before an episode's
     first frame.
     """
@@ -120,15 +120,6 @@ class ActorCritic(nn.Module):
     def heads(self, state):
         output = self.core.output(state)
         return self.policy_head(output), self.config.value_scale * self.value_head(output).squeeze(-1)
-
-    def choose(self, logits, noise):
-        return sample(logits, noise)
-
-    def log_prob(self, logits, action):
-        return categorical_log_prob(logits, action)
-
-    def hidden(self, state):
-        return state
 
     def unroll(self, obs, state, first):
         """`advance` over whole sequences, frames encoded together.

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 from agents.defaults import TEMPERATURE, TOP_K
-from common.policy import Policy, categorical_log_prob, sample
+from common.policy import CategoricalPolicy, Policy, PolicyWrapper, categorical_log_prob, sample
 from common.runs import UsageError
 from envs.vecenv import ActionSpace
 
@@ -27,25 +27,15 @@ NOISE_DUPLICATES = -3.0
 NOISE_RIGHT = 0.1
 
 
-class Behaviour:
+class Behaviour(PolicyWrapper):
     """A Policy that computes with `policy` and acts by its logits reshaped. `name` tells stores which
     behaviour it was.
     """
 
     def __init__(self, policy: Policy, name: str, reshape: Reshape):
-        self.policy = policy
+        super().__init__(policy)
         self.name = name
         self.reshape = reshape
-        self.num_actions = policy.num_actions
-
-    def initial_state(self, n: int, target_return: float | None = None):
-        return self.policy.initial_state(n, target_return)
-
-    def advance(self, obs, state, first, reward):
-        return self.policy.advance(obs, state, first, reward)
-
-    def heads(self, state):
-        return self.policy.heads(state)
 
     def choose(self, logits, noise):
         return sample(self.reshape(logits), noise)
@@ -53,11 +43,8 @@ class Behaviour:
     def log_prob(self, logits, action):
         return categorical_log_prob(self.reshape(logits), action)
 
-    def hidden(self, state):
-        return self.policy.hidden(state)
 
-
-class RandomPolicy:
+class RandomPolicy(CategoricalPolicy):
     """Every action equally likely, no network: a state [N, 1] of zeros, logits of zeros, no value."""
 
     def __init__(self, num_actions: int, device: torch.device | str = "cpu"):
@@ -72,15 +59,6 @@ class RandomPolicy:
 
     def heads(self, state):
         return state.new_zeros(len(state), self.num_actions), None
-
-    def choose(self, logits, noise):
-        return sample(logits, noise)
-
-    def log_prob(self, logits, action):
-        return categorical_log_prob(logits, action)
-
-    def hidden(self, state):
-        return state
 
 
 def check_behaviour(

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from common.policy import categorical_log_prob, sample
+from common.policy import CategoricalPolicy
 from common.runs import UsageError
 
 LAYOUTS = ("NCHW", "NHWC")
 
 
-class ForeignAgent(nn.Module):
+class ForeignAgent(CategoricalPolicy, nn.Module):
     """A Policy made of two or three functions of a network; see docs/your_agent.md.
 
     encode: images -> features [N, F]. heads: state [N, S] -> (logits [N, A], value [N] or [N, 1] or None).
@@ -64,15 +64,6 @@ class ForeignAgent(nn.Module):
     def heads(self, state):
         logits, value = self._heads(state)
         return logits, None if value is None else value.reshape(len(state))
-
-    def choose(self, logits, noise):
-        return sample(logits, noise)
-
-    def log_prob(self, logits, action):
-        return categorical_log_prob(logits, action)
-
-    def hidden(self, state):
-        return state
 
     def images(self, obs: torch.Tensor) -> torch.Tensor:
         """Frames [N, H, W, C], uint8 or float in [0, 1], as the network wants them; gradients pass."""

@@ -9,9 +9,10 @@ go on side by side, each begun a frame later.
 import torch
 
 from agents.actor_critic import ActorCritic
+from common.policy import PolicyWrapper
 
 
-class TruncatedHistoryPolicy:
+class TruncatedHistoryPolicy(PolicyWrapper):
     """A Policy: `agent` with the memory of its last `frames` frames, the one on show included; with 0 it is
     blind.
 
@@ -24,14 +25,13 @@ class TruncatedHistoryPolicy:
     """
 
     def __init__(self, agent: ActorCritic, frames: int, others: torch.Tensor | None = None):
-        self.agent = agent
+        super().__init__(agent)
         self.frames = frames
         self.others = others
-        self.num_actions = agent.num_actions
         self._size = agent.core.state_size
 
     def initial_state(self, n: int, target_return: float | None = None) -> torch.Tensor:
-        nothing = self.agent.initial_state(n)
+        nothing = self.policy.initial_state(n)
         return torch.cat([nothing.repeat(1, 1 + self.frames), nothing.new_zeros(n, 2)], 1)
 
     def advance(self, obs, state, first, reward):
@@ -45,13 +45,7 @@ class TruncatedHistoryPolicy:
         )
 
     def heads(self, state):
-        return self.agent.heads(self.hidden(state))
-
-    def choose(self, logits, noise):
-        return self.agent.choose(logits, noise)
-
-    def log_prob(self, logits, action):
-        return self.agent.log_prob(logits, action)
+        return self.policy.heads(self.hidden(state))
 
     def hidden(self, state):
         return state[:, : self._size]
@@ -61,13 +55,13 @@ class TruncatedHistoryPolicy:
         if not self.frames:
             return state[:, :0]
         shorter = state[:, self._size : -2].reshape(-1, self._size)
-        features = self.agent.encoder(obs).repeat_interleave(self.frames, 0)
-        return self.agent.core.step(
+        features = self.policy.encoder(obs).repeat_interleave(self.frames, 0)
+        return self.policy.core.step(
             features, shorter, torch.zeros(len(shorter), dtype=torch.bool, device=obs.device)
         ).reshape(len(obs), -1)
 
     def _begin(self, passed: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """The state [N, S] after no frames, where `passed` [N] steps of the episode have gone by."""
         if self.others is None:
-            return self.agent.initial_state(len(passed))
+            return self.policy.initial_state(len(passed))
         return self.others[other.long(), passed.long().clamp(max=self.others.shape[1] - 1)]

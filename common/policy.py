@@ -53,6 +53,45 @@ class Policy(Protocol):
         """The [N, D] float tensor that a rollout store keeps of a state."""
 
 
+class CategoricalPolicy:
+    """Base of policies that sample from softmax(logits) and whose state is itself the stored [N, D] tensor."""
+
+    def choose(self, logits, noise):
+        return sample(logits, noise)
+
+    def log_prob(self, logits, action):
+        return categorical_log_prob(logits, action)
+
+    def hidden(self, state):
+        return state
+
+
+class PolicyWrapper:
+    """Base of policies that delegate to another one, `policy`; a subclass overrides what it changes."""
+
+    def __init__(self, policy: Policy):
+        self.policy = policy
+        self.num_actions = policy.num_actions
+
+    def initial_state(self, n: int, target_return: float | None = None):
+        return self.policy.initial_state(n, target_return)
+
+    def advance(self, obs, state, first, reward):
+        return self.policy.advance(obs, state, first, reward)
+
+    def heads(self, state):
+        return self.policy.heads(state)
+
+    def choose(self, logits, noise):
+        return self.policy.choose(logits, noise)
+
+    def log_prob(self, logits, action):
+        return self.policy.log_prob(logits, action)
+
+    def hidden(self, state):
+        return self.policy.hidden(state)
+
+
 def step(policy: Policy, obs, state, first, reward, noise) -> Step:
     """One whole step of any policy: advance, read the heads, choose."""
     state = policy.advance(obs, state, first, reward)

@@ -1,7 +1,5 @@
 """Videos: frames to H.264 files that every browser plays, back to frames, and into a page as a data URI."""
 
-import base64
-import tempfile
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -54,14 +52,6 @@ def read_video(path: Path) -> tuple[np.ndarray, float]:
     except (av.FFmpegError, IndexError) as error:
         raise ValueError(f"{path} is not a whole video file; make it again") from error
     return np.stack(frames), fps
-
-
-def clip_data_uri(frames: Iterable[np.ndarray], fps: float = 15, scale: int = 1) -> str:
-    """The mp4 of `write_video` as text for the src of a <video> element, so that a page needs no other file."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "clip.mp4"
-        write_video(path, frames, fps, scale)
-        return "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
 def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -17,7 +17,6 @@ SAW = 2
 ENEMY = 5
 WALLS = (15, 16)
 LAVAS = (17, 18)
-ENEMY_BARRIER = 19
 CRATE = 20
 EMPTY = 100
 
@@ -83,12 +82,6 @@ def first_states(env: ProcgenVecEnv, level_seeds: Sequence[int]) -> Iterator[Sta
         yield from (parse(snapshot.data) for snapshot in env.snapshot(slots))
 
 
-def coin_cell(state: State) -> tuple[int, int]:
-    """Row and column of the coin."""
-    row, column = np.argwhere(state.grid == COIN)[0]
-    return int(row), int(column)
-
-
 def near(state: State, hazard: str, reach: float = REACH) -> tuple[np.ndarray, np.ndarray]:
     """Where one kind of hazard is within `reach` tiles of the player: entity indices [K], and a mask [H, W]
     of grid cells.
@@ -112,11 +105,6 @@ def without(state: State, entities: np.ndarray, cells: np.ndarray) -> Snapshot:
     return Snapshot(
         serialize(State(**{**vars(state), "entities": np.delete(state.entities, entities), "grid": grid}))
     )
-
-
-def cause_of_death(scratch: ProcgenVecEnv, before: Snapshot, action: int) -> str:
-    """`causes_of_death` for one death."""
-    return causes_of_death(scratch, [before], [action])[0]
 
 
 def causes_of_death(scratch: ProcgenVecEnv, before: Sequence[Snapshot], actions: Sequence[int]) -> list[str]:

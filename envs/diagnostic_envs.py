@@ -136,11 +136,6 @@ class ProbeVecEnv:
         """Steps taken so far in the episode on show, int64 [N]."""
         return self._step.copy()
 
-    def optimal_value(self, gamma: float = 1.0) -> np.ndarray:
-        """The value [N] of the frames on show under the best policy, discounted by gamma per step."""
-        final = 2 * self._shown() - 1 if self.name == "sign" else np.ones(self.num)
-        return final * gamma ** (self.probe.length - 1 - self._step)
-
     def snapshot(self, slots=None) -> list[Snapshot]:
         """The saved states of the given slots (default: all), from which play goes on bit for bit."""
         return [

@@ -16,7 +16,6 @@ from envs.procgen_body import State, parse, serialize
 from envs.scene_kinds import KINDS
 
 ENTITY_KINDS = {"saw": SAW, "enemy": ENEMY, "crate": CRATE}
-DEADLY = ("saw", "enemy", "lava", "pit")
 FLAT = ("lava", "pit")
 """Kinds that lie in the ground, and so have no height."""
 SPAN = 2

@@ -11,7 +11,6 @@ from itertools import repeat
 
 import numpy as np
 
-from common.runs import UsageError
 from envs.procgen_body import END_MARKER, ENTITY, HEADER, PLAYER, SCENE, TAILS, VERSION
 from envs.procgen_state import BadState
 
@@ -43,15 +42,6 @@ class Symbols:
 
     def __len__(self) -> int:
         return len(self.header)
-
-
-def symbols_of(env, slots: Sequence[int] | None = None) -> Symbols:
-    """`env.symbols(slots)`. Raises UsageError for an environment that has no states to read."""
-    if not hasattr(env, "symbols"):
-        raise UsageError(
-            f"{type(env).__name__} has no symbols: they are read from the saved states of the Procgen games, real ones only"
-        )
-    return env.symbols(slots)
 
 
 def read_symbols(states: Sequence[bytes]) -> Symbols:

@@ -92,19 +92,6 @@ class Snapshots(Protocol):
         """
 
 
-class QueuesLevels(Protocol):
-    """An environment whose next episode, slot by slot, can be chosen by level seed (Procgen can)."""
-
-    def queue_level(self, slot: int, seed: int) -> None:
-        """When the slot's present episode ends, its next one is level `seed`."""
-
-    def open_level(self, slot: int, seed: int) -> None:
-        """The slot leaves its present episode and opens level `seed` at its first frame."""
-
-    def open_levels(self, slots: Sequence[int], seeds: Sequence[int]) -> None:
-        """`open_level` for several slots at once."""
-
-
 class BeginsInMidEpisode(Protocol):
     """An environment whose episodes begin where an agent has already seen something (the simulator's do)."""
 

@@ -1,8 +1,6 @@
-"""The environment's states at stored moments: levels and stored actions are played again, frames are checked,
-states are taken.
+"""Recomputes the game's states at stored steps by replaying level seed and actions; every frame is checked.
 
-A store keeps no environment states: level seed and actions give them back, and so a saved moment can be
-forked in the real game.
+A store keeps no environment states. With the recomputed ones, any stored step can be forked in the real game.
 """
 
 from collections.abc import Sequence
@@ -13,28 +11,39 @@ from common.progress import progress_bar
 from common.runs import UsageError
 from envs.make import make_env
 from envs.procgen import Snapshot, described_game
+from rollouts.replay import check_real, frames_and_actions, replay_mismatch
 from rollouts.store import Rollouts
 
 SLOTS = 64
+"""Environments that replay side by side unless the caller gives some."""
 
 
 def replay_states(
     rollouts: Rollouts, episodes: Sequence[int], steps: Sequence[int], env=None, progress: bool = False
 ) -> list[Snapshot]:
-    """For each i, the environment's state in which obs[steps[i]] of episode episodes[i] is on show.
+    """The state of the game at obs[steps[i]] of episode episodes[i], for each i.
 
-    Pairs may come in any order and more than once; each episode is played once, up to the last step asked of
-    it, and every frame on the way is compared with the stored one. env: a VecEnv with open_levels and
-    snapshot, made from the manifest's `env`; its slots are used up. Without one, SLOTS environments are made
-    and closed. Raises UsageError for a simulated store and for an episode whose frames do not come back,
-    ValueError for pairs that the store does not have.
+    Each episode is replayed once, up to the last requested step.
+
+    Args:
+        rollouts: store of real episodes.
+        episodes: episode indices [K], in any order and with repetitions.
+        steps: step indices [K].
+        env: VecEnv with `open_levels` and `snapshot`, made from the manifest's `env`; it loses its current
+            episodes. Without one, up to SLOTS environments are created and closed.
+        progress: whether to show a progress bar.
+
+    Returns:
+        K snapshots.
+
+    Raises:
+        UsageError: the store is simulated, or a frame differs from the stored one.
+        ValueError: the store does not have such an episode or step.
     """
     episodes, steps = np.asarray(episodes, np.int64), np.asarray(steps, np.int64)
     _check(rollouts, episodes, steps)
     last = {int(episode): int(steps[episodes == episode].max()) for episode in np.unique(episodes)}
-    order = sorted(
-        last, key=lambda episode: last[episode]
-    )  # episodes that are left at about the same time share a batch
+    order = sorted(last, key=last.get)  # episodes of about the same length share a batch
     own = env is None
     env = replay_env(rollouts, min(SLOTS, max(len(order), 1))) if own else env
     states: dict[tuple[int, int], Snapshot] = {}
@@ -50,28 +59,23 @@ def replay_states(
 
 
 def replay_env(rollouts: Rollouts, num: int):
-    """`num` environments of the game that the store was recorded in. Raises UsageError where it does not say
-    which.
-    """
+    """Creates `num` environments of the store's game. Raises UsageError if the manifest does not name one."""
     if not rollouts.manifest.get("env"):
         raise UsageError(
-            f"{rollouts.path} does not say which game it was recorded in; record one with: python record.py --help"
+            f"{rollouts.path} does not name its game; record a store with: python record.py --help"
         )
     return make_env(num, described_game(rollouts.manifest["env"], rollouts.path / "manifest.json"))
 
 
 def longest_episode(rollouts: Rollouts) -> int:
-    """The most steps that an episode of the store's game takes."""
+    """Time limit of the store's game, in steps."""
     env = replay_env(rollouts, 1)
     env.close()
     return env.timeout
 
 
 def _check(rollouts: Rollouts, episodes: np.ndarray, steps: np.ndarray) -> None:
-    if rollouts.simulated:
-        raise UsageError(
-            f"{rollouts.path} holds simulated episodes, which have no states in the game; give a store that record.py made"
-        )
+    check_real(rollouts)
     if episodes.shape != steps.shape or episodes.ndim != 1:
         raise ValueError(
             f"need as many steps as episodes, found {episodes.shape} episodes and {steps.shape} steps"
@@ -79,48 +83,33 @@ def _check(rollouts: Rollouts, episodes: np.ndarray, steps: np.ndarray) -> None:
     unknown = (episodes < 0) | (episodes >= len(rollouts))
     if unknown.any():
         raise ValueError(
-            f"episode {episodes[unknown][0]} asked; {rollouts.path} has episodes 0 to {len(rollouts) - 1}"
+            f"no episode {episodes[unknown][0]} in {rollouts.path}, which has episodes 0 to {len(rollouts) - 1}"
         )
     length = rollouts.episodes["length"][episodes]
     beyond = np.flatnonzero((steps < 0) | (steps >= length))
     if len(beyond):
         i = beyond[0]
-        raise ValueError(f"step {steps[i]} of episode {episodes[i]} asked; it has steps 0 to {length[i] - 1}")
+        raise ValueError(f"no step {steps[i]} in episode {episodes[i]}, which has steps 0 to {length[i] - 1}")
 
 
 def _replay_batch(
     rollouts: Rollouts, batch: list[int], last: list[int], wanted: set, env
 ) -> dict[tuple[int, int], Snapshot]:
-    """The wanted states of one slot's episode each; the surplus slots idle."""
-    stored = [_stored(rollouts, episode, end) for episode, end in zip(batch, last)]
+    """The wanted states {(episode, step): snapshot}; one slot per episode, surplus slots take the no-op."""
+    stored = [frames_and_actions(rollouts, episode, 0, end + 1) for episode, end in zip(batch, last)]
     ends = np.array(last)
     states = {}
     env.open_levels(range(env.num), np.resize(rollouts.episodes["level_seed"][batch], env.num))
     for t in range(ends.max() + 1):
-        here = np.flatnonzero(t <= ends)
+        running = np.flatnonzero(t <= ends)
         obs = env.observe()[1]
         action = np.full(env.num, env.noop)
-        for slot in here:
+        for slot in running:
             frames, actions = stored[slot]
             if not np.array_equal(obs[slot], frames[t]):
-                raise UsageError(_differs(rollouts, batch[slot], t))
+                raise replay_mismatch(rollouts, batch[slot], t)
             action[slot] = actions[t]
-        slots = [slot for slot in here if (batch[slot], t) in wanted]
+        slots = [slot for slot in running if (batch[slot], t) in wanted]
         states |= {(batch[slot], t): snapshot for slot, snapshot in zip(slots, env.snapshot(slots))}
         env.act(action)
     return states
-
-
-def _stored(rollouts: Rollouts, episode: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frames and actions of an episode's steps 0 .. last."""
-    rows = rollouts.episodes["offset"][episode] + np.arange(last + 1)
-    shard = rollouts.shard(rollouts.episodes["shard"][episode])
-    return shard.rows("obs", rows), shard.rows("action", rows)
-
-
-def _differs(rollouts: Rollouts, episode: int, t: int) -> str:
-    level = rollouts.episodes["level_seed"][episode]
-    return (
-        f"episode {episode} of {rollouts.path} (level {level}) does not replay: its frame at step {t} is not the game's; "
-        f"find out more with: python -m rollouts.inspect_store {rollouts.path} --check --replay -1"
-    )

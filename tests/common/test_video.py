@@ -2,13 +2,12 @@
 behind.
 """
 
-import base64
 
 import av
 import numpy as np
 import pytest
 
-from common.video import clip_data_uri, read_video, upscale, write_video
+from common.video import read_video, upscale, write_video
 
 COLORS = np.array(
     [[220, 40, 30], [30, 200, 60], [40, 60, 230], [250, 250, 250], [0, 0, 0], [230, 210, 40]], np.uint8
@@ -71,16 +70,6 @@ def test_odd_sizes_lose_nothing(tmp_path):
     decoded, _ = read_video(tmp_path / "clip.mp4")
     assert decoded.shape[1:3] == (128, 126)
     assert error(decoded[:, :127, :125], frames) < 2
-
-
-def test_data_uri_holds_the_same_video(tmp_path):
-    write_video(tmp_path / "clip.mp4", blocks(), 12, 2)
-    head, body = clip_data_uri(blocks(), 12, 2).split(",")
-    assert head == "data:video/mp4;base64"
-    (tmp_path / "embedded.mp4").write_bytes(base64.b64decode(body))
-    embedded, fps = read_video(tmp_path / "embedded.mp4")
-    assert fps == 12
-    assert (embedded == read_video(tmp_path / "clip.mp4")[0]).all()
 
 
 @pytest.mark.parametrize(

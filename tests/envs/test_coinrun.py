@@ -9,6 +9,7 @@ from agents.death_causes import last_states
 from envs import coinrun
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, Snapshot
 from envs.procgen_body import State, parse, serialize
+from tests.helpers.coinrun_states import coin_cell
 
 LEVELS = np.arange(3000, 3512)
 RIGHT = 7
@@ -37,7 +38,7 @@ def sections(state: State) -> int:
     """Sections counted on the ground itself: neighbours differ in height, and a pit lies between two parts of
     one section.
     """
-    end = coinrun.coin_cell(state)[1]
+    end = coin_cell(state)[1]
     walls = np.isin(state.grid, coinrun.WALLS)
     dangerous = np.isin(state.grid[1], coinrun.LAVAS)
     low = state.entities[
@@ -59,7 +60,7 @@ def test_difficulty_is_exact(mode, request):
     """
     found = request.getfixturevalue(mode)
     hard, planned = coinrun.level_plan(LEVELS, mode)
-    coin = np.array([coinrun.coin_cell(state)[1] for state in found])
+    coin = np.array([coin_cell(state)[1] for state in found])
     counted = np.array([sections(state) for state in found])
     whole = coin + 15 < 64  # beyond that the generator stops early
     assert np.array_equal(counted[whole], planned[whole])
@@ -73,7 +74,7 @@ def test_difficulty_is_exact(mode, request):
 
 
 def test_another_number_of_draws_would_be_noticed(easy, monkeypatch):
-    short = np.array([coinrun.coin_cell(state)[1] <= 9 for state in easy])
+    short = np.array([coin_cell(state)[1] <= 9 for state in easy])
     for draws in (2, 3, 5, 6):
         monkeypatch.setitem(coinrun.DRAWS_BEFORE_DIFFICULTY, "easy", draws)
         assert (short == (coinrun.difficulty(LEVELS) == 1)).mean() < 0.7
@@ -93,7 +94,7 @@ def test_the_exploration_level_is_drawn_like_a_hard_one():
     )
     hard, planned = coinrun.level_plan(state.header["current_level_seed"], "exploration")
     assert sections(state) == planned
-    assert coinrun.coin_cell(state)[1] - 5 <= planned * (2 + hard // 3 + 2 * hard)
+    assert coin_cell(state)[1] - 5 <= planned * (2 + hard // 3 + 2 * hard)
 
 
 def test_difficulty_takes_one_level_or_many_and_refuses_unknown_modes():
@@ -224,21 +225,24 @@ def test_two_saws_at_once_are_still_saws(deaths):
     state.entities = np.concatenate([state.entities, state.entities[saws]])
     doubled = Snapshot(serialize(state))
     assert after(scratch, coinrun.without(state, saws, np.zeros_like(state.grid, bool)), actions[which])[0]
-    assert coinrun.cause_of_death(scratch, doubled, actions[which]) == "saw"
+    assert coinrun.causes_of_death(scratch, [doubled], [actions[which]]) == ["saw"]
 
 
 def test_causes_do_not_depend_on_company(deaths):
     scratch, before, actions, causes = deaths
-    assert [coinrun.cause_of_death(scratch, *death) for death in zip(before[:5], actions[:5])] == causes[:5]
+    assert [
+        coinrun.causes_of_death(scratch, [state], [action])[0]
+        for state, action in zip(before[:5], actions[:5])
+    ] == causes[:5]
 
 
 def test_what_is_not_a_death_is_refused_and_a_time_out_has_no_culprit():
     env = ProcgenVecEnv(1, ProcgenConfig(), num_threads=0)
     env.open_level(0, 0)
     with pytest.raises(ValueError, match="does not end the episode"):
-        coinrun.cause_of_death(env, env.snapshot()[0], env.noop)
+        coinrun.causes_of_death(env, env.snapshot(), [env.noop])
     env.open_level(0, 0)
     state = parse(env.snapshot()[0].data)
     state.header["cur_time"] = env.timeout - 1
-    assert coinrun.cause_of_death(env, Snapshot(serialize(state)), env.noop) == coinrun.UNKNOWN
+    assert coinrun.causes_of_death(env, [Snapshot(serialize(state))], [env.noop]) == [coinrun.UNKNOWN]
     env.close()

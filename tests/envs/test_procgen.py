@@ -11,6 +11,7 @@ from envs.procgen import GAMES, ProcgenConfig, ProcgenVecEnv, Snapshot, action_s
 from envs.procgen_body import parse, serialize
 from envs.procgen_state import BadState, with_header
 from envs.vecenv import VecEnv
+from tests.helpers.coinrun_states import coin_cell
 
 NUM = 4
 
@@ -46,7 +47,7 @@ def put_ahead(env: ProcgenVecEnv, slot: int, thing: int = coinrun.COIN, cur_time
     """Opens a level in the slot with the coin, or lava, three tiles in front of its player."""
     env.open_level(slot, 0)
     state = parse(env.snapshot([slot])[0].data)
-    state.grid[coinrun.coin_cell(state)] = coinrun.EMPTY
+    state.grid[coin_cell(state)] = coinrun.EMPTY
     row = int(state.player["y"])
     column = int(state.player["x"])
     state.grid[row, column + 1 : column + 3], state.grid[row, column + 3] = coinrun.EMPTY, thing

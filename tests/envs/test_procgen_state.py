@@ -10,6 +10,7 @@ from envs import coinrun
 from envs.procgen import GAMES, ProcgenConfig, ProcgenVecEnv, Snapshot
 from envs.procgen_body import parse, serialize
 from envs.procgen_state import BadState, game_name, read_header, with_header
+from tests.helpers.coinrun_states import coin_cell
 
 GIVES_THE_GAME_WHAT_IT_READS = """
 import sys
@@ -198,7 +199,7 @@ def test_moving_the_coin_moves_it_on_the_screen_and_in_the_world(env):
     seed = int(np.flatnonzero(coinrun.difficulty(np.arange(100)) == 3)[0])
     state = open_state(env, seed)
     before = show(env, state)
-    row, column = coinrun.coin_cell(state)
+    row, column = coin_cell(state)
     state.grid[row, column] = coinrun.EMPTY
     state.grid[1, 3] = coinrun.COIN
     after = show(env, state)

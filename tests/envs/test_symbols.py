@@ -5,13 +5,11 @@ states are refused.
 import numpy as np
 import pytest
 
-from common.runs import UsageError
-from envs.diagnostic_envs import ProbeVecEnv
 from envs.make import make_env
 from envs.procgen import GAMES, ProcgenConfig, ProcgenVecEnv
 from envs.procgen_body import TAILS, parse, serialize
 from envs.procgen_state import BadState
-from envs.symbols import OUTSIDE, read_symbols, symbols_of
+from envs.symbols import OUTSIDE, read_symbols
 
 
 def states_of(game: str, modes=("easy", "hard"), steps: int = 8) -> list[bytes]:
@@ -76,13 +74,8 @@ def test_an_environment_gives_the_symbols_of_its_slots(blink):
     env = make_env(3, ProcgenConfig(blink=blink), num_threads=0)
     env.open_levels(range(3), [10, 11, 12])
     env.act(np.full(3, 7))
-    assert_same(symbols_of(env), [parse(one.data) for one in env.snapshot()])
-    assert symbols_of(env, [2, 0]).header["current_level_seed"].tolist() == [12, 10]
-
-
-def test_an_environment_without_states_is_refused():
-    with pytest.raises(UsageError, match="ProbeVecEnv has no symbols"):
-        symbols_of(ProbeVecEnv("sign", 1, 0, 16))
+    assert_same(env.symbols(), [parse(one.data) for one in env.snapshot()])
+    assert env.symbols([2, 0]).header["current_level_seed"].tolist() == [12, 10]
 
 
 def test_damaged_states_are_refused():

@@ -116,7 +116,7 @@ def test_what_does_not_replay_is_named(store):
         UsageError, match=r"episode \d+ of .* does not replay: its frame at step 0 .*inspect_store"
     ):
         replay_states(other, [1, 2], [3, 3])
-    with pytest.raises(UsageError, match="episode 4 .*step 5 is not"):
+    with pytest.raises(UsageError, match="episode 4 .*step 5 differs"):
         replay_states(falsified(store, obs=flip_last_pixel), [4], [5])
     shifted = falsified(store, action=lambda actions: np.roll(actions, 1))
     with pytest.raises(UsageError, match="does not replay"):
@@ -125,11 +125,11 @@ def test_what_does_not_replay_is_named(store):
 
 def test_what_the_store_does_not_have_is_refused(store, tmp_path):
     length = int(store.episodes["length"][2])
-    with pytest.raises(ValueError, match=f"step {length} of episode 2 asked; it has steps 0 to {length - 1}"):
+    with pytest.raises(ValueError, match=f"no step {length} in episode 2, which has steps 0 to {length - 1}"):
         replay_states(store, [2], [length])
     with pytest.raises(ValueError, match="step -1"):
         replay_states(store, [2], [-1])
-    with pytest.raises(ValueError, match="episode 6 asked; .* 0 to 5"):
+    with pytest.raises(ValueError, match="no episode 6 in .* 0 to 5"):
         replay_states(store, [6], [0])
     with pytest.raises(ValueError, match="as many steps"):
         replay_states(store, [1, 2], [0])
