@@ -13,7 +13,7 @@ from envs.procgen_body import parse
 from interpret.forks.counterfactual_history import play_counterfactual_history, state_after_history
 from rollouts.states import replay_env, replay_states
 from rollouts.store import Rollouts
-from tests.analysis.test_memory_command import recorded
+from tests.analysis.memory.test_memory_command import recorded
 from tests.helpers.coinrun_runner import save_runner
 
 HISTORY_STEPS = 4
