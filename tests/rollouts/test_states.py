@@ -134,7 +134,7 @@ def test_what_the_store_does_not_have_is_refused(store, tmp_path):
     with pytest.raises(ValueError, match="as many steps"):
         replay_states(store, [1, 2], [0])
     made = make_store(tmp_path / "made", [5, 6])
-    with pytest.raises(UsageError, match="which game"):
+    with pytest.raises(UsageError, match="does not name its game"):
         replay_states(made, [0], [0])
     made.manifest["simulated"] = True
     with pytest.raises(UsageError, match="simulated"):
