@@ -63,16 +63,11 @@ from generative.model.rssm import EnvState
 from generative.model.world_model import WorldModel
 from generative.simulator import freeze
 from generative.training.data import WindowSource, layouts_of, read_ahead, seeded_generator
-from generative.training.losses import (
-    Noise,
-    draw_noise,
-    kl_to_standard_normal,
-    loss_terms,
-    squared_error,
-    total_loss,
-)
+from generative.training.errors import kl_to_standard_normal, squared_error
+from generative.training.losses import loss_terms, total_loss
 from generative.training.progress import Clock, peak_memory
-from generative.training.small_object_weights import detail
+from generative.training.small_object_weights import small_object_weights
+from generative.training.teacher_forcing import Noise, draw_noise
 from rollouts.segment import Segment
 from rollouts.store import Rollouts
 
@@ -96,11 +91,11 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
     moved = estimate_motion(segment.obs)
     half = -(-segment.mask.shape[1] // 2)
     latent = model.latent(
-        torch.stack([model.encoder(segment.obs[t]) for t in range(k)]),
+        torch.stack([model.embed(segment.obs[t]) for t in range(k)]),
         moved[: k - 1],
         agent_burn_in(agent, segment.obs[:k]),
     )
-    start = model.start(latent.sample(noise.z[0]), noise.first[0], detach_agent=False)
+    start = model.start(latent.sample(noise.z[0]), noise.start[0], detach_agent=False)
     add("bottleneck", kl_to_standard_normal(latent).mean())
     add("init_hidden", (start.hidden - segment.hidden[k - 1]).square().sum(-1).mean())
     add("init_action", F.cross_entropy(start.action_logits, segment.action[k - 2]))
@@ -111,19 +106,19 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
     for i, t in enumerate(range(k - 1, len(segment.obs))):
         add("motion", F.huber_loss(ahead, moved[t - 1], reduction="none").sum(-1).mean())
         if frames is not None:
-            state = model.rssm.posterior(
-                prior.deter, moved[t - 1], model.encoder(segment.obs[t]), noise.state[i - 1]
+            state = model.posterior(
+                prior.deter, moved[t - 1], model.embed(segment.obs[t]), noise.posterior[i - 1]
             )
             add("kl_balanced", balanced_kl(state.logits, prior.logits, SCALES.free_nats).mean())
             again = model.decode_next(
                 EnvState(*(part[:half] for part in state)), frames[:half].detach()
-            ).picture
+            ).frame
             add("self_conditioned_recon", squared_error(again, segment.obs[t, :half]).sum((1, 2)).mean())
             state = model.decode_next(state, segment.obs[t - 1] / 255)
-        frames = state.picture
+        frames = state.frame
         error = squared_error(frames, segment.obs[t])
         add("recon", error.sum((1, 2)).mean())
-        add("small_objects", (error * detail(segment.obs[t])).sum((1, 2)).mean())
+        add("small_objects", (error * small_object_weights(segment.obs[t])).sum((1, 2)).mean())
         if not i:
             sums |= {"start_recon": sums["recon"][:], "start_small_objects": sums["small_objects"][:]}
         seen = agent.advance(
@@ -139,10 +134,8 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
         add("act_log_probs", (then.exp() * (then - now)).sum(-1).mean())
         add("value", (value - segment.value[t, :shown]).square().mean())
         action = model.action_weights(segment.action[t])
-        deter, ahead = model.rssm.core(
-            state.deter, state.sample, state.motion, model.encoder(segment.obs[t]), action
-        )
-        prior = model.rssm.prior(deter, ahead, noise.prior[i])
+        deter, ahead = model.transition(state, model.embed(segment.obs[t]), action)
+        prior = model.prior(deter, ahead, noise.prior[i])
         outcome = model.outcome(deter, ahead, segment.obs[t] / 255)
         add("reward", twohot.cross_entropy(outcome.reward_logits, segment.reward[t], model.bins).mean())
         add(

@@ -85,7 +85,7 @@ def networks(
 
 def simulated(model: WorldModel, obs: torch.Tensor, z: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
     """One number that every convolution has a part in: frames encoded, latents started and stepped on once."""
-    return model.encoder(obs).float().mean() + model.step(model.start(z).env, action).picture.mean()
+    return model.embed(obs).float().mean() + model.step(model.start(z).env, action).frame.mean()
 
 
 def seconds(network: nn.Module, run, precision: str, gradient: bool, device: torch.device) -> float:

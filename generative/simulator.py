@@ -18,7 +18,7 @@ from common.noise import gumbel_noise, uniform_noise
 from common.policy import Policy
 from common.runs import file_id
 from common.words import counted
-from generative.model.categorical import draw
+from generative.model.categorical import sample_categorical
 from generative.model.frames import frames_to_bytes
 from generative.model.latent import agent_burn_in
 from generative.model.rssm import EnvState
@@ -155,7 +155,7 @@ class Simulator:
         """Of the action that led from `before` to the prior state `after`: expected reward, and the
         probabilities of an end and of a reward. [B] each.
         """
-        outcome = self.model.outcome(after.deter, after.motion, before.picture)
+        outcome = self.model.outcome(after.deter, after.motion, before.frame)
         return (
             self.model.reward(outcome),
             torch.sigmoid(outcome.done_logit),
@@ -257,7 +257,7 @@ class Simulator:
         """The action [B] that the policy chooses and the weights [B, A] that the environment is stepped with."""
         action = policy.choose(logits, torch.zeros_like(logits) if noise is None else noise)
         if mode == "relaxed":
-            weights = draw(logits, None, mode)
+            weights = sample_categorical(logits, None, mode)
         else:
             probabilities = torch.softmax(logits, -1)
             weights = self.model.action_weights(action) + (probabilities - probabilities.detach())

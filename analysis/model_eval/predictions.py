@@ -13,7 +13,7 @@ from generative.model.frames import frames_to_bytes
 from generative.model.rssm import EnvState
 from generative.simulator import NoiseKeys, Simulator
 from generative.training.data import seeded_generator
-from generative.training.losses import draw_noise, predict
+from generative.training.teacher_forcing import draw_noise, predict
 from rollouts.segment import Segment
 
 
@@ -68,7 +68,7 @@ def teacher_forced(simulator: Simulator, segment: Segment, seed: int = 0) -> Tea
     later = mask[1:]
     before = segment.obs[k - 1 : -1][later].to(made.frames.dtype) / 255
     one_step[1:][later] = frames_to_bytes(
-        model.decode_next(EnvState(*(part[:-1][later] for part in made.prior)), before).picture
+        model.decode_next(EnvState(*(part[:-1][later] for part in made.prior)), before).frame
     )
     return TeacherForced(
         posterior, one_step, torch.sigmoid(made.outcome.done_logit), model.reward_probability(made.outcome)

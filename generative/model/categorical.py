@@ -1,6 +1,4 @@
-"""Groups of categorical variables: mixing in the uniform, drawing with a straight-through gradient, and the
-KL between them.
-"""
+"""Groups of categorical variables: uniform mixing, straight-through sampling and KL."""
 
 import torch
 from torch.nn import functional as F
@@ -8,17 +6,19 @@ from torch.nn import functional as F
 MODES = ("hard", "relaxed")
 
 
-def with_uniform(raw: torch.Tensor, mix: float) -> torch.Tensor:
+def unimix(raw: torch.Tensor, mix: float) -> torch.Tensor:
     """Log-probabilities [..., C] of (1 - mix) softmax(raw) + mix / C."""
     return torch.log((1 - mix) * torch.softmax(raw, -1) + mix / raw.shape[-1])
 
 
-def draw(logits: torch.Tensor, noise: torch.Tensor | None, mode: str = "hard") -> torch.Tensor:
-    """A one-hot draw [..., C] from logits [..., C] by Gumbel noise of their shape; without noise the
-    likeliest class.
+def sample_categorical(logits: torch.Tensor, noise: torch.Tensor | None, mode: str = "hard") -> torch.Tensor:
+    """A one-hot sample [..., C] with a straight-through gradient.
 
-    hard: one-hot forward, the gradient of the probabilities backward. relaxed: the probabilities both ways,
-    and the noise has no part in it; this is what finite differences can check.
+    Args:
+        logits: [..., C].
+        noise: Gumbel noise [..., C] (Gumbel-max trick), or None for the mode of the distribution.
+        mode: "hard": one-hot forward, gradient of the probabilities backward. "relaxed": the probabilities
+            both ways, ignoring the noise; finite differences can check it.
     """
     if mode not in MODES:
         raise ValueError(f"unknown gradient mode {mode!r}; choose hard or relaxed")
@@ -35,13 +35,18 @@ def kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
 
 
 def balanced_kl(
-    posterior: torch.Tensor, prior: torch.Tensor, free: float = 1.0, towards_posterior: float = 0.1
+    posterior: torch.Tensor, prior: torch.Tensor, free_nats: float = 1.0, representation_scale: float = 0.1
 ) -> torch.Tensor:
-    """DreamerV3's KL loss (Hafner et al. 2023): 1.0 x prior moved towards posterior + 0.1 x the other way.
+    """The KL loss of DreamerV3 (Hafner et al. 2023): dynamics loss plus scaled representation loss.
 
-    Each of the two is held at `free` nats (on the sum over groups) from below, where it gives no gradient.
-    [..., G, C] -> [...].
+    Args:
+        posterior, prior: log-probabilities [..., G, C].
+        free_nats: each of the two losses is clamped from below at this value, where it has no gradient.
+        representation_scale: weight of the loss that moves the posterior towards the prior.
+
+    Returns:
+        The loss in nats, [...].
     """
-    dynamics = kl(posterior.detach(), prior).clamp(min=free)
-    representation = kl(posterior, prior.detach()).clamp(min=free)
-    return dynamics + towards_posterior * representation
+    dynamics = kl(posterior.detach(), prior).clamp(min=free_nats)
+    representation = kl(posterior, prior.detach()).clamp(min=free_nats)
+    return dynamics + representation_scale * representation

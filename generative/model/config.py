@@ -98,43 +98,38 @@ class WorldModelConfig:
                 )
 
     @property
-    def fine(self) -> tuple[int, int]:
+    def map_shape(self) -> tuple[int, int]:
         """Rows and columns of the map."""
         return self.obs_shape[0] // CELL, self.obs_shape[1] // CELL
 
     @property
-    def coarse(self) -> tuple[int, int]:
+    def grid_shape(self) -> tuple[int, int]:
         """Rows and columns of the cells of embedding, latent and categorical variables."""
         return self.obs_shape[0] // (2 * CELL), self.obs_shape[1] // (2 * CELL)
 
     @property
-    def cells(self) -> int:
+    def num_cells(self) -> int:
         """How many coarse cells there are."""
-        return self.coarse[0] * self.coarse[1]
+        return self.grid_shape[0] * self.grid_shape[1]
 
     @property
     def latent_size(self) -> int:
         """Z: the part without a place, then that of every cell."""
-        return self.latent_global + self.cells * self.latent_cell
+        return self.latent_global + self.num_cells * self.latent_cell
 
     @property
     def deter_size(self) -> int:
         """Dh: the part of h without a place, then the map, row by row."""
-        return self.vector_size + self.fine[0] * self.fine[1] * self.map_channels
+        return self.vector_size + self.map_shape[0] * self.map_shape[1] * self.map_channels
 
     @property
     def stoch_shape(self) -> tuple[int, int]:
         """G, C: categorical variables, cell by cell, and their values."""
-        return self.cells * self.groups, self.classes
+        return self.num_cells * self.groups, self.classes
 
     @property
     def stoch_size(self) -> int:
         return self.stoch_shape[0] * self.classes
-
-    @property
-    def embed_size(self) -> int:
-        """E: width of a frame's embedding, cell by cell."""
-        return self.cells * self.depth
 
 
 @dataclass(frozen=True)

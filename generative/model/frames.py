@@ -1,4 +1,4 @@
-"""Frames into embeddings and states back into frames: all of a batch's frames in one call each."""
+"""Encoder and decoder of frames: all frames of a batch in one call each."""
 
 import torch
 from torch import nn
@@ -9,8 +9,8 @@ from generative.model.layers import ChannelNorm, FiLM, as_flat, as_map, downsamp
 
 
 class PatchEncoder(nn.Module):
-    """Images [N, channels, H, W] -> a vector of `depth` numbers for every 8 x 8 pixels, row by row: [N, depth
-    * cells].
+    """A CNN from images [N, channels, H, W] to `depth` features per 8 x 8 patch, row-major: [N, depth *
+    patches].
     """
 
     def __init__(self, channels: int, depth: int, precision: str):
@@ -31,9 +31,8 @@ class PatchEncoder(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return as_flat(
-            in_chunks(self.layers, images.to(self.layers[-1].weight.dtype), precision=self.precision)
-        )
+        images = images.to(self.layers[-1].weight.dtype)
+        return as_flat(in_chunks(self.layers, images, precision=self.precision))
 
 
 class FrameEncoder(PatchEncoder):
@@ -47,14 +46,12 @@ class FrameEncoder(PatchEncoder):
 
 
 class FrameDecoder(nn.Module):
-    """h [..., Dh], draw [..., G, C] and canvas [..., H, W, C + 1] -> frames [..., H, W, C] about [0, 1],
-    neither clipped nor rounded: see `round_frames`.
+    """Decodes a state into a frame by blending new content with the warped previous frame.
 
-    The canvas is the last picture, moved, and what it covers (`motion.carried`); all 0 where there was none.
-    Map and draw are drawn where they lie, the vector of the state shades all of it, and a mask says where the
-    new shows and where the canvas. What is new is linear: a sigmoid has no gradient left for small bright
-    things on a black ground, and learns them late or never. The last doubling is a sub-pixel convolution (Shi
-    et al. 2016), which spares the full-resolution feature map. At first the canvas shows (bias 2).
+    A mask per pixel chooses between the two; its bias of 2 makes the warped frame show initially. New content
+    is linear in the output: a sigmoid has no gradient left for small bright objects on black, and learns them
+    late or never. The last upsampling is a sub-pixel convolution (Shi et al. 2016), which avoids
+    full-resolution feature maps.
     """
 
     def __init__(self, config: WorldModelConfig):
@@ -75,52 +72,53 @@ class FrameDecoder(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(
-        self, deter: torch.Tensor, sample: torch.Tensor, canvas: torch.Tensor | None = None
+        self, deter: torch.Tensor, sample: torch.Tensor, warped: torch.Tensor | None = None
     ) -> torch.Tensor:
+        """Frames [..., H, W, C] around [0, 1], neither clipped nor rounded (see `round_frames`).
+
+        Args:
+            deter: h [..., Dh].
+            sample: sample of the categorical variables [..., G, C].
+            warped: warped previous frame and its coverage [..., H, W, C + 1], as `motion.warp_frame` gives
+                it; None where there is none.
+        """
         shape = self.config.obs_shape
         lead = deter.shape[:-1]
-        if canvas is None:
-            canvas = deter.new_zeros(*lead, *shape[:2], shape[2] + 1)
+        if warped is None:
+            warped = deter.new_zeros(*lead, *shape[:2], shape[2] + 1)
         parts = (
             deter.reshape(-1, deter.shape[-1]),
             sample.reshape(-1, self.config.stoch_size),
-            canvas.reshape(-1, *canvas.shape[-3:]),
+            warped.reshape(-1, *warped.shape[-3:]),
         )
         if not len(parts[0]):
             return deter.new_zeros(*lead, *shape)
-        images = 0.5 + in_chunks(self.picture, *parts, precision=self.precision)
+        images = 0.5 + in_chunks(self._decode_chunk, *parts, precision=self.precision)
         return images.reshape(*lead, *shape)
 
-    def picture(self, deter: torch.Tensor, sample: torch.Tensor, canvas: torch.Tensor) -> torch.Tensor:
-        """[N, Dh], [N, G * C], [N, H, W, C + 1] -> [N, H, W, C] about 0."""
+    def _decode_chunk(self, deter: torch.Tensor, sample: torch.Tensor, warped: torch.Tensor) -> torch.Tensor:
+        """[N, Dh], [N, G * C], [N, H, W, C + 1] -> [N, H, W, C] around 0."""
         c = self.config
         vector, cells = deter.split([c.vector_size, c.deter_size - c.vector_size], -1)
-        under = self.unshuffle(canvas.permute(0, 3, 1, 2))
-        known = [
-            as_map(cells, c.fine),
-            self.upsample_stoch(as_map(sample, c.coarse)),
-            self.downsample_warped(under),
+        unshuffled = self.unshuffle(warped.permute(0, 3, 1, 2))
+        inputs = [
+            as_map(cells, c.map_shape),
+            self.upsample_stoch(as_map(sample, c.grid_shape)),
+            self.downsample_warped(unshuffled),
         ]
-        drawn = self.upsample(
-            self.film(self.in_conv(torch.cat([x.to(deter.dtype) for x in known], 1)), vector)
-        )
-        new, old = (
-            self.shuffle(self.out_conv(torch.cat([drawn, under.to(drawn.dtype)], 1)))
-            .to(deter.dtype)
-            .permute(0, 2, 3, 1)
-            .split([c.obs_shape[2], 1], -1)
-        )
-        old = torch.sigmoid(old + 2) * canvas[..., -1:]
-        return old * canvas[..., :-1] + (1 - old) * new
+        features = self.in_conv(torch.cat([x.to(deter.dtype) for x in inputs], 1))
+        features = self.upsample(self.film(features, vector))
+        pixels = self.shuffle(self.out_conv(torch.cat([features, unshuffled.to(features.dtype)], 1)))
+        new, keep = pixels.to(deter.dtype).permute(0, 2, 3, 1).split([c.obs_shape[2], 1], -1)
+        keep = torch.sigmoid(keep + 2) * warped[..., -1:]
+        return keep * warped[..., :-1] + (1 - keep) * new
 
 
 def round_frames(frames: torch.Tensor) -> torch.Tensor:
-    """Decoded frames at the nearest of the 256 levels in [0, 1]; the gradient passes as if nothing had been
-    clipped or rounded.
-    """
+    """Decoded frames clipped to [0, 1] and rounded to 256 levels, with a straight-through gradient."""
     return frames + (torch.round(frames.clamp(0, 1) * 255) / 255 - frames).detach()
 
 
 def frames_to_bytes(frames: torch.Tensor) -> torch.Tensor:
-    """Decoded frames as uint8: the levels that `round_frames` goes to."""
+    """Decoded frames as uint8, at the levels of `round_frames`."""
     return torch.round(frames.detach().clamp(0, 1) * 255).to(torch.uint8)

@@ -1,7 +1,6 @@
-"""The bottleneck: the first frames, how they moved and what the agent remembers of them, to a latent; a
-latent to the state that it describes.
+"""The bottleneck: first frames, their motion and the agent's hidden state to a latent, a latent to a state.
 
-A part of the latent belongs to no place, the rest to the cells of the picture.
+The latent has a global part and a part for each 8 x 8 cell of the frame.
 """
 
 import torch
@@ -11,33 +10,29 @@ from common.policy import Policy
 from common.precision import autocast_context
 from generative.model.config import WorldModelConfig
 from generative.model.layers import FiLM, as_flat, as_map, mlp, upsample
-from generative.model.motion import REACH
+from generative.model.motion import MAX_MOTION
 
-NARROW = 16
-"""Channels through which the part without a place is read from the cells."""
+PROJ_CHANNELS = 16
+"""Channels per cell of the projection that the global part is computed from."""
 
 
 @torch.no_grad()
 def agent_burn_in(agent: Policy, frames: torch.Tensor) -> torch.Tensor:
-    """What the agent remembers [B, D] before it sees the last of the frames [K, B, H, W, C], had it begun
-    with the first.
+    """The agent's hidden state [B, D] before the last of the frames [K, B, H, W, C], starting from its
+    initial state at the first.
     """
     batch = frames.shape[1]
     device = frames.device
     state = agent.initial_state(batch)
     first = torch.ones(batch, dtype=torch.bool, device=device)
     for frame in frames[:-1]:
-        state, first = (
-            agent.advance(frame, state, first, torch.zeros(batch, device=device)),
-            torch.zeros_like(first),
-        )
+        state = agent.advance(frame, state, first, torch.zeros(batch, device=device))
+        first = torch.zeros_like(first)
     return agent.hidden(state)
 
 
 class LatentHead(nn.Module):
-    """Embeddings [K, B, E], the motion between their frames [K - 1, B, 2] and memory [B, D] -> mean and
-    log-variance of the latent, [B, Z] each; the mean alone on the sphere.
-    """
+    """The parameters of q(z | first frames)."""
 
     def __init__(self, config: WorldModelConfig):
         super().__init__()
@@ -52,28 +47,38 @@ class LatentHead(nn.Module):
             nn.SiLU(),
         )
         self.cell_head = nn.Conv2d(d, self.parts * config.latent_cell, 1)
-        self.projection = nn.Conv2d(d, NARROW, 1)
-        known = NARROW * config.cells + config.hidden_size + 2 * (config.num_initializing_steps - 1)
-        self.global_head = mlp(known, config.units, self.parts * config.latent_global)
+        self.projection = nn.Conv2d(d, PROJ_CHANNELS, 1)
+        inputs = PROJ_CHANNELS * config.num_cells + config.hidden_size
+        inputs += 2 * (config.num_initializing_steps - 1)
+        self.global_head = mlp(inputs, config.units, self.parts * config.latent_global)
         self.to(memory_format=torch.channels_last)
 
     def forward(
-        self, embeddings: torch.Tensor, motion: torch.Tensor, memory: torch.Tensor
+        self, embeddings: torch.Tensor, motion: torch.Tensor, hidden: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
+        """Mean and log-variance of the latent, [B, Z] each; on the sphere the mean alone.
+
+        Args:
+            embeddings: of the K first frames, [K, B, E].
+            motion: between them, [K - 1, B, 2].
+            hidden: the agent's hidden state before the last of them, [B, D].
+        """
         c = self.config
-        maps = torch.cat([as_map(frame, c.coarse) for frame in embeddings], 1)
+        maps = torch.cat([as_map(frame, c.grid_shape) for frame in embeddings], 1)
         with autocast_context(self.precision, embeddings.device.type):
             x = self.convs(maps)
-            of_cells, narrow = (
-                as_flat(layer(x)).to(embeddings.dtype) for layer in (self.cell_head, self.projection)
-            )
-        of_all = self.global_head(torch.cat([narrow, memory, *motion / REACH], -1)).chunk(self.parts, -1)
-        of_cells = of_cells.unflatten(-1, (c.cells, self.parts, c.latent_cell)).unbind(2)
-        return tuple(torch.cat([one, cells.flatten(1)], -1) for one, cells in zip(of_all, of_cells))
+            cell_part = as_flat(self.cell_head(x)).to(embeddings.dtype)
+            projected = as_flat(self.projection(x)).to(embeddings.dtype)
+        global_part = self.global_head(torch.cat([projected, hidden, *motion / MAX_MOTION], -1))
+        cell_part = cell_part.unflatten(-1, (c.num_cells, self.parts, c.latent_cell)).unbind(2)
+        return tuple(
+            torch.cat([one, cells.flatten(1)], -1)
+            for one, cells in zip(global_part.chunk(self.parts, -1), cell_part)
+        )
 
 
 class StartHead(nn.Module):
-    """z [B, Z] -> h [B, Dh] in (-1, 1), and raw outputs [B, G * C] for the categorical variables."""
+    """The start state that a latent describes."""
 
     def __init__(self, config: WorldModelConfig):
         super().__init__()
@@ -89,9 +94,12 @@ class StartHead(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """z [B, Z] -> h [B, Dh] in (-1, 1), and raw logits [B, G * C] of the categorical variables."""
         c = self.config
         vector = torch.tanh(self.vector_head(z))
         with autocast_context(self.precision, z.device.type):
-            x = self.conv(self.film(self.in_conv(as_map(z[:, c.latent_global :], c.coarse)), vector))
-            cells, raw = (as_flat(layer(x)).to(z.dtype) for layer in (self.map_head, self.stoch_head))
+            cell_part = as_map(z[:, c.latent_global :], c.grid_shape)
+            x = self.conv(self.film(self.in_conv(cell_part), vector))
+            cells = as_flat(self.map_head(x)).to(z.dtype)
+            raw = as_flat(self.stoch_head(x)).to(z.dtype)
         return torch.cat([vector, torch.tanh(cells)], -1), raw

@@ -1,137 +1,183 @@
-"""How far the picture moves in a step, measured between frames, and pictures and maps moved by it.
+"""Motion of a scrolling frame: estimated by image registration, and applied by warping.
 
-A scrolling picture is mostly the old one, moved: what predicts the motion need not draw it again (Finn et al.
-2016). Motion is in pixels, down and right: what was at row y is now at row y + motion[0].
+A scrolling frame is mostly the last one, shifted: a model that predicts the motion need not draw it again (Finn
+et al. 2016). Motion is in pixels, down and right: what was at row y is now at row y + motion[0].
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
-REACH = 8.0
-"""The most pixels that a picture moves in one step in either direction; a player of Procgen falls no faster."""
-_TIE = 1e-6  # squared error per squared pixel of motion: of motions that explain a frame equally well, the smallest
-_FLAT = 1e-10  # least product of the bends of an error that says where it is lowest: those of _TIE alone are 4e-12
+MAX_MOTION = 8.0
+"""Largest motion per step in either direction, in pixels; no player of Procgen falls faster."""
+_TIE_BREAK = 1e-6
+"""Added error per squared pixel of motion: among equally good motions the smallest wins."""
+_MIN_CURVATURE = 1e-10
+"""Least Hessian determinant of an error surface that has a minimum; the tie-break alone gives 4e-12."""
 
 
 @torch.no_grad()
 def estimate_motion(frames: torch.Tensor) -> torch.Tensor:
-    """The motion between successive frames [L, B, H, W, C], uint8 or float in [0, 1]: [L - 1, B, 2], without
-    a gradient.
+    """The motion between successive frames [L, B, H, W, C], uint8 or float in [0, 1]: [L - 1, B, 2].
 
-    The shift under which the two differ least where they overlap (all whole shifts at once, by FFT), refined
-    by the quadratic through its neighbours. Where nothing says how far it was, in a picture of one colour, it
-    is 0.
+    The whole shift with the smallest mean squared difference where the frames overlap, refined by a quadratic
+    through its neighbours. It has no gradient, and is 0 where nothing determines it (a uniform frame).
     """
-    grey = (frames / 255 if frames.dtype == torch.uint8 else frames).mean(-1) - 0.5
-    (height, width), (down, right) = (
-        grey.shape[-2:],
-        (int(min(REACH + 1, size - 2)) for size in grey.shape[-2:]),
+    grey = (frames / 255 if frames.dtype == torch.uint8 else frames).mean(-1)[..., None, :, :] - 0.5
+    reach = tuple(int(min(MAX_MOTION + 1, size - 2)) for size in grey.shape[-2:])
+    spectra = _spectra(grey, torch.ones_like(grey[0, 0, 0]), reach)
+    before, after = (
+        _Spectra(spectra.image[part], spectra.square[part], spectra.visible, spectra.size)
+        for part in (slice(None, -1), slice(1, None))
     )
-    padded = height + down, width + right
-    plain, squared, covered = (
-        torch.fft.rfft2(x, s=padded) for x in (grey, grey.square(), torch.ones_like(grey[:1, :1]))
-    )
-    before = slice(None, -1)
-    after = slice(1, None)
-    both = (
-        squared[after] * covered.conj()
-        + covered * squared[before].conj()
-        - 2 * plain[after] * plain[before].conj()
-    )
-    error, overlap = (
-        torch.fft.irfft2(x, s=padded).roll((down, right), (-2, -1))[..., : 2 * down + 1, : 2 * right + 1]
-        for x in (both, covered * covered.conj())
-    )
-    rows, columns = (torch.arange(-reach, reach + 1, device=frames.device) for reach in (down, right))
-    error = error / overlap.round() + _TIE * (rows[:, None].square() + columns.square())
+    rows, columns = (torch.arange(-r, r + 1, device=frames.device) for r in reach)
+    error = _shift_errors(before, after, reach)
+    error = error + _TIE_BREAK * (rows[:, None].square() + columns.square())
+    inner_columns = 2 * reach[1] - 1  # the quadratic needs neighbours on all sides
     best = error[..., 1:-1, 1:-1].flatten(-2).argmin(-1)
-    row = best // (2 * right - 1)
-    column = best % (2 * right - 1)
+    row = best // inner_columns
+    column = best % inner_columns
+    shift = torch.stack([row - reach[0] + 1, column - reach[1] + 1], -1)
+    return shift + _quadratic_minimum(_neighbourhood(error, row, column))
+
+
+def best_shift(before: torch.Tensor, after: torch.Tensor, visible: torch.Tensor, reach: int) -> torch.Tensor:
+    """The whole shift, down and right, under which two images differ least where both are visible: [..., 2].
+
+    Masked registration by FFT (Padfield 2012, "Masked object registration in the Fourier domain").
+
+    Args:
+        before, after: images [..., C, H, W] with broadcasting leading dimensions.
+        visible: [H, W], 1 where pixels count and 0 where they do not.
+        reach: largest shift considered, in pixels.
+    """
+    both = (reach, reach)
+    spectra = (_spectra(images * visible, visible, both) for images in (before, after))
+    best = _shift_errors(*spectra, both).flatten(-2).argmin(-1)
+    side = 2 * reach + 1
+    return torch.stack([best // side, best % side], -1) - reach
+
+
+class _Spectra(NamedTuple):
+    """Fourier transforms of images [..., C, H, W], of their squares summed over channels [..., H, W], and of
+    a mask of visible pixels [H, W], padded to `size` so that shifts do not wrap around.
+    """
+
+    image: torch.Tensor
+    square: torch.Tensor
+    visible: torch.Tensor
+    size: tuple[int, int]
+
+
+def _spectra(images: torch.Tensor, visible: torch.Tensor, reach: tuple[int, int]) -> _Spectra:
+    size = tuple(n + r for n, r in zip(images.shape[-2:], reach))
+    return _Spectra(*(torch.fft.rfft2(x, s=size) for x in (images, images.square().sum(-3), visible)), size)
+
+
+def _shift_errors(before: _Spectra, after: _Spectra, reach: tuple[int, int]) -> torch.Tensor:
+    """Mean squared difference over the overlap, for every shift up to `reach`: [..., 2 r + 1, 2 r' + 1].
+
+    The sum over the overlap of (a - b)^2 is three correlations, all shifts at once by FFT.
+    """
+    visible = before.visible
+    spectrum = (
+        after.square * visible.conj()
+        + visible * before.square.conj()
+        - 2 * (after.image * before.image.conj()).sum(-3)
+    )
+    difference, overlap = (
+        torch.fft.irfft2(x, s=before.size).roll(reach, (-2, -1))[..., : 2 * reach[0] + 1, : 2 * reach[1] + 1]
+        for x in (spectrum, visible * visible.conj())
+    )
+    return difference / overlap.round()
+
+
+def _neighbourhood(error: torch.Tensor, row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+    """The 3 x 3 errors around inner cells [...] of an error surface [..., R, C]: [..., 3, 3]."""
+    width = error.shape[-1]
+    flat = error.flatten(-2)
     around = [
-        error.flatten(-2).gather(-1, ((row + i) * (2 * right + 1) + column + j)[..., None])[..., 0]
+        flat.gather(-1, ((row + i) * width + column + j)[..., None])[..., 0]
         for i in range(3)
         for j in range(3)
     ]
-    return torch.stack([row - down + 1, column - right + 1], -1) + _lowest(
-        torch.stack(around, -1).unflatten(-1, (3, 3))
-    )
+    return torch.stack(around, -1).unflatten(-1, (3, 3))
 
 
-def _lowest(error: torch.Tensor) -> torch.Tensor:
-    """Where the quadratic through errors [..., 3, 3] about a least one is lowest, from the middle, at most
-    half a pixel away: [..., 2].
+def _quadratic_minimum(error: torch.Tensor) -> torch.Tensor:
+    """The minimum of the quadratic through errors [..., 3, 3], relative to their centre: [..., 2].
 
-    0 where it has no lowest point.
+    At most half a pixel in either direction; 0 where the quadratic has no minimum.
     """
     slope = torch.stack([error[..., 2, 1] - error[..., 0, 1], error[..., 1, 2] - error[..., 1, 0]], -1) / 2
-    middle = 2 * error[..., 1, 1]
-    bend_rows = error[..., 2, 1] + error[..., 0, 1] - middle
-    bend_columns = error[..., 1, 2] + error[..., 1, 0] - middle
-    twist = (error[..., 2, 2] - error[..., 2, 0] - error[..., 0, 2] + error[..., 0, 0]) / 4
-    area = bend_rows * bend_columns - twist.square()
-    to = torch.stack(
+    centre = 2 * error[..., 1, 1]
+    curvature_rows = error[..., 2, 1] + error[..., 0, 1] - centre
+    curvature_columns = error[..., 1, 2] + error[..., 1, 0] - centre
+    mixed = (error[..., 2, 2] - error[..., 2, 0] - error[..., 0, 2] + error[..., 0, 0]) / 4
+    determinant = curvature_rows * curvature_columns - mixed.square()
+    step = torch.stack(
         [
-            bend_columns * slope[..., 0] - twist * slope[..., 1],
-            bend_rows * slope[..., 1] - twist * slope[..., 0],
+            curvature_columns * slope[..., 0] - mixed * slope[..., 1],
+            curvature_rows * slope[..., 1] - mixed * slope[..., 0],
         ],
         -1,
     )
-    return torch.where((area > _FLAT)[..., None], -to / area.clamp(min=_FLAT)[..., None], 0.0).clamp(
-        -0.5, 0.5
-    )
+    minimum = -step / determinant.clamp(min=_MIN_CURVATURE)[..., None]
+    return torch.where((determinant > _MIN_CURVATURE)[..., None], minimum, 0.0).clamp(-0.5, 0.5)
 
 
-def warp_frame(picture: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
-    """The canvas for the next picture: [N, H, W, C] about [0, 1] moved by [N, 2] -> [N, H, W, C + 1] about 0.
+def warp_frame(frame: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
+    """Frames [N, H, W, C] around [0, 1], shifted by motions [N, 2] with cubic convolution (Keys 1981).
 
-    By cubic convolution (Keys 1981). The last channel says how much of each pixel the old picture covers, 1
-    or nothing but at its edge; where it covers nothing, the canvas is 0.
+    Returns:
+        [N, H, W, C + 1]: the shifted frames around 0, and in the last channel how much of each pixel the
+        frame before covers (1 or 0 except at the border); uncovered pixels are 0.
     """
     rows, columns = (
-        shift_matrix(size, by, keys_cubic) for size, by in zip(picture.shape[1:3], motion.unbind(-1))
+        shift_matrix(size, by, keys_cubic) for size, by in zip(frame.shape[1:3], motion.unbind(-1))
     )
-    covered = rows.sum(-1)[:, :, None] * columns.sum(-1)[:, None]
-    return torch.cat([_moved(picture - 0.5, rows, columns), covered[..., None]], -1)
+    coverage = rows.sum(-1)[:, :, None] * columns.sum(-1)[:, None]
+    return torch.cat([_shift(frame - 0.5, rows, columns), coverage[..., None]], -1)
 
 
-def warp_features(cells: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
-    """A map [N, C, H, W] moved by [N, 2], in cells, with nothing beyond its edges; values stay within their
-    range.
-    """
+def warp_features(features: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
+    """Feature maps [N, C, H, W] shifted by motions [N, 2] in cells, zero-padded; values keep their range."""
     rows, columns = (
-        shift_matrix(size, by, raised_cosine) for size, by in zip(cells.shape[2:], motion.unbind(-1))
+        shift_matrix(size, by, raised_cosine) for size, by in zip(features.shape[2:], motion.unbind(-1))
     )
-    return _moved(cells.permute(0, 2, 3, 1), rows, columns).permute(0, 3, 1, 2)
+    return _shift(features.permute(0, 2, 3, 1), rows, columns).permute(0, 3, 1, 2)
 
 
 def in_view(motion: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Which pixels of a picture show what has been in view all along: motion [T, B, 2] -> [T, B, H, W] bool,
-    after each of the moves.
+    """Which pixels show what has been in view since before the first of the motions [T, B, 2]: [T, B, H, W]
+    bool, after each of them.
     """
-    ways = torch.cat([torch.zeros_like(motion[:1]), motion]).cumsum(0)
-    found = []
-    for i in range(1, len(ways)):
-        since = ways[i] - ways[: i + 1]  # what is at p was at p - since
-        low = since.amax(0)[..., None]
-        high = since.amin(0)[..., None]
-        lines = [torch.arange(n, device=motion.device) for n in size]
+    position = torch.cat([torch.zeros_like(motion[:1]), motion]).cumsum(0)
+    visible = []
+    for i in range(1, len(position)):
+        displacement = position[i] - position[: i + 1]  # what is at p was at p - displacement
+        largest = displacement.amax(0)[..., None]
+        smallest = displacement.amin(0)[..., None]
+        pixels = [torch.arange(n, device=motion.device) for n in size]
         row, column = (
-            (line >= low[:, axis] - 0.5) & (line <= n - 0.5 + high[:, axis])
-            for axis, (line, n) in enumerate(zip(lines, size))
+            (pixel >= largest[:, axis] - 0.5) & (pixel <= n - 0.5 + smallest[:, axis])
+            for axis, (pixel, n) in enumerate(zip(pixels, size))
         )
-        found.append(row[:, :, None] & column[:, None])
-    return torch.stack(found)
+        visible.append(row[:, :, None] & column[:, None])
+    return torch.stack(visible)
 
 
-def _moved(x: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """[N, H, W, C] under [N, H, H] and [N, W, W]."""
+def _shift(x: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Images [N, H, W, C] under shift matrices [N, H, H] and [N, W, W]."""
     by_row = (rows @ x.flatten(2)).unflatten(-1, x.shape[2:]).transpose(1, 2)
     return (columns @ by_row.flatten(2)).unflatten(-1, (x.shape[1], x.shape[3])).transpose(1, 2)
 
 
 def shift_matrix(size: int, by: torch.Tensor, kernel: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """What moves a line of `size` values by [N]: [N, size, size], interpolating by a kernel of the distance."""
+    """Matrices [N, size, size] that shift a line of `size` values by [N], interpolating with a kernel of the
+    distance.
+    """
     at = torch.arange(size, device=by.device, dtype=by.dtype)
     return kernel((at[:, None] - at - by[:, None, None]).abs())
 
@@ -144,5 +190,5 @@ def keys_cubic(x: torch.Tensor) -> torch.Tensor:
 
 
 def raised_cosine(x: torch.Tensor) -> torch.Tensor:
-    """A smooth kernel that is nowhere negative, at distances x >= 0."""
+    """A smooth, non-negative interpolation kernel at distances x >= 0."""
     return torch.where(x < 1, 0.5 + 0.5 * torch.cos(torch.pi * x), 0.0)

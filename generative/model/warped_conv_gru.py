@@ -1,10 +1,4 @@
-"""The map of the environment state: what lies where the picture shows it, moved as the picture moves and
-corrected in place.
-
-A picture that scrolls is a memory of the old one, shifted. So the map is carried along by the motion that the
-state foretells, and a convolutional GRU (Shi et al. 2015) writes what has changed into it. A vector alone
-would have to draw every picture anew.
-"""
+"""The map of the environment state: a convolutional GRU whose state is warped by the predicted motion."""
 
 import torch
 from torch import nn
@@ -16,7 +10,11 @@ from generative.model.motion import warp_features
 
 
 class WarpedConvGRU(nn.Module):
-    """The map's own recurrence. The update gate has a bias of -1: at first, the map changes slowly."""
+    """A convolutional GRU (Shi et al. 2015) over a map aligned with the frame.
+
+    A scrolling frame is mostly the last one, shifted. So the map is first warped by the predicted motion, and
+    the GRU updates what changed. The update gate has a bias of -1, so that initially the map changes slowly.
+    """
 
     def __init__(self, config: WorldModelConfig):
         super().__init__()
@@ -29,16 +27,23 @@ class WarpedConvGRU(nn.Module):
         self.gates = nn.Conv2d(d, 3 * m, 1)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, cells, known, vector, motion):
-        """Map [B, M, H, W]; the categorical draw and the embedding of the picture shown last, [B, g * C + E,
-        H / 2, W / 2]; new vector [B, V]; motion [B, 2] in pixels -> new map [B, M, H, W].
+    def forward(
+        self, cells: torch.Tensor, inputs: torch.Tensor, vector: torch.Tensor, motion: torch.Tensor
+    ) -> torch.Tensor:
+        """The next map [B, M, H, W].
+
+        Args:
+            cells: the last map [B, M, H, W].
+            inputs: sample of the categorical variables and embedding of the last frame, [B, g * C + E, H / 2,
+                W / 2].
+            vector: the new vector part of h, [B, V].
+            motion: predicted motion [B, 2] in pixels.
         """
-        moved = warp_features(cells, motion / CELL)
+        warped = warp_features(cells, motion / CELL)
         with autocast_context(self.precision, vector.device.type):
-            raised = self.upsample_inputs(known).to(cells.dtype)
-            written = self.gates(self.film(self.in_conv(torch.cat([cells, moved, raised], 1)), vector)).to(
-                cells.dtype
-            )
-        reset, candidate, update = written.chunk(3, 1)
+            upsampled = self.upsample_inputs(inputs).to(cells.dtype)
+            hidden = self.film(self.in_conv(torch.cat([cells, warped, upsampled], 1)), vector)
+            gates = self.gates(hidden).to(cells.dtype)
+        reset, candidate, update = gates.chunk(3, 1)
         update = torch.sigmoid(update - 1)
-        return update * torch.tanh(torch.sigmoid(reset) * candidate) + (1 - update) * moved
+        return update * torch.tanh(torch.sigmoid(reset) * candidate) + (1 - update) * warped

@@ -9,7 +9,7 @@ from common.policy import Policy
 from generative.model.frames import frames_to_bytes
 from generative.model.rssm import stack_states
 from generative.model.world_model import WorldModel
-from generative.training.losses import Noise, Prediction, predict
+from generative.training.teacher_forcing import Noise, Prediction, predict
 from rollouts.segment import Segment
 
 GAP = 4
@@ -35,7 +35,7 @@ def open_loop(model: WorldModel, made: Prediction, noise: Noise) -> torch.Tensor
     states = [made.start.env]
     for action, drawn in zip(made.actions[:-1], noise.prior):
         states.append(model.step(states[-1], action, drawn))
-    return stack_states(states).picture
+    return stack_states(states).frame
 
 
 def tiled(pictures: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ WIDTH = 5
 """Pixels. Things narrower than this in one direction count as small; a tile of CoinRun is about as wide."""
 
 
-def detail(obs: torch.Tensor) -> torch.Tensor:
+def small_object_weights(obs: torch.Tensor) -> torch.Tensor:
     """How far each pixel of frames [n, H, W, C] uint8 stands out as part of something small, [n, H, W] in [0,
     1].
 

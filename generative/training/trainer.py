@@ -29,16 +29,17 @@ from generative.simulator import freeze
 from generative.training.data import VALIDATION_STREAM, WindowSource, read_ahead, seeded_generator
 from generative.training.distributed import DistContext
 from generative.training.ema import EMA
-from generative.training.losses import TERMS, Noise, draw_noise, loss_terms, psnr, total_loss
+from generative.training.errors import psnr
+from generative.training.losses import TERMS, loss_terms, total_loss
 from generative.training.preview import preview
 from generative.training.progress import COLUMNS, Clock, RunningMean
+from generative.training.teacher_forcing import Noise, draw_noise
 from rollouts.segment import Segment
 
 _KIND = "world model training state"
 PREVIEW_WINDOWS = 8
 PREVIEW_FPS = 6
 PREVIEW_SCALE = 3
-OUTCOME_MODULES = ("outcome_encoder.", "outcome_head.", "done_calibration")
 WATCHED = ("loss_scale_hx", "loss_scale_act_log_probs", "loss_scale_value")
 """Weights of the terms that need the agent."""
 
@@ -84,9 +85,7 @@ class Trainer:
         self.model = WorldModel(model).to(device)
         if init_from is not None:
             load_partial(self.model, init_from)
-        for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(not config.outcome_only or name.startswith(OUTCOME_MODULES))
-        self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.trained = self.model.select_trainable(config.outcome_only)
         self.average = EMA(self.model, config.ema_decay)
         self.optimizer = torch.optim.Adam(self.trained, lr=config.lr, fused=True)
         self.batches = 0

@@ -102,7 +102,7 @@ class TeacherForcedWorld:
         start = model.start(self.simulator.encode(first.to(device)).mean).env
         motion = estimate_motion(obs).to(model.bins.dtype)
         taken = model.action_weights(segment.action.to(device))
-        deter, ahead, _ = model.rssm.observe(start, taken, model.encoder(obs), motion, [None] * len(motion))
+        deter, ahead, _ = model.observe(start, taken, model.embed(obs), motion, [None] * len(motion))
         outcome = model.outcome(deter, ahead, obs.to(model.bins.dtype) / 255)
         found = {
             "done_prob": torch.sigmoid(outcome.done_logit),

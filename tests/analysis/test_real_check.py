@@ -261,11 +261,9 @@ def test_a_watching_simulator_foretells_by_the_games_own_frames_step_by_step(fil
     with torch.no_grad():
         state = model.start(simulator.encode(torch.from_numpy(points.frames)).mean).env
         for t in range(8):
-            deter, ahead = model.rssm.core(
-                state.deter,
-                state.sample,
-                state.motion,
-                model.encoder(real.obs[t]),
+            deter, ahead = model.transition(
+                state,
+                model.embed(real.obs[t]),
                 model.action_weights(real.action[t]),
             )
             outcome = model.outcome(deter, ahead, real.obs[t] / 255)
@@ -278,8 +276,8 @@ def test_a_watching_simulator_foretells_by_the_games_own_frames_step_by_step(fil
             )
             assert not watched.extra["done_prob"][t][~here].any()
             if t < 7:
-                state = model.rssm.posterior(
-                    deter, estimate_motion(real.obs[t : t + 2])[0], model.encoder(real.obs[t + 1])
+                state = model.posterior(
+                    deter, estimate_motion(real.obs[t : t + 2])[0], model.embed(real.obs[t + 1])
                 )
     assert watched.extra["done_prob"].std() > 0
     assert not real.mask.all()

@@ -12,7 +12,7 @@ from agents.actor_critic import save_agent
 from benchmarks import gen_training
 from benchmarks.gen_training import Args, ours, plain
 from generative.model.world_model import WorldModel
-from generative.training.losses import draw_noise
+from generative.training.teacher_forcing import draw_noise
 from tests.helpers.toy_world import toy_agent, toy_config, toy_episode, with_agent, write_toy_store
 
 

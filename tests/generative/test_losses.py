@@ -8,24 +8,16 @@ import torch
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
 from generative.model import twohot
-from generative.model.categorical import balanced_kl, kl, with_uniform
+from generative.model.categorical import balanced_kl, kl, unimix
 from generative.model.config import LossScales
 from generative.model.frames import round_frames
 from generative.model.motion import estimate_motion, warp_frame
 from generative.model.rssm import EnvState
 from generative.model.world_model import Outcome
-from generative.training.losses import (
-    SCALE_OF,
-    TERMS,
-    draw_noise,
-    image_error,
-    loss_terms,
-    outcome_errors,
-    psnr,
-    total_loss,
-    uniformity_loss,
-)
-from generative.training.small_object_weights import detail
+from generative.training.errors import image_error, outcome_errors, psnr, uniformity_loss
+from generative.training.losses import SCALE_OF, TERMS, loss_terms, total_loss
+from generative.training.small_object_weights import small_object_weights
+from generative.training.teacher_forcing import draw_noise
 from tests.helpers.toy_windows import (
     BLIND,
     FREE,
@@ -95,7 +87,7 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
         motion = [None, *(estimate_motion(torch.stack(seen[t - 1 : t + 1]))[0] for t in range(1, LENGTH))]
         starts = []
         for n, last in enumerate(
-            [K - 1, *(K - 1 + int(noise.at[n, b] * (steps - K + 1)) for n in range(MORE))]
+            [K - 1, *(K - 1 + int(noise.start_times[n, b] * (steps - K + 1)) for n in range(MORE))]
         ):
             memory = agent.initial_state(1)
             given = seen[last - K + 1 : last + 1]
@@ -103,17 +95,17 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
                 memory = agent.advance(frame, memory, torch.tensor([False]), None)
             way = torch.stack(motion[last - K + 2 : last + 1])
             mean, log_variance = model.latent_head(
-                torch.stack([model.encoder(frame) for frame in given]), way, memory
+                torch.stack([model.embed(frame) for frame in given]), way, memory
             )
             deviation = (log_variance / 2).exp()
             q = Independent(Normal(mean, deviation), 1)
             sums["bottleneck"].append(kl_divergence(q, Independent(Normal(torch.zeros_like(mean), 1.0), 1)))
-            starts.append(model.start(mean + deviation * noise.z[n, b : b + 1], noise.first[n, b : b + 1]))
+            starts.append(model.start(mean + deviation * noise.z[n, b : b + 1], noise.start[n, b : b + 1]))
             sums["init_hidden"].append(((starts[-1].hidden[0] - segment.hidden[last, b]) ** 2).sum())
             sums["init_action"].append(
                 -Categorical(logits=starts[-1].action_logits[0]).log_prob(segment.action[last - 1, b])
             )
-            error = (starts[-1].env.picture[0] - segment.obs[last, b] / 255) ** 2
+            error = (starts[-1].env.frame[0] - segment.obs[last, b] / 255) ** 2
             sums["start_recon"].append(error.sum())
             sums["start_small_objects"].append((error * top_hat(segment.obs[last, b])[..., None]).sum())
         state = starts[0].env
@@ -121,7 +113,7 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
         foretold = starts[0].env.motion
         for t in range(K - 1, steps):
             i = t - (K - 1)
-            frame = state.picture[0]
+            frame = state.frame[0]
             sums["motion"].append(huber(foretold - motion[t]))
             error = (frame - segment.obs[t, b] / 255) ** 2
             sums["recon"].append(error.sum())
@@ -138,19 +130,19 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
                 segment.action[t - shift, b : b + 1], model.config.num_actions
             ).float()
             deter, foretold = model.rssm.core(
-                state.deter, state.sample, state.motion, model.encoder(seen[t]), action
+                state.deter, state.sample, state.motion, model.embed(seen[t]), action
             )
-            prior = model.rssm.prior(deter, foretold, noise.prior[i, b : b + 1])
+            prior = model.prior(deter, foretold, noise.prior[i, b : b + 1])
             outcomes(model.outcome(deter, foretold, seen[t] / 255), t)
             if t + 1 < steps:
-                state = model.rssm.posterior(
-                    deter, motion[t + 1], model.encoder(seen[t + 1]), noise.state[i, b : b + 1]
+                state = model.posterior(
+                    deter, motion[t + 1], model.embed(seen[t + 1]), noise.posterior[i, b : b + 1]
                 )
-                own = model.decoder(deter, state.sample, warp_frame(states[-1].picture, state.motion))
+                own = model.decoder(deter, state.sample, warp_frame(states[-1].frame, state.motion))
                 if b < segment.mask.shape[1] / 2:
                     sums["self_conditioned_recon"].append(((own[0] - segment.obs[t + 1, b] / 255) ** 2).sum())
                 state = state._replace(
-                    picture=model.decoder(deter, state.sample, warp_frame(seen[t] / 255, state.motion))
+                    frame=model.decoder(deter, state.sample, warp_frame(seen[t] / 255, state.motion))
                 )
                 divergence = kl_divergence(
                     Categorical(logits=state.logits), Categorical(logits=prior.logits)
@@ -159,7 +151,7 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
                 sums["kl_balanced"].append(1.1 * divergence.clamp(min=1.0))
                 states.append(state)
         for run in range(RUNS):
-            begin = int(noise.when[run, b] * (STEPS - FREE))
+            begin = int(noise.overshooting_times[run, b] * (STEPS - FREE))
             state = states[begin] if begin < len(states) else None
             for i in range(FREE):
                 if begin + i + 1 >= len(states):
@@ -167,14 +159,16 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
                 action = torch.nn.functional.one_hot(
                     segment.action[K - 1 + begin + i - shift, b : b + 1], model.config.num_actions
                 ).float()
-                state = model.step(state, action, noise.free[i, run * segment.mask.shape[1] + b, None])
+                state = model.step(
+                    state, action, noise.overshooting[i, run * segment.mask.shape[1] + b, None]
+                )
                 then = Categorical(logits=states[begin + i + 1].logits)
                 sums["overshooting_kl"].append(kl_divergence(then, Categorical(logits=state.logits)).sum())
                 if i == FREE - 1:
                     sums["overshooting_recon"].append(
-                        ((state.picture[0] - segment.obs[K + begin + i, b] / 255) ** 2).sum()
+                        ((state.frame[0] - segment.obs[K + begin + i, b] / 255) ** 2).sum()
                     )
-        begin = int(max(2 * noise.blind[b] - 1, 0) * (STEPS - BLIND))
+        begin = int(max(2 * noise.rollout_times[b] - 1, 0) * (STEPS - BLIND))
         state = states[begin] if begin < len(states) else None
         way = []
         foretold_way = []
@@ -185,12 +179,12 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
                 segment.action[K - 1 + begin + i - shift, b : b + 1], model.config.num_actions
             ).float()
             deter, ahead = model.rssm.core(
-                state.deter, state.sample, state.motion, model.encoder(state.picture), action
+                state.deter, state.sample, state.motion, model.embed(state.frame), action
             )
-            outcomes(model.outcome(deter, ahead, state.picture), K - 1 + begin + i, "deterministic_")
+            outcomes(model.outcome(deter, ahead, state.frame), K - 1 + begin + i, "deterministic_")
             if begin + i + 1 >= len(states):
                 break
-            picture = model.decoder(deter, torch.zeros_like(state.sample), warp_frame(state.picture, ahead))
+            picture = model.decoder(deter, torch.zeros_like(state.sample), warp_frame(state.frame, ahead))
             state = EnvState(deter, state.logits, torch.zeros_like(state.sample), ahead, picture)
             way.append(motion[K + begin + i][0])
             foretold_way.append(ahead[0])
@@ -282,13 +276,13 @@ def test_an_action_that_ends_an_episode_has_an_outcome_though_no_frame_follows(m
 def test_kl_of_groups_equals_torch_distributions():
     torch.manual_seed(0)
     raw = torch.randn(2, 7, 5, 4) * 3
-    p = with_uniform(raw[0], 0.01)
-    q = with_uniform(raw[1], 0.2)
+    p = unimix(raw[0], 0.01)
+    q = unimix(raw[1], 0.2)
     expected = kl_divergence(Independent(Categorical(logits=p), 1), Independent(Categorical(logits=q), 1))
     torch.testing.assert_close(kl(p, q), expected)
     mixed = 0.99 * torch.softmax(raw[0], -1) + 0.01 / 4
     torch.testing.assert_close(p.exp(), mixed)
-    assert with_uniform(torch.tensor([100.0, -100.0]), 0.01).exp().min() == pytest.approx(0.005)
+    assert unimix(torch.tensor([100.0, -100.0]), 0.01).exp().min() == pytest.approx(0.005)
 
 
 def test_balanced_kl_moves_the_prior_ten_times_as_much_and_stops_at_free_nats():
@@ -359,7 +353,7 @@ def test_pictures_of_blind_runs_do_not_pull_at_the_motion(model, segment):
         model.decoder.in_conv.weight[:, : model.config.map_channels] = 0  # the map is moved too, and painted
     noise = noise_for(model, segment)
     noise = noise._replace(
-        blind=torch.zeros_like(noise.blind)
+        rollout_times=torch.zeros_like(noise.rollout_times)
     )  # all begin where the windows do, where nothing has been moved yet
     terms = loss_terms(model, segment, noise, toy_agent(), 0, deterministic_rollout_steps=1)
     last = model.rssm.motion_head.out[-1].weight
@@ -392,14 +386,14 @@ def test_detail_finds_a_small_moving_thing_and_not_the_scrolling_ground():
     for t in range(4):
         frame = torch.from_numpy(ground[:, 3 * t : 3 * t + 64, :64].copy())
         frame[:, 20 + 2 * t : 23 + 2 * t, 30:33] = 255
-        found = detail(frame)[0]
+        found = small_object_weights(frame)[0]
         thing = found[20 + 2 * t : 23 + 2 * t, 30:33]
         assert thing.min() > 0.4
         assert found.mean() < 0.02
         assert torch.allclose(found, top_hat(frame[0]))
-        dark = detail(255 - frame)[0]
+        dark = small_object_weights(255 - frame)[0]
         assert torch.allclose(dark, found)
-    assert detail(torch.full((1, 8, 8, 3), 77, dtype=torch.uint8)).max() == 0
+    assert small_object_weights(torch.full((1, 8, 8, 3), 77, dtype=torch.uint8)).max() == 0
 
 
 def test_crowding_is_least_for_spread_points_and_zero_for_one_place():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from generative.model.motion import REACH, estimate_motion, in_view, warp_features, warp_frame
+from generative.model.motion import MAX_MOTION, estimate_motion, in_view, warp_features, warp_frame
 
 generator = torch.Generator().manual_seed(0)
 
@@ -119,4 +119,4 @@ def test_what_was_in_view_all_along_is_what_a_walk_by_hand_finds():
                     inside &= bool((at >= 0).all() and at[0] <= 9 and at[1] <= 11)
                 assert found[steps - 1, 0, row, column] == inside, (steps, row, column)
     assert found[0].sum() == 7 * 12
-    assert REACH == 8
+    assert MAX_MOTION == 8

@@ -69,7 +69,7 @@ def test_every_field_is_what_a_walk_by_hand_gives(simulator, z):
             torch.testing.assert_close(
                 out.log_prob[t], torch.log_softmax(logits, -1)[torch.arange(6), action]
             )
-            before = state.picture
+            before = state.frame
             state = model.step(state, action, noise(t))
             outcome = model.outcome(state.deter, state.motion, before)
             torch.testing.assert_close(out.reward[t], torch.softmax(outcome.reward_logits, -1) @ model.bins)

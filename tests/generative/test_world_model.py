@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from common.runs import UsageError
-from generative.model.categorical import draw
+from generative.model.categorical import sample_categorical
 from generative.model.config import LossScales, WorldModelConfig, load_preset
 from generative.model.frames import FrameEncoder, frames_to_bytes, round_frames
 from generative.model.latent import agent_burn_in
@@ -17,7 +17,9 @@ from generative.model.rssm import BlockGRU
 from generative.model.warped_conv_gru import WarpedConvGRU
 from generative.model.world_model import Latent, WorldModel
 from generative.simulator import NoiseKeys, Simulator, freeze
-from generative.training.losses import draw_noise, loss_terms, total_loss, uniformity_loss
+from generative.training.errors import uniformity_loss
+from generative.training.losses import loss_terms, total_loss
+from generative.training.teacher_forcing import draw_noise
 from tests.helpers.toy_windows import LENGTH, STEPS, K, agent, model, noise_for, segment, store  # noqa: F401
 from tests.helpers.toy_world import NOOP, SIZE, square_at, toy_config, toy_episode
 
@@ -95,7 +97,7 @@ def test_draw_is_one_hot_forward_and_probabilities_backward():
     ).requires_grad_()
     noise = torch.randn(6, 5, generator=torch.Generator().manual_seed(1)) * 3
     weights = torch.arange(5.0)
-    hard = draw(logits, noise)
+    hard = sample_categorical(logits, noise)
     assert torch.equal(hard.argmax(-1), (logits + noise).argmax(-1))
     assert set(hard.unique().tolist()) == {
         0.0,
@@ -105,9 +107,9 @@ def test_draw_is_one_hot_forward_and_probabilities_backward():
     through = torch.autograd.grad((hard * weights).sum(), logits)[0]
     soft = torch.autograd.grad((torch.softmax(logits, -1) * weights).sum(), logits)[0]
     torch.testing.assert_close(through, soft)
-    torch.testing.assert_close(draw(logits, noise, "relaxed"), logits.exp())
+    torch.testing.assert_close(sample_categorical(logits, noise, "relaxed"), logits.exp())
     with pytest.raises(ValueError, match="hard or relaxed"):
-        draw(logits, noise, "soft")
+        sample_categorical(logits, noise, "soft")
 
 
 def test_block_gru_equals_dense_matrices_with_zeros_between_blocks():
@@ -173,9 +175,11 @@ def test_what_a_cell_holds_is_drawn_and_read_where_it_lies(model):
     state = model.start(torch.randn(1, config.latent_size)).env
     deter = state.deter.clone()
     draw = state.sample
-    at = config.vector_size + (2 * config.fine[1] + 7) * config.map_channels  # row 2, column 7 of the map
+    at = (
+        config.vector_size + (2 * config.map_shape[1] + 7) * config.map_channels
+    )  # row 2, column 7 of the map
     deter[:, at : at + config.map_channels] += 1
-    rows, columns = (model.decoder(deter, draw) - state.picture).abs().sum((0, 3)).nonzero().T
+    rows, columns = (model.decoder(deter, draw) - state.frame).abs().sum((0, 3)).nonzero().T
     assert 2 * 4 - 9 <= rows.min() < 10 < rows.max() < 2 * 4 + 13
     assert 7 * 4 - 9 <= columns.min() < 30 < columns.max() < 7 * 4 + 13
     frames = torch.full((3, 96, 128, 3), 0.2)
@@ -205,7 +209,7 @@ def test_frames_in_any_chunking_and_either_type_give_one_embedding(model, segmen
     monkeypatch.setattr("generative.model.layers.CHUNK", {"cpu": 4})
     torch.testing.assert_close(model.encoder(obs), together, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(model.encoder(obs.float() / 255), together, rtol=1e-4, atol=1e-5)
-    assert together.shape == (*obs.shape[:2], model.config.embed_size)
+    assert together.shape == (*obs.shape[:2], model.config.num_cells * model.config.depth)
     state = model.start(torch.zeros(2, 16)).env
     assert model.decode(state).shape == (2, SIZE, SIZE, 3)
 
@@ -275,9 +279,9 @@ def test_frames_need_not_be_square():
     config = toy_config(obs_shape=(16, 40, 3))
     model = WorldModel(config)
     frames = torch.randint(0, 256, (2, 16, 40, 3), dtype=torch.uint8)
-    assert model.encoder(frames).shape == (2, config.embed_size)
-    assert config.coarse == (2, 5)
-    assert config.fine == (4, 10)
+    assert model.encoder(frames).shape == (2, config.num_cells * config.depth)
+    assert config.grid_shape == (2, 5)
+    assert config.map_shape == (4, 10)
     picture = model.decoder(
         torch.randn(2, config.deter_size), torch.randn(2, *config.stoch_shape), torch.randn(2, 16, 40, 4)
     )

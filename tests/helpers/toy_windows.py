@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from generative.model.world_model import WorldModel
-from generative.training.losses import draw_noise
+from generative.training.teacher_forcing import draw_noise
 from tests.helpers.toy_world import toy_agent, toy_config, toy_episode, with_agent, write_toy_store
 
 K = 3

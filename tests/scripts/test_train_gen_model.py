@@ -33,9 +33,9 @@ from generative.model.latent import agent_burn_in
 from generative.model.world_model import WorldModel, load_world_model, save_world_model
 from generative.training import trainer as trainer_module
 from generative.training.data import HELD_OUT, WindowSource, layouts_of, read_ahead, split
-from generative.training.losses import draw_noise
 from generative.training.preview import preview
 from generative.training.progress import CLOCK_COLUMNS, COLUMNS
+from generative.training.teacher_forcing import draw_noise
 from generative.training.trainer import Trainer, learning_rate_factor
 from rollouts.store import BadStore, Rollouts
 from tests.helpers.toy_world import toy_agent, toy_config, toy_episode, with_agent, write_toy_store
@@ -353,7 +353,7 @@ def test_open_loop_frames_are_those_of_the_simulator_and_end_black(recorded):
     real, posterior, free = pictures[..., :8, :8, :]
     with torch.no_grad():
         z = model.encode(segment.obs[:3], agent_burn_in(toy_agent(), segment.obs[:3])).sample(noise.z[0])
-        state = model.start(z, noise.first[0]).env
+        state = model.start(z, noise.start[0]).env
         for t in range(4):
             there = segment.mask[2 + t].numpy()
             assert np.array_equal(free[t][there], frames_to_bytes(model.decode(state)).numpy()[there]), t

@@ -24,7 +24,7 @@ from envs.procgen import action_space
 from generative.model.rssm import EnvState
 from generative.simulator import load_simulator
 from generative.training.data import layouts_of, seeded_generator, split
-from generative.training.losses import draw_noise, predict
+from generative.training.teacher_forcing import draw_noise, predict
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
 from tests.helpers.coinrun_store import PER_PART, write_world
@@ -205,7 +205,7 @@ def test_predictions_are_what_the_model_says_step_by_step(simulator, batch):
         made = predict(simulator.model, segment, noise, simulator.agent)
         fifth = EnvState(*(part[4] for part in made.prior))
         second = (
-            simulator.model.decode_next(fifth, segment.obs[K - 1 + 4] / 255).picture.clamp(0, 1) * 255
+            simulator.model.decode_next(fifth, segment.obs[K - 1 + 4] / 255).frame.clamp(0, 1) * 255
         ).round()
     torch.testing.assert_close(forced.one_step[5][mask[5]].float(), second[mask[5]], atol=1.01, rtol=0)
     assert not forced.posterior[~mask].any()

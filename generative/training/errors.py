@@ -1,0 +1,97 @@
+"""Error measures that the world model's losses are composed of."""
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+from generative.model import twohot
+from generative.model.world_model import Latent, Outcome, WorldModel
+from rollouts.segment import Segment
+
+
+def outcome_errors(
+    model: WorldModel, outcome: Outcome, reward: torch.Tensor, terminated: torch.Tensor, weight: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Cross-entropies [T, B] of predicted rewards and ends, in nats.
+
+    The raw logit, "uncalibrated_done", trains the networks with every window counting the same: reweighted,
+    the few windows that teach deaths would count for little. "done" is the reweighted BCE of the calibrated
+    logit; it trains its scale and bias only.
+
+    Args:
+        model: the world model.
+        outcome: its predictions [T, B, ...].
+        reward: recorded rewards [T, B].
+        terminated: whether the action ended its episode [T, B].
+        weight: importance weight of each window [B].
+    """
+    terminated = terminated.to(outcome.uncalibrated_done_logit.dtype)
+    calibrated_logit = model.calibrate_done(outcome.uncalibrated_done_logit.detach())
+    return {
+        "reward": weight
+        * twohot.cross_entropy(outcome.reward_logits, reward.to(model.bins.dtype), model.bins),
+        "done": weight * F.binary_cross_entropy_with_logits(calibrated_logit, terminated, reduction="none"),
+        "uncalibrated_done": F.binary_cross_entropy_with_logits(
+            outcome.uncalibrated_done_logit, terminated, reduction="none"
+        ),
+    }
+
+
+def importance_weights(segment: Segment) -> torch.Tensor:
+    """Importance weight [B] of each window, which undoes death oversampling (see `WindowSource`); 1 where
+    none is stored.
+    """
+    return segment.extra.get("weight", torch.ones_like(segment.reward[0]))
+
+
+def motion_error(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Huber loss of motions [..., 2] in pixels: [...]."""
+    return F.huber_loss(predicted, target, reduction="none").sum(-1)
+
+
+def squared_error(frames: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
+    """Squared error per pixel, summed over channels: [n, H, W, C] float in [0, 1] and uint8 -> [n, H, W]."""
+    return (frames - obs.to(frames.dtype) / 255).square().sum(-1)
+
+
+def image_error(frames: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
+    """Squared error per frame, summed over pixels and channels: [n, H, W, C] float in [0, 1] and uint8 ->
+    [n].
+    """
+    return squared_error(frames, obs).sum((1, 2))
+
+
+def psnr(error: float, obs_shape: tuple[int, int, int]) -> float:
+    """Peak signal-to-noise ratio in dB of a mean summed squared error per frame."""
+    height, width, channels = obs_shape
+    return -10 * torch.log10(torch.tensor(error / (height * width * channels))).item()
+
+
+def bottleneck(latent: Latent) -> torch.Tensor:
+    """Mean KL to N(0, I) of a Gaussian latent; uniformity loss of spherical ones."""
+    if latent.log_variance is None:
+        return uniformity_loss(latent.mean)
+    return kl_to_standard_normal(latent).mean()
+
+
+def kl_to_standard_normal(latent: Latent) -> torch.Tensor:
+    """KL(q(z) || N(0, I)) in nats: [B]."""
+    return 0.5 * (latent.mean.square() + latent.log_variance.exp() - 1 - latent.log_variance).sum(-1)
+
+
+def uniformity_loss(points: torch.Tensor) -> torch.Tensor:
+    """log mean exp(-2 |a - b|^2) over pairs of points [B, Z] of the unit sphere (Wang & Isola 2020).
+
+    0 where all points coincide, least where they are spread evenly; 0 for a single point.
+    """
+    if len(points) < 2:
+        return points.sum() * 0
+    return torch.logsumexp(-2 * torch.pdist(points).square(), 0) - math.log(
+        len(points) * (len(points) - 1) / 2
+    )
+
+
+def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The mean of x where mask is True; 0 where it is True nowhere."""
+    return torch.where(mask, x, 0.0).sum() / mask.sum().clamp(min=1)
