@@ -1,4 +1,4 @@
-"""What a world model is made of and how it is trained; named presets live in hyperparams/generative.yml."""
+"""Configuration of a world model and of its training; named presets are in hyperparams/generative.yml."""
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -8,8 +8,7 @@ from common.errors import UsageError
 
 PRESETS = Path(__file__).parents[2] / "hyperparams" / "generative.yml"
 CELL = 4
-"""Height and width, in pixels, of a cell of the state's map; its categorical variables and the latent have
-cells of twice that.
+"""Side of a cell of the map in pixels; embeddings, categorical variables and latent have cells of twice that.
 """
 
 _MODEL_SIZES = (
@@ -32,7 +31,7 @@ _MODEL_SIZES = (
 
 @dataclass(frozen=True)
 class WorldModelConfig:
-    """The shape of a world model. Defaults are the preset `small`."""
+    """The architecture of a world model. Defaults are those of the preset `small`."""
 
     num_actions: int
     obs_shape: tuple[int, int, int] = (64, 64, 3)
@@ -40,27 +39,28 @@ class WorldModelConfig:
     hidden_size: int = 64
     """Width D of the agent's recurrent state."""
     bounded_hidden: bool = True
-    """The agent's state lies in (-1, 1), as a GRU's does: the predicted one goes through a tanh."""
+    """The agent's recurrent state lies in (-1, 1), as a GRU's does: the predicted one passes through a tanh.
+    """
     num_initializing_steps: int = 3
-    """K: how many frames the latent is read from. It describes the state at the last of them."""
+    """K: frames that the latent is encoded from. It describes the state at the last of them."""
     latent: str = "gaussian"
-    """gaussian: q(z) is a normal distribution, drawn towards N(0, I). sphere: z is one point of the unit
-    sphere, and latents are spread over it.
+    """gaussian: q(z) is a normal distribution with a KL to N(0, I). sphere: z is a point of the unit sphere,
+    with a uniformity loss.
     """
     latent_global: int = 64
-    """Width of the part of the latent that belongs to no place."""
+    """Width of the global part of the latent."""
     latent_cell: int = 8
     """Width of the latent's part for each 8 x 8 pixels."""
     vector_size: int = 512
-    """Width of the part of the environment state h that belongs to no place."""
+    """Width of the vector part of the deterministic state h."""
     blocks: int = 8
-    """Blocks of the recurrent core of that part; each owns vector_size / blocks units."""
+    """Blocks of the GRU of the vector part, of vector_size / blocks units each."""
     map_channels: int = 24
-    """Width of h for each 4 x 4 pixels."""
+    """Channels of the map part of h, which has a cell for each 4 x 4 pixels."""
     groups: int = 1
-    """Categorical variables of the stochastic environment state for each 8 x 8 pixels."""
+    """Categorical variables of the stochastic state for each 8 x 8 pixels."""
     classes: int = 16
-    """Values of each categorical variable."""
+    """Classes of each categorical variable."""
     uniform_mix: float = 0.01
     """Share of the uniform distribution in every categorical, so that no probability is ever 0."""
     units: int = 256
@@ -70,10 +70,10 @@ class WorldModelConfig:
     reward_bins: int = 41
     """Bins of the two-hot reward distribution."""
     reward_range: float = 5.0
-    """The bins span symlog rewards from -reward_range to reward_range: 5 is 147 in the game's own units."""
+    """The bins span symlog rewards from -reward_range to reward_range; 5 is 147 in the game's units."""
     precision: str = "auto"
-    """bf16 or fp32 for the convolutions, or auto: whichever is faster on the machine that runs them. All else
-    is float32.
+    """Precision of the convolutions: bf16, fp32, or auto for the faster one on the machine that runs them.
+    Everything else is float32.
     """
 
     def __post_init__(self):
@@ -83,11 +83,13 @@ class WorldModelConfig:
         height, width, _ = self.obs_shape
         if height < 2 * CELL or width < 2 * CELL or height % (2 * CELL) or width % (2 * CELL):
             raise ValueError(
-                f"frames of {height} x {width} pixels; the world model takes heights and widths that are multiples of {2 * CELL}"
+                f"frames of {height} x {width} pixels: the world model takes heights and widths that are "
+                f"multiples of {2 * CELL}"
             )
         if self.num_initializing_steps < 2:
             raise ValueError(
-                "num_initializing_steps must be 2 or more: the action before the last initialising frame has to be known"
+                "num_initializing_steps must be 2 or more: the latent predicts the action before the last "
+                "initialising frame"
             )
         if self.vector_size % self.blocks:
             raise ValueError(f"vector_size {self.vector_size} must be a multiple of blocks {self.blocks}")
@@ -104,147 +106,144 @@ class WorldModelConfig:
 
     @property
     def grid_shape(self) -> tuple[int, int]:
-        """Rows and columns of the cells of embedding, latent and categorical variables."""
+        """Rows and columns of the cells of embeddings, latent and categorical variables."""
         return self.obs_shape[0] // (2 * CELL), self.obs_shape[1] // (2 * CELL)
 
     @property
     def num_cells(self) -> int:
-        """How many coarse cells there are."""
+        """Number of cells of the grid."""
         return self.grid_shape[0] * self.grid_shape[1]
 
     @property
     def latent_size(self) -> int:
-        """Z: the part without a place, then that of every cell."""
+        """Z: the global part, then the part of every cell."""
         return self.latent_global + self.num_cells * self.latent_cell
 
     @property
     def deter_size(self) -> int:
-        """Dh: the part of h without a place, then the map, row by row."""
+        """Dh: the vector part of h, then the map in row-major order."""
         return self.vector_size + self.map_shape[0] * self.map_shape[1] * self.map_channels
 
     @property
     def stoch_shape(self) -> tuple[int, int]:
-        """G, C: categorical variables, cell by cell, and their values."""
+        """G, C: number of categorical variables, cell by cell, and of their classes."""
         return self.num_cells * self.groups, self.classes
 
     @property
     def stoch_size(self) -> int:
+        """Width of the flattened sample, G * C."""
         return self.stoch_shape[0] * self.classes
 
 
 @dataclass(frozen=True)
 class LossScales:
-    """Weight of each term of the loss. Terms and their units: generative/training/losses.py. 0 leaves a term
-    out of training.
-    """
+    """Weight of each term of the loss (generative/training/losses.py); 0 leaves a term out of training."""
 
     loss_scale_obs: float = 1.0
-    """Squared error of the picture, summed over pixels and channels, per frame (pixels in [0, 1])."""
+    """Weight of the squared reconstruction error of the teacher-forced frames, summed over pixels and
+    channels in [0, 1], per frame.
+    """
     loss_scale_small_objects: float = 4.0
-    """The same error where the picture holds small things (saws, enemies, the agent, edges), by how much they
-    stand out: added to the above.
+    """Extra weight of that error on small objects (saws, enemies, the agent, edges), times how much each
+    pixel stands out.
     """
     loss_scale_start_recon: float = 1.0
-    """Squared error of the pictures painted from latents alone, as loss_scale_obs; of the window's first,
-    which counts above too, and extra_starts further ones.
+    """Weight of the reconstruction error of frames decoded from latents alone: each window's first, and
+    extra_starts further ones.
     """
     loss_scale_start_small_objects: float = 4.0
-    """The same, as loss_scale_small_objects."""
+    """Extra weight of that error on small objects."""
     loss_scale_deterministic_rollout: float = 0.5
-    """Squared error of the picture 1 to deterministic_rollout_steps steps ahead with nothing drawn, as loss_scale_obs; a
-    tenth of it where what is shown came into view since.
+    """Weight of the reconstruction error in rollouts without sampling; newly visible pixels count a tenth. 0
+    leaves out these rollouts and all their terms.
     """
     loss_scale_self_conditioned_recon: float = 1.0
-    """Squared error of the picture painted on the model's own last picture in place of the real one, as
-    loss_scale_obs.
+    """Weight of the reconstruction error of frames decoded on the model's own previous frame instead of the
+    true one.
     """
     loss_scale_motion: float = 100.0
-    """Huber loss of the foretold motion of the picture against the measured one, in pixels squared up to one
-    pixel, per step; of each step, and in the blind runs of all steps so far together.
+    """Weight of the Huber loss, in pixels, of predicted against estimated motion: per step, and accumulated
+    in the deterministic rollouts.
     """
     loss_scale_reward: float = 10.0
-    """Cross-entropy of the two-hot reward, nats per step; of states that have seen all frames before them,
-    and in the blind runs.
+    """Weight of the cross-entropy of the two-hot reward in nats per step, teacher-forced and in the
+    deterministic rollouts.
     """
     loss_scale_done: float = 2.0
-    """Cross-entropy of the episode's end, likewise, in nats per step; twice: of the odds among the steps
-    trained on, of which the networks learn, and of the odds among those recorded, of which two numbers do.
+    """Weight of the done loss in nats per step: BCE on the raw logit (trains the network) plus weighted BCE
+    on the calibrated logit (trains scale and bias only).
     """
     loss_scale_kl: float = 1.0
-    """Balanced KL between posterior and prior, nats per step: 1.0 towards the prior, 0.1 towards the
-    posterior.
+    """Weight of the balanced KL between posterior and prior in nats per step: 1.0 dynamics loss + 0.1
+    representation loss.
     """
     loss_scale_overshooting: float = 0.1
-    """KL from the posterior to the prior that has seen no frame for 1 to overshooting_steps steps, nats per step."""
+    """Weight of latent overshooting: KL from the posterior to priors that have seen no frame for 1 to
+    overshooting_steps steps, in nats per step.
+    """
     loss_scale_bottleneck: float = 0.02
-    """KL of a gaussian latent to N(0, I), nats per window: 1 / num_sim_steps is the evidence bound, as frames
-    count per step. Of a spherical one, the crowding of a batch's latents: log mean exp(-2 d^2) over pairs at
-    distance d, 0 when all are the same.
+    """Weight of the KL of a Gaussian latent to N(0, I), in nats per window (1 / num_sim_steps is the evidence
+    bound, as other terms count per step), or of the uniformity loss of spherical ones.
     """
     loss_scale_init: float = 1.0
-    """Agent at the start: squared error of its hidden state (sum over units) + cross-entropy of its previous
+    """Weight of the agent's start: squared error of its hidden state plus cross-entropy of its previous
     action.
     """
     loss_scale_hx: float = 0.5
-    """Agent on decoded frames: squared error of its hidden state against the stored one, summed over units,
+    """Weight of the squared error of the agent's hidden state on decoded frames, per frame."""
+    loss_scale_act_log_probs: float = 2.0
+    """Weight of the KL of the agent's action distribution on decoded frames from the recorded one, in nats
     per frame.
     """
-    loss_scale_act_log_probs: float = 2.0
-    """Agent on decoded frames: KL from the stored action distribution to the one it has there, nats per
-    frame.
-    """
     loss_scale_value: float = 0.1
-    """Agent on decoded frames: squared error of its value against the stored one, per frame, in the agent's
-    own units squared.
-    """
+    """Weight of the squared error of the agent's value on decoded frames, per frame, in the agent's units."""
     free_nats: float = 1.0
-    """The balanced KL gives no gradient below so many nats, on the sum over groups."""
+    """Each direction of the balanced KL, summed over groups, has no gradient below this many nats."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train. A preset sets these; flags override them."""
+    """How a world model is trained. A preset sets the values; flags override them."""
 
     num_batches: int = 20_000
     batch_size: int = 16
     """Windows per batch."""
     num_sim_steps: int = 32
-    """S: simulated frames per window, the first of which is the last initialising frame."""
+    """S: simulated frames per window; the first is the last initialising frame."""
     lr: float = 4e-4
     warmup: int = 500
     """Batches over which the learning rate rises linearly from 0."""
     final_lr_fraction: float = 0.1
-    """Share of the learning rate that is left at the last batch; it falls linearly from the first."""
+    """The learning rate decays linearly to this fraction of lr at the last batch."""
     grad_clip_norm: float = 1000.0
     ema_decay: float = 0.999
-    """Checkpoints hold the exponential moving average of the weights; after n batches its decay is the
-    smaller of this and (1 + n) / (10 + n).
+    """Decay of the exponential moving average of the weights, which checkpoints hold; after n batches at most
+    (1 + n) / (10 + n).
     """
     overshooting_steps: int = 5
-    """H: steps that the free runs go on without a frame; num_sim_steps - 1 where that is less."""
+    """H: length of the overshooting rollouts, at most num_sim_steps - 1."""
     overshooting_runs: int = 1
-    """Free runs per window, each from a random step."""
+    """Overshooting rollouts per window, each from a random step."""
     extra_starts: int = 3
-    """Steps of every window, beside its first, whose pictures are painted from a latent of their own."""
+    """Steps per window, besides its first, whose frames are also decoded from a latent of their own."""
     deterministic_rollout_steps: int = 8
-    """Steps that the blind runs go on with nothing drawn; num_sim_steps - 1 where that is less."""
+    """Length of the deterministic rollouts, at most num_sim_steps - 1."""
     agent_loss_fraction: float = 0.25
-    """Share of each batch's windows whose decoded frames the agent is shown; on all of them it costs as much
-    as the model.
+    """Fraction of each batch's windows on which the agent's losses are computed; on all of them they cost as
+    much as the model.
     """
     death_oversampling: float = 0.25
-    """Share of each batch's windows that are drawn among those in which an episode terminates without a
-    reward. Rewards weigh less there and more elsewhere, and so do the two numbers that say how likely ends
-    are: both are foretold as often as they come.
+    """Fraction of each batch drawn from windows in which an episode terminates without a reward. Importance
+    weights correct for it in the reward loss and in the calibration of done.
     """
     outcome_only: bool = False
-    """Train the parts that rewards and ends are read with, and leave all others as they are."""
+    """Train only the prediction of reward and done, and freeze everything else."""
     log_interval: int = 100
     """Batches between rows of progress.csv."""
     save_interval: int = 1000
-    """Batches between checkpoints; a killed run goes on from the last one."""
+    """Batches between checkpoints, which a killed run resumes from."""
     validation_batches: int = 4
-    """Batches of held-out windows behind each row of progress.csv."""
+    """Batches of held-out windows that each row of progress.csv is computed on."""
 
     def __post_init__(self):
         check_values(
@@ -274,27 +273,27 @@ class TrainConfig:
             raise ValueError(f"death_oversampling is {self.death_oversampling}; it must lie in [0, 1)")
         if not 0 < self.agent_loss_fraction <= 1:
             raise ValueError(
-                f"agent_loss_fraction is {self.agent_loss_fraction}; it must lie in (0, 1] (weights of 0 leave the agent out)"
+                f"agent_loss_fraction is {self.agent_loss_fraction}; it must lie in (0, 1] (weights of 0 leave "
+                "the agent out)"
             )
 
 
 def check_scales(scales: LossScales) -> None:
-    """Raises UsageError for a weight below 0 or NaN, under which training would do the opposite of learning,
-    or nothing.
-    """
+    """Raises UsageError for a weight that is negative or NaN."""
     for name, value in vars(scales).items():
         if not value >= 0:
             raise UsageError(f"--{name} is {value}; weights are 0 (which leaves the term out) or more")
 
 
 def window_length(model: WorldModelConfig, train: TrainConfig) -> int:
-    """L = K + S - 1 frames: the first simulated frame is the last initialising one."""
+    """Frames per window, L = K + S - 1: the first simulated frame is the last initialising one."""
     return model.num_initializing_steps + train.num_sim_steps - 1
 
 
 def load_preset(name: str, model_values: dict, train_values: dict) -> tuple[WorldModelConfig, TrainConfig]:
-    """The preset's model and training, with the given values put over it. Raises UsageError for an unknown
-    name or a bad value.
+    """A preset's model and training configuration, overridden by the given values.
+
+    Raises UsageError for an unknown name or a value out of range.
     """
     known = {kind: {field.name for field in fields(kind)} for kind in (WorldModelConfig, TrainConfig)}
     values = read_preset(PRESETS, name, known[WorldModelConfig] | known[TrainConfig])
@@ -308,21 +307,10 @@ def load_preset(name: str, model_values: dict, train_values: dict) -> tuple[Worl
 
 
 def model_config(values: dict) -> WorldModelConfig:
-    """A WorldModelConfig from what `asdict` and JSON made of it."""
+    """A WorldModelConfig from its JSON form."""
     return WorldModelConfig(**values)
 
 
-def train_config(values: dict) -> TrainConfig:
-    """A TrainConfig from a checkpoint's description; fields that this version no longer has are dropped."""
-    return TrainConfig(
-        **{
-            name: value
-            for name, value in values.items()
-            if name in {field.name for field in fields(TrainConfig)}
-        }
-    )
-
-
 def as_values(config: WorldModelConfig) -> dict:
-    """The opposite of `model_config`."""
+    """The JSON form of a WorldModelConfig; `model_config` reads it."""
     return asdict(config)

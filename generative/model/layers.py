@@ -38,9 +38,7 @@ def mlp(inputs: int, units: int, outputs: int, zero: bool = False) -> nn.Sequent
 
 
 class BlockLinear(nn.Module):
-    """A linear layer with a block-diagonal matrix: [B, G, I] -> [B, G, O], with weights of its own per block
-    g.
-    """
+    """A linear layer with a block-diagonal matrix: [B, G, I] -> [B, G, O], with its own weights per block g."""
 
     def __init__(self, blocks: int, inputs: int, outputs: int):
         super().__init__()
@@ -53,7 +51,7 @@ class BlockLinear(nn.Module):
 
 
 class FiLM(nn.Module):
-    """Channel norm, then scale and shift per channel computed from a vector, then SiLU (Perez et al. 2018)."""
+    """Channel norm, scale and shift per channel computed from a vector (Perez et al. 2018), then SiLU."""
 
     def __init__(self, vector: int, channels: int):
         super().__init__()

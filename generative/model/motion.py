@@ -1,7 +1,7 @@
 """Motion of a scrolling frame: estimated by image registration, and applied by warping.
 
-A scrolling frame is mostly the last one, shifted: a model that predicts the motion need not draw it again (Finn
-et al. 2016). Motion is in pixels, down and right: what was at row y is now at row y + motion[0].
+A scrolling frame is mostly the last one, shifted: a model that predicts the motion need not draw it again
+(Finn et al. 2016). Motion is in pixels, down and right: what was at row y is now at row y + motion[0].
 """
 
 from collections.abc import Callable

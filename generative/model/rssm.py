@@ -1,10 +1,10 @@
 """The recurrent state-space model (RSSM, after DreamerV3: Hafner et al. 2023).
 
 The deterministic state h has two parts: a vector, updated by a block-diagonal GRU, and a map aligned with the
-frame, updated by a warped convolutional GRU (warped_conv_gru.py). The stochastic state is a set of categorical
-variables, one group per cell of the frame. The prior predicts them from h, the posterior also from the
-embedding of the frame. The vector also predicts the motion of the frame; where there are true frames, the
-motion estimated between them replaces it. This is the only module with a loop over time.
+frame, updated by a warped convolutional GRU (warped_conv_gru.py). The stochastic state is a set of
+categorical variables, one group per cell of the frame. The prior predicts them from h, the posterior also
+from the embedding of the frame. The vector also predicts the motion of the frame; where there are true
+frames, the motion estimated between them replaces it. This is the only module with a loop over time.
 """
 
 from typing import NamedTuple

@@ -1,9 +1,9 @@
-"""The world model: a latent from first frames, a state from the latent, states through time, frames and outcomes.
+"""The world model: encodes first frames into a latent, and rolls out states, frames, rewards and ends.
 
-A window has L = K + S - 1 frames: K that the latent is encoded from and S simulated ones, the first of which is
-the last initialising frame. Simulated state i (0 .. S - 1) decodes frame K - 1 + i; the action taken there leads
-to state i + 1. Reward and done of an action are read from the prior of the state it leads to. So there are S
-frames but states 0 .. S: an action that ends its episode leads to a state with an outcome and no frame.
+A window has L = K + S - 1 frames: K that the latent is encoded from and S simulated ones, the first of which
+is the last initialising frame. Simulated state i (0 .. S - 1) decodes frame K - 1 + i; the action taken there
+leads to state i + 1. Reward and done of an action are read from the prior of the state it leads to. So there
+are S frames but states 0 .. S: an action that ends its episode leads to a state with an outcome and no frame.
 """
 
 from pathlib import Path
@@ -122,7 +122,7 @@ class WorldModel(nn.Module):
         return self.encoder(obs)
 
     def encode(self, frames: torch.Tensor, hidden: torch.Tensor) -> Latent:
-        """q(z | frames [K, B, H, W, C]); hidden [B, D]: the agent's before the last of them (`agent_burn_in`)."""
+        """q(z | frames [K, B, H, W, C]), given the agent's hidden state [B, D] before the last of them."""
         return self.latent(self.embed(frames), estimate_motion(frames), hidden)
 
     def latent(self, embeddings: torch.Tensor, motion: torch.Tensor, hidden: torch.Tensor) -> Latent:

@@ -30,8 +30,8 @@ def self_conditioned_recon_loss(
 ) -> torch.Tensor:
     """Squared error of frames decoded on the model's own previous frame instead of the true one.
 
-    Trains the decoder on its own output, as in a simulation (scheduled sampling, Bengio et al. 2015). Computed
-    on the first half of the windows; no gradient reaches the previous frame.
+    Trains the decoder on its own output, as in a simulation (scheduled sampling, Bengio et al. 2015).
+    Computed on the first half of the windows; no gradient reaches the previous frame.
 
     Args:
         model: the world model.
@@ -53,8 +53,8 @@ def overshooting_loss(
     """KL from the teacher-forced posteriors to priors that have seen no frame for 1 .. H steps (latent
     overshooting, Hafner et al. 2019).
 
-    The R rollouts of each window begin at random posterior states and follow the recorded actions. No gradient
-    reaches the posteriors or the first states. The error of the last frame is only logged.
+    The R rollouts of each window begin at random posterior states and follow the recorded actions. No
+    gradient reaches the posteriors or the first states. The error of the last frame is only logged.
 
     Args:
         model: the world model.
@@ -126,12 +126,13 @@ def deterministic_rollout_loss(
     noise: Noise,
     steps: int,
 ) -> dict[str, torch.Tensor]:
-    """Rollout without sampling: frames, motion, reward and done are predicted from h and the last frame alone.
+    """Rollout without sampling: frames, motion, reward and done are predicted from h and the last frame
+    alone.
 
     Trains what the deterministic state can predict. Newly visible pixels cannot be predicted; their error is
-    down-weighted by NEW_PIXEL_WEIGHT. Half of the rollouts begin where the windows do. The motion loss compares
-    the total motion since the beginning. Outcomes are read here too, so that a hazard touched in the model's
-    own frames ends the episode.
+    down-weighted by NEW_PIXEL_WEIGHT. Half of the rollouts begin where the windows do. The motion loss
+    compares the total motion since the beginning. Outcomes are read here too, so that a hazard touched in the
+    model's own frames ends the episode.
 
     Args:
         model: the world model.

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from common.stats import mean, ratio
+from generative.model.motion import best_shift
 from interpret.forks.fork_points import ForkPoints
 from interpret.forks.worlds import SimulatedWorld
 
@@ -151,26 +152,17 @@ def effect_regression(product: np.ndarray, weights: np.ndarray) -> tuple[np.ndar
 
 
 def player_motion(found: ActionOutcomes) -> np.ndarray:
-    """How far the player moved, [M, E, 2] pixels (to the right, up), read from the scrolling of the picture.
+    """How far the player moved, read from the scrolling of the frame: [M, E, 2] whole pixels, right and up.
 
-    The shift, in whole pixels, with the smallest mean square difference of the part that both frames show,
-    the player cut out (by FFT: Padfield 2012, "Masked object registration in the Fourier domain").
+    The player itself, which does not scroll, is masked out of the registration.
     """
-    (points, classes), (before, after) = (
-        found.after.shape[:2],
-        (_without_player(x) for x in (found.before, found.after)),
+    before, after = (
+        torch.from_numpy(frames).movedim(-1, -3) / 255 - 0.5 for frames in (found.before, found.after)
     )
-    visible = torch.ones(1, *before.shape[-2:])
-    visible[:, _PLAYER, _PLAYER] = 0
-    overlap = _correlate(visible, visible)
-    square = _correlate(before.square().sum(-3, keepdim=True), visible)[:, None] + _correlate(
-        visible, after.square().sum(-3, keepdim=True)
-    )
-    difference = (square - 2 * _correlate(before[:, None], after)) / overlap
-    best = difference.reshape(points, classes, -1).argmin(-1).numpy()
-    shifts = np.arange(-MOTION_RANGE, MOTION_RANGE + 1)
-    down, right = np.unravel_index(best, (len(shifts), len(shifts)))
-    return np.stack([-shifts[right], shifts[down]], -1)
+    visible = torch.ones(before.shape[-2:])
+    visible[_PLAYER, _PLAYER] = 0
+    down, right = best_shift(before[:, None], after, visible, MOTION_RANGE).numpy().transpose(2, 0, 1)
+    return np.stack([-right, down], -1)
 
 
 def _centred(after: np.ndarray, alive: np.ndarray) -> np.ndarray:
@@ -180,20 +172,3 @@ def _centred(after: np.ndarray, alive: np.ndarray) -> np.ndarray:
     return (
         flat - (flat * weight).sum(1, keepdims=True) / np.maximum(weight.sum(1, keepdims=True), 1)
     ) * weight
-
-
-def _without_player(frames: np.ndarray) -> torch.Tensor:
-    """Frames [..., H, W, C] as images [..., C, H, W] in [-0.5, 0.5], zero where the player is drawn."""
-    images = torch.from_numpy(frames).movedim(-1, -3) / 255 - 0.5
-    images[..., _PLAYER, _PLAYER] = 0
-    return images
-
-
-def _correlate(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Sums [..., S, S] of a(x) b(x + shift) over images [..., C, H, W], for all shifts up to MOTION_RANGE
-    both ways.
-    """
-    size = (2 * a.shape[-1], 2 * a.shape[-1])
-    spectra = (torch.fft.rfft2(a, s=size).conj() * torch.fft.rfft2(b, s=size)).sum(-3)
-    shifts = torch.arange(-MOTION_RANGE, MOTION_RANGE + 1)
-    return torch.fft.irfft2(spectra, s=size)[..., shifts[:, None], shifts]

@@ -19,11 +19,11 @@ from generative.training.losses import SCALE_OF, TERMS, loss_terms, total_loss
 from generative.training.small_object_weights import small_object_weights
 from generative.training.teacher_forcing import draw_noise
 from tests.helpers.toy_windows import (
-    BLIND,
-    FREE,
+    ROLLOUT_STEPS,
+    OVERSHOOTING_STEPS,
     LENGTH,
-    MORE,
-    RUNS,
+    EXTRA_STARTS,
+    OVERSHOOTING_RUNS,
     STEPS,
     K,
     agent,  # noqa: F401
@@ -87,7 +87,7 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
         motion = [None, *(estimate_motion(torch.stack(seen[t - 1 : t + 1]))[0] for t in range(1, LENGTH))]
         starts = []
         for n, last in enumerate(
-            [K - 1, *(K - 1 + int(noise.start_times[n, b] * (steps - K + 1)) for n in range(MORE))]
+            [K - 1, *(K - 1 + int(noise.start_times[n, b] * (steps - K + 1)) for n in range(EXTRA_STARTS))]
         ):
             memory = agent.initial_state(1)
             given = seen[last - K + 1 : last + 1]
@@ -150,10 +150,10 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
                 sums["kl"].append(divergence)
                 sums["kl_balanced"].append(1.1 * divergence.clamp(min=1.0))
                 states.append(state)
-        for run in range(RUNS):
-            begin = int(noise.overshooting_times[run, b] * (STEPS - FREE))
+        for run in range(OVERSHOOTING_RUNS):
+            begin = int(noise.overshooting_times[run, b] * (STEPS - OVERSHOOTING_STEPS))
             state = states[begin] if begin < len(states) else None
-            for i in range(FREE):
+            for i in range(OVERSHOOTING_STEPS):
                 if begin + i + 1 >= len(states):
                     break
                 action = torch.nn.functional.one_hot(
@@ -164,15 +164,15 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
                 )
                 then = Categorical(logits=states[begin + i + 1].logits)
                 sums["overshooting_kl"].append(kl_divergence(then, Categorical(logits=state.logits)).sum())
-                if i == FREE - 1:
+                if i == OVERSHOOTING_STEPS - 1:
                     sums["overshooting_recon"].append(
                         ((state.frame[0] - segment.obs[K + begin + i, b] / 255) ** 2).sum()
                     )
-        begin = int(max(2 * noise.rollout_times[b] - 1, 0) * (STEPS - BLIND))
+        begin = int(max(2 * noise.rollout_times[b] - 1, 0) * (STEPS - ROLLOUT_STEPS))
         state = states[begin] if begin < len(states) else None
         way = []
         foretold_way = []
-        for i in range(BLIND):
+        for i in range(ROLLOUT_STEPS):
             if K - 1 + begin + i >= steps:
                 break
             action = torch.nn.functional.one_hot(
@@ -199,7 +199,7 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
 def test_every_term_equals_a_slow_loop_and_a_shifted_action_does_not(model, segment, agent):
     with torch.no_grad():
         noise = noise_for(model, segment)
-        fast = loss_terms(model, segment, noise, agent, deterministic_rollout_steps=BLIND)
+        fast = loss_terms(model, segment, noise, agent, deterministic_rollout_steps=ROLLOUT_STEPS)
         slow = brute_force_terms(model, segment, noise, agent)
         mutant = brute_force_terms(model, segment, noise, agent, shift=1)
     assert fast.keys() == set(TERMS)
@@ -240,7 +240,7 @@ def test_what_lies_after_an_end_changes_no_term_and_the_last_step_changes_all(mo
                 type(segment)(**{**vars(segment), **fields}),
                 noise,
                 agent,
-                deterministic_rollout_steps=BLIND,
+                deterministic_rollout_steps=ROLLOUT_STEPS,
             )
 
     def garbage(fields, where):
@@ -333,7 +333,7 @@ def test_each_scale_weights_its_term_and_nothing_else():
         )
 
 
-def test_free_runs_train_the_core_and_not_the_states_that_they_begin_from(model, segment):
+def test_overshooting_trains_the_core_and_not_the_posteriors_it_starts_from(model, segment):
     terms = loss_terms(model, segment, noise_for(model, segment), toy_agent(), 0)
     terms["overshooting_kl"].backward()
     assert {
@@ -344,11 +344,11 @@ def test_free_runs_train_the_core_and_not_the_states_that_they_begin_from(model,
     assert not terms["overshooting_recon"].requires_grad
     assert not any(p.grad is not None and p.grad.any() for p in model.rssm.posterior_head.parameters())
     assert {"overshooting_kl", "overshooting_recon"} & loss_terms(
-        model, segment, noise_for(model, segment, free=(FREE, 0)), toy_agent(), 0
+        model, segment, noise_for(model, segment, overshooting=(OVERSHOOTING_STEPS, 0)), toy_agent(), 0
     ).keys() == set()
 
 
-def test_pictures_of_blind_runs_do_not_pull_at_the_motion(model, segment):
+def test_frames_of_deterministic_rollouts_have_no_gradient_to_the_motion(model, segment):
     with torch.no_grad():
         model.decoder.in_conv.weight[:, : model.config.map_channels] = 0  # the map is moved too, and painted
     noise = noise_for(model, segment)
@@ -365,7 +365,7 @@ def test_pictures_of_blind_runs_do_not_pull_at_the_motion(model, segment):
     assert pulls["deterministic_motion"].any()
 
 
-def test_free_runs_begin_anywhere_and_are_left_out_beyond_an_end(model, store):
+def test_overshooting_rollouts_begin_anywhere_and_are_masked_after_an_end(model, store):
     windows = store.windows(LENGTH, min_steps=K)
     length = store.episodes["length"][windows.table[:, 0]] - windows.table[:, 1]
     short = windows.batch(
@@ -374,11 +374,13 @@ def test_free_runs_begin_anywhere_and_are_left_out_beyond_an_end(model, store):
     terms = loss_terms(model, short, noise_for(model, short), toy_agent(), 0)
     assert terms["overshooting_kl"] == 0
     assert terms["overshooting_recon"] == 0
-    many = draw_noise(model.config, STEPS, 400, torch.Generator().manual_seed(0), FREE, 1)
-    assert set((many.when * (STEPS - FREE)).long().unique().tolist()) == set(range(STEPS - FREE))
+    many = draw_noise(model.config, STEPS, 400, torch.Generator().manual_seed(0), OVERSHOOTING_STEPS, 1)
+    assert set((many.overshooting_times * (STEPS - OVERSHOOTING_STEPS)).long().unique().tolist()) == set(
+        range(STEPS - OVERSHOOTING_STEPS)
+    )
 
 
-def test_detail_finds_a_small_moving_thing_and_not_the_scrolling_ground():
+def test_small_object_weights_pick_a_small_moving_object_and_not_the_scrolling_background():
     rng = np.random.default_rng(0)
     ground = (
         rng.integers(100, 140, (1, 20, 16, 3)).repeat(8, 1).repeat(8, 2).astype(np.uint8)
@@ -396,7 +398,7 @@ def test_detail_finds_a_small_moving_thing_and_not_the_scrolling_ground():
     assert small_object_weights(torch.full((1, 8, 8, 3), 77, dtype=torch.uint8)).max() == 0
 
 
-def test_crowding_is_least_for_spread_points_and_zero_for_one_place():
+def test_uniformity_loss_is_least_for_spread_points_and_zero_for_coinciding_ones():
     corners = torch.cat([torch.eye(3), -torch.eye(3)])
     assert uniformity_loss(torch.eye(3)[:1].expand(6, 3)).item() == pytest.approx(0)
     pairs = [2.0 if i // 1 % 3 != j % 3 else 4.0 for i in range(6) for j in range(i)]

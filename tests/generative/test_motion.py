@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from generative.model.motion import MAX_MOTION, estimate_motion, in_view, warp_features, warp_frame
+from generative.model.motion import (
+    MAX_MOTION,
+    best_shift,
+    estimate_motion,
+    in_view,
+    warp_features,
+    warp_frame,
+)
 
 generator = torch.Generator().manual_seed(0)
 
@@ -120,3 +127,27 @@ def test_what_was_in_view_all_along_is_what_a_walk_by_hand_finds():
                 assert found[steps - 1, 0, row, column] == inside, (steps, row, column)
     assert found[0].sum() == 7 * 12
     assert MAX_MOTION == 8
+
+
+def test_best_shift_minimises_the_mean_squared_difference_of_visible_overlapping_pixels():
+    """Brute force over all whole shifts, with a hidden rectangle, on noise and on an image shifted with noise."""
+    rng = torch.Generator().manual_seed(0)
+    reach = 4
+    before = torch.rand(6, 2, 11, 13, generator=rng) - 0.5
+    after = torch.rand(6, 2, 11, 13, generator=rng) - 0.5
+    after[3:] = before[3:].roll((2, -3), (-2, -1)) + 0.1 * after[3:]
+    visible = torch.ones(11, 13)
+    visible[4:7, 5:9] = 0
+
+    def error(a, b, down, right):
+        rows, columns = (torch.arange(n) for n in (11, 13))
+        rows = rows[(rows + down >= 0) & (rows + down < 11)]
+        columns = columns[(columns + right >= 0) & (columns + right < 13)]
+        seen = visible[rows][:, columns] * visible[rows + down][:, columns + right]
+        difference = a[:, rows][:, :, columns] - b[:, rows + down][:, :, columns + right]
+        return ((difference.square() * seen).sum() / seen.sum()).item()
+
+    shifts = [(i, j) for i in range(-reach, reach + 1) for j in range(-reach, reach + 1)]
+    expected = [min(shifts, key=lambda shift: error(a, b, *shift)) for a, b in zip(before, after)]
+    assert best_shift(before, after, visible, reach).tolist() == [list(shift) for shift in expected]
+    assert expected[3:] == [(2, -3)] * 3

@@ -184,7 +184,7 @@ def test_what_a_cell_holds_is_drawn_and_read_where_it_lies(model):
     assert 7 * 4 - 9 <= columns.min() < 30 < columns.max() < 7 * 4 + 13
     frames = torch.full((3, 96, 128, 3), 0.2)
     frames[1, 48:56, 64:72] = frames[2, 40:48, 48:56] = torch.rand(8, 8, 3)  # in cell 6, 8 and in cell 5, 6
-    nothing, one, other = model.encoder(frames).reshape(3, 12, 16, -1)
+    nothing, one, other = model.embed(frames).reshape(3, 12, 16, -1)
     there, moved = ((x - nothing).abs().sum(-1) for x in (one, other))
     rows, columns = there.nonzero().T
     assert rows.min() == 6 - 2
@@ -205,10 +205,10 @@ def test_rounding_to_8_bits_passes_the_gradient_unchanged():
 
 def test_frames_in_any_chunking_and_either_type_give_one_embedding(model, segment, monkeypatch):
     obs = segment.obs[:, :3]
-    together = model.encoder(obs)
+    together = model.embed(obs)
     monkeypatch.setattr("generative.model.layers.CHUNK", {"cpu": 4})
-    torch.testing.assert_close(model.encoder(obs), together, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(model.encoder(obs.float() / 255), together, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.embed(obs), together, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.embed(obs.float() / 255), together, rtol=1e-4, atol=1e-5)
     assert together.shape == (*obs.shape[:2], model.config.num_cells * model.config.depth)
     state = model.start(torch.zeros(2, 16)).env
     assert model.decode(state).shape == (2, SIZE, SIZE, 3)
@@ -279,7 +279,7 @@ def test_frames_need_not_be_square():
     config = toy_config(obs_shape=(16, 40, 3))
     model = WorldModel(config)
     frames = torch.randint(0, 256, (2, 16, 40, 3), dtype=torch.uint8)
-    assert model.encoder(frames).shape == (2, config.num_cells * config.depth)
+    assert model.embed(frames).shape == (2, config.num_cells * config.depth)
     assert config.grid_shape == (2, 5)
     assert config.map_shape == (4, 10)
     picture = model.decoder(
@@ -287,7 +287,7 @@ def test_frames_need_not_be_square():
     )
     assert picture.shape == (2, 16, 40, 3)
     seen = frames.float().div(255).requires_grad_()
-    embedding = model.encoder(seen)
+    embedding = model.embed(seen)
     reached = torch.autograd.grad((embedding * torch.randn_like(embedding)).sum(), seen)[0]
     assert reached.ne(0).float().mean() > 0.99
     assert (picture[0] - picture[1]).ne(0).float().mean() > 0.99

@@ -13,10 +13,10 @@ from tests.helpers.toy_world import toy_agent, toy_config, toy_episode, with_age
 K = 3
 STEPS = 6
 LENGTH = K + STEPS - 1
-FREE = 3
-RUNS = 2
-BLIND = 4
-MORE = 2
+OVERSHOOTING_STEPS = 3
+OVERSHOOTING_RUNS = 2
+ROLLOUT_STEPS = 4
+EXTRA_STARTS = 2
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,12 @@ def model():
     return model
 
 
-def noise_for(model, segment, seed=0, free=(FREE, RUNS)):
+def noise_for(model, segment, seed=0, overshooting=(OVERSHOOTING_STEPS, OVERSHOOTING_RUNS)):
     return draw_noise(
-        model.config, STEPS, segment.mask.shape[1], torch.Generator().manual_seed(seed), *free, MORE
+        model.config,
+        STEPS,
+        segment.mask.shape[1],
+        torch.Generator().manual_seed(seed),
+        *overshooting,
+        EXTRA_STARTS,
     )
