@@ -52,8 +52,9 @@ class Artefacts:
 
 
 def num(value: Any, form: str = "") -> str:
-    """A number in Python's format language: num(0.5, ".0%") is "50%"."""
-    return format(value, form)
+    """A number in Python's format language: num(0.5, ".0%") is "50%". Zero has no sign."""
+    text = format(value, form)
+    return text[1:] if text.startswith("-") and not any(digit in text for digit in "123456789") else text
 
 
 def ci(estimate: Mapping | list, form: str = "") -> str:
@@ -65,7 +66,7 @@ def ci(estimate: Mapping | list, form: str = "") -> str:
     """
     if isinstance(estimate, Mapping):
         estimate = [estimate[key] for key in ("value", "low", "high")]
-    value, low, high = (format(number, form) for number in estimate)
+    value, low, high = (num(number, form) for number in estimate)
     return f"{value} [{low}, {high}]"
 
 

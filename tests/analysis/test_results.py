@@ -47,7 +47,12 @@ def test_a_number_is_formatted(template):
     assert body(template('x {{ results.a.score.mean | num(".1f") }} y\n')) == "x 7.3 y\n"
 
 
-def test_an_estimate_stands_with_its_interval(template):
+def test_zero_has_no_sign():
+    assert results.num(-0.001, ".2f") == "0.00"
+    assert results.num(-0.01, ".2f") == "-0.01"
+
+
+def test_an_estimate_is_quoted_with_its_interval(template):
     assert body(template('{{ results.a.score.slope | ci(".2f") }}')) == "0.50 [0.25, 0.75]"
 
 
