@@ -1,1 +1,1 @@
-"""Scoring a world model on held-out windows: predictions, camera, objects, the agent's view, the report card."""
+"""Evaluation of a world model on held-out windows: frames, objects, the agent's responses, the report card."""

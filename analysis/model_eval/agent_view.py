@@ -1,9 +1,7 @@
-"""How the agent takes simulated frames, beside what it made of the real ones: its choices, its hidden states,
-its value.
+"""How the agent responds to simulated frames, compared with its responses to the recorded ones: policy, hidden
+state and value.
 
-Choices are compared by effect classes (actions that are the same act count as one). Kappa is agreement beyond
-that of a guesser who always names the commonest class: 1 where the likeliest class is always the same, 0 for
-no better than guessing.
+Policies are compared over effect classes (actions with the same effect count as one).
 """
 
 from collections.abc import Sequence
@@ -14,53 +12,60 @@ import numpy as np
 from common.stats import ratio
 
 HAZARD_RADIUS = 4.0
-"""Tiles: a hazard this near, in x and in y, makes a step a decision step."""
+"""Tiles: a step is a decision step if a hazard is this near, in x and in y."""
 
 
 def class_probabilities(logits: np.ndarray, effect_classes: Sequence[int]) -> np.ndarray:
-    """The probability of each effect class [..., J] from logits [..., A]; classes in increasing order of
-    their number.
-    """
+    """Probability of each effect class [..., J] from logits [..., A], classes in increasing order."""
     shifted = np.exp(logits - logits.max(-1, keepdims=True))
     member = np.asarray(effect_classes)[:, None] == np.unique(effect_classes)
     return (shifted / shifted.sum(-1, keepdims=True)) @ member
 
 
 def total_variation(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Half the sum of absolute differences of two distributions [..., J]: the share of choices that differ at
-    least, [...].
-    """
+    """Total variation distance [...] of two distributions [..., J]."""
     return 0.5 * np.abs(p - q).sum(-1)
 
 
 def kappa(
-    weights: np.ndarray, agrees: np.ndarray, real: np.ndarray, counts: np.ndarray, classes: int
+    weights: np.ndarray, agrees: np.ndarray, real_class: np.ndarray, counts: np.ndarray, num_classes: int
 ) -> np.ndarray:
-    """(agreement - m) / (1 - m), m the share of the commonest real class: weights [R, n] -> [R, S].
+    """Agreement beyond that of a guesser who always names the most common class, after Cohen's kappa.
 
-    agrees [S, n] bool; real [S, n]: the likeliest class on the real frame; counts [S, n] bool: the steps that
-    enter.
+    1 if the likeliest class is always the same, 0 if the agreement is that of the guesser.
+
+    Args:
+        weights: bootstrap weights [R, n].
+        agrees: [S, n] bool, whether the likeliest class is the same on the simulated and the real frame.
+        real_class: [S, n], the likeliest class on the real frame.
+        counts: [S, n] bool, the steps that are included.
+        num_classes: J.
+
+    Returns:
+        (agreement - guessed) / (1 - guessed), [R, S].
     """
     agreement = ratio(weights, agrees, counts, axis=-1)
-    share = np.stack([ratio(weights, real == j, counts, axis=-1) for j in range(classes)])
-    guessed = share.max(0)
+    class_shares = np.stack([ratio(weights, real_class == j, counts, axis=-1) for j in range(num_classes)])
+    guessed = class_shares.max(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return (agreement - guessed) / (1 - guessed)
 
 
 def decision_steps(taken: np.ndarray, alive: np.ndarray, hazard_near: np.ndarray) -> np.ndarray:
-    """The steps at which something is decided: a hazard is near, or the act is none of the two commonest. All
-    [S, n].
+    """Steps [S, n] where a hazard is near or the recorded action is not one of the two most common.
 
-    taken: effect class of the recorded action; alive: the steps that exist; hazard_near bool.
+    Args:
+        taken: [S, n], effect class of the recorded action.
+        alive: [S, n] bool, the steps that exist.
+        hazard_near: [S, n] bool.
     """
     classes, counts = np.unique(taken[alive], return_counts=True)
-    commonest = classes[np.argsort(-counts, kind="stable")[:2]]
-    return alive & (hazard_near | ~np.isin(taken, commonest))
+    most_common = classes[np.argsort(-counts, kind="stable")[:2]]
+    return alive & (hazard_near | ~np.isin(taken, most_common))
 
 
 class Whitener(NamedTuple):
-    """Centres hidden states [..., D] by `mean` [D] and takes them to unit variance along `axes` [D, kept]."""
+    """Centres hidden states [..., D] by `mean` [D] and scales them to unit variance along `axes` [D, kept]."""
 
     mean: np.ndarray
     axes: np.ndarray
@@ -70,8 +75,9 @@ class Whitener(NamedTuple):
 
 
 def fit_whitener(reference: np.ndarray, least: float = 1e-4) -> Whitener:
-    """From real states [m, D]. Principal axes with less than `least` of the largest variance are left out:
-    noise blown up.
+    """PCA whitening fit on real hidden states [m, D].
+
+    Drops axes with less than `least` of the largest variance, which would amplify noise.
     """
     variance, axes = np.linalg.eigh(np.cov(reference.T.astype(np.float64)))
     kept = variance > least * variance[-1]
@@ -79,7 +85,7 @@ def fit_whitener(reference: np.ndarray, least: float = 1e-4) -> Whitener:
 
 
 def cosine_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of vectors [..., D]: [...]; 0 where one of them is zero."""
+    """Cosine [...] of vectors [..., D]; 0 where one of them is zero."""
     scale = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     return np.divide((a * b).sum(-1), scale, out=np.zeros(scale.shape), where=scale > 0)
 
@@ -87,5 +93,12 @@ def cosine_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def explained_variance(
     weights: np.ndarray, error: np.ndarray, spread: np.ndarray, alive: np.ndarray
 ) -> np.ndarray:
-    """R^2 = 1 - squared error / squared distance of the real states from their mean: [R, S] from [S, n] each."""
+    """R^2 [R, S] of simulated hidden states.
+
+    Args:
+        weights: bootstrap weights [R, n].
+        error: [S, n], squared distance to the real state.
+        spread: [S, n], squared distance of the real state from the mean state.
+        alive: [S, n] bool, the steps that exist.
+    """
     return 1 - ratio(weights, error, alive, axis=-1) / ratio(weights, spread, alive, axis=-1)

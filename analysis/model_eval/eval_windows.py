@@ -1,4 +1,4 @@
-"""The windows that the report card scores: drawn uniformly over episode time from held-out layouts and from
+"""The windows that a world model is scored on: drawn uniformly over episode time, from held-out and from
 training layouts.
 """
 
@@ -18,61 +18,71 @@ SPLITS = ("test", "validation", "train")
 
 
 class EvalWindows:
-    """Windows of one part of the layouts. table [n, 2]: episode and start; clusters [n]: a number for each
-    window's layout.
-    """
+    """Recorded windows of one split of the layouts."""
 
     def __init__(self, name: str, rollouts: Rollouts, length: int, table: np.ndarray, layouts: np.ndarray):
+        """
+        Args:
+            name: of the split.
+            rollouts: the store.
+            length: L, frames of a window.
+            table: [n, 2], episode and first step of each window.
+            layouts: [E], the layout of each episode.
+        """
         self.name = name
         self.rollouts = rollouts
         self.table = table
-        self._of_part = split(layouts) == name
         self.windows = Windows(rollouts, length, table)
-        self.clusters = np.unique(layouts[table[:, 0]], return_inverse=True)[1]
+        self.layout = np.unique(layouts[table[:, 0]], return_inverse=True)[1]
+        """[n]: number of each window's layout."""
+        self._in_split = split(layouts) == name
 
     def batches(self, size: int) -> list[np.ndarray]:
-        """The windows' numbers in batches of `size`; the last may be larger by one, so that no window is
-        alone.
-        """
+        """Window numbers in batches of `size`; the last has one more if otherwise a window were alone."""
         numbers = np.arange(len(self.table))
         count = len(self.table)
-        edges = [at for at in range(size, count, size) if count - at > 1]
+        edges = [edge for edge in range(size, count, size) if count - edge > 1]
         return np.split(numbers, edges)
 
     def read(self, windows: np.ndarray, env) -> tuple[Segment, Scenes, np.ndarray]:
-        """Segment [L, b], the scenes of its frames (after an end, the last frame's again) and each window's
-        partner of another layout.
+        """Segment [L, b], the scenes of its frames, and a partner of another layout for each window.
+
+        After the end of an episode the scene is that of its last frame.
         """
         segment = self.windows.batch(windows)
         steps = np.arange(self.windows.length)[:, None] + self.table[windows, 1]
-        return segment, self._scenes(windows, steps, env), partners_of_other_layouts(self.clusters[windows])
+        return segment, self._scenes(windows, steps, env), partners_of_other_layouts(self.layout[windows])
 
     def sample(self, times: Sequence[int], batch_size: int, env) -> tuple[np.ndarray, np.ndarray, Scenes]:
-        """The frames [F, H, W, C] that exist at some steps of every window, their hidden states after [F, D],
-        and their scenes.
+        """The frames that exist at some steps of every window.
+
+        Args:
+            times: steps within a window.
+            batch_size: windows read at a time.
+            env: CoinRun, to replay their states in.
+
+        Returns:
+            Frames [F, H, W, C], hidden states after them [F, D], and their scenes.
         """
-        times, frames, hidden, scenes = np.asarray(list(times)), [], [], []
+        times = np.asarray(list(times))
+        frames, hidden, places = [], [], []
         for windows in self.batches(batch_size):
             segment = self.windows.batch(windows)
-            there = segment.mask.numpy()[times]
-            frames.append(segment.obs.numpy()[times][there])
-            hidden.append(segment.hidden_after().numpy()[times][there])
+            exists = segment.mask.numpy()[times]
+            frames.append(segment.obs.numpy()[times][exists])
+            hidden.append(segment.hidden_after().numpy()[times][exists])
+            episodes = np.broadcast_to(self.table[windows, 0], exists.shape)
             steps = times[:, None] + self.table[windows, 1]
-            scenes.append(
-                np.stack([np.broadcast_to(self.table[windows, 0], there.shape)[there], steps[there]])
-            )
-        return (
-            np.concatenate(frames),
-            np.concatenate(hidden),
-            replay_scenes(self.rollouts, *np.concatenate(scenes, axis=1), env),
-        )
+            places.append(np.stack([episodes[exists], steps[exists]]))
+        scenes = replay_scenes(self.rollouts, *np.concatenate(places, axis=1), env)
+        return np.concatenate(frames), np.concatenate(hidden), scenes
 
     def levels(self) -> np.ndarray:
-        """The level seeds of all episodes of this part, those without a window included."""
-        return self.rollouts.episodes["level_seed"][self._of_part]
+        """Level seeds of all episodes in the split, those without a window included."""
+        return self.rollouts.episodes["level_seed"][self._in_split]
 
     def describe(self) -> dict:
-        """Where the windows come from, for the report."""
+        """Where the windows come from, as JSON."""
         seeds = self.rollouts.episodes["level_seed"][self.table[:, 0]]
         return {
             "part": self.name,
@@ -89,7 +99,7 @@ class EvalWindows:
 
 def draw_windows(
     rollouts: Rollouts,
-    names: Sequence[str],
+    splits: Sequence[str],
     length: int,
     min_steps: int,
     counts: Sequence[int],
@@ -97,34 +107,47 @@ def draw_windows(
     start_level: int = 0,
     num_levels: int = 0,
 ) -> list[EvalWindows]:
-    """Windows of the named parts of `generative.training.data.split`: counts[i] of the i-th, or as many as
-    there are.
+    """Random windows of some splits, uniform over episode time.
 
-    start_level, num_levels: the levels that windows are from; 0 takes all from start_level on. Raises
-    UsageError for an unknown name or a part of which the store has no two layouts.
+    Args:
+        rollouts: the store.
+        splits: names of `generative.training.data.split`.
+        length: frames of a window; shorter episodes are padded.
+        min_steps: frames that a window has at least.
+        counts: windows of each split, or as many as there are.
+        seed: of the draw.
+        start_level: first level that windows are from.
+        num_levels: how many levels they are from; 0 for all from start_level on.
+
+    Raises:
+        UsageError: for an unknown split, or one with fewer than two layouts in the store.
     """
-    for name in names:
+    for name in splits:
         if name not in SPLITS:
             raise UsageError(f"unknown part {name!r}; choose one of: {', '.join(SPLITS)}")
     layouts = layouts_of(rollouts)
-    belongs = split(layouts)
-    every = rollouts.windows(length, anchor="start", pad="right", min_steps=min_steps).table
-    level = rollouts.episodes["level_seed"][every[:, 0]]
-    every = every[(level >= start_level) & (level < (start_level + num_levels if num_levels else np.inf))]
-    chosen = []
-    for name, count in zip(names, counts):
-        table = every[belongs[every[:, 0]] == name]
+    split_of_episode = split(layouts)
+    windows = rollouts.windows(length, anchor="start", pad="right", min_steps=min_steps).table
+    level = rollouts.episodes["level_seed"][windows[:, 0]]
+    end_level = start_level + num_levels if num_levels else np.inf
+    windows = windows[(level >= start_level) & (level < end_level)]
+    drawn = []
+    for name, count in zip(splits, counts):
+        table = windows[split_of_episode[windows[:, 0]] == name]
         if len(np.unique(layouts[table[:, 0]])) < 2:
             raise UsageError(
                 f"{rollouts.path} has fewer than two layouts for {name} among the levels asked for: {RECORD_MORE}"
             )
-        drawn = np.random.default_rng(seed).permutation(len(table))[:count]
-        chosen.append(EvalWindows(name, rollouts, length, table[drawn], layouts))
-    return chosen
+        order = np.random.default_rng(seed).permutation(len(table))[:count]
+        drawn.append(EvalWindows(name, rollouts, length, table[order], layouts))
+    return drawn
 
 
-def partners_of_other_layouts(clusters: np.ndarray) -> np.ndarray:
-    """For each of clusters [b] the next entry, around the end, that differs; the next of all where none does."""
-    count = len(clusters)
+def partners_of_other_layouts(layout: np.ndarray) -> np.ndarray:
+    """For each window the next one, cyclically, of another layout; simply the next if all layouts are the same.
+
+    layout: [b].
+    """
+    count = len(layout)
     ahead = (np.arange(count)[:, None] + np.arange(1, count)) % count
-    return ahead[np.arange(count), (clusters[ahead] != clusters[:, None]).argmax(1)]
+    return ahead[np.arange(count), (layout[ahead] != layout[:, None]).argmax(1)]

@@ -1,13 +1,9 @@
-"""How good simulated frames are, step by step, beside the simplest predictions; by the rules of
-docs/pipeline.md.
+"""PSNR of predicted frames by step, for several simulators and the baselines on the same windows.
 
-PSNR is that of the squared error pooled over all frames at a step, of one sampled rollout. Two protocols
-are kept
-apart: `posterior` sees each frame before it draws it; `open_loop` sees the first frames only and follows
-the recorded
-actions, which may betray what comes. Beside them: the last given frame, the given frames shifted by the
-true camera, and the mean frame.
-Several simulators are scored on the same windows.
+PSNR is that of the squared error pooled over all frames at a step, of one sampled rollout (docs/pipeline.md).
+Two protocols are kept apart: `posterior` frames are decoded from states that have seen them; `open_loop` sees
+the first frames only and follows the recorded actions, which may reveal what comes. Baselines: the last given
+frame, the given frames shifted by the true camera, and the mean frame.
 """
 
 from collections.abc import Mapping
@@ -15,9 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from analysis.model_eval.camera import Camera, visible_before
+from analysis.model_eval.camera import Camera
+from analysis.model_eval.ground_truth import baselines, frames_truth, pixel_errors
 from analysis.model_eval.predictions import open_loop, teacher_forced
-from analysis.model_eval.window_scores import GroundTruth, baselines, pixel_errors
 from common.stats import json_estimates, level_weights
 from envs.procgen_body import parse
 from generative.simulator import Simulator
@@ -33,8 +29,10 @@ CAMERA = ("x_off", "y_off", "unit", "view_dim")
 
 
 def replay_cameras(rollouts: Rollouts, segment: Segment, env=None) -> Camera:
-    """The cameras [L, B] of a window's frames, read from the states of any Procgen game; after an end, the
-    last frame's again."""
+    """Cameras of the frames of windows [L, B], read from the replayed states of any Procgen game.
+
+    After the end of an episode, the last frame's camera.
+    """
     length = segment.mask.shape[0]
     last = rollouts.episodes["length"][segment.episode.numpy()] - 1
     steps = np.minimum(np.arange(length)[:, None] + segment.start.numpy(), last)
@@ -53,38 +51,40 @@ def frame_errors(
     """Squared errors of windows [L, B] as arrays [S, B]; index 0 is the last given frame.
 
     Args:
-        simulators: by name; all take the same number of first frames.
+        simulators: by name; all take the same number of given frames.
         segment: recorded windows, of levels that no simulator was trained on.
         camera: of its frames, [L, B].
         mean_frame: [H, W, C] in 0-255, of other recorded frames.
+        seed: of the simulators' noise.
 
     Returns:
-        alive: whether there is a frame; seen_pixels: how many of its pixels a given frame had shown.
-        error/<prediction>: mean over
-        pixels, in [0, 1] units; seen_error/<prediction>: sum over seen pixels. Predictions:
-        <simulator>/open_loop,
-        <simulator>/posterior, and FLOORS.
+        alive: whether there is a frame.
+        seen_pixels: number of its pixels whose place a given frame had shown.
+        error/<prediction>: mean over all pixels, pixels in [0, 1].
+        seen_error/<prediction>: sum over seen pixels.
+
+        Predictions: <simulator>/open_loop, <simulator>/posterior and the BASELINES.
     """
     k = num_given_frames(simulators)
-    truth = _truth(segment, camera, k)
-    given = segment.obs[:k].numpy()
-    stand_in = np.zeros(segment.mask.shape[1], np.int64)  # another window's frames are no baseline here
-    predicted = {
-        name: frames
-        for name, frames in baselines(truth, given, mean_frame, stand_in).items()
-        if name in BASELINES
-    }
+    truth = frames_truth(segment, camera, k)
+    no_partner = np.zeros(segment.mask.shape[1], np.int64)  # another window's frames are no baseline here
+    simple = baselines(truth, segment.obs[:k].numpy(), mean_frame, no_partner)
+    predicted = {name: frames for name, frames in simple.items() if name in BASELINES}
     for name, simulator in simulators.items():
         predicted[f"{name}/open_loop"] = open_loop(simulator, segment, seed).obs.numpy()
         predicted[f"{name}/posterior"] = teacher_forced(simulator, segment, seed).posterior.numpy()
-    out = {"alive": truth.alive, "seen_pixels": truth.visible.sum((2, 3)) * truth.alive}
+    errors = {"alive": truth.alive, "seen_pixels": truth.visible.sum((2, 3)) * truth.alive}
     for name, frames in predicted.items():
-        out[f"error/{name}"], out[f"seen_error/{name}"] = pixel_errors(frames, truth)
-    return out
+        errors[f"error/{name}"], errors[f"seen_error/{name}"] = pixel_errors(frames, truth)
+    return errors
 
 
 def num_given_frames(simulators: Mapping[str, Simulator]) -> int:
-    """How many first frames the simulators take. Raises ValueError where they differ."""
+    """Number of given frames of all simulators.
+
+    Raises:
+        ValueError: if they differ.
+    """
     counts = {simulator.model.config.num_initializing_steps for simulator in simulators.values()}
     if len(counts) != 1:
         raise ValueError(
@@ -96,8 +96,13 @@ def num_given_frames(simulators: Mapping[str, Simulator]) -> int:
 def frame_scores(
     errors: Mapping[str, np.ndarray], layouts: np.ndarray, seed: int = 0
 ) -> dict[str, dict[str, list[dict]]]:
-    """{"whole" or "seen": {prediction: PSNR in dB by step, each with its 95% interval by layout and its
-    n}}. layouts [B]."""
+    """PSNR in dB with its 95% interval by layout: {"whole" or "seen": {prediction: [one for each step]}}.
+
+    Args:
+        errors: from `frame_errors`.
+        layouts: [B], the layout of each window.
+        seed: of the bootstrap resamples.
+    """
     weights = level_weights(layouts, RESAMPLES, seed=seed)
     alive = errors["alive"]
     n = alive.sum(1)
@@ -113,16 +118,6 @@ def frame_scores(
     }
 
 
-def _truth(segment: Segment, camera: Camera, k: int) -> GroundTruth:
-    """What really happened after the first K - 1 frames; whether things stand there is not asked."""
-    alive = segment.mask[k - 1 :].numpy()
-    size = segment.obs.shape[2]
-    shown = camera[:k]
-    later = camera[k - 1 :]
-    visible = np.stack([visible_before(shown, later[s], size) for s in range(len(alive))])
-    return GroundTruth(segment.obs[k - 1 :].numpy(), alive, later, shown, visible, player=None, objects=None)
-
-
 def compute_mean_frame(segment: Segment) -> np.ndarray:
-    """The mean frame [H, W, C] of windows, in 0-255."""
+    """Mean frame [H, W, C] of windows, in 0-255."""
     return segment.obs[segment.mask].to(torch.float64).mean(0).numpy()

@@ -1,4 +1,4 @@
-"""Which found thing is which real one: pairs of one kind in one frame, nearest first, each used once."""
+"""Matches detected objects to real ones: pairs of one kind in one frame, nearest first, each used once."""
 
 from typing import NamedTuple
 
@@ -8,33 +8,32 @@ from scipy.spatial import cKDTree
 from analysis.model_eval.frame_objects import Objects
 
 MATCH_RADIUS = 1.0
-"""Tiles within which a found thing may stand for a real one."""
-_APART = 1000.0  # tiles: more than a world is wide, so that things of different frames or kinds never meet
+"""Largest distance in tiles between a real object and its detection."""
+_SEPARATION = 1000.0  # tiles, wider than any level: objects of different frames or kinds never match
 
 
 class Matches(NamedTuple):
-    """error [n]: distance in tiles from each real thing to what was found for it, NaN where nothing was.
-    found [m] bool: whether each found thing stands for a real one.
-    """
+    """Which of n real objects were detected, and which of m detections are real."""
 
-    error: np.ndarray
-    found: np.ndarray
-
-
-def match_objects(real: Objects, found: Objects, reach: float = MATCH_RADIUS) -> Matches:
-    """Pairs things of one kind and one frame that lie within `reach` tiles, the nearest pair first."""
-    error = np.full(len(real.x), np.nan)
-    used = np.zeros(len(found.x), bool)
-    if len(error) and len(used):
-        pairs = cKDTree(_places(real)).sparse_distance_matrix(
-            cKDTree(_places(found)), reach, output_type="ndarray"
-        )
-        for i, j, distance in np.sort(pairs, order=["v", "i", "j"]):
-            if np.isnan(error[i]) and not used[j]:
-                error[i], used[j] = distance, True
-    return Matches(error, used)
+    distance: np.ndarray
+    """[n]: tiles from each real object to its detection, NaN where there is none."""
+    true_positive: np.ndarray
+    """[m] bool."""
 
 
-def _places(objects: Objects) -> np.ndarray:
-    """[n, 4]: x, y and, far apart, kind and frame."""
-    return np.stack([objects.x, objects.y, objects.kind * _APART, objects.frame * _APART], 1)
+def match_objects(real: Objects, detected: Objects, radius: float = MATCH_RADIUS) -> Matches:
+    """Greedy matching of objects of one kind and frame within `radius` tiles, the nearest pair first."""
+    distance = np.full(len(real.x), np.nan)
+    used = np.zeros(len(detected.x), bool)
+    if len(distance) and len(used):
+        real_tree, detected_tree = (cKDTree(_positions(objects)) for objects in (real, detected))
+        pairs = real_tree.sparse_distance_matrix(detected_tree, radius, output_type="ndarray")
+        for i, j, apart in np.sort(pairs, order=["v", "i", "j"]):
+            if np.isnan(distance[i]) and not used[j]:
+                distance[i], used[j] = apart, True
+    return Matches(distance, used)
+
+
+def _positions(objects: Objects) -> np.ndarray:
+    """[n, 4]: x and y, and kind and frame, far apart."""
+    return np.stack([objects.x, objects.y, objects.kind * _SEPARATION, objects.frame * _SEPARATION], 1)

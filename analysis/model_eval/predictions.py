@@ -1,10 +1,11 @@
-"""What a simulator makes of recorded windows, under two protocols that are never mixed.
+"""A simulator's predictions of recorded windows under two protocols that are never mixed.
 
-Open loop: it sees the first K frames and follows the recorded actions, which may betray what comes.
-Teacher-forced: each state is corrected by its frame before the next is predicted; `posterior` frames are
-drawn after the correction.
+Open loop: the simulator sees the first K frames and follows the recorded actions, which may reveal what comes.
+Teacher-forced: each state is corrected by its frame before the next one is predicted; `posterior` frames are
+decoded after the correction.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,17 +19,16 @@ from rollouts.segment import Segment
 
 
 class TeacherForced(NamedTuple):
-    """Frames [S, B, H, W, C] uint8, black where there is no step, and the outcome of each step's action, [S,
-    B].
-
-    posterior: of states that have seen them. one_step[s]: predicted from all frames before it (one_step[0] is
-    posterior[0]).
-    """
+    """Teacher-forced predictions of windows; frames [S, B, H, W, C] uint8, black where there is no step."""
 
     posterior: torch.Tensor
+    """Frames decoded from states that have seen them."""
     one_step: torch.Tensor
+    """Frames predicted from all frames before them; one_step[0] is posterior[0]."""
     done_prob: torch.Tensor
+    """[S, B]: probability that the step's action ends the episode."""
     reward_prob: torch.Tensor
+    """[S, B]: probability that the step's action is rewarded."""
 
 
 @torch.no_grad()
@@ -37,49 +37,51 @@ def open_loop(
     segment: Segment,
     seed: int = 0,
     actions: torch.Tensor | None = None,
-    modal: bool = False,
+    use_mode: bool = False,
 ) -> Segment:
-    """One rollout from the first K frames of windows [L, B] along the recorded actions, or others [S, B],
-    whatever ends: S steps.
+    """One rollout of S steps from the first K frames of windows, continued past predicted ends.
 
-    A window's noise is keyed by seed, episode and start, so it is the same in any batch; modal: the likeliest
-    throughout.
+    Args:
+        simulator: the world model with its agent.
+        segment: windows [L, B].
+        seed: of the noise, which is keyed by seed, episode and start, and so the same in any batch.
+        actions: [S, B], instead of the recorded ones.
+        use_mode: take the mode of every distribution instead of sampling.
     """
     k = simulator.model.config.num_initializing_steps
     keys = NoiseKeys(seed, segment.episode.cpu().numpy(), 0, segment.start.cpu().numpy())
     latent = simulator.encode(segment.obs[:k])
-    z = latent.sample(None if modal else keys.normal(latent.mean.shape[1], latent.mean))
+    z = latent.sample(None if use_mode else keys.normal(latent.mean.shape[1], latent.mean))
     actions = segment.action[k - 1 :] if actions is None else actions
-    return simulator.simulate(z, len(actions), keys, actions=actions, modal=modal, ends=False)
+    return simulator.simulate(z, len(actions), keys, actions=actions, modal=use_mode, ends=False)
 
 
 @torch.no_grad()
 def teacher_forced(simulator: Simulator, segment: Segment, seed: int = 0) -> TeacherForced:
-    """One pass over windows [L, B] in which every state sees its frame."""
+    """Predictions of windows [L, B] by a forward pass in which every state sees its frame."""
     model = simulator.model
     device = segment.obs.device
     k = model.config.num_initializing_steps
     mask = segment.mask[k - 1 :]
     noise = draw_noise(model.config, *mask.shape, seeded_generator(device, seed))
-    made = predict(model, segment, noise, simulator.agent)
+    predicted = predict(model, segment, noise, simulator.agent)
     posterior = torch.zeros_like(segment.obs[k - 1 :])
-    posterior[mask] = frames_to_bytes(made.frames)
+    posterior[mask] = frames_to_bytes(predicted.frames)
     one_step = posterior.clone()
-    later = mask[1:]
-    before = segment.obs[k - 1 : -1][later].to(made.frames.dtype) / 255
-    one_step[1:][later] = frames_to_bytes(
-        model.decode_next(EnvState(*(part[:-1][later] for part in made.prior)), before).frame
-    )
+    after_first = mask[1:]
+    prev_obs = segment.obs[k - 1 : -1][after_first].to(predicted.frames.dtype) / 255
+    prior = EnvState(*(part[:-1][after_first] for part in predicted.prior))
+    one_step[1:][after_first] = frames_to_bytes(model.decode_next(prior, prev_obs).frame)
+    outcome = predicted.outcome
     return TeacherForced(
-        posterior, one_step, torch.sigmoid(made.outcome.done_logit), model.reward_probability(made.outcome)
+        posterior, one_step, torch.sigmoid(outcome.done_logit), model.reward_probability(outcome)
     )
 
 
-def other_actions(actions: torch.Tensor, effect_classes, seed: int = 0) -> torch.Tensor:
-    """For each recorded action one drawn uniformly from those of another effect; any shape."""
+def other_actions(actions: torch.Tensor, effect_classes: Sequence[int], seed: int = 0) -> torch.Tensor:
+    """For each recorded action, one drawn uniformly from the actions with another effect; any shape."""
     effects = torch.as_tensor(effect_classes, device=actions.device)
-    other = (effects[actions][..., None] != effects).float()
-    drawn = torch.multinomial(
-        other.flatten(0, -2).cpu(), 1, generator=seeded_generator(torch.device("cpu"), seed)
-    )
+    candidates = (effects[actions][..., None] != effects).float()
+    generator = seeded_generator(torch.device("cpu"), seed)
+    drawn = torch.multinomial(candidates.flatten(0, -2).cpu(), 1, generator=generator)
     return drawn.to(actions.device).reshape(actions.shape)

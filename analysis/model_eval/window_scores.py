@@ -1,9 +1,8 @@
-"""What the report card measures on one batch of recorded windows: plain arrays, a number per window and step,
-no averages yet.
+"""Per-window scores of predicted frames: plain arrays, one number per window and step, before any averaging.
 
-Every prediction, the model's and the floors' alike, goes through the same three measures: pixels, the agent's
-view and things. Step 0 is the last frame that the model is given. Where an episode is over, `alive` is False
-and nothing counts.
+The model's predictions and the baselines go through the same three measures: pixels, the agent's responses and
+detected objects. Step 0 is the last frame given to the model. After the end of an episode `alive` is False and
+nothing counts.
 """
 
 from collections.abc import Sequence
@@ -20,116 +19,69 @@ from analysis.model_eval.agent_view import (
     cosine_similarity,
     total_variation,
 )
-from analysis.model_eval.camera import Camera, shifted_copy, visible_before
+from analysis.model_eval.camera import Camera
 from analysis.model_eval.frame_objects import HAZARDS, KINDS, Objects, Scenes
+from analysis.model_eval.ground_truth import GroundTruth, baselines, ground_truth, pixel_errors
 from analysis.model_eval.object_detector import Detector, detect, object_pixels
 from analysis.model_eval.object_matching import match_objects
-from analysis.model_eval.predictions import open_loop, other_actions, teacher_forced
+from analysis.model_eval.predictions import TeacherForced, open_loop, other_actions, teacher_forced
 from generative.simulator import Simulator
 from rollouts.segment import Segment
 
 OBJECT_RADIUS = 6.0
-"""Tiles from the player, in x and in y, within which things are scored; the picture ends at 6.5."""
+"""Objects are scored within this many tiles of the player, in x and in y; the screen ends at 6.5."""
 AGENT_VIEWED = ("open_loop", "posterior", "shifted_copy", "other_episode")
 """Predictions that are shown to the agent."""
 DETECTOR_SEARCHED = ("real", "open_loop", "posterior", "shifted_copy")
-"""Frames in which things are looked for."""
+"""Frames that the object detector is run on."""
 
 
 class EvalReferences(NamedTuple):
-    """What is fit once, on real frames of training levels. mean_frame [H, W, C] in 0-255."""
+    """What the scores refer to, fit once on real frames of training levels."""
 
     mean_frame: np.ndarray
+    """[H, W, C] in 0-255."""
     whitener: Whitener
     detector: Detector
 
 
-class GroundTruth(NamedTuple):
-    """What really happened in windows after their first K - 1 frames: [S, b, ...].
-
-    camera of [S, b], shown: cameras of the K given frames [K, b]; visible [S, b, H, W]: places that those had
-    shown. objects.frame counts step * b + window.
-    """
-
-    frames: np.ndarray
-    alive: np.ndarray
-    camera: Camera
-    shown: Camera
-    visible: np.ndarray
-    player: np.ndarray
-    objects: Objects
-
-
-def ground_truth(segment: Segment, scenes: Scenes, k: int) -> GroundTruth:
-    """scenes: of the frames [L, b] in that order; where there is no frame, of any other."""
-    batch = segment.mask.shape[1]
-    camera = Camera(*(field.reshape(-1, batch) for field in scenes.camera))
-    size = segment.obs.shape[2]
-    objects = scenes.objects.take(scenes.objects.frame >= (k - 1) * batch)
-    objects = objects._replace(frame=objects.frame - (k - 1) * batch)
-    alive = segment.mask[k - 1 :].cpu().numpy()
-    objects = objects.take(alive.ravel()[objects.frame])
-    later = camera[k - 1 :]
-    shown = camera[:k]
-    visible = np.stack([visible_before(shown, later[s], size) for s in range(len(alive))])
-    player = scenes.player.reshape(-1, batch, 2)[k - 1 :]
-    return GroundTruth(segment.obs[k - 1 :].cpu().numpy(), alive, later, shown, visible, player, objects)
-
-
-def baselines(
-    truth: GroundTruth, given: np.ndarray, mean_frame: np.ndarray, partner: np.ndarray
-) -> dict[str, np.ndarray]:
-    """The simplest predictions [S, b, H, W, C] uint8. given [K, b, H, W, C]; partner [b]: a window of another
-    level for each.
-    """
-    steps = np.arange(len(truth.alive))
-    last = truth.alive.sum(0) - 1
-    shape = truth.frames.shape
-    return {
-        "copy": np.broadcast_to(given[-1], shape),
-        "mean_frame": np.broadcast_to(np.round(mean_frame).astype(np.uint8), shape),
-        "shifted_copy": np.stack([shifted_copy(given, truth.shown, truth.camera[s]) for s in steps]),
-        "other_episode": truth.frames[np.minimum(steps[:, None], last[partner]), partner],
-    }
-
-
-def pixel_errors(frames: np.ndarray, truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
-    """Squared error in [0, 1] units: mean over all pixels, and sum over those whose place had been shown; [S,
-    b] each.
-    """
-    error = np.stack(
-        [((f.astype(np.float32) - r) / 255) ** 2 for f, r in zip(frames, truth.frames.astype(np.float32))]
-    ).mean(-1)
-    return error.mean((2, 3)), (error * truth.visible).sum((2, 3))
-
-
 @torch.no_grad()
 def run_agent(agent: ActorCritic, frames: np.ndarray, hidden: torch.Tensor) -> tuple[np.ndarray, ...]:
-    """The agent shown frames [S, b, H, W, C] from state hidden [b, D] on: encoder features, logits, value,
-    hidden states after.
+    """Encoder features, logits, value and hidden states [S, b, ...] of the agent on given frames.
+
+    Args:
+        agent: the agent.
+        frames: [S, b, H, W, C] uint8.
+        hidden: [b, D], its state before the first of them.
     """
     features = agent.encoder(torch.from_numpy(np.ascontiguousarray(frames)).to(hidden.device))
-    after = agent.core.unroll(
-        features, hidden, torch.zeros(frames.shape[:2], dtype=torch.bool, device=hidden.device)
-    )
-    logits, value = agent.heads(after)
-    return tuple(x.float().cpu().numpy() for x in (features, logits, value, after))
+    no_resets = torch.zeros(frames.shape[:2], dtype=torch.bool, device=hidden.device)
+    hidden_after = agent.core.unroll(features, hidden, no_resets)
+    logits, value = agent.heads(hidden_after)
+    return tuple(x.float().cpu().numpy() for x in (features, logits, value, hidden_after))
 
 
 def agent_view_scores(
-    seen_by_agent: tuple, segment: Segment, k: int, whitener: Whitener, effect_classes: Sequence[int]
+    view: tuple[np.ndarray, ...],
+    segment: Segment,
+    k: int,
+    whitener: Whitener,
+    effect_classes: Sequence[int],
 ) -> dict[str, np.ndarray]:
-    """A view (logits [S, b, A], value [S, b], hidden after [S, b, D]) against the recorded one: arrays [S,
-    b].
+    """Differences [S, b] between the agent's responses to predicted frames and the recorded responses.
+
+    Args:
+        view: logits [S, b, A], value [S, b] and hidden states after the frames [S, b, D].
+        segment: the recorded windows.
+        k: number of given frames.
+        whitener: of hidden states.
+        effect_classes: [A].
     """
-    logits, value, hidden = seen_by_agent
-    real_logits, real_value, real_hidden = (
-        x[k - 1 :].cpu().numpy() for x in (segment.logits, segment.value, segment.hidden_after())
-    )
+    logits, value, hidden = view
+    real_logits, real_value, real_hidden = _recorded_view(segment, k)
     p = class_probabilities(logits, effect_classes)
     q = class_probabilities(real_logits, effect_classes)
-    white = whitener(hidden)
-    real_white = whitener(real_hidden)
+    white, real_white = whitener(hidden), whitener(real_hidden)
     return {
         "tv": total_variation(p, q),
         "agrees": p.argmax(-1) == q.argmax(-1),
@@ -140,33 +92,36 @@ def agent_view_scores(
     }
 
 
-def object_scores(found: Objects, truth: GroundTruth) -> dict[str, np.ndarray]:
-    """Counts by kind, step and window [kinds, S, b] of things within REACH whose place had been shown, and of
-    new ones.
+def object_scores(detected: Objects, truth: GroundTruth) -> dict[str, np.ndarray]:
+    """Counts [kinds, S, b] of real and detected objects within OBJECT_RADIUS of the player.
 
-    real: that stand there; hit: that were found; distance: of these, summed, in tiles; found, right: what was
-    found there, and what of it is real; new: what was found at places that had not been shown.
+    Returns:
+        At previously visible places: `real` objects, those that were `detected`, the sum of their `distance`
+        to what was detected (tiles), `hit` real ones and `true_positive` detections. At newly visible places:
+        `new` detections.
     """
     shape = truth.alive.shape
-    found = found.take(truth.alive.ravel()[found.frame])
-    matches = match_objects(truth.objects, found)
-    wanted, counted = (
-        _in_reach(things, truth) & _at_shown_place(things, truth) for things in (truth.objects, found)
+    detected = detected.take(truth.alive.ravel()[detected.frame])
+    matches = match_objects(truth.objects, detected)
+    real_counts, detected_counts = (
+        _within_radius(objects, truth) & _at_visible_place(objects, truth)
+        for objects in (truth.objects, detected)
     )
-    hit = wanted & ~np.isnan(matches.error)
+    hit = real_counts & ~np.isnan(matches.distance)
     return {
-        "real": _count(truth.objects, wanted, shape),
+        "real": _count(truth.objects, real_counts, shape),
         "hit": _count(truth.objects, hit, shape),
-        "distance": _count(truth.objects, hit, shape, matches.error),
-        "found": _count(found, counted, shape),
-        "right": _count(found, counted & matches.found, shape),
-        "new": _count(found, ~_at_shown_place(found, truth), shape),
+        "distance": _count(truth.objects, hit, shape, matches.distance),
+        "detected": _count(detected, detected_counts, shape),
+        "true_positive": _count(detected, detected_counts & matches.true_positive, shape),
+        "new": _count(detected, ~_at_visible_place(detected, truth), shape),
     }
 
 
 def visible_areas(truth: GroundTruth) -> dict[str, np.ndarray]:
-    """[S, b]: pixels that show places already shown, their share, and the area of new places in square tiles;
-    0 where no step is.
+    """Number and share of previously visible pixels, and the area of new places in square tiles: [S, b].
+
+    0 where there is no step.
     """
     pixels = truth.visible.sum((2, 3)) * truth.alive
     size = truth.visible[0, 0].size
@@ -174,10 +129,10 @@ def visible_areas(truth: GroundTruth) -> dict[str, np.ndarray]:
     return {"seen_pixels": pixels, "seen_share": pixels / size, "new_tiles": new}
 
 
-def hazard_near(truth: GroundTruth, reach: float = HAZARD_RADIUS) -> np.ndarray:
-    """[S, b] bool: whether any hazard is within `reach` tiles of the player, in x and in y."""
+def hazard_near(truth: GroundTruth, radius: float = HAZARD_RADIUS) -> np.ndarray:
+    """[S, b] bool: whether any hazard is within `radius` tiles of the player, in x and in y."""
     hazards = truth.objects.of_kinds(HAZARDS)
-    near = hazards.take(_in_reach(hazards, truth, reach))
+    near = hazards.take(_within_radius(hazards, truth, radius))
     return np.bincount(near.frame, minlength=truth.alive.size).reshape(truth.alive.shape) > 0
 
 
@@ -186,100 +141,132 @@ def score_windows(
     segment: Segment,
     scenes: Scenes,
     partner: np.ndarray,
-    yardsticks: EvalReferences,
+    references: EvalReferences,
     effect_classes: Sequence[int],
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """Every measure of one batch of windows [L, b], as arrays whose last axis is the window. Keys: measure,
-    or measure/prediction.
+    """Every per-window score of a batch.
+
+    Args:
+        simulator: the world model with its agent.
+        segment: windows [L, b].
+        scenes: of their frames.
+        partner: [b], for each window another one, of a different level.
+        references: mean frame, whitener and detector.
+        effect_classes: [A].
+        seed: of the simulator's noise.
+
+    Returns:
+        Arrays whose last axis is the window, by "measure" or "measure/prediction".
     """
     k = simulator.model.config.num_initializing_steps
     truth = ground_truth(segment, scenes, k)
-    run = open_loop(simulator, segment, seed)
+    rollout = open_loop(simulator, segment, seed)
     forced = teacher_forced(simulator, segment, seed)
     wrong = other_actions(segment.action[k - 1 :], effect_classes, seed)
-    predicted = {
-        "open_loop": run.obs,
-        "modal": open_loop(simulator, segment, seed, modal=True).obs,
+    predictions = {
+        "open_loop": rollout.obs,
+        "modal": open_loop(simulator, segment, seed, use_mode=True).obs,
         "posterior": forced.posterior,
         "one_step": forced.one_step,
         "wrong_actions": open_loop(simulator, segment, seed, actions=wrong).obs,
     }
-    frames = {name: x.cpu().numpy() for name, x in predicted.items()}
-    frames |= baselines(truth, segment.obs[:k].cpu().numpy(), yardsticks.mean_frame, partner)
-    out = {"alive": truth.alive, "hazard_near": hazard_near(truth)} | visible_areas(truth)
+    frames = {name: x.cpu().numpy() for name, x in predictions.items()}
+    frames |= baselines(truth, segment.obs[:k].cpu().numpy(), references.mean_frame, partner)
+    scores = {"alive": truth.alive, "hazard_near": hazard_near(truth)} | visible_areas(truth)
     for name, x in frames.items():
-        out[f"error/{name}"], out[f"seen_error/{name}"] = pixel_errors(x, truth)
-    own = (run.logits, run.value, run.hidden_after())
-    out |= agent_scores(
+        scores[f"error/{name}"], scores[f"seen_error/{name}"] = pixel_errors(x, truth)
+    in_simulator = (rollout.logits, rollout.value, rollout.hidden_after())
+    scores |= agent_scores(
         simulator.agent,
         frames,
         truth,
         segment,
         k,
-        tuple(x.cpu().numpy() for x in own),
-        yardsticks.whitener,
+        tuple(x.cpu().numpy() for x in in_simulator),
+        references.whitener,
         effect_classes,
     )
+    scores |= detection_scores(references.detector, frames | {"real": truth.frames}, truth)
+    return scores | outcome_scores(segment, rollout, forced, k)
+
+
+def detection_scores(
+    detector: Detector, frames: dict[str, np.ndarray], truth: GroundTruth
+) -> dict[str, np.ndarray]:
+    """`object_scores` of the DETECTOR_SEARCHED frames [S, b, H, W, C], as "objects_<measure>/<frames>"."""
+    scores = {}
+    camera = flatten_camera(truth.camera)
     for name in DETECTOR_SEARCHED:
-        shown = truth.frames if name == "real" else frames[name]
-        found = detect(yardsticks.detector, shown.reshape(-1, *shown.shape[2:]), flatten_camera(truth.camera))
-        out |= {f"things_{measure}/{name}": x for measure, x in object_scores(found, truth).items()}
-    return out | outcome_scores(segment, run, forced, k)
+        detected = detect(detector, frames[name].reshape(-1, *frames[name].shape[2:]), camera)
+        measures = object_scores(detected, truth)
+        scores |= {f"objects_{measure}/{name}": x for measure, x in measures.items()}
+    return scores
 
 
 def agent_scores(
-    agent,
-    frames,
+    agent: ActorCritic,
+    frames: dict[str, np.ndarray],
     truth: GroundTruth,
     segment: Segment,
     k: int,
-    own: tuple,
+    in_simulator: tuple[np.ndarray, ...],
     whitener: Whitener,
-    effect_classes,
+    effect_classes: Sequence[int],
 ) -> dict[str, np.ndarray]:
-    """The agent's view of the VIEWED predictions, and how far their encoder features lie from those of the
-    real frames.
+    """`agent_view_scores` of the AGENT_VIEWED predictions, encoder distances, and the recorded responses.
 
-    own: the view that the agent had inside the simulator, with the hidden state that the simulator started it
-    with; the other predictions are shown to it from its real hidden state on.
+    Args:
+        agent: the agent.
+        frames: predictions [S, b, H, W, C] by name.
+        truth: the recorded windows.
+        segment: the same windows with the recorded responses.
+        k: number of given frames.
+        in_simulator: logits, value and hidden states of the agent inside the simulator, from the hidden state
+            that the simulator decoded; all other predictions start from the recorded hidden state.
+        whitener: of hidden states.
+        effect_classes: [A].
     """
-    out = {}
-    before = segment.hidden[k - 1]
-    real_features, *_ = run_agent(agent, truth.frames, before)
+    scores = {}
+    hidden_before = segment.hidden[k - 1]
+    real_features, *_ = run_agent(agent, truth.frames, hidden_before)
     for name in AGENT_VIEWED:
-        features, *view = run_agent(agent, frames[name], before)
-        scores = agent_view_scores(own if name == "open_loop" else view, segment, k, whitener, effect_classes)
-        out |= {f"{measure}/{name}": x for measure, x in scores.items()}
-        out[f"encoder_distance/{name}"] = ((features - real_features) ** 2).mean(-1)
-    logits, value, hidden = (
-        x[k - 1 :].cpu().numpy() for x in (segment.logits, segment.value, segment.hidden_after())
-    )
+        features, *view = run_agent(agent, frames[name], hidden_before)
+        view = in_simulator if name == "open_loop" else view
+        differences = agent_view_scores(view, segment, k, whitener, effect_classes)
+        scores |= {f"{measure}/{name}": x for measure, x in differences.items()}
+        scores[f"encoder_distance/{name}"] = ((features - real_features) ** 2).mean(-1)
+    return scores | _recorded_responses(segment, k, whitener, effect_classes)
+
+
+def _recorded_responses(
+    segment: Segment, k: int, whitener: Whitener, effect_classes: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """Recorded effect classes, value and distances of hidden states from their mean, [S, b] each."""
+    logits, value, hidden = _recorded_view(segment, k)
     effect = np.unique(effect_classes, return_inverse=True)[1]
-    spread = (whitener(hidden) ** 2).sum(-1)
-    return out | {
+    return {
         "real_class": class_probabilities(logits, effect_classes).argmax(-1),
         "taken": effect[segment.action[k - 1 :].cpu().numpy()],
         "hidden_spread": ((hidden - whitener.mean) ** 2).sum(-1),
-        "white_spread": spread,
+        "white_spread": (whitener(hidden) ** 2).sum(-1),
         "value": value,
     }
 
 
-def outcome_scores(segment: Segment, run: Segment, forced, k: int) -> dict[str, np.ndarray]:
-    """What each step's action really led to and what was foretold, open loop and (one_step) after seeing the
-    frame; [S, b].
+def outcome_scores(segment: Segment, rollout: Segment, forced: TeacherForced, k: int) -> dict[str, np.ndarray]:
+    """Recorded and predicted outcomes of each step's action, [S, b]: end of the episode, coin.
+
+    Predictions: open loop, and `one_step`, from states that have seen the frame.
     """
-    done = segment.terminated[k - 1 :]
-    coin = segment.reward[k - 1 :] > 0
-    foretold = {
-        "open_loop": (run.extra["done_prob"], run.extra["reward_prob"]),
+    predicted = {
+        "open_loop": (rollout.extra["done_prob"], rollout.extra["reward_prob"]),
         "one_step": (forced.done_prob, forced.reward_prob),
     }
-    out = {"done": done, "coin": coin}
-    for name, (done_prob, reward_prob) in foretold.items():
-        out |= {f"done_prob/{name}": done_prob, f"reward_prob/{name}": reward_prob}
-    return {name: x.cpu().numpy() for name, x in out.items()}
+    outcomes = {"done": segment.terminated[k - 1 :], "coin": segment.reward[k - 1 :] > 0}
+    for name, (done_prob, reward_prob) in predicted.items():
+        outcomes |= {f"done_prob/{name}": done_prob, f"reward_prob/{name}": reward_prob}
+    return {name: x.cpu().numpy() for name, x in outcomes.items()}
 
 
 def flatten_camera(camera: Camera) -> Camera:
@@ -287,23 +274,28 @@ def flatten_camera(camera: Camera) -> Camera:
     return Camera(*(field.reshape(-1) for field in camera))
 
 
-def _in_reach(things: Objects, truth: GroundTruth, reach: float = OBJECT_RADIUS) -> np.ndarray:
-    player = truth.player.reshape(-1, 2)[things.frame]
-    return (np.abs(things.x - player[:, 0]) <= reach) & (np.abs(things.y - player[:, 1]) <= reach)
+def _recorded_view(segment: Segment, k: int) -> tuple[np.ndarray, ...]:
+    """Recorded logits [S, b, A], value [S, b] and hidden states [S, b, D]."""
+    recorded = (segment.logits, segment.value, segment.hidden_after())
+    return tuple(x[k - 1 :].cpu().numpy() for x in recorded)
 
 
-def _at_shown_place(things: Objects, truth: GroundTruth) -> np.ndarray:
+def _within_radius(objects: Objects, truth: GroundTruth, radius: float = OBJECT_RADIUS) -> np.ndarray:
+    player = truth.player.reshape(-1, 2)[objects.frame]
+    return (np.abs(objects.x - player[:, 0]) <= radius) & (np.abs(objects.y - player[:, 1]) <= radius)
+
+
+def _at_visible_place(objects: Objects, truth: GroundTruth) -> np.ndarray:
     size = truth.frames.shape[2]
-    row, column = (pixels.clip(0, size - 1) for pixels in object_pixels(things, flatten_camera(truth.camera)))
-    return truth.visible.reshape(-1, size, size)[things.frame, row, column]
+    row, column = (pixels.clip(0, size - 1) for pixels in object_pixels(objects, flatten_camera(truth.camera)))
+    return truth.visible.reshape(-1, size, size)[objects.frame, row, column]
 
 
 def _count(
-    things: Objects, which: np.ndarray, shape: tuple[int, int], amount: np.ndarray | None = None
+    objects: Objects, selected: np.ndarray, shape: tuple[int, int], amount: np.ndarray | None = None
 ) -> np.ndarray:
-    """How many things, or how much of an amount, by kind, step and window: [kinds, S, b]."""
+    """Number of selected objects, or the sum of an amount over them, by kind, step and window: [kinds, S, b]."""
     size = shape[0] * shape[1]
-    index = things.kind[which] * size + things.frame[which]
-    return np.bincount(index, None if amount is None else amount[which], minlength=len(KINDS) * size).reshape(
-        len(KINDS), *shape
-    )
+    index = objects.kind[selected] * size + objects.frame[selected]
+    weights = None if amount is None else amount[selected]
+    return np.bincount(index, weights, minlength=len(KINDS) * size).reshape(len(KINDS), *shape)
