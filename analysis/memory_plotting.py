@@ -1,9 +1,7 @@
-"""Draws the memory horizon from what analysis.memory_precompute wrote, a row for each agent; its numbers go
-into one file.
+"""Draws the memory horizon of one or several agents, a row each, from numbers of analysis.memory_precompute.
 
-By row: how far policy and value move when only the last k frames are remembered; how many levels fewer are
-solved; how far the policy moves where the frame is the same and the velocity, which is not on the screen, is
-another.
+Columns: change of policy and of value if only the last k frames are remembered; change of the share of levels
+solved; change of the policy if the same frame is reached with another velocity.
 """
 
 import logging
@@ -17,15 +15,11 @@ from common.shared_flags import LogLevel
 @dataclass
 class Args:
     precomp_dirs: tuple[Path, ...] = ()
-    """Directories that the precompute step wrote, a row each; left out, the latest in
-    <out_dir>/memory_precomp.
-    """
+    """Finished precompute directories, one row each; default: the latest in <out_dir>/memory_precomp."""
     names: tuple[str, ...] = ()
-    """What the agents are called in the figure and in the file of numbers, one name each; left out, by their
-    directories.
-    """
+    """Names of the agents, one for each directory; default: the directories' names."""
     out_dir: Path = Path("results")
-    """Where memory_plots is written, and memory_precomp is looked for."""
+    """Directory that holds memory_precomp and receives memory_plots."""
     log_level: LogLevel = logging.INFO
 
 
@@ -40,17 +34,16 @@ from common.runs import UsageError
 
 
 def main(args: Args) -> None:
-    runs = [
-        find_step(args.out_dir, STEP, VERSION, COMMAND, chosen) for chosen in args.precomp_dirs or (None,)
-    ]
+    directories = args.precomp_dirs or (None,)
+    runs = [find_step(args.out_dir, STEP, VERSION, COMMAND, chosen) for chosen in directories]
     names = args.names or tuple(run.name for run in runs)
     if len(names) != len(runs) or len(set(names)) != len(names):
         raise UsageError(f"--names gives {len(names)} names for {len(runs)} agents: give each one of its own")
-    found = {name: read_numbers(run) for name, run in zip(names, runs)}
+    numbers = {name: read_numbers(run) for name, run in zip(names, runs)}
     out = args.out_dir / "memory_plots"
-    picture = draw(found, out / "memory")
-    write_json(out / "memory.json", found)
-    logging.info("figure: %s\nnumbers: %s", picture, out / "memory.json")
+    figure = draw(numbers, out / "memory")
+    write_json(out / "memory.json", numbers)
+    logging.info("figure: %s\nnumbers: %s", figure, out / "memory.json")
 
 
 if __name__ == "__main__":

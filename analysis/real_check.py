@@ -1,11 +1,10 @@
-"""Checks a simulator against the real game: the same fork points played on in both, action by action and with the
-agent in the loop.
+"""Checks a simulator against the real game: the same fork points are played on in both.
 
-Four questions, each from saved real fork points of held-out layouts: does each action do the same? does the
-agent, with the same noise, act the same? how often does what happen? and does deleting a hazard save the
-agent as often as it does in the game? The last is also asked of the simulator where it is shown every frame
-of the game, which tells what it knows of hazards from what its own pictures keep of them. Numbers go to
-results/real_check_precomp, figures and a page to results/real_check_plots; the same command again goes on or
+Four questions, asked at real fork points of held-out layouts. Does each action have the same effect? Does the
+agent, with the same noise, act the same? How often does each event happen? Does deleting a hazard save the
+agent as often as in the game? The last is also asked of the simulator teacher-forced by the game's frames,
+which separates what it knows of hazards from what its own frames keep of them. Writes numbers to
+results/real_check_precomp, figures and a page to results/real_check_plots; the same command resumes or
 redraws.
 """
 
@@ -22,35 +21,35 @@ from common.shared_flags import Device, LogLevel, PrecisionName
 @dataclass
 class Args:
     world_model_file: Path
-    """The simulator: a world model."""
+    """World model of the simulator."""
     agent_file: Path
-    """The agent that it was trained with, which recorded the store."""
+    """The agent it was trained with, which also recorded the store."""
     data_dir: Path = Path("data")
-    """Store of real rollouts, from which fork points are taken."""
+    """Store of real rollouts that fork points are taken from."""
     part: Literal["test", "train", "all"] = "test"
-    """Layouts that fork points are from: never trained on; trained on (what is better there is memory); or both."""
+    """Split that fork points are from: test (held out), train (to measure memorization), or all."""
     per_layout: int = 1
-    """The most fork points that one layout gives, to each question."""
+    """Fork points per layout and question, at most."""
     num_fork_points: int = 64
-    """Fork points that are played on in both worlds."""
+    """Fork points for the questions on actions and on the agent."""
     draws: int = 4
     """Noise draws per fork point; the first is the recording's own."""
     num_hazards: int = 64
-    """Fork points with a hazard 2-6 tiles ahead, which are played on with and without it."""
+    """Fork points with a hazard 2-6 tiles ahead, played on with and without it."""
     hazard_draws: int = 16
-    """Noise draws per such fork point and arm: a risk is a mean over these."""
+    """Noise draws per such fork point, with and without the hazard; a risk is their mean."""
     steps: int = 24
-    """How far the agent plays on."""
+    """Steps that the agent plays on."""
     hold: tuple[int, ...] = (1, 4)
-    """Steps for which one action is held when the effects of actions are compared."""
+    """Steps that an action is held when effects of actions are compared."""
     batch_size: int = 128
-    """Runs that are played together."""
+    """Runs that are played at a time."""
     seed: int = 0
     """Seed of the choice of fork points. The agent's noise is the recording's."""
     out_dir: Path = Path("results")
-    """Where real_check_precomp and real_check_plots are written."""
+    """Directory that receives real_check_precomp and real_check_plots."""
     new: bool = False
-    """Start afresh where the same command has already run."""
+    """Start another run even if this command already has one."""
     device: Device = "auto"
     precision: PrecisionName = "auto"
     log_level: LogLevel = logging.INFO
@@ -89,34 +88,54 @@ from rollouts.states import longest_episode, replay_env
 from rollouts.store import Rollouts
 
 VERSION = 3
+SETTINGS = (
+    "part",
+    "per_layout",
+    "num_fork_points",
+    "draws",
+    "num_hazards",
+    "hazard_draws",
+    "steps",
+    "hold",
+    "seed",
+)
+"""Flags that the numbers depend on."""
+KIND_CODES = {"saw": 0, "enemy": 1, "lava": 2}
 
 
 class Check:
-    """Both worlds over one store, and what each question keeps of them, as arrays by name. watched: the game,
-    as the simulator foretells it that sees it.
-    """
+    """The questions, each answered by arrays by name."""
 
     def __init__(
         self,
         args: Args,
         real: RealWorld,
         simulated: World,
-        watched: World,
-        bank: ForkPointSampler,
+        teacher_forced: World,
+        sampler: ForkPointSampler,
         noise_seed: int,
     ):
+        """
+        Args:
+            args: the flags.
+            real: the game.
+            simulated: the simulator.
+            teacher_forced: the simulator's predictions along runs of the game.
+            sampler: of fork points.
+            noise_seed: of the agent's noise.
+        """
         self.args = args
         self.real = real
         self.simulated = simulated
-        self.watched = watched
-        self.bank = bank
+        self.teacher_forced = teacher_forced
+        self.sampler = sampler
         self.noise_seed = noise_seed
         self.env = real.env
-        self.rollouts = bank.rollouts
+        self.rollouts = sampler.rollouts
 
     def effects(self, hold: int) -> dict[str, np.ndarray]:
         """Every effect class held for `hold` steps from every fork point."""
-        points = self.bank.sample(self.args.num_fork_points)
+        points = self.sampler.sample(self.args.num_fork_points)
         acts = representative_actions(self.env.effect_classes)
         real = real_action_outcomes(self.env, points, hold)
         simulated = simulated_action_outcomes(
@@ -127,8 +146,8 @@ class Check:
         return fork_point_columns(points) | match_frames(real, simulated)._asdict() | moved | scores
 
     def closed_loop(self) -> dict[str, np.ndarray]:
-        """The agent for itself in both worlds, and the frames of the first draw at the steps STRIP."""
-        points = self.bank.sample(self.args.num_fork_points)
+        """The agent in both worlds, a mismatched baseline, and frames of the first draw at steps STRIP_STEPS."""
+        points = self.sampler.sample(self.args.num_fork_points)
         found = fork_point_columns(points)
         for name, world in self._worlds().items():
             runs = self._run(world, points, self.args.draws, with_frames, f"{name}, closed loop")
@@ -141,16 +160,14 @@ class Check:
         return found | {"retraced": self._retraced(points, real.action[:, :, 0], real.running[:, :, 0])}
 
     def hazards(self) -> dict[str, np.ndarray]:
-        """The same with a hazard ahead and without it, and what the simulator foretells where it is shown the
-        game's own frames.
-        """
-        intact, deleted, ahead = self.bank.sample_hazards(self.args.num_hazards, self.real.policy)
+        """The agent with and without a hazard ahead, in both worlds and teacher-forced."""
+        intact, deleted, ahead = self.sampler.sample_hazards(self.args.num_hazards, self.real.policy)
         found = fork_point_columns(intact) | {
             "left": np.array([h.left for h in ahead]),
             "kind": np.array([KIND_CODES[h.kind] for h in ahead]),
         }
         for arm, points in (("intact", intact), ("deleted", deleted)):
-            for name, world in (self._worlds() | {"watched": self.watched}).items():
+            for name, world in (self._worlds() | {"watched": self.teacher_forced}).items():
                 runs = self._run(world, points, self.args.hazard_draws, with_frames, f"{name}, hazard {arm}")
                 found |= {
                     f"{name}/{arm}/{key}": value
@@ -172,10 +189,9 @@ class Check:
             )
 
     def _retraced(self, points: ForkPoints, action: np.ndarray, running: np.ndarray) -> np.ndarray:
-        """Share [M] of the recorded actions that a fork with the recording's noise takes again: 1, or states
-        or noise are misaligned.
+        """Share [M] of the recorded actions that a fork with the recording's noise takes again.
 
-        action, running [T, M]: of the real forks' first draw.
+        Below 1, states or noise are misaligned. action, running [T, M]: of the real forks' first draw.
         """
         shares = []
         for i, (episode, step) in enumerate(zip(points.episode, points.step)):
@@ -185,74 +201,47 @@ class Check:
         return np.array(shares)
 
 
-KIND_CODES = {"saw": 0, "enemy": 1, "lava": 2}
-
-
 def with_frames(segment: Segment) -> dict[str, np.ndarray]:
+    """What is kept of a batch of runs, with the frames at the steps STRIP_STEPS."""
     return run_arrays(segment) | {
         "frames": segment.obs[[s for s in STRIP_STEPS if s < len(segment.obs)]].numpy()
     }
 
 
-def check_asked(args: Args) -> None:
-    """Raises UsageError for numbers that make no sense."""
-    check_least(
-        args,
-        **dict.fromkeys(
-            (
-                "per_layout",
-                "num_fork_points",
-                "draws",
-                "num_hazards",
-                "hazard_draws",
-                "steps",
-                "hold",
-                "batch_size",
-            ),
-            1,
-        ),
-    )
+def check_flags(args: Args) -> None:
+    """Raises UsageError for flags that cannot be satisfied."""
+    sizes = [name for name in SETTINGS if name not in ("part", "seed")]
+    check_least(args, **dict.fromkeys((*sizes, "batch_size"), 1))
 
 
 def identity(args: Args) -> dict:
-    """What the numbers depend on, besides the inputs."""
-    wanted = (
-        "part",
-        "per_layout",
-        "num_fork_points",
-        "draws",
-        "num_hazards",
-        "hazard_draws",
-        "steps",
-        "hold",
-        "seed",
-    )
-    return {"version": VERSION} | {name: getattr(args, name) for name in wanted}
+    """Version and SETTINGS."""
+    return {"version": VERSION} | {name: getattr(args, name) for name in SETTINGS}
 
 
 def open_worlds(args: Args) -> Check:
-    """Both worlds, with the sizes that the store carries, once agent, store and model are known to belong
-    together.
+    """Both worlds, with sizes lowered to what the store has.
 
-    Raises UsageError or BadCheckpoint if they do not, and UsageError for more runs than the machine's memory
-    holds.
+    Raises:
+        UsageError: if agent, store and model do not belong together, or memory cannot hold the runs.
+        BadCheckpoint: for a damaged file.
     """
     device = choose_device(args.device)
     rollouts = Rollouts.open(args.data_dir)
     agent, agent_meta = load_agent(args.agent_file, device)
     check_store(rollouts, agent, agent_meta, args.agent_file)
     if not recorded_by(rollouts, file_id(args.agent_file)):
-        raise UsageError(
-            f"{args.data_dir} was recorded by another agent than {args.agent_file}: its forks would not retrace; record with it"
-        )
+        other_agent = f"{args.data_dir} was recorded by another agent than {args.agent_file}"
+        raise UsageError(f"{other_agent}, whose forks would not retrace it; record with this one")
     simulator, _ = load_simulator(args.world_model_file, args.agent_file, device=device)
-    bank = ForkPointSampler(
+    sampler = ForkPointSampler(
         rollouts, simulator.model.config.num_initializing_steps, PARTS[args.part], args.seed, args.per_layout
     )
-    args = fit_sizes(args, limits(args, bank))
+    args = fit_sizes(args, limits(args, sampler))
     check_memory(
         bytes_kept(args, rollouts),
-        "what is kept of so many fork points, draws and steps (--num_fork_points, --draws, --num_hazards, --hazard_draws, --steps)",
+        "what is kept of so many fork points, draws and steps (--num_fork_points, --draws, --num_hazards, "
+        "--hazard_draws, --steps)",
     )
     real = RealWorld(replay_env(rollouts, min(args.batch_size, most_runs(args))), simulator.agent, device)
     return Check(
@@ -260,27 +249,27 @@ def open_worlds(args: Args) -> Check:
         real,
         SimulatedWorld(simulator),
         TeacherForcedWorld(real, simulator),
-        bank,
+        sampler,
         recording_seed(rollouts),
     )
 
 
-def limits(args: Args, bank: ForkPointSampler) -> dict[str, Limit]:
-    """The sizes that the store carries, and the longest that its game lasts."""
-    points = Limit(len(bank), f"{counted(len(bank), 'fork point')} of layouts for {args.part}")
-    longest = longest_episode(bank.rollouts)
+def limits(args: Args, sampler: ForkPointSampler) -> dict[str, Limit]:
+    """Largest sizes by flag: fork points in the store, and steps of its game."""
+    points = Limit(len(sampler), f"{counted(len(sampler), 'fork point')} of layouts for {args.part}")
+    longest = longest_episode(sampler.rollouts)
     return dict.fromkeys(("num_fork_points", "num_hazards"), points) | dict.fromkeys(
         ("steps", "hold"), Limit(longest, f"an episode lasts {longest} steps at most")
     )
 
 
 def most_runs(args: Args) -> int:
-    """The most forks that one question plays."""
+    """Largest number of runs of one question."""
     return max(args.num_fork_points * args.draws, args.num_hazards * args.hazard_draws)
 
 
 def bytes_kept(args: Args, rollouts: Rollouts) -> int:
-    """What one question keeps at least of its forks in two worlds: see `with_frames`."""
+    """Bytes that one question keeps of its runs in two worlds, at least; see `with_frames`."""
     about = rollouts.manifest
     together = 4 * min(args.steps, PAIRED_STEPS) * (about["hidden_size"] + about["num_actions"])
     return (
@@ -295,7 +284,7 @@ def bytes_kept(args: Args, rollouts: Rollouts) -> int:
 
 
 def main(args: Args) -> None:
-    check_asked(args)
+    check_flags(args)
     check = open_worlds(args)
     args = check.args
     inputs = {

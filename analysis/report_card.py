@@ -1,71 +1,51 @@
-"""The report card of a simulator: scores a world model on held-out levels, and on its training levels, and
-writes report.json and a page.
+"""The report card of a simulator: scores a world model on held-out and on training levels, and writes
+report.json and an HTML page.
 """
 
-import logging
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.io.shared_args import EvalArgs
 from common.cli import parse, run_main
-from common.shared_flags import Device, LogLevel, PrecisionName
 
 
 @dataclass
-class Args:
-    world_model_file: Path
-    """The world model to score."""
-    agent_file: Path
-    """The agent that it was trained with, and that recorded the store."""
-    data_dir: Path = Path("data")
-    """Store of real CoinRun rollouts."""
-    part: str = "test"
-    """Which held-out layouts: test, or validation while a model is still being developed."""
+class Args(EvalArgs):
     num_windows: int = 512
-    """Windows scored on held-out levels; their starts are uniform over episode time."""
+    """Windows of held-out levels; their starts are uniform over episode time."""
     training_windows: int = 256
-    """Windows scored on training levels, for the gap; the detector is fit on them too."""
+    """Windows of training levels, to measure the generalization gap and to train the object detector."""
     batch_size: int = 64
-    """Windows scored at a time: memory grows with it, not with num_windows."""
-    seed: int = 0
-    """Seed of windows, noise and resamples."""
-    device: Device = "auto"
-    precision: PrecisionName = "auto"
-    log_level: LogLevel = logging.INFO
+    """Windows scored at a time; memory grows with it, not with num_windows."""
     out_dir: Path = Path("results/report_card_precomp")
-    """Where results go."""
-    new: bool = False
-    """Start another run even though this command has one."""
+    """Directory of the runs."""
 
 
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
+import logging
+
 import numpy as np
 import torch
 
-from agents.actor_critic import load_agent
 from analysis.io.artefacts import part as artefact
 from analysis.io.size_limits import Limit, check_least, fit_sizes
-from analysis.model_eval.agent_view import Whitener, fit_whitener
-from analysis.model_eval.detector_training_frames import hazard_frames
+from analysis.model_eval.eval_references import EvalReferences, fit_references, pack, unpack
+from analysis.model_eval.eval_run import check_batch_memory, load_eval, open_eval_run
 from analysis.model_eval.eval_windows import EvalWindows, draw_windows
 from analysis.model_eval.film_strip import render_film_strip
-from analysis.model_eval.frame_objects import concat_scenes
-from analysis.model_eval.object_detector import Detector, fit_detector
+from analysis.model_eval.report_card_page import build_page
 from analysis.model_eval.report_card_scores import NUM_STEPS, score_report
 from analysis.model_eval.report_card_targets import target_rows, targets
-from analysis.model_eval.window_scores import EvalReferences, score_windows
-from analysis.report_card_plotting import build
+from analysis.model_eval.window_scores import score_windows
 from common.checkpoints import write_json
-from common.integrity import check_memory
-from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
-from common.runs import Run, UsageError, choose_device, file_id, manifest, open_run
+from common.runs import Run, UsageError, choose_device, file_id, manifest
 from common.words import counted
 from envs.procgen import action_space
-from generative.compatibility import check_recorder, check_store, game_of
-from generative.simulator import Simulator, load_simulator
+from generative.compatibility import check_recorder, game_of
+from generative.simulator import Simulator
 from generative.training.data import HELD_OUT
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
@@ -74,146 +54,107 @@ REPLAY_SLOTS = 32
 
 
 def main(args: Args) -> None:
-    check_asked(args)
+    check_flags(args)
     device = choose_device(args.device)
     simulator, rollouts = load(args, device)
-    args, parts = choose_windows(args, simulator, rollouts)
-    inputs = {
-        "world_model_file": file_id(args.world_model_file),
-        "agent_file": file_id(args.agent_file),
-        "data_dir": rollouts.id,
-    }
-    run = open_run(
-        args.out_dir,
-        args.world_model_file.stem,
-        args,
-        args.new,
-        inputs,
-        precision=choose_precision(args.precision, device),
-    )
-    set_precision(run.precision, simulator.model, simulator.agent)
+    args, windows = choose_windows(args, simulator, rollouts)
+    run, inputs = open_eval_run(args.out_dir, args, simulator, rollouts, device)
     if run.done:
         return
-    report = evaluate(args, simulator, rollouts, parts, run, device)
+    report = evaluate(args, simulator, windows, run, device)
     write_json(run.dir / "report.json", {"manifest": manifest(inputs, run.precision)} | report)
-    page = build(run.dir)
-    reached = [row["reached"] for row in report["targets"]]
-    run.finish({"reached": sum(map(bool, reached)), "of": len(reached)})
-    logging.info("%d of %s reached; %s", sum(map(bool, reached)), counted(len(reached), "target"), page)
+    page = build_page(run.dir)
+    reached = sum(bool(row["reached"]) for row in report["targets"])
+    run.finish({"reached": reached, "of": len(report["targets"])})
+    logging.info("%d of %s reached; %s", reached, counted(len(report["targets"]), "target"), page)
 
 
-def check_asked(args: Args) -> None:
-    """Raises UsageError for what cannot be done, before any work."""
-    check_least(
-        args, num_windows=2, training_windows=2, batch_size=2
-    )  # a window is also compared with one of another level
+def check_flags(args: Args) -> None:
+    """Raises UsageError for flags that cannot be satisfied."""
+    check_least(args, num_windows=2, training_windows=2, batch_size=2)  # each window needs a partner
     if args.part not in HELD_OUT:
         raise UsageError(f"--part is {args.part!r}; choose one of: {', '.join(HELD_OUT)}")
 
 
 def load(args: Args, device: torch.device) -> tuple[Simulator, Rollouts]:
-    """The simulator and a store that fits it. Raises UsageError for a game whose state bytes the card cannot
-    read.
+    """The simulator and the store.
+
+    Raises:
+        UsageError: if they do not belong together, or the store is not of CoinRun, whose states are read.
     """
-    rollouts = Rollouts.open(args.data_dir)
-    if game_of(rollouts.manifest) != "coinrun":
-        raise UsageError(
-            f"the report card reads CoinRun's states; {args.data_dir} was recorded in {game_of(rollouts.manifest)}"
-        )
-    agent, agent_meta = load_agent(args.agent_file, device)
-    check_store(rollouts, agent, agent_meta, args.agent_file)
+    game = game_of(Rollouts.open(args.data_dir).manifest)
+    if game != "coinrun":
+        raise UsageError(f"the report card reads CoinRun's states; {args.data_dir} was recorded in {game}")
+    simulator, rollouts = load_eval(args, device)
     check_recorder(rollouts, file_id(args.agent_file))
-    return load_simulator(args.world_model_file, args.agent_file, device=device)[0], rollouts
+    return simulator, rollouts
 
 
 def choose_windows(args: Args, simulator: Simulator, rollouts: Rollouts) -> tuple[Args, list[EvalWindows]]:
-    """The held-out and the training windows, and the flags with the sizes that these carry.
+    """Held-out and training windows, and the flags with sizes lowered to what the store has.
 
-    Raises UsageError for too few layouts, and for batches that the machine's memory cannot hold.
+    Raises:
+        UsageError: for too few layouts, or batches that the machine's memory cannot hold.
     """
     k = simulator.model.config.num_initializing_steps
-    parts = draw_windows(
-        rollouts, (args.part, "train"), k + NUM_STEPS, k, (args.num_windows, args.training_windows), args.seed
-    )
+    counts = args.num_windows, args.training_windows
+    windows = draw_windows(rollouts, (args.part, "train"), k + NUM_STEPS, k, counts, args.seed)
     held_out, training = (
-        Limit(len(part.table), f"{counted(len(part.table), 'window')} of layouts for {part.name}", 2)
-        for part in parts
+        Limit(len(split.table), f"{counted(len(split.table), 'window')} of layouts for {split.name}", 2)
+        for split in windows
     )
     args = fit_sizes(args, {"num_windows": held_out, "training_windows": training})
-    batch = min(args.batch_size, max(args.num_windows, args.training_windows))
-    frame = math.prod(simulator.model.config.obs_shape)
-    check_memory(4 * batch * (k + NUM_STEPS) * frame, f"a batch of {batch:,} windows (--batch_size)")
-    return args, parts
+    largest = max(windows, key=lambda split: len(split.table))
+    check_batch_memory(simulator, largest, args.batch_size, "--batch_size")
+    return args, windows
 
 
 def evaluate(
-    args: Args,
-    simulator: Simulator,
-    rollouts: Rollouts,
-    parts: list[EvalWindows],
-    run: Run,
-    device: torch.device,
+    args: Args, simulator: Simulator, windows: list[EvalWindows], run: Run, device: torch.device
 ) -> dict:
-    """Everything that report.json says but its manifest. What the run already holds is not made again."""
+    """The content of report.json except its manifest. Parts that the run already has are read.
+
+    Args:
+        args: the flags.
+        simulator: the world model with its agent.
+        windows: held-out and training windows.
+        run: where parts are kept.
+        device: that the simulator is on.
+    """
+    held_out, training = windows
+    env = replay_env(held_out.rollouts, REPLAY_SLOTS)
     k = simulator.model.config.num_initializing_steps
-    env = replay_env(rollouts, REPLAY_SLOTS)
-    yardsticks = unpack(artefact(run, "yardsticks", lambda: fit_yardsticks(parts[1], k, args, env)))
-    reports = []
-    scores = []
-    for part in parts:
-        scores.append(score_part(run, part, simulator, yardsticks, args, env, device))
-        reports.append(part.describe() | score_report(scores[-1], part.clusters, args.seed))
+    times = range(k - 1, k + NUM_STEPS, 4)
+
+    def fit() -> dict[str, np.ndarray]:
+        return pack(fit_references(training, times, args.batch_size, env, args.seed))
+
+    references = unpack(artefact(run, "references", fit))
+    scores = [score_split(run, split, simulator, references, args, env, device) for split in windows]
     env.close()
-    artefact(run, "film", lambda: render_film_strip(simulator, parts[0], scores[0], args.seed, device))
+    artefact(run, "film", lambda: render_film_strip(simulator, held_out, scores[0], args.seed, device))
+    reports = [
+        split.describe() | score_report(split_scores, split.layout, args.seed)
+        for split, split_scores in zip(windows, scores)
+    ]
     return {"targets": target_rows(targets(*reports)), "held_out": reports[0], "training": reports[1]}
 
 
-def fit_yardsticks(training: EvalWindows, k: int, args: Args, env) -> dict[str, np.ndarray]:
-    """Mean frame and whitening, fit on a few frames of every training window; the detector on these and on
-    staged ones.
-    """
-    frames, hidden, scenes = training.sample(range(k - 1, k + NUM_STEPS, 4), args.batch_size, env)
-    whitener = fit_whitener(hidden)
-    mean_frame = np.mean(frames, axis=0, dtype=np.float64)
-    more = hazard_frames(env, training.levels(), args.seed)
-    if more is not None:
-        frames, scenes = np.concatenate([frames, more[0]]), concat_scenes(scenes, more[1])
-    logging.info("fitting the detector on %s", counted(len(frames), "frame"))
-    detector = fit_detector(frames, scenes, args.seed)
-    weights = {f"detector/{name}": x.numpy() for name, x in detector.state_dict().items()}
-    return {"mean_frame": mean_frame, "mean": whitener.mean, "axes": whitener.axes} | weights
-
-
-def unpack(kept: dict[str, np.ndarray]) -> EvalReferences:
-    """What `fit_yardsticks` packed."""
-    detector = Detector()
-    weights = {
-        name.removeprefix("detector/"): torch.from_numpy(x)
-        for name, x in kept.items()
-        if name.startswith("detector/")
-    }
-    detector.load_state_dict(weights)
-    return EvalReferences(
-        kept["mean_frame"], Whitener(kept["mean"], kept["axes"]), detector.eval().requires_grad_(False)
-    )
-
-
-def score_part(
-    run: Run, part: EvalWindows, simulator: Simulator, yardsticks: EvalReferences, args: Args, env, device
+def score_split(
+    run: Run, split: EvalWindows, simulator: Simulator, references: EvalReferences, args: Args, env, device
 ) -> dict[str, np.ndarray]:
-    """The measures of all windows of a part, windows last, made batch by batch, each kept in a file of its
-    own.
-    """
+    """Scores of all windows of a split, windows last; computed in batches, each kept in a file of its own."""
     classes = action_space("coinrun").effect_classes
-    batches = part.batches(args.batch_size)
 
-    def score(windows: np.ndarray) -> dict[str, np.ndarray]:
-        segment, scenes, partner = part.read(windows, env)
-        return score_windows(simulator, segment.to(device), scenes, partner, yardsticks, classes, args.seed)
+    def score(batch: np.ndarray) -> dict[str, np.ndarray]:
+        segment, scenes, partner = split.read(batch, env)
+        return score_windows(simulator, segment.to(device), scenes, partner, references, classes, args.seed)
 
-    numbered = enumerate(progress_bar(batches, unit="batch", desc=part.name))
-    made = [artefact(run, f"scores/{part.name}_{i:04d}", lambda: score(windows)) for i, windows in numbered]
-    return {name: np.concatenate([scores[name] for scores in made], axis=-1) for name in made[0]}
+    batches = progress_bar(split.batches(args.batch_size), unit="batch", desc=split.name)
+    scores = [
+        artefact(run, f"scores/{split.name}_{i:04d}", lambda: score(batch)) for i, batch in enumerate(batches)
+    ]
+    return {name: np.concatenate([batch[name] for batch in scores], axis=-1) for name in scores[0]}
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""True Q by forking the real game: is the value head calibrated, and at which steps does it matter what the
-agent does?
+"""True Q by forking the real game: is the value head calibrated, and at which steps does the action matter?
 
-From saved fork points every distinct action is taken in forks of the game and the agent plays on, over many noise
-draws shared by the actions. No simulator is needed. Numbers go to results/true_q_precomp, figures and a page
-to results/true_q_plots; the same command again goes on or redraws.
+From saved fork points every distinct action is taken in forks of the game and the agent plays on, over many
+noise draws shared by the actions. No simulator is needed. Writes numbers to results/true_q_precomp, figures
+and a page to results/true_q_plots; the same command resumes or redraws.
 """
 
 import logging
@@ -18,31 +17,29 @@ from common.shared_flags import Device, LogLevel, PrecisionName
 @dataclass
 class Args:
     agent_file: Path
-    """The agent, which recorded the store."""
+    """The agent that recorded the store."""
     data_dir: Path = Path("data")
-    """Store of real rollouts, from which fork points are taken."""
+    """Store of real rollouts that fork points are taken from."""
     part: Literal["test", "train", "all"] = "all"
-    """Layouts that fork points are from, by the split of the world models; to the agent they are all alike."""
+    """Split of the world models that fork points are from; the agent was trained on none of it."""
     per_layout: int = 1
-    """The most fork points that one layout gives."""
+    """Fork points per layout, at most."""
     num_fork_points: int = 40
     """Number of fork points."""
     draws: int = 8
     """Noise draws per fork point and action."""
     steps: int = 128
-    """The longest a fork is played; what comes after is left out."""
+    """Horizon of a fork; later rewards are ignored."""
     gamma: float | None = None
-    """Discount; left out, the one that the agent was trained with (0.999, Procgen's, where its checkpoint
-    does not say).
-    """
+    """Discount; default: the one that the agent was trained with, or 0.999 if its checkpoint has none."""
     batch_size: int = 288
-    """Forks that are played together."""
+    """Forks that are played at a time."""
     seed: int = 0
     """Seed of the choice of fork points. The agent's noise is the recording's."""
     out_dir: Path = Path("results")
-    """Where true_q_precomp and true_q_plots are written."""
+    """Directory that receives true_q_precomp and true_q_plots."""
     new: bool = False
-    """Start afresh where the same command has already run."""
+    """Start another run even if this command already has one."""
     device: Device = "auto"
     precision: PrecisionName = "auto"
     log_level: LogLevel = logging.INFO
@@ -71,76 +68,83 @@ from rollouts.states import longest_episode, replay_env
 from rollouts.store import Rollouts
 
 VERSION = 1
-FRAMES = 1  # a fork needs no more than the frame on show
+NUM_FRAMES = 1  # a fork needs only the current frame
 BYTES_PER_FORK = 33
-"""Its return, whether it was cut, and which fork point, action and draw it is of."""
+"""Return, whether it was cut, and numbers of fork point, action and draw."""
 
 
 def identity(args: Args) -> dict:
-    """What the numbers depend on, besides the inputs."""
+    """Flags that the numbers depend on, besides the inputs."""
     return {"version": VERSION} | {
         name: getattr(args, name)
         for name in ("part", "per_layout", "num_fork_points", "draws", "steps", "gamma", "seed")
     }
 
 
-def check_asked(args: Args) -> None:
-    """Raises UsageError for numbers that make no sense."""
+def check_flags(args: Args) -> None:
+    """Raises UsageError for flags that cannot be satisfied."""
     check_least(args, per_layout=1, num_fork_points=2, draws=2, steps=1, batch_size=1)
     if args.gamma is not None and not 0 < args.gamma <= 1:
-        raise UsageError(f"--gamma is {args.gamma}: a discount lies above 0 and at most at 1")
+        raise UsageError(f"--gamma is {args.gamma}: give a discount above 0 and at most 1")
 
 
-def bank_of(args: Args, rollouts: Rollouts) -> ForkPointSampler:
-    return ForkPointSampler(rollouts, FRAMES, PARTS[args.part], args.seed, args.per_layout)
+def make_sampler(args: Args, rollouts: Rollouts) -> ForkPointSampler:
+    """Fork points of the chosen split."""
+    return ForkPointSampler(rollouts, NUM_FRAMES, PARTS[args.part], args.seed, args.per_layout)
 
 
-def fitted(args: Args, bank: ForkPointSampler, classes: int) -> Args:
-    """The flags with the sizes that the store carries. Raises UsageError for more draws than the machine's
-    memory holds. classes: distinct actions.
+def fit_flags(args: Args, sampler: ForkPointSampler, num_classes: int) -> Args:
+    """The flags with sizes lowered to what the store has.
+
+    Args:
+        args: the flags.
+        sampler: of fork points.
+        num_classes: number of distinct actions.
+
+    Raises:
+        UsageError: for more forks than the machine's memory holds.
     """
-    longest = longest_episode(bank.rollouts)
-    points = Limit(len(bank), f"{counted(len(bank), 'fork point')} of layouts for {args.part}", 2)
+    longest = longest_episode(sampler.rollouts)
+    points = Limit(len(sampler), f"{counted(len(sampler), 'fork point')} of layouts for {args.part}", 2)
     args = fit_sizes(
         args,
         {"num_fork_points": points, "steps": Limit(longest, f"an episode lasts {longest} steps at most")},
     )
-    forks = args.num_fork_points * classes * args.draws
+    forks = args.num_fork_points * num_classes * args.draws
     check_memory(BYTES_PER_FORK * forks, f"what is kept of {forks:,} forks (--num_fork_points, --draws)")
     return replace(args, batch_size=min(args.batch_size, forks))
 
 
-def compute(args: Args, bank: ForkPointSampler, agent, device) -> dict[str, np.ndarray]:
-    """Forks every fork point; arrays by name."""
-    rollouts = bank.rollouts
-    points = bank.sample(args.num_fork_points)
+def compute_returns(args: Args, sampler: ForkPointSampler, agent, device) -> dict[str, np.ndarray]:
+    """Returns of forks from every fork point, with the agent's value and policy there, as arrays by name."""
+    rollouts = sampler.rollouts
+    points = sampler.sample(args.num_fork_points)
     env = replay_env(rollouts, args.batch_size)
     value, shares = policy_outputs(agent, points, env.effect_classes, device)
     seed = recording_seed(rollouts)
     with progress_bar(total=len(points) * shares.shape[1] * args.draws, unit="fork", desc="true Q") as bar:
-        found = fork_returns(env, agent, points, args.draws, args.steps, args.gamma, seed, device, bar)
+        returns = fork_returns(env, agent, points, args.draws, args.steps, args.gamma, seed, device, bar)
     env.close()
     return (
         fork_point_columns(points)
-        | found._asdict()
+        | returns._asdict()
         | {"value": value, "shares": shares, "frame": points.frames[-1]}
     )
 
 
 def main(args: Args) -> None:
-    check_asked(args)
+    check_flags(args)
     device = choose_device(args.device)
     rollouts = Rollouts.open(args.data_dir)
     agent, meta = load_agent(args.agent_file, device)
     args = args if args.gamma is not None else replace(args, gamma=meta.get("gamma", PPOConfig.gamma))
     check_store(rollouts, agent, meta, args.agent_file)
     if not recorded_by(rollouts, file_id(args.agent_file)):
-        raise UsageError(
-            f"{args.data_dir} was recorded by another agent than {args.agent_file}; record with this one"
-        )
-    bank = bank_of(args, rollouts)
+        other_agent = f"{args.data_dir} was recorded by another agent than {args.agent_file}"
+        raise UsageError(f"{other_agent}; record with this one")
+    sampler = make_sampler(args, rollouts)
     classes = classes_of(rollouts)
-    args = fitted(args, bank, len(classes))
+    args = fit_flags(args, sampler, len(classes))
     inputs = {"agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
     run = open_run(
         args.out_dir / "true_q_precomp",
@@ -151,11 +155,11 @@ def main(args: Args) -> None:
         precision=choose_precision(args.precision, device),
     )
     set_precision(run.precision, agent)
-    found = part(run, "true_q", lambda: compute(args, bank, agent, device))
+    arrays = part(run, "true_q", lambda: compute_returns(args, sampler, agent, device))
     about = {"inputs": inputs, "asked": identity(args), "reward_scale": meta.get("reward_scale", 1.0)}
     about |= {"action_names": [rollouts.manifest["action_names"][i] for i in classes]}
     page = args.out_dir / "true_q_plots" / run.dir.name / "true_q.html"
-    summary = build_page(found, about, page)
+    summary = build_page(arrays, about, page)
     write_json(run.dir / "summary.json", summary)
     run.finish({"page": str(page)})
     for line in summary["lines"]:

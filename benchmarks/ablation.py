@@ -127,7 +127,7 @@ def figures(report: dict) -> dict[str, dict]:
     )
     rows = {
         "first frame": held_out["frames"]["whole"]["open_loop"][0],
-        "hazards in the first frame": held_out["things"]["hazards"]["open_loop"]["recall"][0],
+        "hazards in the first frame": held_out["objects"]["hazards"]["open_loop"]["recall"][0],
     }
     return {
         name: {key: row[key] for key in ("value", "low", "high", "n")}

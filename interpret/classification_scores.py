@@ -1,11 +1,11 @@
-"""How well reward and end are foretold: ranking (AUROC, AUPRC) and calibration, every score under resampling
+"""How well reward and end are predicted: ranking (AUROC, AUPRC) and calibration, every score under resampling
 weights.
 """
 
 import numpy as np
 
 DONE_HORIZON = 8
-"""Steps within which an end is foretold."""
+"""Steps within which an end is predicted."""
 BINS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 RESAMPLES = 200
 """Resamples of the ranking scores, which weigh every step and not every window."""
@@ -46,18 +46,18 @@ def end_probability(done: np.ndarray) -> np.ndarray:
     return 1 - np.prod(1 - done, axis=0)
 
 
-def calibration_scores(weights: np.ndarray, foretold: np.ndarray, happened: np.ndarray) -> dict:
-    """Reliability of probabilities `foretold` [n]: by bins the mean foretold and observed, with n; and the
+def calibration_scores(weights: np.ndarray, predicted: np.ndarray, happened: np.ndarray) -> dict:
+    """Reliability of probabilities `predicted` [n]: by bins the mean predicted and observed, with n; and the
     errors [R].
 
-    ece: mean distance between foretold and observed over bins, by their size. brier_skill: 1 - Brier score /
+    ece: mean distance between predicted and observed over bins, by their size. brier_skill: 1 - Brier score /
     that of the base rate.
     """
-    bin_of = np.digitize(foretold, BINS[1:-1])
+    bin_of = np.digitize(predicted, BINS[1:-1])
     member = (bin_of == np.arange(len(BINS) - 1)[:, None]).astype(float)  # [bins, n]
     size = weights @ member.T
-    gap = np.abs((weights * foretold) @ member.T - (weights * happened) @ member.T).sum(1) / size.sum(1)
-    brier = (weights @ (foretold - happened) ** 2) / weights.sum(1)
+    gap = np.abs((weights * predicted) @ member.T - (weights * happened) @ member.T).sum(1) / size.sum(1)
+    brier = (weights @ (predicted - happened) ** 2) / weights.sum(1)
     base = (weights @ happened) / weights.sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         skill = 1 - brier / (base * (1 - base))
@@ -66,7 +66,7 @@ def calibration_scores(weights: np.ndarray, foretold: np.ndarray, happened: np.n
             "from": BINS[k],
             "to": BINS[k + 1],
             "n": int(m.sum()),
-            "foretold": float(foretold[m > 0].mean()),
+            "predicted": float(predicted[m > 0].mean()),
             "observed": float(happened[m > 0].mean()),
         }
         for k, m in enumerate(member)

@@ -7,8 +7,8 @@ import numpy as np
 
 from analysis.demo_report.demo_results import DemoResults
 from analysis.demo_report.figures import draw_deletion_lines, draw_deletion_strip
+from analysis.game_check.death_risk import WORLDS, deletion_effects, runs_of
 from analysis.game_check.real_check_figures import draw_hazards
-from analysis.game_check.real_check_page import WORLDS, deletion_effects, runs_of
 from analysis.io.artefacts import counts_and_levels
 from analysis.io.steps import read_part
 from analysis.plotting.page import Page

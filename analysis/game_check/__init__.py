@@ -1,1 +1,1 @@
-"""Pages of the checks against the real game: forks and true Q."""
+"""Pages and figures of the checks against the real game: forks of both worlds, and true Q."""

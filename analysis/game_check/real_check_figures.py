@@ -1,6 +1,4 @@
-"""The figures of the real check. Each takes an artefact's arrays and a path, and gives back the picture's
-path.
-"""
+"""Figures of the real check: deleted hazards, effects of single actions. Each returns the figure's path."""
 
 from pathlib import Path
 
@@ -21,164 +19,154 @@ from analysis.plotting.style import (
 from common.stats import level_weights, percentile_interval
 from interpret.errors_in_variables import Line
 from interpret.forks.action_effects import FrameMatch, confusion_matrix
-from interpret.forks.world_comparison import (
-    PAIRED_STEPS,
-    STRIP_STEPS,
-    Runs,
-    action_agreement,
-    action_distribution,
-    cumulative_incidence,
-    hidden_distance,
-    value_distribution,
-)
 
-BAND = 0.18  # opacity of interval bands
-PERCENTILES = {"good": 10, "median": 50, "worst decile": 90}
+BAND_ALPHA = 0.18
 SHOWN_DELETIONS = 6
-_WORLD_STYLES = {"real": REAL, "simulated": SIMULATED}
-_BARS = {"real": "real game", "simulated": "simulator", "watched": "simulator, shown\nthe game's frames"}
+WORLD_STYLES = {"real": REAL, "simulated": SIMULATED}
+ARMS = {"intact": "hazard\nthere", "deleted": "hazard\ndeleted"}
+_BARS = {"real": "real game", "simulated": "simulator", "watched": "simulator,\nteacher-forced"}
+_POINTS = {"fmt": "o", "markersize": 4, "alpha": 0.6, "color": REAL["color"]}
+_ERRORS = {"ecolor": "#8fa9c7", "elinewidth": 0.8}
+Arrays = dict[str, np.ndarray]
 
 
-def draw_hazards(
-    found: dict[str, np.ndarray], changes: dict[str, np.ndarray], fitted: Line, path: Path
-) -> Path:
-    """Left: simulated against real change of the risk, a point per fork point. Right: mean risks."""
+def draw_hazards(arrays: Arrays, changes: Arrays, fitted: Line, path: Path) -> Path:
+    """Left: simulated against real change of the death risk by fork point. Right: mean risks.
+
+    Args:
+        arrays: the artefact.
+        changes: from `deletion_effects`.
+        fitted: line of the simulated on the real change.
+        path: where the figure goes.
+    """
     figure, axes = new_figure(columns=2, panel=(4.0, 3.6))
-    scatter, bars = axes[0]
-    x, y = (changes[world] for world in ("real", "simulated"))
-    error = [
-        value.std(1, ddof=1) / np.sqrt(value.shape[1]) if value.shape[1] > 1 else None for value in (x, y)
-    ]
-    look = {
-        "fmt": "o",
-        "markersize": 4,
-        "alpha": 0.6,
-        "color": REAL["color"],
-        "ecolor": "#8fa9c7",
-        "elinewidth": 0.8,
-    }
-    scatter.errorbar(x.mean(1), y.mean(1), xerr=error[0], yerr=error[1], **look)
-    grid = np.linspace(-1.05, 1.05, 50)
-    scatter.plot(grid, grid, label="the same in both", **NULL | {"linewidth": 1.0})
-    drawn = fitted.intercept[:, None] + fitted.slope[:, None] * grid
-    drawn = drawn[np.isfinite(drawn[:, 0])]
-    if len(drawn) > 1:
-        scatter.fill_between(
-            grid,
-            *percentile_interval(drawn),
-            color=SIMULATED["color"],
-            alpha=BAND,
-            linewidth=0,
-        )
-        low, high = np.nanquantile(fitted.slope[1:], [0.025, 0.975])
-        scatter.plot(
-            grid, drawn[0], label=f"slope {fitted.slope[0]:.2f} [{low:.2f}, {high:.2f}]", **SIMULATED
-        )
-    scatter.set(
-        xlim=(-1.05, 1.05),
-        ylim=(-1.05, 1.05),
-        xlabel="change in the real game",
-        ylabel="change in the simulator",
-        aspect="equal",
+    _risk_changes(axes[0, 0], changes, fitted)
+    _risk_bars(axes[0, 1], arrays["layout"], changes)
+    steps = len(arrays["real/intact/done"])
+    draws = changes["real"].shape[1]
+    text = (
+        f"Risk of death within {steps} steps, hazard deleted minus hazard there; {draws} noise draws, shared "
+        "by arms and worlds. Bars: standard errors (left), 95% by layout (right)."
     )
-    scatter.set_title("change of the risk of death")
-    scatter.legend(
-        loc="lower right", **ON_DATA
-    )  # deletion seldom raises the real risk: hardly a point lies there
-    _risk_bars(bars, found, changes)
-    steps = len(found["real/intact/done"])
-    text = f"Risk of death within {steps} steps, hazard deleted less hazard there; {x.shape[1]} noise draws, shared by arms and worlds. "
-    text += "Bars: standard errors (left), 95% by layout (right)."
-    add_caption(figure, text, *counts_and_levels(found))
+    add_caption(figure, text, *counts_and_levels(arrays))
     return save_figure(figure, path)[0]
 
 
-def _risk_bars(axis, found: dict[str, np.ndarray], changes: dict[str, np.ndarray]) -> None:
-    weights = level_weights(found["layout"])
+def _risk_changes(axis, changes: Arrays, fitted: Line) -> None:
+    x, y = changes["real"], changes["simulated"]
+    axis.errorbar(
+        x.mean(1), y.mean(1), xerr=_standard_error(x), yerr=_standard_error(y), **_POINTS, **_ERRORS
+    )
+    grid = np.linspace(-1.05, 1.05, 50)
+    axis.plot(grid, grid, label="the same in both", **NULL | {"linewidth": 1.0})
+    lines = fitted.intercept[:, None] + fitted.slope[:, None] * grid
+    lines = lines[np.isfinite(lines[:, 0])]
+    if len(lines) > 1:
+        band = {"color": SIMULATED["color"], "alpha": BAND_ALPHA, "linewidth": 0}
+        axis.fill_between(grid, *percentile_interval(lines), **band)
+        low, high = np.nanquantile(fitted.slope[1:], [0.025, 0.975])
+        label = f"slope {fitted.slope[0]:.2f} [{low:.2f}, {high:.2f}]"
+        axis.plot(grid, lines[0], label=label, **SIMULATED)
+    axis.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), aspect="equal")
+    axis.set(xlabel="change in the real game", ylabel="change in the simulator")
+    axis.set_title("change of the risk of death")
+    axis.legend(loc="lower right", **ON_DATA)  # deletion rarely raises the real risk: few points there
+
+
+def _standard_error(draws: np.ndarray) -> np.ndarray | None:
+    """Of means over draws [M, D]; None for a single draw."""
+    return draws.std(1, ddof=1) / np.sqrt(draws.shape[1]) if draws.shape[1] > 1 else None
+
+
+def _risk_bars(axis, layout: np.ndarray, risks: Arrays) -> None:
+    """Mean death risk by world and arm."""
+    weights = level_weights(layout)
     for i, world in enumerate(_BARS):
-        for j, arm in enumerate(("intact", "deleted")):
-            draws = weights @ changes[f"{world}/{arm}"].mean(1) / weights.sum(1)
-            low, high = percentile_interval(draws)
-            look = {
-                "color": _WORLD_STYLES.get(world, SIMULATED)["color"],
-                "alpha": 1.0 if arm == "intact" else 0.45,
-            }
-            axis.bar(i + 0.4 * j - 0.2, draws[0], width=0.36, **look)
-            axis.vlines(i + 0.4 * j - 0.2, low, high, color="#333333", linewidth=1.2)
-            label = {"intact": "hazard\nthere", "deleted": "hazard\ndeleted"}[arm]
-            place = (i + 0.4 * j - 0.2, high)
-            axis.annotate(
-                label, place, (0, 3), textcoords="offset points", ha="center", va="bottom", fontsize=7
-            )
+        for j, (arm, label) in enumerate(ARMS.items()):
+            risk = weights @ risks[f"{world}/{arm}"].mean(1) / weights.sum(1)
+            low, high = percentile_interval(risk)
+            x = i + 0.4 * j - 0.2
+            color = WORLD_STYLES.get(world, SIMULATED)["color"]
+            axis.bar(x, risk[0], width=0.36, color=color, alpha=1.0 if arm == "intact" else 0.45)
+            axis.vlines(x, low, high, color="#333333", linewidth=1.2)
+            style = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 7}
+            axis.annotate(label, (x, high), (0, 3), **style)
     axis.set(xticks=range(len(_BARS)), xticklabels=_BARS.values(), ylabel="risk of death")
     axis.set_ylim(0, 1.25 * axis.get_ylim()[1])
     axis.grid(axis="x", visible=False)
     axis.set_title("mean risks")
 
 
-def draw_deletions(found: dict[str, np.ndarray], changes: dict[str, np.ndarray], path: Path) -> Path:
-    """The last frame both worlds begin with, with and without the hazard, and what the simulator makes of it."""
+def draw_deletions(arrays: Arrays, changes: Arrays, path: Path) -> Path:
+    """First frames of both worlds with and without the hazard, for fork points over the range of effects.
+
+    Args:
+        arrays: the artefact.
+        changes: from `deletion_effects`.
+        path: where the figure goes.
+    """
     order = np.argsort(changes["real"].mean(1), kind="stable")
     chosen = order[np.linspace(0, len(order) - 1, min(SHOWN_DELETIONS, len(order))).astype(int)]
-    rows = [("real", "intact"), ("real", "deleted"), ("simulated", "intact"), ("simulated", "deleted")]
+    rows = [(world, arm) for world in WORLD_STYLES for arm in ARMS]
     figure, axes = new_figure(len(rows), len(chosen), panel=(1.25, 1.32))
-    for i, (world, arm) in enumerate(rows):
-        for j, point in enumerate(chosen):
-            _show(axes[i, j], found[f"{world}/{arm}/frame"][point])
-            if j == 0:
-                axes[i, j].set_ylabel(
-                    f"{world},\n{'hazard there' if arm == 'intact' else 'deleted'}",
-                    color=_WORLD_STYLES[world]["color"],
-                )
-            if i == 0:
-                axes[i, j].set_title(
-                    f"level {found['level'][point]}", fontsize=7, fontweight="normal", loc="center"
-                )
-    text = "From the fork point at which deletion lowers the real risk of death most (left) to the one at which it does least."
-    add_caption(
-        figure, text, f"{len(chosen)} of {len(found['level'])} fork points", counts_and_levels(found)[1]
-    )
+    for row, (world, arm) in zip(axes, rows):
+        for axis, point in zip(row, chosen):
+            show_frame(axis, arrays[f"{world}/{arm}/frame"][point])
+        label = f"{world},\n{'hazard there' if arm == 'intact' else 'deleted'}"
+        row[0].set_ylabel(label, color=WORLD_STYLES[world]["color"])
+    for axis, point in zip(axes[0], chosen):
+        axis.set_title(f"level {arrays['level'][point]}", fontsize=7, fontweight="normal", loc="center")
+    text = "Left to right: from the largest reduction of the real death risk by deletion to the smallest."
+    count = f"{len(chosen)} of {len(arrays['level'])} fork points"
+    add_caption(figure, text, count, counts_and_levels(arrays)[1])
     return save_figure(figure, path)[0]
 
 
-def draw_effects(holds: dict[int, dict[str, np.ndarray]], names: list[str], path: Path) -> Path:
-    """For each number of steps held: which class's real frame is nearest, and how the picture scrolls."""
-    figure, axes = new_figure(len(holds), 2, panel=(4.2, 3.7))
+def draw_effects(by_hold: dict[int, Arrays], names: list[str], path: Path) -> Path:
+    """Confusion of actions by their effect on the frame, and motion by action, a row for each time held.
+
+    Args:
+        by_hold: artefacts by number of steps that an action is held.
+        names: of the effect classes.
+        path: where the figure goes.
+    """
+    figure, axes = new_figure(len(by_hold), 2, panel=(4.2, 3.7))
     motions = []
-    for row, (hold, found) in zip(axes, holds.items()):
-        shares = confusion_matrix(FrameMatch(found["error"], found["same"], found["nearest"]), found["ended"])
-        image = row[0].imshow(shares, vmin=0, vmax=max(0.5, shares.max()), cmap="Blues")
-        figure.colorbar(image, ax=row[0], label="share", shrink=0.8)
-        row[0].set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
-        row[0].set_yticks(range(len(names)), names)
-        row[0].set(xlabel="nearest real frame", ylabel="action in the simulator")
-        row[0].grid(visible=False)
-        row[0].set_title(f"held {hold} step{'s' * (hold > 1)}")
-        motions.append((row[1], _motions(row[1], found)))
-    text = "Right: mean motion of the player by class, read from the scrolling of the picture in both worlds; lines join the two."
-    add_caption(figure, text, *counts_and_levels(next(iter(holds.values()))))
+    for (left, right), (hold, arrays) in zip(axes, by_hold.items()):
+        _confusion(figure, left, arrays, names)
+        left.set_title(f"held {hold} step{'s' * (hold > 1)}")
+        motions.append((right, _motions(right, arrays)))
+    text = (
+        "Right: mean motion of the player by class, read from the scrolling of the frame in both worlds; "
+        "lines join the two."
+    )
+    add_caption(figure, text, *counts_and_levels(next(iter(by_hold.values()))))
     for axis, means in motions:
         name_points(axis, means["real"], names, means["simulated"])
     return save_figure(figure, path)[0]
 
 
-def _motions(axis, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _confusion(figure, axis, arrays: Arrays, names: list[str]) -> None:
+    """Share of simulated frames of each class whose nearest real frame is of each class."""
+    shares = confusion_matrix(FrameMatch(arrays["error"], arrays["same"], arrays["nearest"]), arrays["ended"])
+    image = axis.imshow(shares, vmin=0, vmax=max(0.5, shares.max()), cmap="Blues")
+    figure.colorbar(image, ax=axis, label="share", shrink=0.8)
+    axis.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlabel="nearest real frame", ylabel="action in the simulator")
+    axis.grid(visible=False)
+
+
+def _motions(axis, arrays: Arrays) -> Arrays:
     """Draws, and returns, the mean motion [E, 2] of each class in both worlds."""
-    alive_ = ~found["ended"][..., None]
-    means = {
-        world: (found[f"{world}_motion"] * alive_).sum(0) / np.maximum(alive_.sum(0), 1)
-        for world in _WORLD_STYLES
-    }
-    axis.plot(
-        *np.stack([means["real"], means["simulated"]]).transpose(2, 0, 1),
-        color=NULL["color"],
-        linewidth=0.7,
-        zorder=1,
-    )
+    running = ~arrays["ended"][..., None]
+    count = np.maximum(running.sum(0), 1)
+    means = {world: (arrays[f"{world}_motion"] * running).sum(0) / count for world in WORLD_STYLES}
+    pairs = np.stack([means["real"], means["simulated"]]).transpose(2, 0, 1)
+    axis.plot(*pairs, color=NULL["color"], linewidth=0.7, zorder=1)
     for world, marker in (("real", "o"), ("simulated", "D")):
-        axis.scatter(
-            *means[world].T, s=28, color=_WORLD_STYLES[world]["color"], marker=marker, label=world, zorder=2
-        )
+        style = {"s": 28, "color": WORLD_STYLES[world]["color"], "marker": marker, "zorder": 2}
+        axis.scatter(*means[world].T, label=world, **style)
     axis.set(xlabel="to the right (pixels)", ylabel="up (pixels)")
     axis.margins(0.25, 0.2)
     axis.legend(**ABOVE)
@@ -186,157 +174,8 @@ def _motions(axis, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return means
 
 
-def draw_closed_loop(
-    found: dict[str, np.ndarray],
-    worlds: dict[str, Runs],
-    mismatched: Runs,
-    effect_classes,
-    names: list[str],
-    words: dict,
-    path: Path,
-) -> Path:
-    """words: what each event is called. Above: survival, events, agreement. Below: hidden distance over the
-    first steps; action and value distributions beyond.
-    """
-    figure, axes = new_figure(2, 3, panel=(3.6, 2.9))
-    weights = level_weights(found["layout"])
-    for world, runs in worlds.items():
-        happened = cumulative_incidence(runs, weights)
-        steps = np.arange(1, len(runs.done) + 1)
-        _band(axes[0, 0], steps, 1 - happened["end"], world, _WORLD_STYLES[world])
-        for event, width in (("death", 1.8), ("coin", 0.9)):
-            _ending_bar(
-                axes[0, 1],
-                steps,
-                happened[event],
-                f"{world}: {words[event]}",
-                _WORLD_STYLES[world] | {"linewidth": width},
-            )
-    axes[0, 0].set(xlabel="steps", ylabel="share of runs that go on", ylim=(0, 1.02))
-    axes[0, 1].set(xlabel="steps", ylabel="share of runs", ylim=(0, None))
-    first = np.arange(min(PAIRED_STEPS, len(worlds["real"].done)))
-    _band(
-        axes[0, 2],
-        first,
-        action_agreement(*worlds.values(), effect_classes, weights),
-        "same noise, same fork point",
-        SIMULATED,
-    )
-    _band(
-        axes[0, 2],
-        first,
-        action_agreement(worlds["real"], mismatched, effect_classes, weights),
-        "same noise, another fork point",
-        NULL,
-    )
-    axes[0, 2].set(xlabel="steps", ylabel="same effect class", ylim=(0, 1.02))
-    distance, other = hidden_distance(*worlds.values(), weights)
-    _band(axes[1, 0], first, distance, "same fork point", SIMULATED)
-    _band(axes[1, 0], first, other, "another fork point", NULL)
-    axes[1, 0].set(xlabel="steps", ylabel="whitened distance", ylim=(0, None))
-    if len(worlds["real"].done) > PAIRED_STEPS:
-        _frequencies(axes[1, 1], worlds, effect_classes, names, weights)
-        _values(axes[1, 2], worlds, weights)
-    beyond = (f"{what} from step {PAIRED_STEPS} on" for what in ("actions", "values"))
-    for axis, title in zip(
-        axes.ravel(),
-        ("survival", "how runs end", "same action?", "hidden states, real and simulated", *beyond),
-    ):
-        axis.set_title(title)
-        if axis.has_data():
-            axis.legend(fontsize=7)
-        else:  # no run is that long
-            axis.set_axis_off()
-    draws = found["real/done"].shape[2]
-    text = f"{draws} noise draws per fork point, the same in both worlds. Grey: what another fork point gives. Bands and bars: 95% by layout; at curves' ends, of the last step."
-    add_caption(figure, text, *counts_and_levels(found))
-    return save_figure(figure, path)[0]
-
-
-def _ending_bar(axis, x: np.ndarray, draws: np.ndarray, label: str, look: dict) -> None:
-    """A line with the interval of its last point beside it: four bands over each other could not be told
-    apart.
-    """
-    axis.plot(x, draws[0], label=label, **look)
-    place = x[-1] + 0.025 * len(x) * len(axis.lines)
-    axis.vlines(place, *percentile_interval(draws[:, -1]), color=look["color"], linewidth=look["linewidth"])
-    axis.plot(place, draws[0, -1], "o", markersize=3.5, color=look["color"])
-
-
-def _values(axis, worlds: dict[str, Runs], weights: np.ndarray) -> None:
-    edges = np.linspace(*np.quantile(worlds["real"].value[worlds["real"].running], [0.01, 0.99]), 13)
-    edges[[0, -1]] = -np.inf, np.inf
-    middle = np.arange(len(edges) - 1)
-    for world, runs in worlds.items():
-        _band(axis, middle, value_distribution(runs, weights, edges), world, _WORLD_STYLES[world])
-    shown = middle[1:-1:3]
-    axis.set_xticks(shown, [f"{(edges[i] + edges[i + 1]) / 2:.1f}" for i in shown])
-    axis.set(xlabel="value (the agent's units)", ylabel="share of steps", ylim=(0, None))
-
-
-def _frequencies(
-    axis, worlds: dict[str, Runs], effect_classes, names: list[str], weights: np.ndarray
-) -> None:
-    place = np.arange(len(names))
-    for offset, (world, runs) in zip((-0.2, 0.2), worlds.items()):
-        share = action_distribution(runs, effect_classes, weights)
-        axis.bar(place + offset, share[0], width=0.38, color=_WORLD_STYLES[world]["color"], label=world)
-        axis.vlines(place + offset, *percentile_interval(share), color="#333333", linewidth=1)
-    axis.set_xticks(place, names, rotation=45, ha="right", rotation_mode="anchor")
-    axis.set_ylabel("share of steps")
-    axis.grid(axis="x", visible=False)
-
-
-def _band(axis, x: np.ndarray, draws: np.ndarray, label: str, look: dict) -> None:
-    known = np.isfinite(draws).any(0)
-    x, draws = x[known], draws[:, known]
-    low, high = percentile_interval(draws)
-    axis.fill_between(x, low, high, color=look["color"], alpha=BAND, linewidth=0)
-    axis.plot(x, draws[0], label=label, **look)
-
-
-def strip_cases(found: dict[str, np.ndarray]) -> dict[str, int]:
-    """Which fork points stand for a good, a median and a bad run: percentiles of the error over the shown steps."""
-    real, simulated = (found[f"{world}/frames"].astype(np.float64) for world in ("real", "simulated"))
-    error = ((real - simulated) ** 2).mean((0, 2, 3, 4))
-    shown = [s for s in STRIP_STEPS if s < len(found["real/running"])]
-    running = found["real/running"][shown[-1], :, 0]
-    candidates = np.flatnonzero(running) if running.any() else np.arange(len(error))
-    order = candidates[np.argsort(error[candidates], kind="stable")]
-    return {name: int(order[round((len(order) - 1) * p / 100)]) for name, p in PERCENTILES.items()}
-
-
-def draw_strips(found: dict[str, np.ndarray], cases: dict[str, int], path: Path) -> Path:
-    """Film strips: real fork, simulator, and difference, for each case."""
-    shown = [s for s in STRIP_STEPS if s < len(found["real/running"])]
-    figure, axes = new_figure(3 * len(cases), len(shown), panel=(1.1, 1.1))
-    for c, (name, point) in enumerate(cases.items()):
-        real, simulated = (found[f"{world}/frames"][:, point] for world in ("real", "simulated"))
-        difference = 255 - np.abs(real.astype(int) - simulated).mean(-1, keepdims=True).repeat(3, -1).astype(
-            np.uint8
-        )
-        for r, (label, frames) in enumerate(
-            {f"{name}\nreal": real, "simulated": simulated, "difference": difference}.items()
-        ):
-            for j, frame in enumerate(frames):
-                _show(axes[3 * c + r, j], frame)
-                if c == 0 and r == 0:
-                    axes[0, j].set_title(f"k = {shown[j]}", loc="center", fontsize=8)
-            axes[3 * c + r, 0].set_ylabel(label, fontsize=7)
-    chosen = ", ".join(
-        f"{name}: level {found['level'][point]} from step {found['step'][point]}"
-        for name, point in cases.items()
-    )
-    add_caption(
-        figure,
-        f"The agent acts in both, with the recording's noise. {chosen}.",
-        counts_and_levels(found)[0],
-        counts_and_levels(found)[1],
-    )
-    return save_figure(figure, path)[0]
-
-
-def _show(axis, frame: np.ndarray) -> None:
+def show_frame(axis, frame: np.ndarray) -> None:
+    """A frame [H, W, C] without ticks, grid and spines."""
     axis.imshow(frame, interpolation="nearest")
     axis.set(xticks=[], yticks=[])
     axis.grid(visible=False)

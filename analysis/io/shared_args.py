@@ -3,8 +3,9 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from common.shared_flags import LogLevel
+from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
 
 DIRECTION_METHODS = ("pca", "ica", "nmf", "dictionary")
 """Methods that fit directions to hidden states."""
@@ -117,3 +118,26 @@ class MapPlotArgs:
     out_dir: Path = Path("results")
     """Directory that holds the step's artefacts and receives its figures."""
     log_level: LogLevel = logging.INFO
+
+
+@dataclass
+class EvalArgs:
+    """Flags of every script that scores a world model on recorded windows."""
+
+    world_model_file: Annotated[Path, SEED_MODEL_FILE]
+    """The world model to score."""
+    agent_file: Path
+    """The agent it was trained with."""
+    data_dir: Path = Path("data")
+    """Store of real rollouts."""
+    part: str = "test"
+    """Split of the layouts that is scored: test, or validation while a model is still being developed."""
+    batch_size: int = 64
+    """Windows per batch."""
+    seed: int = 0
+    """Seed of windows, noise and bootstrap resamples."""
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
+    log_level: LogLevel = logging.INFO
+    new: bool = False
+    """Start another run even if this command already has one."""

@@ -1,1 +1,1 @@
-"""How far back the agent's memory is used, and for what."""
+"""How far back an agent's memory reaches: truncated and counterfactual histories, summary and figure."""

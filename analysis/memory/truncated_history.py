@@ -1,9 +1,8 @@
-"""How far back an agent's memory is used: its state is computed anew from the last k frames of stored
-episodes, and its policy compared.
+"""How far back an agent's memory is used: its state is recomputed from only the last k frames of stored
+episodes, and its policy and value are compared with its own.
 
-Two beginnings of those k frames: the initial state (nothing before), and the state of another episode at the
-same time of its own (a memory of the right kind with the wrong content). Both leave an agent without memory
-as it is from k = 1 on.
+The recomputation starts from the initial state, or from the state of another episode at the same time (the
+right kind of memory with the wrong content). An agent without memory is unchanged by both from k = 1 on.
 """
 
 from collections.abc import Sequence
@@ -17,25 +16,25 @@ from analysis.io.shared_args import CONTEXT_FRAMES
 from analysis.model_eval.agent_view import HAZARD_RADIUS, class_probabilities, total_variation
 from common.stats import estimates, mean_by_level
 
-FRAMES = CONTEXT_FRAMES
 INITIAL_STATES = ("initial", "other")
+"""Where a truncated history starts from: the initial state, or another episode's state."""
 MEASURES = ("kl", "total_variation", "value_change")
 HAZARDS = ("saw", "enemy", "lava", "pit")
 
 
 class PolicyChange(NamedTuple):
-    """What other states do to a policy, arrays [...]: KL of the own to the other's policy in nats (over
-    effect classes), the share of choices that differ at least, and value, other less own, in the agent's
-    units.
-    """
+    """What replacing the agent's state does to its policy and value; arrays [...] of one shape."""
 
     kl: np.ndarray
+    """KL divergence, in nats over effect classes, of the original policy from the changed one."""
     total_variation: np.ndarray
+    """Total variation distance of the two policies."""
     value_change: np.ndarray
+    """Changed value minus original value, in the agent's units."""
 
 
 def kl_divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """KL of distributions p to q [..., J], in nats: [...]. 0, not less, where rounding would have it so."""
+    """KL(p || q) [...] of distributions [..., J], in nats; never negative by rounding."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(p > 0, p * np.log(p / q), 0.0).sum(-1).clip(0)
 
@@ -43,83 +42,104 @@ def kl_divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 def policy_change(
     agent: ActorCritic, own: torch.Tensor, other: torch.Tensor, effect_classes: Sequence[int]
 ) -> PolicyChange:
-    """Of states [N, S] and what stands in their place, [..., N, S]; exactly nothing where these are the same
-    to the bit.
+    """The change [..., N] of policy and value if other states replace the agent's own.
+
+    Exactly 0 where the two states are the same to the bit.
+
+    Args:
+        agent: the agent.
+        own: its states [N, S].
+        other: what replaces them, [..., N, S].
+        effect_classes: [A].
     """
-    moved = (own != other).any(-1).cpu().numpy()
+    differs = (own != other).any(-1).cpu().numpy()
     with torch.inference_mode():
-        (logits, value), (others_logits, others_value) = agent.heads(own), agent.heads(other)
-    p, q = (class_probabilities(x.double().cpu().numpy(), effect_classes) for x in (logits, others_logits))
-    changes = kl_divergence(p, q), total_variation(p, q), (others_value - value).cpu().numpy()
-    return PolicyChange(*(np.where(moved, x, 0) for x in changes))
+        (logits, value), (other_logits, other_value) = agent.heads(own), agent.heads(other)
+    p, q = (class_probabilities(x.double().cpu().numpy(), effect_classes) for x in (logits, other_logits))
+    changes = kl_divergence(p, q), total_variation(p, q), (other_value - value).cpu().numpy()
+    return PolicyChange(*(np.where(differs, x, 0) for x in changes))
 
 
 def truncated_states(
-    agent: ActorCritic, features: torch.Tensor, frames: Sequence[int], other: torch.Tensor | None = None
+    agent: ActorCritic,
+    features: torch.Tensor,
+    frames: Sequence[int],
+    other: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The states [K, T, S] after each frame of an episode, as the last `frames` [K] frames alone make them;
-    those of an episode that has no more frames are the agent's own.
+    """The agent's states [K, T, S] after each step of an episode, computed from the last `frames` [K] alone.
 
-    features [T, F]. other [T + 1, S]: another episode's states before each step; where given, the frames are
-    taken in from the one that stood there before the first of them, else from the initial state on.
+    Where the episode has no more frames than that, the state is the agent's own.
+
+    Args:
+        agent: the agent.
+        features: encoder features of the episode, [T, F].
+        frames: context lengths [K].
+        other: states [T + 1, S] of another episode before each of its steps; the context starts from the one
+            before its first frame. Without it, the context starts from the initial state.
     """
-    fresh = agent.initial_state(len(features))
-    going_on = torch.zeros(len(features), dtype=torch.bool, device=features.device)
-    states = [fresh if other is None else other[1:]]
+    initial = agent.initial_state(len(features))
+    no_resets = torch.zeros(len(features), dtype=torch.bool, device=features.device)
+    states = [initial if other is None else other[1:]]
     for _ in range(max(frames)):
-        states.append(agent.core.step(features, torch.cat([fresh[:1], states[-1][:-1]]), going_on))
+        states.append(agent.core.step(features, torch.cat([initial[:1], states[-1][:-1]]), no_resets))
     return torch.stack([states[k] for k in frames])
 
 
 def memory_horizon(
     agent: ActorCritic, features: torch.Tensor, other: torch.Tensor, effect_classes: Sequence[int]
 ) -> PolicyChange:
-    """The change by each number of last FRAMES and each of STARTS, arrays [T, K, 2], over an episode with
-    features [T, F] and, as the other, an episode with states [T + 1, S] before its steps.
+    """Changes [T, K, 2] by context length, CONTEXT_FRAMES, and starting state, INITIAL_STATES.
+
+    Args:
+        agent: the agent.
+        features: encoder features of an episode, [T, F].
+        other: states of another episode before its steps, [T + 1, S].
+        effect_classes: [A].
     """
     with torch.inference_mode():
-        first = torch.zeros(len(features), 1, dtype=torch.bool, device=features.device)
-        whole = agent.core.unroll(features[:, None], agent.initial_state(1), first)[:, 0]
-        recent = torch.stack(
-            [truncated_states(agent, features, FRAMES, start) for start in (None, other)], 1
+        no_resets = torch.zeros(len(features), 1, dtype=torch.bool, device=features.device)
+        own = agent.core.unroll(features[:, None], agent.initial_state(1), no_resets)[:, 0]
+        truncated = torch.stack(
+            [truncated_states(agent, features, CONTEXT_FRAMES, start) for start in (None, other)], 1
         )  # [K, 2, T, S]
-    return PolicyChange(*(np.moveaxis(x, -1, 0) for x in policy_change(agent, whole, recent, effect_classes)))
+    changes = policy_change(agent, own, truncated, effect_classes)
+    return PolicyChange(*(np.moveaxis(x, -1, 0) for x in changes))
 
 
 def donor_episodes(length: np.ndarray, seed: int) -> np.ndarray:
-    """For each episode another one, drawn among those that are at least as long: length [E] -> [E]. The
-    longest one gets the next.
+    """For each episode [E] another one, drawn from those at least as long; for the longest, the next longest.
 
-    Raises ValueError for fewer than two episodes.
+    Raises:
+        ValueError: for fewer than two episodes.
     """
     if len(length) < 2:
         raise ValueError("one episode has no other: give two or more")
     order = np.argsort(length, kind="stable")
     rng = np.random.default_rng(seed)
-    place = np.arange(len(order))
-    drawn = place + 1 + rng.integers(0, np.maximum(len(order) - 1 - place, 1))
-    chosen = np.empty(len(order), np.int64)
-    chosen[order] = order[np.minimum(drawn, np.where(place < len(order) - 1, len(order) - 1, len(order) - 2))]
-    return chosen
+    last = len(order) - 1
+    rank = np.arange(len(order))
+    drawn = rank + 1 + rng.integers(0, np.maximum(last - rank, 1))
+    donors = np.empty(len(order), np.int64)
+    donors[order] = order[np.minimum(drawn, np.where(rank < last, last, last - 1))]
+    return donors
 
 
 def black_run_length(obs: np.ndarray) -> np.ndarray:
-    """How many frames in a row have been wholly black up to each one, it included: obs [T, H, W, C] -> [T], 0
-    where something is shown.
-    """
-    black = ~obs.reshape(len(obs), -1).any(1)
+    """Number of consecutive black frames up to and including each frame: obs [T, H, W, C] -> [T]."""
+    is_black = ~obs.reshape(len(obs), -1).any(1)
     run = np.zeros(len(obs), np.int64)
-    for t in np.flatnonzero(black):
+    for t in np.flatnonzero(is_black):
         run[t] = (run[t - 1] if t else 0) + 1
     return run
 
 
 def step_groups(concepts: dict[str, np.ndarray], black: np.ndarray) -> dict[str, np.ndarray]:
-    """Kinds of steps as masks [n], from their concepts [n] and black runs [n]."""
+    """Groups of steps as masks [n], from their concepts [n] and black run lengths [n]."""
     ground = concepts["support"]
     rising = concepts["vy"] > 0
-    near = np.any(
-        [concepts[f"{kind}_ahead"] & (concepts[f"tiles_to_{kind}"] <= HAZARD_RADIUS) for kind in HAZARDS], 0
+    hazard_near = np.any(
+        [concepts[f"{kind}_ahead"] & (concepts[f"tiles_to_{kind}"] <= HAZARD_RADIUS) for kind in HAZARDS],
+        0,
     )
     return {
         "all": np.ones(len(black), bool),
@@ -127,33 +147,38 @@ def step_groups(concepts: dict[str, np.ndarray], black: np.ndarray) -> dict[str,
         "air": ~ground,
         "rising": ~ground & rising,
         "falling": ~ground & ~rising,
-        "hazard near": near,
-        "no hazard near": ~near,
+        "hazard near": hazard_near,
+        "no hazard near": ~hazard_near,
         "black": black > 0,
         "shown": black == 0,
     }
 
 
-def mean_changes(found: dict[str, np.ndarray], chosen: np.ndarray, scale: float = 1.0) -> dict:
-    """Mean changes with their intervals over the chosen rows [n], by measure.
+def mean_changes(arrays: dict[str, np.ndarray], selected: np.ndarray, scale: float = 1.0) -> dict:
+    """Mean changes over selected rows with intervals by level, by measure; None for fewer than two levels.
 
-    found: level [n] and the MEASURES [n, ...]; of the value the absolute change counts, times `scale`. None
-    for fewer than two levels.
+    Args:
+        arrays: level [n] and the MEASURES [n, ...].
+        selected: [n] bool.
+        scale: factor of the value change, whose absolute value is averaged.
     """
-    level = found["level"][chosen]
-    about = {"n": len(level), "levels": len(np.unique(level))}
-    if about["levels"] < 2:
-        return about | dict.fromkeys(MEASURES)
-    values = found["kl"], found["total_variation"], scale * np.abs(found["value_change"])
-    draws = mean_by_level(np.stack([x[chosen] for x in values], 1), level)
-    return about | {name: estimates(draws[:, i]) for i, name in enumerate(MEASURES)}
+    level = arrays["level"][selected]
+    counts = {"n": len(level), "levels": len(np.unique(level))}
+    if counts["levels"] < 2:
+        return counts | dict.fromkeys(MEASURES)
+    values = arrays["kl"], arrays["total_variation"], scale * np.abs(arrays["value_change"])
+    means = mean_by_level(np.stack([x[selected] for x in values], 1), level)
+    return counts | {name: estimates(means[:, i]) for i, name in enumerate(MEASURES)}
 
 
-def paired_solve_rate(level: np.ndarray, solved: np.ndarray, whole: np.ndarray) -> dict:
-    """Share of solved episodes [n] and its difference to that of the whole agent on the same levels [n] and
-    noise.
+def paired_solve_rate(level: np.ndarray, solved: np.ndarray, reference: np.ndarray) -> dict:
+    """Share of solved episodes, and its difference to the unchanged agent on the same levels and noise.
+
+    Args:
+        level: [n].
+        solved: [n] bool.
+        reference: [n] bool, whether the unchanged agent solves it.
     """
-    draws = {"solved": solved.astype(float), "change": solved.astype(float) - whole}
-    return {"episodes": len(level), "levels": len(np.unique(level))} | {
-        name: estimates(mean_by_level(x, level)) for name, x in draws.items()
-    }
+    values = {"solved": solved.astype(float), "change": solved.astype(float) - reference}
+    counts = {"episodes": len(level), "levels": len(np.unique(level))}
+    return counts | {name: estimates(mean_by_level(x, level)) for name, x in values.items()}

@@ -1,1 +1,1 @@
-"""Evaluation of a world model on held-out windows: frames, objects, the agent's responses, the report card."""
+"""Evaluation of world models on held-out windows: frames, objects, agent responses, the report card."""

@@ -1,5 +1,4 @@
-"""How the agent responds to simulated frames, compared with its responses to the recorded ones: policy, hidden
-state and value.
+"""The agent's responses to simulated frames compared with those to recorded ones: policy, hidden state, value.
 
 Policies are compared over effect classes (actions with the same effect count as one).
 """
@@ -65,7 +64,7 @@ def decision_steps(taken: np.ndarray, alive: np.ndarray, hazard_near: np.ndarray
 
 
 class Whitener(NamedTuple):
-    """Centres hidden states [..., D] by `mean` [D] and scales them to unit variance along `axes` [D, kept]."""
+    """Centres hidden states [..., D] by `mean` [D]; scales to unit variance along `axes` [D, kept]."""
 
     mean: np.ndarray
     axes: np.ndarray

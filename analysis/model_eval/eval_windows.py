@@ -135,18 +135,17 @@ def draw_windows(
     for name, count in zip(splits, counts):
         table = windows[split_of_episode[windows[:, 0]] == name]
         if len(np.unique(layouts[table[:, 0]])) < 2:
-            raise UsageError(
-                f"{rollouts.path} has fewer than two layouts for {name} among the levels asked for: {RECORD_MORE}"
-            )
+            found = f"{rollouts.path} has fewer than two layouts for {name} among the levels asked for"
+            raise UsageError(f"{found}: {RECORD_MORE}")
         order = np.random.default_rng(seed).permutation(len(table))[:count]
         drawn.append(EvalWindows(name, rollouts, length, table[order], layouts))
     return drawn
 
 
 def partners_of_other_layouts(layout: np.ndarray) -> np.ndarray:
-    """For each window the next one, cyclically, of another layout; simply the next if all layouts are the same.
+    """For each window the next one, cyclically, of another layout; the next of all if layouts are the same.
 
-    layout: [b].
+    layout: [b], of each window.
     """
     count = len(layout)
     ahead = (np.arange(count)[:, None] + np.arange(1, count)) % count

@@ -23,7 +23,11 @@ def choose_cases(scores: dict[str, np.ndarray]) -> dict[str, int]:
 
 
 def render_film_strip(
-    simulator: Simulator, held_out: EvalWindows, scores: dict[str, np.ndarray], seed: int, device: torch.device
+    simulator: Simulator,
+    held_out: EvalWindows,
+    scores: dict[str, np.ndarray],
+    seed: int,
+    device: torch.device,
 ) -> dict[str, np.ndarray]:
     """Recorded and simulated frames of the chosen windows.
 

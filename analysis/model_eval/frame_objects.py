@@ -64,7 +64,9 @@ def read_scene(state: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _entities(state: State) -> list[np.ndarray]:
     """Arrays [n, 3] (kind, x, y) of the state's entities, by kind."""
-    entities = {kind: state.entities[state.entities["type"] == type_] for type_, kind in _ENTITY_KINDS.items()}
+    entities = {
+        kind: state.entities[state.entities["type"] == type_] for type_, kind in _ENTITY_KINDS.items()
+    }
     return [np.stack([np.full(len(e), kind), e["x"], e["y"]], 1) for kind, e in entities.items() if len(e)]
 
 

@@ -83,7 +83,7 @@ def baselines(
 
 
 def pixel_errors(frames: np.ndarray, truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
-    """Squared errors [S, b] for pixels in [0, 1]: mean over all pixels, and sum over previously visible ones."""
+    """Squared errors [S, b], pixels in [0, 1]: mean over all pixels, sum over previously visible ones."""
     pairs = zip(frames, truth.frames.astype(np.float32))
     error = np.stack([((f.astype(np.float32) - r) / 255) ** 2 for f, r in pairs]).mean(-1)
     return error.mean((2, 3)), (error * truth.visible).sum((2, 3))

@@ -1,4 +1,4 @@
-"""A world model's open-loop errors by step after the last given frame, each unweighted and in its own units."""
+"""A world model's open-loop errors by step after the last given frame, unweighted, each in its own units."""
 
 import numpy as np
 import torch
@@ -24,8 +24,8 @@ UNITS = {
 def open_loop_errors(simulator: Simulator, segment: Segment, seed: int = 0) -> dict[str, np.ndarray]:
     """Errors [S, B] of one open-loop rollout of windows [L, B] along the recorded actions.
 
-    NaN where there is no step. `obs_posterior` and `obs_copy` are the errors of posterior frames and of a copy
-    of the last given frame, for comparison.
+    NaN where there is no step. `obs_posterior` and `obs_copy` are the errors of posterior frames and of a
+    copy of the last given frame, for comparison.
     """
     k = simulator.model.config.num_initializing_steps
     rollout = open_loop(simulator, segment, seed)

@@ -71,7 +71,7 @@ class Patches(NamedTuple):
 
 
 def padded_images(frames: np.ndarray) -> torch.Tensor:
-    """Images in [-0.5, 0.5] from uint8 frames [N, H, W, C], edges repeated so that every pixel has a patch."""
+    """Images in [-0.5, 0.5] from uint8 frames [N, H, W, C]; edges repeat so that every pixel has a patch."""
     x = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255 - 0.5
     return F.pad(x, [PATCH // 2] * 4, mode="replicate")
 

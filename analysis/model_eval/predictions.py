@@ -1,6 +1,7 @@
 """A simulator's predictions of recorded windows under two protocols that are never mixed.
 
-Open loop: the simulator sees the first K frames and follows the recorded actions, which may reveal what comes.
+Open loop: the simulator sees the first K frames and follows the recorded actions, which may reveal what
+comes.
 Teacher-forced: each state is corrected by its frame before the next one is predicted; `posterior` frames are
 decoded after the correction.
 """

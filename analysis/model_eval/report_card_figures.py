@@ -95,9 +95,9 @@ def draw_film_strip(film: dict[str, np.ndarray], cases: list[str], part: dict, p
         real, simulated = film["real"][:, case], film["simulated"][:, case]
         _draw_case(axes[case * rows : (case + 1) * rows], real, simulated, steps, title)
     text = (
-        "Recorded actions, open loop. Cases chosen by rule: among the windows that last to the end, those at the "
-        "10th, 50th and 90th percentile of seen-pixel error at ten steps. Difference: of the worst channel, "
-        "brighter is worse."
+        "Recorded actions, open loop. Cases chosen by rule: among the windows that last to the end, those at "
+        "the 10th, 50th and 90th percentile of seen-pixel error at ten steps. Difference: of the worst "
+        "channel, brighter is worse."
     )
     add_caption(figure, text, f"{len(cases)} of {part['windows']} windows", _levels(part))
     return save_figure(figure, path)[0]
@@ -120,7 +120,7 @@ def _draw_case(axes, real: np.ndarray, simulated: np.ndarray, steps: list[int], 
 
 
 def draw_reliability(part: dict, path: Path) -> Path:
-    """Reliability diagram: how often an episode ended within some steps, against the predicted probability."""
+    """Reliability diagram: observed against predicted probability that the episode ends within some steps."""
     calibration = part["outcomes"]["end_within"]
     figure, axes = new_figure(panel=(3.6, 3.0))
     ax = axes[0, 0]

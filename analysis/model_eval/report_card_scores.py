@@ -83,7 +83,7 @@ def _pooled_over_steps(a: Arrays, weights: np.ndarray, name: str) -> dict:
 
 
 def _late_report(a: Arrays, weights: np.ndarray) -> dict:
-    """PSNR of whole frames over LATE_STEPS: open loop, the baselines, and the difference to the best of them."""
+    """PSNR of whole frames over LATE_STEPS: open loop, baselines, and the difference to the best baseline."""
     n = a["alive"][LATE_STEPS].sum()
     late = {
         name: pooled_psnr(weights, *_sum_steps(a[f"error/{name}"], a["alive"], LATE_STEPS))
@@ -110,7 +110,9 @@ def view_report(a: Arrays, weights: np.ndarray) -> dict:
     }
 
 
-def _prediction_view(a: Arrays, weights: np.ndarray, name: str, deciding: np.ndarray) -> dict[str, list[dict]]:
+def _prediction_view(
+    a: Arrays, weights: np.ndarray, name: str, deciding: np.ndarray
+) -> dict[str, list[dict]]:
     """The agent's responses to one prediction, by step. deciding: [S, n] bool, the decision steps."""
     alive = a["alive"]
     mean_over = partial(window_ratio, weights)
@@ -138,8 +140,9 @@ def _prediction_view(a: Arrays, weights: np.ndarray, name: str, deciding: np.nda
 
 
 def object_report(a: Arrays, weights: np.ndarray) -> dict:
-    """Recall, precision and position error in tiles, by frames searched: of hazards at each step, and of every
-    kind over all steps but the first.
+    """Recall, precision and position error (tiles) by frames searched.
+
+    Of all hazards at each step, and of each kind over all steps but the first.
     """
     hazards = list(HAZARDS)
     return {
@@ -163,7 +166,9 @@ def outcome_report(a: Arrays, weights: np.ndarray) -> dict:
     """
     windows = a["alive"].shape[1]
     predicted = end_probability(a["done_prob/open_loop"][:DONE_HORIZON].astype(np.float64))
-    calibrated = calibration_scores(weights[: RANKING_RESAMPLES + 1], predicted, a["done"][:DONE_HORIZON].any(0))
+    calibrated = calibration_scores(
+        weights[: RANKING_RESAMPLES + 1], predicted, a["done"][:DONE_HORIZON].any(0)
+    )
     scores = {name: json_estimate(calibrated[name], windows) for name in ("ece", "brier_skill")}
     return {
         "open_loop": _outcome_ranking(a, weights, "open_loop"),
@@ -200,9 +205,7 @@ def new_places_report(a: Arrays, weights: np.ndarray, levels: np.ndarray, seed: 
     p: two-sided sign-flip test of the difference, by level.
     """
     area = a["new_tiles"][1:].sum(0)
-    real, simulated = (
-        a[f"objects_new/{name}"][:, 1:].sum(1) for name in ("real", "open_loop")
-    )  # [kinds, n]
+    real, simulated = (a[f"objects_new/{name}"][:, 1:].sum(1) for name in ("real", "open_loop"))  # [kinds, n]
     rates = {
         name: 100 * window_ratio(weights, x, area) for name, x in (("real", real), ("simulated", simulated))
     }

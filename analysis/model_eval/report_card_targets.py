@@ -1,4 +1,4 @@
-"""The targets of a world model on CoinRun easy, without backgrounds, on held-out layouts, and which it reaches."""
+"""Targets of a world model of CoinRun easy, without backgrounds, on held-out layouts."""
 
 from typing import NamedTuple
 
@@ -50,7 +50,9 @@ def generalization_gap(held_out: dict, training: dict) -> dict:
     """
     gaps = []
     for step in (1, 5, STEP):
-        on_training, on_held_out = (part["frames"]["seen"]["open_loop"][step] for part in (training, held_out))
+        on_training, on_held_out = (
+            part["frames"]["seen"]["open_loop"][step] for part in (training, held_out)
+        )
         if None not in (*on_training.values(), *on_held_out.values()):
             gaps.append(_difference(on_training, on_held_out))
     return max(gaps, key=lambda gap: gap["value"], default={"value": None, "low": None, "high": None, "n": 0})

@@ -1,12 +1,11 @@
 """Per-window scores of predicted frames: plain arrays, one number per window and step, before any averaging.
 
-The model's predictions and the baselines go through the same three measures: pixels, the agent's responses and
-detected objects. Step 0 is the last frame given to the model. After the end of an episode `alive` is False and
-nothing counts.
+The model's predictions and the baselines go through the same three measures: pixels, the agent's responses
+and detected objects. Step 0 is the last frame given to the model. After an episode's end `alive` is False
+and nothing counts.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from analysis.model_eval.agent_view import (
     total_variation,
 )
 from analysis.model_eval.camera import Camera
+from analysis.model_eval.eval_references import EvalReferences
 from analysis.model_eval.frame_objects import HAZARDS, KINDS, Objects, Scenes
 from analysis.model_eval.ground_truth import GroundTruth, baselines, ground_truth, pixel_errors
 from analysis.model_eval.object_detector import Detector, detect, object_pixels
@@ -34,15 +34,6 @@ AGENT_VIEWED = ("open_loop", "posterior", "shifted_copy", "other_episode")
 """Predictions that are shown to the agent."""
 DETECTOR_SEARCHED = ("real", "open_loop", "posterior", "shifted_copy")
 """Frames that the object detector is run on."""
-
-
-class EvalReferences(NamedTuple):
-    """What the scores refer to, fit once on real frames of training levels."""
-
-    mean_frame: np.ndarray
-    """[H, W, C] in 0-255."""
-    whitener: Whitener
-    detector: Detector
 
 
 @torch.no_grad()
@@ -254,7 +245,9 @@ def _recorded_responses(
     }
 
 
-def outcome_scores(segment: Segment, rollout: Segment, forced: TeacherForced, k: int) -> dict[str, np.ndarray]:
+def outcome_scores(
+    segment: Segment, rollout: Segment, forced: TeacherForced, k: int
+) -> dict[str, np.ndarray]:
     """Recorded and predicted outcomes of each step's action, [S, b]: end of the episode, coin.
 
     Predictions: open loop, and `one_step`, from states that have seen the frame.
@@ -287,14 +280,16 @@ def _within_radius(objects: Objects, truth: GroundTruth, radius: float = OBJECT_
 
 def _at_visible_place(objects: Objects, truth: GroundTruth) -> np.ndarray:
     size = truth.frames.shape[2]
-    row, column = (pixels.clip(0, size - 1) for pixels in object_pixels(objects, flatten_camera(truth.camera)))
+    row, column = (
+        pixels.clip(0, size - 1) for pixels in object_pixels(objects, flatten_camera(truth.camera))
+    )
     return truth.visible.reshape(-1, size, size)[objects.frame, row, column]
 
 
 def _count(
     objects: Objects, selected: np.ndarray, shape: tuple[int, int], amount: np.ndarray | None = None
 ) -> np.ndarray:
-    """Number of selected objects, or the sum of an amount over them, by kind, step and window: [kinds, S, b]."""
+    """Number of selected objects, or the sum of an amount over them, as [kinds, S, b]."""
     size = shape[0] * shape[1]
     index = objects.kind[selected] * size + objects.frame[selected]
     weights = None if amount is None else amount[selected]

@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from analysis import emergence_plotting, probes_plotting, show_hx_overlap, tuning_plotting
-from analysis.game_check import true_q_page
+from analysis.game_check import true_q_figures
 from analysis.maps import latent_figures
 from analysis.plotting import map_figures
 from analysis.plotting.colourings import FLAG_OFF, HIDDEN
@@ -29,7 +29,7 @@ def drawn(monkeypatch):
         latent_figures,
         map_figures,
         show_hx_overlap,
-        true_q_page,
+        true_q_figures,
         tuning_plotting,
     ):
         monkeypatch.setattr(
@@ -58,7 +58,7 @@ def test_a_true_q_of_zero_has_a_dot(drawn):
     returns = np.zeros((2, 3, 4))
     returns[0, 1] = 10
     found = points(returns, np.full((2, 3), 1 / 3))
-    true_q_page._draw_critical(found, {"action_names": ["left", "none", "right"]}, np.array([0, 1]), None)
+    true_q_figures.draw_critical(found, ["left", "none", "right"], np.array([0, 1]), None)
     dots = [
         line.get_xdata()
         for axis in drawn[0].axes
@@ -73,7 +73,7 @@ def test_the_fitted_line_stays_among_the_rewards():
     head = rng.uniform(5, 8, 24)
     real = np.where(head > 6.5, 10.0, 0.0)[:, None] + rng.normal(size=(24, 4)) * 1e-3
     fitted = value_calibration(head, real, level_weights(np.arange(24)))
-    x, y = true_q_page.fitted_within(fitted, head, np.array([0.0, 10.0]))
+    x, y = true_q_figures.fitted_within(fitted, head, np.array([0.0, 10.0]))
     assert len(x) > 10
     assert y.min() >= 0
     assert y.max() <= 10

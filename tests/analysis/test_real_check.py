@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from agents.actor_critic import load_agent
 from analysis import real_check, true_q
-from analysis.game_check.real_check_page import build_page, death_risk, deletion_effects, teacher_forced_risk
+from analysis.game_check.death_risk import death_risk, deletion_effects, teacher_forced_risk
+from analysis.game_check.real_check_page import build_page
 from common.checkpoints import load_checkpoint
 from common.runs import UsageError
 from common.stats import level_weights
@@ -184,7 +185,7 @@ def test_hazards_are_ahead_and_gone_from_frames_states_and_memory(bank, world, s
 
 
 class Blind:
-    """The real game, but the fork point is always the recorded one: it does not know that a hazard was deleted."""
+    """The real game, always started from the recorded fork point, as if no hazard had been deleted."""
 
     def __init__(self, world, bank):
         self.world = world
@@ -435,8 +436,8 @@ def test_sizes_that_cannot_be_had_are_refused_before_work_begins(files, tmp_path
 def test_true_q_lowers_sizes_to_what_the_store_and_the_game_carry(files, caplog):
     path, agent, _ = files
     asked = true_q.Args(agent, num_fork_points=10**9, steps=10**9, draws=2, batch_size=10**9)
-    bank = true_q.bank_of(asked, Rollouts.open(path / "store"))
-    found = true_q.fitted(asked, bank, 9)
+    bank = true_q.make_sampler(asked, Rollouts.open(path / "store"))
+    found = true_q.fit_flags(asked, bank, 9)
     assert (found.num_fork_points, found.steps, found.batch_size) == (len(bank), 1000, len(bank) * 9 * 2)
     assert len(caplog.messages) == 1
 
@@ -500,7 +501,9 @@ def test_true_q_writes_a_page_and_its_flags_change_it(files, bank):
 
     def found(**changed):
         asked = true_q.Args(agent, path / "store", **(small | changed))
-        return true_q.compute(asked, true_q.bank_of(asked, bank.rollouts), load_agent(agent)[0], "cpu")
+        return true_q.compute_returns(
+            asked, true_q.make_sampler(asked, bank.rollouts), load_agent(agent)[0], "cpu"
+        )
 
     base = found()
     known, _ = load_checkpoint(run / "true_q.safetensors")

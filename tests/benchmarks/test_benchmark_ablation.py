@@ -49,7 +49,7 @@ def report(value):
     targets = [number | {"name": name, "value": value + 10 * i} for i, name in enumerate(names, 1)]
     held_out = {
         "frames": {"whole": {"open_loop": [number, None]}},
-        "things": {"hazards": {"open_loop": {"recall": [number | {"value": 0.5}]}}},
+        "objects": {"hazards": {"open_loop": {"recall": [number | {"value": 0.5}]}}},
     }
     return {"targets": targets, "held_out": held_out}
 

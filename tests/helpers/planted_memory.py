@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from analysis.io.shared_args import CONTEXT_FRAMES
 from analysis.memory.summary import policy_variants
-from analysis.memory.truncated_history import FRAMES
 
 LEVELS = 30
 STEPS = 60
@@ -39,7 +39,7 @@ def made_parts(seed: int = 0) -> tuple[dict, dict]:
     for kind in ("saw", "enemy", "lava", "pit"):
         concepts |= {f"{kind}_ahead": np.zeros(n, bool), f"tiles_to_{kind}": np.full(n, np.nan)}
     return {"steps": steps, "counterfactual_history": _counterfactual_history(rng)} | {
-        f"levels_{name}": _levels(SOLVED[name]) for name in policy_variants(FRAMES)
+        f"levels_{name}": _levels(SOLVED[name]) for name in policy_variants(CONTEXT_FRAMES)
     }, concepts
 
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Categorical, kl_divergence
+from torch import distributions
+from torch.distributions import Categorical
 
+from analysis.io.shared_args import CONTEXT_FRAMES
 from analysis.memory.truncated_history import (
-    FRAMES,
     MEASURES,
     black_run_length,
     donor_episodes,
@@ -72,18 +73,18 @@ def test_a_planted_memory_is_as_long_as_it_is(length):
         ]
     )
     found = memory_horizon(agent, x, other, CLASSES)
-    for i, k in enumerate(FRAMES):
+    for i, k in enumerate(CONTEXT_FRAMES):
         for measure in found:
             late = np.abs(measure[32:, i])  # [T, 2]
             assert (late == 0).all() if k >= length else (late.mean(0) > 0.05).all(), (k, length)
-    assert (found.kl[: length - 1, FRAMES.index(length)] == 0).all()
+    assert (found.kl[: length - 1, CONTEXT_FRAMES.index(length)] == 0).all()
 
 
 def test_early_steps_have_no_other_past_to_forget():
     agent = Planted(32)
     x = features()
     found = memory_horizon(agent, x, torch.ones(61, agent.core.state_size), CLASSES)
-    for i, k in enumerate(FRAMES[1:], 1):
+    for i, k in enumerate(CONTEXT_FRAMES[1:], 1):
         assert (found.kl[:k, i] == 0).all()
 
 
@@ -91,7 +92,7 @@ def test_divergence_is_that_of_torch_and_never_below_zero():
     rng = np.random.default_rng(0)
     logits = torch.from_numpy(rng.normal(size=(2, 50, 5)))
     p, q = torch.softmax(logits, -1).numpy()
-    expected = kl_divergence(Categorical(logits=logits[0]), Categorical(logits=logits[1]))
+    expected = distributions.kl_divergence(Categorical(logits=logits[0]), Categorical(logits=logits[1]))
     assert kl_divergence(p, q) == pytest.approx(expected.numpy())
     assert (kl_divergence(p, p) == 0).all()
     assert not np.allclose(kl_divergence(p, q), kl_divergence(q, p))

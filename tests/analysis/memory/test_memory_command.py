@@ -16,7 +16,14 @@ from analysis.concepts_precompute import main as concepts
 from analysis.io.steps import find_step, read_numbers, read_part
 from analysis.memory.counterfactual_pairs import choose_steps, draw_velocities
 from analysis.memory.summary import COMMAND, STEP, VERSION
-from analysis.memory_precompute import Args, check_asked, main, one_of_each_level, others, policy_variant
+from analysis.memory_precompute import (
+    Args,
+    check_flags,
+    main,
+    one_of_each_level,
+    other_episode_states,
+    policy_variant,
+)
 from common.runs import UsageError, file_id
 from envs.make import make_env
 from envs.procgen import action_space
@@ -103,7 +110,7 @@ def test_the_recurrent_agent_has_a_memory_that_ends(world):
 def test_the_same_command_computes_nothing_again_and_new_does(world, monkeypatch):
     run, before = run_of(world)
     written = {path: path.stat().st_mtime_ns for path in run.glob("*.safetensors")}
-    monkeypatch.setattr(command, "steps", None)
+    monkeypatch.setattr(command, "measure_steps", None)
     main(world)
     assert run_of(world)[1] == before
     assert written == {path: path.stat().st_mtime_ns for path in run.glob("*.safetensors")}
@@ -171,9 +178,9 @@ def test_the_levels_are_the_ones_asked_for(world):
     env = make_env(2, CONFIG, num_threads=0)
     args = replace(world, num_levels=2)
     agent = load_agent(args.agent_file)[0]
-    assert command.played(env, agent, args, "cpu")["level"].tolist() == [3011, 3012]
+    assert command.play_levels(env, agent, args, "cpu")["level"].tolist() == [3011, 3012]
     rollouts = Rollouts.open(args.data_dir)
-    bank = others(rollouts, np.arange(12), 0)
+    bank = other_episode_states(rollouts, np.arange(12), 0)
     assert bank.shape == (12, rollouts.episodes["length"].max() + 1, agent.core.state_size)
     assert policy_variant(agent, "all", bank) is agent
     assert policy_variant(agent, "4", bank).frames == 4
@@ -197,7 +204,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(world, tmp_path):
     wrong |= {"play_frames": ((0, 3), "some of 0 1 2")}
     for name, (value, words) in wrong.items():
         with pytest.raises(UsageError, match=words):
-            check_asked(replace(world, **{name: value}))
+            check_flags(replace(world, **{name: value}))
     with pytest.raises(UsageError, match="concepts_precompute --data_dir"):
         main(replace(world, out_dir=tmp_path))
     stranger = save_runner(tmp_path / "other.safetensors", seed=1)

@@ -5,14 +5,15 @@ import json
 import numpy as np
 import pytest
 
+from analysis.io.shared_args import CONTEXT_FRAMES
 from analysis.memory.figure import draw
 from analysis.memory.summary import FULL_HISTORY_STEP, VELOCITY_BIN_EDGES, VERSION, policy_variants, summarize
-from analysis.memory.truncated_history import FRAMES, MEASURES
+from analysis.memory.truncated_history import MEASURES
 from analysis.memory_plotting import Args, main
 from common.runs import UsageError
 from tests.helpers.planted_memory import KL, LEVELS, SOLVED, STEPS, made_parts
 
-ABOUT = {"frames": list(FRAMES), "env": {"blink": False}}
+ABOUT = {"frames": list(CONTEXT_FRAMES), "env": {"blink": False}}
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +53,8 @@ def test_black_frames_are_told_apart_by_whether_the_last_frames_show_anything(su
 
 
 def test_levels_are_compared_with_the_whole_agents(summary):
-    assert tuple(summary["levels"]) == policy_variants(FRAMES)
-    for name in policy_variants(FRAMES):
+    assert tuple(summary["levels"]) == policy_variants(CONTEXT_FRAMES)
+    for name in policy_variants(CONTEXT_FRAMES):
         one = summary["levels"][name]
         assert one["solved"][0] == pytest.approx(SOLVED[name] / LEVELS)
         assert one["change"][0] == pytest.approx((SOLVED[name] - SOLVED["all"]) / LEVELS)

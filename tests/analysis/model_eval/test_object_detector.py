@@ -57,10 +57,10 @@ def rates(detector, frames, scenes, kind):
     matches = match_objects(scenes.objects, found)
     real = in_sight(scenes.objects, scenes) & (scenes.objects.kind == kind)
     claimed = in_sight(found, scenes) & (found.kind == kind)
-    error = matches.error[real][~np.isnan(matches.error[real])]
+    error = matches.distance[real][~np.isnan(matches.distance[real])]
     return (
         len(error) / real.sum(),
-        matches.found[claimed].sum() / max(claimed.sum(), 1),
+        matches.true_positive[claimed].sum() / max(claimed.sum(), 1),
         error.sum() / max(len(error), 1),
         real.sum(),
     )
@@ -146,11 +146,11 @@ def test_matching_takes_the_nearest_pair_first_and_each_thing_once():
     real = objects((0, 0, 1.0, 1.0), (0, 0, 2.0, 1.0), (1, 0, 1.0, 1.0), (0, 1, 1.0, 1.0))
     found = objects((0, 0, 1.6, 1.0), (0, 1, 1.0, 1.5), (2, 0, 1.0, 1.0))
     matches = match_objects(real, found)
-    np.testing.assert_allclose(matches.error, [np.nan, 0.4, np.nan, 0.5])
-    assert matches.found.tolist() == [True, True, False]
-    assert np.isnan(match_objects(real, found, reach=0.3).error).all()
-    assert len(match_objects(real, objects()).found) == 0
-    assert np.isnan(match_objects(real, objects()).error).all()
+    np.testing.assert_allclose(matches.distance, [np.nan, 0.4, np.nan, 0.5])
+    assert matches.true_positive.tolist() == [True, True, False]
+    assert np.isnan(match_objects(real, found, radius=0.3).distance).all()
+    assert len(match_objects(real, objects()).true_positive) == 0
+    assert np.isnan(match_objects(real, objects()).distance).all()
 
 
 def test_a_found_place_is_in_tiles_by_the_camera_of_its_frame(detector, fresh):

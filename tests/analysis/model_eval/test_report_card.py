@@ -11,11 +11,13 @@ import torch
 
 import analysis.model_eval.window_scores as window_scores
 import loss_over_time_exp
-from analysis import plot_loss_over_time, report_card, report_card_plotting
+from analysis import plot_loss_over_time, report_card
+from analysis.model_eval.eval_references import fit_references, pack, unpack
 from analysis.model_eval.eval_windows import draw_windows, partners_of_other_layouts
 from analysis.model_eval.film_strip import choose_cases
 from analysis.model_eval.loss_over_time import open_loop_errors, summarize_errors
 from analysis.model_eval.predictions import TeacherForced, open_loop, other_actions, teacher_forced
+from analysis.model_eval.report_card_page import build_page, latest_report
 from analysis.model_eval.report_card_scores import PREDICTIONS, frame_report, score_report
 from common.cli import parse
 from common.runs import UsageError
@@ -60,19 +62,18 @@ def card(world, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def batch(world):
-    """Held-out windows, their scenes, partners, and yardsticks fit on training windows."""
+    """Held-out windows, their scenes, partners, and references fit on training windows."""
     held_out, training = draw_windows(world.store, ("test", "train"), K + STEPS, K, (16, 24), 0)
     env = replay_env(world[0], 4)
-    args = report_card.Args(world.world_model_file, world.agent_file, batch_size=24)
-    yardsticks = report_card.unpack(report_card.fit_yardsticks(training, K, args, env))
+    references = unpack(pack(fit_references(training, range(K - 1, K + STEPS, 4), 24, env, 0)))
     segment, scenes, partner = held_out.read(np.arange(16), env)
     env.close()
-    return held_out, segment, scenes, partner, yardsticks
+    return held_out, segment, scenes, partner, references
 
 
 def score(simulator, batch):
-    _, segment, scenes, partner, yardsticks = batch
-    return window_scores.score_windows(simulator, segment, scenes, partner, yardsticks, CLASSES, 0)
+    _, segment, scenes, partner, references = batch
+    return window_scores.score_windows(simulator, segment, scenes, partner, references, CLASSES, 0)
 
 
 def plant(monkeypatch, segment, frames, view=None):
@@ -95,7 +96,7 @@ def plant(monkeypatch, segment, frames, view=None):
 
 
 def reported(arrays, batch):
-    return score_report(arrays, batch[0].clusters)
+    return score_report(arrays, batch[0].layout)
 
 
 def test_a_perfect_model_scores_the_ceiling_everywhere(simulator, batch, monkeypatch):
@@ -119,8 +120,10 @@ def test_a_perfect_model_scores_the_ceiling_everywhere(simulator, batch, monkeyp
     ]  # the agent really shown the real frames makes of them what the store says
     assert posterior["total_variation"][10]["value"] < 1e-3
     assert posterior["hidden_r2"][10]["value"] > 0.999
-    for measure in ("real", "hit", "distance", "found", "right", "new"):
-        np.testing.assert_array_equal(scores[f"things_{measure}/open_loop"], scores[f"things_{measure}/real"])
+    for measure in ("real", "hit", "distance", "detected", "true_positive", "new"):
+        np.testing.assert_array_equal(
+            scores[f"objects_{measure}/open_loop"], scores[f"objects_{measure}/real"]
+        )
     ends = report["outcomes"]["open_loop"]["done"]
     assert ends["happened"] > 0
     assert ends["auroc"]["value"] == ends["auprc"]["value"] == 1
@@ -128,7 +131,7 @@ def test_a_perfect_model_scores_the_ceiling_everywhere(simulator, batch, monkeyp
     assert report["new_places"]["saw"]["p"] == 1
 
 
-def test_a_model_that_copies_the_last_frame_equals_the_copy_floor(simulator, batch, monkeypatch):
+def test_a_model_that_copies_the_last_frame_equals_the_copy_baseline(simulator, batch, monkeypatch):
     last = batch[1].obs[K - 1]
     plant(monkeypatch, batch[1], last.expand(STEPS + 1, *last.shape).contiguous())
     scores = score(simulator, batch)
@@ -181,17 +184,17 @@ def test_a_mask_from_another_camera_is_noticed(simulator, batch):
 
 
 def test_nothing_counts_after_an_end(simulator, batch):
-    held_out, segment, scenes, partner, yardsticks = batch
+    held_out, segment, scenes, partner, references = batch
     scores = score(simulator, batch)
     assert not scores["alive"].all()
     changed = replace(segment, obs=torch.where(segment.mask[..., None, None, None], segment.obs, 255))
-    again = score(simulator, (held_out, changed, scenes, partner, yardsticks))
+    again = score(simulator, (held_out, changed, scenes, partner, references))
     alive = scores["alive"]
     for name in PREDICTIONS:
         np.testing.assert_array_equal(
             scores[f"error/{name}"][alive], again[f"error/{name}"][alive], err_msg=name
         )
-    weights = level_weights(batch[0].clusters, 1000)
+    weights = level_weights(batch[0].layout, 1000)
     before, after = (frame_report(x, weights)["whole"]["copy"] for x in (scores, again))
     assert before == after
 
@@ -221,7 +224,7 @@ def test_predictions_are_what_the_model_says_step_by_step(simulator, batch):
     torch.testing.assert_close(
         open_loop(simulator, alone).obs[:, 0].float(), together.obs[:, 3].float(), atol=1.01, rtol=0
     )
-    assert not torch.equal(open_loop(simulator, segment, modal=True).obs, together.obs)
+    assert not torch.equal(open_loop(simulator, segment, use_mode=True).obs, together.obs)
     assert not torch.equal(open_loop(simulator, segment, 1).obs, together.obs)
 
 
@@ -230,7 +233,7 @@ def test_windows_come_from_their_part_and_partners_from_another_layout(world):
     parts = draw_windows(world.store, ("test", "train"), 15, K, (40, 30), 0)
     for part, name in zip(parts, ("test", "train")):
         assert set(split(layouts)[part.table[:, 0]]) == {name}
-        assert len(np.unique(part.clusters)) == len(np.unique(layouts[part.table[:, 0]]))
+        assert len(np.unique(part.layout)) == len(np.unique(layouts[part.table[:, 0]]))
     assert [len(part.table) for part in parts] == [40, 30]
     assert len(np.unique(parts[0].table, axis=0)) == 40
     assert [len(b) for b in parts[0].batches(13)] == [13, 14, 13][:1] + [13, 14]
@@ -253,7 +256,7 @@ def test_one_command_writes_report_and_page_and_says_so_when_it_is_done(card, wo
     page = (card / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert page.count("<img") == 3
-    assert "Asked and measured" in page
+    assert "<h2>Targets" in page
     first = report["targets"][0]
     assert f"{first['value']:.2f} [{first['low']:.2f}, {first['high']:.2f}]" in page
     with caplog.at_level("INFO"):
@@ -279,13 +282,13 @@ def test_an_interrupted_run_goes_on_to_the_same_report(card, world):
 def test_the_page_is_drawn_from_artefacts_alone(card, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (card / "report.html").unlink()
-    assert report_card_plotting.build(card) == card / "report.html"
+    assert build_page(card) == card / "report.html"
     assert (card / "report.html").exists()
     with pytest.raises(UsageError, match="no report card in"):
-        report_card_plotting.latest(tmp_path)
+        latest_report(tmp_path)
     with pytest.raises(UsageError, match="holds no report.json"):
-        report_card_plotting.build(tmp_path)
-    assert report_card_plotting.latest(card.parent) == card
+        build_page(tmp_path)
+    assert latest_report(card.parent) == card
 
 
 @pytest.mark.parametrize(
@@ -417,7 +420,7 @@ def test_sizes_that_cannot_be_had_are_refused_before_work_begins(world, tmp_path
         "--num_windows is 1: give 2 or more; --batch_size is 0: give 2 or more", num_windows=1, batch_size=0
     )
     monkeypatch.setattr(
-        "analysis.model_eval.card_windows.split", lambda layouts: np.full(len(layouts), "train")
+        "analysis.model_eval.eval_windows.split", lambda layouts: np.full(len(layouts), "train")
     )
     refused("fewer than two layouts for test .*larger --num_episodes")
     monkeypatch.undo()

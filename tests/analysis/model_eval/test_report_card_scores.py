@@ -132,11 +132,11 @@ def test_ranking_agrees_with_the_library_and_shuffled_outcomes_are_a_coin_toss()
 
 
 def test_calibration_knows_honest_probabilities_from_overstated_ones():
-    foretold = RNG.random(4000)
-    happened = RNG.random(4000) < foretold
+    predicted = RNG.random(4000)
+    happened = RNG.random(4000) < predicted
     weights = np.ones((1, 4000))
-    honest = calibration_scores(weights, foretold, happened)
-    overstated = calibration_scores(weights, foretold**0.3, happened)
+    honest = calibration_scores(weights, predicted, happened)
+    overstated = calibration_scores(weights, predicted**0.3, happened)
     assert honest["ece"][0] < 0.03 < 0.1 < overstated["ece"][0]
     assert honest["brier_skill"][0] > overstated["brier_skill"][0]
     assert sum(row["n"] for row in honest["bins"]) == 4000
@@ -159,7 +159,7 @@ def test_a_target_is_reached_from_its_own_side():
     assert not is_reached(Target("", "dB", 1.5, False, number))
     assert is_reached(Target("", "dB", 1.5, True, number | {"value": None})) is None
     (row,) = target_rows([Target("x", "dB", 1.5, True, number)])
-    assert (row["asked"], row["value"], row["n"], row["reached"]) == (1.5, 2.0, 5, True)
+    assert (row["threshold"], row["value"], row["n"], row["reached"]) == (1.5, 2.0, 5, True)
 
 
 def test_memorisation_is_the_largest_gap_in_favour_of_training_levels():
