@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from agents.behaviours import make_behaviour
-from analysis.model_eval import frame_scores as module
 from analysis.model_eval.camera import Camera
 from analysis.model_eval.frame_scores import compute_mean_frame, frame_errors, frame_scores, replay_cameras
+from analysis.model_eval.ground_truth import baselines, frames_truth, pixel_errors
 from analysis.model_eval.predictions import open_loop
 from envs.make import make_env
 from envs.procgen import ProcgenConfig, action_space
@@ -129,11 +129,11 @@ def test_the_camera_of_any_game_predicts_where_the_picture_moves(ninja):
 
 
 def _floors_only(segment, camera):
-    truth = module._truth(segment, camera, K)
-    predicted = module.baselines(
+    truth = frames_truth(segment, camera, K)
+    predicted = baselines(
         truth, segment.obs[:K].numpy(), compute_mean_frame(segment), np.zeros(segment.mask.shape[1], np.int64)
     )
     return {
-        f"seen_error/{name}": module.pixel_errors(predicted[name], truth)[1]
+        f"seen_error/{name}": pixel_errors(predicted[name], truth)[1]
         for name in ("copy", "shifted_copy")
     }
