@@ -134,6 +134,5 @@ def _floors_only(segment, camera):
         truth, segment.obs[:K].numpy(), compute_mean_frame(segment), np.zeros(segment.mask.shape[1], np.int64)
     )
     return {
-        f"seen_error/{name}": pixel_errors(predicted[name], truth)[1]
-        for name in ("copy", "shifted_copy")
+        f"seen_error/{name}": pixel_errors(predicted[name], truth)[1] for name in ("copy", "shifted_copy")
     }
