@@ -57,7 +57,7 @@ VERSIONS = {
 
 
 class Found(NamedTuple):
-    """A run: its directory, config, the ids of its inputs, the command that began it, and whether it is done."""
+    """A run: directory, step version, ids of its inputs, its first command, and whether it is done."""
 
     dir: Path
     version: int | None
@@ -99,7 +99,8 @@ def look_at(path: Path) -> Store:
         if len(rollouts) >= wanted
         else f"{len(rollouts)} of {counted(wanted, 'episode')}"
     )
-    holds = f"{episodes}, {counted(rollouts.num_steps, 'step')}, {'simulated' if rollouts.simulated else 'real'}, id {rollouts.id}"
+    kind = "simulated" if rollouts.simulated else "real"
+    holds = f"{episodes}, {counted(rollouts.num_steps, 'step')}, {kind}, id {rollouts.id}"
     words = (rollouts.manifest.get("made") or {}).get("command")
     return Store(
         path, holds, rollouts.id, command_of(_line(words)) if words and len(rollouts) >= wanted else None
@@ -188,7 +189,7 @@ def main(args: Args) -> None:
 
 
 def what_next(page: str, stores: list[Store], fresh: list[Found], root: Path) -> str:
-    """The next command of the page's sequence, with real paths. fresh: the runs that are done and up to date."""
+    """The next command of the sequence, with real paths. fresh: runs that are done and up to date."""
     names, commands = parse_sequence(page, root)
     if not names.get("DATA"):
         return "make demo"

@@ -21,14 +21,14 @@ world's floor.
 """
 FLOOR_ROW = 1  # the lowest row that is not the world's own floor
 BEHIND = 0.5
-"""Tiles: a thing counts as ahead until its middle is farther behind the player's than this."""
+"""Tiles: an object is ahead unless its centre is further than this behind the player's."""
 _EDGE = 0.01  # tiles inside its own edge at which the game itself feels for what is under the player
 
 
 class Ahead(NamedTuple):
-    """The first thing of a kind ahead, arrays [N]. there: whether one is. tiles: from the player's middle
-    sideways to its middle, -0.5 or more; rise: how much higher it is than the player. Both are float32, NaN
-    where none is.
+    """The first object of a kind ahead, arrays [N]. there: whether there is one. tiles: horizontal distance
+    between centres, -0.5 or more; rise: how much higher it is than the player. Both are float32, NaN if there
+    is none.
     """
 
     there: np.ndarray
@@ -75,27 +75,27 @@ def columns_of(kind: str) -> tuple[str, str, str]:
 
 
 def x(symbols: Symbols) -> np.ndarray:
-    """Place of the player's middle, rightwards from the world's left edge."""
+    """Position of the player's centre, from the world's left edge."""
     return symbols.player["x"]
 
 
 def y(symbols: Symbols) -> np.ndarray:
-    """Place of the player's middle, upwards from the world's lower edge."""
+    """Position of the player's centre, from the world's lower edge."""
     return symbols.player["y"]
 
 
 def vx(symbols: Symbols) -> np.ndarray:
-    """Velocity rightwards with which the player came here; a step changes it before it moves the player."""
+    """Horizontal velocity with which the player arrived; a step changes it before it moves the player."""
     return symbols.player["vx"]
 
 
 def vy(symbols: Symbols) -> np.ndarray:
-    """Velocity upwards with which the player came here; 0 from the moment it stands."""
+    """Vertical velocity with which the player arrived; 0 as soon as it lands."""
     return symbols.player["vy"]
 
 
 def support(symbols: Symbols) -> np.ndarray:
-    """The player stands on a wall or a crate, so that it could jump now."""
+    """The player is on a wall or a crate, and can jump."""
     grid = symbols.grid
     player = symbols.player
     row = np.floor(player["y"] - player["ry"] - _EDGE).astype(int).clip(0, grid.shape[1] - 1)
@@ -106,12 +106,12 @@ def support(symbols: Symbols) -> np.ndarray:
 
 
 def on_crate(symbols: Symbols) -> np.ndarray:
-    """A crate bears the player."""
+    """The player is on a crate."""
     return symbols.tail["is_on_crate"] != 0
 
 
 def facing_right(symbols: Symbols) -> np.ndarray:
-    """The player faces right, as the last action to the side had it; it begins so."""
+    """The player faces right, by the last sideways action; initially true."""
     return symbols.tail["facing_right"] != 0
 
 
@@ -121,7 +121,7 @@ def time_left(symbols: Symbols) -> np.ndarray:
 
 
 def tiles_to_goal(symbols: Symbols) -> np.ndarray:
-    """Tiles sideways to the next coin, however far away; NaN where there is none."""
+    """Horizontal distance to the next coin, at any distance; NaN if there is none."""
     return _nearest(symbols, *_cells(symbols.grid, (COIN,)), np.inf).tiles
 
 
@@ -151,8 +151,8 @@ def lava(symbols: Symbols) -> Ahead:
 
 
 def wall(symbols: Symbols) -> Ahead:
-    """a wall at the height of the player's body (a column; its rise: from the player's feet to its top, or to
-    the picture's)
+    """a wall at the height of the player's body (its rise is from the player's feet to its top, or the top of
+    the screen)
     """
     view = _view(symbols)
     player = symbols.player
@@ -167,8 +167,8 @@ def wall(symbols: Symbols) -> Ahead:
 
 
 def pit(symbols: Symbols) -> Ahead:
-    """a pit (an open column; its rise: from the player's feet to its bottom, so below 0): a hollow down to
-    the world's floor, 3 tiles deep or more on both sides, with lava, saws or enemies in it
+    """a pit: a hollow down to the world's floor, at least 3 tiles deep on both sides, with lava, saws or
+    enemies in it (its rise is from the player's feet to its bottom, so negative)
     """
     view = _view(symbols)
     feet = symbols.player["y"] - symbols.player["ry"]
@@ -317,13 +317,11 @@ def _definitions() -> dict[str, Concept]:
     for kind, function in KINDS.items():
         thing = _first_words(function)
         there, tiles, rise = columns_of(kind)
-        found[there] = Concept("yes or no", f"On the right half of the picture there is {thing}.")
-        found[tiles] = Concept(
-            "tiles", "From the player's middle sideways to the middle of the first one ahead.", there
-        )
+        found[there] = Concept("yes or no", f"On the right half of the screen: {thing}.")
+        found[tiles] = Concept("tiles", "Horizontal distance between centres, to the first one ahead.", there)
         found[rise] = Concept(
             "tiles",
-            "How much higher it is than the player; from middle to middle, unless said otherwise.",
+            "How much higher it is than the player, between centres unless noted.",
             there,
         )
     return found

@@ -26,19 +26,15 @@ PICTURES = {
         "combined_agent_env_hx_analysis",
     )
 }
-"""Scripts that draw: the step whose latest artefacts they read, and the folder <name>_plots under results/ in
-which pictures are left.
-"""
+"""Plotting script -> (step whose latest artefacts it reads, NAME of its output folder results/NAME_plots)."""
 LEAVE_NOTHING = ("evaluate", "inspect_store", "plot_training_csv", "publish", "real_vs_simulated", "status")
-"""Scripts that print, or write beside what they read: nothing says whether they have been run."""
+"""Scripts that only print, or write to where they read from: nothing shows whether they have been run."""
 PAGE = Path("docs") / "pipeline.md"
 """The page that holds the sequence."""
 
 
 class Command(NamedTuple):
-    """One command of the sequence: the script's name, its flags {flag: words}, and the line that runs it,
-    with real paths.
-    """
+    """One command of the sequence: script name, flags {flag: words}, and the command line with real paths."""
 
     script: str
     flags: dict[str, tuple[str, ...]]
@@ -46,10 +42,10 @@ class Command(NamedTuple):
 
 
 def parse_sequence(page: str, root: Path) -> tuple[dict[str, str], list[Command]]:
-    """The names that the page's sequence sets, and its commands with these filled in.
+    """The variables that the sequence sets, and its commands with these filled in.
 
-    Names are set for the demo first and again for what is made at full size: those of a later block hold
-    where its DATA is there under `root`. A name is empty where what it stands for was never made.
+    Variables are set for the demo first, and again at full size. Those of a later block apply if its DATA
+    exists under `root`. A variable is empty if its files do not exist.
     """
     text = page[page.index("## The sequence") :]
     text = re.split(r"\n## ", text)[0]
@@ -70,9 +66,7 @@ def parse_sequence(page: str, root: Path) -> tuple[dict[str, str], list[Command]
 
 
 def fill(text: str, names: Mapping[str, str], root: Path) -> str:
-    """Text with $NAME replaced, and $(ls -td GLOB | head -1) by the newest path that there is ("" for none,
-    with what follows it).
-    """
+    """Replace $NAME, and $(ls -td GLOB | head -1) by the newest path; "" if there is none."""
     text = re.sub(r"\$([A-Z]+)", lambda match: names.get(match[1], match[0]), text)
     newest = _NEWEST.search(text)
     if not newest:
@@ -82,7 +76,7 @@ def fill(text: str, names: Mapping[str, str], root: Path) -> str:
 
 
 def command_of(line: str) -> Command:
-    """A line that begins with `python`, taken apart."""
+    """Parse a line that begins with `python`."""
     words = shlex.split(line, comments=True)[1:]
     script, rest = (words[1], words[2:]) if words[0] == "-m" else (words[0], words[1:])
     return Command(script_name(script), flags_of(rest), " ".join(line.split()))
@@ -94,7 +88,7 @@ def script_name(script: str) -> str:
 
 
 def flags_of(words: list[str]) -> dict[str, tuple[str, ...]]:
-    """{flag: its words}; positional words stand under ""."""
+    """{flag: its words}; positional words are under ""."""
     found = {"": ()}
     flag = ""
     for word in words:
@@ -108,15 +102,19 @@ def flags_of(words: list[str]) -> dict[str, tuple[str, ...]]:
 
 
 def covers(ran: Command, asked: Command) -> bool:
-    """Whether a command that was run is one of the sequence, with further flags perhaps."""
+    """Whether a command that was run is `asked`, possibly with more flags."""
     return ran.script == asked.script and all(
         ran.flags.get(flag) == words for flag, words in asked.flags.items() if flag or words
     )
 
 
 def next_command(commands: list[Command], ran: list[Command], pictures: Mapping[str, bool]) -> Command | None:
-    """The first command that has not been run. ran: those that ended, up to date. pictures {script: whether
-    its pictures are}.
+    """The first command that has not been run.
+
+    Args:
+        commands: The sequence.
+        ran: Commands that ended and whose results are up to date.
+        pictures: {plotting script: whether its pictures are up to date}.
     """
     for command in commands:
         if command.script in LEAVE_NOTHING:
@@ -127,5 +125,5 @@ def next_command(commands: list[Command], ran: list[Command], pictures: Mapping[
 
 
 def _plain(word: str) -> str:
-    """A word without the slash at its end, so that two spellings of a directory agree."""
+    """A word without a trailing slash, so that two spellings of a directory agree."""
     return word.rstrip("/") or word

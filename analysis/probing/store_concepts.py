@@ -22,9 +22,9 @@ EPISODE_ENDS = ("coin", *HAZARDS, UNKNOWN, "time")
 EPISODE_CONCEPTS = {
     "end": Concept(
         "one of: " + ", ".join(EPISODE_ENDS),
-        "How the episode will end; the column holds the number in this list, from 0.",
+        "How the episode will end, as an index into this list.",
     ),
-    "steps_left": Concept("steps", "Actions until the episode's end, the one to be taken now included."),
+    "steps_left": Concept("steps", "Actions until the episode ends, including the next one."),
 }
 """Columns that the state itself does not say."""
 GROUP = "concepts_precomp"

@@ -92,7 +92,8 @@ def test_an_empty_place_begins_with_the_demo(tmp_path, monkeypatch, capsys):
 def test_what_there_is_and_what_comes_next(place, monkeypatch, capsys):
     lines = said(capsys)
     assert lines[1] == f"demo/game/data/first: 20 episodes, {place.num_steps} steps, real, id {place.id}"
-    wanted = "python analysis/hidden_analysis_precompute.py --data_dir demo/game/data/first/ --sim_data_dir results/simulated/demo/informed"
+    flags = "--data_dir demo/game/data/first/ --sim_data_dir results/simulated/demo/informed"
+    wanted = f"python analysis/hidden_analysis_precompute.py {flags}"
     assert lines[-1] == f"next: {wanted}"
     run = make(monkeypatch, place, *FLAGS, done=False)
     assert f"{run.dir}: unfinished, its command resumes it" in said(capsys)

@@ -2,7 +2,6 @@
 behind.
 """
 
-
 import av
 import numpy as np
 import pytest

@@ -1,8 +1,8 @@
-"""The commands and snippets of the pages, run as they are written, in a directory that looks like the
-repository after `make demo`.
+"""Runs the commands and snippets of the pages as they are written, in a copy of the repository after
+`make demo`.
 
-Pages run in a shell whose `python` is a stand-in: it gives each script the words of the page and, at the end,
-flags that make it small (of two values for one flag the last counts). It notes how each command went.
+Pages run in a shell whose `python` is a stand-in: it appends flags for small sizes to the command of the page
+(the last value of a flag counts) and logs the result of each command.
 """
 
 import json
@@ -17,7 +17,9 @@ NAMES = ("AGENT", "MODEL", "DATA", "DISCOVERY", "SIMULATED")
 """Variables that the sequence of docs/pipeline.md sets and other pages use."""
 SMALL = {
     "train": "--param_name demo --num_timesteps 4096 --num_checkpoints 2 --eval_episodes 4",
-    "train --exp_name finish": "--param_name half-rec-finish --num_timesteps 1 --num_checkpoints 2 --eval_episodes 4",
+    "train --exp_name finish": (
+        "--param_name half-rec-finish --num_timesteps 1 --num_checkpoints 2 --eval_episodes 4"
+    ),
     "agents.publish": "--out_dir published",
     "evaluate": "--num_levels 8 --num_episodes 8",
     "render": "--num_eps 1",
@@ -25,9 +27,13 @@ SMALL = {
     "record": "--num_episodes 80",
     "record coinrun": "--num_episodes 160",
     "train_gen_model": "--interpreting_params_name tiny --num_batches 2 --batch_size 4 --extra_starts 0",
-    "train_gen_model coinrun": "--interpreting_params_name small --world_model_file pretrained/coinrun_simulator/model.safetensors",
+    "train_gen_model coinrun": (
+        "--interpreting_params_name small --world_model_file pretrained/coinrun_simulator/model.safetensors"
+    ),
     "analysis.report_card": "--num_windows 4 --training_windows 4 --batch_size 4",
-    "analysis.real_check": "--part all --num_fork_points 4 --draws 2 --num_hazards 4 --hazard_draws 2 --steps 4",
+    "analysis.real_check": (
+        "--part all --num_fork_points 4 --draws 2 --num_hazards 4 --hazard_draws 2 --steps 4"
+    ),
     "analysis.true_q": "--num_fork_points 2 --draws 2 --steps 8",
     "analysis.real_vs_simulated": "--part all --num_fork_points 2 --steps 4",
     "analysis.gradient_check": "--num_states 8 --num_rollouts 4 --horizons 1 2",
@@ -39,7 +45,9 @@ SMALL = {
     "analysis.scene_bank": "--num_scenes 60",
     "analysis.probes_precompute": "--epochs 1",
     "analysis.emergence_precompute": "--every 100 --epochs 1 --frame_episodes 80 --num_episodes 80",
-    "analysis.hidden_analysis_precompute": "--methods pca ica --draws 0 --maps tsne --points 500 --followed 4",
+    "analysis.hidden_analysis_precompute": (
+        "--methods pca ica --draws 0 --maps tsne --points 500 --followed 4"
+    ),
     "analysis.hidden_analysis_plotting": "--animations value",
     "analysis.show_hx_overlap_precompute": "--points 100",
     "analysis.env_h_analysis_precompute": "--draws 0 --maps --points 300 --clusters 8",
@@ -47,7 +55,7 @@ SMALL = {
     "analysis.combined_agent_env_hx_analysis_precompute": "--draws 0 --maps --points 300 --clusters 4",
     "analysis.xcorr_and_xcaus_precompute": "--draws 20 --lags 2",
 }
-"""What is added to a script's flags, by its module; and where one of its words is given too.
+"""Flags appended to a script's own, by module; a second word limits the entry to commands with that word.
 
 `data/coinrun` holds layouts of every part. The world model that later pages use goes on from the shipped one:
 a model that has barely begun to train ends nearly every episode at once, and too few simulated steps are left
@@ -60,19 +68,29 @@ if words[0] == "-m":
     module = words[1]
 else:
     module = next(word for word in words if word.endswith(".py")).removesuffix(".py").replace("/", ".")
-small = [flags for key, flags in {small}.items() if key.split()[0] == module and set(key.split()[1:]) <= set(words)]
+small = [
+    flags for key, flags in {small}.items() if key.split()[0] == module and set(key.split()[1:]) <= set(words)
+]
 command, begun = [{python!r}, *{torchrun}, *words, *" ".join(small).split()], time.time()
-done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+done = subprocess.run(
+    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
-told = {{"command": " ".join(words), "rc": done.returncode, "seconds": time.time() - begun, "cpu": used.ru_utime + used.ru_stime, "said": done.stdout[-2000:]}}
+result = {{
+    "command": " ".join(words),
+    "rc": done.returncode,
+    "seconds": time.time() - begun,
+    "cpu": used.ru_utime + used.ru_stime,
+    "said": done.stdout[-2000:],
+}}
 with open({log!r}, "a") as log:
-    log.write(json.dumps(told) + "\\n")
+    log.write(json.dumps(result) + "\\n")
 """
 
 
 def lay_out(place: Path, small: dict[str, str] = SMALL) -> None:
-    """A directory with the repository's files, its own copy of `pretrained`, and a `bin` whose python and
-    torchrun are stand-ins.
+    """Fill a directory with links to the repository, a copy of `pretrained`, and a `bin` with stand-ins
+    for python and torchrun.
     """
     for path in ROOT.iterdir():
         if path.name not in (".git", ".venv", "pretrained", "results", "data", "logs", "demo"):
@@ -88,13 +106,13 @@ def lay_out(place: Path, small: dict[str, str] = SMALL) -> None:
         )
         (place / "bin" / name).write_text(text)
         (place / "bin" / name).chmod(0o755)
-    (place / "bin" / "make").write_text("#!/bin/sh\n")  # the fixture has made what the demo makes
+    (place / "bin" / "make").write_text("#!/bin/sh\n")  # the test has recorded the demo's episodes
     (place / "bin" / "make").chmod(0o755)
 
 
 def program(page: str, place: Path) -> str:
-    """The blocks of a page as one shell script. Its Python snippets are one program, run where the last of
-    them stands.
+    """The blocks of a page as one shell script. Its Python snippets form one program, run at the place of the
+    last one.
     """
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
     snippets = [text for language, text in blocks if language == "python"]
@@ -111,7 +129,7 @@ def program(page: str, place: Path) -> str:
 
 
 def run_page(page: Path, place: Path, env: dict[str, str]) -> list[dict]:
-    """Runs a page, with the names of the pages before it, and gives how each of its commands went."""
+    """Run a page with the variables of the pages before it; return the result of each command."""
     log = place / "log.jsonl"
     log.write_text("")
     keep = f"declare -p {' '.join(NAMES)} > names.sh 2> /dev/null"
@@ -124,5 +142,5 @@ def run_page(page: Path, place: Path, env: dict[str, str]) -> list[dict]:
         capture_output=True,
         text=True,
     )
-    told = [json.loads(line) for line in log.read_text().splitlines()]
-    return told + ([{"command": "the shell", "rc": 1, "said": done.stderr}] if done.stderr else [])
+    results = [json.loads(line) for line in log.read_text().splitlines()]
+    return results + ([{"command": "the shell", "rc": 1, "said": done.stderr}] if done.stderr else [])

@@ -23,8 +23,9 @@ PAGES = [*FIRST, *OTHERS]
 AGENT = ROOT / "pretrained" / "coinrun_easy_200" / "seed_0_finished" / "model.safetensors"
 
 
-def test_blocks_of_a_page_are_one_script_and_its_snippets_one_program(tmp_path):
-    page = "```\npython a.py\n```\n```python\nx = 1\n```\n```\nfile.txt  a listing\n```\n```bash\npython b.py\n```\n```python\nprint(x)\n```\n"
+def test_the_blocks_of_a_page_form_one_script_and_its_snippets_one_program(tmp_path):
+    blocks = ("", "python a.py"), ("python", "x = 1"), ("", "file.txt  a listing"), ("bash", "python b.py")
+    page = "".join(f"```{language}\n{text}\n```\n" for language, text in (*blocks, ("python", "print(x)")))
     assert program(page, tmp_path) == "python a.py\n\npython b.py\n\npython snippets.py"
     assert (tmp_path / "snippets.py").read_text() == "x = 1\n\nprint(x)\n"
 
@@ -34,7 +35,7 @@ def test_the_menu_of_the_site_lists_every_page_once():
     assert sorted(LISTED) == sorted(map(str, pages))
 
 
-def test_the_stand_in_adds_small_sizes_and_notes_failures(tmp_path):
+def test_the_stand_in_adds_small_sizes_and_records_failures(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("```\nNAME=x\npython -m json.tool $NAME\npython made.py --a 1\n```\n")
     lay_out(tmp_path, {"made": "--a 2"})
@@ -52,7 +53,7 @@ def test_every_command_and_snippet_runs_as_it_is_written(tmp_path):
     lay_out(tmp_path)
     env = dict(os.environ) | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     levels = ("--start_level", "100000", "--num_levels", "400000", "--num_episodes", "80")
-    made = (
+    recording = (
         "record.py",
         "--exp_name",
         "demo",
@@ -62,10 +63,13 @@ def test_every_command_and_snippet_runs_as_it_is_written(tmp_path):
         "--out_dir",
         "demo/coinrun",
     )
-    subprocess.run([sys.executable, *made], cwd=tmp_path, env=env, check=True)
-    told = {page.name: run_page(page, tmp_path, env) for page in PAGES}
+    subprocess.run([sys.executable, *recording], cwd=tmp_path, env=env, check=True)
+    ran = {page.relative_to(ROOT): run_page(page, tmp_path, env) for page in PAGES}
     wrong = [
-        f"{page}: {one['command']}\n{one['said']}" for page, went in told.items() for one in went if one["rc"]
+        f"{page}: {one['command']}\n{one['said']}"
+        for page, commands in ran.items()
+        for one in commands
+        if one["rc"]
     ]
     assert not wrong, "\n\n".join(wrong)
-    assert len(told["pipeline.md"]) > 50
+    assert len(ran[FIRST[0].relative_to(ROOT)]) > 50
