@@ -1,6 +1,6 @@
-# make demo     the whole line on real CoinRun, ending in a report
-# make test     the tests, under six minutes of two cores
-# make test-full  slow tests and a second game as well
+# make demo     every analysis on real CoinRun at a small size, ending in a report
+# make test     fast tests, under six minutes on two cores
+# make test-full  slow tests too, and the demo on a second game
 # make results  pages with quoted numbers, from docs/templates and the artefacts
 # make docs     the documentation as a site, site/index.html
 

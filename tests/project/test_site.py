@@ -52,6 +52,11 @@ def test_every_image_is_listed_among_the_figures():
     assert not [path.name for path in (DOCS / "images").iterdir() if path.name not in page]
 
 
+def test_the_training_curve_is_that_of_the_shipped_agent():
+    shown, shipped = DOCS / "images/training_curve.png", ROOT / "pretrained/coinrun_easy_200/plot_for_fig.png"
+    assert shown.read_bytes() == shipped.read_bytes()
+
+
 def test_every_artefact_is_listed_among_the_results():
     page = (DOCS / "figures.md").read_text()
     assert not [path.name for path in (DOCS / "results").iterdir() if path.name not in page]
