@@ -1,7 +1,8 @@
-"""Watches an agent play, in the game or in a world model of it: one video per episode. Needs no display."""
+"""Renders episodes of an agent, in the game or in a world model: one video per episode. Needs no display."""
 
 import logging
 import math
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,85 +18,89 @@ from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
 @dataclass
 class Args:
     agent_file: Annotated[Path | None, SEED_MODEL_FILE] = None
-    """Checkpoint of the agent to watch."""
+    """Checkpoint of the agent."""
     param_name: str | None = None
-    """Preset of hyperparams/procgen/config.yml: without --agent_file, an untrained agent of it plays; a
-    checkpoint must be of its network.
+    """Preset of hyperparams/procgen/config.yml. Without --agent_file an untrained agent of this preset plays;
+    a checkpoint must match the preset's network.
     """
     exp_name: str = "render"
-    """Name of the experiment, for the default --vid_dir."""
+    """Name of the experiment, part of the default --vid_dir."""
     num_eps: int = 10
-    """Episodes to play, one video each; levels in order, again with other action noise when they run out."""
+    """Episodes, one video each; levels in order, repeated with other action noise when they run out."""
     env_name: str | None = None
-    """Game; left out, the agent's own. So too the six options below."""
+    """Game; default: the agent's own, also for the six options below."""
     start_level: int | None = None
     """Seed of the first level."""
     num_levels: int | None = None
-    """How many levels to play in turn; 0 gives each episode a level of its own."""
+    """Number of levels to cycle through; 0 gives each episode a level of its own."""
     distribution_mode: str | None = None
     """easy, hard, extreme, memory or exploration."""
     use_backgrounds: bool | None = None
     """Draw the game's background images."""
     paint_vel_info: bool | None = None
-    """Paint the player's velocity into the picture (where the game can)."""
+    """Paint the player's velocity into the frame, if the game supports it."""
     blink: bool | None = None
-    """Blank 4-12 frames now and then."""
+    """Blank 4-12 frames at random times."""
     world_model_file: Path | None = None
-    """Play in this world model in place of the game; levels are then numbers of starting places."""
+    """Play in this world model instead of the game; levels are then indices of start states."""
     data_dir: Path | None = None
-    """In a world model: the store of real rollouts whose windows are the starting places; left out, the one
-    that the model was trained on, looked for in data/.
+    """In a world model: store of real rollouts whose windows are the start states; default: the store that
+    the model was trained on, if it is in data/.
     """
     rand_init: bool = False
-    """In a world model: begin at random latents, whose pictures are often smeared; the videos say so."""
+    """In a world model: start from random latents, whose frames are often blurred; the videos say so."""
     num_sim_steps: int | None = None
-    """In a world model: the longest that an episode may be; left out, 64."""
+    """In a world model: longest episode, in steps; default: 64."""
     allow_other_agent: bool = False
-    """In a world model: let an agent act that it was not trained with."""
+    """In a world model: allow an agent that the model was not trained with."""
     behaviour: str = "agent"
-    """How it acts: agent (samples its policy), temperature, greedy, top-k, random, seed-noise."""
+    """Action selection: agent (samples the policy), temperature, greedy, top-k, random, seed-noise."""
     temperature: float = TEMPERATURE
-    """Divides the logits (behaviour temperature)."""
+    """Divisor of the logits, for the behaviour temperature."""
     top_k: int = TOP_K
-    """How many of the likeliest actions remain (behaviour top-k)."""
+    """Number of most likely actions to sample from, for the behaviour top-k."""
     seed: int = 0
-    """Seed of the action noise: the same seed plays the same episodes."""
+    """Seed of the action noise; the same seed plays the same episodes."""
     vid_dir: Path | None = None
-    """Where videos go, in a directory named after what was asked; left out,
-    <out_dir>/procgen/<env_name>/<exp_name>/.
-    """
+    """Directory that receives the run directory; default: <out_dir>/procgen/<env_name>/<exp_name>."""
     fps: Annotated[float, tyro.conf.arg(aliases=["--tps"])] = 15.0
-    """Game steps per second of video (and in the window)."""
+    """Game steps per second, in the videos and in the window."""
     scale: int = 8
-    """Pixels of video, along each side, for a pixel of the game."""
+    """Video pixels per game pixel, along each side."""
     overlay: bool = True
-    """Beside each frame: the action, the probabilities of all actions, the value so far, level and return."""
+    """Draw action, action probabilities, value, level and return beside each frame."""
     window: bool = False
-    """Also play each episode in a window (needs a display)."""
+    """Also show each episode in a window; needs a display."""
     device: Device = "auto"
     precision: PrecisionName = "auto"
     num_threads: int = 1
-    """Threads of the game simulator; results do not depend on it."""
+    """Threads of the game; results do not depend on it."""
     log_level: LogLevel = logging.INFO
     out_dir: Path = Path("logs")
-    """Where results go when there is no --vid_dir."""
+    """Directory of results without --vid_dir."""
     new: bool = False
-    """Make the videos again even though this command has made them."""
+    """Render again although this command is finished."""
 
 
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
+import numpy as np
 import torch
 
 from agents.actor_critic import ActorCritic, check_fits, load_agent
 from agents.behaviours import make_behaviour
 from agents.evaluate import fixed_jobs
 from agents.presets import load_preset
-from analysis.rendering.episode_clips import Episode, watch
-from analysis.rendering.live_window import Window
+from analysis.rendering.episode_clips import Episode, play_episodes
+from analysis.rendering.live_window import LiveWindow
 from analysis.rendering.overlay import Overlay, check_scale
-from analysis.rendering.render_source import Stage, real_stage, simulated_stage
+from analysis.rendering.render_source import (
+    RenderSource,
+    WorldModelOptions,
+    game_source,
+    world_model_source,
+)
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id, open_run
@@ -103,153 +108,145 @@ from common.video import upscale, write_video
 from envs.make import OPTIONS, game_of
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
 
-SIMULATED = ("data_dir", "rand_init", "num_sim_steps", "allow_other_agent")
+WORLD_MODEL_FLAGS = ("data_dir", "rand_init", "num_sim_steps", "allow_other_agent")
+MAX_SIM_STEPS = 64
 
 
-def stage_of(args: Args, own: dict, device) -> Stage:
-    """Where to play. Raises UsageError for options of the game in a world model, and the other way round."""
+def main(args: Args) -> None:
+    check(args)
+    window = LiveWindow(args.fps) if args.window else None
+    device = choose_device(args.device)
+    agent, meta = load_policy(args, device)
+    source = choose_source(args, meta.get("env") or {}, device)
+    env = source.open()
+    check_fits(agent, env.num_actions, env.obs_shape, source.group.name)
+    if args.overlay:
+        check_scale(env.obs_shape[0], args.scale)
+    policy = make_behaviour(agent, args.behaviour, args.temperature, args.top_k, source.actions)
+    run = open_render_run(args, source, device)
+    set_precision(run.precision, agent, *source.networks)
+    if run.done and not window:
+        return
+    played = play_episodes(env, policy, source.specs, args.seed, device, source.truncated)
+    with window or nullcontext():
+        bar = progress_bar(played, total=len(source.specs), unit="episode", desc="render")
+        episodes = [write_episode(args, source, episode, run, window) for episode in bar]
+    run.finish({"episodes": episodes})
+    solved = sum(episode["outcome"] == "solved" for episode in episodes)
+    logging.info("%d videos (%d solved) in %s", len(episodes), solved, run.dir)
+
+
+def check(args: Args) -> None:
+    """Raises UsageError for invalid flags, before any work."""
+    for name in ("num_eps", "scale"):
+        if getattr(args, name) < 1:
+            raise UsageError(f"--{name} is {getattr(args, name)}: give 1 or more")
+    if not 0 < args.fps < math.inf:
+        raise UsageError(f"--fps is {args.fps}: give a number of frames per second above 0")
+
+
+def load_policy(args: Args, device: torch.device) -> tuple[ActorCritic, dict]:
+    """The agent and its metadata; an untrained one without --agent_file.
+
+    Raises:
+        UsageError: no agent is given, or its network is not that of the preset.
+    """
+    if not args.agent_file and not args.param_name:
+        raise UsageError("no agent given: give --agent_file, or --param_name for an untrained agent")
+    if not args.agent_file:
+        return untrained_agent(args).to(device).eval(), {}
+    agent, meta = load_agent(args.agent_file, device)
+    if args.param_name:
+        check_preset(args, agent)
+    return agent, meta
+
+
+def untrained_agent(args: Args) -> ActorCritic:
+    """An agent of the preset with weights initialised from the seed."""
+    num_actions = len(action_space(args.env_name or ProcgenConfig.env_name).names)
+    network = load_preset(args.param_name, num_actions, ProcgenVecEnv.obs_shape)[0]
+    torch.manual_seed(args.seed)
+    return ActorCritic(network)
+
+
+def check_preset(args: Args, agent: ActorCritic) -> None:
+    """Raises UsageError unless the agent has the preset's network."""
+    network = load_preset(args.param_name, agent.num_actions, agent.config.obs_shape)[0]
+    for field, value in vars(network).items():
+        own = getattr(agent.config, field)
+        if field != "precision" and value != own:
+            raise UsageError(
+                f"{args.agent_file} is not of the preset {args.param_name!r}: {field} is {own} in the "
+                f"checkpoint and {value} in the preset; leave --param_name out, or give the checkpoint's own"
+            )
+
+
+def choose_source(args: Args, own: dict, device: torch.device) -> RenderSource:
+    """The game or the world model to play in; own: game options in the agent's metadata.
+
+    Raises:
+        UsageError: flags of the game are given for a world model, or the other way round.
+    """
     if args.world_model_file is None:
-        given = [name for name in SIMULATED if getattr(args, name)]
+        given = [name for name in WORLD_MODEL_FLAGS if getattr(args, name)]
         if given:
-            raise UsageError(f"--{given[0]} is of a world model; give --world_model_file, or leave it out")
-        return real_stage(env_config(args, own), args.num_eps, args.seed, args.num_threads)
+            raise UsageError(f"--{given[0]} is for world models: give --world_model_file, or leave it out")
+        return game_source(game_config(args, own), args.num_eps, args.seed, args.num_threads)
     if args.agent_file is None:
-        raise UsageError("a world model has an agent inside; give that one's --agent_file")
+        raise UsageError("a world model simulates its agent: give that agent as --agent_file")
     given = [name for name in OPTIONS if getattr(args, name) is not None]
     if given:
         raise UsageError(
-            f"--{given[0]} is of the game, and a world model has its own; leave it or --world_model_file out"
+            f"--{given[0]} is an option of the game, and a world model has its own: leave --{given[0]} or "
+            "--world_model_file out"
         )
-    jobs = fixed_jobs(args.start_level or 0, args.num_levels or args.num_eps, args.num_eps)
-    steps = 64 if args.num_sim_steps is None else args.num_sim_steps
-    return simulated_stage(
+    steps = MAX_SIM_STEPS if args.num_sim_steps is None else args.num_sim_steps
+    options = WorldModelOptions(
         args.world_model_file,
         args.agent_file,
         args.data_dir,
         args.rand_init,
         args.allow_other_agent,
-        jobs,
         steps,
-        args.seed,
-        device,
     )
+    specs = fixed_jobs(args.start_level or 0, args.num_levels or args.num_eps, args.num_eps)
+    return world_model_source(options, specs, args.seed, device)
 
 
-def env_config(args: Args, own: dict) -> ProcgenConfig:
-    """The agent's own game, options and levels, with those asked for in their place."""
-    return game_of(
-        args,
-        own,
-        **{
-            name: getattr(args, name)
-            for name in ("start_level", "num_levels")
-            if getattr(args, name) is not None
-        },
-    )
+def game_config(args: Args, own: dict) -> ProcgenConfig:
+    """The agent's own game, options and levels, replaced by the flags that are given."""
+    levels = {name: getattr(args, name) for name in ("start_level", "num_levels")}
+    return game_of(args, own, **{name: value for name, value in levels.items() if value is not None})
 
 
-def check(args: Args) -> None:
-    """Raises UsageError for what cannot be done, before any work."""
-    for name in ("num_eps", "scale"):
-        if getattr(args, name) < 1:
-            raise UsageError(
-                f"--{name} must be at least 1, not {getattr(args, name)}: there is nothing to render"
-            )
-    if not 0 < args.fps < math.inf:
-        raise UsageError(f"--fps must be a positive number of frames per second, not {args.fps}")
-
-
-def agent_of(args: Args, device) -> tuple[ActorCritic, dict]:
-    """The agent to watch and its description. Raises UsageError where none is asked for, or a checkpoint of
-    another network than the preset's.
-    """
-    if not args.agent_file and not args.param_name:
-        raise UsageError("no agent given: use --agent_file, or --param_name for an untrained one")
-    agent, meta = load_agent(args.agent_file, device) if args.agent_file else (None, {})
-    if not args.param_name:
-        return agent, meta
-    num_actions = (
-        agent.num_actions if agent else len(action_space(args.env_name or ProcgenConfig.env_name).names)
-    )
-    network = load_preset(
-        args.param_name, num_actions, agent.config.obs_shape if agent else ProcgenVecEnv.obs_shape
-    )[0]
-    if agent is None:
-        torch.manual_seed(args.seed)
-        return ActorCritic(network).to(device).eval(), meta
-    other = [
-        field
-        for field, value in vars(network).items()
-        if field != "precision" and value != getattr(agent.config, field)
-    ]
-    if other:
-        found = f"{other[0]} is {getattr(agent.config, other[0])} in the checkpoint and {getattr(network, other[0])} in the preset"
-        raise UsageError(
-            f"{args.agent_file} is not of the preset {args.param_name!r}: {found}; leave --param_name out, or name its own"
-        )
-    return agent, meta
-
-
-def claim(args: Args, stage: Stage, device) -> Run:
-    """The directory for these videos; where they go and whether they are shown does not change which they
-    are.
-    """
-    parent = args.vid_dir or args.out_dir / stage.group / args.exp_name
-    asked = replace(
-        args,
-        agent_file=None,
-        world_model_file=None,
-        data_dir=None,
-        vid_dir=None,
-        window=False,
-        exp_name="render",
-    )
-    inputs = ({"agent_file": file_id(args.agent_file)} if args.agent_file else {}) | stage.inputs
+def open_render_run(args: Args, source: RenderSource, device: torch.device) -> Run:
+    """The run directory of these videos; paths and the window do not enter its key."""
+    parent = args.vid_dir or args.out_dir / source.group / args.exp_name
+    paths = dict.fromkeys(("agent_file", "world_model_file", "data_dir", "vid_dir"))
+    settings = replace(args, **paths, window=False, exp_name="render")
+    inputs = ({"agent_file": file_id(args.agent_file)} if args.agent_file else {}) | source.inputs
     precision = choose_precision(args.precision, device)
-    return open_run(
-        parent,
-        f"seed_{args.seed}",
-        {"args": asked, "env": stage.options},
-        args.new,
-        inputs,
-        precision=precision,
-    )
+    config = {"args": settings, "env": source.options}
+    return open_run(parent, f"seed_{args.seed}", config, args.new, inputs, precision=precision)
 
 
-def main(args: Args) -> None:
-    check(args)
-    window = Window(args.fps) if args.window else None
-    device = choose_device(args.device)
-    agent, meta = agent_of(args, device)
-    stage = stage_of(args, meta.get("env") or {}, device)
-    env = stage.open()
-    check_fits(agent, env.num_actions, env.obs_shape, stage.group.name)
-    if args.overlay:
-        check_scale(env.obs_shape[0], args.scale)
-    policy = make_behaviour(agent, args.behaviour, args.temperature, args.top_k, stage.actions)
-    title = stage.title + (f" · {args.behaviour}" if args.behaviour != "agent" else "")
+def write_episode(
+    args: Args, source: RenderSource, episode: Episode, run: Run, window: LiveWindow | None
+) -> dict:
+    """Writes the video of an episode, and shows it in the window if there is one. Returns its summary."""
+    place = source.place.lower().replace(" ", "_")
+    name = f"{place}_{episode.spec.level:06d}_repeat_{episode.spec.repeat}.mp4"
+    frames = video_frames(args, source, episode)
+    write_video(run.dir / name, window.show(frames) if window else frames, args.fps)
+    return {"video": name} | episode.summary()
 
-    def frames(episode: Episode):
-        if args.overlay:
-            return Overlay(episode, stage.actions, title, args.scale, stage.place).frames()
+
+def video_frames(args: Args, source: RenderSource, episode: Episode) -> Iterator[np.ndarray]:
+    """Enlarged frames [H, W, 3], with the overlay if asked for."""
+    if not args.overlay:
         return (upscale(frame, args.scale) for frame in episode.obs)
-
-    run = claim(args, stage, device)
-    set_precision(run.precision, agent, *stage.networks)
-    if run.done and not args.window:
-        return
-    episodes = []
-    watched = watch(env, policy, stage.jobs, args.seed, device, stage.cut)
-    with window or nullcontext():
-        for episode in progress_bar(watched, total=len(stage.jobs), unit="episode", desc="render"):
-            name = f"{stage.place.lower().replace(' ', '_')}_{episode.job.level:06d}_repeat_{episode.job.repeat}.mp4"
-            write_video(
-                run.dir / name, window.shown(frames(episode)) if window else frames(episode), args.fps
-            )
-            episodes.append({"video": name} | episode.record())
-    run.finish({"episodes": episodes})
-    solved = sum(episode["outcome"] == "solved" for episode in episodes)
-    logging.info("%d videos (%d solved) in %s", len(episodes), solved, run.dir)
+    title = source.title + (f" · {args.behaviour}" if args.behaviour != "agent" else "")
+    return Overlay(episode, source.actions, title, args.scale, source.place).frames()
 
 
 if __name__ == "__main__":

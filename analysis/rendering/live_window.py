@@ -1,4 +1,4 @@
-"""A window that plays frames at their pace, for those who have a display."""
+"""A window that shows frames in real time."""
 
 import os
 import sys
@@ -11,27 +11,25 @@ import numpy as np
 from common.runs import UsageError
 
 
-class Window:
-    """Opens on entering, closes on leaving. Raises UsageError where there is no display or no toolkit that
-    draws windows.
-    """
+class LiveWindow:
+    """Context manager. Raises UsageError without a display or without a GUI toolkit."""
 
     def __init__(self, fps: float):
         if sys.platform.startswith("linux") and not (
             os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         ):
             raise UsageError(
-                "--window needs a display and there is none here; leave it out: the videos are written all "
-                "the same"
+                "--window needs a display, and this machine has none; leave --window out: the videos are "
+                "written in any case"
             )
         self.pause = 1 / fps
 
-    def __enter__(self) -> "Window":
+    def __enter__(self) -> "LiveWindow":
         from matplotlib import pyplot  # picks a toolkit on import, so only where a window is wanted
 
         if matplotlib.get_backend().lower() == "agg":
             raise UsageError(
-                "--window needs a toolkit for windows: install python3-tk, or `pip install PyQt6`, or leave "
+                "--window needs a GUI toolkit: install python3-tk, or `pip install PyQt6`, or leave "
                 "--window out"
             )
         self._pyplot = pyplot
@@ -41,8 +39,8 @@ class Window:
         self._axis.set_axis_off()
         return self
 
-    def shown(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Passes frames [H, W, 3] on unchanged, each after it has been on show for its time."""
+    def show(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yields frames [H, W, 3] unchanged, each after it has been shown for 1 / fps seconds."""
         for frame in frames:
             due = time.monotonic() + self.pause
             if self._image is None:

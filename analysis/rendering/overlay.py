@@ -1,8 +1,7 @@
-"""A frame with what the agent made of it beside it: the action as an arrow, the probabilities as bars, the
-value over time.
+"""Frames with a panel: the action as an arrow, action probabilities as bars, and the value over time.
 
-The panel is laid out for a frame 512 pixels high and scales with it. Steps count from 0, as everywhere. The
-value trace ends at the present step; the return includes the reward of the action on show.
+The panel is laid out for a frame 512 pixels high and scales with it. Steps count from 0. The value curve ends
+at the current step; the return includes the reward of the current action.
 """
 
 from collections.abc import Iterator
@@ -10,15 +9,16 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from analysis.rendering.arrows import direction
-from analysis.rendering.episode_clips import Episode, class_probabilities
+from analysis.model_eval.agent_view import class_probabilities
+from analysis.rendering.arrows import arrow_direction
+from analysis.rendering.episode_clips import Episode
 from analysis.rendering.pen import Pen
 from common.runs import UsageError
 from common.video import upscale
 from common.words import counted
 from envs.vecenv import ActionSpace
 
-SMALLEST = 320  # pixels of height below which the panel's text cannot be read
+MIN_HEIGHT = 320  # pixels, below which the panel's text is illegible
 _HEIGHT = 512
 _WIDTH = 340
 _MARGIN = 20
@@ -35,9 +35,9 @@ _TRACE_BOTTOM = 470
 
 
 def check_scale(height: int, scale: int) -> None:
-    """Raises UsageError where a frame `height` pixels high, enlarged, is too small to stand beside text."""
-    if height * scale < SMALLEST:
-        enough = -(-SMALLEST // height)
+    """Raises UsageError if a frame of `height` pixels, enlarged by `scale`, is too small for the panel."""
+    if height * scale < MIN_HEIGHT:
+        enough = -(-MIN_HEIGHT // height)
         raise UsageError(
             f"--scale {scale} is too small to read the overlay; take --scale {enough} or more, or "
             "--no_overlay"
@@ -45,8 +45,17 @@ def check_scale(height: int, scale: int) -> None:
 
 
 class Overlay:
-    """Draws the frames of one episode. title: what is played, for the panel's first line; scale: pixels per
-    game pixel; place: what a level is called there. Raises UsageError as `check_scale` does.
+    """Draws the frames of one episode.
+
+    Args:
+        episode: to draw.
+        actions: names and effect classes.
+        title: first line of the panel.
+        scale: video pixels per game pixel.
+        place: word for a level, such as "Level" or "Start".
+
+    Raises:
+        UsageError: see `check_scale`.
     """
 
     def __init__(self, episode: Episode, actions: ActionSpace, title: str, scale: int, place: str = "Level"):
@@ -57,11 +66,12 @@ class Overlay:
         self.scale = scale
         self.place = place
         self.unit = episode.obs.shape[1] * scale / _HEIGHT
-        self.probabilities, self.classes = class_probabilities(episode.logits, actions.effect_classes)
+        self.probabilities = class_probabilities(episode.logits, actions.effect_classes)
+        self.classes = np.unique(actions.effect_classes)
         self.earned = np.cumsum(episode.reward)
 
     def frames(self) -> Iterator[np.ndarray]:
-        """One picture [H * scale, W * scale + panel, 3] uint8 for each step of the episode."""
+        """One frame [H * scale, W * scale + panel, 3] uint8 per step of the episode."""
         for t in range(self.episode.length):
             yield np.concatenate([upscale(self.episode.obs[t], self.scale), self.panel(t)], axis=1)
 
@@ -78,11 +88,11 @@ class Overlay:
 
     def _draw_head(self, pen: Pen, t: int) -> None:
         pen.text((_MARGIN, 24), self.title, 12, _QUIET)
-        pen.text((_MARGIN, 52), f"{self.place} {self.episode.job.level}", 25, _TEXT)
-        repeat = f" · repeat {self.episode.job.repeat}" if self.episode.job.repeat else ""
+        pen.text((_MARGIN, 52), f"{self.place} {self.episode.spec.level}", 25, _TEXT)
+        repeat = f" · repeat {self.episode.spec.repeat}" if self.episode.spec.repeat else ""
         pen.text((_MARGIN, 82), f"t = {t}, {counted(self.episode.length, 'step')} in all{repeat}", 12, _QUIET)
         name = self.actions.names[self.actions.effect_classes[self.episode.action[t]]]
-        pen.arrow((_WIDTH - _MARGIN - 80, 18), 80, direction(name), TAKEN_COLOR, _FAINT)
+        pen.arrow((_WIDTH - _MARGIN - 80, 18), 80, arrow_direction(name), TAKEN_COLOR, _FAINT)
         pen.text((_WIDTH - _MARGIN - 40, 112), name, 13, TAKEN_COLOR, anchor="mm")
 
     def _draw_bars(self, pen: Pen, t: int) -> None:
@@ -96,7 +106,7 @@ class Overlay:
             y = _BARS_TOP + (k + 0.5) * row
             share = float(self.probabilities[t, k])
             bar, words, glyph = (TAKEN_COLOR,) * 3 if action == taken else (BAR_COLOR, _TEXT, _QUIET)
-            pen.arrow((_MARGIN, y - row * 0.45), row * 0.9, direction(name), glyph, _GROUND)
+            pen.arrow((_MARGIN, y - row * 0.45), row * 0.9, arrow_direction(name), glyph, _GROUND)
             pen.text((_MARGIN + 26, y), name, min(12, row * 0.75), words)
             pen.box((left, y - row * 0.3, right, y + row * 0.3), _FAINT)
             pen.box((left, y - row * 0.3, left + share * (right - left), y + row * 0.3), bar)
@@ -111,7 +121,7 @@ class Overlay:
     def _draw_trace(self, pen: Pen, t: int) -> None:
         value = self.episode.value
         if np.isnan(value).any():
-            pen.text((_MARGIN, _TRACE_TOP - 16), "Value: this agent has none", 11, _QUIET)
+            pen.text((_MARGIN, _TRACE_TOP - 16), "Value: this agent has no value head", 11, _QUIET)
             return
         low = min(value.min(), 0.0)
         high = max(value.max(), 0.0) + 1e-6
@@ -119,7 +129,7 @@ class Overlay:
         right = _WIDTH - _MARGIN
         x = left + np.arange(t + 1) / max(self.episode.length - 1, 1) * (right - left)
         y = _TRACE_BOTTOM - (value[: t + 1] - low) / (high - low) * (_TRACE_BOTTOM - _TRACE_TOP)
-        pen.text((_MARGIN, _TRACE_TOP - 16), "Value estimate, the agent's units", 11, _QUIET)
+        pen.text((_MARGIN, _TRACE_TOP - 16), "Value estimate, agent's units", 11, _QUIET)
         pen.text((_WIDTH - _MARGIN, _TRACE_TOP - 16), f"{value[t]:.2f}", 12, _TEXT, anchor="rm")
         zero = _TRACE_BOTTOM + low / (high - low) * (_TRACE_BOTTOM - _TRACE_TOP)
         for level, at in {high: _TRACE_TOP, low: _TRACE_BOTTOM, 0.0: zero}.items():

@@ -1,4 +1,4 @@
-"""Drawing on a picture in a layout's own units: text, boxes, arrows and smooth curves, at any enlargement."""
+"""Drawing on a picture in layout units: text, boxes, arrows and smooth curves, at any scale."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from analysis.rendering.arrows import Color, arrow
 
-_FINER = 4  # curves are drawn this many times larger, then averaged down
+_SUPERSAMPLING = 4  # of curves
 
 
 @lru_cache(maxsize=64)
@@ -20,7 +20,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 class Pen:
-    """Draws on `picture`, which is `unit` times as large as the layout whose coordinates (x, y) it is given."""
+    """Draws on `picture` in layout coordinates (x, y); a layout unit is `unit` pixels."""
 
     def __init__(self, picture: Image.Image, unit: float):
         self.picture = picture
@@ -30,7 +30,7 @@ class Pen:
     def text(
         self, at: tuple[float, float], words: str, size: float, color: Color, anchor: str = "lm"
     ) -> None:
-        """anchor: where in the words `at` lies, as Pillow names it; "lm" is the middle of the left end."""
+        """Text at a point; anchor: Pillow's name of that point, "lm" for the middle of the left end."""
         self.draw.text(
             (at[0] * self.unit, at[1] * self.unit),
             words,
@@ -40,27 +40,30 @@ class Pen:
         )
 
     def box(self, corners: tuple[float, float, float, float], color: Color) -> None:
-        """A filled box (left, top, right, bottom), at least one pixel high; nothing when it is less than a
-        pixel wide.
-        """
+        """Filled box (left, top, right, bottom), at least one pixel high; nothing if under one pixel wide."""
         left, top, right, bottom = (round(corner * self.unit) for corner in corners)
         if right > left:
             self.draw.rectangle((left, top, right - 1, max(bottom - 1, top)), fill=color)
 
     def arrow(
-        self, at: tuple[float, float], size: float, way: tuple[int, int] | None, color: Color, ground: Color
+        self,
+        at: tuple[float, float],
+        size: float,
+        direction: tuple[int, int] | None,
+        color: Color,
+        ground: Color,
     ) -> None:
-        """An arrow in a square whose upper left corner is `at`; nothing for an action without a way."""
-        if way is not None:
-            glyph = arrow(way, round(size * self.unit), color, ground)
+        """Arrow in a square with upper left corner `at`; nothing without a direction."""
+        if direction is not None:
+            glyph = arrow(direction, round(size * self.unit), color, ground)
             self.picture.paste(Image.fromarray(glyph), (round(at[0] * self.unit), round(at[1] * self.unit)))
 
     def curve(
         self, corners: tuple[float, float, float, float], points: np.ndarray, color: Color, end_color: Color
     ) -> None:
-        """A line through points [n, 2] that lie within the box `corners`, with a dot at its end."""
+        """Line through points [n, 2] within the box `corners`, with a dot at its end."""
         rim = 6
-        scale = self.unit * _FINER
+        scale = self.unit * _SUPERSAMPLING
         left, top, right, bottom = corners
         size = [round(length * self.unit) for length in (right - left + 2 * rim, bottom - top + 2 * rim)]
         moved = (points - [left - rim, top - rim]) * scale
@@ -72,10 +75,10 @@ class Pen:
             ),
             (end_color, lambda pen: pen.ellipse([*(moved[-1] - radius), *(moved[-1] + radius)], fill=255)),
         ):
-            mask = Image.new("L", [length * _FINER for length in size])
+            mask = Image.new("L", [length * _SUPERSAMPLING for length in size])
             draw(ImageDraw.Draw(mask))
             self.picture.paste(
                 stroke_color,
                 (round((left - rim) * self.unit), round((top - rim) * self.unit)),
-                mask.reduce(_FINER),
+                mask.reduce(_SUPERSAMPLING),
             )

@@ -1,9 +1,8 @@
-"""Where an agent is watched: the game itself, or a world model of it."""
+"""What render.py plays in: the game, or a world model of it."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from torch import nn
 
@@ -18,86 +17,102 @@ from generative.starts import check_enough, open_starts
 from rollouts.play import EpisodeSpec
 
 
-class Stage(NamedTuple):
-    """open: makes the environment, with one slot. title: what is played. place: what a job's level is called.
-    cut: how an episode that runs out of time is said to have ended. group: directory names for what is made
-    of it. options: the game's. inputs: ids of what it is made from. networks: those that play besides the
-    agent that is watched.
+@dataclass(frozen=True)
+class RenderSource:
+    """An environment to render.
+
+    Args:
+        open: makes the environment, with one slot.
+        actions: names and effect classes.
+        specs: episodes to play.
+        title: first line of the overlay.
+        place: word for a level, in the overlay and in file names.
+        truncated: outcome of a truncated episode, in words.
+        group: directories, below the output directory, of the videos.
+        options: of the game; None for a world model.
+        inputs: ids of what is read.
+        networks: that run besides the rendered agent.
     """
 
     open: Callable[[], VecEnv]
     actions: ActionSpace
-    jobs: list[EpisodeSpec]
+    specs: list[EpisodeSpec]
     title: str
     place: str
-    cut: str
+    truncated: str
     group: Path
     options: ProcgenConfig | None
     inputs: dict[str, str]
     networks: tuple[nn.Module, ...] = ()
 
 
-def real_stage(config: ProcgenConfig, num_eps: int, seed: int, num_threads: int) -> Stage:
+def game_source(config: ProcgenConfig, num_eps: int, seed: int, num_threads: int) -> RenderSource:
     """The game with its options; levels in order from config.start_level."""
     levels = config.num_levels or num_eps
     replace(config, num_levels=min(levels, num_eps))  # refuses levels beyond the last one
-    jobs = fixed_jobs(config.start_level, levels, num_eps)
-    title = f"{config.env_name} {config.distribution_mode}"
-
-    def opened():
-        return make_env(1, config, seed, num_threads)
-
-    return Stage(
-        opened,
-        action_space(config.env_name),
-        jobs,
-        title,
-        "Level",
-        "timed out",
-        Path("procgen", config.env_name),
-        config,
-        {},
+    return RenderSource(
+        open=lambda: make_env(1, config, seed, num_threads),
+        actions=action_space(config.env_name),
+        specs=fixed_jobs(config.start_level, levels, num_eps),
+        title=f"{config.env_name} {config.distribution_mode}",
+        place="Level",
+        truncated="timed out",
+        group=Path("procgen", config.env_name),
+        options=config,
+        inputs={},
     )
 
 
-def simulated_stage(
-    world_model_file: Path,
-    agent_file: Path,
-    data_dir: Path | None,
-    rand_init: bool,
-    allow_other_agent: bool,
-    jobs: list[EpisodeSpec],
-    steps: int,
-    seed: int,
-    device,
-) -> Stage:
-    """A world model, its episodes at most `steps` long; job levels are starting places, as
-    `generative.starts.open_starts` finds them.
+@dataclass(frozen=True)
+class WorldModelOptions:
+    """Flags of a rendered world model; see `Args` of render.py."""
 
-    Raises BadCheckpoint for an agent that the model was not trained with, unless allow_other_agent.
+    world_model_file: Path
+    agent_file: Path
+    data_dir: Path | None
+    rand_init: bool
+    allow_other_agent: bool
+    max_steps: int
+
+
+def world_model_source(
+    options: WorldModelOptions, specs: list[EpisodeSpec], seed: int, device
+) -> RenderSource:
+    """A world model; the level of an episode is the index of its start state.
+
+    Args:
+        options: files and start states.
+        specs: episodes to play.
+        seed: of starts and action noise.
+        device: of the networks.
+
+    Raises:
+        BadCheckpoint: the model was trained with another agent, and allow_other_agent is not set.
+        UsageError: max_steps is below 1, or there are too few start states.
     """
-    if steps < 1:
-        raise UsageError(f"--num_sim_steps is {steps}; an episode has at least 1")
-    simulator, meta = load_simulator(world_model_file, agent_file, allow_other_agent, device)
-    starts, rollouts = open_starts(simulator, meta, data_dir, rand_init, agent_file, seed)
-    check_enough(starts, max(job.level for job in jobs) + 1)
+    if options.max_steps < 1:
+        raise UsageError(f"--num_sim_steps is {options.max_steps}: give 1 or more")
+    simulator, meta = load_simulator(
+        options.world_model_file, options.agent_file, options.allow_other_agent, device
+    )
+    starts, rollouts = open_starts(
+        simulator, meta, options.data_dir, options.rand_init, options.agent_file, seed
+    )
+    check_enough(starts, max(spec.level for spec in specs) + 1)
     game = (meta.get("env") or {}).get("env_name", "unnamed")
-    inputs = {"world_model_file": file_id(world_model_file)} | ({"data_dir": rollouts.id} if rollouts else {})
+    inputs = {"world_model_file": file_id(options.world_model_file)}
+    if rollouts:
+        inputs["data_dir"] = rollouts.id
     actions = actions_of(meta)
-
-    def opened():
-        return SimVecEnv(simulator, starts, 1, actions, seed, steps)
-
-    place = "Start" if rollouts else "Random start"
-    return Stage(
-        opened,
-        actions,
-        jobs,
-        f"simulated {game}",
-        place,
-        f"cut at {steps} steps",
-        Path("simulated", game),
-        None,
-        inputs,
-        (simulator.model, simulator.agent),
+    return RenderSource(
+        open=lambda: SimVecEnv(simulator, starts, 1, actions, seed, options.max_steps),
+        actions=actions,
+        specs=specs,
+        title=f"simulated {game}",
+        place="Start" if rollouts else "Random start",
+        truncated=f"cut at {options.max_steps} steps",
+        group=Path("simulated", game),
+        options=None,
+        inputs=inputs,
+        networks=(simulator.model, simulator.agent),
     )

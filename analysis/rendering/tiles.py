@@ -1,6 +1,4 @@
-"""Clips side by side in one video: a tile each, with a label and perhaps an arrow; one that has ended stands
-still, darkened.
-"""
+"""Clips side by side in one video, with labels and optional arrows; finished clips freeze, darkened."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,21 +21,29 @@ _ENDED = 0.35  # brightness of a clip that has ended
 
 @dataclass(frozen=True)
 class Tile:
-    """One clip. frames [T, H, W, 3] uint8, each tile with its own T; label: words above it; way: an arrow
-    before them, as `arrow` takes it.
+    """One clip.
+
+    Args:
+        frames: [T, H, W, 3] uint8, T of its own.
+        label: text above the clip.
+        direction: of an arrow before the label; None for no arrow.
     """
 
     frames: np.ndarray
     label: str
-    way: tuple[int, int] | None = None
+    direction: tuple[int, int] | None = None
 
 
 def tile_clips(
     tiles: Sequence[Tile | None], columns: int, title: str, scale: int = 3
 ) -> Iterator[np.ndarray]:
-    """The pictures [height, width, 3] uint8 of all clips together, as long as the longest of them.
+    """Frames [height, width, 3] uint8 of all clips together, as many as the longest clip has.
 
-    tiles: row by row; None leaves a place empty. title: stands above, with the step.
+    Args:
+        tiles: row by row; None leaves a cell empty.
+        columns: of the grid.
+        title: above the grid, beside the step.
+        scale: video pixels per clip pixel.
     """
     present = [tile for tile in tiles if tile is not None]
     rows, (height, width) = -(-len(tiles) // columns), (side * scale for side in present[0].frames.shape[1:3])
@@ -64,8 +70,8 @@ def _draw(pen: Pen, tile: Tile, t: int, corner: tuple[int, int], scale: int) -> 
     over = t >= len(tile.frames)
     frame = upscale(tile.frames[min(t, len(tile.frames) - 1)], scale)
     left, top = corner
-    pen.arrow((left, top + 4), _STRIP - 8, tile.way, _QUIET if over else _GLYPH, _GROUND)
-    words = left + (_STRIP if tile.way is not None else 2)
+    pen.arrow((left, top + 4), _STRIP - 8, tile.direction, _QUIET if over else _GLYPH, _GROUND)
+    words = left + (_STRIP if tile.direction is not None else 2)
     pen.text(
         (words, top + _STRIP / 2),
         f"{tile.label} · ended" if over else tile.label,

@@ -11,7 +11,7 @@ import torch
 
 import record_gen_samples
 from agents.actor_critic import save_agent
-from analysis.rendering.action_grid import grid_places
+from analysis.rendering.action_grid import grid_layout
 from common.checkpoints import BadCheckpoint
 from common.cli import parse
 from common.runs import UsageError
@@ -181,10 +181,10 @@ def test_the_grid_holds_every_act_from_the_same_start_under_the_same_noise(made)
 
 def test_acts_stand_where_they_point():
     eight = ["down-left", "left", "up-left", "down", "none", "up", "down-right", "right", "up-right"]
-    assert grid_places(eight) == ([2, 5, 8, 1, 4, 7, 0, 3, 6], 3)
-    assert grid_places(["right", "none"]) == ([None, None, None, None, 1, 0, None, None, None], 3)
-    assert grid_places(["left", "key-d", "none"]) == ([0, 1, 2], 2)
-    assert grid_places(list("abcdefghij"))[1] == 4
+    assert grid_layout(eight) == ([2, 5, 8, 1, 4, 7, 0, 3, 6], 3)
+    assert grid_layout(["right", "none"]) == ([None, None, None, None, 1, 0, None, None, None], 3)
+    assert grid_layout(["left", "key-d", "none"]) == ([0, 1, 2], 2)
+    assert grid_layout(list("abcdefghij"))[1] == 4
 
 
 def test_memory_does_not_grow_with_the_number_of_samples(made, monkeypatch):

@@ -104,7 +104,7 @@ def test_another_agent_acts_only_when_asked_to(rendered):
     ids=str,
 )
 def test_the_games_options_are_refused_in_a_model(rendered, flag):
-    with pytest.raises(UsageError, match=f"--{next(iter(flag))} is of the game"):
+    with pytest.raises(UsageError, match=f"--{next(iter(flag))} is an option of the game"):
         rendered(**flag)
 
 
@@ -114,7 +114,7 @@ def test_the_games_options_are_refused_in_a_model(rendered, flag):
     ids=str,
 )
 def test_the_models_options_are_refused_in_the_game(made, tmp_path, flag):
-    with pytest.raises(UsageError, match=f"--{next(iter(flag))} is of a world model"):
+    with pytest.raises(UsageError, match=f"--{next(iter(flag))} is for world models"):
         render.main(render.Args(made / "agent.safetensors", vid_dir=tmp_path, device="cpu", **flag))
 
 
@@ -125,7 +125,7 @@ def test_without_a_store_the_user_is_asked_for_one(rendered, monkeypatch, tmp_pa
 
 
 def test_an_episode_needs_a_step_and_a_place(made, rendered):
-    with pytest.raises(UsageError, match="at least 1"):
+    with pytest.raises(UsageError, match="--num_sim_steps is 0: give 1 or more"):
         rendered(num_sim_steps=0)
     with pytest.raises(UsageError, match="starting places"):
         rendered(data_dir=made / "store", start_level=100_000)
