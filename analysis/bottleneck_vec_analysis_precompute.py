@@ -54,9 +54,9 @@ from functools import partial
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from analysis.io.artefacts import part
+from analysis.io.artefacts import cached_part
 from analysis.io.size_limits import Limit, fit_sizes
-from analysis.io.steps import finish_step, json_part, open_step, point_latest
+from analysis.io.steps import cached_json, finish_step, open_step, point_latest
 from analysis.maps.hidden_states import sample_episodes
 from analysis.maps.latents import (
     STEP,
@@ -164,20 +164,20 @@ class LatentSamples:
 def compute(args: Args, run: Run, real: Rollouts, samples: LatentSamples) -> None:
     """Computes every part of the run that is missing, then finishes the run with its numbers."""
     z = samples.z
-    q = part(run, "posteriors", lambda: encode(args, real, samples, run.precision))
+    q = cached_part(run, "posteriors", lambda: encode(args, real, samples, run.precision))
     posterior = aggregate_posterior(q["mean"], q.get("log_variance"))
     prior = aggregate_of_samples(z["random"])
     axes, variance, mean = principal_axes(z["informed"])
     points = {name: ((x - mean) @ axes.T).astype(np.float32) for name, x in z.items()}
-    part(run, "labels", lambda: by_sample(labels(args, samples, points)))
+    cached_part(run, "labels", lambda: by_sample(labels(args, samples, points)))
     maps = {}
     for kind in progress_bar(("pca", *args.maps), unit="map", desc="maps"):
         both = {"real": points["informed"], "random": points["random"]}
         fit = partial(make_map, kind, both, args.seed, args.num_threads)
-        maps[kind] = part(run, f"map_{kind}", fit)
+        maps[kind] = cached_part(run, f"map_{kind}", fit)
     null_variance = principal_axes(z["random"])[1]
-    part(run, "dimensions", lambda: dimensions(posterior, prior, variance, null_variance))
-    part(run, "radius", lambda: {name: (x.astype(np.float64) ** 2).sum(1) for name, x in z.items()})
+    cached_part(run, "dimensions", lambda: dimensions(posterior, prior, variance, null_variance))
+    cached_part(run, "radius", lambda: {name: (x.astype(np.float64) ** 2).sum(1) for name, x in z.items()})
     levels = samples.groups["informed"]
     numbers = {
         "samples": {name: len(x) for name, x in z.items()},
@@ -186,7 +186,7 @@ def compute(args: Args, run: Run, real: Rollouts, samples: LatentSamples) -> Non
         "q": aggregate_numbers(posterior),
         "draws": aggregate_numbers(prior),
         "maps": map_numbers(maps),
-        "distance": json_part(run, "distance", lambda: distances(z, samples.groups, args.seed)),
+        "distance": cached_json(run, "distance", lambda: distances(z, samples.groups, args.seed)),
     }
     finish_step(run, numbers)
 

@@ -30,7 +30,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from analysis.io.artefacts import part
+from analysis.io.artefacts import cached_part
 from analysis.probing.store_concepts import (
     EPISODE_ENDS,
     GROUP,
@@ -73,7 +73,7 @@ def compute(rollouts: Rollouts, run: Run) -> None:
     with progress_bar(total=rollouts.num_steps, unit="step", unit_scale=True, desc="concepts") as bar:
         for entry in rollouts.entries:
             begun = bar.n
-            part(
+            cached_part(
                 run,
                 part_name(entry["shard"]),
                 lambda: shard_concepts(rollouts, entry["shard"], env, bar.update),

@@ -51,7 +51,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from agents.actor_critic import ActorCritic, load_agent
-from analysis.io.artefacts import part
+from analysis.io.artefacts import cached_part
 from analysis.io.size_limits import check_least, fit_sizes
 from analysis.io.steps import finish_step, open_step, point_latest
 from analysis.probing.baselines import baseline_predictions
@@ -236,7 +236,7 @@ def main(args: Args) -> None:
                 begun = bar.n
                 agent = load_agent(file, device)[0]
                 set_precision(run.precision, agent)
-                found[steps] = part(
+                found[steps] = cached_part(
                     run,
                     f"steps_{steps:09d}",
                     lambda: probed(bench, study, agent, bank, frames, device, bar.update),

@@ -53,7 +53,7 @@ import numpy as np
 import torch
 
 from agents.actor_critic import ActorCritic
-from analysis.io.artefacts import part
+from analysis.io.artefacts import cached_part
 from analysis.io.size_limits import Limit, check_least, fit_sizes
 from analysis.io.steps import finish_step, open_step
 from common.integrity import check_memory
@@ -102,7 +102,7 @@ def main(args: Args) -> None:
     if run.done:
         logging.info("%s is done; --new makes it again", run.dir)
         return
-    arrays = part(run, "gradients", lambda: gradients(args, simulator, windows))
+    arrays = cached_part(run, "gradients", lambda: gradients(args, simulator, windows))
     finish_step(
         run, summary(arrays) | {"steps": args.steps, "draws": args.draws, "patches": args.num_patches}
     )

@@ -61,7 +61,7 @@ import torch
 from agents.actor_critic import ActorCritic, load_agent
 from agents.evaluate import evaluate, fixed_jobs
 from agents.last_frames import TruncatedHistoryPolicy
-from analysis.io.artefacts import part
+from analysis.io.artefacts import cached_part
 from analysis.io.size_limits import Limit, check_least, fit_sizes
 from analysis.io.steps import finish_step, open_step, point_latest, read_numbers
 from analysis.memory.counterfactual_pairs import choose_steps, counterfactual_changes

@@ -51,9 +51,9 @@ from collections.abc import Callable
 import numpy as np
 
 from agents.actor_critic import ActorCritic, load_agent
-from analysis.io.artefacts import part
+from analysis.io.artefacts import cached_part
 from analysis.io.size_limits import check_least, fit_sizes
-from analysis.io.steps import finish_step, fitted, open_step, point_latest
+from analysis.io.steps import cached_directions, finish_step, open_step, point_latest
 from analysis.probing.baselines import baseline_predictions
 from analysis.probing.dataset import ProbeDataset, check_finite, encoded, episodes_limit, narrowed, open_study
 from analysis.probing.frame_baseline import frame_baseline
@@ -167,7 +167,7 @@ def compute(args: Args, study: ProbeDataset, agent: ActorCritic, device, run: Ru
     found = {}
     for name, (wide, rows) in progress_bar(readers.items(), desc="readers", unit="reader"):
         states = narrowed(wide, args.seed)
-        found[name] = part(
+        found[name] = cached_part(
             run, name.replace(" ", "_"), lambda: score_reader(bench, name, states, baselines, rows)
         )
         told[name] = reader_summary(bench, found[name])
@@ -190,7 +190,7 @@ def why_no_directions(run: Run, fit: Callable[[], Directions]) -> str | None:
     says why.
     """
     try:
-        fitted(run, "directions", fit)
+        cached_directions(run, "directions", fit)
     except UsageError as error:
         logging.warning("directions are left out: %s", error)
         return str(error)

@@ -62,7 +62,7 @@ import numpy as np
 
 from agents.actor_critic import load_agent
 from analysis.game_check.real_check_page import build_page
-from analysis.io.artefacts import fork_point_columns, part
+from analysis.io.artefacts import cached_part, fork_point_columns
 from analysis.io.size_limits import Limit, check_least, fit_sizes
 from common.checkpoints import write_json
 from common.integrity import check_memory
@@ -303,11 +303,12 @@ def main(args: Args) -> None:
     )
     set_precision(run.precision, check.simulated.simulator.model, check.simulated.simulator.agent)
     arrays = {
-        f"effects_{hold}": part(run, f"effects_{hold}", lambda: check.effects(hold)) for hold in args.hold
+        f"effects_{hold}": cached_part(run, f"effects_{hold}", lambda: check.effects(hold))
+        for hold in args.hold
     }
-    arrays["closed_loop"] = part(run, "closed_loop", check.closed_loop)
+    arrays["closed_loop"] = cached_part(run, "closed_loop", check.closed_loop)
     if check.env.config.env_name == "coinrun":
-        arrays["hazards"] = part(run, "hazards", check.hazards)
+        arrays["hazards"] = cached_part(run, "hazards", check.hazards)
     about = {"inputs": inputs, "asked": identity(args), "game": check.env.config.env_name}
     about |= {"effect_classes": list(check.env.effect_classes), "action_names": list(check.env.action_names)}
     summary = build_page(arrays, about, args.out_dir / "real_check_plots" / run.dir.name)

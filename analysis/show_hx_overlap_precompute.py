@@ -38,7 +38,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from analysis.hidden_analysis_precompute import check_stores
-from analysis.io.artefacts import part
+from analysis.io.artefacts import cached_part
 from analysis.io.steps import finish_step, open_step, point_latest
 from analysis.maps.hidden_states import load_hidden_states, sample_episodes
 from common.progress import progress_bar
@@ -79,7 +79,7 @@ def main(args: Args) -> None:
     else:
         sim_cloud, real_cloud = load_clouds(real, simulated, args.num_sim_episodes, args.seed)
         numbers = compare(sim_cloud, real_cloud, args.points, args.seed)
-        part(run, "axes", lambda: principal_scores(sim_cloud, real_cloud, args.points, args.seed))
+        cached_part(run, "axes", lambda: principal_scores(sim_cloud, real_cloud, args.points, args.seed))
         levels = [int(real_cloud.level.min()), int(real_cloud.level.max())]
         finish_step(run, numbers | {"levels": levels})
     plot = f"python analysis/show_hx_overlap.py --out_dir {args.out_dir}"

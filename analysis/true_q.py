@@ -53,7 +53,7 @@ import numpy as np
 from agents.actor_critic import load_agent
 from agents.ppo import PPOConfig
 from analysis.game_check.true_q_page import build_page
-from analysis.io.artefacts import fork_point_columns, part
+from analysis.io.artefacts import cached_part, fork_point_columns
 from analysis.io.size_limits import Limit, check_least, fit_sizes
 from common.checkpoints import write_json
 from common.integrity import check_memory

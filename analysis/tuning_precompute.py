@@ -48,7 +48,7 @@ import numpy as np
 
 from agents.actor_critic import load_agent
 from analysis import probes_precompute
-from analysis.io.artefacts import part
+from analysis.io.artefacts import cached_part
 from analysis.io.steps import find_step, finish_step, open_step, point_latest, read_numbers, read_part
 from analysis.probing.dataset import ProbeDataset, open_study
 from analysis.probing.direction_selectivity import (
@@ -168,11 +168,11 @@ def compute(
             found = with_own(found, readers | decodability(readers, study.targets.classes), own)
         return found | {"histogram": histogram(unit.of(scores))}
 
-    scenes = part(run, "scenes", on_scenes)
+    scenes = cached_part(run, "scenes", on_scenes)
     shown = scenes["scores"][scenes["shown"]]
-    moved = part(run, "responses", lambda: responses(shown, columns_of(bank), bank.about["kinds"]))
-    decoded = part(run, "decoding", decoding)
-    part(run, "clips", lambda: {"frames": clips_of(study, scores, args.clips)})
+    moved = cached_part(run, "responses", lambda: responses(shown, columns_of(bank), bank.about["kinds"]))
+    decoded = cached_part(run, "decoding", decoding)
+    cached_part(run, "clips", lambda: {"frames": clips_of(study, scores, args.clips)})
     table = rows_of(study, directions, decoded, moved, bank.about["kinds"])
     counts = {
         "pairs": len(bank),

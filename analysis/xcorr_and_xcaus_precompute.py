@@ -52,7 +52,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from analysis.io.artefacts import part
+from analysis.io.artefacts import cached_part
 from analysis.io.size_limits import Limit, fit_sizes
 from analysis.io.steps import find_step, finish_step, open_step, point_latest
 from analysis.lagged.store_correlations import (
@@ -145,7 +145,7 @@ def compute(args: Args, rollouts: Rollouts, fields: dict[str, Directions], run: 
         )
     correlations = correlate(args, run, scores, length, subsets)
     significant = significant_correlations(correlations, args.fdr)
-    part(run, "significant", lambda: {part_name(name): marks for name, marks in significant.items()})
+    cached_part(run, "significant", lambda: {part_name(name): marks for name, marks in significant.items()})
     rows = summarise_correlations(correlations, significant, names)
     if not rows[ALL]["tests"]:
         raise UsageError(
@@ -190,7 +190,7 @@ def correlate(
                 lagged_correlations(scores, length, args.lags, member, nulls, args.draws, args.seed)
             )
 
-        correlations[name] = from_arrays(part(run, part_name(name), fit))
+        correlations[name] = from_arrays(cached_part(run, part_name(name), fit))
     return correlations
 
 

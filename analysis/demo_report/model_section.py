@@ -7,7 +7,7 @@ import numpy as np
 from analysis.demo_report.clips import source, write_random_clip, write_simulation_clip
 from analysis.demo_report.demo_results import DemoResults, score_in_words
 from analysis.demo_report.figures import draw_psnr, psnr_limits
-from analysis.io.artefacts import part
+from analysis.io.artefacts import cached_part
 from analysis.model_eval.eval_windows import draw_windows
 from analysis.model_eval.frame_scores import (
     BASELINES,
@@ -85,7 +85,7 @@ def score_models(results: DemoResults) -> tuple[dict[str, np.ndarray], dict[str,
     key = key_of({"version": 1, "num_windows": results.num_windows, "inputs": inputs})
     run = Run(results.artefacts / "demo_frames_precomp" / key, resumed=True)
     run.dir.mkdir(parents=True, exist_ok=True)
-    errors = part(run, "errors", lambda: _errors(simulators, real, results.num_windows))
+    errors = cached_part(run, "errors", lambda: _errors(simulators, real, results.num_windows))
     return errors, {name: meta for name, (_, meta) in loaded.items()}
 
 

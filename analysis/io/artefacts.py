@@ -1,4 +1,4 @@
-"""What precompute steps write and plotting reads: arrays by name, one whole file per part of a run."""
+"""Arrays of a run, each part one safetensors file, and columns and captions for fork points."""
 
 from collections.abc import Callable
 
@@ -11,8 +11,8 @@ from common.words import counted
 from interpret.forks.fork_points import ForkPoints
 
 
-def part(run: Run, name: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """One part of a run: read where it is there, else computed and written."""
+def cached_part(run: Run, name: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays of one part of a run: read if the file exists, else computed and written."""
     path = run.dir / f"{name}.safetensors"
     if not path.exists():
         arrays = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in compute().items()}
@@ -21,16 +21,14 @@ def part(run: Run, name: str, compute: Callable[[], dict[str, np.ndarray]]) -> d
 
 
 def fork_point_columns(points: ForkPoints) -> dict[str, np.ndarray]:
-    """Which fork points they are: arrays [M]; layouts as numbers."""
+    """Episode, step, level and layout number of each fork point: [M] each."""
     layout = np.unique(points.layout, return_inverse=True)[1]
     return {"episode": points.episode, "step": points.step, "level": points.level, "layout": layout}
 
 
-def counts_and_levels(found: dict[str, np.ndarray]) -> tuple[str, str]:
-    """For captions: how many fork points, and the levels they are from."""
-    level = found["level"]
-    layouts = len(np.unique(found["layout"]))
-    return (
-        f"{counted(len(level), 'fork point')} on {counted(layouts, 'layout')}",
-        f"{level.min()}-{level.max()}",
-    )
+def counts_and_levels(columns: dict[str, np.ndarray]) -> tuple[str, str]:
+    """For captions: the number of fork points and layouts, and the range of levels."""
+    level = columns["level"]
+    points = counted(len(level), "fork point")
+    layouts = counted(len(np.unique(columns["layout"])), "layout")
+    return f"{points} on {layouts}", f"{level.min()}-{level.max()}"

@@ -1,4 +1,4 @@
-"""What plots of finished steps share: their flags, and putting numbers and pictures where pages quote them."""
+"""Copies numbers and figures of finished steps to where documentation pages quote them."""
 
 import logging
 import shutil
@@ -9,20 +9,20 @@ from analysis.io.shared_args import PlotArgs
 from common.checkpoints import write_json
 
 
-def publish(args: PlotArgs, numbers: dict, pictures: Sequence[Path]) -> None:
-    """Puts numbers and pictures where they were asked for."""
+def publish(args: PlotArgs, numbers: dict, figures: Sequence[Path]) -> None:
+    """Writes numbers to --results and copies figures to --images, if these are given."""
     if args.results:
-        write_json(args.results, rounded(numbers))
-    for picture in pictures if args.images else ():
+        write_json(args.results, round_numbers(numbers))
+    for figure in figures if args.images else ():
         args.images.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(picture, args.images / picture.name)
-    logging.info("pictures: %s", ", ".join(map(str, pictures)))
+        shutil.copyfile(figure, args.images / figure.name)
+    logging.info("figures: %s", ", ".join(map(str, figures)))
 
 
-def rounded(value):
-    """Numbers of JSON to four places: more is noise on a page."""
+def round_numbers(value):
+    """JSON content with floats rounded to four places."""
     if isinstance(value, dict):
-        return {name: rounded(one) for name, one in value.items()}
+        return {name: round_numbers(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [rounded(one) for one in value]
+        return [round_numbers(item) for item in value]
     return round(value, 4) if isinstance(value, float) else value

@@ -1,6 +1,4 @@
-"""Sizes that a store carries: those that were asked for are lowered to them, all in one line, before any
-work.
-"""
+"""Limits of sizes given as flags: too large ones are lowered to what the data allow, before any work."""
 
 import dataclasses
 import logging
@@ -11,16 +9,22 @@ from common.runs import UsageError
 from rollouts.growth import RECORD_MORE
 
 GROUPS_PER_DIRECTION = 4
-"""Levels (or source episodes) for each direction: fewer leave its stability untested
-(interpret.directions.stability.fewest_levels).
+"""Levels (or source episodes) per direction; with fewer, stability is untested (see `fewest_levels` in
+interpret.directions.stability).
 """
 GROUPS_PER_CLUSTER = 2
-"""Levels (or source episodes) for each cluster."""
+"""Levels (or source episodes) per cluster."""
+
+Size = int | tuple[int, ...]
 
 
 class Limit(NamedTuple):
-    """most: the largest size that the data carry. because: what there is of it, such as "225 levels". least:
-    with less, there is no analysis.
+    """Limit of a size.
+
+    Args:
+        most: largest size that the data allow.
+        because: what limits it, such as "225 levels".
+        least: smallest useful size.
     """
 
     most: int
@@ -29,9 +33,7 @@ class Limit(NamedTuple):
 
 
 def check_least(args, **least: int) -> None:
-    """Raises UsageError for sizes below their least, all of them named at once. A tuple of sizes holds one or
-    more.
-    """
+    """Raises UsageError that names all sizes below their minimum; a tuple needs one size or more."""
     wrong = [
         f"--{name} is {_words(getattr(args, name)) or 'empty'}: give {size} or more"
         for name, size in least.items()
@@ -42,39 +44,40 @@ def check_least(args, **least: int) -> None:
 
 
 def fit_sizes(args, limits: Mapping[str, Limit]):
-    """A copy of `args` (a dataclass) whose fields are at most their limits; a warning names all that were
-    lowered.
+    """A copy of a dataclass whose sizes are at most their limits; one warning names all that are lowered.
 
-    A tuple of sizes keeps those within the limit, or becomes the limit alone. Raises UsageError, naming every
-    shortage, where data carry less than the least.
+    A tuple of sizes keeps those within the limit, or becomes the limit alone.
+
+    Raises:
+        UsageError: the data allow less than the smallest useful size; the message names every such size.
     """
     short = [
-        f"--{name} takes {limit.least} or more, and {limit.because} carry {max(limit.most, 0)}"
+        f"--{name} needs {limit.least} or more, and {limit.because} allow {max(limit.most, 0)}"
         for name, limit in limits.items()
         if limit.most < limit.least
     ]
     if short:
         raise UsageError(f"too little data: {'; '.join(short)}: {RECORD_MORE}")
-    lowered = {name: _within(getattr(args, name), limit.most) for name, limit in limits.items()}
-    lowered = {name: size for name, size in lowered.items() if size != getattr(args, name)}
+    fitted = {name: _within(getattr(args, name), limit.most) for name, limit in limits.items()}
+    lowered = {name: size for name, size in fitted.items() if size != getattr(args, name)}
     if lowered:
-        told = (
+        changes = (
             f"--{name} {_words(getattr(args, name))} to {_words(size)} ({limits[name].because})"
             for name, size in lowered.items()
         )
-        logging.warning("sizes are lowered to what the data carry: %s", ", ".join(told))
+        logging.warning("sizes are lowered to what the data allow: %s", ", ".join(changes))
     return dataclasses.replace(args, **lowered)
 
 
-def _below(size: int | tuple[int, ...], least: int) -> bool:
-    return min(size, default=least - 1) < least if isinstance(size, tuple) else size < least
-
-
-def _within(size: int | tuple[int, ...], most: int) -> int | tuple[int, ...]:
+def _within(size: Size, most: int) -> Size:
     if isinstance(size, tuple):
-        return tuple(one for one in size if one <= most) or (most,)
+        return tuple(item for item in size if item <= most) or (most,)
     return min(size, most)
 
 
-def _words(size: int | tuple[int, ...]) -> str:
+def _below(size: Size, least: int) -> bool:
+    return min(size, default=least - 1) < least if isinstance(size, tuple) else size < least
+
+
+def _words(size: Size) -> str:
     return " ".join(map(str, size)) if isinstance(size, tuple) else str(size)

@@ -1,8 +1,8 @@
-"""Steps of an analysis: each precompute has a directory named after what it was made from, does nothing the
-second time, and is what plots read.
+"""Steps of an analysis: each precompute script writes one directory per combination of inputs and settings.
 
-`<out_dir>/<name>_precomp/<key>/` holds arrays by `artefacts.part`, directions, numbers.json, and done.json
-once it is whole; `latest` beside it points to the last one finished.
+`<out_dir>/<name>_precomp/<key>/` holds arrays (`artefacts.cached_part`), directions, numbers.json, and
+done.json once the step is finished; the link `latest` beside it points to the last finished run. The same
+command resumes an unfinished run and does nothing for a finished one. Plots read these directories.
 """
 
 import json
@@ -22,7 +22,7 @@ from interpret.directions.directions import Directions, load_directions, save_di
 
 LATEST = "latest"
 ABANDONED_SECONDS = 60.0
-"""A link that has waited so long to be renamed belongs to a process that was killed."""
+"""Age from which on a temporary link belongs to a process that was killed."""
 
 
 def open_step(
@@ -34,26 +34,31 @@ def open_step(
     new: bool = False,
     precision: Precision | None = None,
 ) -> Run:
-    """The run of a step, found again where the same was asked of the same inputs, else begun.
+    """The run of a step with these settings and inputs: an existing one, or a new one.
 
-    version: of the step's definitions, raised when its numbers would come out otherwise. settings: parameters
-    that say what is made. inputs: ids of what it is made from. new: make it again even where it is done.
-    precision: of the networks that it runs, if any.
+    Args:
+        out_dir: directory of all artefacts.
+        name: of the step.
+        version: of the step's definitions, raised when its numbers change.
+        settings: parameters that determine the result.
+        inputs: ids of what the step reads.
+        new: recompute a finished step.
+        precision: of the networks that the step runs, if any.
     """
     config = {"version": version} | settings
     return open_run(Path(out_dir) / f"{name}_precomp", name, config, new, inputs, precision)
 
 
-def fitted(run: Run, name: str, fit: Callable[[], Directions]) -> Directions:
-    """Directions of a run: read where they are there, else fit and written."""
+def cached_directions(run: Run, name: str, fit: Callable[[], Directions]) -> Directions:
+    """Directions of a run: read if the file exists, else fit and written."""
     path = run.dir / f"{name}.safetensors"
     if not path.exists():
         save_directions(path, fit())
     return load_directions(path)
 
 
-def json_part(run: Run, name: str, compute: Callable[[], dict | list]):
-    """A part of a run that is no array: read where it is there, else computed and written."""
+def cached_json(run: Run, name: str, compute: Callable[[], dict | list]):
+    """JSON content of a run: read if the file exists, else computed and written."""
     path = run.dir / f"{name}.json"
     if not path.exists():
         write_json(path, compute())
@@ -64,58 +69,63 @@ def json_part(run: Run, name: str, compute: Callable[[], dict | list]):
 
 
 def finish_step(run: Run, numbers: dict) -> None:
-    """Writes numbers.json, marks the run as whole, and points `latest` to it."""
+    """Writes numbers.json, marks the run as finished, and points `latest` to it."""
     write_json(run.dir / "numbers.json", numbers)
     run.finish({})
     point_latest(run)
 
 
 def point_latest(run: Run) -> None:
-    """Lets `latest` point to a run that is done."""
-    making = run.dir.with_name(f".{LATEST}.{os.getpid()}")
-    for left in run.dir.parent.glob(f".{LATEST}.*"):
-        if left == making or time.time() - left.lstat().st_mtime > ABANDONED_SECONDS:
-            left.unlink(missing_ok=True)
-    making.symlink_to(run.dir.name)
-    os.replace(making, run.dir.with_name(LATEST))
+    """Points the link `latest` to a finished run."""
+    temporary = run.dir.with_name(f".{LATEST}.{os.getpid()}")
+    for link in run.dir.parent.glob(f".{LATEST}.*"):
+        if link == temporary or time.time() - link.lstat().st_mtime > ABANDONED_SECONDS:
+            link.unlink(missing_ok=True)
+    temporary.symlink_to(run.dir.name)
+    os.replace(temporary, run.dir.with_name(LATEST))
 
 
 def find_step(out_dir: Path, name: str, version: int, command: str, chosen: Path | None = None) -> Path:
-    """The directory of the latest run of a step, or `chosen`. command: what makes it, for the message.
+    """Directory of the latest run of a step, or `chosen`.
 
-    Raises UsageError where there is none, it is not whole, or another version made it.
+    Args:
+        out_dir: directory of all artefacts.
+        name: of the step.
+        version: that the caller reads.
+        command: computes the step, for error messages.
+        chosen: directory given by the user.
+
+    Raises:
+        UsageError: there is no finished run, or it is of another step or version.
     """
     directory = Path(chosen or Path(out_dir) / f"{name}_precomp" / LATEST).resolve()
     if not (directory / "done.json").exists():
-        raise UsageError(f"no finished artefacts at {directory}; make them with: {command}")
-    made_by = re.fullmatch(r"(.+)_[0-9a-f]{12}(_\d+)?", directory.name)  # a copy may have any name
-    if made_by and made_by[1] != name:
+        raise UsageError(f"no finished artefacts at {directory}; compute them with: {command}")
+    key = re.fullmatch(r"(.+)_[0-9a-f]{12}(_\d+)?", directory.name)  # a copy may have any name
+    if key and key[1] != name:
         raise UsageError(
-            f"{directory} holds what the step {made_by[1]} made, not {name}; make that with: {command}"
+            f"{directory} holds artefacts of the step {key[1]}, not {name}; compute these with: {command}"
         )
-    made = read_config(directory).get("version")
-    if made != version:
+    found = read_config(directory).get("version")
+    if found != version:
         raise UsageError(
-            f"{directory} is stale: it was made by version {made} of the step, and this one reads {version}; make it again with: {command}"
+            f"{directory} is stale: it is of version {found} of the step, and version {version} is needed; "
+            f"recompute it with: {command}"
         )
     return directory
 
 
 def read_part(directory: Path, name: str) -> dict[str, np.ndarray]:
-    """The arrays of one part of a finished step. Raises UsageError where they are missing or damaged."""
+    """The arrays of one part of a finished step. Raises UsageError if they are missing or damaged."""
     try:
         tensors = load_checkpoint(directory / f"{name}.safetensors")[0]
     except BadCheckpoint as error:
-        raise UsageError(
-            f"{directory} lacks what the plot needs ({error}); make it again with --new"
-        ) from error
+        raise UsageError(f"{directory} lacks a part ({error}); recompute it with --new") from error
     return {key: value.numpy() for key, value in tensors.items()}
 
 
 def read_labels(directory: Path) -> dict[str, dict[str, np.ndarray]]:
-    """The part `labels`, whose arrays are called <sample>.<label>: {sample: {label: [n]}}. Raises UsageError
-    as `read_part` does.
-    """
+    """The part `labels`, with arrays named <sample>.<label>, as {sample: {label: [n]}}; see `read_part`."""
     samples: dict[str, dict[str, np.ndarray]] = {}
     for name, column in read_part(directory, "labels").items():
         sample, label = name.split(".")
@@ -124,7 +134,7 @@ def read_labels(directory: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def read_numbers(directory: Path) -> dict:
-    """What numbers.json says. Raises UsageError where it is missing or damaged."""
+    """Content of numbers.json. Raises UsageError if it is missing or damaged."""
     if not (directory / "numbers.json").exists():
-        raise UsageError(f"{directory / 'numbers.json'} is missing; make it again with --new")
-    return read_json(directory / "numbers.json", "make it again with --new")
+        raise UsageError(f"{directory / 'numbers.json'} is missing; recompute the step with --new")
+    return read_json(directory / "numbers.json", "recompute the step with --new")

@@ -7,9 +7,9 @@ from functools import partial
 
 import numpy as np
 
-from analysis.io.artefacts import part
+from analysis.io.artefacts import cached_part
 from analysis.io.shared_args import HiddenMapArgs
-from analysis.io.steps import finish_step, fitted, json_part
+from analysis.io.steps import cached_directions, cached_json, finish_step
 from analysis.maps.direction_fits import compare_methods, fit_with_stability, spectrum, stability_numbers
 from analysis.maps.hidden_states import HiddenStates, load_hidden_states, sample_episodes
 from analysis.maps.map_frames import cluster_members, episode_frames, frames_at
@@ -111,22 +111,22 @@ def analyse_hidden_states(args: HiddenMapArgs, run: Run, real: Rollouts, simulat
     actions = actions_of(real.manifest)
     columns = varying_columns(stores.states.x)
     with progress_bar(total=5 + len(args.maps), unit="part", desc="hidden states") as bar:
-        outliers = part(run, "inliers", lambda: _outliers(args, stores, columns))
+        outliers = cached_part(run, "inliers", lambda: _outliers(args, stores, columns))
         bar.update()
         inliers = Inliers.of(stores.states, outliers["kept"], columns, args)
         directions, refused = fit_all(args, run, inliers, stores.states.x.shape[1])
         bar.update()
-        compared = json_part(run, "equal_counts", lambda: _compared(args, list(directions), inliers))
+        compared = cached_json(run, "equal_counts", lambda: _compared(args, list(directions), inliers))
         bar.update()
         space = leading_components(directions["pca"], args.share)
-        clusters = part(run, "clusters", lambda: _clusters(args, stores.states, inliers, space))
+        clusters = cached_part(run, "clusters", lambda: _clusters(args, stores.states, inliers, space))
         bar.update()
         samples = map_samples(args, stores, inliers.sample)
         maps = make_maps(args, run, samples, space, bar.update)
         labels = _labels(run, samples, actions, Clusters(clusters["centres"]), space, directions)
         assigned = Clusters(clusters["centres"]).assign(scores_of(space, stores.states.x)[inliers.all])
-        part(run, "spread", lambda: _score_spread(stores.states, inliers, directions))
-        part(run, "frames", lambda: map_frames(args, stores, samples, assigned, inliers.all))
+        cached_part(run, "spread", lambda: _score_spread(stores.states, inliers, directions))
+        cached_part(run, "frames", lambda: map_frames(args, stores, samples, assigned, inliers.all))
         bar.update()
     write_tables(run, maps, labels, actions.names)
     numbers = {
@@ -188,7 +188,7 @@ def fit_all(
     refused: dict[str, str] = {}
     for method in dict.fromkeys(("pca", *args.methods)):
         try:
-            directions[method] = fitted(run, method, partial(_fit, args, method, inliers, width))
+            directions[method] = cached_directions(run, method, partial(_fit, args, method, inliers, width))
         except UsageError as error:
             if method == "pca":
                 raise
@@ -222,12 +222,12 @@ def make_maps(
 ) -> dict[str, dict[str, np.ndarray]]:
     """PCA and the other embeddings, fit on the real sample, with the other samples projected onto them."""
     points = {name: scores_of(space, sample.states.x[sample.rows]) for name, sample in samples.items()}
-    part(run, "axes", lambda: {name: scores[:, :3] for name, scores in points.items()})
+    cached_part(run, "axes", lambda: {name: scores[:, :3] for name, scores in points.items()})
     own = {"followed": index_in(samples["followed"].rows, samples["real"].rows)}
-    maps = {"pca": part(run, "map_pca", lambda: make_map("pca", points, args.seed, 1, own))}
+    maps = {"pca": cached_part(run, "map_pca", lambda: make_map("pca", points, args.seed, 1, own))}
     for kind in args.maps:
         fit = partial(make_map, kind, points, args.seed, args.num_threads, own)
-        maps[kind] = part(run, f"map_{kind}", fit)
+        maps[kind] = cached_part(run, f"map_{kind}", fit)
         advance()
     return maps
 
@@ -244,7 +244,7 @@ def _labels(
     labels = {
         name: sample_labels(sample, actions, clusters, space, factors) for name, sample in samples.items()
     }
-    part(run, "labels", lambda: by_sample(labels))
+    cached_part(run, "labels", lambda: by_sample(labels))
     return labels
 
 

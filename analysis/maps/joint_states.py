@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.io.artefacts import part
-from analysis.io.steps import fitted
+from analysis.io.artefacts import cached_part
+from analysis.io.steps import cached_directions
 from analysis.maps.hidden_states import HiddenStates
 from analysis.maps.step_fields import field_chunks
 from common.runs import Run, UsageError
@@ -47,7 +47,7 @@ def environment_axes(
         axes = streamed_pca(lambda: field_chunks(rollouts, "env_state", used), components, seed)
         return axes.with_provenance(store=rollouts.id, site="env_state")
 
-    axes = fitted(run, "env_pca", fit)
+    axes = cached_directions(run, "env_pca", fit)
     total = axes.provenance["total_variance"]
     shares = np.array(axes.provenance["variance"]) / total
     numbers = {"width": axes.width, "changing": total, "axes": len(axes), "shares": shares.tolist()}
@@ -129,7 +129,7 @@ def principal_scores(run: Run, name: str, vectors: np.ndarray, components: int) 
             "total": np.trace(sample.covariance)[None],
         }
 
-    pca = part(run, name, fit)
+    pca = cached_part(run, name, fit)
     scores = ((vectors[:, columns] - pca["mean"]) @ pca["axes"].T).astype(np.float32)
     numbers = {"axes": len(pca["axes"]), "shares": (pca["variance"] / pca["total"]).tolist()}
     return scores, {name: numbers}

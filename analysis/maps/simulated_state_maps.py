@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from analysis.io.artefacts import part
+from analysis.io.artefacts import cached_part
 from analysis.io.shared_args import MapArgs
 from analysis.io.size_limits import GROUPS_PER_CLUSTER, GROUPS_PER_DIRECTION, Limit, fit_sizes
-from analysis.io.steps import finish_step, fitted, open_step, point_latest
+from analysis.io.steps import cached_directions, finish_step, open_step, point_latest
 from analysis.maps.hidden_states import HiddenStates, load_hidden_states, sample_episodes, step_labels
 from analysis.maps.map_frames import cluster_members, frames_at
 from analysis.maps.map_parts import by_sample, check_maps, find_clusters, index_in, make_map
@@ -166,9 +166,9 @@ def compute_map(args: MapArgs, run: Run, rollouts: Rollouts, make_points: MakePo
         maps = _maps(args, run, points, samples, bar.update)
         labels = _labels(rollouts, states, points, clusters)
         labels |= _nmf_label(args, run, points.features, groups, sample)
-        part(run, "behaviours", lambda: most_common_cluster(episode, labels["cluster"]))
-        part(run, "labels", lambda: by_sample(_label_samples(labels, samples)))
-        part(run, "frames", lambda: _frames(args, rollouts, states, points.rows, labels["cluster"]))
+        cached_part(run, "behaviours", lambda: most_common_cluster(episode, labels["cluster"]))
+        cached_part(run, "labels", lambda: by_sample(_label_samples(labels, samples)))
+        cached_part(run, "frames", lambda: _frames(args, rollouts, states, points.rows, labels["cluster"]))
         bar.update()
     numbers = {
         "store": rollouts.id,
@@ -198,7 +198,7 @@ def _clusters(
     clusters = {}
     for name, x in points.spaces.items():
         fit = partial(find_clusters, x, groups, args.clusters, sample, args.draws, args.seed)
-        clusters[name] = part(run, name, fit)
+        clusters[name] = cached_part(run, name, fit)
     return clusters
 
 
@@ -210,7 +210,7 @@ def _maps(
     maps = {}
     for kind in ("pca", *args.maps):
         fit = partial(make_map, kind, x, args.seed, args.num_threads, own)
-        maps[kind] = part(run, f"map_{kind}", fit)
+        maps[kind] = cached_part(run, f"map_{kind}", fit)
         advance()
     return maps
 
@@ -271,7 +271,7 @@ def _nmf_label(
     columns = varying_columns(features[sample])
     x = features[sample][:, columns]
     try:
-        nmf = fitted(
+        nmf = cached_directions(
             run,
             "nmf",
             lambda: fit_nmf(x, groups[sample], args.parts, args.seed).within(columns, features.shape[1]),

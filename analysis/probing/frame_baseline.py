@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.io.artefacts import part
+from analysis.io.artefacts import cached_part
 from analysis.io.steps import finish_step, open_step
 from analysis.probing.dataset import FOLDS, ProbeDataset
 from analysis.probing.store_concepts import VERSION as CONCEPTS_VERSION
@@ -56,7 +56,7 @@ def frame_baseline(
                     )
                 }
 
-            read[test] = part(run, f"fold_{fold}", train)["read"]
+            read[test] = cached_part(run, f"fold_{fold}", train)["read"]
             bar.update(begun + epochs * (len(study.rows) - len(test)) - bar.n)
     if not run.done:
         finish_step(run, {"store": study.rollouts.id, "concepts": study.targets.names})

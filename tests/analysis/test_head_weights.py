@@ -8,7 +8,7 @@ import torch
 
 from agents.actor_critic import save_agent
 from analysis import plot_value_and_action_weights as weights
-from analysis.io.artefacts import part
+from analysis.io.artefacts import cached_part
 from analysis.io.steps import finish_step, open_step
 from analysis.maps.map_summary import STEP, VERSION
 from common.runs import UsageError, file_id
@@ -30,7 +30,7 @@ def made(tmp_path):
     run = open_step(tmp_path, STEP, VERSION, {}, {})
     pca = fit_pca(x, np.arange(400) // 10, WIDTH)
     save_directions(run.dir / "pca.safetensors", pca)
-    part(run, "spread", lambda: {"pca": np.sqrt(pca.provenance["variance"])})
+    cached_part(run, "spread", lambda: {"pca": np.sqrt(pca.provenance["variance"])})
     save_agent(tmp_path / "agent.safetensors", toy_agent(), {"env": {"env_name": "toy"}})
     stores = {
         "states": 400,

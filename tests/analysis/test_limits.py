@@ -1,4 +1,4 @@
-"""Sizes are lowered to what the data carry, all in one line, and what is too little is refused with every
+"""Sizes are lowered to what the data allow, all in one line, and what is too little is refused with every
 shortage named.
 """
 
@@ -38,7 +38,7 @@ def test_all_that_are_lowered_stand_in_one_line(caplog):
     )
     assert found == Sizes(5, (4, 8), 100)
     assert caplog.messages == [
-        "sizes are lowered to what the data carry: --clusters 32 to 5 (10 levels), --counts 4 8 16 to 4 8 (40 levels)"
+        "sizes are lowered to what the data allow: --clusters 32 to 5 (10 levels), --counts 4 8 16 to 4 8 (40 levels)"
     ]
     assert fit_sizes(Sizes(), {"counts": Limit(3, "12 levels")}).counts == (3,)
 
@@ -46,7 +46,7 @@ def test_all_that_are_lowered_stand_in_one_line(caplog):
 def test_every_shortage_is_named_at_once():
     with pytest.raises(
         UsageError,
-        match="--clusters takes 2 or more, and 2 levels carry 1; --points takes 91 or more, and 40 states carry 40: record",
+        match="--clusters needs 2 or more, and 2 levels allow 1; --points needs 91 or more, and 40 states allow 40: record",
     ):
         fit_sizes(
             Sizes(),

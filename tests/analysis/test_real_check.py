@@ -429,7 +429,7 @@ def test_sizes_that_cannot_be_had_are_refused_before_work_begins(files, tmp_path
         true_q.main,
         replace(asked, draws=2),
         tmp_path,
-        "--num_fork_points takes 2 or more, and 1 fork point of layouts for all carry 1",
+        "--num_fork_points needs 2 or more, and 1 fork point of layouts for all allow 1",
     )
 
 

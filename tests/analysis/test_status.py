@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from analysis import status
-from analysis.io.artefacts import part
+from analysis.io.artefacts import cached_part
 from analysis.io.sequence import PAGE as PAGE_FILE
 from analysis.io.sequence import PICTURES, command_of, covers, fill, next_command, parse_sequence
 from analysis.io.steps import finish_step, open_step
@@ -72,7 +72,7 @@ def make(monkeypatch, store, *flags: str, version: int = map_summary.VERSION, do
         {},
         {"data_dir": store.id, "agent_file": file_id(Path("agent.safetensors"))},
     )
-    part(run, "axes", lambda: {})
+    cached_part(run, "axes", lambda: {})
     if done:
         finish_step(run, {})
     return run

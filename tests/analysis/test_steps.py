@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from analysis.io.artefacts import part
+from analysis.io.artefacts import cached_part
 from analysis.io.steps import find_step, finish_step, open_step, read_numbers, read_part
 from common.runs import UsageError
 
@@ -17,7 +17,7 @@ COMMAND = "python analysis/thing_precompute.py"
 def made(tmp_path, number: int = 1, new: bool = False, inputs=("a",), version: int = 1):
     run = open_step(tmp_path, "thing", version, {"number": number}, {"data_dir": inputs[0]}, new)
     if not run.done:
-        part(run, "arrays", lambda: {"x": np.full(2, number)})
+        cached_part(run, "arrays", lambda: {"x": np.full(2, number)})
         finish_step(run, {"number": number})
     return run
 
@@ -47,9 +47,9 @@ def test_what_is_missing_unfinished_stale_or_damaged_is_said_with_the_way_out(tm
     with pytest.raises(UsageError, match="no finished artefacts"):
         find_step(tmp_path, "thing", 1, COMMAND, begun.dir)
     run = made(tmp_path)
-    with pytest.raises(UsageError, match="stale: it was made by version 1"):
+    with pytest.raises(UsageError, match="stale: it is of version 1"):
         find_step(tmp_path, "thing", 2, COMMAND)
-    with pytest.raises(UsageError, match="holds what the step thing made, not other"):
+    with pytest.raises(UsageError, match="holds artefacts of the step thing, not other"):
         find_step(tmp_path, "other", 1, COMMAND, (tmp_path / "thing_precomp" / "latest"))
     (run.dir / "arrays.safetensors").write_bytes(b"no")
     (run.dir / "numbers.json").write_text("{")

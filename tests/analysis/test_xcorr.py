@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.io.artefacts import part
+from analysis.io.artefacts import cached_part
 from analysis.io.steps import finish_step, open_step, read_numbers, read_part
 from analysis.lagged.figures import clustered_order, strongest, two_sided
 from analysis.lagged.store_correlations import from_arrays
@@ -39,7 +39,7 @@ def made(tmp_path_factory):
     save_directions(path / "agent.safetensors", units(WIDTH, 3))
     save_directions(path / "env.safetensors", units(ENV, 2))
     run = open_step(path, "behaviours", 1, {}, {})
-    part(
+    cached_part(
         run,
         "behaviours",
         lambda: {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.io.steps import find_step, json_part, read_numbers
+from analysis.io.steps import cached_json, find_step, read_numbers
 from analysis.plot_loss_over_time import draw
 from analysis.probing.store_concepts import GROUP, load_concepts
 from analysis.report_card_plotting import build
@@ -32,7 +32,7 @@ READERS = {
     "report.json": build,
     "loss_over_time.json": lambda path: draw(path / "loss_over_time.json"),
     "scenes.json": SceneBank.open,
-    "part.json": lambda path: json_part(Run(path, True), "part", dict),
+    "part.json": lambda path: cached_json(Run(path, True), "part", dict),
     "done.json": concepts,
 }
 TEXTS = [

@@ -336,7 +336,7 @@ BAD = [
     ({"points": 90}, "--points is 90: give 91 or more"),
     (
         {"num_episodes": 3},
-        "--components takes 1 or more, and 3 levels, 6 hidden units carry 0; .*--clusters takes 2 .*--points takes 91",
+        "--components needs 1 or more, and 3 levels, 6 hidden units allow 0; .*--clusters needs 2 .*--points needs 91",
     ),
 ]
 

@@ -298,7 +298,7 @@ def test_what_does_not_fit_is_refused_in_one_line(made, tmp_path):
         run(made, tmp_path, maps=("som",))
     for begin, said in (
         (-1, "--begin is -1: give 0 or more"),
-        (30, "--points takes 91 or more, and 0 steps from step 30 on carry 0"),
+        (30, "--points needs 91 or more, and 0 steps from step 30 on allow 0"),
     ):
         with pytest.raises(UsageError, match=said):
             run(made, tmp_path, begin=begin)
