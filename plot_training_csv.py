@@ -1,6 +1,4 @@
-"""Draws the training curves of one or several runs: plot.png (every column) and plot_for_fig.png (return
-only).
-"""
+"""Draws training curves of one or several runs: plot.png (all columns) and plot_for_fig.png (return only)."""
 
 import logging
 from dataclasses import dataclass
@@ -13,18 +11,18 @@ from common.shared_flags import LogLevel
 @dataclass
 class Args:
     datapath: tuple[Path, ...]
-    """Directories of runs, or directories that hold runs: every log.csv below them is drawn. Runs that differ
-    only in their seed share a colour: a thin line each, and their mean. A run that went on from another's
+    """Run directories, or directories that contain runs; every log.csv below them is drawn. Runs that differ
+    only in their seed share a colour, with a thin line each and their mean. A run that continues another's
     checkpoint continues its line.
     """
     smoothing: int | None = None
-    """Window of the centred mean, in environment steps; 0 draws the log as it is; left out, a thirtieth of
-    the longest run.
+    """Window of the moving average, in environment steps; 0 for no smoothing; default: a thirtieth of the
+    longest run.
     """
     out_dir: Path | None = None
     """Directory for the pictures; left out, the first --datapath."""
     formats: tuple[str, ...] = ("png",)
-    """Kinds of files to write: png, svg, pdf."""
+    """File formats: png, svg, pdf."""
     log_level: LogLevel = logging.INFO
 
 
@@ -39,9 +37,9 @@ from common.runs import UsageError
 
 def main(args: Args) -> None:
     if args.smoothing is not None and args.smoothing < 0:
-        raise UsageError(f"--smoothing is a number of environment steps from 0 on, not {args.smoothing}")
+        raise UsageError(f"--smoothing is {args.smoothing}: give a number of environment steps, 0 or more")
     if not args.datapath:
-        raise UsageError("no --datapath given: name the directory of at least one run")
+        raise UsageError("no --datapath given: give one run directory or more")
     runs = join_runs([load_run(directory) for directory in find_runs(args.datapath)])
     window = max(run.last_step for run in runs) / 30 if args.smoothing is None else args.smoothing
     output = args.out_dir or args.datapath[0]

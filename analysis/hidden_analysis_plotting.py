@@ -32,12 +32,12 @@ from analysis.io.steps import find_step
 from analysis.maps.hidden_state_pages import draw_page
 from analysis.maps.map_artefacts import read_hidden_state_map
 from analysis.maps.map_summary import COMMAND, STEP, VERSION
-from analysis.plotting.colourings import HIDDEN
+from analysis.plotting.colourings import HIDDEN_COLOURINGS
 from common.runs import UsageError
 
 
 def main(args: Args) -> None:
-    known = [how.label for how in HIDDEN]
+    known = [colouring.label for colouring in HIDDEN_COLOURINGS]
     animations = known if args.animations is None else args.animations
     unknown = [label for label in animations if label not in known]
     if unknown:

@@ -1,6 +1,4 @@
-"""Draws what loss_over_time_exp.py wrote: every error by simulated step, its mean and the middle 90% of
-windows.
-"""
+"""Draws the errors that loss_over_time_exp.py wrote, by simulated step: mean and central 90% of windows."""
 
 import logging
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from common.shared_flags import LogLevel
 @dataclass
 class Args:
     presaved_data_path: Path
-    """The loss_over_time.json of a run of loss_over_time_exp.py."""
+    """loss_over_time.json of a run of loss_over_time_exp.py."""
     log_level: LogLevel = logging.INFO
 
 
@@ -25,14 +23,14 @@ from common.descriptions import read_json
 from common.runs import UsageError
 
 PANELS = {
-    "obs": "Picture",
+    "obs": "Frame",
     "hx": "Agent's hidden state",
-    "act_log_probs": "Agent's choice",
+    "act_log_probs": "Agent's policy",
     "value": "Agent's value",
     "reward": "Reward",
-    "done": "End",
+    "done": "Done",
 }
-BESIDE = {"obs": {"obs_posterior": SIMULATED | {"linestyle": ":"}, "obs_copy": NULL}}
+BASELINES = {"obs": {"obs_posterior": SIMULATED | {"linestyle": ":"}, "obs_copy": NULL}}
 WORDS = {"obs_posterior": "posterior", "obs_copy": "copy of the last frame"}
 
 
@@ -41,9 +39,7 @@ def main(args: Args) -> None:
 
 
 def draw(path: Path) -> Path:
-    """Writes loss_over_time.png beside the JSON file. Raises UsageError where that is missing or something
-    else.
-    """
+    """Writes loss_over_time.png beside the JSON file. Raises UsageError if that is missing or invalid."""
     try:
         data = read_json(path, "give the loss_over_time.json of a loss_over_time_exp.py run")
         missing = [f"{name}_mean" for name in PANELS if f"{name}_mean" not in data]
@@ -51,7 +47,8 @@ def draw(path: Path) -> Path:
         raise
     except OSError as error:
         raise UsageError(
-            f"{path} is not a JSON file that can be read; give the loss_over_time.json of a loss_over_time_exp.py run"
+            f"{path} is not a JSON file that can be read; give the loss_over_time.json of a "
+            "loss_over_time_exp.py run"
         ) from error
     if missing:
         raise UsageError(
@@ -69,16 +66,19 @@ def draw(path: Path) -> Path:
             linewidth=0,
         )
         ax.plot(steps, data[f"{name}_mean"], label="simulated, open loop", **SIMULATED)
-        for other, look in BESIDE.get(name, {}).items():
+        for other, look in BASELINES.get(name, {}).items():
             ax.plot(steps, data[f"{other}_mean"], label=WORDS[other], **look)
         ax.set(title=title, ylim=(0, None))
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_ylabel(data["units"][name].replace(", ", ",\n", 1), fontsize=7)
     axes[0, 0].legend()
     for ax in axes[1]:
-        ax.set_xlabel("steps after the last given frame")
+        ax.set_xlabel("steps after the last context frame")
     alive = data["n"][-1] / data["windows"]
-    text = f"Recorded actions; lines are means over windows, bands their middle 90%. {alive:.0%} of the windows last to the end."
+    text = (
+        "Open loop with recorded actions. Lines: means over windows; bands: their central 90%. "
+        f"{alive:.0%} of the windows reach the last step."
+    )
     add_caption(
         figure,
         text,

@@ -1,7 +1,6 @@
-"""The agent's heads expressed in directions: what one standard deviation of each direction adds to the value
-and to the log odds of each act.
+"""Effect of one standard deviation along each direction on the agent's value and action log odds.
 
-Heads are linear in the hidden state, so this is exact. Reads the agent and the directions that
+The heads are linear in the hidden state, so the effect is exact. Reads the agent and the directions that
 analysis/hidden_analysis_precompute.py fit.
 """
 
@@ -16,17 +15,15 @@ from common.shared_flags import LogLevel
 @dataclass
 class Args:
     agent_file: Path
-    """The agent whose heads are read."""
+    """The agent."""
     method: str | None = None
-    """Directions to express them in: pca, ica, nmf or dictionary; left out, ica or, where it could not be
-    fit, pca.
-    """
-    most: int = 24
-    """Directions shown: those that write most to the heads."""
+    """Method of the directions: pca, ica, nmf or dictionary; default: ica or, if it was not fit, pca."""
+    num_directions: int = 24
+    """Number of directions drawn: those with the largest effect."""
     precomp_dir: Path | None = None
-    """Directory that the precompute step wrote; left out, the latest in <out_dir>/hx_analysis_precomp."""
+    """Directory written by the precompute step; default: the latest in <out_dir>/hx_analysis_precomp."""
     out_dir: Path = Path("results")
-    """Where plot_act_and_val_weights_plots is written, and hx_analysis_precomp is looked for."""
+    """Directory that holds hx_analysis_precomp and receives plot_act_and_val_weights_plots."""
     log_level: LogLevel = logging.INFO
 
 
@@ -50,32 +47,34 @@ from interpret.directions.stability import labels
 
 
 def main(args: Args) -> None:
-    if args.most < 1:
-        raise UsageError(f"--most is {args.most}: show 1 direction or more")
+    if args.num_directions < 1:
+        raise UsageError(f"--num_directions is {args.num_directions}: give 1 or more")
     directory = find_step(args.out_dir, STEP, VERSION, COMMAND, args.precomp_dir)
     numbers = read_numbers(directory)
     method = choose_method(directory, args.method)
     agent, meta = load_agent(args.agent_file)
     if file_id(args.agent_file) not in numbers["stores"]["agents"]:
-        whose = f"the directions are of agent {', '.join(numbers['stores']['agents'])} and {args.agent_file} is {file_id(args.agent_file)}"
-        raise UsageError(f"{whose}: give the agent that was recorded")
+        raise UsageError(
+            f"the directions are of agent {', '.join(numbers['stores']['agents'])} and {args.agent_file} is "
+            f"{file_id(args.agent_file)}: give the agent that was recorded"
+        )
     directions = load_directions(directory / f"{method}.safetensors")
     spread = read_part(directory, "spread")[method]
     policy, value = head_weights(agent)
     actions = actions_of(meta | {"action_names": numbers["actions"], "noop": numbers["noop"]})
-    rows = {"value": value} | act_rows(policy, actions)
-    effects = expressed(torch.cat(list(rows.values())), directions, spread)
+    rows = {"value": value} | action_rows(policy, actions)
+    effects = direction_effects(torch.cat(list(rows.values())), directions, spread)
     path = args.out_dir / "plot_act_and_val_weights_plots" / directory.name / f"act_and_val_weights_{method}"
     names = list(rows)
     write_json(
         path.with_suffix(".json"),
         {"rows": names, "directions": list(directions.names), "effects": effects.tolist()},
     )
-    print(draw(effects, names, directions, args.most, numbers, path))
+    print(draw(effects, names, directions, args.num_directions, numbers, path))
 
 
 def head_weights(agent: ActorCritic) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the logits [A, D] and the value [1, D] gain from each unit of the state; heads are linear in it."""
+    """Weights of the logits [A, D] and of the value [1, D] on the hidden state."""
     width = agent.core.state_size
     with torch.no_grad():
         (logits, value), (logits_at_zero, value_at_zero) = (
@@ -85,30 +84,32 @@ def head_weights(agent: ActorCritic) -> tuple[torch.Tensor, torch.Tensor]:
     return (logits - logits_at_zero).T.double(), (value - value_at_zero)[None].double()
 
 
-def act_rows(weight: torch.Tensor, actions: ActionSpace) -> dict[str, torch.Tensor]:
-    """The policy head's weights [A, D] by act: {name: [1, D]}, the mean of its actions less the mean of all
-    of them, which moves no probability.
+def action_rows(weight: torch.Tensor, actions: ActionSpace) -> dict[str, torch.Tensor]:
+    """The policy head's weights [A, D] by effect class: {name: [1, D]}.
+
+    Each row is the mean over the class minus the mean over all actions, which changes no probability.
     """
     classes = np.asarray(actions.effect_classes)
     centred = weight - weight.mean(0)
-    return {actions.names[act]: centred[classes == act].mean(0, keepdim=True) for act in np.unique(classes)}
+    return {
+        actions.names[action]: centred[classes == action].mean(0, keepdim=True)
+        for action in np.unique(classes)
+    }
 
 
-def expressed(weight: torch.Tensor, directions: Directions, spread: np.ndarray) -> np.ndarray:
-    """What one standard deviation `spread` [K] of each score, written, adds to what weights [R, D] read: [R,
-    K].
-    """
+def direction_effects(weight: torch.Tensor, directions: Directions, spread: np.ndarray) -> np.ndarray:
+    """Effect [R, K] of one standard deviation `spread` [K] of each score on the outputs of weights [R, D]."""
     return directions.score_gradients(weight).numpy() * spread
 
 
 def draw(
     effects: np.ndarray, rows: list[str], directions: Directions, most: int, numbers: dict, path: Path
 ) -> Path:
-    """Heat maps of the value and of the acts over the directions that write most, in the order of the set."""
+    """Heat maps of the value and of the actions over the directions with the largest effect."""
     shown = np.sort(np.argsort(-np.linalg.norm(effects, axis=0), kind="stable")[:most])
     parts = (
-        ("value (the agent's units)", effects[:1, shown], rows[:1]),
-        ("log odds against the mean action", effects[1:, shown], rows[1:]),
+        ("value (agent's units)", effects[:1, shown], rows[:1]),
+        ("log odds relative to the mean action", effects[1:, shown], rows[1:]),
     )
     figure, axes = new_figure(2, 1, panel=(max(5.0, 0.36 * len(shown) + 2.2), 2.4), height_ratios=[1, 5])
     for axis, (title, part, names) in zip(axes[:, 0], parts):
@@ -120,9 +121,12 @@ def draw(
     words = labels(directions)
     axes[1, 0].set_xticks(range(len(shown)), [words[i] for i in shown], rotation=60, ha="right", fontsize=7)
     method = NAMES[directions.provenance["method"]]
-    text = f"What one standard deviation of each direction ({method}) adds to the heads. Actions with the same effect are averaged."
+    text = (
+        f"Effect of one standard deviation of each direction ({method}) on the heads. Actions with the same "
+        "effect are averaged."
+    )
     if len(shown) < len(directions):
-        text += f" The {len(shown)} of {len(directions)} directions that add most."
+        text += f" The {len(shown)} of {len(directions)} directions with the largest effect."
     stores = numbers["stores"]
     add_caption(
         figure,

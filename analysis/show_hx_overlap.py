@@ -26,7 +26,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from analysis.io.steps import find_step, read_numbers, read_part
-from analysis.plotting.point_density import limits
+from analysis.plotting.point_density import data_limits
 from analysis.plotting.style import ABOVE, NULL, REAL, SIMULATED, add_caption, new_figure, save_figure
 from common.checkpoints import write_json
 from interpret.overlap import STEP, VERSION
@@ -65,7 +65,7 @@ def draw(arrays: dict[str, np.ndarray], numbers: dict, path: Path) -> Path:
     """Scatter plots of successive principal components, and the AUROC by steps after the start."""
     pairs = arrays["real"].shape[1] - 1
     figure, axes = new_figure(-(-(pairs + 1) // 3), 3, panel=(3.3, 3.0))
-    bounds = limits(arrays["real"])
+    bounds = data_limits(arrays["real"])
     for i, axis in zip(range(pairs), axes.flat):
         for name, look in (("real", REAL), ("simulated", SIMULATED)):
             points = arrays[name][:, i : i + 2]

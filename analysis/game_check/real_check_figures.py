@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.io.artefacts import counts_and_levels
-from analysis.plotting.label_placement import name_points
+from analysis.plotting.label_placement import label_points
 from analysis.plotting.style import (
     ABOVE,
     NULL,
@@ -142,7 +142,7 @@ def draw_effects(by_hold: dict[int, Arrays], names: list[str], path: Path) -> Pa
     )
     add_caption(figure, text, *counts_and_levels(next(iter(by_hold.values()))))
     for axis, means in motions:
-        name_points(axis, means["real"], names, means["simulated"])
+        label_points(axis, means["real"], names, means["simulated"])
     return save_figure(figure, path)[0]
 
 

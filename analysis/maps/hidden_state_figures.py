@@ -26,9 +26,9 @@ def draw_numbers(numbers: dict, levels: str, path: Path) -> Path:
     _directions(axes[1, 0], numbers["methods"])
     _clusters(axes[1, 1], numbers["clusters"])
     text = (
-        "Fits on inliers. Reconstruction of a held-out quarter of the levels; K of a dictionary is its number "
-        "of active units. Stability over refits on resampled levels: matched |cosine| in whitened space, and "
-        "Jaccard overlap of clusters."
+        "Fits on inliers. Reconstruction of a held-out quarter of the levels; K of a dictionary is its "
+        "number of active units. Stability over refits on resampled levels: matched |cosine| in whitened "
+        "space, and Jaccard overlap of clusters."
     )
     stores = numbers["stores"]
     methods = numbers["methods"]

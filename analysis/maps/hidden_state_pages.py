@@ -9,11 +9,11 @@ from analysis.maps.hidden_state_figures import NAMES, draw_numbers
 from analysis.maps.hidden_state_tables import clusters_table, numbers_tables
 from analysis.maps.map_artefacts import MapArtefacts
 from analysis.maps.map_pictures import Fact, Figure, draw_clusters, grid_figures, path_figures
-from analysis.plotting.colourings import HIDDEN, Colouring, colour
-from analysis.plotting.explorer import Shown, write_explorer
+from analysis.plotting.colourings import HIDDEN_COLOURINGS, Colouring, colour
+from analysis.plotting.explorer import ExplorerData, write_explorer
 from analysis.plotting.map_figures import draw_worlds
 from analysis.plotting.page import Page
-from analysis.plotting.rotating_map import write_spin
+from analysis.plotting.rotating_map import write_rotation
 from common.checkpoints import write_json
 from common.progress import progress_bar
 from envs.words import end_words
@@ -39,7 +39,7 @@ def draw_page(artefacts: MapArtefacts, out: Path, animations: Sequence[str], exp
         animations: labels that colour a rotating animation.
         explorer: write explorer.html.
     """
-    colourings = [how for how in HIDDEN if how.label in artefacts.labels["real"]]
+    colourings = [colouring for colouring in HIDDEN_COLOURINGS if colouring.label in artefacts.labels["real"]]
     page = Page("The agent's hidden states")
     page.text(
         "Standardised hidden states after each observation, without outliers. A map preserves "
@@ -54,7 +54,9 @@ def draw_page(artefacts: MapArtefacts, out: Path, animations: Sequence[str], exp
     page.heading("Clusters")
     clusters_table(page, artefacts)
     draw_clusters(artefacts, FACTS, out)
-    _add_animations(page, artefacts, [how for how in colourings if how.label in animations], out)
+    _add_animations(
+        page, artefacts, [colouring for colouring in colourings if colouring.label in animations], out
+    )
     if explorer:
         _add_explorer(page, artefacts, colourings, out)
     page.write(out / "hidden_analysis.html")
@@ -106,10 +108,10 @@ def _add_animations(page: Page, artefacts: MapArtefacts, colourings: Sequence[Co
     if not colourings:
         return
     clips = []
-    for how in progress_bar(colourings, unit="clip", desc="animations"):
-        painted = colour(how, artefacts.labels["real"][how.label], artefacts.actions)
-        path = out / f"spin_{how.label}.mp4"
-        clips.append((write_spin(artefacts.axes, painted, how.title, path), how.title))
+    for colouring in progress_bar(colourings, unit="clip", desc="animations"):
+        painted = colour(colouring, artefacts.labels["real"][colouring.label], artefacts.actions)
+        path = out / f"spin_{colouring.label}.mp4"
+        clips.append((write_rotation(artefacts.axes, painted, colouring.title, path), colouring.title))
     page.heading("Three principal components, rotating")
     page.clips(clips)
 
@@ -120,7 +122,7 @@ def _add_explorer(page: Page, artefacts: MapArtefacts, colourings: Sequence[Colo
         f"{artefacts.caption.levels}, in maps of {artefacts.caption.n} (grey)."
     )
     titles = {kind: NAMES[kind] for kind in artefacts.maps}
-    shown = Shown(artefacts.maps, artefacts.labels, artefacts.frames, artefacts.actions, titles)
+    shown = ExplorerData(artefacts.maps, artefacts.labels, artefacts.frames, artefacts.actions, titles)
     write_explorer(out / "explorer.html", shown, colourings, about)
     page.heading("Explorer")
     page.link(

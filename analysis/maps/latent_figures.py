@@ -8,7 +8,7 @@ from scipy.stats import chi2
 
 from analysis.plotting.colourings import CLASSES, Colouring, Scale, colour
 from analysis.plotting.map_figures import TITLES
-from analysis.plotting.point_density import limits
+from analysis.plotting.point_density import data_limits
 from analysis.plotting.style import NULL, REAL, add_caption, new_figure, save_figure
 
 COLOURINGS = (
@@ -41,12 +41,12 @@ def draw_latents(
         path: of the figure.
     """
     figure, axes = new_figure(2, len(COLOURINGS), panel=(2.9, 2.8))
-    (left, low), (right, high) = limits(np.concatenate([maps[name] for name in _ROWS]))
-    for j, how in enumerate(COLOURINGS):
-        values = np.concatenate([labels[name][how.label] for name in _ROWS])
+    (left, low), (right, high) = data_limits(np.concatenate([maps[name] for name in _ROWS]))
+    for j, colouring in enumerate(COLOURINGS):
+        values = np.concatenate([labels[name][colouring.label] for name in _ROWS])
         places = np.concatenate([maps[name] for name in _ROWS])
         painted = (
-            colour(how, values, numbered_at=places if how.how == "classes" else None).rgb / 255
+            colour(colouring, values, numbered_at=places if colouring.kind == "classes" else None).rgb / 255
         )  # one scale for both
         rgb = dict(zip(_ROWS, np.split(painted, [len(maps["informed"])])))
         for axis, name in zip(axes[:, j], _ROWS):
@@ -55,8 +55,8 @@ def draw_latents(
             axis.scatter(*maps[name].T, s=_SIZE, c=rgb[name], linewidths=0, rasterized=True)
             axis.set(xlim=(left, right), ylim=(low, high), xticks=[], yticks=[])
             axis.grid(False)
-        axes[0, j].set_title(how.title, fontsize=9)
-        _key(figure, axes[:, j], how, values)
+        axes[0, j].set_title(colouring.title, fontsize=9)
+        _key(figure, axes[:, j], colouring, values)
     for axis, name in zip(axes[:, 0], _ROWS):
         axis.set_ylabel(f"{_ROWS[name]}\n{TITLES[kind][1]}")
     for axis in axes[1]:
@@ -71,11 +71,11 @@ def draw_latents(
     return save_figure(figure, path)[0]
 
 
-def _key(figure, axes, how: Colouring, values: np.ndarray) -> None:
-    key = colour(how, values).key
+def _key(figure, axes, colouring: Colouring, values: np.ndarray) -> None:
+    key = colour(colouring, values).key
     if isinstance(key, Scale):
         figure.colorbar(key.mappable(), ax=list(axes), location="bottom", shrink=0.8, pad=0.02, aspect=30)
-    elif how.how == "flag":
+    elif colouring.kind == "flag":
         for name, look in key:
             axes[1].scatter([], [], s=20, color=look, label=name)
         axes[1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)

@@ -42,8 +42,8 @@ def check_origin(store: Rollouts, world_model_file: Path, real: Rollouts | None)
     informed = bool((store.episodes["source_episode"] >= 0).all())
     if inputs["world_model_file"] != file_id(world_model_file):
         raise UsageError(
-            f"{store.path} is of world model {inputs['world_model_file']}, not {world_model_file}: record it again with "
-            "this model"
+            f"{store.path} is of world model {inputs['world_model_file']}, not "
+            f"{world_model_file}: record it again with this model"
         )
     if informed != (real is not None):
         start = "recorded frames" if informed else "random latents"

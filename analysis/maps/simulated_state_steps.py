@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from analysis.plotting.colourings import HIDDEN, Colouring
+from analysis.plotting.colourings import HIDDEN_COLOURINGS, Colouring
 
 _SIMULATED = (
     Colouring("nmf", "strongest NMF component", "classes"),
@@ -13,7 +13,7 @@ _SIMULATED = (
     Colouring("moving", "cluster of state and change", "classes"),
     Colouring("behaviour", "behaviour of the episode", "classes"),
 )
-_BY_LABEL = {how.label: how for how in (*HIDDEN, *_SIMULATED)}
+_BY_LABEL = {colouring.label: colouring for colouring in (*HIDDEN_COLOURINGS, *_SIMULATED)}
 
 
 class MapStep(NamedTuple):

@@ -1,4 +1,4 @@
-"""The variables that maps are coloured by: what each means, how it is shown, and the colour of every point."""
+"""Variables that colour maps: their titles, their colour maps, and the colour of every point."""
 
 from typing import NamedTuple
 
@@ -35,13 +35,13 @@ CLASSES = (
     "#697887",
     "#1e78f0",
 )
-"""Colours of classes: no two of them, nor OTHERS, are nearer than 30 in CIELAB."""
+"""Colours of classes; any two, and OTHERS, are at least 30 apart in CIELAB."""
 OTHERS = "#c9ccd1"
 PLAIN = 255.0
 
 
 class Scale(NamedTuple):
-    """The values at the ends of a colour map, and whether it goes by their logarithms."""
+    """Range and name of a colour map, and whether it is logarithmic."""
 
     low: float
     high: float
@@ -49,16 +49,22 @@ class Scale(NamedTuple):
     log: bool
 
     def mappable(self) -> ScalarMappable:
-        """What a colour bar is drawn from."""
+        """For a colour bar."""
         return ScalarMappable((LogNorm if self.log else Normalize)(self.low, self.high), self.colours)
 
     def marks(self, count: int) -> np.ndarray:
-        """Values [count] evenly along the scale."""
+        """Evenly spaced values [count] on the scale."""
         return (np.geomspace if self.log else np.linspace)(self.low, self.high, count)
 
 
-class Coloured(NamedTuple):
-    """rgb [n, 3] in 0-255; order [n]: rows from bottom to top; key: (name, colour) of each class, or a scale."""
+class ColouredPoints(NamedTuple):
+    """Colours of n points.
+
+    Args:
+        rgb: [n, 3] in 0-255.
+        order: drawing order of the points, bottom to top [n].
+        key: (name, colour) of each class, or the scale.
+    """
 
     rgb: np.ndarray
     order: np.ndarray
@@ -66,17 +72,22 @@ class Coloured(NamedTuple):
 
 
 class Colouring(NamedTuple):
-    """label: the column of it; title; how: scale, log, classes, named (classes with names) or flag; colours:
-    a colour map, for scales.
+    """A variable that colours maps.
+
+    Args:
+        label: of the column.
+        title: of the panel.
+        kind: scale, log, classes, named (classes with names) or flag.
+        colours: name of the colour map, for scales.
     """
 
     label: str
     title: str
-    how: str
+    kind: str
     colours: str = ""
 
 
-HIDDEN = (
+HIDDEN_COLOURINGS = (
     Colouring("entropy", "policy entropy (nats)", "scale", "viridis"),
     Colouring("likeliest", "most likely action", "named"),
     Colouring("taken", "action taken", "named"),
@@ -90,55 +101,65 @@ HIDDEN = (
     Colouring("rewarded", "episode with a reward", "flag"),
     Colouring("reward", "reward at this step", "flag"),
 )
-"""The twelve that hidden states have, in the order of the grid."""
+"""Colourings of hidden states, in the order of the grid."""
 
 
 def colour(
-    how: Colouring,
+    colouring: Colouring,
     values: np.ndarray,
     names: list[str] | None = None,
     seed: int = 0,
     numbered_at: np.ndarray | None = None,
-) -> Coloured:
-    """Colours of a column [n]. names: what the numbers of `named` classes stand for. Scales end at the 1st
-    and 99th percentile.
+) -> ColouredPoints:
+    """Colours of a column [n].
 
-    Of more classes than CLASSES has colours, the largest have one each and the others share a grey; or, where
-    each class has its number written at its points numbered_at [n, 2], all have colours, which repeat far
-    apart, and the key is empty.
+    Scales end at the 1st and 99th percentile. With more classes than CLASSES has colours, the largest classes
+    have one each and the others share a grey; with `numbered_at`, all have colours, which repeat far apart,
+    and the key is empty.
+
+    Args:
+        colouring: of the column.
+        values: [n].
+        names: of the numbers of `named` classes.
+        seed: of the drawing order.
+        numbered_at: points [n, 2] of classes whose numbers are written in the map.
     """
     order = np.random.default_rng(seed).permutation(len(values))  # so that no class lies on top of another
-    if how.how in ("scale", "log"):
-        shown = np.log10(np.maximum(values, 1e-9)) if how.how == "log" else np.asarray(values, np.float64)
+    if colouring.kind in ("scale", "log"):
+        shown = (
+            np.log10(np.maximum(values, 1e-9)) if colouring.kind == "log" else np.asarray(values, np.float64)
+        )
         low, high = np.quantile(shown, [0.01, 0.99])
         high = max(high, low + 1e-9)
-        rgb = matplotlib.colormaps[how.colours](np.clip((shown - low) / (high - low), 0, 1))[:, :3]
-        ends = (10**low, 10**high) if how.how == "log" else (low, high)
-        return Coloured(
-            rgb * PLAIN, order, Scale(float(ends[0]), float(ends[1]), how.colours, how.how == "log")
+        rgb = matplotlib.colormaps[colouring.colours](np.clip((shown - low) / (high - low), 0, 1))[:, :3]
+        ends = (10**low, 10**high) if colouring.kind == "log" else (low, high)
+        return ColouredPoints(
+            rgb * PLAIN,
+            order,
+            Scale(float(ends[0]), float(ends[1]), colouring.colours, colouring.kind == "log"),
         )
-    if how.how == "flag":
+    if colouring.kind == "flag":
         on = np.asarray(values) > 0
         both = _rgb([FLAG_OFF, FLAG_ON])
-        return Coloured(
+        return ColouredPoints(
             both[on.astype(int)] * PLAIN,
             order[np.argsort(on[order], kind="stable")],
             [("no", tuple(both[0])), ("yes", tuple(both[1]))],
         )
     kinds, index, counts = np.unique(values, return_inverse=True, return_counts=True)
-    words = [names[kind] if how.how == "named" and names else str(kind) for kind in kinds]
+    words = [names[kind] if colouring.kind == "named" and names else str(kind) for kind in kinds]
     if len(kinds) > len(CLASSES) and numbered_at is not None:
         middles = np.stack([np.median(numbered_at[index == i], axis=0) for i in range(len(kinds))])
-        return Coloured(_rgb(CLASSES)[repeated_far_apart(middles)][index] * PLAIN, order, [])
+        return ColouredPoints(_rgb(CLASSES)[repeated_far_apart(middles)][index] * PLAIN, order, [])
     shown = _class_colours(kinds, counts)
     key = [(word, tuple(color)) for word, color, other in zip(words, shown, _others(counts)) if not other]
     left = len(kinds) - len(key)
     rest = [(f"{left} other{'s' * (left > 1)}", tuple(_rgb([OTHERS])[0]))] if left else []
-    return Coloured(shown[index] * PLAIN, order, key + rest)
+    return ColouredPoints(shown[index] * PLAIN, order, key + rest)
 
 
 def short(value: float) -> str:
-    """A number beside a scale: three digits, and never an exponent for hundreds and thousands."""
+    """A tick label: three digits, without an exponent below a million."""
     return f"{value:,.0f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
@@ -147,16 +168,14 @@ def _rgb(colors) -> np.ndarray:
 
 
 def _others(counts: np.ndarray) -> np.ndarray:
-    """Which classes are too many for a colour of their own, the smallest: bool, for classes of these sizes."""
+    """Mask of the smallest classes, beyond the number of colours, from the class sizes."""
     others = np.zeros(len(counts), bool)
     others[np.argsort(-counts, kind="stable")[len(CLASSES) :]] = True
     return others
 
 
 def _class_colours(kinds: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """A colour for each class: that of its number, so that it is the same in every panel, or of its rank
-    where numbers go too far.
-    """
+    """Colour of each class: by its number, the same in every panel, or by rank if numbers are too large."""
     palette = _rgb(CLASSES)
     others = _others(counts)
     if kinds.max(initial=0) < len(palette):
@@ -167,8 +186,9 @@ def _class_colours(kinds: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def repeated_far_apart(middles: np.ndarray) -> np.ndarray:
-    """Numbers of colours of CLASSES for classes at middles [k, 2]: each takes the one that is farthest away
-    from it so far, so that no class has the colour of its nearest neighbour.
+    """Indices in CLASSES for classes centred at middles [k, 2]; neighbouring classes differ.
+
+    Each class takes the colour whose nearest use so far is farthest away.
     """
     chosen = np.full(len(middles), -1)
     for i, middle in enumerate(middles):

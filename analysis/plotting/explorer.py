@@ -1,6 +1,4 @@
-"""The explorer: one HTML file, without server or foreign scripts, in which the points of a map show their
-frames and play their episodes.
-"""
+"""Interactive map in one HTML file, without a server or external scripts: points show frames and episodes."""
 
 import base64
 import io
@@ -13,39 +11,37 @@ import numpy as np
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from analysis.plotting.colourings import Coloured, Colouring, colour, short
+from analysis.plotting.colourings import ColouredPoints, Colouring, colour, short
 from common.checkpoints import write_text
 from common.words import counted
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 COLUMNS = 32
-"""Frames in a row of an episode's sheet."""
+"""Frames per row of an episode's sprite sheet."""
 QUALITY = 80
 GROUND = 6000
-"""Points of the pale cloud behind."""
-_GRID = 4095  # places are whole numbers up to this
+"""Background points."""
+_GRID = 4095  # largest integer coordinate
 _KEY = 5  # of a scale, colours that its key shows
 
 
-class Shown(NamedTuple):
-    """What a page shows: the steps of the followed real episodes, and those simulated steps, the first of
-    them, of which frames are there.
-    """
+class ExplorerData(NamedTuple):
+    """Content of the page: the steps of real and simulated episodes whose frames are stored."""
 
     maps: Mapping[str, Mapping[str, np.ndarray]]
-    """[n, 2] by map and sample: real (the pale cloud), followed, simulated."""
+    """[n, 2] by map and sample: real (background), followed, simulated."""
     labels: Mapping[str, Mapping[str, np.ndarray]]
     """[n] by sample and label."""
     frames: Mapping[str, np.ndarray]
-    """[n, H, W, C] uint8: followed, and simulated if there are any."""
+    """[n, H, W, C] uint8: followed and, optionally, simulated."""
     actions: list[str]
-    """Their names."""
+    """Action names."""
     titles: Mapping[str, str]
-    """Names of the maps."""
+    """{map: title}."""
 
 
-def write_explorer(path: Path, shown: Shown, colourings: Sequence[Colouring], about: str) -> None:
-    """Writes the page; `about` is a line at its top."""
+def write_explorer(path: Path, shown: ExplorerData, colourings: Sequence[Colouring], about: str) -> None:
+    """Writes the page; `about` is its first line."""
     pictures = {name: shown.frames[name] for name in ("followed", "simulated") if name in shown.frames}
     columns = {
         key: np.concatenate([shown.labels[of][key][: len(some)] for of, some in pictures.items()])
@@ -63,7 +59,9 @@ def write_explorer(path: Path, shown: Shown, colourings: Sequence[Colouring], ab
         "maps": {},
         "ground": {},
         "episode": np.repeat(np.arange(len(episodes)), [episode["length"] for episode in episodes]).tolist(),
-        "colourings": [colouring_of(how, columns[how.label], shown.actions) for how in colourings],
+        "colourings": [
+            colouring_of(colouring, columns[colouring.label], shown.actions) for colouring in colourings
+        ],
     }
     for kind, arrays in shown.maps.items():
         points = np.concatenate([arrays[of][: len(some)] for of, some in pictures.items()])
@@ -79,8 +77,11 @@ def write_explorer(path: Path, shown: Shown, colourings: Sequence[Colouring], ab
 
 
 def episodes_of(columns: Mapping[str, np.ndarray], pictures: Mapping[str, np.ndarray]) -> list[dict]:
-    """Name, source, first row, length and sheet of frames of each episode; columns [n], and the frames of
-    each sample, in the same order.
+    """Name, source, first row, length and sprite sheet of each episode.
+
+    Args:
+        columns: {label: [n]} of all samples, in the order of `pictures`.
+        pictures: {sample: frames}.
     """
     episodes = []
     at = 0
@@ -100,7 +101,7 @@ def episodes_of(columns: Mapping[str, np.ndarray], pictures: Mapping[str, np.nda
 
 
 def sheet(frames: np.ndarray) -> str:
-    """Frames [T, H, W, C] uint8 in rows of COLUMNS, as the data URI of a WebP picture."""
+    """Frames [T, H, W, C] uint8 in rows of COLUMNS, as the data URI of a WebP image."""
     count, height, width, channels = frames.shape
     rows = -(-count // COLUMNS)
     whole = np.zeros((rows * COLUMNS, height, width, channels), np.uint8)
@@ -116,40 +117,40 @@ def sheet(frames: np.ndarray) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def colouring_of(how: Colouring, values: np.ndarray, names: list[str]) -> dict:
-    """A colouring of n points as indices into a palette and into a list of words, with its key."""
-    painted = colour(how, values, names)
+def colouring_of(colouring: Colouring, values: np.ndarray, names: list[str]) -> dict:
+    """Colours and values of n points, as indices into a palette and a list of words, with the key."""
+    painted = colour(colouring, values, names)
     palette, color = np.unique(np.round(painted.rgb).astype(int), axis=0, return_inverse=True)
-    words, word = np.unique(_words(how, values, names), return_inverse=True)
+    words, word = np.unique(_words(colouring, values, names), return_inverse=True)
     return {
-        "title": how.title,
+        "title": colouring.title,
         "palette": [to_hex(rgb / 255) for rgb in palette],
         "color": color.ravel().tolist(),
         "order": painted.order.tolist(),
         "words": words.tolist(),
         "word": word.tolist(),
-        "key": _key(how, painted),
+        "key": _key(colouring, painted),
     }
 
 
-def _words(how: Colouring, values: np.ndarray, names: list[str]) -> np.ndarray:
-    if how.how == "flag":
+def _words(colouring: Colouring, values: np.ndarray, names: list[str]) -> np.ndarray:
+    if colouring.kind == "flag":
         return np.where(np.asarray(values) > 0, "yes", "no")
-    if how.how == "named":
+    if colouring.kind == "named":
         return np.array(names)[values]
-    return np.array([short(value) if how.how == "scale" else str(int(value)) for value in values])
+    return np.array([short(value) if colouring.kind == "scale" else str(int(value)) for value in values])
 
 
-def _key(how: Colouring, painted: Coloured) -> list[tuple[str, str]]:
+def _key(colouring: Colouring, painted: ColouredPoints) -> list[tuple[str, str]]:
     if isinstance(painted.key, list):
         return [(name, to_hex(look)) for name, look in painted.key]
     marks = painted.key.marks(_KEY)
-    colors = colour(how, marks).rgb / 255
+    colors = colour(colouring, marks).rgb / 255
     return [(short(mark), to_hex(color)) for mark, color in zip(marks, colors)]
 
 
 def _runs(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First row, and row after the last, of each stretch of equal ids [n]."""
+    """First row, and row after the last, of each run of equal ids [n]."""
     edges = np.concatenate([[0], np.flatnonzero(np.diff(ids)) + 1, [len(ids)]])
     return edges[:-1], edges[1:]
 

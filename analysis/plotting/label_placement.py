@@ -1,6 +1,4 @@
-"""Names beside points of a scatter plot, placed so that none lies on another: points that coincide share one
-label.
-"""
+"""Labels beside points of a scatter plot, placed without overlaps; coinciding points share one label."""
 
 from collections.abc import Sequence
 
@@ -9,13 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-_COINCIDE = (
-    7.0  # pixels: points that share a label; half a marker's side; half the breadth kept clear of a line
-)
-_MARKER = 5.0
-_LINE = 2.0
+_COINCIDE = 7.0  # pixels: points within this distance share a label
+_MARKER = 5.0  # half a marker's side
+_LINE = 2.0  # half the width kept clear of a line
 _DISTANCES = (5, 9, 14, 20, 27, 36, 48)  # points, from a point to its label
-_WAYS = (
+_DIRECTIONS = (
     ("left", "bottom", 1, 1),
     ("left", "top", 1, -1),
     ("right", "bottom", -1, 1),
@@ -28,13 +24,19 @@ _WAYS = (
 _LEADER = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
 
 
-def name_points(
+def label_points(
     axis: Axes, points: np.ndarray, names: Sequence[str], ends: np.ndarray, fontsize: float = 7
 ) -> None:
-    """Writes the name of each of points [n, 2] beside it, clear of all points and of the lines from each to
-    its end in ends [n, 2].
+    """Writes a name beside each point, clear of all points and of the line from each point to its end.
 
-    Call it last: the layout must stand.
+    Call it last, when the layout is final.
+
+    Args:
+        axis: of the points.
+        points: [n, 2].
+        names: [n].
+        ends: of the lines [n, 2].
+        fontsize: in points.
     """
     axis.figure.draw_without_rendering()
     renderer = FigureCanvasAgg(axis.figure).get_renderer()
@@ -46,15 +48,15 @@ def name_points(
             *(boxes(along(*line), _LINE) for line in zip(pixels, far)),
         ]
     )
-    for group in coinciding(pixels, _COINCIDE):
+    for group in group_coincident(pixels, _COINCIDE):
         text = ", ".join(names[i] for i in group)
         taken = np.concatenate(
             [taken, _place(axis, renderer, points[group].mean(0), text, taken, fontsize)[None]]
         )
 
 
-def coinciding(pixels: np.ndarray, near: float) -> list[list[int]]:
-    """Rows of pixels [n, 2] in groups, in which each lies within `near` of another."""
+def group_coincident(pixels: np.ndarray, near: float) -> list[list[int]]:
+    """Rows of pixels [n, 2] in groups; each is within `near` of another one of its group."""
     groups: list[list[int]] = []
     for i, pixel in enumerate(pixels):
         close = [group for group in groups if np.hypot(*(pixels[group] - pixel).T).min() <= near]
@@ -64,10 +66,8 @@ def coinciding(pixels: np.ndarray, near: float) -> list[list[int]]:
     return sorted(groups)
 
 
-def pushed_apart(centres: np.ndarray, size: np.ndarray, rounds: int = 400) -> np.ndarray:
-    """Centres [n, 2] of boxes of `size` [2], moved as little as it takes until no two overlap: each pair in
-    turn, the shorter way.
-    """
+def push_apart(centres: np.ndarray, size: np.ndarray, rounds: int = 400) -> np.ndarray:
+    """Centres [n, 2] of boxes of `size` [2], moved until no two overlap; pairs in turn, the shorter way."""
     moved = centres.astype(np.float64)
     for _ in range(rounds):
         still = True
@@ -92,22 +92,30 @@ def boxes(centres: np.ndarray, half: float) -> np.ndarray:
 
 
 def along(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Points [m, 2] along a line, no further apart than the squares around them are wide."""
+    """Points [m, 2] along a line, spaced by the width of the squares around them."""
     return np.linspace(start, end, int(np.hypot(*(end - start)) / (2 * _LINE)) + 2)
 
 
 def _place(
     axis: Axes, renderer, point: np.ndarray, text: str, taken: np.ndarray, fontsize: float
 ) -> np.ndarray:
-    """Writes one label at the place, of _DISTANCES and _WAYS, that overlaps boxes taken [n, 4] least, the
-    nearest of equals.
+    """Writes one label at the position with the least overlap, the nearest among equals.
 
-    Returns its box [4] in pixels.
+    Args:
+        axis: of the point.
+        renderer: of the figure.
+        point: [2].
+        text: of the label.
+        taken: boxes that it avoids [n, 4].
+        fontsize: in points.
+
+    Returns:
+        Its box [4] in pixels.
     """
     best = np.inf
     kept = None
     for distance in _DISTANCES:
-        for ha, va, right, up in _WAYS:
+        for ha, va, right, up in _DIRECTIONS:
             look = {"textcoords": "offset points", "ha": ha, "va": va, "fontsize": fontsize, "zorder": 5}
             leader = _LEADER if distance > _DISTANCES[1] else None
             label = axis.annotate(text, point, (distance * right, distance * up), arrowprops=leader, **look)

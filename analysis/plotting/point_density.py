@@ -1,16 +1,12 @@
-"""Clouds of many points as pictures, drawn by counting rather than one mark at a time: fast, and the same at
-any number of points.
-"""
+"""Rasterised scatter plots: fast for any number of points."""
 
 import numpy as np
 
 WHITE = np.array([255, 255, 255], np.float32)
 
 
-def limits(points: np.ndarray, margin: float = 0.03) -> np.ndarray:
-    """[2, dims]: lowest and highest of points [n, dims], with a margin, over all but the outermost
-    thousandth.
-    """
+def data_limits(points: np.ndarray, margin: float = 0.03) -> np.ndarray:
+    """Range [2, dims] of points [n, dims] between the 0.1% and 99.9% quantiles, with a margin."""
     low, high = np.quantile(points, [0.001, 0.999], axis=0)
     room = np.maximum(high - low, 1e-6) * margin
     return np.stack([low - room, high + room])
@@ -24,11 +20,15 @@ def raster(
     radius: int = 2,
     ground: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A picture [height, width, 3] uint8 of points [n, 2] with colours [n, 3] in 0-255, the later ones on
-    top, y upwards.
+    """Picture [height, width, 3] uint8 of points as discs, later ones on top, y upwards.
 
-    bounds [2, 2]: lowest and highest x and y; points beyond are left out. size: (width, height). radius of a
-    disc, in pixels. ground: the picture to draw on, default white.
+    Args:
+        points: [n, 2].
+        colors: [n, 3] in 0-255.
+        bounds: lowest and highest x and y [2, 2]; points outside are dropped.
+        size: (width, height) in pixels.
+        radius: of a disc, in pixels.
+        ground: picture to draw on; default: white.
     """
     width, height = size
     picture = np.full((height, width, 3), 255, np.uint8) if ground is None else ground.copy()
@@ -56,10 +56,8 @@ def raster(
     return picture
 
 
-def turned(points: np.ndarray, azimuth: float, elevation: float) -> tuple[np.ndarray, np.ndarray]:
-    """Points [n, 3] seen from an angle, in degrees: places on the screen [n, 2] and depths [n], larger
-    nearer; without perspective.
-    """
+def rotate_points(points: np.ndarray, azimuth: float, elevation: float) -> tuple[np.ndarray, np.ndarray]:
+    """Orthographic view of points [n, 3] from an angle in degrees: positions [n, 2] and depths [n]."""
     a, e = np.deg2rad([azimuth, elevation])
     right = np.array([-np.sin(a), np.cos(a), 0])
     toward = np.array([np.cos(a) * np.cos(e), np.sin(a) * np.cos(e), np.sin(e)])

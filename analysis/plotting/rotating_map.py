@@ -1,4 +1,4 @@
-"""The rotating animation: points on three axes, seen from all sides, coloured by one variable."""
+"""Rotating animation of points on three axes, coloured by one variable."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from analysis.plotting.colourings import Coloured, Scale, short
-from analysis.plotting.point_density import limits, raster, turned
+from analysis.plotting.colourings import ColouredPoints, Scale, short
+from analysis.plotting.point_density import data_limits, raster, rotate_points
 from analysis.rendering.pen import Pen
 from common.video import write_video
 
@@ -19,9 +19,9 @@ FPS = 12
 ELEVATION = 30
 
 
-def write_spin(points: np.ndarray, painted: Coloured, title: str, path: Path) -> Path:
-    """An mp4 of points [n, 3], once around in six seconds."""
-    low, high = limits(points)
+def write_rotation(points: np.ndarray, painted: ColouredPoints, title: str, path: Path) -> Path:
+    """An mp4 of points [n, 3], one rotation in six seconds."""
+    low, high = data_limits(points)
     inside = ((points >= low) & (points <= high)).all(1)
     unit = ((points[inside] - low) / (high - low) - 0.5) * 2
     rgb = painted.rgb[inside]
@@ -30,7 +30,7 @@ def write_spin(points: np.ndarray, painted: Coloured, title: str, path: Path) ->
 
     def frames():
         for azimuth in np.arange(FRAMES) * 360 / FRAMES:
-            flat, depth = turned(unit, azimuth, ELEVATION)
+            flat, depth = rotate_points(unit, azimuth, ELEVATION)
             order = np.argsort(depth)
             shade = 0.55 + 0.45 * (depth[order] - depth.min()) / np.ptp(depth)  # farther points are paler
             faded = 255 - (255 - rgb[order]) * shade[:, None]
@@ -58,8 +58,8 @@ def _words(text: str) -> np.ndarray:
     return np.asarray(picture)
 
 
-def _key_strip(painted: Coloured) -> np.ndarray:
-    """What the colours mean: a scale with its ends, or the first classes by name."""
+def _key_strip(painted: ColouredPoints) -> np.ndarray:
+    """Legend: a scale with its range, or up to ten classes by name."""
     picture = Image.new("RGB", (SIZE, KEY), "white")
     pen = Pen(picture, 1)
     if isinstance(painted.key, Scale):

@@ -1,7 +1,6 @@
-"""The look of every figure: one palette, one type size, captions that name n and levels, and files written
-whole.
+"""Style of every figure: one palette, one font size, captions with n and levels, files written atomically.
 
-Figures are made without pyplot, so they need no display and leave nothing open.
+Figures do not use pyplot, so they need no display and leave nothing open.
 """
 
 import logging
@@ -19,20 +18,20 @@ from common.runs import UsageError
 REAL = {"color": "#1f5c9e", "linestyle": "-"}
 SIMULATED = {"color": "#e0771a", "linestyle": "--"}
 NULL = {"color": "#8f8f8f", "linestyle": "-"}
-PUBLISHED = {"color": "#b59a6a", "linestyle": "-"}  # results of others, drawn behind ours
+PUBLISHED = {"color": "#b59a6a", "linestyle": "-"}  # results of other papers
 GROUPS = ("#1f5c9e", "#2a9d74", "#8a4f9e", "#56a6d8", "#7a5230", "#c2407c")
-"""Line colours where several experiments share a panel; the first is that of REAL, none is that of SIMULATED."""
+"""Line colours of several experiments in a panel; the first is REAL's, none is SIMULATED's."""
 
 ABOVE = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.99), "ncols": 2, "borderaxespad": 0.1}
-"""Where a legend stands that would hide data inside its panel: above it, right of the title."""
+"""Position of a legend above its panel, right of the title, for panels full of data."""
 ON_DATA = {"frameon": True, "facecolor": "white", "framealpha": 0.85, "edgecolor": "none"}
-"""The ground of a legend that may stand over data."""
+"""Background of a legend that may cover data."""
 
 DPI = 200
 FORMATS = ("png", "svg", "pdf")
 RULES = {
     "font.family": "DejaVu Sans",
-    "font.size": 9,  # it comes with matplotlib, so figures look the same everywhere
+    "font.size": 9,  # DejaVu ships with matplotlib, so figures look the same everywhere
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
@@ -65,7 +64,7 @@ _CHARACTERS_PER_INCH = 15  # of caption text
 
 
 def new_figure(rows: int = 1, columns: int = 1, panel: tuple[float, float] = (4.0, 2.8), **subplots):
-    """A figure and its array of axes [rows, columns]; `panel` is one panel's width and height in inches."""
+    """A figure and its axes [rows, columns]; `panel`: width and height of a panel, in inches."""
     matplotlib.rcParams.update(RULES)
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it reports each step of writing a PDF
     figure = Figure(figsize=(columns * panel[0], rows * panel[1]), layout="constrained")
@@ -74,8 +73,13 @@ def new_figure(rows: int = 1, columns: int = 1, panel: tuple[float, float] = (4.
 
 
 def add_caption(figure: Figure, text: str, n: str, levels: str) -> None:
-    """Puts a caption below the figure. n: how many of what ("3 seeds"); levels: where they are from ("0-199,
-    easy").
+    """Adds a caption below the figure.
+
+    Args:
+        figure: to caption.
+        text: first sentences.
+        n: sample size in words, such as "3 seeds".
+        levels: in words, such as "0-199, easy".
     """
     levels = re.sub(r"\d{4,}", lambda digits: f"{int(digits[0]):,}", levels)
     whole = f"{text} n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{n}; levels {levels}."
@@ -84,9 +88,7 @@ def add_caption(figure: Figure, text: str, n: str, levels: str) -> None:
 
 
 def save_figure(figure: Figure, path: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
-    """Writes `path` with the ending of each format, each whole or not at all, the same bytes each time.
-    Returns the paths.
-    """
+    """Writes `path` in each format, atomically and reproducibly to the byte. Returns the paths."""
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise UsageError(f"unknown figure format {unknown[0]!r}; choose from: {', '.join(FORMATS)}")

@@ -1,6 +1,4 @@
-"""Training logs as curves: finding runs, reading and joining them, smoothing, averaging over seeds, and the
-published results.
-"""
+"""Training logs as curves: reads and joins runs, smooths, averages over seeds, reads published results."""
 
 import json
 from collections import Counter
@@ -22,12 +20,15 @@ NEEDED = ("timesteps", "mean_episode_rewards")
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One run. columns: name -> float [rows], NaN where the log has no number; config: its config.json, or
-    empty.
+    """A training run.
 
-    begun_from: id of the checkpoint whose weights it began with, if any. before: the run that has this
-    checkpoint, once the two are joined: columns then hold its rows first, and `begins` is the step of the
-    first that are this run's own.
+    Args:
+        dir: of the run.
+        columns: {name: float [rows]} of log.csv, NaN where the log has no number.
+        config: config.json, or empty.
+        begun_from: id of the checkpoint that initialised the weights, if any.
+        before: the run with that checkpoint, once the two are joined; columns then start with its rows.
+        begins: step at which this run's own rows start.
     """
 
     dir: Path
@@ -42,41 +43,40 @@ class TrainingRun:
         return float(self.columns["timesteps"][-1])
 
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """(environment steps, values) of a column, where it has values; empty when it has none."""
+        """(environment steps, values) of a column, without missing values; empty if the column is missing."""
         values = self.columns.get(name, np.full_like(self.columns["timesteps"], np.nan))
-        there = np.isfinite(values)
-        return self.columns["timesteps"][there], values[there]
+        finite = np.isfinite(values)
+        return self.columns["timesteps"][finite], values[finite]
 
     def parts(self) -> list["TrainingRun"]:
-        """The runs that it was joined from, the first one first."""
+        """The runs it was joined from, in order."""
         return [*(self.before.parts() if self.before else ()), self]
 
     def joints(self) -> list[float]:
-        """The steps at which one run went on from another."""
+        """The steps at which one run continues another."""
         return [part.begins for part in self.parts()[1:]]
 
-    def same_experiment(self) -> str:
-        """Equal for runs that differ only in their seed, length and place; runs without a config go by their
-        parent folder.
+    def experiment(self) -> str:
+        """Key that is equal for runs that differ only in seed, length and directory.
+
+        The key of a run without a config is its parent directory.
         """
         if not self.config:
             return str(self.dir.parent)
         kept = {name: self.config.get(name) for name in ("env", "network", "ppo")}
         kept["network"] = {
             name: value for name, value in (kept["network"] or {}).items() if name != "precision"
-        }  # the machine's
-        begun = (
-            self.before.same_experiment() if self.before else self.config.get("args", {}).get("agent_file")
-        )
+        }  # precision depends on the machine
+        begun = self.before.experiment() if self.before else self.config.get("args", {}).get("agent_file")
         return json.dumps(kept | {"begun": begun}, sort_keys=True)
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
-    """Every directory with a log.csv at or below the given directories. Raises UsageError when there is none."""
+    """Every directory with a log.csv at or below the given ones. Raises UsageError if there is none."""
     for path in paths:
         if not path.is_dir():
             raise UsageError(
-                f"{path} is not a directory; give --datapath the directory of a run, or one that holds runs"
+                f"{path} is not a directory; give --datapath a run directory, or a directory of runs"
             )
         if not any(path.rglob("log.csv")):
             raise UsageError(f"no log.csv in {path} or below; give --datapath a run that train.py wrote")
@@ -84,18 +84,21 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 
 
 def load_run(directory: Path) -> TrainingRun:
-    """Reads log.csv and, where they are there, config.json and manifest.json. Raises UsageError for an empty
-    or foreign log.
+    """Reads log.csv and, if present, config.json and manifest.json.
+
+    Raises:
+        UsageError: log.csv is empty, damaged or no training log.
     """
     path = directory / "log.csv"
     try:
         rows = read_log(path)
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not a text file, so it is no training log") from error
+        raise UsageError(f"{path} is not a training log: it is not a text file") from error
     missing = [name for name in NEEDED if rows and name not in rows[0]]
     if missing:
         raise UsageError(
-            f"{path} is not a training log: it has no column {missing[0]!r}; give --datapath a run that train.py wrote"
+            f"{path} is not a training log: it has no column {missing[0]!r}; give --datapath a run that "
+            "train.py wrote"
         )
     if not rows:
         raise UsageError(f"{path} has no rows yet; wait for the first iteration of train.py to end")
@@ -106,15 +109,14 @@ def load_run(directory: Path) -> TrainingRun:
         raise UsageError(
             f"{path} is damaged: its steps go back or are missing; give --datapath a run that train.py wrote"
         )
-    begun_from = _described(directory / "manifest.json").get("inputs", {}).get("agent_file")
-    return TrainingRun(directory, columns, _described(directory / "config.json"), begun_from)
+    begun_from = _read_description(directory / "manifest.json").get("inputs", {}).get("agent_file")
+    return TrainingRun(directory, columns, _read_description(directory / "config.json"), begun_from)
 
 
 def join_runs(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
-    """The runs, those that go on from another one's checkpoint joined to it: they stand for both, with steps
-    counted from its beginning.
+    """The runs, each one that continues another's checkpoint appended to it, with steps from its start.
 
-    What the earlier run did after that checkpoint is left out.
+    Rows of the earlier run after that checkpoint are dropped.
     """
     parents = {run.dir: _parent(run, runs) for run in runs}
 
@@ -124,25 +126,25 @@ def join_runs(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
         earlier, checkpoint = parents[run.dir]
         return _appended(whole(earlier), load_checkpoint(checkpoint)[1]["timesteps"], run)
 
-    gone_on_from = {parent[0].dir for parent in parents.values() if parent}
-    return [whole(run) for run in runs if run.dir not in gone_on_from]
+    continued = {parent[0].dir for parent in parents.values() if parent}
+    return [whole(run) for run in runs if run.dir not in continued]
 
 
 def _parent(run: TrainingRun, runs: Sequence[TrainingRun]) -> tuple[TrainingRun, Path] | None:
-    """The run that has the checkpoint which this one began with, and the checkpoint."""
+    """The run with the checkpoint that initialised this one, and the checkpoint."""
     if run.begun_from is None:
         return None
-    kept = (
+    checkpoints = (
         (other, path)
         for other in runs
         if other is not run
         for path in sorted(other.dir.rglob("model*.safetensors"))
     )
-    return next(((other, path) for other, path in kept if file_id(path) == run.begun_from), None)
+    return next(((other, path) for other, path in checkpoints if file_id(path) == run.begun_from), None)
 
 
 def _appended(earlier: TrainingRun, steps: int, run: TrainingRun) -> TrainingRun:
-    """`run`, put behind the first `steps` steps of the run before it."""
+    """`run`, appended to the first `steps` steps of the earlier run."""
     begins = earlier.begins + steps
     kept = earlier.columns["timesteps"] <= begins
     none = np.full(len(kept), np.nan)
@@ -153,12 +155,12 @@ def _appended(earlier: TrainingRun, steps: int, run: TrainingRun) -> TrainingRun
     return replace(run, columns=columns, before=earlier, begins=begins)
 
 
-def _described(path: Path) -> dict:
-    remedy = "move it away, and the run is drawn without it"
+def _read_description(path: Path) -> dict:
+    remedy = "remove it to draw the run without it"
     config = read_json(path, remedy) if path.exists() else {}
     for part in ("args", "env", "network", "ppo"):
         if not isinstance(config.get(part, {}), dict):
-            raise UsageError(f"{path} is damaged: its {part} is no mapping; {remedy}")
+            raise UsageError(f"{path} is damaged: {part} is not a mapping; {remedy}")
     return config
 
 
@@ -170,13 +172,11 @@ def _numbers(cells: list[str | None], name: str, path: Path) -> np.ndarray:
 
 
 def group_runs(runs: Sequence[TrainingRun]) -> list[list[TrainingRun]]:
-    """The runs by experiment, in order of first appearance; the members of a group are its seeds, so that a
-    seed seen again begins another group.
-    """
+    """The runs by experiment, in order of first appearance; a group has each seed once."""
     groups: dict[tuple[str, int], list[TrainingRun]] = {}
     seen: Counter = Counter()
     for run in runs:
-        experiment = run.same_experiment()
+        experiment = run.experiment()
         seed = run.config.get("args", {}).get("seed", str(run.dir))
         groups.setdefault((experiment, seen[experiment, seed]), []).append(run)
         seen[experiment, seed] += 1
@@ -184,24 +184,22 @@ def group_runs(runs: Sequence[TrainingRun]) -> list[list[TrainingRun]]:
 
 
 def smooth(steps: np.ndarray, values: np.ndarray, window: float) -> np.ndarray:
-    """Centred mean: at each step [n] the mean of the values [n] that lie at most window / 2 steps to either
-    side.
+    """Centred moving average: at each step, the mean of the values within window / 2 steps on either side.
 
-    At the ends the window is cut off. steps must not decrease; a window of 0 changes nothing.
+    Args:
+        steps: ascending [n].
+        values: [n].
+        window: in steps, truncated at the ends; 0 changes nothing.
     """
     low = np.searchsorted(steps, steps - window / 2, side="left")
     high = np.searchsorted(steps, steps + window / 2, side="right")
-    offset = values[
-        :1
-    ].sum()  # taken off before summing, so that a constant stays that constant to the last bit
+    offset = values[:1].sum()  # subtracted before summing, so that a constant stays exact
     total = np.concatenate([[0.0], np.cumsum(values - offset)])
     return offset + (total[high] - total[low]) / (high - low)
 
 
 def common_curves(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps [n] that all of the (steps, values) curves span, and the values [curves, n] there, with straight
-    lines between their points.
-    """
+    """Steps [n] that all (steps, values) curves cover, and the interpolated values [curves, n]."""
     first = max(steps[0] for steps, _ in curves)
     last = min(steps[-1] for steps, _ in curves)
     grid = np.unique(np.concatenate([steps for steps, _ in curves]))
@@ -210,9 +208,7 @@ def common_curves(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.n
 
 
 def published_for(runs: Sequence[TrainingRun]) -> dict | None:
-    """The published result on the game and mode that all of the runs were trained on, if published.json has
-    one; none with frames blanked.
-    """
+    """The entry of published.json on the game and mode of all runs, if any; None with blanked frames."""
     games = [run.config.get("env", {}) for run in runs]
     if any(game.get("blink") for game in games):
         return None
@@ -234,9 +230,7 @@ def training_levels(run: TrainingRun) -> str:
 
 
 def evaluation_levels(run: TrainingRun) -> str:
-    """The levels that train.py evaluates on, in words: after the training levels and the 50 that are for
-    validation.
-    """
+    """The levels that train.py evaluates on, in words: those after training and 50 validation levels."""
     args = run.config.get("args", {})
     if "eval_episodes" not in args:
         return "unknown"

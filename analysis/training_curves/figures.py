@@ -1,6 +1,4 @@
-"""Pictures of training: return against environment steps, seeds thin, the published curve behind; and every
-other column.
-"""
+"""Figures of training: return against environment steps, with the published curve, and all other columns."""
 
 from collections.abc import Sequence
 
@@ -33,36 +31,36 @@ PANELS = (
     ("mean_episode_value", "Value estimate", "scaled return"),
     ("mean_value_loss", "Value loss", "scaled return, squared"),
     ("mean_policy_loss", "Policy loss", "clipped objective"),
-    ("approx_kl", "Change of the policy", "KL, nats per update"),
-    ("clip_fraction", "Clipped share of steps", "share"),
+    ("approx_kl", "Approximate KL", "nats per update"),
+    ("clip_fraction", "Clip fraction", "fraction of steps"),
     ("learning_rate", "Learning rate", "Adam step size"),
     ("steps_per_second", "Speed", "steps per second"),
 )
 _UNSEEN_MARKS = {"marker": "o", "markersize": 4, "markerfacecolor": "white", "markeredgewidth": 1.1}
 _UNSEEN_COLOR = {"color": GROUPS[1]}
-"""Where one experiment has a panel to itself, its unseen levels have a colour of their own."""
+"""Colour of unseen levels in a panel with one experiment."""
 _COLUMNS = 4
 _UNITS = (("M", 1e6), ("k", 1e3), ("", 1))
 
 
 def draw_returns(runs: Sequence[TrainingRun], window: float) -> Figure:
-    """Return on training and on unseen levels in one panel. window: of the smoothing, in environment steps."""
+    """Return on training and unseen levels in one panel; window: of the smoothing, in environment steps."""
     groups = group_runs(runs)
     published = published_for(runs)
     figure, axes = new_figure(1, 1, panel=(6.4, 4.4))
     axis = axes[0, 0]
-    _draw_published(axis, published, ("train", "unseen"), _shown_to(runs, published))
+    _draw_published(axis, published, ("train", "unseen"), _last_step(runs, published))
     _draw_groups(axis, groups, TRAIN, window)
     _draw_groups(axis, groups, UNSEEN, window, **_UNSEEN_MARKS, **(_UNSEEN_COLOR if len(groups) == 1 else {}))
-    _label_steps(axis, _shown_to(runs, published))
+    _label_steps(axis, _last_step(runs, published))
     _label_returns(axis, published)
     figure.legend(handles=_legend(groups, published), loc="outside upper left", ncols=2)
-    add_caption(figure, _caption(runs, window, published), *_numbers_of(groups))
+    add_caption(figure, _caption(runs, window, published), *_seeds_and_levels(groups))
     return figure
 
 
 def draw_columns(runs: Sequence[TrainingRun], window: float) -> Figure:
-    """One panel for each column of PANELS that any run has. window: of the smoothing, in environment steps."""
+    """One panel per column of PANELS that any run has; window: of the smoothing, in environment steps."""
     groups = group_runs(runs)
     published = published_for(runs)
     panels = [panel for panel in PANELS if any(len(run.curve(panel[0])[0]) for run in runs)]
@@ -71,16 +69,16 @@ def draw_columns(runs: Sequence[TrainingRun], window: float) -> Figure:
     figure, axes = new_figure(rows, columns, panel=(3.3, 2.35))
     for axis, (name, title, unit) in zip(axes.flat, panels):
         behind = {TRAIN: ("train",), UNSEEN: ("unseen",)}.get(name, ())
-        _draw_published(axis, published, behind, _shown_to(runs, published))
+        _draw_published(axis, published, behind, _last_step(runs, published))
         _draw_groups(axis, groups, name, window, **(_UNSEEN_MARKS if name == UNSEEN else {}))
-        _label_steps(axis, _shown_to(runs, published if behind else None))
+        _label_steps(axis, _last_step(runs, published if behind else None))
         axis.set_title(title)
         axis.set_ylabel(unit)
     _same_range(axes.flat[: len([panel for panel in panels if panel[0] in (TRAIN, UNSEEN)])])
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
     figure.legend(handles=_legend(groups, published, kinds=False), loc="outside upper left", ncols=4)
-    add_caption(figure, _caption(runs, window, published), *_numbers_of(groups))
+    add_caption(figure, _caption(runs, window, published), *_seeds_and_levels(groups))
     return figure
 
 
@@ -109,12 +107,12 @@ def _draw_groups(axis: Axes, groups: list[list[TrainingRun]], name: str, window:
 
 
 def _spacing(points: np.ndarray) -> int:
-    """Every how many points to set a mark, so that there are at most about 25."""
+    """Interval between marks, for about 25 of them."""
     return max(len(points) // 25, 1)
 
 
 def _draw_published(axis: Axes, published: dict | None, kinds: Sequence[str], last: float) -> None:
-    """The published curves of these kinds up to step `last`, the spread of their runs, and random play."""
+    """The published curves of these kinds up to step `last`, their spread, and the random policy."""
     if published is None or not kinds:
         return
     shown = [i for i, steps in enumerate(published["steps"]) if steps <= last]
@@ -135,8 +133,8 @@ def _draw_published(axis: Axes, published: dict | None, kinds: Sequence[str], la
     axis.axhline(published["random_return"], **NULL, linewidth=1.2, zorder=1.4)
 
 
-def _shown_to(runs: Sequence[TrainingRun], published: dict | None) -> float:
-    """The last step to show: that of the longest run, or, before a published curve, the curve's next point."""
+def _last_step(runs: Sequence[TrainingRun], published: dict | None) -> float:
+    """Last step of the axis: of the longest run, or the next point of the published curve after it."""
     last = max(run.last_step for run in runs)
     return min((steps for steps in published["steps"] if steps >= last), default=last) if published else last
 
@@ -167,7 +165,7 @@ def _same_range(axes: Sequence[Axes]) -> None:
 
 
 def _legend(groups: list[list[TrainingRun]], published: dict | None, kinds: bool = True) -> list[Line2D]:
-    """Handles: a colour for each experiment; with `kinds`, what the marks mean; what is drawn behind."""
+    """Handles: a colour per experiment, marks of training and unseen levels (`kinds`), published results."""
     ours = [(color, _name(group, groups)) for color, group in zip(_colors(groups), groups)]
     if kinds and len(ours) == 1:
         handles = _kinds(ours[0][0], f"{ours[0][1]}, ")
@@ -177,7 +175,7 @@ def _legend(groups: list[list[TrainingRun]], published: dict | None, kinds: bool
         )
     if published:
         handles.append(Line2D([], [], **PUBLISHED, linewidth=1.2, label=published["label"]))
-        handles.append(Line2D([], [], **NULL, linewidth=1.2, label="random play"))
+        handles.append(Line2D([], [], **NULL, linewidth=1.2, label="random policy"))
     return handles
 
 
@@ -189,7 +187,7 @@ def _kinds(color: str, name: str) -> list[Line2D]:
 
 
 def _name(group: list[TrainingRun], groups: list[list[TrainingRun]]) -> str:
-    """The experiment's folder; the run's too where two experiments share that folder."""
+    """The experiment's directory, with the run's if two experiments share it."""
     folder = group[0].dir.resolve().parent
     shared = [other for other in groups if other[0].dir.resolve().parent == folder]
     return folder.name if len(shared) == 1 else f"{folder.name}/{group[0].dir.name}"
@@ -202,24 +200,25 @@ def _colors(groups: list) -> list[str]:
 def _caption(runs: Sequence[TrainingRun], window: float, published: dict | None) -> str:
     parts = [f"Return on training levels: mean of the last {WINDOW} training episodes."]
     parts.append(
-        f"Curves are centred means over {steps_in_words(window)} environment steps."
+        f"Curves are moving averages over {steps_in_words(window)} environment steps."
         if window
         else "Curves are not smoothed."
     )
     if len(runs) > len(group_runs(runs)):
         parts.append(
-            "Thin lines: seeds; thick: their mean; band: the lowest to the highest seed, as far as all of them go."
+            "Thin lines: seeds; thick: their mean; band: their range, up to the last step of the shortest "
+            "run."
         )
     parts += dict.fromkeys(
-        f"From the dotted line on: {words}." for words in map(_joints_in_words, runs) if words
+        f"After the dotted line: {words}." for words in map(_continuations_in_words, runs) if words
     )
-    if published and published["spread"]["steps"] <= _shown_to(runs, published):
+    if published and published["spread"]["steps"] <= _last_step(runs, published):
         parts.append(f"Bars at {steps_in_words(published['spread']['steps'])}: spread of the published runs.")
     return " ".join(parts)
 
 
-def _numbers_of(groups: list[list[TrainingRun]]) -> tuple[str, str]:
-    """How many seeds, and the levels of each experiment, in words."""
+def _seeds_and_levels(groups: list[list[TrainingRun]]) -> tuple[str, str]:
+    """Number of seeds, and levels of each experiment, in words."""
     counts = [f"{len(group)}\N{NO-BREAK SPACE}seed{'s' if len(group) > 1 else ''}" for group in groups]
     named = (
         counts
@@ -234,8 +233,8 @@ def _numbers_of(groups: list[list[TrainingRun]]) -> tuple[str, str]:
     return ", ".join(named), "; ".join(levels)
 
 
-def _joints_in_words(run: TrainingRun) -> str:
-    """What stands behind each dotted line of a run, and where that is; nothing for a run of one part."""
+def _continuations_in_words(run: TrainingRun) -> str:
+    """Preset and step of each continuation of a run, in words."""
     presets = [part.config.get("args", {}).get("param_name", "another run") for part in run.parts()[1:]]
     return ", ".join(
         f"{preset} ({steps_in_words(step)} steps)" for preset, step in zip(presets, run.joints())
@@ -243,6 +242,6 @@ def _joints_in_words(run: TrainingRun) -> str:
 
 
 def steps_in_words(steps: float) -> str:
-    """1500000 -> 1.5M, 20000 -> 20k, to three digits."""
+    """1500000 -> 1.5M, 20000 -> 20k; three digits."""
     unit, size = next((name, size) for name, size in _UNITS if steps >= size)
     return f"{steps / size:.3g}{unit}"

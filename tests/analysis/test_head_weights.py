@@ -69,9 +69,9 @@ def test_an_effect_is_what_writing_one_deviation_does_to_the_heads(made):
     assert np.allclose(np.array(told["effects"])[1:, 3], moved - moved.mean(), atol=1e-4)
 
 
-def test_actions_with_one_effect_share_a_row_and_most_limits_the_picture(made):
+def test_actions_with_one_effect_share_a_row_and_num_directions_limits_the_figure(made):
     weight = torch.arange(10.0).reshape(5, 2)
-    rows = weights.act_rows(weight, ActionSpace(tuple(NAMES), 4, (0, 1, 2, 4, 4)))
+    rows = weights.action_rows(weight, ActionSpace(tuple(NAMES), 4, (0, 1, 2, 4, 4)))
     assert list(rows) == ["up", "down", "left", "none"]
     assert rows["none"].tolist() == [[3.0, 3.0]]
     out, _ = made
@@ -90,7 +90,7 @@ def test_principal_components_stand_in_for_independent_ones_that_were_left_out(m
 
 def test_missing_directions_and_other_agents_are_refused(made):
     out, _ = made
-    with pytest.raises(UsageError, match="--most is 0"):
+    with pytest.raises(UsageError, match="--num_directions is 0"):
         weights.main(weights.Args(out / "agent.safetensors", "pca", 0, out_dir=out))
     with pytest.raises(UsageError, match="all Gaussian.*--method"):
         weights.main(weights.Args(out / "agent.safetensors", "ica", out_dir=out))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Annotation
 
-from analysis.plotting.label_placement import coinciding, name_points, pushed_apart
+from analysis.plotting.label_placement import group_coincident, label_points, push_apart
 from analysis.plotting.style import new_figure
 from tests.helpers.figure_checks import boxes_of, overlapping
 
@@ -16,7 +16,7 @@ def labelled(points, others):
     axis = axes[0, 0]
     axis.scatter(*np.concatenate([points, others]).T)
     axis.margins(0.2)
-    name_points(axis, points, NAMES[: len(points)], others)
+    label_points(axis, points, NAMES[: len(points)], others)
     return figure, axis, [text for text in axis.texts if isinstance(text, Annotation)]
 
 
@@ -52,15 +52,15 @@ def test_points_that_coincide_share_a_label():
 
 def test_a_chain_of_near_points_is_one_group():
     pixels = np.array([[0, 0], [12, 0], [6, 0], [40, 0]], float)
-    assert coinciding(pixels, 7) == [[0, 1, 2], [3]]
-    assert coinciding(pixels, 3) == [[0], [1], [2], [3]]
+    assert group_coincident(pixels, 7) == [[0, 1, 2], [3]]
+    assert group_coincident(pixels, 3) == [[0], [1], [2], [3]]
 
 
 def test_boxes_are_pushed_apart_and_lone_ones_stay():
     rng = np.random.default_rng(0)
     size = np.array([0.07, 0.052])
     centres = np.concatenate([rng.normal(size=(31, 2)) * 0.1 + 0.5, [[3, 3]]])
-    moved = pushed_apart(centres, size)
+    moved = push_apart(centres, size)
     lacking = size - np.abs(moved[:, None] - moved)
     assert not ((lacking > 1e-6).all(-1) & ~np.eye(32, dtype=bool)).any()
     assert np.array_equal(moved[-1], centres[-1])

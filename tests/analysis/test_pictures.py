@@ -12,7 +12,7 @@ from analysis import emergence_plotting, probes_plotting, show_hx_overlap, tunin
 from analysis.game_check import true_q_figures
 from analysis.maps import latent_figures
 from analysis.plotting import map_figures
-from analysis.plotting.colourings import FLAG_OFF, HIDDEN
+from analysis.plotting.colourings import FLAG_OFF, HIDDEN_COLOURINGS
 from analysis.plotting.map_figures import Caption
 from analysis.plotting.style import add_caption
 from common.stats import level_weights
@@ -155,7 +155,7 @@ def test_the_largest_clusters_are_numbered_and_no_number_lies_on_another(drawn, 
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(count), np.arange(count)[::-1] + 2)
     points = (rng.normal(size=(count, 2)) * 0.3)[labels] + rng.normal(size=(len(labels), 2)) * 0.05
-    (cluster,) = (how for how in HIDDEN if how.label == "cluster")
+    (cluster,) = (colouring for colouring in HIDDEN_COLOURINGS if colouring.label == "cluster")
     map_figures.draw_grid("tsne", points, {"cluster": labels}, [cluster], [], Caption("50", "0-1"), None)
     numbers = drawn[0].axes[0].texts
     assert {int(text.get_text()) for text in numbers} == set(range(min(count, 40)))

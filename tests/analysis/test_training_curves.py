@@ -300,7 +300,7 @@ def test_where_a_run_goes_on_is_marked_and_named(tmp_path):
         ]
         assert set(dotted) == {10 * 16384, 12 * 16384}
         caption = figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
-        assert "From the dotted line on: b (164k steps), c (197k steps)." in caption
+        assert "After the dotted line: b (164k steps), c (197k steps)." in caption
 
 
 def test_the_plot_joins_what_it_finds(tmp_path, monkeypatch):
@@ -354,7 +354,7 @@ def test_bad_logs_end_in_one_clear_line(tmp_path, content, message):
 def test_a_damaged_config_is_named(tmp_path, content):
     (make_run(tmp_path / "run") / "config.json").write_bytes(content)
     with pytest.raises(
-        UsageError, match="config.json is .*; move it away, and the run is drawn without it"
+        UsageError, match="config.json is .*; remove it to draw the run without it"
     ) as caught:
         load_run(tmp_path / "run")
     assert "\n" not in str(caught.value)

@@ -4,9 +4,9 @@ import matplotlib
 import numpy as np
 import pytest
 
-from analysis.plotting.colourings import CLASSES, HIDDEN, OTHERS, Colouring, colour, short
+from analysis.plotting.colourings import CLASSES, HIDDEN_COLOURINGS, OTHERS, Colouring, colour, short
 from analysis.plotting.map_figures import montage
-from analysis.plotting.point_density import limits, raster, turned
+from analysis.plotting.point_density import data_limits, raster, rotate_points
 from tests.helpers.figure_checks import cielab
 
 RED = [255, 0, 0]
@@ -35,18 +35,18 @@ def test_a_cloud_is_drawn_upwards_with_later_points_on_top():
 def test_limits_hold_nearly_all_points_and_not_the_farthest():
     points = np.random.default_rng(0).normal(size=(5000, 2))
     points[0] = 1000
-    low, high = limits(points)
+    low, high = data_limits(points)
     assert high.max() < 6
     assert ((points > low) & (points < high)).all(1).mean() > 0.99
 
 
 def test_turning_keeps_lengths_and_comes_round():
     points = np.random.default_rng(0).normal(size=(50, 3))
-    flat, depth = turned(points, 70, 30)
+    flat, depth = rotate_points(points, 70, 30)
     assert np.allclose((flat**2).sum(1) + depth**2, (points**2).sum(1))
-    assert np.allclose(turned(points, 430, 30)[0], flat)
-    assert not np.allclose(turned(points, 80, 30)[0], flat)
-    assert np.allclose(turned(np.array([[0, 0, 1.0]]), 123, 0)[0], [[0, 1]]), "the third axis points up"
+    assert np.allclose(rotate_points(points, 430, 30)[0], flat)
+    assert not np.allclose(rotate_points(points, 80, 30)[0], flat)
+    assert np.allclose(rotate_points(np.array([[0, 0, 1.0]]), 123, 0)[0], [[0, 1]]), "the third axis points up"
 
 
 def test_colours_of_classes_can_be_told_apart():
@@ -94,7 +94,7 @@ def test_numbered_clusters_all_have_colours_and_none_that_of_its_nearest_neighbo
 
 def test_scales_flags_and_names():
     values = np.linspace(0, 1, 200)
-    scale, log = (colour(Colouring("v", "", how, "viridis"), values + 1) for how in ("scale", "log"))
+    scale, log = (colour(Colouring("v", "", kind, "viridis"), values + 1) for kind in ("scale", "log"))
     assert 1.005 < scale.key.low < 1.02
     assert not np.allclose(scale.rgb, log.rgb)
     assert np.isclose(log.key.high, scale.key.high, atol=0.02)
@@ -129,7 +129,7 @@ def test_numbers_beside_a_scale_have_no_exponent_where_people_write_none(value, 
 
 
 def test_there_are_twelve_colourings():
-    assert len({how.label for how in HIDDEN}) == 12
+    assert len({colouring.label for colouring in HIDDEN_COLOURINGS}) == 12
 
 
 @pytest.mark.parametrize(("count", "shape"), [(1, (4, 34, 3)), (7, (10, 34, 3))])
