@@ -259,10 +259,10 @@ def test_a_preset_without_a_checkpoint_plays_untrained(tmp_path):
     asked = {
         name: render.Args(param_name=name, env_name="dodgeball", device="cpu") for name in ("demo", "half-ff")
     }
-    agents = {name: render.agent_of(args, "cpu")[0] for name, args in asked.items()}
+    agents = {name: render.load_policy(args, "cpu")[0] for name, args in asked.items()}
     assert {name: agent.config.core for name, agent in agents.items()} == {"demo": "gru", "half-ff": "none"}
     again, other = (
-        render.agent_of(replace(asked["demo"], seed=seed), "cpu")[0].encoder.state_dict() for seed in (0, 1)
+        render.load_policy(replace(asked["demo"], seed=seed), "cpu")[0].encoder.state_dict() for seed in (0, 1)
     )
     weights = agents["demo"].encoder.state_dict()
     assert all(torch.equal(weights[name], again[name]) for name in weights)
@@ -279,7 +279,7 @@ def test_num_levels_and_paint_vel_info_reach_the_game(rendered):
     ]
     shown = []
     for painted in (False, True):
-        config = render.env_config(render.Args(Path("x"), env_name="coinrun", paint_vel_info=painted), OWN)
+        config = render.game_config(render.Args(Path("x"), env_name="coinrun", paint_vel_info=painted), OWN)
         shown.append(ProcgenVecEnv(1, config, num_threads=0).observe()[1])
     assert (shown[0] != shown[1]).any()
     assert episodes(rendered(num_eps=4, blink=True)) != episodes(rendered(num_eps=4))
