@@ -68,7 +68,7 @@ class Args:
     scale: int = 8
     """Video pixels per game pixel, along each side."""
     overlay: bool = True
-    """Draw action, action probabilities, value, level and return beside each frame."""
+    """Draw action, action probabilities, value, level and return next to each frame."""
     window: bool = False
     """Also show each episode in a window; needs a display."""
     device: Device = "auto"

@@ -39,7 +39,7 @@ def main(args: Args) -> None:
 
 
 def draw(path: Path) -> Path:
-    """Writes loss_over_time.png beside the JSON file. Raises UsageError if that is missing or invalid."""
+    """Writes loss_over_time.png next to the JSON file. Raises UsageError if that is missing or invalid."""
     try:
         data = read_json(path, "give the loss_over_time.json of a loss_over_time_exp.py run")
         missing = [f"{name}_mean" for name in PANELS if f"{name}_mean" not in data]

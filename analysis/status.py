@@ -41,8 +41,8 @@ from common.words import counted
 from interpret import overlap
 from rollouts.store import KIND, Rollouts
 
-PLACES = ("logs", "data", "demo", "results")
-"""Folders that the scripts write to."""
+OUTPUT_DIRS = ("logs", "data", "demo", "results")
+"""Directories that the scripts write to."""
 VERSIONS = {
     **{module.STEP: module.VERSION for module in (map_summary, latents, memory_summary, overlap)},
     **{
@@ -53,11 +53,11 @@ VERSIONS = {
     "concepts": concepts.VERSION,
     "scenes": scene_bank.VERSION,
 }
-"""The version of each step that this code reads."""
+"""{step: version that this code reads}."""
 
 
-class Found(NamedTuple):
-    """A run: directory, step version, ids of its inputs, its first command, and whether it is done."""
+class FoundRun(NamedTuple):
+    """A run: directory, version, ids of inputs, the command that started it, and whether it is finished."""
 
     dir: Path
     version: int | None
@@ -67,52 +67,52 @@ class Found(NamedTuple):
 
     @property
     def step(self) -> str:
-        """The name of its step, without the key."""
+        """Name of its step."""
         return re.sub(r"_[0-9a-f]{12}(_\d+)?$", "", self.dir.name)
 
 
-class Store(NamedTuple):
-    """A directory of rollouts: what it holds, in a line, its id ("" where it cannot be read), and the command
-    that recorded it, where it is whole.
+class FoundStore(NamedTuple):
+    """A store of rollouts: its content in words, its id ("" if unreadable), and the command that recorded it.
+
+    The command is None for an incomplete store.
     """
 
     dir: Path
-    holds: str
+    content: str
     id: str
     command: Command | None
 
 
-def find_stores(root: Path) -> list[Store]:
-    """The stores of rollouts, by name."""
-    files = (file for place in PLACES for file in (root / place).rglob("manifest.json"))
-    return [look_at(file.parent) for file in sorted(files) if _read(file).get("kind") == KIND]
+def find_stores(root: Path) -> list[FoundStore]:
+    """Stores of rollouts, by path."""
+    files = (file for name in OUTPUT_DIRS for file in (root / name).rglob("manifest.json"))
+    return [describe_store(file.parent) for file in sorted(files) if _read(file).get("kind") == KIND]
 
 
-def look_at(path: Path) -> Store:
+def describe_store(path: Path) -> FoundStore:
+    """Content of a store, or why it cannot be read."""
     try:
         rollouts = Rollouts.open(path)
     except UsageError as error:
-        return Store(path, str(error), "", None)
-    wanted = (rollouts.manifest.get("plan") or {}).get("num_episodes") or len(rollouts)
-    episodes = (
-        counted(len(rollouts), "episode")
-        if len(rollouts) >= wanted
-        else f"{len(rollouts)} of {counted(wanted, 'episode')}"
-    )
+        return FoundStore(path, str(error), "", None)
+    planned = (rollouts.manifest.get("plan") or {}).get("num_episodes") or len(rollouts)
+    complete = len(rollouts) >= planned
+    episodes = counted(max(planned, len(rollouts)), "episode")
+    if not complete:
+        episodes = f"{len(rollouts)} of {episodes}"
     kind = "simulated" if rollouts.simulated else "real"
-    holds = f"{episodes}, {counted(rollouts.num_steps, 'step')}, {kind}, id {rollouts.id}"
+    content = f"{episodes}, {counted(rollouts.num_steps, 'step')}, {kind}, id {rollouts.id}"
     words = (rollouts.manifest.get("made") or {}).get("command")
-    return Store(
-        path, holds, rollouts.id, command_of(_line(words)) if words and len(rollouts) >= wanted else None
-    )
+    command = command_of(_line(words)) if words and complete else None
+    return FoundStore(path, content, rollouts.id, command)
 
 
-def find_runs(root: Path) -> Iterator[Found]:
-    """Runs, the oldest first."""
+def find_runs(root: Path) -> Iterator[FoundRun]:
+    """Runs, oldest first."""
     files = [
         file
-        for place in PLACES
-        for file in (root / place).rglob("config.json")
+        for name in OUTPUT_DIRS
+        for file in (root / name).rglob("config.json")
         if not file.parent.is_symlink()
     ]
     for file in sorted(files, key=lambda path: path.stat().st_mtime):
@@ -122,30 +122,34 @@ def find_runs(root: Path) -> Iterator[Found]:
                 name: value for name, value in (about.get("inputs") or {}).items() if isinstance(value, str)
             }
             done = (file.parent / "done.json").exists()
-            yield Found(
+            yield FoundRun(
                 file.parent, _read(file).get("version"), inputs, command_of(_line(about["command"])), done
             )
 
 
-def why_stale(run: Found, ids: Mapping[Path, str], root: Path) -> str | None:
-    """Why the artefacts of a run are out of date, or None. ids: of the stores that there are.
+def stale_reason(run: FoundRun, ids: Mapping[Path, str], root: Path) -> str | None:
+    """Why the artefacts of a run are stale, or None.
 
-    An input is looked up at the path that the run's own command gave; one that stands at no path any more
-    makes nothing stale.
+    An input is looked up at the path given by the run's command; a missing input makes nothing stale.
+
+    Args:
+        run: to check.
+        ids: {path: id} of the stores.
+        root: the repository.
     """
     known = VERSIONS.get(run.step)
     if known is not None and run.version != known:
-        return f"made by version {run.version} of the step, which is {known} by now"
-    for name, made_from in run.inputs.items():
+        return f"of version {run.version} of the step; the current version is {known}"
+    for name, recorded in run.inputs.items():
         (path,) = run.command.flags.get(f"--{name}") or (None,)
         now = path and _id_of(root / path, ids)
-        if now and now != made_from:
-            return f"--{name} {path} has changed since (it was {made_from} and is {now})"
+        if now and now != recorded:
+            return f"--{name} {path} has changed since (it was {recorded} and is {now})"
     return None
 
 
 def _id_of(path: Path, ids: Mapping[Path, str]) -> str | None:
-    """The id of a store or a file; None where there is neither."""
+    """Id of a store or a file; None if there is neither."""
     return _file_id(path) if path.is_file() else ids.get(path)
 
 
@@ -153,7 +157,7 @@ _file_id = cache(file_id)
 
 
 def up_to_date(step: str, folder: str, root: Path, fresh: set[Path]) -> bool:
-    """Whether the latest artefacts of a step are up to date, and its pictures are there and no older."""
+    """Whether the latest artefacts of a step are current, and its figures are not older."""
     latest = (root / "results" / f"{step}_precomp" / LATEST).resolve()
     pictures = (path for path in (root / "results" / f"{folder}_plots").rglob("*") if path.is_file())
     newest = max((path.stat().st_mtime for path in pictures), default=0.0)
@@ -169,15 +173,15 @@ def main(args: Args) -> None:
     stores = find_stores(args.root)
     runs = list(find_runs(args.root))
     ids = {store.dir: store.id for store in stores}
-    stale = {run.dir: why_stale(run, ids, args.root) for run in runs}
+    stale = {run.dir: stale_reason(run, ids, args.root) for run in runs}
     latest = {link.resolve() for link in (args.root / "results").glob(f"*_precomp/{LATEST}")}
     print("recordings" if stores else "recordings: none")
     for store in stores:
-        print(f"   {store.dir.relative_to(args.root)}: {store.holds}")
+        print(f"   {store.dir.relative_to(args.root)}: {store.content}")
     print(f"runs and artefacts{' (*: the latest of its kind)' if runs else ': none'}")
     for run in runs:
         state = (
-            "unfinished, its command resumes it"
+            "unfinished; its command resumes it"
             if not run.done
             else f"stale: {stale[run.dir]}"
             if stale[run.dir]
@@ -188,8 +192,8 @@ def main(args: Args) -> None:
     print(f"next: {what_next(page.read_text(), stores, fresh, args.root)}")
 
 
-def what_next(page: str, stores: list[Store], fresh: list[Found], root: Path) -> str:
-    """The next command of the sequence, with real paths. fresh: runs that are done and up to date."""
+def what_next(page: str, stores: list[FoundStore], fresh: list[FoundRun], root: Path) -> str:
+    """The next command of the page's sequence, with real paths; fresh: finished runs that are not stale."""
     names, commands = parse_sequence(page, root)
     if not names.get("DATA"):
         return "make demo"
@@ -197,7 +201,7 @@ def what_next(page: str, stores: list[Store], fresh: list[Found], root: Path) ->
     whole = {run.dir.resolve() for run in fresh}
     drawn = {script: up_to_date(*where, root, whole) for script, where in PICTURES.items()}
     found = next_command(commands, done, drawn)
-    return found.line if found else "nothing, the sequence is done"
+    return found.line if found else "nothing, the sequence is finished"
 
 
 def _line(words: list[str]) -> str:
@@ -205,12 +209,12 @@ def _line(words: list[str]) -> str:
 
 
 def _read(file: Path) -> dict:
-    """A JSON description; {} for one that is missing, damaged or no mapping."""
+    """A JSON object; {} if the file is missing, damaged or no object."""
     try:
-        found = json.loads(file.read_text())
+        content = json.loads(file.read_text())
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def add_agents(page: Page, results: DemoResults, out: Path) -> None:
         )
     page.picture(
         save_figure(draw_returns(runs, longest / 30), out / "curves")[0],
-        "Return against environment steps, with the published feed-forward curve where there is one.",
+        "Return against environment steps, with the published feed-forward curve if there is one.",
     )
     page.table(["agent", "levels", "mean return", *OUTCOMES, "n"], score_rows(results))
     page.clips(_clips(results, out))

@@ -1,4 +1,4 @@
-"""Clips of the demo's report: agents on the same level, and simulations beside the recorded episode."""
+"""Clips of the demo's report: agents on the same level, and simulations next to the recorded episode."""
 
 from collections.abc import Mapping
 from itertools import islice
@@ -36,7 +36,7 @@ def _play_level(file: Path, env_name: str, level: int) -> np.ndarray:
 
 
 def write_simulation_clip(real: Rollouts, simulated: Mapping[str, Rollouts], i: int, path: Path) -> Path:
-    """The i-th episode of every simulated store beside the recorded episode that it starts from.
+    """The i-th episode of every simulated store next to the recorded episode that it starts from.
 
     Args:
         real: store of the recorded episodes.

@@ -1,4 +1,4 @@
-"""Sections of the demo's report on the world models: frame errors, and clips beside the game."""
+"""Sections of the demo's report on the world models: frame errors, and clips next to the game."""
 
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def _errors(simulators: dict[str, Simulator], real: Rollouts, num_windows: int) 
 
 
 def add_clips(page: Page, results: DemoResults, out: Path) -> None:
-    """The longest simulations beside the recorded episodes they start from, and random latents."""
+    """The longest simulations next to the recorded episodes they start from, and random latents."""
     real = Rollouts.open(results.recording)
     simulated = {
         "shipped model" if results.shipped else "the demo's model": Rollouts.open(results.simulations)

@@ -1,7 +1,7 @@
 """Sizes of the demo: the machine is timed, and the largest sizes that end within the time limit are chosen.
 
 Every step costs a fixed time and a time that grows with its size, both measured on a reference machine; this
-machine's speed at training, playing and simulating scales them. The plan is saved beside the results, so that
+machine's speed at training, playing and simulating scales them. The plan is saved with the results, so that
 the same command resumes with the same sizes.
 """
 

@@ -1,7 +1,7 @@
 """Steps of an analysis: each precompute script writes one directory per combination of inputs and settings.
 
 `<out_dir>/<name>_precomp/<key>/` holds arrays (`artefacts.cached_part`), directions, numbers.json, and
-done.json once the step is finished; the link `latest` beside it points to the last finished run. The same
+done.json once the step is finished; the link `latest` next to it points to the last finished run. The same
 command resumes an unfinished run and does nothing for a finished one. Plots read these directories.
 """
 

@@ -63,7 +63,7 @@ def random_features(rollouts: Rollouts, mask: np.ndarray, seed: int) -> np.ndarr
 
 
 def rows_with_future(states: HiddenStates, begin: int, ahead: int = 0, most: int | None = None) -> np.ndarray:
-    """Rows of the steps whose episode goes on for `ahead` further steps.
+    """Rows of the steps whose episode lasts for `ahead` further steps.
 
     Args:
         states: of whole episodes.

@@ -1,4 +1,4 @@
-"""Frames that a map shows beside its points: example members of clusters, and whole episodes."""
+"""Frames that a map shows next to its points: example members of clusters, and whole episodes."""
 
 import numpy as np
 

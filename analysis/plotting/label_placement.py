@@ -1,4 +1,4 @@
-"""Labels beside points of a scatter plot, placed without overlaps; coinciding points share one label."""
+"""Labels next to points of a scatter plot, placed without overlaps; coinciding points share one label."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ _LEADER = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkA": 0
 def label_points(
     axis: Axes, points: np.ndarray, names: Sequence[str], ends: np.ndarray, fontsize: float = 7
 ) -> None:
-    """Writes a name beside each point, clear of all points and of the line from each point to its end.
+    """Writes a name next to each point, clear of all points and of the line from each point to its end.
 
     Call it last, when the layout is final.
 

@@ -61,7 +61,7 @@ class Page:
         self._parts.append(f"<pre>{html.escape(chr(10).join(lines))}</pre>")
 
     def link(self, address: str, words: str) -> None:
-        """A link to a file beside the page."""
+        """A link to a file next to the page."""
         self._parts.append(f'<p><a href="{html.escape(address)}">{html.escape(words)}</a></p>')
 
     def picture(self, path: Path, caption: str) -> None:

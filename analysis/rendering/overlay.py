@@ -76,7 +76,7 @@ class Overlay:
             yield np.concatenate([upscale(self.episode.obs[t], self.scale), self.panel(t)], axis=1)
 
     def panel(self, t: int) -> np.ndarray:
-        """The panel beside the frame of step t: [H * scale, panel width, 3] uint8."""
+        """The panel next to the frame of step t: [H * scale, panel width, 3] uint8."""
         size = round(_WIDTH * self.unit), self.episode.obs.shape[1] * self.scale
         picture = Image.new("RGB", size, _GROUND)
         pen = Pen(picture, self.unit)

@@ -42,7 +42,7 @@ def tile_clips(
     Args:
         tiles: row by row; None leaves a cell empty.
         columns: of the grid.
-        title: above the grid, beside the step.
+        title: above the grid, next to the step.
         scale: video pixels per clip pixel.
     """
     present = [tile for tile in tiles if tile is not None]

@@ -96,7 +96,7 @@ def test_what_there_is_and_what_comes_next(place, monkeypatch, capsys):
     wanted = f"python analysis/hidden_analysis_precompute.py {flags}"
     assert lines[-1] == f"next: {wanted}"
     run = make(monkeypatch, place, *FLAGS, done=False)
-    assert f"{run.dir}: unfinished, its command resumes it" in said(capsys)
+    assert f"{run.dir}: unfinished; its command resumes it" in said(capsys)
     assert said(capsys)[-1] == f"next: {wanted}"
     make(monkeypatch, place, *FLAGS, "--clusters", "4")
     lines = said(capsys)
@@ -107,13 +107,13 @@ def test_what_there_is_and_what_comes_next(place, monkeypatch, capsys):
     assert said(capsys)[-1] == "next: python record.py --exp_name big --agent_file agent.safetensors"
     monkeypatch.setattr("sys.argv", ["record.py", "--exp_name", "big", "--agent_file", "agent.safetensors"])
     write_map_store(Path("results") / "recorded", 20)
-    assert said(capsys)[-1] == "next: nothing, the sequence is done"
+    assert said(capsys)[-1] == "next: nothing, the sequence is finished"
 
 
 def test_artefacts_of_another_version_a_grown_store_and_another_file_are_stale(place, monkeypatch, capsys):
     old = make(monkeypatch, place, *FLAGS, version=1)
     assert (
-        f"* {old.dir}: stale: made by version 1 of the step, which is {map_summary.VERSION} by now"
+        f"* {old.dir}: stale: of version 1 of the step; the current version is {map_summary.VERSION}"
         in said(capsys)
     )
     new = make(monkeypatch, place, *FLAGS, "--agent_file", "agent.safetensors")
