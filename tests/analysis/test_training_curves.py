@@ -353,9 +353,7 @@ def test_bad_logs_end_in_one_clear_line(tmp_path, content, message):
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
 def test_a_damaged_config_is_named(tmp_path, content):
     (make_run(tmp_path / "run") / "config.json").write_bytes(content)
-    with pytest.raises(
-        UsageError, match="config.json is .*; remove it to draw the run without it"
-    ) as caught:
+    with pytest.raises(UsageError, match="config.json is .*; remove it to draw the run without it") as caught:
         load_run(tmp_path / "run")
     assert "\n" not in str(caught.value)
 

@@ -262,7 +262,8 @@ def test_a_preset_without_a_checkpoint_plays_untrained(tmp_path):
     agents = {name: render.load_policy(args, "cpu")[0] for name, args in asked.items()}
     assert {name: agent.config.core for name, agent in agents.items()} == {"demo": "gru", "half-ff": "none"}
     again, other = (
-        render.load_policy(replace(asked["demo"], seed=seed), "cpu")[0].encoder.state_dict() for seed in (0, 1)
+        render.load_policy(replace(asked["demo"], seed=seed), "cpu")[0].encoder.state_dict()
+        for seed in (0, 1)
     )
     weights = agents["demo"].encoder.state_dict()
     assert all(torch.equal(weights[name], again[name]) for name in weights)

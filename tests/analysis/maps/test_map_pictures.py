@@ -46,7 +46,9 @@ def test_turning_keeps_lengths_and_comes_round():
     assert np.allclose((flat**2).sum(1) + depth**2, (points**2).sum(1))
     assert np.allclose(rotate_points(points, 430, 30)[0], flat)
     assert not np.allclose(rotate_points(points, 80, 30)[0], flat)
-    assert np.allclose(rotate_points(np.array([[0, 0, 1.0]]), 123, 0)[0], [[0, 1]]), "the third axis points up"
+    assert np.allclose(rotate_points(np.array([[0, 0, 1.0]]), 123, 0)[0], [[0, 1]]), (
+        "the third axis points up"
+    )
 
 
 def test_colours_of_classes_can_be_told_apart():
