@@ -65,78 +65,63 @@ def draw(arrays: dict[str, np.ndarray], numbers: dict, path: Path) -> Path:
     """Scatter plots of successive principal components, and the AUROC by steps after the start."""
     pairs = arrays["real"].shape[1] - 1
     figure, axes = new_figure(-(-(pairs + 1) // 3), 3, panel=(3.3, 3.0))
-    bounds = data_limits(arrays["real"])
     for i, axis in zip(range(pairs), axes.flat):
-        for name, look in (("real", REAL), ("simulated", SIMULATED)):
-            points = arrays[name][:, i : i + 2]
-            axis.plot(
-                *points.T, ".", color=look["color"], markersize=1.5, alpha=0.45, label=name, rasterized=True
-            )
-            axis.plot(
-                *points.mean(0),
-                "P" if name == "real" else "X",
-                color=look["color"],
-                markersize=8,
-                markeredgecolor="white",
-            )
-        shares = arrays["share"][i : i + 2]
-        axis.set(
-            xlabel=f"PC {i + 1} ({shares[0]:.0%})",
-            ylabel=f"PC {i + 2} ({shares[1]:.0%})",
-            xlim=bounds[:, i],
-            ylim=bounds[:, i + 1],
-        )
+        _draw_components(axis, arrays, i)
     for handle in axes[0, 0].legend(markerscale=6, **ABOVE).legend_handles:
         handle.set_alpha(1)  # the points' own opacity leaves a faint dot
-    _by_step(axes.flat[pairs], numbers["auroc"])
+    _draw_auroc(axes.flat[pairs], numbers["auroc"])
     for axis in axes.flat[pairs + 1 :]:
         axis.set_axis_off()
-    best = max(numbers["auroc"]["simulated"].values(), key=lambda found: found["all"]["value"])["all"]
-    baseline = max(numbers["auroc"]["real"].values(), key=lambda found: found["all"]["value"])["all"]
-    mmd = numbers["mmd2"]
-    text = (
-        "Principal components of standardised real states; crosses: means. On held-out levels a classifier "
-        f"separates simulated from real states with AUROC {_interval(best)}, real from real with "
-        f"{_interval(baseline)}; squared MMD {np.mean(mmd['simulated']):.4f} against "
-        f"{np.mean(mmd['real']):.4f}. Intervals: 95%, bootstrapped by level."
-    )
     n = numbers["n"]
     counts = (
         f"{n['simulated']:,} simulated and {n['real']:,} real steps against {n['reference']:,} real ones of "
         "other levels"
     )
-    add_caption(figure, text, counts, "{}-{}".format(*numbers["levels"]))
+    add_caption(figure, _caption(numbers), counts, "{}-{}".format(*numbers["levels"]))
     return save_figure(figure, path)[0]
+
+
+def _draw_components(axis, arrays: dict[str, np.ndarray], i: int) -> None:
+    """Principal component i against i + 1 of both samples, with their means."""
+    bounds = data_limits(arrays["real"])
+    for name, look, marker in (("real", REAL, "P"), ("simulated", SIMULATED, "X")):
+        points = arrays[name][:, i : i + 2]
+        dots = {"color": look["color"], "markersize": 1.5, "alpha": 0.45, "rasterized": True}
+        axis.plot(*points.T, ".", label=name, **dots)
+        axis.plot(*points.mean(0), marker, color=look["color"], markersize=8, markeredgecolor="white")
+    x_share, y_share = arrays["share"][i : i + 2]
+    axis.set(xlabel=f"PC {i + 1} ({x_share:.0%})", ylabel=f"PC {i + 2} ({y_share:.0%})")
+    axis.set(xlim=bounds[:, i], ylim=bounds[:, i + 1])
+
+
+def _caption(numbers: dict) -> str:
+    simulated, baseline = (
+        max(numbers["auroc"][side].values(), key=lambda scores: scores["all"]["value"])["all"]
+        for side in ("simulated", "real")
+    )
+    mmd = {side: np.mean(values) for side, values in numbers["mmd2"].items()}
+    return (
+        "Principal components of standardised real states; crosses: means. On held-out levels a classifier "
+        f"separates simulated from real states with AUROC {_interval(simulated)}, real from real with "
+        f"{_interval(baseline)}; squared MMD {mmd['simulated']:.4f} against {mmd['real']:.4f}. Intervals: "
+        "95%, bootstrapped by level."
+    )
 
 
 def _interval(found: dict) -> str:
     return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
-def _by_step(axis, found: dict) -> None:
+def _draw_auroc(axis, auroc: dict) -> None:
     """AUROC against steps after the start, of gradient-boosted trees and of the linear classifier (thin)."""
-    for side, look, word in (
-        ("simulated", SIMULATED, "simulated vs real"),
-        ("real", NULL, "real vs real"),
-    ):
+    for side, look in (("simulated", SIMULATED), ("real", NULL)):
         for kind, width in (("trees", 1.8), ("linear", 0.8)):
-            steps = found[side][kind]["steps"]
-            middle = [(step["from"] + step["to"] - 1) / 2 for step in steps]
-            axis.plot(
-                middle,
-                [step["value"] for step in steps],
-                **look | {"linewidth": width},
-                label=f"{word}, {kind}",
-            )
+            steps = auroc[side][kind]["steps"]
+            x = [(step["from"] + step["to"] - 1) / 2 for step in steps]
+            value, low, high = ([step[key] for step in steps] for key in ("value", "low", "high"))
+            axis.plot(x, value, **look | {"linewidth": width}, label=f"{side} vs real, {kind}")
             if kind == "trees":
-                axis.fill_between(
-                    middle,
-                    [step["low"] for step in steps],
-                    [step["high"] for step in steps],
-                    color=look["color"],
-                    alpha=0.15,
-                    linewidth=0,
-                )
+                axis.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
     axis.axhline(0.5, color="#444444", linewidth=0.6)
     axis.set(xlabel="steps after the start", ylabel="AUROC, held-out levels", ylim=(0.4, 1.02))
     axis.legend(fontsize=7)

@@ -180,16 +180,17 @@ def main(args: Args) -> None:
         print(f"   {store.dir.relative_to(args.root)}: {store.content}")
     print(f"runs and artefacts{' (*: the latest of its kind)' if runs else ': none'}")
     for run in runs:
-        state = (
-            "unfinished; its command resumes it"
-            if not run.done
-            else f"stale: {stale[run.dir]}"
-            if stale[run.dir]
-            else "done"
-        )
-        print(f" {'*' if run.dir.resolve() in latest else ' '} {run.dir.relative_to(args.root)}: {state}")
+        mark = "*" if run.dir.resolve() in latest else " "
+        print(f" {mark} {run.dir.relative_to(args.root)}: {run_state(run, stale[run.dir])}")
     fresh = [run for run in runs if run.done and not stale[run.dir]]
     print(f"next: {what_next(page.read_text(), stores, fresh, args.root)}")
+
+
+def run_state(run: FoundRun, stale: str | None) -> str:
+    """State of a run in words; stale: the reason why its artefacts are stale, if they are."""
+    if not run.done:
+        return "unfinished; its command resumes it"
+    return f"stale: {stale}" if stale else "done"
 
 
 def what_next(page: str, stores: list[FoundStore], fresh: list[FoundRun], root: Path) -> str:
@@ -200,8 +201,8 @@ def what_next(page: str, stores: list[FoundStore], fresh: list[FoundRun], root: 
     done = [run.command for run in fresh] + [store.command for store in stores if store.command]
     whole = {run.dir.resolve() for run in fresh}
     drawn = {script: up_to_date(*where, root, whole) for script, where in PICTURES.items()}
-    found = next_command(commands, done, drawn)
-    return found.line if found else "nothing, the sequence is finished"
+    command = next_command(commands, done, drawn)
+    return command.line if command else "nothing, the sequence is finished"
 
 
 def _line(words: list[str]) -> str:

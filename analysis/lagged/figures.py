@@ -66,24 +66,12 @@ def draw_matrices(
         _mark(ax, significant[lag], order)
         ax.set_title(f"lag {lag}")
         if named:
-            for axis in (ax.xaxis, ax.yaxis):
-                axis.set_ticks(
-                    range(len(names)), [names[i] for i in order], fontsize=min(5, 115 / len(names))
-                )
-            ax.tick_params("x", rotation=90)
+            _name_scores(ax, [names[i] for i in order])
     for row in axes:
         row[0].set_ylabel("score at step t")
     for ax in axes[-1]:
         ax.set_xlabel("score at step t + lag")
-    for ax in axes.flat[len(lags) :]:
-        ax.remove()
-    figure.colorbar(
-        image,
-        ax=list(axes.flat[: len(lags)]),
-        shrink=0.6,
-        label="correlation",
-        extend="both" if limit < 1 else "neither",
-    )
+    _finish_grid(figure, axes, len(lags), image, "correlation")
     dots = "Dots: significant against both nulls, at one false discovery rate over all tests."
     add_caption(figure, f"{text.first} {dots}", text.n, text.levels)
     return save_figure(figure, path)[0]
@@ -101,15 +89,7 @@ def draw_overview(
         image = _matrix(ax, found.correlation[lag], order, limit)
         ax.set_title(f"{name} ({found.episodes})", fontsize=7, fontweight="normal")
         ax.set(xticks=[], yticks=[])
-    for ax in axes.flat[len(subsets) :]:
-        ax.remove()
-    figure.colorbar(
-        image,
-        ax=list(axes.flat[: len(subsets)]),
-        shrink=0.6,
-        label=f"correlation at lag {lag}",
-        extend="both" if limit < 1 else "neither",
-    )
+    _finish_grid(figure, axes, len(subsets), image, f"correlation at lag {lag}")
     axes_text = (
         f"Rows: score at step t; columns: score {lag} step{'s' * (lag != 1)} later, in the same order."
     )
@@ -143,26 +123,8 @@ def draw_pairs(
         return None
     columns = min(len(pairs), 4)
     figure, axes = new_figure(-(-len(pairs) // columns), columns, panel=(2.7, 2.1), sharex=True)
-    lags = np.arange(len(found.pairs))
-    both = np.concatenate([-lags[:0:-1], lags])
     for ax, (i, j) in zip(axes.flat, pairs):
-        for null, style in (("shift", {"alpha": 0.35}), ("pairing", {"alpha": 0.18})):
-            if null in found.mean:
-                middle = two_sided(found.mean[null], i, j)
-                spread = two_sided(found.std[null], i, j)
-                band = {"color": NULL["color"], "linewidth": 0, "label": f"{null} null, 95%", **style}
-                ax.fill_between(both, middle - 1.96 * spread, middle + 1.96 * spread, **band)
-        ax.plot(both, two_sided(found.correlation, i, j), **look)
-        marked = two_sided(significant, i, j)
-        ax.plot(
-            both[marked],
-            two_sided(found.correlation, i, j)[marked],
-            "o",
-            markersize=3,
-            color=look["color"],
-            label="significant",
-        )
-        ax.axvline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
+        _draw_pair(ax, found, significant, (i, j), look)
         ax.set_title(f"{names[i]}, {names[j]}", fontsize=8)
     for ax in axes.flat[len(pairs) :]:
         ax.remove()
@@ -175,6 +137,26 @@ def draw_pairs(
     pairs_text = f"The {len(pairs)} pairs furthest from both nulls."
     add_caption(figure, f"{text.first} {axes_text} {pairs_text}", text.n, text.levels)
     return save_figure(figure, path)[0]
+
+
+def _draw_pair(
+    ax, found: LaggedCorrelations, significant: np.ndarray, pair: tuple[int, int], look: dict
+) -> None:
+    """Correlation of a pair of scores at all lags, over the 95% bands of the nulls."""
+    largest = len(found.pairs) - 1
+    lags = np.arange(-largest, largest + 1)
+    for null, opacity in (("shift", 0.35), ("pairing", 0.18)):
+        if null in found.mean:
+            middle = two_sided(found.mean[null], *pair)
+            spread = 1.96 * two_sided(found.std[null], *pair)
+            band = {"color": NULL["color"], "linewidth": 0, "alpha": opacity}
+            ax.fill_between(lags, middle - spread, middle + spread, label=f"{null} null, 95%", **band)
+    correlation = two_sided(found.correlation, *pair)
+    marked = two_sided(significant, *pair)
+    dots = {"markersize": 3, "color": look["color"], "label": "significant"}
+    ax.plot(lags, correlation, **look)
+    ax.plot(lags[marked], correlation[marked], "o", **dots)
+    ax.axvline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
 
 
 def strongest(found: LaggedCorrelations, significant: np.ndarray) -> list[tuple[int, int]]:
@@ -201,6 +183,20 @@ def _matrix(ax, values: np.ndarray, order: np.ndarray, limit: float):
     ax.set_facecolor(_UNKNOWN)
     ax.grid(False)
     return image
+
+
+def _name_scores(ax, names: Sequence[str]) -> None:
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_ticks(range(len(names)), names, fontsize=min(5, 115 / len(names)))
+    ax.tick_params("x", rotation=90)
+
+
+def _finish_grid(figure, axes: np.ndarray, count: int, image, label: str) -> None:
+    """Removes the panels after the first `count`, and adds one colour bar for all."""
+    for ax in axes.flat[count:]:
+        ax.remove()
+    extend = "both" if image.norm.vmax < 1 else "neither"
+    figure.colorbar(image, ax=list(axes.flat[:count]), shrink=0.6, label=label, extend=extend)
 
 
 def _mark(ax, significant: np.ndarray, order: np.ndarray) -> None:

@@ -126,26 +126,9 @@ def colour(
     """
     order = np.random.default_rng(seed).permutation(len(values))  # so that no class lies on top of another
     if colouring.kind in ("scale", "log"):
-        shown = (
-            np.log10(np.maximum(values, 1e-9)) if colouring.kind == "log" else np.asarray(values, np.float64)
-        )
-        low, high = np.quantile(shown, [0.01, 0.99])
-        high = max(high, low + 1e-9)
-        rgb = matplotlib.colormaps[colouring.colours](np.clip((shown - low) / (high - low), 0, 1))[:, :3]
-        ends = (10**low, 10**high) if colouring.kind == "log" else (low, high)
-        return ColouredPoints(
-            rgb * PLAIN,
-            order,
-            Scale(float(ends[0]), float(ends[1]), colouring.colours, colouring.kind == "log"),
-        )
+        return _colour_scale(colouring, values, order)
     if colouring.kind == "flag":
-        on = np.asarray(values) > 0
-        both = _rgb([FLAG_OFF, FLAG_ON])
-        return ColouredPoints(
-            both[on.astype(int)] * PLAIN,
-            order[np.argsort(on[order], kind="stable")],
-            [("no", tuple(both[0])), ("yes", tuple(both[1]))],
-        )
+        return _colour_flag(values, order)
     kinds, index, counts = np.unique(values, return_inverse=True, return_counts=True)
     words = [names[kind] if colouring.kind == "named" and names else str(kind) for kind in kinds]
     if len(kinds) > len(CLASSES) and numbered_at is not None:
@@ -156,6 +139,24 @@ def colour(
     left = len(kinds) - len(key)
     rest = [(f"{left} other{'s' * (left > 1)}", tuple(_rgb([OTHERS])[0]))] if left else []
     return ColouredPoints(shown[index] * PLAIN, order, key + rest)
+
+
+def _colour_scale(colouring: Colouring, values: np.ndarray, order: np.ndarray) -> ColouredPoints:
+    log = colouring.kind == "log"
+    scaled = np.log10(np.maximum(values, 1e-9)) if log else np.asarray(values, np.float64)
+    low, high = np.quantile(scaled, [0.01, 0.99])
+    high = max(high, low + 1e-9)
+    rgb = matplotlib.colormaps[colouring.colours](np.clip((scaled - low) / (high - low), 0, 1))[:, :3]
+    ends = (10**low, 10**high) if log else (low, high)
+    return ColouredPoints(rgb * PLAIN, order, Scale(float(ends[0]), float(ends[1]), colouring.colours, log))
+
+
+def _colour_flag(values: np.ndarray, order: np.ndarray) -> ColouredPoints:
+    """Set flags are drawn on top."""
+    on = np.asarray(values) > 0
+    off_on = _rgb([FLAG_OFF, FLAG_ON])
+    key = [("no", tuple(off_on[0])), ("yes", tuple(off_on[1]))]
+    return ColouredPoints(off_on[on.astype(int)] * PLAIN, order[np.argsort(on[order], kind="stable")], key)
 
 
 def short(value: float) -> str:

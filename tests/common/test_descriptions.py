@@ -70,7 +70,7 @@ def test_a_file_that_says_anything_is_one_line(tmp_path, name, text):
 @pytest.mark.parametrize("text", ["null", "[]", "{", "[" * 200_000, '{"env": 5}', '{"args": null}'])
 def test_a_runs_configuration_that_is_none_is_one_line(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UsageError, match="config.json is damaged.*move it away"):
+    with pytest.raises(UsageError, match="config.json is damaged.*remove it to draw the run without it"):
         training_run(tmp_path)
 
 
