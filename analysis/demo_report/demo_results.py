@@ -48,7 +48,7 @@ class DemoResults:
 
 
 def score_in_words(score: dict, digits: int = 2) -> str:
-    """A score with its interval, "1.23 [1.00, 2.00]"; an em dash if there is none."""
+    """A score with its interval, "1.23 [1.00, 2.00]"; a dash if there is none."""
     if score["value"] is None:
         return "\N{EN DASH}"
     bounds = "" if score["low"] is None else f" [{score['low']:.{digits}f}, {score['high']:.{digits}f}]"
