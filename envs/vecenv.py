@@ -22,6 +22,13 @@ class ActionSpace:
     effect_classes: tuple[int, ...]
 
 
+def class_probabilities(logits: np.ndarray, effect_classes: Sequence[int]) -> np.ndarray:
+    """Probability of each effect class [..., J] from logits [..., A]; classes by ascending representative."""
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    member = np.asarray(effect_classes)[:, None] == np.unique(effect_classes)
+    return (shifted / shifted.sum(-1, keepdims=True)) @ member
+
+
 class BadState(ValueError):
     """The bytes are not a state that this environment wrote."""
 

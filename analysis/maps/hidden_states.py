@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.model_eval.agent_view import class_probabilities
 from common.runs import UsageError
 from common.words import counted
-from envs.vecenv import ActionSpace
+from envs.vecenv import ActionSpace, class_probabilities
 from rollouts.store import Rollouts
 
 COLUMNS = ("logits", "value", "action", "reward", "terminated", "truncated")

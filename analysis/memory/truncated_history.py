@@ -13,8 +13,9 @@ import torch
 
 from agents.actor_critic import ActorCritic
 from analysis.io.shared_args import CONTEXT_FRAMES
-from analysis.model_eval.agent_view import HAZARD_RADIUS, class_probabilities, total_variation
+from analysis.model_eval.agent_view import HAZARD_RADIUS, total_variation
 from common.stats import estimates, mean_by_level
+from envs.vecenv import class_probabilities
 
 INITIAL_STATES = ("initial", "other")
 """Where a truncated history starts from: the initial state, or another episode's state."""

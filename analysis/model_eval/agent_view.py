@@ -3,7 +3,6 @@
 Policies are compared over effect classes (actions with the same effect count as one).
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,13 +11,6 @@ from common.stats import ratio
 
 HAZARD_RADIUS = 4.0
 """Tiles: a step is a decision step if a hazard is this near, in x and in y."""
-
-
-def class_probabilities(logits: np.ndarray, effect_classes: Sequence[int]) -> np.ndarray:
-    """Probability of each effect class [..., J] from logits [..., A], classes in increasing order."""
-    shifted = np.exp(logits - logits.max(-1, keepdims=True))
-    member = np.asarray(effect_classes)[:, None] == np.unique(effect_classes)
-    return (shifted / shifted.sum(-1, keepdims=True)) @ member
 
 
 def total_variation(p: np.ndarray, q: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ from agents.actor_critic import ActorCritic
 from analysis.model_eval.agent_view import (
     HAZARD_RADIUS,
     Whitener,
-    class_probabilities,
     cosine_similarity,
     total_variation,
 )
@@ -25,6 +24,7 @@ from analysis.model_eval.ground_truth import GroundTruth, baselines, ground_trut
 from analysis.model_eval.object_detector import Detector, detect, object_pixels
 from analysis.model_eval.object_matching import match_objects
 from analysis.model_eval.predictions import TeacherForced, open_loop, other_actions, teacher_forced
+from envs.vecenv import class_probabilities
 from generative.simulator import Simulator
 from rollouts.segment import Segment
 

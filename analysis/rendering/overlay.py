@@ -9,14 +9,13 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from analysis.model_eval.agent_view import class_probabilities
 from analysis.rendering.arrows import arrow_direction
 from analysis.rendering.episode_clips import Episode
 from analysis.rendering.pen import Pen
 from common.runs import UsageError
 from common.video import upscale
 from common.words import counted
-from envs.vecenv import ActionSpace
+from envs.vecenv import ActionSpace, class_probabilities
 
 MIN_HEIGHT = 320  # pixels, below which the panel's text is illegible
 _HEIGHT = 512

@@ -17,7 +17,6 @@ from scipy.special import softmax
 import render
 from agents.actor_critic import ActorCritic, NetworkConfig, save_agent
 from agents.evaluate import evaluate, fixed_jobs
-from analysis.model_eval.agent_view import class_probabilities
 from analysis.rendering.arrows import arrow, arrow_direction
 from analysis.rendering.episode_clips import Episode, play_episodes
 from analysis.rendering.live_window import LiveWindow
@@ -27,7 +26,7 @@ from common.cli import parse, run_main
 from common.runs import UsageError
 from common.video import read_video, upscale
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
-from envs.vecenv import ActionSpace
+from envs.vecenv import ActionSpace, class_probabilities
 from rollouts.play import EpisodeSpec
 
 WAYS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}

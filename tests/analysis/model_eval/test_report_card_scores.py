@@ -7,7 +7,6 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from analysis.model_eval.agent_view import (
-    class_probabilities,
     cosine_similarity,
     decision_steps,
     explained_variance,
@@ -18,6 +17,7 @@ from analysis.model_eval.agent_view import (
 from analysis.model_eval.report_card_scores import window_ratio
 from analysis.model_eval.report_card_targets import Target, generalization_gap, is_reached, target_rows
 from common.stats import cluster_bootstrap, json_estimate, level_weights, sign_flip_test
+from envs.vecenv import class_probabilities
 from interpret.classification_scores import calibration_scores, end_probability, ranking_scores
 from interpret.psnr import pooled_psnr
 

@@ -395,7 +395,7 @@ def test_episodes_beyond_the_store_are_lowered(world, probed):
 
 
 def test_probes_without_directions_stand_and_tuning_says_why(world, probed, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("analysis.probes_precompute.fitted", lambda run, name, fit: fit())
+    monkeypatch.setattr("analysis.probes_precompute.cached_directions", lambda run, name, fit: fit())
 
     def refuse():
         raise UsageError("no concept can be read")
