@@ -278,11 +278,13 @@ def compute_parts(
         "steps": lambda: measure_steps(agent, rollouts, episodes, env.effect_classes, args.seed),
         "counterfactual_history": lambda: counterfactual_changes(agent, rollouts, concepts, env, *forks),
     }
-    parts = {name: part(run, name, function) for name, function in compute.items()}
+    parts = {name: cached_part(run, name, function) for name, function in compute.items()}
     for name in policy_variants(args.play_frames):
         logging.info("levels, %s", VARIANT_NAMES.get(name, f"{name} last frames"))
         policy = policy_variant(agent, name, other_states)
-        parts[f"levels_{name}"] = part(run, f"levels_{name}", lambda: play_levels(env, policy, args, device))
+        parts[f"levels_{name}"] = cached_part(
+            run, f"levels_{name}", lambda: play_levels(env, policy, args, device)
+        )
     env.close()
     return parts
 

@@ -29,7 +29,7 @@ import logging
 import numpy as np
 import torch
 
-from analysis.io.artefacts import part as artefact
+from analysis.io.artefacts import cached_part
 from analysis.io.size_limits import Limit, check_least, fit_sizes
 from analysis.model_eval.eval_references import EvalReferences, fit_references, pack, unpack
 from analysis.model_eval.eval_run import check_batch_memory, load_eval, open_eval_run
@@ -129,10 +129,10 @@ def evaluate(
     def fit() -> dict[str, np.ndarray]:
         return pack(fit_references(training, times, args.batch_size, env, args.seed))
 
-    references = unpack(artefact(run, "references", fit))
+    references = unpack(cached_part(run, "references", fit))
     scores = [score_split(run, split, simulator, references, args, env, device) for split in windows]
     env.close()
-    artefact(run, "film", lambda: render_film_strip(simulator, held_out, scores[0], args.seed, device))
+    cached_part(run, "film", lambda: render_film_strip(simulator, held_out, scores[0], args.seed, device))
     reports = [
         split.describe() | score_report(split_scores, split.layout, args.seed)
         for split, split_scores in zip(windows, scores)
@@ -152,7 +152,8 @@ def score_split(
 
     batches = progress_bar(split.batches(args.batch_size), unit="batch", desc=split.name)
     scores = [
-        artefact(run, f"scores/{split.name}_{i:04d}", lambda: score(batch)) for i, batch in enumerate(batches)
+        cached_part(run, f"scores/{split.name}_{i:04d}", lambda: score(batch))
+        for i, batch in enumerate(batches)
     ]
     return {name: np.concatenate([batch[name] for batch in scores], axis=-1) for name in scores[0]}
 

@@ -155,7 +155,7 @@ def main(args: Args) -> None:
         precision=choose_precision(args.precision, device),
     )
     set_precision(run.precision, agent)
-    arrays = part(run, "true_q", lambda: compute_returns(args, sampler, agent, device))
+    arrays = cached_part(run, "true_q", lambda: compute_returns(args, sampler, agent, device))
     about = {"inputs": inputs, "asked": identity(args), "reward_scale": meta.get("reward_scale", 1.0)}
     about |= {"action_names": [rollouts.manifest["action_names"][i] for i in classes]}
     page = args.out_dir / "true_q_plots" / run.dir.name / "true_q.html"
