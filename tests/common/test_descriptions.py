@@ -3,9 +3,9 @@
 import pytest
 
 from analysis.io.steps import cached_json, find_step, read_numbers
+from analysis.model_eval.report_card_page import build_page
 from analysis.plot_loss_over_time import draw
 from analysis.probing.store_concepts import GROUP, load_concepts
-from analysis.report_card_plotting import build
 from analysis.training_curves.curves import load_run
 from common.descriptions import check_entries, fits, look_up
 from common.errors import UsageError
@@ -29,7 +29,7 @@ def training_run(path):
 READERS = {
     "config.json": read_config,
     "numbers.json": read_numbers,
-    "report.json": build,
+    "report.json": build_page,
     "loss_over_time.json": lambda path: draw(path / "loss_over_time.json"),
     "scenes.json": SceneBank.open,
     "part.json": lambda path: cached_json(Run(path, True), "part", dict),
