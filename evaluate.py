@@ -1,6 +1,4 @@
-"""Scores an agent on a fixed list of levels, every episode to its end: return, outcomes, difficulty, causes
-of death.
-"""
+"""Scores an agent on a fixed list of levels: return, outcomes, difficulty, causes of death."""
 
 import json
 import logging
@@ -16,41 +14,41 @@ from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
 @dataclass
 class Args:
     agent_file: Annotated[Path | None, SEED_MODEL_FILE] = None
-    """Agent to score; left out only with --behaviour random."""
+    """Checkpoint of the agent; optional only with --behaviour random."""
     behaviour: str = "agent"
-    """How it acts: agent (samples its policy), temperature, greedy, top-k, random, seed-noise."""
+    """agent (samples its policy), temperature, greedy, top-k, random or seed-noise."""
     temperature: float = TEMPERATURE
-    """Divides the logits (behaviour temperature)."""
+    """Divides the logits, for the behaviour `temperature`."""
     top_k: int = TOP_K
-    """How many of the likeliest actions remain (behaviour top-k)."""
+    """Number of most likely actions to keep, for the behaviour `top-k`."""
     start_level: int = 250
-    """Seed of the first level; 250 and above are unseen by an agent trained on the levels 0-199."""
+    """First level; 250 and above are unseen by an agent trained on levels 0-199."""
     num_levels: int = 1000
-    """How many levels, from start_level on."""
+    """Number of levels."""
     num_episodes: int = 1000
-    """Episodes, one per level in order; levels repeat with other action noise when they run out."""
+    """Number of episodes, one per level in order; levels repeat with other action noise."""
     exclude_layouts_of: tuple[int, int] | None = None
-    """START NUM: in place of levels with the layout of one of these (CoinRun; say, the training levels: 0
-    200), further levels are played.
+    """START NUM: skip levels with the layout of one of these, and play further ones (CoinRun; training
+    levels: 0 200).
     """
     causes: bool = False
-    """Find out what killed the player by deleting objects (CoinRun)."""
+    """Determine causes of death by deleting hazards (CoinRun)."""
     env_name: str | None = None
-    """Game; left out, the agent's own (coinrun without an agent). So too the four options below."""
+    """Game; default: the agent's own (coinrun without an agent), as for the four options below."""
     distribution_mode: str | None = None
     """easy, hard, extreme, memory or exploration."""
     use_backgrounds: bool | None = None
     """Draw the game's background images."""
     paint_vel_info: bool | None = None
-    """Paint the player's velocity into the picture (where the game can)."""
+    """Paint the player's velocity into the frame, in games that can."""
     blink: bool | None = None
     """Blank 4-12 frames now and then, so that playing well needs memory."""
     num_envs: int = 64
-    """Environments stepped together; scores differ by no more than rounding with it."""
+    """Environments stepped together; affects scores by rounding only."""
     seed: int = 0
     """Seed of the action noise."""
     out_file: Path | None = None
-    """JSON file for the scores and every episode; left out, they are only printed."""
+    """JSON file for scores and episodes; default: print only."""
     device: Device = "auto"
     precision: PrecisionName = "auto"
     num_threads: int = 2
@@ -77,11 +75,11 @@ from envs.make import game_of, make_env
 from envs.procgen import NUM_LEVELS, ProcgenConfig, ProcgenVecEnv, action_space
 
 LOOKED_AT = 10
-"""How many times as many levels as asked are opened at most in search of those that are not excluded."""
+"""Levels opened at most, relative to those requested, in search of layouts that are not excluded."""
 
 
 def check_asked(args: Args, config: ProcgenConfig) -> None:
-    """Raises UsageError for what cannot be done, before any work."""
+    """Raises UsageError for impossible requests, before any work."""
     for name in ("num_levels", "num_episodes", "num_envs"):
         if getattr(args, name) < 1:
             raise UsageError(
@@ -90,11 +88,12 @@ def check_asked(args: Args, config: ProcgenConfig) -> None:
     if not 0 <= args.start_level <= NUM_LEVELS - args.num_levels:
         asked = f"{counted(args.num_levels, 'level')} from {args.start_level} on"
         raise UsageError(
-            f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend --start_level or --num_levels"
+            f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; change --start_level or --num_levels"
         )
     if args.exclude_layouts_of and (args.exclude_layouts_of[0] < 0 or args.exclude_layouts_of[1] < 1):
         raise UsageError(
-            f"--exclude_layouts_of takes a first level and how many, such as 0 200, not {args.exclude_layouts_of}"
+            "--exclude_layouts_of takes a first level and how many, such as 0 200, not"
+            f" {args.exclude_layouts_of}"
         )
     if config.env_name != "coinrun" and (args.causes or args.exclude_layouts_of):
         raise UsageError(f"--causes and --exclude_layouts_of know only coinrun, not {config.env_name}")
@@ -106,9 +105,10 @@ def check_asked(args: Args, config: ProcgenConfig) -> None:
 
 
 def held_out(env, start: int, num: int, excluded: tuple[int, int] | None) -> list[int]:
-    """The first `num` levels from `start` on whose layout is none of the excluded range's (start, num).
+    """The first `num` levels from `start` on whose layout occurs in none of the excluded levels.
 
-    Raises UsageError when LOOKED_AT times as many levels do not hold them.
+    Raises:
+        UsageError: LOOKED_AT times as many levels do not contain them.
     """
     if excluded is None:
         return list(range(start, start + num))
@@ -124,7 +124,10 @@ def held_out(env, start: int, num: int, excluded: tuple[int, int] | None) -> lis
         ]
         at = levels.stop
     if len(kept) < num:
-        found = f"only {len(kept)} of the {counted(at - start, 'level')} from {start} on have a layout that is not excluded"
+        found = (
+            f"only {len(kept)} of the {counted(at - start, 'level')} from {start} on have a layout that"
+            " is not excluded"
+        )
         raise UsageError(f"{found}: ask for no more --num_levels than that, or choose another --start_level")
     logging.info(
         "passed over %d of the levels %d to %d: they have an excluded layout", at - start - num, start, at - 1
@@ -179,9 +182,7 @@ def main(args: Args) -> None:
 def scored_already(
     out_file: Path | None, about: dict, inputs: dict[str, str], precision: Precision
 ) -> dict | None:
-    """What the output file holds, where the same was asked of the same inputs in a precision that fits; None
-    where it holds something else or nothing.
-    """
+    """Content of the output file if it answers the same request in a fitting precision; else None."""
     try:
         made = json.loads(out_file.read_text()) if out_file else {}
         same = all(agrees(made[part], about[part]) for part in about) and made["manifest"]["inputs"] == inputs
@@ -192,10 +193,13 @@ def scored_already(
 
 
 def shown(made: dict) -> str:
-    """The scores as lines of text."""
+    """Scores as text."""
     env = made["env"]
     levels = np.unique(made["per_episode"]["level"])
-    played = f"{counted(len(levels), 'level')} from {levels[0]} to {levels[-1]}, behaviour {made['asked']['behaviour']}"
+    played = (
+        f"{counted(len(levels), 'level')} from {levels[0]} to {levels[-1]}, behaviour"
+        f" {made['asked']['behaviour']}"
+    )
     return f"{env['env_name']} {env['distribution_mode']}, {played}; 95% intervals by level\n{table(made)}"
 
 

@@ -1,6 +1,4 @@
-"""Records real rollouts into a store. The same command again goes on where it stopped; array jobs share a
-store by --shards.
-"""
+"""Records real rollouts into a store. The same command resumes; array jobs share a store by --shards."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -18,38 +16,37 @@ from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
 @dataclass
 class Args:
     exp_name: str = "test"
-    """Name of the recording; it goes to <out_dir>/data/<exp_name>/."""
+    """Name of the recording, which goes to <out_dir>/data/<exp_name>/."""
     env_name: str | None = None
-    """Game; left out, the agent's own (coinrun without an agent). So too the four options below."""
+    """Game; default: the agent's own (coinrun without an agent), as for the four options below."""
     distribution_mode: str | None = None
     """easy, hard, extreme, memory or exploration."""
     use_backgrounds: bool | None = None
     """Draw the game's background images."""
     paint_vel_info: bool | None = None
-    """Paint the player's velocity into the picture (where the game can)."""
+    """Paint the player's velocity into the frame, in games that can."""
     blink: bool | None = None
     """Blank 4-12 frames now and then (CoinRun-blink)."""
     start_level: int = 0
-    """Seed of the first level that episodes are drawn from."""
+    """First level of the range that episodes are drawn from."""
     num_levels: int = 0
-    """How many levels they are drawn from; 0 means all from start_level on."""
+    """Number of levels in that range; 0 means all from start_level on."""
     agent_file: Annotated[Path | None, SEED_MODEL_FILE] = None
-    """Checkpoint of the agent. Only the behaviour `random` does without."""
+    """Checkpoint of the agent; optional only for the behaviour `random`."""
     num_episodes: int = 1000
-    """Episodes to record, each to its end."""
+    """Number of episodes."""
     episodes_per_shard: int = 256
-    """Episodes of a shard: what a killed run loses at most, and what is held in memory at a time."""
+    """Episodes per shard, which is the most that a killed run loses and what is held in memory."""
     shards: tuple[int, int] | None = None
-    """First and last shard to record, both included, for array jobs; default all."""
+    """First and last shard to record, inclusive, for array jobs; default: all."""
     behaviour: str = "agent"
     """agent, seed-noise, temperature, top-k, greedy, random or mixture."""
     temperature: float = TEMPERATURE
     """Divides the logits, for the behaviour `temperature`."""
     top_k: int = TOP_K
-    """How many of the likeliest actions remain, for the behaviour `top-k`."""
+    """Number of most likely actions to keep, for the behaviour `top-k`."""
     mixture_files: tuple[Path, ...] = ()
-    """Checkpoints of the behaviour `mixture`; the shards are played by them in turn (name one twice for a
-    double share).
+    """Agents of the behaviour `mixture`, which play the shards in turn (name one twice for a double share).
     """
     num_envs: int = 64
     """Environments stepped together."""
@@ -61,7 +58,7 @@ class Args:
     """Threads of the game simulator; results do not depend on it."""
     log_level: LogLevel = logging.INFO
     out_dir: Annotated[Path, tyro.conf.arg(aliases=["--logdir"])] = Path(".")
-    """Where recordings go, below data/."""
+    """Parent directory of data/."""
 
 
 if __name__ == "__main__":
@@ -133,29 +130,29 @@ def main(args: Args) -> None:
 
 
 def check(args: Args) -> None:
-    """Raises UsageError for flags that would have no effect or cannot be met."""
+    """Raises UsageError for flags without effect or with impossible values."""
     if args.num_envs < 1:
         raise UsageError(f"num_envs is {args.num_envs}; at least one environment is needed")
     check_behaviour(args.behaviour, args.temperature, args.top_k, besides=("mixture",))
     if args.mixture_files and args.behaviour != "mixture":
         raise UsageError(
-            f"--mixture_files has no effect on the behaviour {args.behaviour!r}; leave it out, or choose --behaviour mixture"
+            f"--mixture_files has no effect on the behaviour {args.behaviour!r}; leave it out, or"
+            " choose --behaviour mixture"
         )
     if args.behaviour == "mixture" and (not args.mixture_files or args.agent_file):
         raise UsageError(
-            "the behaviour 'mixture' takes its agents from --mixture_files, at least one, and not from --agent_file"
+            "the behaviour 'mixture' takes its agents from --mixture_files, at least one, and not"
+            " from --agent_file"
         )
 
 
 def files_of(args: Args) -> tuple[Path, ...]:
-    """The checkpoints of the agents that play."""
+    """Checkpoints of the agents that play."""
     return args.mixture_files or ((args.agent_file,) if args.agent_file else ())
 
 
 def common_game(args: Args, own: list[dict]) -> ProcgenConfig:
-    """The one game that every agent is to play, on whatever levels the plan says. Raises UsageError where the
-    agents' own differ.
-    """
+    """The game that all agents play, on the plan's levels. Raises UsageError if their own games differ."""
     games = {game_of(args, env, num_levels=0, start_level=0) for env in filter(None, own)} or {
         game_of(args, {}, num_levels=0, start_level=0)
     }
@@ -163,16 +160,16 @@ def common_game(args: Args, own: list[dict]) -> ProcgenConfig:
         differing = [
             name for name in vars(ProcgenConfig()) if len({getattr(game, name) for game in games}) > 1
         ]
-        way_out = f"give --{differing[0]}" if differing[0] in OPTIONS else "record them apart"
+        remedy = f"give --{differing[0]}" if differing[0] in OPTIONS else "record them apart"
         raise UsageError(
-            f"the agents of a mixture were trained on games that differ in {', '.join(differing)}: {way_out}"
+            f"the agents of a mixture were trained on games that differ in {', '.join(differing)}: {remedy}"
         )
     return games.pop()
 
 
 def build_actors(args: Args, agents: list[ActorCritic], actions: ActionSpace) -> list[Actor]:
-    """The actors, each an agent with its behaviour; several for a mixture. Raises UsageError for an agent
-    that cannot play.
+    """The actors: one agent with its behaviour, or several for a mixture. Raises UsageError if one cannot
+    play.
     """
     for agent in agents:
         check_fits(agent, len(actions.names), ProcgenVecEnv.obs_shape, "the game")
@@ -185,13 +182,14 @@ def build_actors(args: Args, agents: list[ActorCritic], actions: ActionSpace) ->
 
 
 def hidden_layout(actors: list[Actor]) -> dict:
-    """Width of the stored hidden state, and where its parts lie. Raises UsageError where the agents of a
-    mixture differ.
+    """Width of the stored hidden state and the slices of its parts. Raises UsageError if agents of a mixture
+    differ.
     """
     widths = {actor.policy.hidden(actor.policy.initial_state(1)).shape[1] for actor in actors}
     if len(widths) > 1:
         raise UsageError(
-            f"the agents of a mixture must have hidden states of one width; these have {', '.join(map(str, sorted(widths)))}"
+            "the agents of a mixture must have hidden states of one width; these have"
+            f" {', '.join(map(str, sorted(widths)))}"
         )
     core = getattr(getattr(actors[0].policy, "policy", actors[0].policy), "core", None)
     parts = {name: [part.start, part.stop] for name, part in core.parts.items()} if core else {}

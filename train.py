@@ -18,13 +18,13 @@ class Args:
     start_level: int = 0
     """Seed of the first training level."""
     num_levels: int = 0
-    """How many training levels; 0 means all."""
+    """Number of training levels; 0 means all."""
     distribution_mode: str = "easy"
     """easy, hard, extreme, memory or exploration."""
     use_backgrounds: bool = False
     """Draw the game's background images."""
     paint_vel_info: bool = False
-    """Paint the player's velocity into the picture (where the game can)."""
+    """Paint the player's velocity into the frame, in games that can."""
     blink: bool = False
     """Blank 4-12 frames now and then, so that playing well needs memory."""
     param_name: str = "easy-200"
@@ -34,28 +34,27 @@ class Args:
     preset's), as are those below.
     """
     num_checkpoints: int = 1
-    """Checkpoints spread evenly over training, the last at its end; the untrained agent is kept as model_0
-    besides.
+    """Checkpoints, evenly spread over training, the last at its end; the untrained agent is kept as model_0.
     """
     agent_file: Annotated[Path | None, SEED_MODEL_FILE] = None
-    """Begin with the weights of this checkpoint."""
+    """Start from the weights of this checkpoint."""
     seed: int = 0
     """Seed of everything random: weights, level draws, action noise, minibatches."""
     eval_every: int = 250_000
-    """Evaluate on unseen levels every so many steps."""
+    """Steps between evaluations on unseen levels."""
     eval_episodes: int = 128
-    """Episodes of each such evaluation, one per unseen level."""
+    """Episodes per evaluation, one per unseen level."""
     save_every: int = 100_000
-    """Save the state that a killed run resumes from every so many steps."""
+    """Steps between saves of the state that a killed run resumes from."""
     device: Device = "auto"
     precision: PrecisionName = "auto"
     num_threads: int = 2
     """Threads of the game simulator; results do not depend on it."""
     log_level: LogLevel = logging.INFO
     out_dir: Path = Path("logs")
-    """Where results go."""
+    """Directory for results."""
     new: bool = False
-    """Start another run even though this command has one."""
+    """Start another run even if this command has one."""
     track: bool = False
     """Also log to Weights & Biases (needs `pip install wandb`)."""
 

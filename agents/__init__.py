@@ -1,1 +1,1 @@
-"""Agents: recurrent PPO, the behaviours that wrap a policy, and the way in for agents from elsewhere."""
+"""Agents: recurrent PPO, behaviours that wrap a policy, and adapters for agents trained elsewhere."""

@@ -1,4 +1,4 @@
-"""The agent's network: frames through an encoder and a recurrent core to action logits and a value."""
+"""The actor-critic network: encoder, recurrent core, policy head and value head."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,12 +32,12 @@ _ENTRIES = {
     "gamma": float,
     "reward_scale": float,
 }
-"""What an agent's description may say beside its network, and of what kind that is."""
+"""Types of the optional entries of an agent's description."""
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The shape of an agent's network."""
+    """Architecture of an agent's network."""
 
     num_actions: int
     obs_shape: tuple[int, int, int] = (64, 64, 3)
@@ -50,20 +50,20 @@ class NetworkConfig:
     hidden_size: int = 64
     """Width of the recurrent core."""
     precision: str = "auto"
-    """bf16 or fp32 for the encoder, or auto: whichever is faster on the machine at hand. A checkpoint says
-    which it was trained in. Core and heads are always float32.
+    """Precision of the encoder: bf16, fp32, or auto (the faster one on this machine). A checkpoint records
+    the one it was trained in. Core and heads are always float32.
     """
     normalize_features: bool = False
-    """Layer normalisation before the encoder's last ReLU: keeps what enters a recurrent core on one scale, so
-    that it does not saturate.
+    """Layer normalisation before the encoder's last ReLU, which keeps the inputs of a recurrent core on one
+    scale so that it does not saturate.
     """
     keep_bias: float = 0.0
-    """Added to the initial bias of a GRU's update gate, or an LSTM's forget gate: below zero, the untrained
+    """Added to the initial bias of a GRU's update gate or an LSTM's forget gate: below zero, the untrained
     core keeps little of its past.
     """
     value_scale: float = 1.0
-    """The value head's output is multiplied by this (and its initial weights divided): a bounded hidden state
-    can then say large values.
+    """Factor of the value head's output (its initial weights are divided by it), so that a bounded hidden
+    state can express large values.
     """
 
     def __post_init__(self):
@@ -81,7 +81,7 @@ class NetworkConfig:
 
 
 class ActorCritic(CategoricalPolicy, nn.Module):
-    """A Policy (common/policy.py) with weights. Its state is one [N, S] tensor; zeros before an episode's
+    """A Policy (common/policy.py) with weights. Its state is one tensor [N, S], zero before an episode's
     first frame.
     """
 
@@ -122,28 +122,35 @@ class ActorCritic(CategoricalPolicy, nn.Module):
         return self.policy_head(output), self.config.value_scale * self.value_head(output).squeeze(-1)
 
     def unroll(self, obs, state, first):
-        """`advance` over whole sequences, frames encoded together.
+        """`advance` over sequences, with all frames encoded together.
 
-        obs [T, N, H, W, C], state [N, S] before obs[0], first [T, N] -> states after each observation, [T, N,
-        S].
+        Args:
+            obs: [T, N, H, W, C].
+            state: [N, S] before obs[0].
+            first: [T, N] bool, True where obs[t] opens an episode.
+
+        Returns:
+            States after each observation, [T, N, S].
         """
         return self.core.unroll(self.encoder(obs), state, first)
 
 
 def check_fits(agent: ActorCritic, num_actions: int, obs_shape: tuple[int, int, int], game: str) -> None:
-    """Raises UsageError unless the agent has the game's number of actions and sees frames of its shape."""
+    """Raises UsageError unless the agent fits the game's number of actions and frame shape."""
     if agent.num_actions != num_actions:
         raise UsageError(
-            f"the agent has {counted(agent.num_actions, 'action')} and {game} {num_actions}: take the game it was trained on"
+            f"the agent has {counted(agent.num_actions, 'action')} and {game} {num_actions}: take"
+            " the game it was trained on"
         )
     if agent.config.obs_shape != tuple(obs_shape):
         raise UsageError(
-            f"the agent sees frames of {agent.config.obs_shape} and {game} shows {tuple(obs_shape)}: take another agent"
+            f"the agent sees frames of {agent.config.obs_shape} and {game} shows"
+            f" {tuple(obs_shape)}: take another agent"
         )
 
 
 def save_agent(path: Path, agent: ActorCritic, meta: dict) -> None:
-    """Writes weights and description: `network` is the NetworkConfig; `meta` says where the agent comes from."""
+    """Writes weights and description; `meta` adds to the NetworkConfig where the agent comes from."""
     save_checkpoint(
         path,
         with_prefix("agent", agent.state_dict()),
@@ -152,10 +159,13 @@ def save_agent(path: Path, agent: ActorCritic, meta: dict) -> None:
 
 
 def load_agent(path: Path, device: torch.device | str = "cpu") -> tuple[ActorCritic, dict]:
-    """Reads what `save_agent` wrote. Raises BadCheckpoint for anything else.
+    """Reads an agent and its description.
 
-    The agent runs in the precision of this machine (`set_precision` changes it); its config says what it was
-    trained in.
+    The agent runs in this machine's faster precision (`set_precision` changes it); its config records the one
+    it was trained in.
+
+    Raises:
+        BadCheckpoint: the file is no agent of `save_agent`.
     """
     tensors, meta = load_checkpoint(path)
     if meta.get("kind") != "agent":

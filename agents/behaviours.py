@@ -1,8 +1,7 @@
-"""Behaviours: ways of drawing actions from an agent's logits. Each wraps a Policy and is one.
+"""Behaviours: distributions over actions derived from an agent's logits; each wraps a Policy and is one.
 
-A behaviour only reshapes the distribution that actions are drawn from. `heads` still gives the agent's own
-logits, so a store keeps what the agent computed, while `choose` and `log_prob` say what was done and how
-likely that was.
+`heads` still returns the agent's own logits, so that a store keeps what the agent computed; `choose` and
+`log_prob` follow the behaviour.
 """
 
 import math
@@ -17,7 +16,7 @@ from common.runs import UsageError
 from envs.vecenv import ActionSpace
 
 Reshape = Callable[[torch.Tensor], torch.Tensor]
-"""The agent's logits [..., A] -> the logits [..., A] of the distribution that acts."""
+"""Maps the agent's logits [..., A] to those of the behaviour."""
 
 BEHAVIOURS = ("agent", "temperature", "greedy", "top-k", "random", "seed-noise")
 
@@ -28,9 +27,7 @@ NOISE_RIGHT = 0.1
 
 
 class Behaviour(PolicyWrapper):
-    """A Policy that computes with `policy` and acts by its logits reshaped. `name` tells stores which
-    behaviour it was.
-    """
+    """Acts by `reshape` of the wrapped policy's logits; stores record its `name`."""
 
     def __init__(self, policy: Policy, name: str, reshape: Reshape):
         super().__init__(policy)
@@ -45,7 +42,7 @@ class Behaviour(PolicyWrapper):
 
 
 class RandomPolicy(CategoricalPolicy):
-    """Every action equally likely, no network: a state [N, 1] of zeros, logits of zeros, no value."""
+    """Uniformly random actions without a network: state [N, 1] of zeros, logits of zeros, no value."""
 
     def __init__(self, num_actions: int, device: torch.device | str = "cpu"):
         self.num_actions = num_actions
@@ -64,8 +61,13 @@ class RandomPolicy(CategoricalPolicy):
 def check_behaviour(
     name: str, temperature: float = TEMPERATURE, top_k: int = TOP_K, besides: tuple[str, ...] = ()
 ) -> None:
-    """Raises UsageError for a name that is neither in BEHAVIOURS nor in `besides`, and for an option that
-    would have no effect.
+    """Raises UsageError for an unknown behaviour, or for an option without effect on it.
+
+    Args:
+        name: the behaviour, one of BEHAVIOURS or `besides`.
+        temperature: has an effect on `temperature` only.
+        top_k: has an effect on `top-k` only.
+        besides: further names that the script accepts.
     """
     known = (*BEHAVIOURS, *besides)
     if name not in known:
@@ -76,7 +78,8 @@ def check_behaviour(
     ):
         if given != default and name != behaviour:
             raise UsageError(
-                f"--{option} has no effect on the behaviour {name!r}; leave it out, or choose --behaviour {behaviour}"
+                f"--{option} has no effect on the behaviour {name!r}; leave it out, or choose"
+                f" --behaviour {behaviour}"
             )
 
 
@@ -87,11 +90,17 @@ def make_behaviour(
     top_k: int = TOP_K,
     actions: ActionSpace | None = None,
 ) -> Policy:
-    """The policy acting in the named way (see BEHAVIOURS).
+    """Wraps a policy in the named behaviour.
 
-    temperature: divides the logits (`temperature`). top_k: how many of the likeliest actions remain
-    (`top-k`). actions: the environment's action space, which `seed-noise` reads, and `random` where there is
-    no policy. Raises UsageError.
+    Args:
+        policy: the agent; None only for `random`.
+        name: one of BEHAVIOURS.
+        temperature: divides the logits (`temperature`).
+        top_k: number of most likely actions to keep (`top-k`).
+        actions: the environment's action space, needed by `seed-noise` and by `random` without a policy.
+
+    Raises:
+        UsageError: the behaviour is unknown or lacks what it needs.
     """
     check_behaviour(name, temperature, top_k)
     if policy is None:
@@ -117,7 +126,8 @@ def _reshape(
     if name == "temperature":
         if not 0 < temperature < math.inf:
             raise UsageError(
-                f"temperature must be a number above zero, not {temperature}; for the likeliest action take the behaviour 'greedy'"
+                f"temperature must be a number above zero, not {temperature}; for the likeliest"
+                " action take the behaviour 'greedy'"
             )
         return partial(torch.mul, other=1 / temperature)
     if name in ("greedy", "top-k"):
@@ -129,21 +139,22 @@ def _reshape(
 
 
 def keep_top(logits: torch.Tensor, k: int) -> torch.Tensor:
-    """Minus infinity everywhere but at the k largest logits."""
+    """Sets all but the k largest logits to minus infinity."""
     value, index = logits.topk(k, dim=-1)
     return torch.full_like(logits, -torch.inf).scatter(-1, index, value)
 
 
 def seed_noise(actions: ActionSpace | None) -> Reshape:
-    """Flattened, bounded logits; actions that do nothing, as the no-op does, are nearly switched off, and
-    `right` is held up.
+    """The seed project's recording noise: scaled and clamped logits, no-op duplicates suppressed, `right`
+    fixed.
 
-    It makes recordings visit states that the agent alone would not. Raises UsageError where there is no
-    action `right`.
+    Recordings under it visit states that the agent alone would not. Raises UsageError if there is no action
+    `right`.
     """
     if actions is None or "right" not in actions.names:
         raise UsageError(
-            "behaviour 'seed-noise' needs an environment with an action named 'right'; take 'temperature' instead"
+            "behaviour 'seed-noise' needs an environment with an action named 'right'; take"
+            " 'temperature' instead"
         )
     right = actions.names.index("right")
     nothing = actions.effect_classes[actions.noop]

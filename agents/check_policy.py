@@ -1,6 +1,4 @@
-"""Checks that an agent keeps the Policy protocol, before anything is recorded or explained with it (`python
--m agents.check_policy`).
-"""
+"""Checks that an agent satisfies the Policy protocol (`python -m agents.check_policy`)."""
 
 import logging
 from collections.abc import Iterator
@@ -14,7 +12,7 @@ from common.shared_flags import LogLevel, PrecisionName
 @dataclass
 class Args:
     agent_file: Path
-    """Checkpoint of the agent to check."""
+    """Checkpoint of the agent."""
     precision: PrecisionName = "auto"
     log_level: LogLevel = logging.INFO
 
@@ -38,7 +36,7 @@ SIGMAS = 5
 
 
 class PolicyError(UsageError):
-    """The policy breaks the protocol; the message says which promise, and what to look at."""
+    """The policy violates the protocol; the message says which rule, and where to look."""
 
 
 def check_policy(
@@ -47,11 +45,20 @@ def check_policy(
     differentiable: bool = True,
     device: torch.device | str = "cpu",
 ) -> list[str]:
-    """Runs every check on random frames of obs_shape (H, W, C) and returns their names. Raises PolicyError at
-    the first failure.
+    """Runs every check on random frames.
 
-    differentiable: whether gradients must reach the frames, which the simulator's analyses need (a random
-    policy has none).
+    Args:
+        policy: the policy.
+        obs_shape: frame shape (H, W, C).
+        device: where the policy runs.
+        differentiable: whether gradients must reach the frames, as the analyses in the simulator need (a
+            random policy has none).
+
+    Returns:
+        Names of the checks.
+
+    Raises:
+        PolicyError: the first check that fails.
     """
     case = _Case(policy, obs_shape, torch.device(device))
     checks = [check_shapes, check_deterministic, check_first_resets, check_independent, check_frame_types]
@@ -63,7 +70,7 @@ def check_policy(
 
 
 class _Case:
-    """A policy, frames to show it, and a state that two frames have led to."""
+    """A policy, random frames, and a state after two of them."""
 
     def __init__(self, policy: Policy, obs_shape: tuple[int, int, int], device: torch.device):
         self.policy = policy
@@ -81,7 +88,7 @@ class _Case:
         return self.policy.advance(obs, state, opens, torch.zeros(len(obs), device=self.device))
 
     def outputs(self, obs, state, first: bool = False) -> tuple[torch.Tensor, ...]:
-        """Next hidden state, logits and, where there is one, value."""
+        """Next hidden state, logits and, if there is one, value."""
         with torch.no_grad():
             after = self.advance(obs, state, first)
             logits, value = self.policy.heads(after)
@@ -89,7 +96,7 @@ class _Case:
 
 
 def _differences(one, other) -> Iterator[tuple[str, float]]:
-    """Per output, the largest difference relative to one plus its magnitude."""
+    """Largest difference of each output relative to one plus its magnitude."""
     for name, a, b in zip(("the state", "the logits", "the value"), one, other):
         yield name, ((a - b).abs().max() / (1 + a.abs().max())).item()
 
@@ -115,9 +122,7 @@ def _must_have_shape(name: str, tensor, shape: tuple[int | None, ...]) -> None:
 
 
 def check_shapes(case: _Case) -> None:
-    """State [N, D], logits [N, A] and value [N] (or None) are finite float tensors; actions [N] are int64
-    below A.
-    """
+    """State [N, D], logits [N, A], value [N] (or None) are finite floats; actions [N] are int64 below A."""
     initial = case.policy.hidden(case.policy.initial_state(N))
     _must_have_shape("hidden(initial_state(n))", initial, (N, None))
     hidden, logits, *value = case.outputs(case.frames, case.policy.initial_state(N), first=True)
@@ -132,23 +137,24 @@ def check_shapes(case: _Case) -> None:
 
 
 def check_deterministic(case: _Case) -> None:
-    """The same frames and state give the same outputs: no dropout, no sampling, no memory outside the state."""
+    """Equal frames and state give equal outputs: no dropout, no sampling, no memory outside the state."""
     runs = [case.outputs(case.frames, case.used) for _ in range(2)]
     _must_agree(
         *runs,
-        "two calls with the same frames and state disagree; put the network into eval() and keep all memory in the state",
+        "two calls with the same frames and state disagree; put the network into eval() and keep"
+        " all memory in the state",
     )
 
 
 def check_first_resets(case: _Case) -> None:
-    """`first` brings back the initial state before the frame is taken in."""
+    """`first` resets to the initial state before the frame is processed."""
     fresh = case.outputs(case.frames, case.policy.initial_state(N))
     reset = case.outputs(case.frames, case.used, first=True)
     _must_agree(fresh, reset, "first=True must reset the state to initial_state before the frame is taken in")
 
 
 def check_independent(case: _Case) -> None:
-    """What one environment gets does not depend on the others' frames, states or resets."""
+    """Outputs of one environment do not depend on the frames, states or resets of the others."""
     frames = case.random_frames(2)
     state = case.policy.initial_state(N).clone()
     frames[0], state[0] = case.frames[0], case.used[0]
@@ -157,24 +163,31 @@ def check_independent(case: _Case) -> None:
         after = case.policy.advance(frames, state, opens, torch.zeros(N, device=case.device))
         mixed = case.policy.hidden(after)[:1], *(x[:1] for x in case.policy.heads(after) if x is not None)
     alone = [x[:1] for x in case.outputs(case.frames, case.used)]
-    failure = "an environment's outputs depend on the others in the batch (batch normalisation? a shared state? a reset of all?)"
+    failure = (
+        "an environment's outputs depend on the others in the batch (batch normalisation? a shared"
+        " state? a reset of all?)"
+    )
     _must_agree(alone, mixed, failure)
 
 
 def check_frame_types(case: _Case) -> None:
-    """uint8 frames and the same frames as floats in [0, 1] give the same outputs."""
+    """uint8 frames and equal floats in [0, 1] give equal outputs."""
     pair = [case.outputs(frames, case.used) for frames in (case.frames, case.frames.float() / 255)]
     _must_agree(
         *pair,
-        "uint8 frames and the same frames as floats in [0, 1] disagree; is a division by 255 missing or made twice?",
+        "uint8 frames and the same frames as floats in [0, 1] disagree; is a division by 255"
+        " missing or made twice?",
     )
 
 
 def check_differentiable(case: _Case) -> None:
-    """Logits have a finite gradient, not all zero, with respect to float frames."""
+    """Logits have a finite, nonzero gradient with respect to float frames."""
     frames = (case.frames.float() / 255).requires_grad_()
     logits = case.policy.heads(case.advance(frames, case.used))[0]
-    failure = "no gradient reaches the frames from the logits; look for no_grad, detach, numpy or a rounding inside the policy"
+    failure = (
+        "no gradient reaches the frames from the logits; look for no_grad, detach, numpy or a rounding"
+        " inside the policy"
+    )
     if not logits.requires_grad:
         raise PolicyError(failure)
     weights = torch.linspace(-1, 1, logits.shape[1], device=case.device)
@@ -186,7 +199,7 @@ def check_differentiable(case: _Case) -> None:
 
 
 def check_choice(case: _Case) -> None:
-    """With Gumbel noise, `choose` draws actions as often as `log_prob` says."""
+    """With Gumbel noise, `choose` samples actions at the rates that `log_prob` states."""
     num_actions = case.policy.num_actions
     logits = (
         torch.from_numpy(2 * np.random.default_rng(3).standard_normal((1, num_actions)))
@@ -206,7 +219,8 @@ def check_choice(case: _Case) -> None:
         found = share[worst]
         said = probability[worst]
         raise PolicyError(
-            f"choose and log_prob disagree: action {worst} was drawn {found:.3f} of the time, log_prob says {said:.3f}"
+            f"choose and log_prob disagree: action {worst} was drawn {found:.3f} of the time,"
+            f" log_prob says {said:.3f}"
         )
 
 

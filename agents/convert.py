@@ -1,10 +1,9 @@
-"""Turns a state dict (.pth, .pt, .safetensors) of an IMPALA agent from elsewhere into an agent file of this
-project.
+"""Converts a state dict (.pth, .pt, .safetensors) of an IMPALA agent trained elsewhere.
 
     python -m agents.convert --source their.pth --target agent.safetensors
 
-Nothing in the source is executed: it is read with weights_only=True, and a pickle that holds more than
-tensors is refused.
+Nothing in the source is executed: it is read with weights_only=True, and a pickle with more than tensors is
+refused.
 """
 
 import logging
@@ -23,28 +22,25 @@ class Args:
     target: Path
     """Agent file to write: .safetensors."""
     name_map: str = "auto"
-    """auto, train-procgen-pytorch, cleanrl, worldlens (ours already), or a JSON or YAML file {their name or
-    prefix: ours, or null to leave out}.
+    """auto, train-procgen-pytorch, cleanrl, worldlens (already converted), or a JSON or YAML file {their name
+    or prefix: ours, or null to omit}.
     """
     key: str = ""
-    """Where in the file the state dict lies, when it is not the file itself (found by itself for the usual
-    names).
-    """
+    """Key of the state dict in the file; the usual ones are found automatically."""
     obs_shape: tuple[int, int, int] = (64, 64, 3)
-    """Height, width and channels of the frames that the agent sees."""
+    """Height, width and channels of the agent's frames."""
     precision: PrecisionName = "fp32"
     env_name: str = "coinrun"
-    """The game that the agent was trained on; evaluation and recording take it and the options below as their
-    defaults.
+    """Game that the agent was trained on; evaluation and recording use it and the options below by default.
     """
     start_level: int = 0
-    """Seed of its first training level."""
+    """Seed of the first training level."""
     num_levels: int = 0
-    """How many levels it was trained on; 0 means all."""
+    """Number of training levels; 0 means all."""
     distribution_mode: str = "easy"
     """easy, hard, extreme, memory or exploration."""
     use_backgrounds: bool = False
-    """Whether it was trained with background images."""
+    """Whether training used background images."""
     log_level: LogLevel = logging.INFO
 
 
@@ -62,13 +58,11 @@ from common.runs import UsageError, file_id
 from envs.procgen import ProcgenConfig, action_space
 
 NameMap = Mapping[str, str | None]
-"""Their name, or the beginning of it up to a dot -> ours; None leaves the tensor out. The longest match
-counts.
-"""
+"""{their name, or its beginning up to a dot: ours}; None omits the tensor. The longest match counts."""
 
 
 def _impala_names(stage: str, blocks: tuple[str, str], convs: tuple[str, str], first: int) -> dict[str, str]:
-    """The map of three IMPALA stages named stage.format(first), stage.format(first + 1), ..."""
+    """Name map of three IMPALA stages named stage.format(first), stage.format(first + 1), ..."""
     names = {}
     for i in range(3):
         theirs = stage.format(first + i)
@@ -93,7 +87,7 @@ NAME_MAPS: dict[str, NameMap] = {
 
 
 def load_name_map(name: str, tensors: Mapping[str, torch.Tensor]) -> NameMap:
-    """A built-in map, the built-in map that fits (auto), or one from a file. Raises UsageError."""
+    """A built-in name map, the one that fits (auto), or one from a file. Raises UsageError."""
     if name in NAME_MAPS:
         return NAME_MAPS[name]
     if name == "auto":
@@ -102,7 +96,8 @@ def load_name_map(name: str, tensors: Mapping[str, torch.Tensor]) -> NameMap:
             return fitting[0]
         closest = min((unknown_names(tensors, names) for names in NAME_MAPS.values()), key=len)
         raise UsageError(
-            f"no built-in name map fits (closest leaves {', '.join(closest[:5])}); write one and give it with --name_map"
+            f"no built-in name map fits (closest leaves {', '.join(closest[:5])}); write one and"
+            " give it with --name_map"
         )
     path = Path(name)
     if not path.exists():
@@ -116,18 +111,21 @@ def load_name_map(name: str, tensors: Mapping[str, torch.Tensor]) -> NameMap:
 
 
 def _match(name: str, names: NameMap) -> str | None:
-    """The longest key of the map that is `name` or its beginning up to a dot."""
+    """The longest key of the map that equals `name` or its beginning up to a dot."""
     return max((key for key in names if name == key or name.startswith(key + ".")), key=len, default=None)
 
 
 def unknown_names(tensors: Mapping[str, torch.Tensor], names: NameMap) -> list[str]:
-    """The tensors that the map says nothing about."""
+    """Tensors that the map does not mention."""
     return [name for name in tensors if _match(name, names) is None]
 
 
 def rename(tensors: Mapping[str, torch.Tensor], names: NameMap) -> dict[str, torch.Tensor]:
-    """The tensors under our names. Raises UsageError when the map misses one, or sends two to the same name;
-    BadCheckpoint for what is no plain tensor.
+    """Renames tensors to this project's names.
+
+    Raises:
+        UsageError: the map misses a tensor, or maps two to the same name.
+        BadCheckpoint: a tensor is not a plain one.
     """
     missed = unknown_names(tensors, names)
     if missed:
@@ -150,15 +148,14 @@ def rename(tensors: Mapping[str, torch.Tensor], names: NameMap) -> dict[str, tor
 def network_of(
     tensors: Mapping[str, torch.Tensor], obs_shape: tuple[int, int, int], precision: str
 ) -> NetworkConfig:
-    """The shape of the network, read off its tensors under our names. Raises UsageError where they make none
-    of ours.
-    """
+    """Infers the architecture from renamed tensors. Raises UsageError if it is none of this project's."""
     for name in ("policy_head.weight", "encoder.out.weight"):
         if name not in tensors:
             raise UsageError(f"the name map yields no {name}; see the names in agents/convert.py")
         if tensors[name].ndim != 2:
             raise UsageError(
-                f"{name} must have two dimensions, outputs and inputs, not the shape {tuple(tensors[name].shape)}"
+                f"{name} must have two dimensions, outputs and inputs, not the shape"
+                f" {tuple(tensors[name].shape)}"
             )
     num_actions, output = tensors["policy_head.weight"].shape
     features = tensors["encoder.out.weight"].shape[0]
@@ -167,7 +164,8 @@ def network_of(
     if core is None:
         widths = f"{len(recurrent)} rows, and the policy head reads {output} numbers"
         raise UsageError(
-            f"core.cell.weight_ih has {widths}: 3 times as many would be a GRU, 4 times an LSTM; no other core is known here"
+            f"core.cell.weight_ih has {widths}: 3 times as many would be a GRU, 4 times an LSTM; no"
+            " other core is known here"
         )
     first = {"encoder.stages.0.conv.weight": "impala", "encoder.stages.1.conv.weight": "impala-half"}
     architecture = next((kind for name, kind in first.items() if name in tensors), "nature")
@@ -185,7 +183,7 @@ def convert(
     obs_shape: tuple[int, int, int] = (64, 64, 3),
     precision: str = "fp32",
 ) -> ActorCritic:
-    """A foreign state dict as an agent of ours. Raises UsageError or BadCheckpoint naming what does not fit."""
+    """Converts a state dict to an agent. Raises UsageError or BadCheckpoint, naming what does not fit."""
     renamed = rename(tensors, names)
     try:
         config = network_of(renamed, obs_shape, precision)

@@ -1,8 +1,8 @@
-"""What carries an agent from one step to the next: a GRU, an LSTM, or nothing; always in float32.
+"""Recurrent cores: GRU, LSTM or none, always in float32.
 
-Every core has a state of one vector per environment, a `step` for acting and an `unroll` for learning that
-agree exactly. A state is reset to zero where `first` says that the observation opens a new episode, before it
-is taken in.
+Every core has one state vector per environment, a `step` for acting and an `unroll` for learning that agree
+exactly. The state is reset to zero where `first` marks the first observation of an episode, before that
+observation is processed.
 """
 
 import torch
@@ -10,15 +10,15 @@ from torch import nn
 
 
 def _add_to_second_gate(cell: nn.RNNCellBase, bias: float) -> None:
-    """Both cells keep the weights of the gate that holds the past (a GRU's update, an LSTM's forget gate)
-    second.
+    """Index of the gate that keeps the past (a GRU's update gate, an LSTM's forget gate) among the cell's
+    gates.
     """
     with torch.no_grad():
         cell.bias_hh[cell.hidden_size : 2 * cell.hidden_size] += bias
 
 
 class GRUCore(nn.Module):
-    """State [N, D]: the GRU's hidden vector, which is also what the heads read."""
+    """State [N, D]: the GRU's hidden vector, which the heads read."""
 
     def __init__(self, feature_size: int, hidden_size: int, keep_bias: float = 0.0):
         super().__init__()
@@ -34,8 +34,15 @@ class GRUCore(nn.Module):
         return state
 
     def unroll(self, features, state, first):
-        """features [T, N, F], state [N, S] before the first of them, first [T, N] -> states after each, [T,
-        N, S].
+        """Unrolls a sequence.
+
+        Args:
+            features: [T, N, F].
+            state: [N, S] before the first features.
+            first: [T, N] bool.
+
+        Returns:
+            States after each step, [T, N, S].
         """
         states = []
         for x, opens in zip(features.unbind(0), first.unbind(0)):
@@ -45,7 +52,7 @@ class GRUCore(nn.Module):
 
 
 class LSTMCore(GRUCore):
-    """State [N, 2D]: h and c side by side; the heads read h."""
+    """State [N, 2D]: h and c concatenated; the heads read h."""
 
     def __init__(self, feature_size: int, hidden_size: int, keep_bias: float = 0.0):
         nn.Module.__init__(self)
@@ -64,9 +71,7 @@ class LSTMCore(GRUCore):
 
 
 class NoCore(nn.Module):
-    """No memory: the state is the last features, kept so that a store has something to show of a feed-forward
-    agent.
-    """
+    """No memory: the state is the last features, which stores keep for feed-forward agents."""
 
     def __init__(self, feature_size: int, hidden_size: int, keep_bias: float = 0.0):
         super().__init__()

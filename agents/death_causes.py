@@ -1,6 +1,4 @@
-"""What killed the player in CoinRun: each death is replayed to the last state before it and judged by
-deletion.
-"""
+"""Causes of death in CoinRun: each death is replayed from its last state with hazards deleted."""
 
 from collections.abc import Sequence
 
@@ -12,7 +10,7 @@ from rollouts.play import EpisodeSpec, StepBatch
 
 
 class ActionLog:
-    """Collects every job's actions; give its `watch` to `evaluate`."""
+    """Collects the actions of every episode; pass its `watch` to `evaluate`."""
 
     def __init__(self, num_jobs: int):
         self.actions: list[list[int]] = [[] for _ in range(num_jobs)]
@@ -23,10 +21,17 @@ class ActionLog:
 
 
 def causes(env, jobs: Sequence[EpisodeSpec], actions: Sequence[Sequence[int]], died: np.ndarray) -> list[str]:
-    """The cause of each death (see envs.coinrun.causes_of_death). died: indices [n] of jobs. env: CoinRun's,
-    used up.
+    """Cause of each death (see envs.coinrun.causes_of_death).
 
-    Deaths are taken in the order of their lengths, so that slots replayed together end together.
+    Args:
+        env: CoinRun environment for replays; it loses its episodes. Deaths are replayed in the order of their
+            lengths, so that slots finish together.
+        jobs: the episodes that were played.
+        actions: of every episode.
+        died: indices [n] of the episodes that ended in death.
+
+    Returns:
+        n causes.
     """
     found = {}
     by_length = sorted(died.tolist(), key=lambda job: len(actions[job]))
@@ -39,7 +44,7 @@ def causes(env, jobs: Sequence[EpisodeSpec], actions: Sequence[Sequence[int]], d
 
 
 def last_states(env, levels: Sequence[int], actions: Sequence[Sequence[int]]) -> list[Snapshot]:
-    """The states from which each level's last action was taken, reached by taking all the others again."""
+    """The state before each level's last action, reached by replaying all others."""
     env.open_levels(range(len(levels)), levels)
     before: list[Snapshot | None] = [None] * len(levels)
     for t in range(max(map(len, actions))):

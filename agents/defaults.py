@@ -1,4 +1,4 @@
-"""What a behaviour takes where nothing is said. Imports nothing, so that a command line is read at once."""
+"""Default options of behaviours. Imports nothing, so that command lines are parsed at once."""
 
 TEMPERATURE = 1.0
 TOP_K = 3

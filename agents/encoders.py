@@ -1,4 +1,4 @@
-"""Frame encoders: IMPALA (Espeholt et al. 2018) and Nature (Mnih et al. 2015), run in cache-sized chunks."""
+"""Frame encoders: IMPALA (Espeholt et al. 2018) and Nature (Mnih et al. 2015), in cache-sized chunks."""
 
 import itertools
 
@@ -13,8 +13,7 @@ from common.precision import autocast_context
 CHUNK = {"cpu": 128, "cuda": 2048}
 """Frames per encoder call: on a CPU, as many as keep their activations in cache."""
 KEEP = 4096
-"""Above this many frames (about 1 MB of activations each), backward recomputes the encoder instead of keeping
-it all.
+"""From this many frames on (about 1 MB of activations each), backward recomputes the encoder to save memory.
 """
 
 
@@ -29,7 +28,7 @@ class ResidualBlock(nn.Module):
 
 
 class ImpalaStage(nn.Module):
-    """Convolution, halving max-pool, two residual blocks."""
+    """Convolution, max-pooling by 2, two residual blocks."""
 
     def __init__(self, in_channels: int, channels: int):
         super().__init__()
@@ -47,8 +46,8 @@ def impala_stages(channels: int) -> list[nn.Module]:
 
 
 def impala_half_stages(channels: int) -> list[nn.Module]:
-    """IMPALA on frames of half the resolution and four times the channels, without its last stage: a quarter
-    of the operations.
+    """IMPALA at half resolution with four times the input channels and without its last stage: a quarter of
+    the operations.
     """
     return [nn.PixelUnshuffle(2), ImpalaStage(4 * channels, 16), ImpalaStage(16, 32), nn.ReLU()]
 
@@ -64,21 +63,22 @@ _ADMITTED = {
     "impala-half": (2, 2, "of even height and width"),
     "nature": (36, 1, "of height and width 36 or more"),
 }
-"""The smallest height and width of a frame, what both must be a multiple of, and that in words."""
+"""Smallest height and width of a frame, the factor that both must be a multiple of, and both as text."""
 
 
 def check_frames(architecture: str, obs_shape: tuple[int, int, int]) -> None:
-    """Raises ValueError for frames [H, W, C] that the architecture's convolutions cannot read."""
+    """Raises ValueError for frames [H, W, C] that the architecture cannot process."""
     smallest, multiple, words = _ADMITTED[architecture]
     if min(obs_shape[:2]) < smallest or any(size % multiple for size in obs_shape[:2]):
         height, width = obs_shape[:2]
         raise ValueError(
-            f"{architecture} reads frames {words}, and these are {height} x {width}: crop, pad or scale them, or take another architecture"
+            f"{architecture} reads frames {words}, and these are {height} x {width}: crop, pad or"
+            " scale them, or take another architecture"
         )
 
 
 class Encoder(nn.Module):
-    """Frames [..., H, W, C], uint8 or float in [0, 1] -> features [..., F] float32, never negative."""
+    """Encodes frames [..., H, W, C], uint8 or float in [0, 1], as non-negative float32 features [..., F]."""
 
     def __init__(
         self,

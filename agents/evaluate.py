@@ -14,25 +14,23 @@ VALIDATION_LEVELS = 50
 
 
 def first_unseen_level(start_level: int, num_levels: int) -> int:
-    """Where levels begin that an agent trained on a range never saw: the VALIDATION_LEVELS after the range
-    are for choices.
-    """
+    """First level for tests of an agent trained on a range, after VALIDATION_LEVELS kept for choices."""
     return start_level + num_levels + VALIDATION_LEVELS
 
 
 def jobs_over(levels: Sequence[int], episodes: int) -> list[EpisodeSpec]:
-    """`episodes` jobs over the levels in order, repeats as they run out."""
+    """`episodes` episodes over the levels in order; levels repeat with other action noise."""
     return [EpisodeSpec(levels[i % len(levels)], i // len(levels)) for i in range(episodes)]
 
 
 def fixed_jobs(first_level: int, num_levels: int, episodes: int) -> list[EpisodeSpec]:
-    """`jobs_over` the levels first_level .. first_level + num_levels - 1."""
+    """`jobs_over` for levels first_level to first_level + num_levels - 1."""
     return jobs_over(range(first_level, first_level + num_levels), episodes)
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """What became of each job, arrays [n] in job order. outcome indexes OUTCOMES."""
+    """Results of every episode, arrays [n] in the order of jobs; outcome indexes OUTCOMES."""
 
     level: np.ndarray
     repeat: np.ndarray
@@ -41,11 +39,11 @@ class Episodes:
     outcome: np.ndarray
 
     def interval(self, of: str = "total_reward") -> Interval:
-        """The mean of a column with its interval by level."""
+        """Mean of a column with its interval by level."""
         return cluster_bootstrap(getattr(self, of), self.level)
 
     def share(self, outcome: str) -> Interval:
-        """The share of episodes that ended so, with its interval by level."""
+        """Share of episodes with that outcome, with its interval by level."""
         return cluster_bootstrap(self.outcome == OUTCOMES.index(outcome), self.level)
 
 
@@ -58,10 +56,19 @@ def evaluate(
     progress: bool = False,
     watch: Callable[[StepBatch], None] | None = None,
 ) -> Episodes:
-    """Plays all jobs in `env` (its slots share them) under the policy's own action choice, showing each step
-    to `watch`.
+    """Plays all episodes under the policy's own action choice.
 
-    Raises ValueError for no jobs.
+    Args:
+        env: VecEnv, see `play`.
+        policy: the policy.
+        jobs: episodes to play.
+        seed: of the action noise.
+        device: where the policy runs.
+        progress: whether to show a progress bar.
+        watch: called with every step.
+
+    Raises:
+        ValueError: there are no episodes.
     """
     if not jobs:
         raise ValueError("zero episodes asked: nothing to evaluate")

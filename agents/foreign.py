@@ -1,4 +1,4 @@
-"""Agents from elsewhere: a thin adapter that makes a Policy of a network that this project did not train."""
+"""Adapter that makes a Policy of a network trained elsewhere."""
 
 from collections.abc import Callable
 
@@ -12,14 +12,20 @@ LAYOUTS = ("NCHW", "NHWC")
 
 
 class ForeignAgent(CategoricalPolicy, nn.Module):
-    """A Policy made of two or three functions of a network; see docs/your_agent.md.
+    """A Policy built from two or three functions of a network; see docs/your_agent.md.
 
-    encode: images -> features [N, F]. heads: state [N, S] -> (logits [N, A], value [N] or [N, 1] or None).
-    step: (features [N, F], state [N, S]) -> next state [N, S]; left out for an agent without memory, whose
-    state is its features. An LSTM joins h and c into one state: `torch.cat([h, c], -1)`. state_size: S.
-    initial: the state [S] before an episode's first frame; zeros where left out. layout: how `encode` wants
-    its images. scale: their largest value, 1 or 255. network: where the weights are, so that `.to(device)`,
-    `.parameters()` and `.eval()` reach them.
+    Args:
+        num_actions: A.
+        state_size: S.
+        encode: images -> features [N, F].
+        heads: state [N, S] -> (logits [N, A], value [N] or [N, 1] or None).
+        step: (features [N, F], state [N, S]) -> next state [N, S]; None for a feed-forward agent, whose state
+            is its features. An LSTM's state is `torch.cat([h, c], -1)`.
+        initial: state [S] before an episode's first frame; zeros if None.
+        layout: of the images, NCHW or NHWC.
+        scale: largest pixel value, 1 or 255.
+        network: module that owns the weights, so that `.to(device)`, `.parameters()` and `.eval()` reach
+            them.
     """
 
     def __init__(
@@ -66,6 +72,8 @@ class ForeignAgent(CategoricalPolicy, nn.Module):
         return logits, None if value is None else value.reshape(len(state))
 
     def images(self, obs: torch.Tensor) -> torch.Tensor:
-        """Frames [N, H, W, C], uint8 or float in [0, 1], as the network wants them; gradients pass."""
+        """Converts frames [N, H, W, C], uint8 or float in [0, 1], to the network's layout and scale;
+        differentiable.
+        """
         scaled = obs.float() * (self.scale / 255) if obs.dtype == torch.uint8 else obs * self.scale
         return scaled.permute(0, 3, 1, 2) if self.layout == "NCHW" else scaled

@@ -1,9 +1,7 @@
-"""An agent that remembers its last frames only: at every step its state is what the last k frames make of it,
-and no more.
+"""An agent whose memory is truncated to its last frames.
 
-What such an agent does otherwise than the whole one is what the frames before those are good for. The state
-after the last k frames is that after the last k - 1 frames one step ago, and the frame on show: so k states
-go on side by side, each begun a frame later.
+The state after the last k frames is that after the last k - 1 frames one step ago, updated by the current
+frame: so k states are carried side by side, each begun one frame later.
 """
 
 import torch
@@ -13,14 +11,17 @@ from common.policy import PolicyWrapper
 
 
 class TruncatedHistoryPolicy(PolicyWrapper):
-    """A Policy: `agent` with the memory of its last `frames` frames, the one on show included; with 0 it is
-    blind.
+    """The agent with the memory of its last `frames` frames, the current one included; with 0 it sees
+    nothing.
 
-    others: states [R, T, S] of R real episodes before each of their steps. Where they are given, the frames
-    are taken in not from the initial state on but from the one that another episode had at that time (or at
-    its end): a memory of the right kind with the wrong content. The first frame chooses the episode.
+    Args:
+        agent: the agent.
+        frames: number of remembered frames.
+        others: states [R, T, S] of R real episodes before each step. If given, the frames are processed from
+            the state that another episode had at that time (or at its end) in place of the initial state:
+            memory of the right kind with the wrong content. The first frame selects the episode.
 
-    Its state is one tensor [N, (1 + frames) * S + 2]: the states after the last `frames`, ..., 1, 0 frames,
+    The state is one tensor [N, (1 + frames) * S + 2]: the states after the last `frames`, ..., 1, 0 frames,
     the number of frames seen, and the other episode.
     """
 
@@ -51,7 +52,9 @@ class TruncatedHistoryPolicy(PolicyWrapper):
         return state[:, : self._size]
 
     def _seen(self, obs: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-        """[N, frames * S]: each state but the first, which forgets its oldest frame, with the frame on show."""
+        """Updates by the current frame all states but the first, whose oldest frame drops out: [N, frames *
+        S].
+        """
         if not self.frames:
             return state[:, :0]
         shorter = state[:, self._size : -2].reshape(-1, self._size)
@@ -61,7 +64,7 @@ class TruncatedHistoryPolicy(PolicyWrapper):
         ).reshape(len(obs), -1)
 
     def _begin(self, passed: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        """The state [N, S] after no frames, where `passed` [N] steps of the episode have gone by."""
+        """State [N, S] after no frames, `passed` [N] steps into the episode."""
         if self.others is None:
             return self.policy.initial_state(len(passed))
         return self.others[other.long(), passed.long().clamp(max=self.others.shape[1] - 1)]

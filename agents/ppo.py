@@ -1,7 +1,7 @@
 """Recurrent PPO (Schulman et al. 2017): clipped updates with back-propagation through the whole rollout.
 
-Minibatches are whole environments, so that every gradient runs through all T steps; the recurrent state is
-recomputed from the state at the rollout's first step and reset exactly where acting reset it.
+Minibatches are whole environments, so that gradients pass through all T steps; recurrent states are
+recomputed from the state at the rollout's first step and reset exactly where acting reset them.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from common.progress import not_shown
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """Hyper-parameters of the learner; presets live in hyperparams/procgen/config.yml."""
+    """Hyper-parameters of PPO; presets are in hyperparams/procgen/config.yml."""
 
     n_envs: int = 64
     """Environments stepped together."""
@@ -66,7 +66,7 @@ class RolloutBuffer:
     """One rollout, time-major [T, N, ...]. `first[t]` belongs to `obs[t]`; `ended[t]` to the transition after
     it.
 
-    The frames are most of it: T x N x 12,288 bytes for Procgen.
+    Frames dominate its memory: T x N x 12,288 bytes for Procgen.
     """
 
     def __init__(self, n_steps: int, n_envs: int, obs_shape: tuple[int, int, int], state_size: int):
@@ -112,7 +112,7 @@ def advantages(reward, value, ended, next_value, gamma: float, lmbda: float, fin
 
 
 def replay(agent: ActorCritic, buffer: RolloutBuffer, envs) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits [T, n, A] and values [T, n] of the given environments, recomputed as in acting, with gradients."""
+    """Logits [T, n, A] and values [T, n] of the given environments, recomputed with gradients."""
     device = agent.value_head.weight.device
     states = agent.unroll(
         buffer.obs[:, envs].to(device), buffer.state[envs].to(device), buffer.first[:, envs].to(device)
@@ -121,7 +121,7 @@ def replay(agent: ActorCritic, buffer: RolloutBuffer, envs) -> tuple[torch.Tenso
 
 
 def ppo_loss(agent: ActorCritic, buffer: RolloutBuffer, advantage, returns, envs, config: PPOConfig):
-    """The loss over the given environments, and its parts as a dict of detached scalars."""
+    """PPO loss of the given environments, and its terms as a dict of detached scalars."""
     logits, value = replay(agent, buffer, envs)
     action, old_log_prob, old_value, advantage, returns = (
         x[:, envs].to(logits.device)
@@ -146,8 +146,8 @@ def ppo_loss(agent: ActorCritic, buffer: RolloutBuffer, advantage, returns, envs
 
 
 def value_error(value, old_value, returns, clip: float):
-    """Squared error of the value; the larger of it and that of the value held within `clip` of the old one,
-    where clip > 0.
+    """Squared error of the value; with clip > 0, the larger of it and that of the value clipped around the
+    old one.
     """
     error = F.mse_loss(value, returns, reduction="none")
     if clip == 0:
@@ -164,10 +164,13 @@ def update(
     rng: np.random.Generator,
     progress: Callable[[float], None] = not_shown,
 ) -> dict[str, float]:
-    """All epochs of one PPO iteration. Returns the mean of each part of the loss. Raises FloatingPointError
-    on NaN.
+    """All epochs of one PPO iteration.
 
-    progress: is told each finished share of the update.
+    Returns:
+        The mean of each term of the loss.
+
+    Raises:
+        FloatingPointError: the loss is NaN.
     """
     lmbda = config.lmbda if config.use_gae else 1.0
     advantage = advantages(

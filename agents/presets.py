@@ -1,4 +1,4 @@
-"""Named hyper-parameter presets: hyperparams/procgen/config.yml, merged over the learner's defaults."""
+"""Named hyper-parameter presets of hyperparams/procgen/config.yml, on top of the learner's defaults."""
 
 import math
 from dataclasses import fields
@@ -18,7 +18,7 @@ _PPO = {field.name for field in fields(PPOConfig)}
 def load_preset(
     name: str, num_actions: int, obs_shape: tuple[int, int, int]
 ) -> tuple[NetworkConfig, PPOConfig]:
-    """The preset's network and learner. Raises UsageError for an unknown preset, key or value."""
+    """Network and PPO configuration of a preset. Raises UsageError for an unknown preset, key or value."""
     values = read_preset(PRESETS, name, _NETWORK | _PPO)
     try:
         network = NetworkConfig(num_actions, obs_shape, **{k: v for k, v in values.items() if k in _NETWORK})

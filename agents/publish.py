@@ -1,4 +1,4 @@
-"""Ships a training run small: its log, configuration and a few checkpoints, with the hash of each (`python -m
+"""Publishes a training run: log, configuration and a few checkpoints with their hashes (`python -m
 agents.publish`).
 """
 
@@ -15,12 +15,12 @@ from common.shared_flags import LogLevel
 @dataclass
 class Args:
     run: Path
-    """Directory of a training run, as train.py wrote it."""
+    """Directory of a training run of train.py."""
     out_dir: Path
-    """Where to ship it; an earlier shipment there is replaced."""
+    """Directory to publish to; earlier files there are replaced."""
     checkpoints: int = 15
-    """How many checkpoints of the way to ship, evenly spread from the untrained agent to the last; 0 ships
-    model.safetensors alone.
+    """Number of intermediate checkpoints, evenly spread from the untrained agent to the last; 0 publishes
+    model.safetensors only.
     """
     log_level: LogLevel = logging.INFO
 
@@ -43,7 +43,7 @@ def steps_of(path: Path) -> int:
 
 
 def checkpoints_of(run: Path) -> list[Path]:
-    """The run's checkpoints from the first to the last. Raises UsageError where there are none."""
+    """The run's checkpoints in order. Raises UsageError if there are none."""
     found = [path for path in run.glob("model_*.safetensors") if path.stem.split("_")[-1].isdecimal()]
     if not found:
         raise UsageError(f"no checkpoints in {run}; give --run the directory of a run of train.py")
@@ -51,9 +51,7 @@ def checkpoints_of(run: Path) -> list[Path]:
 
 
 def chosen(ordered: list[Path], count: int) -> list[Path]:
-    """`count` of the checkpoints, the first and the last among them, the others as evenly spread in steps as
-    they come; none for a count of 0.
-    """
+    """Selects `count` checkpoints, evenly spread in steps, the first and the last included."""
     if count == 0:
         return []
     last = steps_of(ordered[-1])
@@ -64,7 +62,7 @@ def chosen(ordered: list[Path], count: int) -> list[Path]:
 
 
 def check_records(run: Path, records: tuple[str, ...] = RECORDS) -> None:
-    """Raises UsageError unless configuration, manifest and log are there and can be read."""
+    """Raises UsageError unless configuration, manifest and log are readable."""
     for name in records:
         path = run / name
         if not path.is_file():
@@ -76,24 +74,25 @@ def check_records(run: Path, records: tuple[str, ...] = RECORDS) -> None:
         except (ValueError, RecursionError):
             whole = False
         if not whole:
-            raise UsageError(f"{path} is damaged or empty: mend it, or ship another run")
+            raise UsageError(f"{path} is damaged or empty: repair it, or publish another run")
 
 
 def described(paths: list[Path]) -> dict:
-    """What the last checkpoint says of itself, once all of them have been loaded. Raises BadCheckpoint for
-    one that cannot be.
+    """Provenance from the last checkpoint, after all of them loaded. Raises BadCheckpoint if one does not
+    load.
     """
     meta = [load_agent(path)[1] for path in paths][-1]
     missing = [name for name in PROVENANCE if name not in meta]
     if missing:
         raise BadCheckpoint(
-            f"{paths[-1]} does not say its {', '.join(missing)}: give --run the directory of a run of train.py"
+            f"{paths[-1]} does not say its {', '.join(missing)}: give --run the directory of a run"
+            " of train.py"
         )
     return {name: meta[name] for name in PROVENANCE}
 
 
 def copy_all(copies: dict[str, Path], out: Path) -> None:
-    """Copies files into `out` under the given names, each whole or not at all."""
+    """Copies files into `out` under the given names, each atomically."""
     for name, source in copies.items():
         write_atomically(out / name, lambda temporary, source=source: shutil.copyfile(source, temporary))
 

@@ -1,4 +1,4 @@
-"""Scales rewards by the running standard deviation of the discounted return (as in the Procgen paper's PPO)."""
+"""Scales rewards by the running standard deviation of the discounted return, as Procgen's PPO does."""
 
 import numpy as np
 import torch
@@ -27,8 +27,8 @@ class RewardNormalizer:
         return float(np.sqrt(self.variance + EPSILON))
 
     def __call__(self, reward: np.ndarray, ended: np.ndarray) -> np.ndarray:
-        """Takes in rewards [N] and whether each ended its episode [N]; gives scaled, clipped rewards [N]
-        float32.
+        """Updates with rewards [N] and whether each ended its episode [N]; returns scaled, clipped rewards
+        [N] float32.
         """
         self.returns = self.returns * self.gamma + reward
         self._merge(self.returns)
@@ -36,7 +36,7 @@ class RewardNormalizer:
         return np.clip(reward / self.scale, -CLIP, CLIP).astype(np.float32)
 
     def _merge(self, batch: np.ndarray) -> None:
-        """Chan et al. 1979: the moments of the union from the moments of the parts."""
+        """Merges the moments of two samples (Chan et al. 1979)."""
         total = self.count + len(batch)
         delta = batch.mean() - self.mean
         squares = (

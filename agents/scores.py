@@ -1,4 +1,4 @@
-"""Scores of a set of episodes as plain numbers and as a table: return, outcomes, difficulty, causes of death."""
+"""Scores of episodes as numbers and as a table: return, outcomes, difficulty, causes of death."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,11 +12,15 @@ from common.stats import Interval, cluster_bootstrap
 def score(
     episodes: Episodes, difficulty: np.ndarray | None = None, causes: Sequence[str] | None = None
 ) -> dict:
-    """JSON-able scores. difficulty: of each episode's level, where the game has one. causes: of each death,
-    in job order.
+    """JSON-able scores; intervals are [mean, low, high], bootstrapped by level.
 
-    Every interval is [mean, low, high] with levels resampled; outcomes are shares of the group's episodes,
-    causes of all.
+    Args:
+        episodes: the episodes.
+        difficulty: of each episode's level, if the game has one.
+        causes: of each death, in the order of episodes.
+
+    Returns:
+        Scores per group of episodes; outcomes are shares of the group's episodes, causes shares of all.
     """
     groups = {"all": np.ones(len(episodes.level), bool)}
     if difficulty is not None:
@@ -28,7 +32,7 @@ def score(
 
 
 def _group(episodes: Episodes, chosen: np.ndarray) -> dict:
-    """Scores of the episodes where `chosen` [n]."""
+    """Scores of the episodes where `chosen` [n] is True."""
     level = episodes.level[chosen]
     outcome = episodes.outcome[chosen]
     shares = {name: _plain(cluster_bootstrap(outcome == i, level)) for i, name in enumerate(OUTCOMES)}
@@ -51,7 +55,7 @@ def _plain(interval: Interval) -> list[float]:
 
 
 def table(scores: dict) -> str:
-    """The scores as lines of text: means with 95% intervals by level, shares in percent."""
+    """Scores as text: means with 95% intervals by level, shares in percent."""
     head = f"{'':14}{'episodes':>9}{'return':>22}{'solved %':>21}{'died %':>21}{'timed out %':>21}"
     lines = [head]
     for name, group in scores["groups"].items():

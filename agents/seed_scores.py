@@ -1,7 +1,6 @@
-"""Scores of several training seeds together: the mean over seeds with its interval, from what evaluate.py
-wrote of each.
+"""Mean score over several training seeds with its interval, from the files of evaluate.py.
 
-python -m agents.seed_scores --scores pretrained/coinrun_easy_200/seed_*_finished/scores_unseen.json --out_file scores_unseen.json
+python -m agents.seed_scores --scores SCORES_OF_SEED_0 SCORES_OF_SEED_1 --out_file scores_unseen.json
 """
 
 import json
@@ -16,9 +15,9 @@ from common.shared_flags import LogLevel
 @dataclass
 class Args:
     scores: tuple[Path, ...]
-    """Files that evaluate.py --out_file wrote, one per training seed, of the same levels and repeats."""
+    """Files of evaluate.py --out_file, one per training seed, of the same levels and repeats."""
     out_file: Path
-    """Where the summary goes."""
+    """JSON file for the summary."""
     log_level: LogLevel = logging.INFO
 
 
@@ -34,17 +33,21 @@ from common.words import counted
 
 
 def over_seeds(values: np.ndarray) -> list[float]:
-    """Mean and 95% t interval of one number per training seed, [seeds] -> [mean, low, high].
+    """Mean and 95% t interval of one number per training seed.
 
-    It speaks of agents trained this way, on these levels; two seeds or more.
+    Args:
+        values: [seeds], two or more. The interval is about agents trained this way, on these levels.
+
+    Returns:
+        [mean, low, high].
     """
     half_width = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return [float(values.mean()), float(values.mean() - half_width), float(values.mean() + half_width)]
 
 
 def summarize(paths: tuple[Path, ...]) -> dict:
-    """The mean return of each file, and over them. Raises UsageError where there are fewer than two or they
-    do not belong together.
+    """Mean return per file and over files. Raises UsageError unless there are two or more that belong
+    together.
     """
     if len(paths) < 2:
         raise UsageError(
@@ -55,7 +58,8 @@ def summarize(paths: tuple[Path, ...]) -> dict:
     for path, others in zip(paths[1:], episodes[1:]):
         if any(others[name] != episodes[0][name] for name in ("level", "repeat")):
             raise UsageError(
-                f"{path} is of other levels than {paths[0]}; evaluate both with the same --start_level, --num_levels and --num_episodes"
+                f"{path} is of other levels than {paths[0]}; evaluate both with the same"
+                " --start_level, --num_levels and --num_episodes"
             )
     each = np.array([np.mean(columns["total_reward"]) for columns in episodes])
     models = [scores["asked"]["agent_file"] for scores in found]
@@ -77,7 +81,8 @@ def _read(path: Path) -> dict:
         scores["per_episode"]["total_reward"], scores["per_episode"]["repeat"], scores["asked"]["agent_file"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
-            f"{path} is not what evaluate.py --out_file writes ({error!r}); make it with: python evaluate.py --help"
+            f"{path} is not what evaluate.py --out_file writes ({error!r}); make it with: python"
+            " evaluate.py --help"
         ) from error
     return scores
 

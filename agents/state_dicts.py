@@ -1,6 +1,4 @@
-"""The tensors of a file from elsewhere, whatever it is, without executing anything: what is no state dict is
-named for what it is.
-"""
+"""Reads the tensors of a foreign file without executing anything, and names what is no state dict."""
 
 import pickle
 import warnings
@@ -14,9 +12,7 @@ from common.checkpoints import BadCheckpoint
 
 
 def read_state_dict(path: Path, key: str = "") -> dict[str, torch.Tensor]:
-    """The tensors of a file. Raises BadCheckpoint for one that is damaged, holds code, is of another kind, or
-    holds no state dict.
-    """
+    """The tensors of a file. Raises BadCheckpoint if it is damaged, holds code, or holds no state dict."""
     held = _read(Path(path))
     within = held if isinstance(held, dict) else {}
     usual = ("model_state_dict", "state_dict", "model", "agent")
@@ -24,18 +20,16 @@ def read_state_dict(path: Path, key: str = "") -> dict[str, torch.Tensor]:
     if _is_state_dict(found):
         return found
     entries = [name for name, value in within.items() if _is_state_dict(value)]
-    way_out = (
+    remedy = (
         f"name the entry that does with --key: {', '.join(entries)}"
         if entries
         else "save model.state_dict() with torch.save and convert that"
     )
-    raise BadCheckpoint(f"{path} holds no state dict{f' under {key!r}' if key else ''}; {way_out}")
+    raise BadCheckpoint(f"{path} holds no state dict{f' under {key!r}' if key else ''}; {remedy}")
 
 
 def unwrapped(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors without the prefixes that data parallelism (`module.`, where all have it) and torch.compile
-    (`_orig_mod.`) put before their names.
-    """
+    """Removes prefixes of data parallelism (`module.`, if all have it) and torch.compile (`_orig_mod.`)."""
     names = {name: name.replace("_orig_mod.", "") for name in tensors}
     while names and all(name.startswith("module.") for name in names.values()):
         names = {name: short.removeprefix("module.") for name, short in names.items()}
@@ -47,7 +41,7 @@ def unwrapped(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def check_plain(name: str, tensor: torch.Tensor) -> None:
-    """Raises BadCheckpoint for a tensor that holds no real numbers of its own, one for each place."""
+    """Raises BadCheckpoint for a tensor that is not a dense, contiguous one of real numbers."""
     kinds = {
         "sparse": tensor.layout != torch.strided,
         "quantised": tensor.is_quantized,
@@ -59,7 +53,8 @@ def check_plain(name: str, tensor: torch.Tensor) -> None:
         kind = f"expanded: its shape {tuple(tensor.shape)} holds more numbers than the file"
     if kind:
         raise BadCheckpoint(
-            f"the source's {name} is {kind}; save dense floating-point weights: tensor.to_dense(), .dequantize(), .contiguous()"
+            f"the source's {name} is {kind}; save dense floating-point weights: tensor.to_dense(),"
+            " .dequantize(), .contiguous()"
         )
 
 
@@ -72,13 +67,14 @@ def _is_state_dict(held) -> bool:
 
 
 def _read(path: Path):
-    """What the file holds, read without executing anything."""
+    """Content of the file, read without executing anything."""
     kind = _kind(path)
     if kind == "safetensors":
         return _read_safetensors(path)
     if not kind:
         raise BadCheckpoint(
-            f"{path} is no file of PyTorch's (nor safetensors): give one that torch.save(model.state_dict(), ...) wrote"
+            f"{path} is no file of PyTorch's (nor safetensors): give one that"
+            " torch.save(model.state_dict(), ...) wrote"
         )
     if kind == "archive":
         _check_archive(path)
@@ -87,17 +83,17 @@ def _read(path: Path):
             warnings.simplefilter("ignore")  # of what is refused below in any case
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        way_out = "save model.state_dict() alone with torch.save and convert that"
+        remedy = "save model.state_dict() alone with torch.save and convert that"
         raise BadCheckpoint(
-            f"{path} is refused: it holds more than tensors, and loading that could execute code; {way_out}"
+            f"{path} is refused: it holds more than tensors, and loading that could execute code; {remedy}"
         ) from error
-    except Exception as error:  # damaged bytes fail anywhere in the reader: struct.error, AssertionError, NotImplementedError, ...
+    except Exception as error:  # damaged bytes fail anywhere in the reader, with any exception
         raise _not_whole(path, "PyTorch") from error
 
 
 def _kind(path: Path) -> str:
-    """archive (torch.save since PyTorch 1.6), pickle (before), safetensors, or nothing, by the file's first
-    bytes.
+    """Kind of a file by its first bytes: archive (torch.save since PyTorch 1.6), pickle (before),
+    safetensors, or empty.
     """
     if not path.is_file():
         raise BadCheckpoint(f"no file at {path}; give --source the file to convert")
@@ -112,8 +108,8 @@ def _kind(path: Path) -> str:
 
 
 def _check_archive(path: Path) -> None:
-    """Raises BadCheckpoint for an archive of something else, and for bytes that do not match their checksum,
-    which torch.load would take.
+    """Raises BadCheckpoint for a foreign archive, and for bytes that do not match their checksum (torch.load
+    would accept them).
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -129,11 +125,13 @@ def _check_archive(path: Path) -> None:
         )
     if "data.pkl" not in names:
         raise BadCheckpoint(
-            f"{path} is an archive, but not one of torch.save: give one that torch.save(model.state_dict(), ...) wrote"
+            f"{path} is an archive, but not one of torch.save: give one that"
+            " torch.save(model.state_dict(), ...) wrote"
         )
     if "constants.pkl" in names:
         raise BadCheckpoint(
-            f"{path} is a TorchScript program, which is code: save its state_dict() with torch.save and convert that"
+            f"{path} is a TorchScript program, which is code: save its state_dict() with torch.save"
+            " and convert that"
         )
 
 
@@ -142,7 +140,8 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         with safe_open(path, framework="pt") as file:
             if "worldlens" in (file.metadata() or {}):
                 raise BadCheckpoint(
-                    f"{path} is a file of this project already: an agent needs no conversion, give it to --agent_file as it is"
+                    f"{path} is a file of this project already: an agent needs no conversion, give"
+                    " it to --agent_file as it is"
                 )
             return {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:

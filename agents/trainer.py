@@ -1,6 +1,4 @@
-"""The training loop: roll out, update, log, evaluate on its own schedule, checkpoint; stoppable and resumable
-anywhere.
-"""
+"""The training loop: roll out, update, log, evaluate, checkpoint; can be stopped and resumed anywhere."""
 
 import math
 import time
@@ -38,15 +36,14 @@ from envs.vecenv import Snapshot
 
 _KIND = "training state"
 UPDATE_WORK = 5.0
-"""Time of a training pass over a frame against acting on it once, as the progress bar takes it until an
-iteration has been timed.
+"""Time of a training pass over a frame relative to acting on it, for the progress bar of the first iteration.
 """
 EVALUATION_NOISE = 1_000_003  # added to the run's seed, so that evaluation shares no noise with training
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long to train, and what to do on the way; all in environment steps."""
+    """Length of training, and intervals of evaluations, checkpoints and saves, in environment steps."""
 
     num_timesteps: int
     num_checkpoints: int
@@ -62,15 +59,24 @@ class Schedule:
 
 
 class Trainer:
-    """Trains one agent. Receives its parts and owns none: environments, network and learner configs, a
-    directory.
+    """Trains one agent.
 
-    env: training environments that can snapshot and restore (envs/vecenv.py: Snapshots). eval_env:
-    environments for unseen levels. init_from: agent whose weights to begin with. All randomness is keyed by
-    `seed` and the step, so a resumed run has the same bits.
+    All randomness is keyed by `seed` and the step, so that a resumed run has the same bits. The state that a
+    run resumes from is that of the last complete iteration; it is kept in memory, so that a stop within an
+    iteration can write it at once.
 
-    The state that a run resumes from is that of the last whole iteration. It is kept in memory, so that a
-    stop within an iteration, which may take minutes, has something whole to write at once.
+    Args:
+        env: training environments with `snapshot` and `restore` (envs/vecenv.py: Snapshots).
+        eval_env: environments for unseen levels.
+        network: architecture.
+        ppo: hyper-parameters.
+        schedule: length and intervals.
+        directory: where log and checkpoints go.
+        seed: of all randomness.
+        device: where the network runs.
+        meta: description that checkpoints carry.
+        tracker: optional object with `log(row, step)`.
+        init_from: agent whose weights to start from.
     """
 
     def __init__(
@@ -119,8 +125,9 @@ class Trainer:
         return self.env.num * self.ppo.n_steps
 
     def train(self) -> dict:
-        """Runs to the end of the schedule and returns the last row of the log. A KeyboardInterrupt saves the
-        last whole iteration.
+        """Trains to the end of the schedule and returns the last row of the log.
+
+        A KeyboardInterrupt saves the last complete iteration.
         """
         started = time.monotonic() - self.log.wall_time
         row = self.log.last
@@ -168,9 +175,7 @@ class Trainer:
 
     @torch.inference_mode()
     def collect(self, progress: Callable[[float], None] = not_shown) -> float:
-        """Fills the buffer with one rollout. Returns the mean value estimate. progress: is told each finished
-        share of the rollout.
-        """
+        """Fills the buffer with one rollout and returns the mean value estimate."""
         buffer = self.buffer
         env = self.env
         buffer.state.copy_(self.state)
@@ -201,8 +206,8 @@ class Trainer:
         return buffer.value.mean().item()
 
     def _final_value(self, reward: np.ndarray) -> torch.Tensor:
-        """The value [N] of the frames that the last transition truncated episodes at; 0 elsewhere, and where
-        the environment shows none.
+        """Values [N] of frames at which the last transition truncated episodes; 0 elsewhere, and if the
+        environment shows none.
         """
         info = self.env.info()
         if "final_obs" not in info or not info["truncated"].any():
@@ -241,7 +246,7 @@ class Trainer:
         )
 
     def _passed(self, before: int, every: int) -> bool:
-        """Whether a multiple of `every` (or the end) lies in the iteration that went from `before` to now."""
+        """Whether a multiple of `every` (or the end) was reached in the iteration from `before` to now."""
         return before // every < self.timesteps // every or self.timesteps >= self.schedule.num_timesteps
 
     def _evaluate_if_due(self, before: int) -> dict:
@@ -270,7 +275,7 @@ class Trainer:
         save_agent(self.directory / f"model_{self.timesteps}.safetensors", self.agent, meta)
 
     def _training_state(self) -> tuple[dict[str, torch.Tensor], dict]:
-        """Copies of all that a run resumes from, as named tensors and a description."""
+        """Copies of everything that a run resumes from, as named tensors and a description."""
         snapshots = self.env.snapshot()
         tensors = with_prefix("agent", self.agent.state_dict()) | with_prefix(
             "optimizer", optimizer_tensors(self.optimizer)
@@ -292,7 +297,10 @@ class Trainer:
     def _save_resumable(self) -> str:
         tensors, meta = self._resumable
         save_checkpoint(self._state_path, tensors, meta)
-        return f"the state at {meta['timesteps']:,} of {self.schedule.num_timesteps:,} steps is saved in {self.directory}"
+        return (
+            f"the state at {meta['timesteps']:,} of {self.schedule.num_timesteps:,} steps is saved in"
+            f" {self.directory}"
+        )
 
     def _load(self) -> None:
         tensors, meta = load_training_state(self._state_path, _KIND)
@@ -316,6 +324,6 @@ class Trainer:
 
 
 def mean_return(row: dict) -> str:
-    """What the progress bar says of a row of the log: nothing before the first episode has ended."""
+    """Text of the progress bar for a row of the log; empty before the first episode has ended."""
     found = float(row.get("mean_episode_rewards", "nan"))
     return "" if math.isnan(found) else f"return {found:.2f}"

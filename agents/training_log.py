@@ -1,4 +1,4 @@
-"""What the training log says: its columns, and the statistics of recent episodes."""
+"""The training log: its columns, and statistics of recent episodes."""
 
 from collections import deque
 
@@ -29,7 +29,7 @@ CLOCK_COLUMNS = ("wall_time", "steps_per_second")
 
 
 def summary(rewards, lengths, prefix: str = "") -> dict[str, float]:
-    """Max, mean and min of raw episode rewards and lengths; nothing where there are no episodes."""
+    """Max, mean and min of raw episode rewards and lengths; empty without episodes."""
     values = {"episode_rewards": rewards, "episode_len": lengths}
     return {
         prefix + name: float(function(values[what])) for name, what, function in _STATS if len(values[what])
@@ -37,7 +37,7 @@ def summary(rewards, lengths, prefix: str = "") -> dict[str, float]:
 
 
 class EpisodeStatistics:
-    """Raw returns and lengths of the last WINDOW training episodes, gathered from vectorised steps."""
+    """Raw returns and lengths of the last WINDOW training episodes."""
 
     def __init__(self, num: int):
         self.total = np.zeros(num)
@@ -61,7 +61,7 @@ class EpisodeStatistics:
         }
 
     def load_state(self, state: dict) -> None:
-        """Takes back what `state` gave. Raises ValueError for one of another number of environments."""
+        """Restores the result of `state`. Raises ValueError if it is of another number of environments."""
         total = np.array(state["total"], float)
         length = np.array(state["length"], np.int64)
         if not total.shape == length.shape == self.total.shape:

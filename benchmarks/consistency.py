@@ -110,7 +110,8 @@ def main(args: Args) -> None:
     results = {precision: figures(args, precision) for precision in ("fp32", "bf16")}
     for precision, row in results.items():
         logging.info(
-            "%s: |log ratio| mean %.2e, max %.2e over %d steps with %d episode ends; resets shifted by one: mean %.2e, max %.2e",
+            "%s: |log ratio| mean %.2e, max %.2e over %d steps with %d episode ends; resets"
+            " shifted by one: mean %.2e, max %.2e",
             precision,
             row["mean"],
             row["max"],

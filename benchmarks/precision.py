@@ -191,7 +191,8 @@ def main(args: Args) -> None:
         found["distance"] = distances(args.agent_file, args.data_dir, args.num_episodes)
         far = found["distance"]
         logging.info(
-            "float32 from bf16, %d steps: KL mean %.2g and at most %.2g nats, the same likeliest action %.2f%%, value %.2g, hidden "
+            "float32 from bf16, %d steps: KL mean %.2g and at most %.2g nats, the same likeliest"
+            " action %.2f%%, value %.2g, hidden "
             "%.2g of %.2g",
             far["steps"],
             far["kl"],

@@ -173,7 +173,8 @@ def main(args: Args) -> None:
     end_to_end = time_windows(rollouts)
     print("\n".join(table(list(rows.values()))))
     print(
-        f"Windows.sample on {args.store}: {end_to_end:,.0f} frames/s; {EPISODES_TO_OPEN} episodes opened in {opening:.2f} s"
+        f"Windows.sample on {args.store}: {end_to_end:,.0f} frames/s; {EPISODES_TO_OPEN} episodes"
+        f" opened in {opening:.2f} s"
     )
     found = {"store": rollouts.id, "engines": rows, "sample": end_to_end, "open_s": opening}
     write_json(args.out_file, found | {"steps": len(steps["reward"])})

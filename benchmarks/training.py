@@ -204,7 +204,8 @@ def main(args: Args) -> None:
             ", ".join(f"{x:.1f}" for x in pair["ratio_by_round"]),
         )
         logging.info(
-            "per second of processor time, which other programs do not lengthen: ours %.0f, RecurrentPPO %.0f: %.1f times",
+            "per second of processor time, which other programs do not lengthen: ours %.0f,"
+            " RecurrentPPO %.0f: %.1f times",
             *(pair["per_cpu_second"][name] for name in ("ours", "recurrent_ppo", "ratio")),
         )
         logging.info(

@@ -1,1 +1,1 @@
-"""What everything else stands on: protocols, noise, statistics, runs and checkpoints."""
+"""Shared foundations: policy protocol, noise, statistics, runs, checkpoints and command lines."""

@@ -1,4 +1,4 @@
-"""Weights and training state on disk: one safetensors file whose header also carries a JSON description."""
+"""Checkpoints: one safetensors file with a JSON description in its header."""
 
 import errno
 import glob
@@ -21,15 +21,16 @@ from common.integrity import SLACK, at_most, check_finite, checksum
 from common.locks import remove_abandoned, try_lock
 
 _ENTRY = "worldlens"
-"""The header's one entry (safetensors writes several in any order): checksum and description. Files from
-before there were checksums have the description alone, which begins with a brace.
+"""Header entry with checksum and description (safetensors does not keep the order of several).
+
+Files from before checksums have the description alone, which begins with a brace.
 """
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Calls `write(temporary)` and moves the result into place: `path` is either whole or as it was before.
+    """Calls `write(temporary)` and moves the result into place, so that `path` is complete or unchanged.
 
-    Temporary files that killed processes left for the same path are removed.
+    Deletes temporary files that killed processes left for the same path.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,9 +50,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _temporary(path: Path) -> tuple[int, Path]:
-    """A new file beside `path`, locked by the descriptor while that is open: it belongs to a process that
-    lives.
-    """
+    """Creates a file next to `path` and locks it, which marks it as in use; returns descriptor and path."""
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         if try_lock(handle) and os.path.exists(
@@ -62,9 +61,7 @@ def _temporary(path: Path) -> tuple[int, Path]:
 
 
 def check_writable(path: Path) -> None:
-    """Raises the OSError that writing `path` would raise: before long work rather than after it. Makes the
-    directory it goes to.
-    """
+    """Raises the OSError that writing `path` would raise, before long work. Creates its directory."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -83,7 +80,7 @@ def write_json(path: Path, value) -> None:
 
 
 def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], meta: dict) -> None:
-    """Writes named tensors and a JSON-able description into one file, with a checksum of both, atomically."""
+    """Writes named tensors and a JSON-able description to one file with a checksum of both, atomically."""
     whole = _apart(tensors)
     description = json.dumps(meta)
     data = serialize(whole, metadata={_ENTRY: f"{checksum(whole, description)} {description}"})
@@ -91,7 +88,7 @@ def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], meta: dict) ->
 
 
 def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Contiguous tensors on the CPU that share no memory with each other."""
+    """Contiguous CPU copies of tensors that share no memory."""
     apart = {}
     taken = set()
     for name, tensor in tensors.items():
@@ -103,15 +100,16 @@ def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
-    """Reads what `save_checkpoint` wrote. Raises BadCheckpoint for a missing, truncated, damaged or foreign
-    file.
+    """Reads a file of `save_checkpoint`. Raises BadCheckpoint if it is missing, truncated, damaged or
+    foreign.
     """
     path = Path(path)
     if path.is_dir() or not path.exists():
         raise BadCheckpoint(f"no checkpoint file at {path}")
     if path.suffix in (".pth", ".pt"):
         raise BadCheckpoint(
-            f"{path} is a PyTorch pickle, which can execute code; turn it into safetensors with: python -m agents.convert --help"
+            f"{path} is a PyTorch pickle, which can execute code; turn it into safetensors with:"
+            " python -m agents.convert --help"
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -139,8 +137,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
 
 
 def _published(path: Path) -> bool | None:
-    """Of a file without a checksum: whether it has the id by which the provenance.json beside or above it
-    names it; None where none does.
+    """Whether a file without checksum has the id stated in a provenance.json next to or above it; None if
+    none states one.
     """
     for home in (path.parent, path.parent.parent):
         record = home / "provenance.json"
@@ -157,8 +155,15 @@ def _published(path: Path) -> bool | None:
 def build(
     make: Callable[[], torch.nn.Module], tensors: dict[str, torch.Tensor], source: object
 ) -> torch.nn.Module:
-    """The network that a file's description makes, not yet filled with its tensors. Raises BadCheckpoint for
-    a description of no network, or of a much larger one than the tensors are (before it has the memory).
+    """Builds the network that a checkpoint describes, without loading its tensors.
+
+    Args:
+        make: builds the network.
+        tensors: the checkpoint's tensors, which limit the network's size.
+        source: named in errors.
+
+    Raises:
+        BadCheckpoint: the description is invalid, or of a network much larger than the tensors.
     """
     try:
         with at_most(sum(tensor.numel() for tensor in tensors.values()) + SLACK):
@@ -166,13 +171,14 @@ def build(
     except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())
         raise BadCheckpoint(
-            f"{source} describes a network that this version does not know ({reason}); take another checkpoint"
+            f"{source} describes a network that this version does not know ({reason}); take another"
+            " checkpoint"
         ) from error
 
 
 def load_training_state(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict]:
-    """`load_checkpoint` for the state that a run resumes from. Raises BadCheckpoint with the ways on when it
-    is damaged or of another kind.
+    """Reads the state that a run resumes from. Raises BadCheckpoint, with the options left, if it is damaged
+    or of another kind.
     """
     with resuming(path):
         tensors, meta = load_checkpoint(path)
@@ -183,9 +189,7 @@ def load_training_state(path: Path, kind: str) -> tuple[dict[str, torch.Tensor],
 
 @contextmanager
 def resuming(path: Path) -> Iterator[None]:
-    """Within it, a training state that lacks something or holds what does not fit raises BadCheckpoint with
-    the ways on.
-    """
+    """Turns errors in a training state into BadCheckpoint with the options left."""
     try:
         yield
     except (BadCheckpoint, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -194,25 +198,28 @@ def resuming(path: Path) -> Iterator[None]:
 
 
 def lost_state(path: Path, reason: object) -> BadCheckpoint:
-    """The error for a training state that cannot be used, with the ways on: the run's last model file, or its
+    """The error for an unusable training state: restart from the run's last model file, or from the
     beginning.
     """
     last = last_model(path.parent)
     from_last = f"begin a new run from its last checkpoint with --agent_file {last}, or " if last else ""
     return BadCheckpoint(
-        f"{path} is damaged ({reason}), so this run cannot be resumed: {from_last}delete {path.name} to begin this run again"
+        f"{path} is damaged ({reason}), so this run cannot be resumed: {from_last}delete"
+        f" {path.name} to begin this run again"
     )
 
 
 def last_model(directory: Path) -> Path | None:
-    """The model file of a run with the highest number, if there is one."""
+    """The run's model file with the highest number, or None."""
     models = [file for file in directory.glob("model_*.safetensors") if file.stem[6:].isdecimal()]
     return max(models, key=lambda file: int(file.stem[6:]), default=None)
 
 
 def load_module(module: torch.nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:
-    """Fills a module with tensors of exactly its names and shapes. Raises BadCheckpoint naming the first
-    difference, or what is not finite.
+    """Loads tensors into a module of exactly these names and shapes.
+
+    Raises:
+        BadCheckpoint: a tensor differs in name, shape or type, or is not finite.
     """
     expected = module.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
@@ -223,26 +230,26 @@ def load_module(module: torch.nn.Module, tensors: dict[str, torch.Tensor], sourc
             wanted = expected[name].dtype
         if found != wanted:
             difference = f"{name} is {found} in the file and {wanted} in the network"
-            way_out = "take another checkpoint, or the settings that this one was made with"
-            raise BadCheckpoint(f"{source} is of another architecture: {difference}; {way_out}")
+            remedy = "take another checkpoint, or the settings that this one was made with"
+            raise BadCheckpoint(f"{source} is of another architecture: {difference}; {remedy}")
     check_finite(tensors, source)
     module.load_state_dict(tensors)
 
 
 def with_prefix(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The same tensors under prefix/name."""
+    """Renames tensors to prefix/name."""
     return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
 
 
 def without_prefix(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors whose name begins with prefix/, under the rest of their name."""
+    """Selects the tensors named prefix/..., without the prefix."""
     return {
         name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(prefix + "/")
     }
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """An optimiser's per-parameter state as flat tensors `index/name`."""
+    """Flattens an optimiser's per-parameter state to tensors `index/name`."""
     state = optimizer.state_dict()["state"]
     return {
         f"{i}/{name}": torch.as_tensor(value) for i, entry in state.items() for name, value in entry.items()
@@ -250,8 +257,8 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Puts back what `optimizer_tensors` gave; hyper-parameters stay as they are. Raises BadCheckpoint for
-    what is not finite or does not fit.
+    """Restores the result of `optimizer_tensors`; hyper-parameters are unchanged. Raises BadCheckpoint if a
+    tensor is not finite or does not fit.
     """
     check_finite(tensors, "the optimiser's state")
     state: dict[int, dict[str, torch.Tensor]] = {}

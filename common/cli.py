@@ -1,12 +1,12 @@
-"""How every script starts and fails: flags from a dataclass, logging to the terminal, one clear line instead
-of a traceback for bad input.
+"""Start and end of every script: flags from a dataclass, logging, and one line in place of a traceback for bad
+input.
 
-A script reads its command line before its slow imports, so that --help and a mistake are answered at once:
+A script parses its command line before its slow imports, so that --help and mistakes are answered at once:
 
     '''What the script does, in a line.'''
 
     from dataclasses import dataclass
-    from common.cli import parse, run_main       # these import neither torch nor numpy, and what stands above them does not either
+    from common.cli import parse, run_main  # imports neither torch nor numpy
 
     @dataclass
     class Args:
@@ -15,7 +15,7 @@ A script reads its command line before its slow imports, so that --help and a mi
     if __name__ == "__main__":
         ARGS = parse(Args, __doc__)
 
-    from agents.actor_critic import load_agent   # everything that the work needs
+    from agents.actor_critic import load_agent  # slow imports
 
     def main(args: Args) -> None:
         ...
@@ -50,9 +50,7 @@ from common.flags import flag_names, read_flags, spelled
 from common.fresh import forget, take_back
 
 USER_ERRORS = (UsageError, BadCheckpoint, FloatingPointError)
-"""What the user can mend: a demand that cannot be met, a file that is not what it should be, a training that
-diverged.
-"""
+"""Errors that the user can fix: an impossible request, an invalid file, a diverged training."""
 _NO_ROOM = (
     "nothing half-written was kept: free some space or choose another place, then run the same command again"
 )
@@ -66,8 +64,8 @@ _ADVICE |= dict.fromkeys(
 
 
 def parse(args_type: type, description: str = "", words: Sequence[str] | None = None):
-    """The words (default: of the command line) as an args_type. A mistake in them ends in one line on stderr
-    and exit code 2.
+    """Parses the command line (or `words`) into an args_type; a mistake prints one line and exits with code
+    2.
     """
     given = sys.argv[1:] if words is None else words
 
@@ -90,11 +88,10 @@ def parse(args_type: type, description: str = "", words: Sequence[str] | None = 
 
 
 def run_main(main: Callable, args) -> None:
-    """Calls main(args). What the user can mend ends in one line on stderr and exit code 1; what is our bug
-    keeps its traceback.
+    """Calls main(args). Errors that the user can fix print one line and exit with code 1; bugs keep their
+    traceback.
 
-    SIGINT (Ctrl-C), SIGTERM and SIGHUP end in one line too, and in the exit code that a shell expects of
-    them: 130, 143, 129.
+    SIGINT (Ctrl-C), SIGTERM and SIGHUP print one line and exit with 130, 143 and 129, as shells expect.
     """
     from common.progress import start_logging  # brings tqdm, which --help does not wait for
 
@@ -118,19 +115,22 @@ def run_main(main: Callable, args) -> None:
 
 
 def _advice(error: BaseException) -> str | None:
-    """What the user can mend, in one line; None for anything else."""
+    """One line for an error that the user can fix; None for any other."""
     if isinstance(error, USER_ERRORS):
         return one_line(error)
     if isinstance(error, OSError) and error.errno in _ADVICE:
         where = f" ({error.filename})" if error.filename else ""  # a failed write does not know its file
         return f"{one_line(error.strerror + where)}; {_ADVICE[error.errno]}"
     if _out_of_memory(error):
-        return "this machine has not enough memory for the sizes that were asked for: ask for fewer, or for less at a time, such as a smaller --batch_size"
+        return (
+            "this machine has not enough memory for the sizes that were asked for: ask for fewer, or"
+            " for less at a time, such as a smaller --batch_size"
+        )
     return None
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether numpy, or PyTorch on the CPU or on a GPU, was refused memory. PyTorch is not imported for it."""
+    """Whether numpy or PyTorch (CPU or GPU) ran out of memory; does not import PyTorch."""
     by_torch = type(
         error
     ).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate memory" in str(error)
@@ -139,14 +139,16 @@ def _out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def _quiet_threads() -> Iterator[None]:
-    """Threads that fail as the main thread may, of a full disk, say, print no traceback beside its line."""
+    """Suppresses tracebacks of threads that fail with an error that the main thread reports, such as a full
+    disk.
+    """
     hook = threading.excepthook
 
-    def told(failure) -> None:
+    def report_bugs_only(failure) -> None:
         if _advice(failure.exc_value) is None:
             hook(failure)
 
-    threading.excepthook = told
+    threading.excepthook = report_bugs_only
     try:
         yield
     finally:
@@ -155,9 +157,7 @@ def _quiet_threads() -> Iterator[None]:
 
 @contextmanager
 def _until_the_reader_leaves():
-    """A reader that has seen enough (`| head`) ends the script without a word, with the exit code that a
-    shell expects.
-    """
+    """Exits silently, with the code that shells expect, if the reader of stdout closes it (`| head`)."""
     try:
         try:
             yield
@@ -169,8 +169,8 @@ def _until_the_reader_leaves():
 
 
 def check_common(args) -> None:
-    """Raises UsageError for what no script can do: a flag that is NaN, too few threads, a seed out of range,
-    a name that cannot be a directory's.
+    """Raises UsageError for values that no script accepts: NaN, too few threads, a seed out of range, a name
+    that cannot be a directory's.
     """
     for flag, given in vars(args).items():
         if given != given:
@@ -187,12 +187,13 @@ def check_common(args) -> None:
             )
         if Path(given).is_absolute() or ".." in Path(given).parts:
             raise UsageError(
-                f"--{flag} is {given}, which leads out of the place for results: give a name, and the place with another flag"
+                f"--{flag} is {given}, which leads out of the place for results: give a name, and"
+                " the place with another flag"
             )
 
 
 def _refusal(event, args_type: type, words: Sequence[str]) -> str | None:
-    """What is wrong with the command line, in one line, or None for an event that is not known here."""
+    """The mistake in a command line as one line; None for events that are left to tyro."""
     flags = flag_names(args_type)
     for flag in (word.split("=")[0] for word in words if word.startswith("--")):
         if spelled(flag) not in flags:  # before all else: it may be why another one is missing
@@ -207,12 +208,15 @@ def _refusal(event, args_type: type, words: Sequence[str]) -> str | None:
     if isinstance(event, refusals.InvalidChoice):
         return f"{_name(event.argument)} takes {', '.join(event.choices)}, not {event.value!r}"
     if isinstance(event, (refusals.BadValue, refusals.InstantiationFailure)) and event.argument is not None:
-        return f"{_name(event.argument)} takes {event.argument.lowered.metavar}, not {_given(event.argument, words) or 'nothing'}"
+        return (
+            f"{_name(event.argument)} takes {event.argument.lowered.metavar}, not"
+            f" {_given(event.argument, words) or 'nothing'}"
+        )
     return None
 
 
 def _given(argument, words: Sequence[str]) -> str:
-    """The words that the command line gives a flag, the last time that it stands there."""
+    """The words given for a flag, at its last occurrence."""
     names = {spelled(name) for name in argument.lowered.name_or_flags}
     given = []
     for i, word in enumerate(words):
@@ -227,7 +231,7 @@ def _given(argument, words: Sequence[str]) -> str:
 
 
 def _name(argument) -> str:
-    """A flag as the documentation spells it."""
+    """A flag as spelled in the documentation, not its alias."""
     return (
         argument.lowered.metavar if argument.is_positional() else spelled(argument.lowered.name_or_flags[-1])
     )

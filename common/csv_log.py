@@ -1,6 +1,4 @@
-"""A CSV log with TensorBoard beside it; cut back to the checkpoint when a run resumes, so that no row stands
-twice.
-"""
+"""Training log: a CSV file and TensorBoard scalars, truncated to the checkpoint when a run resumes."""
 
 import csv
 import io
@@ -15,12 +13,20 @@ from common.runs import UsageError
 
 
 class CsvLog:
-    """Appends rows to a CSV file and scalars to TensorBoard (and to a tracker with `log(row, step)`, where
-    there is one).
+    """Appends rows to a CSV file and scalars to TensorBoard.
 
-    columns: the first counts steps, and one is `wall_time` in seconds. step: where the run goes on from;
-    later rows are dropped, for they will be made again. last: the last row that was kept, or nothing. A value
-    that a row lacks leaves its column empty. Raises UsageError for a log that is damaged.
+    Args:
+        path: the CSV file.
+        columns: column names; the first counts steps, and one is `wall_time` in seconds. Missing values leave
+            a column empty.
+        step: step that the run resumes from; later rows are dropped because the run repeats those steps.
+        tracker: object with `log(row, step)` that receives every row as well, or None.
+
+    Attributes:
+        last: the last row that was kept, or an empty dict.
+
+    Raises:
+        UsageError: the existing log is damaged.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], step: int, tracker=None):
@@ -37,7 +43,7 @@ class CsvLog:
             writer.writerows(kept)
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
-                f"{path} is damaged: mend it, or move it away, and this run goes on with a new log"
+                f"{path} is damaged: repair it, or move it away to continue with a new log"
             ) from error
         write_text(path, text.getvalue())
         self._board = SummaryWriter(path.parent, purge_step=step)

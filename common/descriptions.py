@@ -1,6 +1,4 @@
-"""Descriptions in files (JSON, YAML), which may say anything: read and checked so that what does not fit ends
-in one line that names file and field.
-"""
+"""Reads and validates JSON and YAML descriptions; an invalid one raises one line naming file and field."""
 
 import dataclasses
 import json
@@ -16,9 +14,9 @@ import yaml
 from common.errors import UsageError
 
 LARGEST = 2**31 - 1
-"""The largest whole number that a configuration may hold."""
+"""Largest integer that a configuration may hold."""
 LARGEST_SIZE = 2**16
-"""The largest width, count or edge that a configuration may ask for."""
+"""Largest width, count or image edge that a configuration may request."""
 _NAMES = {
     int: "a whole number",
     float: "a number",
@@ -31,29 +29,29 @@ _NAMES = {
 
 
 def parse_json(text: str | bytes, source: object, remedy: str, error: type[Exception] = UsageError) -> dict:
-    """The mapping that a JSON text holds. Raises `error`, naming the source and the remedy, for anything
-    else.
-    """
+    """Parses a JSON mapping. Raises `error`, naming the source and the remedy, for anything else."""
     return _mapping(lambda: json.loads(text), source, remedy, error)
 
 
 def read_json(path: Path, remedy: str, error: type[Exception] = UsageError) -> dict:
-    """The mapping that a JSON file holds. Raises `error` as `parse_json` does."""
+    """Reads a JSON mapping. Raises `error` as `parse_json` does."""
     return _mapping(lambda: json.loads(Path(path).read_text()), path, remedy, error)
 
 
 def read_yaml(path: Path, remedy: str, error: type[Exception] = UsageError) -> dict:
-    """The mapping that a YAML file holds: plain values alone, no tags. Raises `error` as `parse_json` does."""
+    """Reads a YAML mapping of plain values, without tags. Raises `error` as `parse_json` does."""
     return _mapping(lambda: yaml.safe_load(Path(path).read_text()), path, remedy, error)
 
 
 def read_preset(path: Path, name: str, known: set[str]) -> dict:
-    """The values of a named preset; names that begin with _ are building blocks. Raises UsageError for an
-    unknown preset or key.
+    """Reads one preset of a YAML file; names that begin with _ are building blocks, not presets.
+
+    Raises:
+        UsageError: the preset or one of its keys is unknown.
     """
     presets = {
         key: values
-        for key, values in read_yaml(path, "mend it, or take the file of the repository").items()
+        for key, values in read_yaml(path, "fix it, or restore the file of the repository").items()
         if not str(key).startswith("_")
     }
     if name not in presets:
@@ -84,13 +82,13 @@ def look_up(description: dict, name: str, kind, source: object, error: type[Exce
 def check_entries(
     description: dict, kinds: dict, source: object, error: type[Exception] = UsageError
 ) -> None:
-    """`look_up` for every entry of `kinds` that the description has."""
+    """Validates with `look_up` every entry of `kinds` that the description has."""
     for name in kinds.keys() & description.keys():
         look_up(description, name, kinds[name], source, error)
 
 
 def check_kinds(config) -> None:
-    """Raises ValueError for the first field of a dataclass whose value is not what its annotation says."""
+    """Raises ValueError for the first dataclass field whose value does not fit its annotation."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if not fits(value, field.type):
@@ -98,10 +96,12 @@ def check_kinds(config) -> None:
 
 
 def check_values(config, sizes: tuple[str, ...] = ()) -> None:
-    """`check_kinds`, and ValueError for the first number that is out of bounds.
+    """Runs `check_kinds` and raises ValueError for the first integer out of bounds.
 
-    sizes: the fields that ask for memory, from 1 to LARGEST_SIZE. All other whole numbers are no larger than
-    LARGEST.
+    Args:
+        config: a dataclass instance.
+        sizes: fields that determine memory, limited to 1 .. LARGEST_SIZE; other integers are limited to
+            LARGEST.
     """
     check_kinds(config)
     for name, value in vars(config).items():
@@ -112,9 +112,7 @@ def check_values(config, sizes: tuple[str, ...] = ()) -> None:
 
 
 def fits(value, kind) -> bool:
-    """Whether a value is of an annotated kind. A whole number also does as a float, true and false only as a
-    bool; numbers are finite.
-    """
+    """Whether a value fits an annotation; integers fit float, booleans only bool; numbers must be finite."""
     origin = typing.get_origin(kind)
     parts = typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
@@ -137,7 +135,7 @@ def fits(value, kind) -> bool:
 
 
 def described(value) -> str:
-    """A value in a few words, whatever it is."""
+    """A short representation of any value, for error messages."""
     return (
         f"a {type(value).__name__} of {len(value)}"
         if isinstance(value, dict | list | tuple) and len(value) > 6
@@ -158,6 +156,7 @@ def _mapping(read, source: object, remedy: str, error: type[Exception]) -> dict:
         raise error(f"{source} is damaged: it is nested too deeply; {remedy}") from found
     if not isinstance(value, dict):
         raise error(
-            f"{source} is damaged: it holds {_NAMES.get(type(value), type(value).__name__)} where a mapping belongs; {remedy}"
+            f"{source} is damaged: it holds {_NAMES.get(type(value), type(value).__name__)} where a"
+            f" mapping belongs; {remedy}"
         )
     return value

@@ -1,18 +1,14 @@
-"""Errors that the user can fix. They stand here, in a module that imports nothing, so that a command line can
-be read at once.
-"""
+"""Errors that a user can fix. Imports nothing, so that command lines are parsed at once."""
 
 
 class UsageError(ValueError):
-    """What was asked cannot be done; the message says why and the way out, in one line."""
+    """The request cannot be met; the message says why and how to fix it, in one line."""
 
 
 class BadCheckpoint(ValueError):
-    """The file is not a whole checkpoint of the kind that was asked for."""
+    """The file is not a complete checkpoint of the expected kind."""
 
 
 def one_line(message: object) -> str:
-    r"""The message with every control character written as its escape: a name with a newline in it prints as
-    "\n".
-    """
+    """The message with control characters escaped, so that it prints on one line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(message))

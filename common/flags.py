@@ -1,7 +1,7 @@
-"""How flags are spelled, read and shown in --help: one style for every script, on top of tyro.
+"""Command-line parsing on top of tyro, with one style for all scripts.
 
-Names have underscores; hyphens are taken too. A boolean flag, one that may be left out included, is given as
---flag, --flag True, --flag False or --no_flag. A flag that may be left out shows the type of its value alone.
+Flag names have underscores; hyphens are accepted. Boolean flags, optional ones included, are given as --flag,
+--flag True, --flag False or --no_flag. --help shows optional flags by the type of their value.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 UNSET = "unset"
-"""What --help says of a flag that has no value unless it is given one."""
+"""Default that --help shows for a flag without one."""
 _HOW_BOOLEAN = "\n\n[True|False]: the flag alone means True, --no_<flag> means False."
 _BOOLEAN = PrimitiveConstructorSpec(
     nargs=1,
@@ -35,7 +35,7 @@ def _boolean(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 
 @_REGISTRY.primitive_rule
 def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-    """`X | None` is read and shown as X; leaving the flag out is the only way to say None."""
+    """Reads and shows `X | None` as X; None means that the flag is left out."""
     inner = _without_none(info.type)
     if inner is info.type:
         return None
@@ -49,8 +49,8 @@ def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 
 
 def read_flags(args_type: type, description: str, words: Sequence[str]):
-    """The words of a command line as an args_type. Mistakes raise tyro's events, which common/cli.py turns
-    into one line.
+    """Parses command-line words into an args_type. Raises tyro's events, which common/cli.py turns into one
+    line.
     """
     boolean = boolean_flags(args_type)
     description = description.strip() + (_HOW_BOOLEAN if boolean else "")
@@ -60,7 +60,7 @@ def read_flags(args_type: type, description: str, words: Sequence[str]):
 
 
 def flag_names(args_type: type) -> list[str]:
-    """Every flag of an args_type, as the documentation spells it."""
+    """All flags of an args_type, aliases and --no_ forms included."""
     given = [
         spelled(flag)
         for action in tyro.extras.get_parser(args_type, **_STYLE)._actions
@@ -70,15 +70,13 @@ def flag_names(args_type: type) -> list[str]:
 
 
 def boolean_flags(args_type: type) -> list[str]:
-    """The flags of an args_type that may stand alone."""
+    """Boolean flags of an args_type, which may be given without a value."""
     hints = get_type_hints(args_type)
     return [f"--{name}" for name, hint in hints.items() if _without_none(hint) is bool]
 
 
 def with_values(words: Sequence[str], boolean: Sequence[str]) -> list[str]:
-    """The words with every boolean flag followed by True or False: --flag is --flag True, and --no_flag is
-    --flag False.
-    """
+    """Completes boolean flags: --flag becomes --flag True, and --no_flag becomes --flag False."""
     negated = {_negated(flag): flag for flag in boolean}
     left = list(words)
     out = []
@@ -101,12 +99,12 @@ def with_values(words: Sequence[str], boolean: Sequence[str]) -> list[str]:
 
 
 def spelled(flag: str) -> str:
-    """A flag with the underscores that the documentation has; tyro takes hyphens and underscores alike."""
+    """A flag spelled with underscores, as in the documentation."""
     return flag[:2] + flag[2:].replace("-", "_")
 
 
 def _command() -> str:
-    """How this script was started."""
+    """The command that started this script."""
     module = getattr(sys.modules["__main__"], "__spec__", None)  # None where a path was given
     return f"python -m {module.name}" if module else f"python {sys.argv[0]}"
 
@@ -116,7 +114,7 @@ def _negated(flag: str) -> str:
 
 
 def _without_none(hint: Any) -> Any:
-    """X for `X | None`, and every other type as it is."""
+    """X for `X | None`; other types unchanged."""
     if get_origin(hint) is Annotated:
         return _without_none(get_args(hint)[0])
     options = [option for option in get_args(hint) if option is not NoneType]

@@ -1,41 +1,37 @@
-"""Directories that this process has begun. A script that is then refused takes back those in which nothing
-was made.
-"""
+"""Removes the directories that this process created if its script is refused before writing anything."""
 
 import shutil
 from pathlib import Path
 
 BOOKKEEPING = ("config.json", "manifest.json", "lock")
-"""What a run's directory holds from its beginning."""
+"""Files of every run directory from its creation."""
 _begun: list[tuple[Path, Path]] = []
 
 
 def first_missing(directory: Path) -> Path:
-    """The highest of the directory and its parents that is not there yet."""
+    """The topmost directory of the path that does not exist yet, else the directory itself."""
     return next(
         path for path in (*reversed(directory.parents), directory) if not path.exists() or path == directory
     )
 
 
 def remember(directory: Path, first_made: Path) -> None:
-    """Notes that this process made the directory, and its parents from first_made on."""
+    """Records that this process created the directory and its parents from `first_made` down."""
     _begun.append((directory, first_made))
 
 
 def is_empty(directory: Path) -> bool:
-    """Whether a run's directory holds no finished file."""
+    """Whether a run directory holds no finished file."""
     return all(file.name.startswith(".") or file.name in BOOKKEEPING for file in directory.iterdir())
 
 
 def forget() -> None:
-    """Leaves everything that was begun before this moment as it is."""
+    """Forgets the directories recorded so far, so that they are kept."""
     _begun.clear()
 
 
 def take_back() -> None:
-    """Removes the directories that this process began and that hold no finished file, and the parents that it
-    made for them.
-    """
+    """Removes recorded directories without finished files, and the parents created for them."""
     while _begun:
         directory, first_made = _begun.pop()
         if not directory.exists() or not is_empty(directory):

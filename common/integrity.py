@@ -1,6 +1,4 @@
-"""Whether tensors are what was written: a checksum over names, types, shapes and bytes; and whether they can
-be loaded at all.
-"""
+"""Integrity of saved tensors: checksums, finite values, and memory limits on what a file may request."""
 
 import hashlib
 import math
@@ -14,12 +12,12 @@ from torch.overrides import TorchFunctionMode
 from common.errors import BadCheckpoint, UsageError
 
 SLACK = 2**24
-"""Numbers that building a network may ask for beyond its weights."""
+"""Elements that building a network may allocate beyond its weights."""
 _FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
 
 
 def checksum(tensors: Mapping[str, torch.Tensor], description: str) -> str:
-    """A hash of contiguous CPU tensors, with their names, types and shapes, and of a description."""
+    """SHA-256 of contiguous CPU tensors (names, dtypes, shapes, bytes) and a description."""
     digest = hashlib.sha256(description.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -37,8 +35,9 @@ def check_finite(tensors: Mapping[str, torch.Tensor], source: object) -> None:
 
 @contextmanager
 def at_most(numbers: int) -> Iterator[None]:
-    """Within it, ValueError is raised where a network under construction asks for more than so many numbers
-    in all, before it has the memory.
+    """Raises ValueError if networks built inside allocate more than `numbers` elements in total.
+
+    The allocation itself does not happen.
     """
     with _Budget(numbers):
         yield
@@ -46,9 +45,7 @@ def at_most(numbers: int) -> Iterator[None]:
 
 @contextmanager
 def within_memory(source: str) -> Iterator[None]:
-    """Within it, UsageError is raised where a network under construction asks for more than the machine's
-    memory.
-    """
+    """Raises UsageError if networks built inside request more than the machine's memory."""
     try:
         with at_most(machine_memory() // 4):
             yield
@@ -57,20 +54,21 @@ def within_memory(source: str) -> Iterator[None]:
 
 
 def check_memory(size: int, source: str) -> None:
-    """Raises UsageError for a demand of more bytes than the machine has."""
+    """Raises UsageError if `size` bytes exceed the machine's memory."""
     if size > machine_memory():
         raise UsageError(
-            f"{source} takes {size / 2**30:,.0f} GiB, and this machine has {machine_memory() / 2**30:,.0f} GiB of memory; ask for less"
+            f"{source} takes {size / 2**30:,.0f} GiB, and this machine has"
+            f" {machine_memory() / 2**30:,.0f} GiB of memory; ask for less"
         )
 
 
 def machine_memory() -> int:
-    """Bytes."""
+    """Physical memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 class TooLarge(ValueError):
-    """More memory would be asked for than is allowed."""
+    """A network under construction requests more memory than allowed."""
 
 
 class _Budget(TorchFunctionMode):
@@ -89,14 +87,14 @@ class _Budget(TorchFunctionMode):
 
 
 def _shape(args: tuple) -> tuple[int, ...]:
-    """The shape that a factory was asked for: one sequence, or the leading whole numbers."""
+    """The shape passed to a tensor factory: one sequence, or leading integers."""
     given = args[0] if args and isinstance(args[0], tuple | list | torch.Size) else args
     return tuple(size for size in given if isinstance(size, int))
 
 
 def _flat(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor in one dimension whose stride is 1: that of a single number may be 0, which no view of its
-    bytes admits.
+    """The tensor flattened with stride 1 (a single element may have stride 0, which cannot be viewed as
+    bytes).
     """
     flat = tensor.reshape(-1)
     return flat if flat.stride(0) == 1 else flat.new_empty(flat.shape).copy_(flat)

@@ -1,6 +1,4 @@
-"""Locks on files: one process at a time works at a run or a shard. A lock ends with its process, however that
-dies.
-"""
+"""File locks: one process at a time works on a run or shard, and a lock ends with its process."""
 
 import fcntl
 import logging
@@ -14,18 +12,20 @@ from weakref import WeakValueDictionary
 
 
 class Locked(Exception):
-    """Another process holds the lock; the message says which."""
+    """Another process holds the lock; the message names it."""
 
 
 _held: WeakValueDictionary[tuple[int, int], IO] = WeakValueDictionary()
-"""The locks of this process, by device and inode: what it holds already it may take again."""
+"""Locks that this process holds, by device and inode; it may acquire them again."""
 
 
 def hold(path: Path) -> IO:
-    """Locks the file, made where it is missing, for as long as the result (or the process) lives; it may be
-    renamed meanwhile.
+    """Locks a file, creating it if missing, for as long as the returned handle (or the process) lives.
 
-    Raises Locked while another process holds it. Where the file system has no locks, a warning says so.
+    The file may be renamed meanwhile. File systems without locks only cause a warning.
+
+    Raises:
+        Locked: another process holds the lock.
     """
     while True:
         file = open(path, "a+")  # noqa: SIM115  # the lock lives as long as the file is open
@@ -45,7 +45,7 @@ def hold(path: Path) -> IO:
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """`hold` while the body runs; the file goes with it."""
+    """Holds the lock while the body runs, then deletes the file."""
     file = hold(path)
     try:
         yield
@@ -55,7 +55,7 @@ def held(path: Path) -> Iterator[None]:
 
 
 def try_lock(handle: int) -> bool:
-    """Locks an open file; False where another process has. A file system without locks counts as success."""
+    """Locks an open file; False if another process holds it. File systems without locks count as success."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -66,8 +66,9 @@ def try_lock(handle: int) -> bool:
 
 
 def remove_abandoned(paths: Iterable[Path]) -> None:
-    """Removes those files that no process has locked: what a kill left. Where the file system has no locks,
-    nothing.
+    """Deletes those files that no process has locked, which killed processes left behind.
+
+    Does nothing on file systems without locks.
     """
     for path in paths:
         try:

@@ -1,6 +1,4 @@
-"""Counter-based noise: the same number for the same (seed, stream, repeat, step), in any batch order, process
-or world.
-"""
+"""Counter-based noise: equal (seed, stream, repeat, step) give equal numbers in any batch or process."""
 
 import numpy as np
 
@@ -13,8 +11,12 @@ _ROUNDS = 10
 def philox(counter: np.ndarray, key: np.ndarray) -> np.ndarray:
     """Philox-4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
 
-    counter: [..., 4] and key: [..., 2] 32-bit words held in any integer type. Returns [..., 4] uint64, each
-    below 2**32.
+    Args:
+        counter: [..., 4] 32-bit words in any integer type.
+        key: [..., 2] 32-bit words.
+
+    Returns:
+        [..., 4] uint64, each below 2**32.
     """
     counter = np.asarray(counter).astype(np.uint64) & _MASK
     key = np.asarray(key).astype(np.uint64) & _MASK
@@ -34,10 +36,17 @@ def philox(counter: np.ndarray, key: np.ndarray) -> np.ndarray:
 
 
 def uniform_noise(seed: int, stream, repeat, step, width: int) -> np.ndarray:
-    """Uniform numbers in the open interval (0, 1), float64 [N, width].
+    """Uniform numbers in the open interval (0, 1). Every key is taken modulo 2**32.
 
-    seed: the run's seed. stream, repeat, step: integers or [N] arrays; a stream is usually a level seed. Each
-    of the four is used modulo 2**32.
+    Args:
+        seed: the run's seed.
+        stream: integer or [N] array, usually a level seed.
+        repeat: integer or [N] array, the repetition of that level.
+        step: integer or [N] array, the step within the episode.
+        width: numbers per key.
+
+    Returns:
+        float64 [N, width].
     """
     stream, repeat, step = (
         np.asarray(x, dtype=np.int64).astype(np.uint64) & _MASK for x in (stream, repeat, step)
@@ -56,5 +65,5 @@ def uniform_noise(seed: int, stream, repeat, step, width: int) -> np.ndarray:
 
 
 def gumbel_noise(seed: int, stream, repeat, step, num_actions: int) -> np.ndarray:
-    """Standard Gumbel noise, float32 [N, num_actions]: argmax(logits + noise) is a draw from softmax(logits)."""
+    """Standard Gumbel noise, float32 [N, A]: argmax(logits + noise) samples softmax(logits)."""
     return -np.log(-np.log(uniform_noise(seed, stream, repeat, step, num_actions))).astype(np.float32)

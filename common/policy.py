@@ -1,8 +1,8 @@
-"""The Policy protocol: recurrent state and observation in, logits and value out, with a seam in between.
+"""The Policy protocol: observation and recurrent state in, action logits and value out.
 
-`advance` turns (observation, state) into the next state; `heads` reads logits and value from it. An
-intervention may act between the two. Step t of an episode: the agent sees obs[t] with hidden[t]; `advance`
-gives hidden[t + 1]; from that come logits[t] and value[t].
+`advance` maps (observation, state) to the next state; `heads` reads logits and value from it, and an
+intervention may act between the two. Step t of an episode: obs[t] is processed with hidden[t]; `advance`
+gives hidden[t + 1], from which logits[t] and value[t] are read.
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -10,15 +10,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 
 State = Any
-"""A policy's recurrent state; a [N, D] float tensor for every agent that keeps no more than one vector per
-environment.
-"""
+"""Recurrent state of a policy: a [N, D] float tensor for every agent with one vector per environment."""
 
 
 class Step(NamedTuple):
-    """What one step of a policy gives. action [N] int64, logits [N, A], value [N] or None, state after the
-    observation.
-    """
+    """One step of a policy: action [N] int64, logits [N, A], value [N] or None, and the next state."""
 
     action: torch.Tensor
     logits: torch.Tensor
@@ -28,33 +24,33 @@ class Step(NamedTuple):
 
 @runtime_checkable
 class Policy(Protocol):
-    """N environments' worth of decisions at a time. obs is [N, H, W, C], uint8 or float in [0, 1]."""
+    """A policy for N environments at a time. obs is [N, H, W, C], uint8 or float in [0, 1]."""
 
     num_actions: int
 
     def initial_state(self, n: int, target_return: float | None = None) -> State:
-        """The state before the first observation of an episode, for n environments."""
+        """State of n environments before the first observation of an episode."""
 
     def advance(self, obs: torch.Tensor, state: State, first: torch.Tensor, reward: torch.Tensor) -> State:
-        """Resets the state where `first` [N] bool says so, then takes in `obs` and the `reward` [N] that came
-        with it.
+        """Resets the state where `first` [N] is True, then processes `obs` and the `reward` [N] received with
+        it.
         """
 
     def heads(self, state: State) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Logits [N, A] and value [N] (None for a policy without one) at this state."""
+        """Logits [N, A] and value [N], or None for a policy without a value head."""
 
     def choose(self, logits: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Actions [N] from logits [N, A] and Gumbel noise [N, A]."""
 
     def log_prob(self, logits: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        """Log-probability [N] of actions [N] under the distribution that `choose` draws from."""
+        """Log-probability [N] of actions [N] under the distribution that `choose` samples."""
 
     def hidden(self, state: State) -> torch.Tensor:
-        """The [N, D] float tensor that a rollout store keeps of a state."""
+        """The [N, D] float tensor that rollout stores keep of a state."""
 
 
 class CategoricalPolicy:
-    """Base of policies that sample from softmax(logits) and whose state is itself the stored [N, D] tensor."""
+    """Base of policies that sample softmax(logits) and store their state [N, D] as it is."""
 
     def choose(self, logits, noise):
         return sample(logits, noise)
@@ -93,14 +89,14 @@ class PolicyWrapper:
 
 
 def step(policy: Policy, obs, state, first, reward, noise) -> Step:
-    """One whole step of any policy: advance, read the heads, choose."""
+    """One step of any policy: advance, read the heads, choose an action."""
     state = policy.advance(obs, state, first, reward)
     logits, value = policy.heads(state)
     return Step(policy.choose(logits, noise), logits, value, state)
 
 
 def sample(logits: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """The Gumbel-max draw: with standard Gumbel noise this samples softmax(logits); with zeros it is greedy."""
+    """Gumbel-max sampling: standard Gumbel noise samples softmax(logits), zeros take the arg-max."""
     return (logits + noise).argmax(-1)
 
 
@@ -110,8 +106,6 @@ def categorical_log_prob(logits: torch.Tensor, action: torch.Tensor) -> torch.Te
 
 
 def frames_to_float(obs: torch.Tensor) -> torch.Tensor:
-    """Frames [..., H, W, C] as channels-last images [N, C, H, W] in [0, 1]: uint8 is divided by 255, floats
-    pass.
-    """
+    """Frames [..., H, W, C] as channels-last images [N, C, H, W] in [0, 1]; uint8 is divided by 255."""
     image = obs.reshape(-1, *obs.shape[-3:]).permute(0, 3, 1, 2)
     return image.float() / 255 if obs.dtype == torch.uint8 else image

@@ -1,8 +1,8 @@
-"""Precision of the convolutions: bf16 where this machine computes them faster in it, float32 elsewhere.
+"""Precision of convolutions: bf16 where this machine computes them faster, float32 elsewhere.
 
-A network's modules carry `precision`: auto, bf16 or fp32. A checkpoint's config says what the network was
-trained in; a loaded network runs in the precision of the machine, `auto`, until `set_precision` says
-otherwise. Linear layers outside of convolutional stacks are always float32.
+Modules have an attribute `precision`: auto, bf16 or fp32. A checkpoint's config says what the network was
+trained in; a loaded network uses `auto`, the faster precision on this machine, unless `set_precision` changes
+it. Linear layers outside convolutional stacks are always float32.
 """
 
 import contextlib
@@ -21,32 +21,32 @@ from common.errors import UsageError
 
 PRECISIONS = ("auto", "bf16", "fp32")
 VARIABLE = "WORLDLENS_PRECISION"
-"""Environment variable: what `auto` means (bf16 or fp32) without timing the machine, for jobs on several
-machines that must agree.
+"""Environment variable that fixes what `auto` means (bf16 or fp32), for jobs on several machines that must
+agree.
 """
 ROUNDS = 12
 CLEAR = 1.8
-"""Timing stops early where one precision is so many times as fast as the other. With bf16 units bf16 took 0.4
-to 0.8 of float32's time, emulated 2 to 13 times: what lies between is far from both, so the choice does not
-change from one run to the next.
+"""Timing stops early if one precision is this many times as fast as the other.
+
+Measured: with bf16 units, bf16 takes 0.4 to 0.8 of float32's time; emulated, 2 to 13 times. No machine lies
+near 1, so the choice does not vary from run to run.
 """
 
 
 class Precision(NamedTuple):
-    """What --precision asks for (auto, bf16 or fp32), and which of bf16 and fp32 that is on the device at
-    hand.
-    """
+    """A requested precision (auto, bf16 or fp32), and what it resolves to on the device (bf16 or fp32)."""
 
     asked: str
     name: str
 
     def fits(self, recorded: str | None) -> bool:
-        """Whether work recorded in that precision (None: not known) is what was asked for."""
+        """Whether work recorded in that precision (None: unknown) satisfies the request."""
         return self.asked == "auto" or recorded in (None, self.name)
 
     def keep(self, recorded: str | None, place: Path) -> str:
-        """The precision to go on with at `place`: the recorded one where `auto` is asked. Logs where the
-        machine's own is another.
+        """Precision in which to continue `place`: the recorded one if `auto` was requested.
+
+        Logs if this machine would have chosen another.
         """
         if self.asked != "auto" or recorded in (None, self.name):
             return self.name
@@ -57,7 +57,7 @@ class Precision(NamedTuple):
 
 
 def choose_precision(asked: str, device: torch.device | str) -> Precision:
-    """What `asked` is on the device. Raises ValueError unless it is one of PRECISIONS."""
+    """Resolves a requested precision on the device. Raises ValueError unless it is one of PRECISIONS."""
     if asked not in PRECISIONS:
         raise ValueError(f"unknown precision {asked!r}; choose one of: {', '.join(PRECISIONS)}")
     if asked != "auto":
@@ -66,7 +66,7 @@ def choose_precision(asked: str, device: torch.device | str) -> Precision:
 
 
 def _agreed() -> str | None:
-    """What the environment variable says, if it is set. Raises UsageError for anything but bf16 or fp32."""
+    """The precision in the environment variable, if set. Raises UsageError unless it is bf16 or fp32."""
     name = os.environ.get(VARIABLE)
     if name and name not in PRECISIONS[1:]:
         raise UsageError(
@@ -76,9 +76,7 @@ def _agreed() -> str | None:
 
 
 def set_precision(precision: str, *networks: nn.Module) -> None:
-    """Runs the convolutions of these networks in the precision from now on: auto, bf16 or fp32. Their configs
-    keep what they say.
-    """
+    """Sets the precision (auto, bf16 or fp32) of the networks' convolutions; their configs are unchanged."""
     for network in networks:
         for module in network.modules():
             if hasattr(module, "precision"):
@@ -86,18 +84,17 @@ def set_precision(precision: str, *networks: nn.Module) -> None:
 
 
 def autocast_context(precision: str, device_type: str):
-    """The context in which convolutions run in bf16 (torch.autocast) or float32."""
+    """Context in which convolutions run in bf16 (torch.autocast) or float32."""
     half = choose_precision(precision, device_type).name == "bf16"
     return torch.autocast(device_type, torch.bfloat16) if half else contextlib.nullcontext()
 
 
 @functools.cache
 def bf16_is_faster(device_type: str) -> bool:
-    """Whether a convolution, forward and backward, is faster in bf16 on this machine: timed once per process,
-    in some tens of milliseconds.
+    """Whether convolutions are faster in bf16 on this machine; timed once per process in about 50 ms.
 
-    Capability flags do not tell: of two CPUs with AVX512-BF16 and no AMX, one takes 0.6 and the other 1.5 to
-    2 times as long as in float32.
+    Capability flags do not predict it: of two CPUs with AVX512-BF16 and no AMX, one takes 0.6 and the other
+    1.5 to 2 times float32's time.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # threads that wait for a busy core would be timed with it
@@ -118,10 +115,9 @@ def bf16_is_faster(device_type: str) -> bool:
 
 
 def _time_convolution(bf16: bool, device_type: str) -> float:
-    """Seconds that three 3x3 convolutions of 32 channels take for 16 maps of 16 x 16, forward and backward;
-    no random number is drawn.
+    """Seconds for three 3x3 convolutions of 32 channels on 16 maps of 16 x 16, forward and backward.
 
-    On a CPU these are CPU seconds, which other processes do not lengthen.
+    CPU seconds on a CPU, so that other processes do not matter. Draws no random numbers.
     """
     clock = time.process_time if device_type == "cpu" else time.perf_counter
     x = (

@@ -1,7 +1,7 @@
-"""What a script shows while it works: its own lines, and progress bars with a rate and the time left.
+"""Logging and progress bars of scripts.
 
-On a terminal a bar is drawn ten times a second. In a log file it is a line within the first seconds, so that
-rate and time left are known at once, and then one every half minute. Libraries' warnings are not shown.
+On a terminal a bar is drawn ten times a second. In a log file it prints a line within seconds, so that rate
+and remaining time are known at once, and then one every half minute. Library warnings are hidden.
 """
 
 import logging
@@ -25,11 +25,11 @@ LIBRARIES = (
     "gym",
     "scipy",
 )
-"""Those whose warnings are addressed to programmers."""
+"""Libraries whose warnings address programmers."""
 
 
 class LinesAboveBars(logging.StreamHandler):
-    """Writes log lines to stderr, above the progress bars that are there rather than into them."""
+    """Writes log lines to stderr above the active progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with tqdm.external_write_mode(file=self.stream):
@@ -37,9 +37,7 @@ class LinesAboveBars(logging.StreamHandler):
 
 
 def start_logging(level: int) -> None:
-    """Sends lines of `level` and above to stderr, and leaves out warnings that libraries give of themselves,
-    except at DEBUG.
-    """
+    """Logs lines of `level` and above to stderr; hides library warnings except at DEBUG."""
     logging.basicConfig(level=level, format="%(message)s", handlers=[LinesAboveBars()], force=True)
     if level > logging.DEBUG:
         for library in LIBRARIES:
@@ -47,9 +45,7 @@ def start_logging(level: int) -> None:
 
 
 class LogBar(tqdm):
-    """A bar in a log file: its first line with a rate comes after FIRST_SECONDS, the others every
-    LOG_SECONDS.
-    """
+    """Progress bar for log files: first line after FIRST_SECONDS, then one every LOG_SECONDS."""
 
     def __init__(self, *args, **options):
         super().__init__(*args, **({"mininterval": FIRST_SECONDS, "maxinterval": FIRST_SECONDS} | options))
@@ -62,9 +58,9 @@ class LogBar(tqdm):
 
 
 def progress_bar(*args, **options) -> tqdm:
-    """A tqdm bar with an interval that suits where it is written."""
+    """A tqdm bar with an update interval that suits a terminal or a log file."""
     return (tqdm if sys.stderr.isatty() else LogBar)(*args, **options)
 
 
 def not_shown(share: float) -> None:
-    """In place of a bar: takes no notice of a finished share of the work."""
+    """Progress callback that ignores its argument, the finished share of the work."""

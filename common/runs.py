@@ -1,6 +1,4 @@
-"""Run directories: what was asked, with what versions, and whether it is done; the same command finds its run
-again.
-"""
+"""Run directories: resolved config, versions and completion marker; the same command finds its run again."""
 
 import dataclasses
 import errno
@@ -32,12 +30,12 @@ from common.stopping import report_on_stop
 
 _ANOTHER = "delete that run or start another with --new"
 NOT_IDENTITY = ("device", "precision", "num_threads", "log_level", "out_dir", "new", "track")
-"""Config fields that say where and how a run is made, not what it makes; they do not enter its key."""
+"""Config fields that do not affect results and so are not part of a run's key."""
 PACKAGES = ("torch", "numpy", "procgen-mirror", "gym3", "safetensors")
 
 
 def plain(config) -> dict:
-    """A dataclass (or dict) as plain JSON values, nested dataclasses and paths included."""
+    """A dataclass or dict as plain JSON values, nested dataclasses and paths included."""
 
     def default(value):
         return vars(value) if dataclasses.is_dataclass(value) else str(value)
@@ -46,8 +44,8 @@ def plain(config) -> dict:
 
 
 def identity(config):
-    """What a config asks for beyond the defaults: a new field with a default leaves the identity of old runs
-    as it was.
+    """The entries of a config that differ from its defaults, so that new fields leave existing keys
+    unchanged.
     """
     if dataclasses.is_dataclass(config):
         defaults = {field.name: field.default for field in dataclasses.fields(config)}
@@ -58,25 +56,25 @@ def identity(config):
 
 
 def key_of(config) -> str:
-    """A short stable hash of a config's identity."""
+    """Short hash of a config's identity."""
     return hashlib.sha256(json.dumps(identity(config), sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def agrees(old, new) -> bool:
-    """Whether two plain configs say the same wherever both say something (a default may have changed since)."""
+    """Whether two plain configs agree on all shared entries (defaults may have changed meanwhile)."""
     if isinstance(old, dict) and isinstance(new, dict):
         return all(agrees(old[k], new[k]) for k in old.keys() & new.keys() - set(NOT_IDENTITY))
     return old == new
 
 
 def file_id(path: Path) -> str:
-    """The identity of an input file: the start of the hash of its bytes."""
+    """Id of a file: the first 16 hex digits of its SHA-256."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def git_state() -> dict:
-    """The commit that the code stands at and whether the tree differs from it; unknown outside a checkout."""
+    """The current git commit and whether the tree is dirty; "unknown" outside a checkout."""
 
     def git(*words):
         return subprocess.run(("git", *words), capture_output=True, text=True, cwd=Path(__file__).parent)
@@ -88,9 +86,7 @@ def git_state() -> dict:
 
 
 def manifest(inputs: dict[str, str] | None = None, precision: str | None = None) -> dict:
-    """Versions, commit, machine type and threads, the precision that networks run in (None: none runs), and
-    the ids of what the run reads.
-    """
+    """Versions, commit, machine, threads, precision (None if no network runs) and ids of the inputs."""
     return {
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
@@ -105,11 +101,13 @@ def manifest(inputs: dict[str, str] | None = None, precision: str | None = None)
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A directory that holds config.json, manifest.json, and done.json once everything in it is whole.
+    """A run directory: config.json, manifest.json, and done.json once it is complete.
 
-    lock: while it lives, no other process opens the run; None for a run that was done when it was opened.
-    precision: bf16 or fp32, what its networks run in from its first step to its last; None where it runs
-    none.
+    Attributes:
+        dir: the directory.
+        resumed: whether the run existed before.
+        lock: excludes other processes while it lives; None for a completed run.
+        precision: bf16 or fp32, in which all of the run's networks run; None if none does.
     """
 
     dir: Path
@@ -126,7 +124,7 @@ class Run:
 
 
 def read_config(run: Path) -> dict:
-    """A run's config.json. Raises UsageError when it is damaged."""
+    """Reads a run's config.json. Raises UsageError if it is damaged."""
     return read_json(run / "config.json", _ANOTHER)
 
 
@@ -138,15 +136,19 @@ def open_run(
     inputs: dict[str, str] | None = None,
     precision: Precision | None = None,
 ) -> Run:
-    """Finds the latest run of this config under `parent`, or starts one in `parent/<name>_<key>[_n]`. Says
-    which, and where it lies.
+    """Finds the latest run of this config under `parent`, or creates `parent/<name>_<key>[_n]`; logs which.
 
-    Args: new: start another even where one is there. inputs: ids of what is read; they are part of the key.
-        precision: of the networks that run; None where none does. A run begun elsewhere keeps its own unless
-        another is asked for by name, which is another run.
+    Args:
+        parent: directory of the runs.
+        name: prefix of the directory name.
+        config: resolved config; its identity is part of the key.
+        new: create another run even if one exists.
+        inputs: {name: id} of the inputs; part of the key.
+        precision: of the networks that run, or None. A run begun in another precision keeps its own if `auto`
+            was requested; otherwise a new run is created.
 
     Raises:
-        UsageError: another process works at the run.
+        UsageError: another process works on the run.
     """
     stem = f"{name}_{key_of({'config': config, 'inputs': inputs or {}})}"
     taken = _numbered(parent, stem)
@@ -172,7 +174,7 @@ def open_run(
 
 
 def _reopen(directory: Path, precision: Precision | None) -> Run:
-    """A run that is there, locked unless it is done, in the precision that it was begun in."""
+    """Opens an existing run in its recorded precision; locks it unless it is complete."""
     run = Run(directory, resumed=True)
     recorded = _recorded_precision(directory) if precision else None
     if run.done:
@@ -186,19 +188,19 @@ def _reopen(directory: Path, precision: Precision | None) -> Run:
 
 
 def _recorded_precision(run: Path) -> str | None:
-    """The precision that a run's manifest names; None where it names none, as older ones do."""
+    """Precision recorded in a run's manifest; None if it records none."""
     if not (run / "manifest.json").exists():
         raise UsageError(f"{run / 'manifest.json'} is missing; {_ANOTHER}")
     return read_json(run / "manifest.json", _ANOTHER).get("precision")
 
 
 def _kept(directory: Path) -> str:
-    """What a stop says of a run: where its finished files are, if it has any."""
+    """Message of an interrupted run: where its finished files are, if any."""
     return "" if is_empty(directory) else f"what was finished is in {directory}"
 
 
 def _numbered(parent: Path, stem: str) -> list[tuple[int, Path]]:
-    """The directories <stem>, <stem>_2, <stem>_3, ... that are there, with their numbers and in that order."""
+    """Existing directories <stem>, <stem>_2, <stem>_3, ... with their numbers, in order."""
     found = (
         (re.fullmatch(rf"{re.escape(stem)}(?:_(\d+))?", path.name), path) for path in parent.glob(f"{stem}*")
     )
@@ -206,9 +208,7 @@ def _numbered(parent: Path, stem: str) -> list[tuple[int, Path]]:
 
 
 def _begin(directory: Path, config, inputs: dict[str, str] | None, precision: str | None) -> IO | None:
-    """Makes the run's directory, which appears whole and locked; None where another process was quicker.
-    Gives the lock.
-    """
+    """Creates the run directory, complete and locked. Returns the lock; None if another process was first."""
     first_made = first_missing(directory)
     making = directory.with_name(
         f".{directory.name}.{os.getpid()}"
@@ -236,7 +236,7 @@ def _begin(directory: Path, config, inputs: dict[str, str] | None, precision: st
 
 
 def _remove_unfinished(directory: Path) -> None:
-    """Removes what processes that were killed while they made this run's directory left of it."""
+    """Deletes what killed processes left while they created this run directory."""
     for left in directory.parent.glob(f".{glob.escape(directory.name)}.*"):
         if (left / "lock").exists() and not _lives_here(
             left.suffix[1:]
@@ -248,7 +248,7 @@ def _remove_unfinished(directory: Path) -> None:
 
 
 def _lives_here(process: str) -> bool:
-    """Whether a process of that number runs on this machine."""
+    """Whether a process with that id runs on this machine."""
     try:
         os.kill(int(process), 0)
     except (ValueError, ProcessLookupError):
@@ -259,19 +259,19 @@ def _lives_here(process: str) -> bool:
 
 
 def _claim(directory: Path) -> IO:
-    """The run's lock. Raises UsageError while another process has it."""
+    """Locks a run. Raises UsageError if another process holds it."""
     try:
         return hold(directory / "lock")
     except Locked as holder:
-        way_out = "wait for it, or stop it and run this command again, or start another run with --new"
-        raise UsageError(f"{directory} is being written by {holder}: {way_out}") from holder
+        remedy = "wait for it, or stop it and run this command again, or start another run with --new"
+        raise UsageError(f"{directory} is being written by {holder}: {remedy}") from holder
 
 
 def choose_device(device: str) -> torch.device:
-    """The torch device for auto (a GPU if there is one), cpu, gpu or cuda (the first GPU), or a GPU's number.
+    """Resolves --device: auto (a GPU if there is one), cpu, gpu or cuda (the first GPU), or a GPU's number.
 
     Raises:
-        UsageError: no device goes by that name, or this machine has no such GPU.
+        UsageError: the name is unknown, or this machine has no such GPU.
     """
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
@@ -281,6 +281,7 @@ def choose_device(device: str) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if number >= count:
         raise UsageError(
-            f"--device {device} asks for GPU {number}, and this machine has {count or 'none'}; use --device auto"
+            f"--device {device} asks for GPU {number}, and this machine has {count or 'none'}; use"
+            " --device auto"
         )
     return torch.device(f"cuda:{number}")

@@ -1,11 +1,10 @@
-"""Flags that mean the same in every script: one type, one help text and, where the seed projects documented
-another spelling, one alias.
+"""Flags shared by all scripts: one type and help text each, and aliases for documented seed spellings.
 
-    @dataclass
-    class Args:
-        agent_file: Annotated[Path, SEED_MODEL_FILE]
-        device: Device = "auto"
-        log_level: LogLevel = logging.INFO
+@dataclass
+class Args:
+    agent_file: Annotated[Path, SEED_MODEL_FILE]
+    device: Device = "auto"
+    log_level: LogLevel = logging.INFO
 """
 
 from typing import Annotated, Literal
@@ -13,8 +12,8 @@ from typing import Annotated, Literal
 import tyro
 
 SEED_MODEL_FILE = tyro.conf.arg(aliases=("--model_file",))
-"""The seeds' spelling of --agent_file (train, record, evaluate, render) and of --world_model_file (training
-the world model, and the scripts that simulate with it).
+"""Alias: the seed projects call it --model_file, for the agent (train, record, evaluate, render) and for the
+world model (scripts that train it or simulate with it).
 """
 Device = Annotated[
     str,
@@ -26,7 +25,10 @@ Device = Annotated[
 PrecisionName = Annotated[
     Literal["auto", "bf16", "fp32"],
     tyro.conf.arg(
-        help="Precision of convolutions; auto takes the faster one on this machine, and a resumed run keeps its own."
+        help=(
+            "Precision of convolutions; auto takes the faster one on this machine, and a resumed run"
+            " keeps its own."
+        )
     ),
 ]
 LogLevel = Annotated[

@@ -1,10 +1,10 @@
-"""Stopping a long run: SIGINT (Ctrl-C), SIGTERM and SIGHUP end it within seconds, after the state at hand is
+"""Graceful interruption: SIGINT (Ctrl-C), SIGTERM and SIGHUP end a run within seconds, after its state is
 saved.
 
-`StopOnSignal` is entered once per script (common/cli.py). It raises `Stopped` in the main thread. Work that
-has state to save, or finished pieces to report, runs inside `saving_on_stop`. One call into C can block
-Python's signal handlers for minutes, so a thread watches too: after GRACE_SECONDS it saves the state and ends
-the process itself.
+`StopOnSignal` is entered once per script (common/cli.py) and raises `Stopped` in the main thread. Work with
+state to save, or finished pieces to report, runs inside `saving_on_stop`. A call into C can block Python's
+signal handlers for minutes, so a thread watches as well: after GRACE_SECONDS it saves the state and ends the
+process itself.
 """
 
 import atexit
@@ -23,14 +23,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_SECONDS = 5.0
-"""How long the main thread has to end before the watching thread ends the process."""
+"""Time that the main thread has to end before the watching thread ends the process."""
 LAST_SECONDS = 60.0
-"""How long saving may take after that."""
+"""Time that saving may take after that."""
 INSIST_SECONDS = 1.0
-"""A second Ctrl-C within this time is the first one twice: from a terminal and from a parent process, say."""
+"""A second Ctrl-C within this time counts as the first, delivered by terminal and parent process."""
 RETRY_SECONDS = 0.01
 SAVE_SECONDS = 60.0
-"""How often a training saves the state that it resumes from, whatever its steps."""
+"""Interval at which a training saves the state that it resumes from, whatever its steps."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -42,7 +42,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class _Keeper:
-    """Calls `save` once, whichever thread asks first; afterwards it knows the answer."""
+    """Calls `save` once, from whichever thread comes first, and caches the answer."""
 
     def __init__(self, save: Callable[[], str | None]):
         self._save = save
@@ -63,10 +63,15 @@ class _Keeper:
 
 @dataclass
 class _Process:
-    """What this process has in hand, and the signal that asked for a stop.
+    """State of this process's interruption.
 
-    keepers: of the work in progress, innermost last. answers: of those that a stop has called. report: what
-    else is kept. held: how many `uninterrupted` bodies run. pending: the signal that waits for their end.
+    Attributes:
+        keepers: of the work in progress, innermost last.
+        answers: of the keepers that a stop has called.
+        report: message about what else is kept.
+        held: number of running `uninterrupted` bodies.
+        asked: the signal that asked for a stop.
+        pending: the signal that waits for `uninterrupted` bodies to end.
     """
 
     keepers: list[_Keeper] = field(default_factory=list)
@@ -78,16 +83,16 @@ class _Process:
 
 
 _lock = threading.RLock()
-"""Held while the state that keepers save is changed, and while one saves."""
+"""Held while keepers' state changes, and while one saves."""
 _process = _Process()
 
 
 @contextmanager
 def saving_on_stop(save: Callable[[], str | None]) -> Iterator[None]:
-    """While entered, a stop calls `save`, from any thread: it writes what is at hand and says in a few words
-    what is kept.
+    """Calls `save`, from any thread, if a stop occurs inside; it writes the current state and returns what is
+    kept.
 
-    An empty answer means that nothing is; None asks for silence.
+    An empty answer means that nothing is kept; None suppresses the message.
     """
     keeper = _Keeper(save)
     _process.keepers.append(keeper)
@@ -104,15 +109,13 @@ def saving_on_stop(save: Callable[[], str | None]) -> Iterator[None]:
 
 
 def report_on_stop(kept: Callable[[], str | None]) -> None:
-    """From now on a stop outside of `saving_on_stop` says what `kept` answers."""
+    """Sets the message of a stop outside `saving_on_stop`."""
     _process.report = kept
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """A stop that is asked for while the body runs waits for its end. For changes that must be whole, and
-    short.
-    """
+    """Delays a stop until the body ends; for short changes that must be complete."""
     with _lock:
         _process.held += 1
         try:
@@ -129,9 +132,7 @@ def _raise_pending() -> None:
 
 
 def is_script() -> bool:
-    """Whether this process runs a script of this project, and neither a test, a notebook nor a program of the
-    user's.
-    """
+    """Whether this process runs a script of this project, not a test, notebook or program of the user's."""
     main = getattr(sys.modules["__main__"], "__file__", None)
     return (
         main is not None and ROOT in Path(main).resolve().parents and "site-packages" not in Path(main).parts
@@ -139,9 +140,7 @@ def is_script() -> bool:
 
 
 def end_on_signal() -> None:
-    """From now on a signal ends the process at once, with a line and its exit code: while modules are
-    imported, say.
-    """
+    """Makes signals end the process at once with a message and exit code, for the time of slow imports."""
 
     def end(number: int, frame) -> None:
         os.write(
@@ -154,18 +153,21 @@ def end_on_signal() -> None:
 
 
 def _heard() -> list[int]:
-    """The signals that stop this process. A SIGHUP that is ignored (nohup) stays so."""
+    """Signals that stop this process; an ignored SIGHUP (nohup) stays ignored."""
     return [
         number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
     ]
 
 
 class StopOnSignal:
-    """While entered, the first SIGINT, SIGTERM or SIGHUP raises Stopped, once no `uninterrupted` body runs.
+    """Raises Stopped at the first SIGINT, SIGTERM or SIGHUP, once no `uninterrupted` body runs.
 
-    Later ones change nothing, except that an insisting Ctrl-C does not wait for a save. again: how to go on
-    afterwards, for `tell`. What a destructor raises Python prints and forgets, and the games' C interface
-    frees memory at every step: a Stopped that falls there is raised again a moment later.
+    Later signals have no effect, except that a repeated Ctrl-C does not wait for a save. Python swallows
+    exceptions in destructors, and the games' C interface frees memory at every step: a Stopped that is lost
+    there is raised again a moment later.
+
+    Args:
+        again: command with which the user resumes, for the message.
     """
 
     def __init__(self, again: str = "the same command"):
@@ -215,21 +217,21 @@ class StopOnSignal:
 
     @property
     def asked(self) -> bool:
-        """Whether a stop was asked for."""
+        """Whether a stop was requested."""
         return _process.asked is not None
 
     @property
     def number(self) -> int:
-        """The signal that asked for the stop: SIGINT where it was a KeyboardInterrupt of another origin."""
+        """The signal that requested the stop; SIGINT for a KeyboardInterrupt of another origin."""
         return signal.SIGINT if _process.asked is None else _process.asked
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects of a process that a signal ended."""
+        """Exit code that shells expect of a process that a signal ended."""
         return 128 + self.number
 
     def tell(self) -> None:
-        """Prints on stderr, once, what is kept and how to go on. Saves it where that was not done yet."""
+        """Prints on stderr, once, what is kept and how to resume; saves first if that was not done."""
         with _lock:
             kept = _process.answers[0] if _process.answers else [_process.report, *_process.keepers][-1]()
             if kept is None or self._has_told:
@@ -245,9 +247,7 @@ class StopOnSignal:
             )
 
     def leave(self) -> None:
-        """Ends the process with its exit code; a script without the seconds that Python takes to free what
-        modules hold.
-        """
+        """Exits with the signal's code; a script skips the seconds that Python takes to free modules."""
         if is_script():
             atexit._run_exitfuncs()
             sys.stdout.flush()
@@ -255,7 +255,7 @@ class StopOnSignal:
         sys.exit(self.exit_code)
 
     def _watch(self, reader: int) -> None:
-        """Waits for a signal, in a thread that no call into C holds up."""
+        """Waits for a signal in a thread that calls into C do not block."""
         while (heard := os.read(reader, 1)) and heard[0] not in SIGNALS:
             continue
         if heard and not self._over.wait(GRACE_SECONDS):
@@ -273,11 +273,17 @@ class StopOnSignal:
 
 
 def run_command(command: Sequence[str], place: str) -> int:
-    """Runs a command and returns its exit code. A stop is passed on to the command, and waits for its end.
+    """Runs a command and returns its exit code; passes a stop on to it and waits for its end.
 
-    place: where the work was, for what a stop says. The command has a process group of its own, so that a
-    Ctrl-C in a terminal reaches it once, and it is asked to stop where this process dies. Raises Stopped
-    where the command was stopped by itself.
+    The command has its own process group, so that a Ctrl-C in a terminal reaches it once, and it is asked to
+    stop if this process dies.
+
+    Args:
+        command: the words of the command.
+        place: where its work is kept, for the message of a stop.
+
+    Raises:
+        Stopped: the command was stopped by a signal.
     """
     started: list[subprocess.Popen] = []
     with saving_on_stop(lambda: _pass_on(started, place)):
@@ -300,13 +306,13 @@ def _pass_on(started: Sequence[subprocess.Popen], place: str) -> str:
 
 
 def _stop_with_parent() -> None:
-    """Linux sends this process a SIGTERM when its parent has died, of a kill -9, say."""
+    """Asks Linux to send this process a SIGTERM when its parent dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 class SaveClock:
-    """Says when the state that a run resumes from is due: SAVE_SECONDS after the last time."""
+    """Whether the state that a run resumes from is due for saving: SAVE_SECONDS after the last time."""
 
     def __init__(self):
         self._saved = time.monotonic()

@@ -1,4 +1,4 @@
-"""Optional logging to Weights & Biases; nothing else in the project needs it."""
+"""Optional logging to Weights & Biases."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from common.runs import UsageError, plain
 
 
 def check_tracker() -> None:
-    """Raises UsageError when the package is not installed; before a run is begun."""
+    """Raises UsageError if wandb is not installed, before a run is created."""
     try:
         import wandb  # noqa: F401
     except ImportError as error:
@@ -14,7 +14,7 @@ def check_tracker() -> None:
 
 
 def open_tracker(project: str, directory: Path, config):
-    """A W&B run with `log(row, step)`."""
+    """Opens a W&B run with `log(row, step)`."""
     import wandb
 
     return wandb.init(

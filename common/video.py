@@ -1,4 +1,4 @@
-"""Videos: frames to H.264 files that every browser plays, back to frames, and into a page as a data URI."""
+"""Reads and writes H.264 videos that every browser plays."""
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -11,24 +11,31 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from common.checkpoints import write_atomically
 
 ENCODER = {"crf": "16", "preset": "fast"}
-"""x264 at constant quality; 16 is hard to tell from the original."""
+"""x264 at constant quality; 16 is visually almost lossless."""
 
 
 def upscale(frame: np.ndarray, scale: int) -> np.ndarray:
-    """Every pixel of frames [..., H, W, C] as a square of scale x scale pixels."""
+    """Enlarges frames [..., H, W, C]: every pixel becomes a square of scale x scale."""
     if scale < 1 or scale != int(scale):
         raise ValueError(f"frames can be enlarged by whole numbers from 1 on, not by {scale}")
     return frame.repeat(scale, axis=-3).repeat(scale, axis=-2)
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale: int = 1) -> int:
-    """Writes uint8 frames [H, W, 3], an array [T, H, W, 3] or any iterable of them, into an mp4. Returns how
-    many.
+    """Writes frames to an mp4 file. x264 is not bit-reproducible here: compare decoded frames, not files.
 
-    The same frames may give files with other bits (x264 is not reproducible here), which decode to nearly the
-    same pixels: to tell whether two videos show the same, compare frames, not files. scale: enlarges each
-    pixel to a square. Odd sizes gain a repeated last row or column: H.264 wants even ones. Raises ValueError
-    for no frames, for frames that are not uint8 RGB of one size, and for fps <= 0; `path` is then as before.
+    Args:
+        path: the file, unchanged if writing fails.
+        frames: uint8 [T, H, W, 3], or an iterable of [H, W, 3]; odd sizes repeat the last row or column,
+            because H.264 needs even ones.
+        fps: frames per second.
+        scale: side of the square that each pixel becomes.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        ValueError: no frames, frames that are not uint8 RGB of one size, or fps <= 0.
     """
     if fps <= 0:
         raise ValueError(f"a video needs a positive number of frames per second, not {fps}")
@@ -42,7 +49,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 15, scale
 
 
 def read_video(path: Path) -> tuple[np.ndarray, float]:
-    """Frames [T, H, W, 3] uint8 and frames per second of a video file. Raises ValueError when it is none."""
+    """Reads frames uint8 [T, H, W, 3] and frames per second. Raises ValueError if the file is no video."""
     if not Path(path).is_file():
         raise ValueError(f"no video file at {path}")
     try:

@@ -1,1 +1,1 @@
-"""Environments stepped together: Procgen, its wrappers, and tiny solvable probes."""
+"""Vectorised environments: Procgen, its wrappers, and small diagnostic environments."""

@@ -1,6 +1,4 @@
-"""CoinRun-blink: frames go black for a while now and then, so that whoever plays well must remember; when is
-known exactly.
-"""
+"""CoinRun-blink: frames go black for a known number of steps, so that playing well needs memory."""
 
 from dataclasses import dataclass
 
@@ -15,17 +13,14 @@ _REPEAT = (
 
 @dataclass(frozen=True)
 class BlinkConfig:
-    """When the frames go black. Clear and black stretches alternate, each length drawn evenly from its range,
-    ends included.
-    """
+    """Schedule of black frames: clear and black stretches alternate, with lengths uniform in their ranges."""
 
     min_blank: int = 4
     """Shortest black stretch, in frames."""
     max_blank: int = 12
     """Longest black stretch, in frames."""
     min_clear: int = 6
-    """Shortest clear stretch, in frames. An episode opens with a clear stretch, so at least its first frame
-    is seen.
+    """Shortest clear stretch, in frames. Episodes begin with a clear stretch, so the first frame is visible.
     """
     max_clear: int = 18
     """Longest clear stretch, in frames."""
@@ -35,13 +30,14 @@ class BlinkConfig:
             raise ValueError(f"need 1 <= min_blank <= max_blank, got {self.min_blank} and {self.max_blank}")
         if not 1 <= self.min_clear <= self.max_clear:
             raise ValueError(
-                f"need 1 <= min_clear <= max_clear, got {self.min_clear} and {self.max_clear}; the first frame must be clear"
+                f"need 1 <= min_clear <= max_clear, got {self.min_clear} and {self.max_clear}; the"
+                " first frame must be clear"
             )
 
 
 def blank_schedule(config: BlinkConfig, seed: int, level_seeds: np.ndarray, steps: int) -> np.ndarray:
-    """Bool [N, steps]: whether frame t of an episode of each level [N] is black. It depends on nothing but
-    seed and level.
+    """Whether frame t of an episode of each level [N] is black, bool [N, steps]; a function of seed and
+    level.
     """
     pairs = -(-steps // (config.min_clear + config.min_blank))
     level = np.repeat(level_seeds, pairs)
@@ -57,13 +53,16 @@ def blank_schedule(config: BlinkConfig, seed: int, level_seeds: np.ndarray, step
 
 
 class BlinkVecEnv:
-    """A VecEnv that shows black frames [H, W, C] of zeros where the schedule says so, and is the inner one in
-    all else.
+    """Wraps a VecEnv so that it shows black frames on schedule.
 
-    inner: a VecEnv with `episode_step` and `timeout`, such as ProcgenVecEnv; everything that it can do
-    (snapshots, levels) stays available. The blanks follow from (seed, level seed, episode step) alone: in any
-    slot, order or process, and after a restore, they are the same. `info()` gains `blank` [N] bool for the
-    frames on show.
+    Blanks depend on (seed, level seed, episode step) only: they are equal in any slot, order or process, and
+    after a restore. `info()` gains `blank` [N] bool.
+
+    Args:
+        inner: a VecEnv with `episode_step` and `timeout`, such as ProcgenVecEnv; its other methods stay
+            available.
+        config: schedule of the blanks.
+        seed: of the blanks.
     """
 
     def __init__(self, inner, config: BlinkConfig = BlinkConfig(), seed: int = 0):

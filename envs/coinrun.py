@@ -1,6 +1,4 @@
-"""What only CoinRun knows: its objects, how hard a level is, which levels are the same place, and what killed
-the player.
-"""
+"""CoinRun specifics: object ids, level difficulty, layout hashes, and causes of death."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -23,18 +21,19 @@ EMPTY = 100
 HAZARDS = ("saw", "enemy", "lava")
 UNKNOWN = "unknown"
 REACH = 3.0
-"""Tiles. Within one step nothing farther away than this (in x or in y) can touch the player, who moves at
-most 1.5.
+"""In tiles. Within one step nothing beyond this distance (in x or y) can touch the player, who moves at most
+1.5.
 """
 
 DRAWS_BEFORE_DIFFICULTY = {"easy": 4, "hard": 6, "exploration": 6}
-"""Random numbers drawn before the difficulty: background offset and image, a start position (unused), then,
-except on easy, the colours of player and walls. Measured against the layouts of thousands of levels.
+"""Random numbers that the level generator draws before the difficulty: background offset and image, a start
+position (unused), then, except on easy, the colours of player and walls. Checked against the layouts of
+thousands of levels.
 """
 
 
 def difficulty(level_seeds, distribution_mode: str = "easy") -> np.ndarray:
-    """How hard the generator made each level, 1 to 3: int64, of level_seeds' shape."""
+    """Difficulty of each level, 1 to 3: int64, of level_seeds' shape."""
     return level_plan(level_seeds, distribution_mode)[0]
 
 
@@ -58,11 +57,11 @@ def level_plan(level_seeds, distribution_mode: str = "easy") -> tuple[np.ndarray
 
 
 def layout_hash(state: State) -> str:
-    """Names the place: equal for levels that differ only in seed and colours. `state` must be a level's
-    first.
+    """Hash of a level's layout, equal for levels that differ only in seed and colours; levels are split by
+    it.
 
-    Made of the grid and of what stands in it: the set of (type, position, velocity, size) of the entities. It
-    is the key by which levels are split into train and test.
+    Computed from the grid and the set of (type, position, velocity, size) of entities in a level's first
+    state.
     """
     geometry = np.stack(
         [state.entities[name].astype("<f4") for name in ("type", "x", "y", "vx", "vy", "rx", "ry")], axis=1
@@ -74,7 +73,7 @@ def layout_hash(state: State) -> str:
 
 
 def first_states(env: ProcgenVecEnv, level_seeds: Sequence[int]) -> Iterator[State]:
-    """The state in which each level opens, in order. The environment's slots are used for it."""
+    """Yields the first state of each level, in order. The environment loses its episodes."""
     for at in range(0, len(level_seeds), env.num):
         seeds = level_seeds[at : at + env.num]
         slots = range(len(seeds))
@@ -83,8 +82,8 @@ def first_states(env: ProcgenVecEnv, level_seeds: Sequence[int]) -> Iterator[Sta
 
 
 def near(state: State, hazard: str, reach: float = REACH) -> tuple[np.ndarray, np.ndarray]:
-    """Where one kind of hazard is within `reach` tiles of the player: entity indices [K], and a mask [H, W]
-    of grid cells.
+    """Hazards of one kind within `reach` tiles of the player: entity indices [K], and a mask [H, W] of grid
+    cells.
     """
     kind = {"saw": SAW, "enemy": ENEMY}.get(hazard)
     player = state.player
@@ -100,7 +99,7 @@ def near(state: State, hazard: str, reach: float = REACH) -> tuple[np.ndarray, n
 
 
 def without(state: State, entities: np.ndarray, cells: np.ndarray) -> Snapshot:
-    """The same moment without those entities and with those grid cells empty. `state` itself stays as it is."""
+    """The state without those entities and with those grid cells empty; `state` is unchanged."""
     grid = np.where(cells, EMPTY, state.grid)
     return Snapshot(
         serialize(State(**{**vars(state), "entities": np.delete(state.entities, entities), "grid": grid}))
@@ -108,20 +107,27 @@ def without(state: State, entities: np.ndarray, cells: np.ndarray) -> Snapshot:
 
 
 def causes_of_death(scratch: ProcgenVecEnv, before: Sequence[Snapshot], actions: Sequence[int]) -> list[str]:
-    """What was to blame for each death: "saw", "enemy", "lava", or "unknown".
+    """Cause of each death: "saw", "enemy", "lava" or "unknown".
 
-    before: the last states in which the players lived; actions: what they did then. Each action is tried
-    again with the nearby hazards of one kind deleted (all of them: a player can touch two saws at once); the
-    kind whose deletion averts the end is to blame. Unknown: no single kind is, as when two kinds struck in
-    one step, or time ran out. scratch: any CoinRun environment; what it was doing is lost, and with more
-    slots it is faster. Raises ValueError where the action does not end the episode.
+    Each fatal action is repeated with all nearby hazards of one kind deleted (a player can touch two saws at
+    once); the kind whose deletion prevents the end is the cause. Unknown: no single kind is, for example if
+    two kinds struck in one step or time ran out.
+
+    Args:
+        scratch: a CoinRun environment, which loses its episodes; more slots are faster.
+        before: the last state before each death.
+        actions: the fatal actions.
+
+    Raises:
+        ValueError: an action does not end the episode.
     """
     trials = [trial for death, snapshot in enumerate(before) for trial in _trials(death, snapshot)]
     causes = [UNKNOWN] * len(before)
     for trial, ended in zip(trials, _ends(scratch, trials, np.asarray(actions))):
         if trial.deleted is None and not ended:
             raise ValueError(
-                f"death {trial.death}: the action does not end the episode; give the last state before the end"
+                f"death {trial.death}: the action does not end the episode; give the last state"
+                " before the end"
             )
         if trial.deleted is not None and not ended:
             causes[trial.death] = trial.deleted
@@ -129,7 +135,7 @@ def causes_of_death(scratch: ProcgenVecEnv, before: Sequence[Snapshot], actions:
 
 
 class _Trial(NamedTuple):
-    """One replay of a death, with one kind of hazard deleted or, as a check, none."""
+    """A death replayed with one kind of hazard deleted or, as a check, none."""
 
     death: int
     deleted: str | None
@@ -157,5 +163,5 @@ def _ends(scratch: ProcgenVecEnv, trials: Sequence[_Trial], actions: np.ndarray)
 
 
 def _first_draws(seed: int, count: int) -> np.ndarray:
-    """The first 32-bit outputs of the Mersenne twister that C++ seeds with `seed`."""
+    """First 32-bit outputs of the C++ Mersenne twister seeded with `seed`."""
     return np.random.RandomState(seed & 0xFFFFFFFF).randint(0, 2**32, count, dtype=np.uint32)

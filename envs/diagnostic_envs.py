@@ -1,7 +1,7 @@
-"""Seven tiny environments whose solution is known: each fails when one particular part of an agent is broken.
+"""Seven small environments with known solutions; each fails if one particular part of an agent is broken.
 
-After the probe environments of Andy Jones ("Debugging RL, without the agonizing pain", 2021), with a memory
-probe added. They show images, so the same agents run on them as on Procgen.
+After the probe environments of Andy Jones ("Debugging RL, without the agonizing pain", 2021), plus one for
+memory. They show images, so that agents for Procgen run on them.
 """
 
 import itertools
@@ -19,17 +19,15 @@ _SLOT_REPEAT = 0x534C4F54
 
 @dataclass(frozen=True)
 class Probe:
-    """What one probe is. Every symbol is shown as one of `symbols` vertical bands of light; the frame is
-    otherwise black.
-    """
+    """Definition of one environment. A symbol is one of `symbols` vertical bands on a black frame."""
 
     tests: str
     length: int
     symbols: int
     optimal_return: float
-    """Mean episode return of the best policy."""
+    """Mean episode return of the optimal policy."""
     random_return: float
-    """Mean episode return of a policy that presses either button by chance."""
+    """Mean episode return of uniformly random actions."""
     action_matters: bool = True
 
 
@@ -58,7 +56,7 @@ PROBES: dict[str, Probe] = {
         0.0,
     ),
 }
-"""The probes, from the simplest on; the third symbol of "memory" stands on every frame but the first."""
+"""The environments, simplest first; the third symbol of "memory" is shown on every frame but the first."""
 NAMES = tuple(PROBES)
 
 
@@ -133,19 +131,19 @@ class ProbeVecEnv:
 
     @property
     def episode_step(self) -> np.ndarray:
-        """Steps taken so far in the episode on show, int64 [N]."""
+        """Steps taken in the current episode, int64 [N]."""
         return self._step.copy()
 
     def snapshot(self, slots=None) -> list[Snapshot]:
-        """The saved states of the given slots (default: all), from which play goes on bit for bit."""
+        """Snapshots of the given slots (default: all), from which play continues bit for bit."""
         return [
             Snapshot(json.dumps([self.name, *(column[slot].item() for column in self._columns)]).encode())
             for slot in self._slots(slots)
         ]
 
     def restore(self, snapshots, slots=None) -> None:
-        """Puts saved states into the given slots (default: all). Raises BadState, changing nothing, for
-        damaged ones and those of another probe.
+        """Restores snapshots into the given slots (default: all). Raises BadState, changing nothing, for
+        damaged or foreign ones.
         """
         slots = self._slots(slots)
         if len(snapshots) != len(slots):
@@ -160,7 +158,7 @@ class ProbeVecEnv:
 
     @property
     def _columns(self) -> tuple[np.ndarray, ...]:
-        """Everything that tells one slot's future and present apart from another's, [N] each."""
+        """All state of a slot, [N] each."""
         return (
             self._level,
             self._prev_level,
@@ -174,13 +172,11 @@ class ProbeVecEnv:
         )
 
     def queue_level(self, slot: int, seed: int) -> None:
-        """When the slot's present episode ends, its next one is level `seed`; after that, levels are drawn
-        again.
-        """
+        """Sets the level of the slot's next episode; after that, levels are drawn again."""
         self._queued[slot] = seed
 
     def open_level(self, slot: int, seed: int) -> None:
-        """The slot opens level `seed` at its first frame; the other slots stay where they are."""
+        """Starts level `seed` in the slot; other slots are unchanged."""
         self.open_levels([slot], [seed])
 
     def open_levels(self, slots, seeds) -> None:
@@ -190,13 +186,13 @@ class ProbeVecEnv:
         self._reward[slots], self._ended[slots], self._truncated[slots] = 0, False, False
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Does nothing: there is nothing to free."""
 
     def _slots(self, slots) -> list[int]:
         return list(range(self.num)) if slots is None else list(slots)
 
     def _begin(self, slots: np.ndarray) -> None:
-        """The next episode in these slots: the level queued there, or one drawn from (seed, slot, number of
+        """Starts the next episode in these slots: the queued level, or one drawn from (seed, slot, number of
         the draw).
         """
         drawn = np.floor(
@@ -208,11 +204,11 @@ class ProbeVecEnv:
         self._queued[slots], self._step[slots] = -1, 0
 
     def _shown(self) -> np.ndarray:
-        """The bit [N] that each level's first frame shows, in the probes that show one."""
+        """The bit [N] that each level's first frame shows, in environments that show one."""
         return (uniform_noise(0, self._level, _LEVEL_REPEAT, 0, 1)[:, 0] < 0.5).astype(np.int64)
 
     def _symbol(self) -> np.ndarray:
-        """Which symbol [N] each frame on show bears."""
+        """Symbol [N] of each current frame."""
         if self.name in ("sign", "match"):
             return self._shown()
         if self.name == "memory":
@@ -220,7 +216,7 @@ class ProbeVecEnv:
         return self._step
 
     def _final_reward(self, action: np.ndarray) -> np.ndarray:
-        """The reward [N] of taking `action` in an episode's last step."""
+        """Reward [N] of `action` in an episode's last step."""
         if self.name == "sign":
             return 2 * self._shown() - 1
         if self.name == "choice":

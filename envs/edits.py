@@ -1,6 +1,4 @@
-"""Edits of CoinRun states: which hazards stand where, which comes next, and the same moment with one of them
-gone.
-"""
+"""Edits of CoinRun states: list hazards, find the next one, and remove it."""
 
 from typing import NamedTuple
 
@@ -15,8 +13,14 @@ KINDS = (*_ENTITY_KINDS, "lava")
 
 
 class Hazard(NamedTuple):
-    """One deadly thing. number: among its kind, in an order that holds throughout a level. The rest is where
-    it is now, in tiles: its horizontal extent, and the height of its middle (of lava: of its surface).
+    """One hazard.
+
+    Attributes:
+        kind: saw, enemy or lava.
+        number: index among its kind, constant throughout a level.
+
+    The other fields give its current horizontal extent and the height of its middle (lava: of its surface),
+    in tiles.
     """
 
     kind: str
@@ -27,7 +31,7 @@ class Hazard(NamedTuple):
 
 
 def hazards(state: State) -> list[Hazard]:
-    """All saws, enemies and pools of lava (adjoining columns are one pool)."""
+    """All saws, enemies and pools of lava (adjacent columns form one pool)."""
     found = []
     for kind, type_ in _ENTITY_KINDS.items():
         things = state.entities[state.entities["type"] == type_]
@@ -45,11 +49,10 @@ def hazards(state: State) -> list[Hazard]:
 def next_hazard(
     state: State, nearest: float = 2.0, farthest: float = 6.0, height: float = 6.0
 ) -> Hazard | None:
-    """The closest hazard whose near edge is `nearest` to `farthest` tiles to the right of the player's
-    middle, or None.
+    """The closest hazard whose near edge is `nearest` to `farthest` tiles right of the player's middle, or
+    None.
 
-    height: how many tiles higher or lower than the player it may be. A CoinRun player's way leads to the
-    right.
+    `height` bounds the vertical distance in tiles. Levels run from left to right.
     """
     x = float(state.player["x"])
     y = float(state.player["y"])
@@ -58,8 +61,8 @@ def next_hazard(
 
 
 def delete(state: State, hazard: Hazard) -> Snapshot:
-    """The same moment without that hazard, found by kind and number, so that it may have moved. Raises
-    ValueError when it is not there.
+    """The state without that hazard, found by kind and number even if it has moved. Raises ValueError if it
+    is missing.
     """
     here = [h for h in hazards(state) if h[:2] == hazard[:2]]
     if not here:
@@ -79,6 +82,6 @@ def delete(state: State, hazard: Hazard) -> Snapshot:
 
 
 def _pools(lava: np.ndarray) -> list[tuple[int, int]]:
-    """First column, and the one after the last, of each run of columns with lava: lava [H, W] bool."""
+    """First column, and the one after the last, of each run of columns with lava in `lava` [H, W] bool."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], lava.any(0), [False]]).astype(int)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist()))

@@ -1,6 +1,4 @@
-"""Which actions are the same act: the real environment is forked, every action tried, and what follows is
-compared.
-"""
+"""Finds actions with equal effects by trying all of them from forks of the same states."""
 
 from collections.abc import Sequence
 
@@ -16,7 +14,7 @@ STIR = 4
 def fork_points(
     config: ProcgenConfig, count: int, seed: int = 0, slots: int = 16, every: int = 7
 ) -> list[Snapshot]:
-    """`count` states along random play that holds each action for some steps, so that it gets about."""
+    """`count` states along random play in which actions are held for several steps."""
     env = ProcgenVecEnv(slots, config, seed, num_threads=0)
     rng = np.random.default_rng(seed)
     points = []
@@ -31,11 +29,10 @@ def fork_points(
 
 
 def differ(env: ProcgenVecEnv, points: Sequence[Snapshot], seed: int = 0) -> np.ndarray:
-    """Bool [A, A]: whether two actions ever led to different frames, rewards, ends or states, from any of the
-    points.
+    """Whether two actions ever led to different frames, rewards, ends or states: bool [A, A].
 
-    env is used as scratch space and needs a multiple of A slots. Each fork takes its one action, rests, then
-    all forks of a point take the same random actions, so that an effect that sleeps in the state can show.
+    Each fork takes its action, then no-ops, then all forks of a state take the same random actions, so that
+    delayed effects show. env is scratch space and needs a multiple of A slots.
     """
     actions = env.num_actions
     rng = np.random.default_rng(seed)
@@ -50,8 +47,8 @@ def differ(env: ProcgenVecEnv, points: Sequence[Snapshot], seed: int = 0) -> np.
 
 
 def effect_classes(different: np.ndarray, names: Sequence[str], noop: int) -> tuple[int, ...]:
-    """For each action the plainest of those that never differed from it [A, A]: the no-op, else the name of
-    fewest words ("left", not "down-left"), else the lowest number.
+    """Representative of each action among those that never differed from it [A, A]: the no-op, else the name
+    of fewest words ("left", not "down-left"), else the lowest index.
     """
 
     def plainness(action: int) -> tuple:
@@ -61,8 +58,8 @@ def effect_classes(different: np.ndarray, names: Sequence[str], noop: int) -> tu
 
 
 def _traces(env: ProcgenVecEnv, points: Sequence[Snapshot], stirs: np.ndarray) -> np.ndarray:
-    """One hash for each (point, action): all that the fork showed, and its states without the record of what
-    was pressed.
+    """One hash per (state, action) of everything that the fork showed, and its states without the record of
+    the action.
     """
     actions = env.num_actions
     used = len(points) * env.num_actions
@@ -88,7 +85,7 @@ def _traces(env: ProcgenVecEnv, points: Sequence[Snapshot], stirs: np.ndarray) -
 
 
 def without_buttons(data: bytes) -> bytes:
-    """State bytes with the fields blanked that only record which action was taken."""
+    """State bytes with the fields blanked that record the last action."""
     state = parse(data)
     state.header["action"] = 0
     for name in (

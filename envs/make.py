@@ -1,6 +1,4 @@
-"""An environment from its config: Procgen, wrapped where the config asks for it. And which config an agent is
-to play.
-"""
+"""Creates environments from a config, and resolves which game an agent plays."""
 
 import logging
 from dataclasses import replace
@@ -13,33 +11,35 @@ from envs.procgen import ProcgenConfig, ProcgenVecEnv
 def make_env(
     num: int, config: ProcgenConfig, seed: int = 0, num_threads: int = 2
 ) -> ProcgenVecEnv | BlinkVecEnv:
-    """`num` environments; level draws are pinned by `seed`, and the blanks of CoinRun-blink by the level
-    alone.
+    """Creates `num` environments; `seed` determines level draws, and levels alone determine CoinRun-blink's
+    blanks.
     """
     env = ProcgenVecEnv(num, config, seed, num_threads)
     return BlinkVecEnv(env) if config.blink else env
 
 
 OPTIONS = ("env_name", "distribution_mode", "use_backgrounds", "paint_vel_info", "blink")
-"""The flags of every script that lets an agent play: the game, and how it is made and drawn. Left out (None),
-each is the agent's own.
-"""
+"""Flags that select the game and how it is drawn; left out (None), each is the agent's own."""
 
 
 def game_of(flags, own: dict, **levels: int) -> ProcgenConfig:
-    """The game that an agent is to play: its own, with the OPTIONS that `flags` asks for in place of its own
-    ones.
+    """The game that an agent plays: its own, with the options that flags override; logs those that differ.
 
-    flags: has every name in OPTIONS. own: the `env` of the agent's description, or nothing. levels:
-    num_levels and start_level, in place of the agent's own. An option that is not the agent's own is said in
-    one line. Raises UsageError.
+    Args:
+        flags: object with every name in OPTIONS.
+        own: the `env` of the agent's description, or None.
+        levels: num_levels and start_level, in place of the agent's own.
+
+    Raises:
+        UsageError: this version does not have the game.
     """
     asked = {name: getattr(flags, name) for name in OPTIONS if getattr(flags, name) is not None}
     try:
         trained = replace(ProcgenConfig(), **(own | {"use_sequential_levels": False}))
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"the agent's file describes a game that this version does not have ({error}): take another checkpoint"
+            f"the agent's file describes a game that this version does not have ({error}): take"
+            " another checkpoint"
         ) from error
     config = replace(trained, **asked, **levels)
     changed = [

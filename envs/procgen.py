@@ -1,4 +1,4 @@
-"""All sixteen Procgen games behind the VecEnv protocol, with bit-exact snapshots and any level in any slot."""
+"""The sixteen Procgen games as VecEnvs, with bit-exact snapshots and any level in any slot."""
 
 import contextlib
 import io
@@ -26,14 +26,14 @@ MEMORY_GAMES = ("caveflyer", "dodgeball", "heist", "jumper", "maze", "miner")
 EXPLORATION_GAMES = ("coinrun", "caveflyer", "leaper", "jumper", "maze", "heist", "climber", "ninja")
 FORCE_RESET = -1
 NUM_LEVELS = 2**31 - 1
-"""How many levels Procgen has."""
+"""Number of Procgen levels."""
 _C_FUNCTIONS = ("libenv_observe", "libenv_act", "libenv_close", "get_state", "set_state")
-"""Looked up as soon as an environment is made: cffi looks a function up under a lock, and an environment that
-the garbage collector closes while another is being made would wait for that lock forever.
+"""Function names that are resolved when an environment is created: cffi resolves them under a lock, and an
+environment that the garbage collector closes while another is created would deadlock.
 """
 LAST_MOVE_LEAKS = ("dodgeball",)
-"""Games that turn the player by the last move of the episode before; with it cleared, level and actions
-decide an episode.
+"""Games that orient the player by the last move of the previous episode; with it cleared, level and actions
+determine an episode.
 """
 _INITIAL_MOVE = 7
 
@@ -59,7 +59,7 @@ _NOOP = 4
 
 @dataclass(frozen=True)
 class ProcgenConfig:
-    """Which Procgen game to play and how; the field names are Procgen's own options."""
+    """A Procgen game and its options, named as in Procgen."""
 
     env_name: str = "coinrun"
     """One of the sixteen games."""
@@ -70,7 +70,7 @@ class ProcgenConfig:
     distribution_mode: str = "easy"
     """easy, hard, extreme, memory or exploration; not every game has every mode."""
     use_backgrounds: bool = False
-    """Draw background images. The reference agent plays without."""
+    """Draw background images; the reference agent plays without."""
     center_agent: bool = True
     use_monochrome_assets: bool = False
     restrict_themes: bool = False
@@ -78,21 +78,23 @@ class ProcgenConfig:
     paint_vel_info: bool = False
     use_sequential_levels: bool = False
     blink: bool = False
-    """Blank 4-12 frames now and then (envs/blink.py); the one option that is not Procgen's own."""
+    """Blank 4-12 frames now and then (envs/blink.py); the one option that is not Procgen's."""
 
     def __post_init__(self):
         check_kinds(self)
         action_space(self.env_name)
         if self.distribution_mode not in DISTRIBUTION_MODES:
             raise UsageError(
-                f"unknown distribution mode {self.distribution_mode!r}; choose one of: {', '.join(DISTRIBUTION_MODES)}"
+                f"unknown distribution mode {self.distribution_mode!r}; choose one of:"
+                f" {', '.join(DISTRIBUTION_MODES)}"
             )
         games = {"extreme": EXTREME_GAMES, "memory": MEMORY_GAMES, "exploration": EXPLORATION_GAMES}.get(
             self.distribution_mode
         )
         if games and self.env_name not in games:
             raise UsageError(
-                f"{self.env_name} has no {self.distribution_mode!r} mode; the games that have it: {', '.join(games)}"
+                f"{self.env_name} has no {self.distribution_mode!r} mode; the games that have it:"
+                f" {', '.join(games)}"
             )
         if self.use_generated_assets:
             raise UsageError(
@@ -105,13 +107,13 @@ class ProcgenConfig:
         ):
             asked = f"{self.num_levels or 'all'} levels from {self.start_level} on"
             raise UsageError(
-                f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend start_level or num_levels"
+                f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; change start_level or num_levels"
             )
 
 
 def described_game(values, source: object) -> ProcgenConfig:
-    """The game that the `env` of a description says. Raises UsageError, naming the source, for one that this
-    version does not have.
+    """The game named by `env` of a description. Raises UsageError, naming the source, if this version does
+    not have it.
     """
     try:
         return ProcgenConfig(**values)
@@ -122,10 +124,11 @@ def described_game(values, source: object) -> ProcgenConfig:
 
 
 class ProcgenVecEnv:
-    """N copies of one game. Level draws are pinned by `seed`; results do not depend on `num_threads`.
+    """N copies of one game. `seed` determines level draws; results do not depend on `num_threads`.
 
-    Raises UsageError for a game, mode or level range that Procgen does not have (from the config), and for no
-    environments, fewer than 0 threads, or a seed that it does not take.
+    Raises:
+        UsageError: an unknown game, mode or level range (from the config), no environments, fewer than 0
+            threads, or an invalid seed.
     """
 
     obs_shape = (64, 64, 3)
@@ -136,7 +139,8 @@ class ProcgenVecEnv:
         ):  # some of these the game answers by ending the process
             asked = f"{num} environments with {num_threads} threads and seed {seed}"
             raise UsageError(
-                f"{asked} cannot be made; ask for 1 or more, with 0 or more threads and a seed from 0 to {2**31 - 1}"
+                f"{asked} cannot be made; ask for 1 or more, with 0 or more threads and a seed from"
+                f" 0 to {2**31 - 1}"
             )
         options = {name: value for name, value in vars(config).items() if name != "blink"}
         if (
@@ -174,12 +178,12 @@ class ProcgenVecEnv:
 
     @property
     def episode_step(self) -> np.ndarray:
-        """Steps taken so far in the episode on show, int64 [N]; 0 at its first frame."""
+        """Steps taken in the current episode, int64 [N]; 0 at its first frame."""
         return self._steps.copy()
 
     def info(self) -> dict[str, np.ndarray]:
-        """terminated, truncated, level_complete of the last transition; level_seed of the episode on show,
-        and prev_level_seed.
+        """terminated, truncated, level_complete of the last transition; level_seed of the current episode and
+        prev_level_seed.
         """
         self._env.observe()
         raw = self._env._info  # arrays; get_info() would build a dict per environment
@@ -195,13 +199,14 @@ class ProcgenVecEnv:
         }
 
     def snapshot(self, slots=None) -> list[Snapshot]:
-        """The saved states of the given slots (default: all), from which play goes on bit for bit."""
+        """Snapshots of the given slots (default: all), from which play continues bit for bit."""
         return [Snapshot(self._state_bytes(slot)) for slot in self._slots(slots)]
 
     def restore(self, snapshots, slots=None) -> None:
-        """Puts saved states into the given slots (default: all). Observations are right at once.
+        """Restores snapshots into the given slots (default: all); observations follow at once.
 
-        Raises BadState, and changes nothing, when bytes and checksum disagree or belong to another game.
+        Raises:
+            BadState: a snapshot is damaged or of another game; nothing changes.
         """
         slots = self._slots(slots)
         if len(snapshots) != len(slots):
@@ -213,12 +218,12 @@ class ProcgenVecEnv:
             self._steps[slot], self._ended_at[slot] = read_header(snapshot.data, "cur_time")[0], 0
 
     def symbols(self, slots=None) -> Symbols:
-        """What stands in the given slots' states (default: all), as arrays over the slots."""
+        """Symbols of the given slots' states (default: all)."""
         return read_symbols([self._state_bytes(slot) for slot in self._slots(slots)])
 
     def queue_level(self, slot: int, seed: int) -> None:
-        """When the slot's present episode ends, its next one is level `seed`. Changes nothing before that.
-        Raises UsageError for no level.
+        """Sets the level of the slot's next episode; the current one continues. Raises UsageError for an
+        invalid level.
         """
         if not 0 <= seed < NUM_LEVELS:
             raise UsageError(f"there is no level {seed}: levels go from 0 to {NUM_LEVELS - 1}")
@@ -227,7 +232,7 @@ class ProcgenVecEnv:
         )
 
     def open_level(self, slot: int, seed: int) -> None:
-        """The slot opens level `seed` at its first frame; the other slots stay where they are."""
+        """Starts level `seed` in the slot; other slots are unchanged."""
         self.open_levels([slot], [seed])
 
     def open_levels(self, slots, seeds) -> None:
@@ -256,7 +261,7 @@ class ProcgenVecEnv:
         self._env.close()
 
     def _clear_last_move(self, slots) -> None:
-        """In the few games that need it, makes the first steps of a new episode independent of the old one."""
+        """Makes the first steps of a new episode independent of the old one, in the games that need it."""
         if self.config.env_name in LAST_MOVE_LEAKS:
             for slot in slots:
                 state = parse(self._state_bytes(slot))
@@ -284,9 +289,7 @@ class ProcgenVecEnv:
 
 
 def action_space(game: str) -> ActionSpace:
-    """Action names and effect classes of a game (classes measured by forking:
-    benchmarks/measure_effect_classes.py).
-    """
+    """Action names and effect classes of a game (measured by benchmarks/measure_effect_classes.py)."""
     if game not in GAMES:
         raise UsageError(f"unknown game {game!r}; choose one of: {', '.join(GAMES)}")
     return ActionSpace(_NAMES, _NOOP, _EFFECT_CLASSES[game])

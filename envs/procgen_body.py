@@ -1,9 +1,8 @@
-"""Procgen's saved states, read and written whole: header, entities, scene and grid of every game, and
-CoinRun's own tail.
+"""Parses and serialises Procgen's saved states: header, entities, scene, grid, and CoinRun's own tail.
 
-Procgen kills the process when it restores bytes that it cannot follow. `parse` reads a state to its end
-marker and checks what ties its parts together, so that an edited State can be written back and restored; it
-does not judge the values of single fields (an image that the game does not have still ends the process).
+Procgen kills the process when it restores bytes that it cannot parse. `parse` reads a state to its end marker
+and checks the consistency of its parts, so that an edited State can be serialised and restored; it does not
+validate single fields (an image that the game does not have still kills the process).
 """
 
 from dataclasses import dataclass
@@ -94,7 +93,7 @@ COINRUN_TAIL = (
 
 
 def _record(*fields: str) -> np.dtype:
-    """The packed little-endian record of fields named `name` (int32) or `name:f` (float32)."""
+    """Packed little-endian dtype of fields named `name` (int32) or `name:f` (float32)."""
     parts = (field.partition(":") for field in fields)
     return np.dtype([(name, "<" + (kind or "i") + "4") for name, _, kind in parts])
 
@@ -109,7 +108,7 @@ _BEFORE_BYTES = 4 * len(BEFORE_ASSETS)
 
 @dataclass
 class Generator:
-    """A random generator: whether it was seeded, and its Mersenne twister as Procgen's text of 625 numbers."""
+    """A random generator: whether it was seeded, and its Mersenne twister as text of 625 numbers."""
 
     seeded: int
     text: bytes
@@ -117,12 +116,12 @@ class Generator:
 
 @dataclass
 class State:
-    """One environment's state, open to edits: records are read and set by field name, as in
-    state.header["cur_time"].
+    """One environment's state; records are read and set by field name, as in state.header["cur_time"].
 
-    entities: [E] of dtype ENTITY, in the game's order (positions in tiles, velocities in tiles per step).
-    grid: [H, W] int32 object ids, row y (upwards), column x. tail: what the game itself adds, a record for
-    CoinRun and bytes for the others.
+    Attributes:
+        entities: [E] of dtype ENTITY, in the game's order (positions in tiles, velocities in tiles per step).
+        grid: [H, W] int32 object ids, row y (upwards), column x.
+        tail: game-specific data, a record for CoinRun and bytes for other games.
     """
 
     game: str
@@ -137,12 +136,12 @@ class State:
 
     @property
     def player(self) -> np.void:
-        """The player's entity; an edit of it edits the state."""
+        """The player's entity, a view: editing it edits the state."""
         return self.entities[np.flatnonzero(self.entities["type"] == PLAYER)[-1]]
 
 
 class _Reader:
-    """Walks through the bytes; asks before every step whether they are there."""
+    """Reads bytes sequentially and checks before every read that they exist."""
 
     def __init__(self, data: bytes):
         self.data = data
@@ -151,7 +150,8 @@ class _Reader:
     def take(self, size: int) -> bytes:
         if not 0 <= size <= len(self.data) - self.at:
             raise BadState(
-                f"state bytes end at {len(self.data)}; {size} more were expected at {self.at}: truncated or damaged"
+                f"state bytes end at {len(self.data)}; {size} more were expected at {self.at}:"
+                " truncated or damaged"
             )
         self.at += size
         return self.data[self.at - size : self.at]
@@ -179,9 +179,7 @@ class _Reader:
 
 
 def parse(data: bytes) -> State:
-    """Reads a state to its end marker. Raises BadState for bytes that are truncated, damaged or something
-    else.
-    """
+    """Parses a state to its end marker. Raises BadState for truncated, damaged or foreign bytes."""
     reader = _Reader(data)
     if reader.int() != VERSION:
         raise BadState(f"not a Procgen state of version {VERSION}")
@@ -209,7 +207,7 @@ def parse(data: bytes) -> State:
 
 
 def serialize(state: State) -> bytes:
-    """The bytes of a state, ready for a Snapshot. serialize(parse(data)) == data."""
+    """Serialises a state for a Snapshot; serialize(parse(data)) == data."""
     options = state.header.tobytes()[:_OPTION_BYTES]
     after = state.header.tobytes()[_OPTION_BYTES:]
     before = state.scene.tobytes()[:_BEFORE_BYTES]
@@ -239,7 +237,7 @@ def serialize(state: State) -> bytes:
 
 
 def _read_grid(reader: _Reader, grid_size: int, scene: np.void) -> np.ndarray:
-    """The grid [H, W], once its four accounts of its own size agree."""
+    """The grid [H, W], after checking that its four records of its size agree."""
     width = reader.int()
     height = reader.int()
     count = reader.int()

@@ -1,4 +1,4 @@
-"""The header of Procgen's saved states: the fields that every game writes first, read and edited by offset."""
+"""The header of Procgen's saved states, common to all games: read and edited by offset."""
 
 import struct
 
@@ -52,7 +52,7 @@ def _string_end(data: bytes, at: int) -> int:
 
 
 def header_offsets(data: bytes) -> dict[str, tuple[int, str]]:
-    """Field name -> (offset, struct code) for the header. Raises BadState where the bytes cannot be a state."""
+    """{field: (offset, struct code)} of the header. Raises BadState if the bytes cannot be a state."""
     end = _string_end(data, 4)
     offsets = {"version": (0, "<i")}
     at = end
@@ -71,12 +71,12 @@ def header_offsets(data: bytes) -> dict[str, tuple[int, str]]:
 
 
 def game_name(data: bytes) -> str:
-    """The game that wrote these bytes."""
+    """Name of the game that wrote the state."""
     return data[8 : _string_end(data, 4)].decode("ascii", errors="replace")
 
 
 def read_header(data: bytes, *names: str) -> tuple:
-    """The named header fields' values, in the order asked."""
+    """Values of the named header fields, in that order."""
     offsets = header_offsets(data)
     return tuple(_read(data, *offsets[name]) for name in names)
 

@@ -1,5 +1,3 @@
-"""The kinds of things that a scene puts ahead of the player. Imports nothing, so that a command line is read
-at once.
-"""
+"""Kinds of objects in constructed scenes. Imports nothing, so that command lines are parsed at once."""
 
 KINDS = ("saw", "enemy", "crate", "coin", "wall", "lava", "pit")

@@ -1,8 +1,7 @@
-"""Made scenes: an object put into a CoinRun state ahead of the player, so that one moment exists with it and
-without.
+"""Constructed scenes: places an object into a CoinRun state ahead of the player.
 
-Objects stand where the generator could have put them: in the middle of a column, on its ground or some tiles
-above. Their looks and sizes are those of real ones.
+Objects are placed where the generator could have put them, in the middle of a column, on its ground or some
+tiles above, with looks and sizes of real ones.
 """
 
 from collections.abc import Iterable
@@ -17,17 +16,17 @@ from envs.scene_kinds import KINDS
 
 ENTITY_KINDS = {"saw": SAW, "enemy": ENEMY, "crate": CRATE}
 FLAT = ("lava", "pit")
-"""Kinds that lie in the ground, and so have no height."""
+"""Kinds in the ground, which have no height."""
 SPAN = 2
-"""Columns that pools of lava and pits take up."""
+"""Columns that a pool of lava or a pit occupies."""
 
 
 class NoRoom(ValueError):
-    """The object cannot stand there; the message says why."""
+    """The object cannot be placed there; the message says why."""
 
 
 class Box(NamedTuple):
-    """A rectangle in tiles: everything that an edit changes lies within."""
+    """Bounding box of an edit, in tiles."""
 
     left: float
     right: float
@@ -36,7 +35,7 @@ class Box(NamedTuple):
 
 
 def templates(states: Iterable[State]) -> dict[str, np.void]:
-    """An entity of each kind in ENTITY_KINDS, as the game made it, as far as the states have one."""
+    """A real entity of each kind in ENTITY_KINDS that occurs in the states."""
     found = {}
     for state in states:
         for kind, type_ in ENTITY_KINDS.items():
@@ -49,7 +48,7 @@ def templates(states: Iterable[State]) -> dict[str, np.void]:
 
 
 def copy(state: State, **player: float) -> State:
-    """The same moment as a State of its own, with the player's fields (vx, vy) as given."""
+    """A copy of the state with the given fields of the player (vx, vy)."""
     other = parse(serialize(state))
     for name, value in player.items():
         other.player[name] = value
@@ -57,16 +56,26 @@ def copy(state: State, **player: float) -> State:
 
 
 def insert(state: State, kind: str, tiles: int, height: int, looks: dict[str, np.void]) -> tuple[State, Box]:
-    """The moment with one more object: in the column `tiles` to the right of the player's, `height` tiles
-    above that column's ground.
+    """The state with one more object.
 
-    Of crates and walls it is the height of the topmost, which stands on others. looks: see `templates`.
-    Returns the new state and what it covers. Raises NoRoom where something else stands there, ValueError for
-    a kind that is none or has no height.
+    Args:
+        state: the state, which is unchanged.
+        kind: kind of the object.
+        tiles: columns to the right of the player.
+        height: tiles above that column's ground (crates and walls: of the topmost of a stack).
+        looks: entities to copy, see `templates`.
+
+    Returns:
+        The new state and the box that the object occupies.
+
+    Raises:
+        NoRoom: the place is occupied.
+        ValueError: the kind is unknown or has no height.
     """
     if kind not in KINDS or (kind in FLAT and height) or height < 0:
         raise ValueError(
-            f"cannot put {kind!r} at height {height}; kinds are {', '.join(KINDS)}, and {' and '.join(FLAT)} have no height"
+            f"cannot put {kind!r} at height {height}; kinds are {', '.join(KINDS)}, and"
+            f" {' and '.join(FLAT)} have no height"
         )
     column = int(np.floor(state.player["x"])) + tiles
     ground = _ground(state, column, SPAN if kind in FLAT else 1)
@@ -92,9 +101,7 @@ def insert(state: State, kind: str, tiles: int, height: int, looks: dict[str, np
 
 
 def _ground(state: State, column: int, span: int) -> int:
-    """Height of the ground in `span` columns from `column` on. Raises NoRoom where they differ or lie
-    outside.
-    """
+    """Height of the ground in `span` columns from `column` on. Raises NoRoom if it varies or is outside."""
     if column < 1 or column + span > state.grid.shape[1] - 1:
         raise NoRoom("beyond the world")
     solid = np.isin(state.grid[:, column : column + span], WALLS)
@@ -105,7 +112,7 @@ def _ground(state: State, column: int, span: int) -> int:
 
 
 def _standing(state: State, kind: str, column: int, ground: int, height: int) -> Box:
-    """What something on the ground covers. Raises NoRoom where that is not free."""
+    """Box of an object on the ground. Raises NoRoom if it is occupied."""
     low = ground if kind in ("crate", "wall") else ground + height
     box = Box(column, column + 1, low, ground + height + 1)
     _check_free(state, box)
@@ -115,7 +122,7 @@ def _standing(state: State, kind: str, column: int, ground: int, height: int) ->
 
 
 def _digging(state: State, kind: str, column: int, ground: int) -> Box:
-    """What a hole in the ground covers. Raises NoRoom where the ground is too low or has something on it."""
+    """Box of a hole in the ground. Raises NoRoom if the ground is too low or carries something."""
     _check_free(state, Box(column, column + SPAN, ground, ground + 1))
     rims = (
         np.isin(state.grid[FLOOR_ROW : FLOOR_ROW + RIM, [column - 1, column + SPAN]], WALLS).all()
@@ -127,7 +134,7 @@ def _digging(state: State, kind: str, column: int, ground: int) -> Box:
 
 
 def _check_free(state: State, box: Box) -> None:
-    """Raises NoRoom unless the cells are empty and no entity reaches into them, the player included."""
+    """Raises NoRoom unless the cells are empty and no entity, the player included, overlaps them."""
     cells = state.grid[int(box.bottom) : int(box.top), int(box.left) : int(box.right)]
     things = state.entities
     beside = (things["x"] + things["rx"] <= box.left) | (things["x"] - things["rx"] >= box.right)
@@ -137,7 +144,7 @@ def _check_free(state: State, box: Box) -> None:
 
 
 def _add(state: State, look: np.void, cells: list[tuple[int, int]]) -> None:
-    """Adds an entity of that look in the middle of each (column, row)."""
+    """Adds a copy of an entity in the middle of each (column, row)."""
     new = np.repeat(look[None], len(cells))
     new["x"], new["y"] = (np.array(cells, np.float32) + 0.5).T
     state.entities = np.concatenate([state.entities, new])

@@ -1,8 +1,6 @@
-"""What stands in Procgen's saved states, as arrays over many states at once: for all games alike, and with
-CoinRun's own fields.
+"""Symbolic content of many saved states at once, as arrays; for all games, with CoinRun's own fields.
 
-`procgen_body.parse` reads one state whole, to edit it and write it back; this reads thousands per second, to
-count and to measure.
+`procgen_body.parse` reads one state completely, for editing; this module reads thousands per second.
 """
 
 from collections.abc import Sequence
@@ -15,20 +13,24 @@ from envs.procgen_body import END_MARKER, ENTITY, HEADER, PLAYER, SCENE, TAILS, 
 from envs.procgen_state import BadState
 
 OUTSIDE = -1
-"""In `Symbols.grid`, what lies beyond a world that is smaller than the largest of the batch."""
+"""Fills `Symbols.grid` beyond a world that is smaller than the largest of the batch."""
 _BEFORE_GENERATORS = HEADER.fields["reward"][1]  # bytes
 _BEFORE_ASSETS = SCENE.fields["main_width"][1]
 
 
 @dataclass(frozen=True)
 class Symbols:
-    """N states of one game. Positions are in tiles, y upwards; velocities in tiles per step; the camera's
-    offsets in pixels.
+    """N states of one game; positions in tiles (y upwards), velocities in tiles per step, camera offsets in
+    pixels.
 
-    header [N] of dtype HEADER: level, time (cur_time, timeout), options. scene [N] of SCENE: the camera
-    (x_off, y_off, unit, view_dim), the world's size. entities [M] of ENTITY, state after state; owner [M]:
-    the state of each. player [N]: the player's entity. grid [N, H, W] int32: object ids, row y, column x.
-    tail [N]: what CoinRun adds (TAILS); None for the other games.
+    Attributes:
+        header: [N] of dtype HEADER: level, time (cur_time, timeout), options.
+        scene: [N] of SCENE: the camera (x_off, y_off, unit, view_dim) and the world's size.
+        entities: [M] of ENTITY, state after state.
+        owner: [M], the state of each entity.
+        player: [N], the player's entity.
+        grid: [N, H, W] int32 object ids, row y, column x.
+        tail: [N] of CoinRun's TAILS; None for other games.
     """
 
     game: str
@@ -45,8 +47,8 @@ class Symbols:
 
 
 def read_symbols(states: Sequence[bytes]) -> Symbols:
-    """The symbols of states of one game. Raises BadState for bytes that are truncated, damaged, something
-    else, or of several games.
+    """Reads the symbols of states of one game. Raises BadState for truncated, damaged or foreign bytes, or
+    several games.
     """
     if not len(states):
         raise ValueError("no states to read")
@@ -71,7 +73,7 @@ def read_symbols(states: Sequence[bytes]) -> Symbols:
 
 
 class _Cursors:
-    """A place in each of N byte strings, which move on together."""
+    """A read position in each of N byte strings."""
 
     def __init__(self, states: Sequence[bytes]):
         self.states = states
@@ -83,12 +85,13 @@ class _Cursors:
         if (past < self.at).any() or (past > self.end).any():
             i = int(np.flatnonzero((past < self.at) | (past > self.end))[0])
             raise BadState(
-                f"state {i} ends at byte {self.end[i]}; {past[i] - self.at[i]} more were expected at {self.at[i]}: truncated or damaged"
+                f"state {i} ends at byte {self.end[i]}; {past[i] - self.at[i]} more were expected"
+                f" at {self.at[i]}: truncated or damaged"
             )
         self.at = past
 
     def pieces(self, sizes: np.ndarray | int) -> list[bytes]:
-        """The next `sizes` bytes ([N], or one number for all) of each."""
+        """The next `sizes` bytes of each ([N], or one number for all)."""
         begin = self.at.tolist()
         self.skip(sizes)
         return [data[a:b] for data, a, b in zip(self.states, begin, self.at.tolist())]
@@ -125,7 +128,7 @@ def _one_game(names: list[bytes]) -> str:
 
 
 def _joined(dtype: np.dtype, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Records [N] from the bytes of their first and last fields."""
+    """Records [N] between the bytes of their first and last fields."""
     return np.concatenate([left, right], 1).view(dtype)[:, 0]
 
 
@@ -152,7 +155,7 @@ def _grids(cursors: _Cursors, scene: np.ndarray, size: np.ndarray) -> np.ndarray
 
 
 def _players(entities: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:
-    """The last player of each state, as procgen_body's State has it."""
+    """The last player entity of each state, as in procgen_body.State."""
     at = np.flatnonzero(entities["type"] == PLAYER)
     last = np.full(count, -1)
     last[owner[at]] = at  # of several, the last stays

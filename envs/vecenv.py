@@ -1,4 +1,4 @@
-"""The VecEnv protocol: N environments stepped together, in the gym3 manner that Procgen speaks natively."""
+"""The VecEnv protocol: N environments stepped together, as in gym3, which Procgen implements natively."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,11 +10,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ActionSpace:
-    """The meaning of an environment's discrete actions.
+    """An environment's discrete actions.
 
-    names: one per action. noop: the action that does nothing. effect_classes: for each action the one that
-    represents all actions with the same effect, so that equal entries have one effect and one name, that of
-    the representative.
+    Attributes:
+        names: one per action.
+        noop: the action without effect.
+        effect_classes: for each action, the representative of all actions with the same effect, whose name
+            stands for them.
     """
 
     names: tuple[str, ...]
@@ -30,14 +32,12 @@ def class_probabilities(logits: np.ndarray, effect_classes: Sequence[int]) -> np
 
 
 class BadState(ValueError):
-    """The bytes are not a state that this environment wrote."""
+    """The bytes are not a state of this environment."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One environment's saved state: bytes that only the environment reads, and only where they match their
-    checksum.
-    """
+    """A saved state of one environment: bytes that only the environment reads, with a checksum."""
 
     data: bytes
     checksum: str = ""
@@ -47,7 +47,7 @@ class Snapshot:
             object.__setattr__(self, "checksum", hashlib.sha256(self.data).hexdigest())
 
     def verified(self) -> bytes:
-        """The bytes. Raises BadState when they are not those that the checksum was made of."""
+        """The bytes. Raises BadState if they do not match the checksum."""
         if hashlib.sha256(self.data).hexdigest() != self.checksum:
             raise BadState("the saved state does not match its checksum: its bytes are damaged")
         return self.data
@@ -55,10 +55,10 @@ class Snapshot:
 
 @runtime_checkable
 class VecEnv(Protocol):
-    """After construction `observe()` shows the first frames; `act` then `observe` moves on by one step.
+    """N environments. `observe()` returns the current frames; `act` then `observe` advances by one step.
 
-    `reward` and `info()` belong to the transition that has just finished; `first[n]` says that `obs[n]` opens
-    a new episode. Where the last transition ended an episode, `obs` is already the next episode's first
+    `reward` and `info()` belong to the transition that has just finished; `first[n]` means that `obs[n]`
+    opens a new episode. If the last transition ended an episode, `obs` is already the next episode's first
     frame.
     """
 
@@ -76,33 +76,31 @@ class VecEnv(Protocol):
         """Takes one action [N] in every environment."""
 
     def info(self) -> dict[str, np.ndarray]:
-        """Arrays [N]: `terminated`, `truncated`, `level_complete` of the transition just finished;
-        `level_seed` of the episode on show.
+        """Arrays [N]: `terminated`, `truncated`, `level_complete` of the last transition; `level_seed` of the
+        current episode.
 
-        An environment that shows the frame at which a truncated episode stopped gives it as `final_obs` [N,
-        H, W, C] uint8, which means something where `truncated` is True; the learner bootstraps from its
-        value. Procgen shows none.
+        An environment that shows the frame at which a truncated episode stopped returns it as `final_obs` [N,
+        H, W, C] uint8, valid where `truncated` is True; the learner bootstraps from its value. Procgen shows
+        none.
         """
 
 
 class Snapshots(Protocol):
-    """An environment whose state can be kept in a file and taken up again bit for bit: training needs it to
-    be resumable.
-    """
+    """An environment with bit-exact snapshots, which resumable training needs."""
 
     def snapshot(self, slots: Sequence[int] | None = None) -> list[Snapshot]:
-        """The saved states of the given slots (default: all)."""
+        """Snapshots of the given slots (default: all)."""
 
     def restore(self, snapshots: Sequence[Snapshot], slots: Sequence[int] | None = None) -> None:
-        """Puts saved states into the given slots (default: all). Raises BadState, and changes nothing, for
-        one that does not fit.
+        """Restores snapshots into the given slots (default: all). Raises BadState, changing nothing, if one
+        does not fit.
         """
 
 
 class BeginsInMidEpisode(Protocol):
-    """An environment whose episodes begin where an agent has already seen something (the simulator's do)."""
+    """An environment whose episodes begin after the agent has seen frames (the simulator)."""
 
     def arriving_state(self) -> np.ndarray | None:
-        """The agent's recurrent state [N, D] float32 before the first frame of each slot's episode; None
-        where that is its initial state.
+        """The agent's recurrent state [N, D] float32 before each episode's first frame; None if it is the
+        initial state.
         """

@@ -1,4 +1,4 @@
-"""What must hold in every store, beyond its checksums: each finding is one line, and a sound store has none."""
+"""Invariants of a store beyond its checksums. Each finding is one line; a sound store has none."""
 
 from collections.abc import Iterator
 
@@ -11,11 +11,14 @@ from rollouts.store import Rollouts
 
 
 def check_store(rollouts: Rollouts) -> Iterator[str]:
-    """Checks every shard's bytes and content, and that no episode is there twice."""
+    """Checks bytes and content of every shard and that episode ids are unique; yields a line per finding."""
     for entry in rollouts.entries:
         name = entry["data"]["file"]
         if not shards.data_is_whole(rollouts.path, entry):
-            yield f"{name}: its bytes do not match their checksum; delete {name} and its .json and run the recording command again"
+            yield (
+                f"{name}: its bytes do not match their checksum; delete {name} and its .json and run"
+                " the recording command again"
+            )
             continue
         yield from (f"{name}: {finding}" for finding in _check_shard(rollouts, entry))
     ids = rollouts.episodes["id"]
@@ -47,7 +50,7 @@ def _check_shard(rollouts: Rollouts, entry: dict) -> Iterator[str]:
 
 
 def _check_numbers(steps: dict[str, np.ndarray], episodes: dict[str, np.ndarray]) -> Iterator[str]:
-    """No NaN and no infinity; a policy without a value has NaN for value throughout an episode."""
+    """Finds NaN and infinity; a policy without a value head has NaN values throughout an episode."""
     for name, column in {**steps, "final_hidden": episodes["final_hidden"]}.items():
         if column.dtype.kind == "f" and name != "value" and not np.isfinite(column).all():
             yield f"{name!r} holds NaN or infinity"
@@ -57,9 +60,12 @@ def _check_numbers(steps: dict[str, np.ndarray], episodes: dict[str, np.ndarray]
 
 
 def _check_hidden(hidden: np.ndarray, episodes: dict[str, np.ndarray]) -> Iterator[str]:
-    """Every episode of one policy begins in the same state: a reset that came late or not at all shows here."""
+    """Finds policies whose episodes begin in different hidden states, which means a missing or late reset."""
     opening = hidden[episodes["offset"]]
     for policy in np.unique(episodes["policy_id"]):
         states = opening[episodes["policy_id"] == policy]
         if (states != states[0]).any():
-            yield f"episodes of policy {policy} begin in different hidden states: the state was not reset before the first frame"
+            yield (
+                f"episodes of policy {policy} begin in different hidden states: the state was not reset"
+                " before the first frame"
+            )

@@ -1,5 +1,5 @@
-"""What a store keeps: the fields of a step and of an episode, from the manifest, and the check that arrays
-fit them.
+"""Fields of steps and episodes in a store, as declared by its manifest, and validation of arrays against
+them.
 """
 
 from collections.abc import Mapping
@@ -8,22 +8,20 @@ from typing import NamedTuple
 import numpy as np
 
 ENDS = ("terminated", "truncated", "cut")
-"""How an episode ended: by the game, by its time limit, or by the horizon of a simulation (no flag at its
-last step).
-"""
+"""How an episode ended: by the game, by its time limit, or cut by a simulation's horizon (no flag)."""
 REQUIRED = ("num_actions", "action_names", "noop", "hidden_size")
-"""What every manifest must say."""
+"""Entries that every manifest must have."""
 
 
 class Field(NamedTuple):
-    """One array's type: a numpy dtype name (`str` for text) and the shape of one entry."""
+    """Type of one array: numpy dtype name (`str` for text) and shape of one entry."""
 
     dtype: str
     shape: tuple[int, ...] = ()
 
 
 def step_fields(manifest: Mapping) -> dict[str, Field]:
-    """The per-step arrays of a store, with what its manifest declares as `extra_step_fields`."""
+    """Per-step fields of a store, including `extra_step_fields` of its manifest."""
     own = {
         "obs": Field("uint8", tuple(manifest.get("obs_shape", (64, 64, 3)))),
         "action": Field("uint8"),
@@ -39,7 +37,7 @@ def step_fields(manifest: Mapping) -> dict[str, Field]:
 
 
 def episode_fields(manifest: Mapping) -> dict[str, Field]:
-    """The per-episode arrays that a writer gives, with what the manifest declares as `extra_episode_fields`."""
+    """Per-episode fields that a writer supplies, including `extra_episode_fields` of the manifest."""
     own = {
         "id": Field("int64"),
         "level_seed": Field("int64"),
@@ -54,9 +52,7 @@ def episode_fields(manifest: Mapping) -> dict[str, Field]:
 
 
 def derive(steps: Mapping[str, np.ndarray], episodes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The per-episode arrays that follow from the steps: offset of the first step, sum of raw rewards, and
-    end.
-    """
+    """Per-episode arrays computed from the steps: offset of the first step, sum of raw rewards, and end."""
     length = np.asarray(episodes["length"])
     offset = np.cumsum(length) - length
     last = offset + length - 1
@@ -68,20 +64,28 @@ def derive(steps: Mapping[str, np.ndarray], episodes: Mapping[str, np.ndarray]) 
 def conform(
     arrays: Mapping[str, np.ndarray], fields: Mapping[str, Field], count: int
 ) -> dict[str, np.ndarray]:
-    """The arrays, in the fields' order and types. Raises ValueError for a name, shape or value that does not
-    fit.
+    """Validates arrays and casts them to the declared types, in the fields' order.
+
+    Args:
+        arrays: {name: [count, ...]}.
+        fields: declared fields.
+        count: entries of every array.
+
+    Raises:
+        ValueError: a name, shape or value does not fit.
     """
     if arrays.keys() != fields.keys():
         missing = sorted(fields.keys() - arrays.keys())
         unknown = sorted(arrays.keys() - fields.keys())
         raise ValueError(
-            f"a shard needs exactly the fields that its manifest declares: missing {missing}, undeclared {unknown}"
+            f"a shard needs exactly the fields that its manifest declares: missing {missing},"
+            f" undeclared {unknown}"
         )
     return {name: _conform(name, arrays[name], field, count) for name, field in fields.items()}
 
 
 def check_lengths(steps: Mapping[str, np.ndarray], length: np.ndarray) -> None:
-    """Raises ValueError unless the episodes cover the steps and end where, and only where, the flags say."""
+    """Raises ValueError unless episodes cover all steps and end exactly where the flags say."""
     total = len(steps["reward"])
     if not len(length) or length.min() < 1 or length.sum() != total:
         raise ValueError(

@@ -1,6 +1,4 @@
-"""A store can grow: the same command with a larger number adds shards, and those that are there stay as they
-are.
-"""
+"""Growing stores: the same command with a larger number of episodes adds shards and keeps existing ones."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,13 +13,23 @@ from rollouts.manifest import read_manifest
 from rollouts.shard import BadStore, entry_path, read_entry
 
 GROWN = "grown_from"
-RECORD_MORE = "record more (the same record.py command with a larger --num_episodes, or record_gen_samples.py with a larger --num_samples, adds to its store)"
-"""How to get a store that carries more, for messages."""
+RECORD_MORE = (
+    "record more (the same record.py command with a larger --num_episodes, or record_gen_samples.py"
+    " with a larger --num_samples, adds to its store)"
+)
+"""Advice on enlarging a store, for error messages."""
 
 
 def shard_ranges(total: int, size: int, grown_from: Sequence[int] = ()) -> list[range]:
-    """The numbers of the episodes of each shard, at most `size` each. grown_from: where a shard ends early,
-    as the store ended there before.
+    """Episode numbers of each shard.
+
+    Args:
+        total: number of episodes.
+        size: episodes per shard at most.
+        grown_from: earlier sizes of the store, at which shards end early.
+
+    Returns:
+        One range per shard.
     """
     stretches = pairwise([0, *grown_from, total])
     return [
@@ -30,8 +38,12 @@ def shard_ranges(total: int, size: int, grown_from: Sequence[int] = ()) -> list[
 
 
 class Extent(NamedTuple):
-    """How many episodes a store is to hold, where shards of it end early, and how many it holds if those are
-    more than were asked for.
+    """Planned size of a store.
+
+    Attributes:
+        total: number of episodes.
+        grown_from: earlier sizes of the store, at which shards end early.
+        there: episodes that exist, if these are more than requested; else None.
     """
 
     total: int
@@ -40,11 +52,18 @@ class Extent(NamedTuple):
 
 
 def extent(path: Path, section: str, count: str, asked: int, size: int) -> Extent:
-    """The extent of a store that is asked to hold `asked` episodes in shards of `size`; its manifest says
-    under section.count how many are planned.
+    """Size of a store if `asked` episodes are requested of it.
 
-    Raises UsageError for a store planned larger that holds fewer yet, and while another process makes the
-    shard that was to be the last.
+    Args:
+        path: the store's directory, which may not exist yet.
+        section: manifest entry that describes the recording.
+        count: name of the planned number of episodes in it.
+        asked: requested number of episodes.
+        size: episodes per shard.
+
+    Raises:
+        UsageError: the store was planned larger and has fewer episodes than requested so far, or another
+            process writes its last shard.
     """
     path = Path(path)
     if not (path / "manifest.json").exists():
@@ -68,7 +87,8 @@ def extent(path: Path, section: str, count: str, asked: int, size: int) -> Exten
             )
     except Locked as holder:
         raise UsageError(
-            f"shard {last} of {path} is being made by {holder}: wait for it or stop it, then run this command again"
+            f"shard {last} of {path} is being made by {holder}: wait for it or stop it, then run"
+            " this command again"
         ) from holder
 
 
@@ -76,6 +96,7 @@ def _enough(path: Path, planned: int, asked: int) -> int:
     there = sum(read_entry(entry)["num_episodes"] for entry in sorted(path.glob("shard_*.json")))
     if there < asked:
         raise UsageError(
-            f"{path} was begun with {counted(planned, 'episode')} and has {there}, fewer than the {asked} asked for: give {planned} or more"
+            f"{path} was begun with {counted(planned, 'episode')} and has {there}, fewer than the"
+            f" {asked} asked for: give {planned} or more"
         )
     return there

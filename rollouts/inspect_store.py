@@ -1,5 +1,5 @@
-"""Prints what a store of rollouts holds and, if asked, checks it: python -m rollouts.inspect_store
-data/coinrun --check
+"""Summarises a store of rollouts and optionally checks it: python -m rollouts.inspect_store data/coinrun
+--check
 """
 
 import logging
@@ -15,11 +15,11 @@ from common.shared_flags import LogLevel
 @dataclass
 class Args:
     path: tyro.conf.Positional[Path]
-    """The store's directory."""
+    """Directory of the store."""
     check: bool = False
-    """Verify every checksum and what must hold in every store."""
+    """Verify all checksums and invariants."""
     replay: int = 0
-    """Replay so many episodes, spread evenly over the store, in the real game; -1 replays all."""
+    """Number of episodes to replay in the real game, spread evenly over the store; -1 replays all."""
     log_level: LogLevel = logging.INFO
 
 
@@ -54,7 +54,8 @@ def main(args: Args) -> None:
     if args.replay and not findings:
         findings = replay_findings(rollouts, args.replay)
         print(
-            f"replay: {counted(args.replay if args.replay > 0 else len(rollouts), 'episode')} asked, {len(findings)} differ"
+            f"replay: {counted(args.replay if args.replay > 0 else len(rollouts), 'episode')}"
+            f" asked, {len(findings)} differ"
         )
     if findings:
         more = f"; and {len(findings) - 5} more" if len(findings) > 5 else ""
@@ -62,7 +63,7 @@ def main(args: Args) -> None:
 
 
 def describe(rollouts: Rollouts) -> list[str]:
-    """What is in the store, in a few lines."""
+    """Summary of a store as lines of text."""
     manifest = rollouts.manifest
     episodes = rollouts.episodes
     sizes = [entry["data"]["bytes"] for entry in rollouts.entries]
@@ -72,9 +73,11 @@ def describe(rollouts: Rollouts) -> list[str]:
     )
     lines = [
         f"{rollouts.path}: id {rollouts.id}, schema {manifest['schema']}",
-        f"episodes {len(rollouts)}, steps {rollouts.num_steps}, shards {len(sizes)}, {sum(sizes) / rollouts.num_steps:.0f} bytes per step",
+        f"episodes {len(rollouts)}, steps {rollouts.num_steps}, shards {len(sizes)},"
+        f" {sum(sizes) / rollouts.num_steps:.0f} bytes per step",
         f"levels {_levels(episodes['level_seed'])}",
-        f"length {_spread(episodes['length'])}; return {_spread(episodes['return'])}; solved {episodes['complete'].mean():.1%}",
+        f"length {_spread(episodes['length'])}; return {_spread(episodes['return'])}; solved"
+        f" {episodes['complete'].mean():.1%}",
         f"ends: {ends}; behaviours: {behaviours}; policies: {', '.join(np.unique(episodes['policy_id']))}",
         "fields: "
         + ", ".join(
@@ -88,7 +91,7 @@ def describe(rollouts: Rollouts) -> list[str]:
 
 
 def replay_findings(rollouts: Rollouts, count: int) -> list[str]:
-    """Replays `count` episodes (-1: all) and says which differ from the real game, and where."""
+    """Replays `count` episodes (-1: all). Returns a line for each that differs from the real game."""
     if count < -1:
         raise UsageError(f"--replay is {count}: give how many episodes, or -1 for all")
     if rollouts.simulated or not rollouts.manifest.get("env"):
@@ -104,7 +107,8 @@ def replay_findings(rollouts: Rollouts, count: int) -> list[str]:
         env = make_env(_REPLAY_SLOTS, ProcgenConfig(**rollouts.manifest["env"]))
     except (TypeError, ValueError) as error:
         raise BadStore(
-            f"{rollouts.path} was recorded in a game that this version does not have ({error}): record it again"
+            f"{rollouts.path} was recorded in a game that this version does not have ({error}):"
+            " record it again"
         ) from error
     differs = replay(rollouts, chosen, env, progress=True)
     env.close()
@@ -116,7 +120,7 @@ def replay_findings(rollouts: Rollouts, count: int) -> list[str]:
 
 
 def _levels(seeds: np.ndarray) -> str:
-    """How many levels and which; simulated episodes have none."""
+    """Number and range of levels; simulated episodes have none."""
     real = seeds[seeds >= 0]
     return (
         f"{len(np.unique(real))}, from {real.min()} to {real.max()}"
@@ -126,7 +130,10 @@ def _levels(seeds: np.ndarray) -> str:
 
 
 def _spread(values: np.ndarray) -> str:
-    return f"{values.mean():.1f} (min {values.min():.0f}, median {np.median(values):.0f}, max {values.max():.0f})"
+    return (
+        f"{values.mean():.1f} (min {values.min():.0f}, median {np.median(values):.0f}, max"
+        f" {values.max():.0f})"
+    )
 
 
 if __name__ == "__main__":

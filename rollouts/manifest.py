@@ -1,6 +1,4 @@
-"""A store's manifest: what was recorded, and how. Written with a checksum, and checked field by field
-whenever it is read.
-"""
+"""The manifest of a store: what was recorded and how, with a checksum; validated on every read."""
 
 import hashlib
 import json
@@ -15,7 +13,7 @@ from rollouts.shard import BadStore
 
 KIND = "worldlens rollouts"
 SCHEMA = 2
-"""Schema 1 had no checksum; it is read as it is."""
+"""Schema 1 has no checksum and is still read."""
 _LARGEST_WIDTH = 2**20
 _LARGEST_FRAME = 2**28
 _DTYPES = (
@@ -58,11 +56,12 @@ def write_manifest(path: Path, manifest: dict) -> None:
 
 
 def read_manifest(path: Path) -> dict:
-    """The manifest, without its checksum. Raises BadStore where it is missing, foreign or damaged."""
+    """Reads a manifest. Raises BadStore if it is missing, foreign or damaged."""
     file = path / "manifest.json"
     if not file.exists():
         raise BadStore(
-            f"no store of rollouts at {path}: it lacks manifest.json; record one with: python record.py --help"
+            f"no store of rollouts at {path}: it lacks manifest.json; record one with: python"
+            " record.py --help"
         )
     manifest = read_json(file, "it is foreign or damaged: choose another directory", BadStore)
     if manifest.get("kind") != KIND or manifest.get("schema") not in (1, SCHEMA):
@@ -82,7 +81,7 @@ def read_manifest(path: Path) -> dict:
 
 
 def check_manifest(manifest: Mapping) -> None:
-    """Raises ValueError, naming the entry, for a manifest that describes no store."""
+    """Raises ValueError, naming the entry, for an invalid manifest."""
     missing = [name for name in REQUIRED if name not in manifest]
     if missing:
         raise ValueError(f"the manifest of a store must say: {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""Plays a fixed list of episodes to their ends: the one loop under recording and evaluation alike."""
+"""Plays a fixed list of episodes to their ends; the loop of recording and evaluation."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -13,19 +13,22 @@ NO_JOB = -1
 
 
 class EpisodeSpec(NamedTuple):
-    """One episode to be played: which level, and which repeat of it (repeats differ in their action noise)."""
+    """One episode to play: a level, and a repeat, which selects the action noise."""
 
     level: int
     repeat: int = 0
 
 
 class StepBatch(NamedTuple):
-    """One time step of the n slots that are busy, as numpy arrays over them.
+    """One step of the n busy slots, as numpy arrays over them.
 
-    job: index into the job list; t: step within the episode; hidden: the state before the observation,
-    hidden_after the one after it; log_prob: of the action under the behaviour that took it; reward,
-    terminated, truncated and complete (level solved): of the transition. An episode's last step is the one
-    with terminated or truncated.
+    Attributes:
+        job: index into the list of episodes.
+        t: step within the episode.
+        hidden, hidden_after: stored state before and after the observation.
+        log_prob: of the action under the behaviour that chose it.
+        reward, terminated, truncated, complete: of the transition; complete means that the level was solved.
+            An episode's last step is the one with terminated or truncated.
     """
 
     job: np.ndarray
@@ -50,12 +53,16 @@ class StepBatch(NamedTuple):
 def play(
     env, policy: Policy, jobs: Sequence[EpisodeSpec], seed: int, device: torch.device | str = "cpu"
 ) -> Iterator[StepBatch]:
-    """Plays every job to its end, however long it takes, and yields each step.
+    """Plays every episode to its end and yields each step.
 
-    env: a VecEnv that also queues levels; its slots take the jobs in order, each taking the next one when it
-    is free. Where it says what the agent remembers as an episode begins (envs/vecenv.py: BeginsInMidEpisode),
-    the policy begins with that. seed: with level, repeat and step it keys the action noise, so an episode
-    does not depend on slot or company.
+    Args:
+        env: VecEnv with `open_levels` and `queue_level`; its slots take the episodes in order. If it has
+            `arriving_state` (envs/vecenv.py: BeginsInMidEpisode), the policy starts from that state.
+        policy: the policy that acts.
+        jobs: episodes to play.
+        seed: keys the action noise together with level, repeat and step, so that an episode does not depend
+            on its slot or on the others.
+        device: where the policy runs.
     """
     slots = _Slots(env, jobs)
     reward, obs, _ = env.observe()
@@ -108,15 +115,13 @@ def play(
 
 
 def _reset(policy: Policy, state: torch.Tensor, opens: torch.Tensor) -> torch.Tensor:
-    """The state that the observation met: an episode's first one meets the initial state."""
+    """The state before the observation: the initial state for an episode's first one."""
     fresh = policy.initial_state(len(opens))
     return torch.where(opens[:, None], fresh, state)
 
 
 class _Slots:
-    """Which slot plays which job, and how far it is. A slot's next level is queued while the present one
-    runs.
-    """
+    """Assigns episodes to slots. A slot's next level is queued while the present one runs."""
 
     def __init__(self, env, jobs: Sequence[EpisodeSpec]):
         self.env = env

@@ -1,6 +1,4 @@
-"""Recording: which episodes a store holds, and filling its shards with them, each made from scratch to the
-same bits.
-"""
+"""Records a planned list of episodes into the shards of a store; every shard is reproducible bit for bit."""
 
 import logging
 import time
@@ -29,28 +27,27 @@ _KEPT = ("obs", "action", "reward", "terminated", "truncated", "value", "logits"
 
 @dataclass(frozen=True)
 class Plan:
-    """Which episodes are recorded, in which shards. Raises UsageError where that cannot be done.
+    """Which episodes are recorded, in which shards.
 
-    Episode i plays a level drawn by (seed, shard, i), with repeat i: no two episodes of a store share level
-    and noise.
+    Episode i plays a level drawn by (seed, shard, i) with repeat i: no two episodes of a store share level
+    and noise. Raises UsageError for an impossible plan.
     """
 
     num_episodes: int
     episodes_per_shard: int = 256
     start_level: int = 0
     num_levels: int = 0
-    """Levels start_level .. start_level + num_levels - 1; 0 means all from start_level on."""
+    """Levels start_level to start_level + num_levels - 1; 0 means all from start_level on."""
     seed: int = 0
     grown_from: tuple[int, ...] = ()
-    """Numbers of episodes that the store was recorded with before, where its last shard was not full: no
-    shard runs over them.
-    """
+    """Earlier sizes of a store that has grown, at which shards end early."""
 
     def __post_init__(self):
         for name in ("num_episodes", "episodes_per_shard"):
             if getattr(self, name) < 1:
                 raise UsageError(
-                    f"{name} is {getattr(self, name)}: there is nothing to record; ask for at least one episode"
+                    f"{name} is {getattr(self, name)}: there is nothing to record; ask for at least"
+                    " one episode"
                 )
         if not 0 <= self.seed < 2**31:
             raise UsageError(f"seed is {self.seed}; take one from 0 to {2**31 - 1}")
@@ -61,7 +58,7 @@ class Plan:
         ):
             asked = f"{self.num_levels or 'all'} levels from {self.start_level} on"
             raise UsageError(
-                f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend start_level or num_levels"
+                f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; change start_level or num_levels"
             )
 
     @property
@@ -73,7 +70,7 @@ class Plan:
         return shard_ranges(self.num_episodes, self.episodes_per_shard, self.grown_from)
 
     def values(self) -> dict:
-        """The plan as a manifest has it."""
+        """The plan as a manifest entry."""
         return {
             field.name: getattr(self, field.name)
             for field in fields(self)
@@ -81,11 +78,11 @@ class Plan:
         }
 
     def episodes(self, shard: int) -> np.ndarray:
-        """The numbers of the episodes in a shard."""
+        """Episode numbers of a shard."""
         return np.array(self._ranges[shard])
 
     def jobs(self, shard: int) -> list[EpisodeSpec]:
-        """The shard's episodes, in order."""
+        """Episodes of a shard, in order."""
         episodes = self.episodes(shard)
         draw = uniform_noise(self.seed, shard, episodes, _LEVEL_DRAW, 1)[:, 0]
         levels = self.start_level + np.floor(
@@ -94,8 +91,8 @@ class Plan:
         return [EpisodeSpec(int(level), int(episode)) for level, episode in zip(levels, episodes)]
 
     def shards(self, chosen: tuple[int, int] | None) -> range:
-        """All shards, or those from the first to the last of `chosen`, both included. Raises UsageError
-        beyond the plan.
+        """All shards, or those from the first to the last of `chosen`, inclusive. Raises UsageError beyond
+        the plan.
         """
         first, last = chosen or (0, self.num_shards - 1)
         if not 0 <= first <= last < self.num_shards:
@@ -106,9 +103,7 @@ class Plan:
 
 
 class Actor(NamedTuple):
-    """Who plays a shard: the policy with its behaviour, the behaviour's name, and the id of the policy's
-    weights.
-    """
+    """Who plays a shard: the policy with its behaviour, the behaviour's name, and the id of the weights."""
 
     policy: Policy
     behaviour: str
@@ -116,13 +111,13 @@ class Actor(NamedTuple):
 
 
 def take_turns(actors: Sequence[Actor]) -> Callable[[int], Actor]:
-    """A mixture: shard i is played by actor i modulo their number; list one twice to give it a double share."""
+    """Assigns actors to shards in turn; an actor that is listed twice plays twice as many shards."""
     return lambda shard: actors[shard % len(actors)]
 
 
 @dataclass
 class Summary:
-    """What a recording did: steps and episodes written, and the seconds that playing and writing took."""
+    """Episodes and steps written, and seconds spent on playing and on writing."""
 
     episodes: int = 0
     steps: int = 0
@@ -131,7 +126,7 @@ class Summary:
 
     @property
     def write_share(self) -> float:
-        """Writing time over recording time."""
+        """Share of the time spent on writing."""
         return self.writing / max(self.playing + self.writing, 1e-9)
 
 
@@ -143,11 +138,18 @@ def record(
     actor_of: Callable[[int], Actor],
     device="cpu",
 ) -> Summary:
-    """Plays and writes those of `shards` that are not yet there. Raises UsageError at one that another
-    process is making.
+    """Plays and writes those shards that do not exist yet.
 
-    path: a store (create_store). make_env() gives a fresh VecEnv for each shard, so that a shard depends on
-    nothing but the plan and its number; actor_of(shard) says who plays it.
+    Args:
+        path: a store (create_store).
+        plan: the planned episodes.
+        shards: shard indices.
+        make_env: creates a new VecEnv for each shard, so that a shard depends only on the plan and its index.
+        actor_of: maps a shard index to the actor that plays it.
+        device: where policies run.
+
+    Raises:
+        UsageError: another process writes one of the shards.
     """
     summary, shards = Summary(), list(shards)
     todo = [shard for shard in shards if not shard_done(path, shard)]
@@ -186,8 +188,18 @@ def record(
 def play_shard(
     env, actor: Actor, jobs: Sequence[EpisodeSpec], seed: int, device="cpu", bar: tqdm | None = None
 ) -> tuple[dict, dict]:
-    """Plays the jobs to their ends. Returns the step arrays, episode after episode in job order, and the
-    episode arrays.
+    """Plays the episodes of a shard.
+
+    Args:
+        env: VecEnv, see `play`.
+        actor: the actor.
+        jobs: episodes to play.
+        seed: of the action noise.
+        device: where the policy runs.
+        bar: progress bar, counted in episodes.
+
+    Returns:
+        Step arrays, episode after episode in the order of `jobs`, and episode arrays.
     """
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("job", "t", *_KEPT)}
     level, repeat = np.array(jobs, np.int64).T
@@ -221,7 +233,9 @@ def play_shard(
 def _keep_ends(
     played: StepBatch, length: np.ndarray, complete: np.ndarray, final_hidden: np.ndarray | None
 ) -> np.ndarray:
-    """Fills in what the episodes that end with this step came to, by job; returns final_hidden [jobs, D]."""
+    """Fills in length, completion and final state of the episodes that end with this step; returns
+    final_hidden.
+    """
     if final_hidden is None:
         final_hidden = np.zeros((len(length), played.hidden_after.shape[1]), np.float32)
     job = played.job[played.ended]
@@ -232,8 +246,8 @@ def _keep_ends(
 
 
 def _flat(parts: list[np.ndarray], rows: list[np.ndarray]) -> np.ndarray:
-    """Puts every part [n, ...] at its rows of one array, freeing the parts on the way so that memory holds
-    one copy.
+    """Scatters every part [n, ...] to its rows of one array; frees parts on the way to hold one copy in
+    memory.
     """
     out = np.empty((sum(map(len, rows)), *parts[0].shape[1:]), parts[0].dtype)
     for i, row in enumerate(rows):

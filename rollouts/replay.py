@@ -1,4 +1,4 @@
-"""Replays stored episodes in the real game: level seed and actions reproduce the stored frames bit for bit."""
+"""Replays stored episodes in the real game; level seed and actions reproduce the frames bit for bit."""
 
 from collections.abc import Sequence
 
@@ -70,7 +70,8 @@ def replay_mismatch(rollouts: Rollouts, episode: int, t: int) -> UsageError:
     """The error for an episode whose stored frame t is not the one that the game shows."""
     level = rollouts.episodes["level_seed"][episode]
     return UsageError(
-        f"episode {episode} of {rollouts.path} (level {level}) does not replay: its frame at step {t} differs from"
+        f"episode {episode} of {rollouts.path} (level {level}) does not replay: its frame at step"
+        f" {t} differs from"
         f" the game's; for details: python -m rollouts.inspect_store {rollouts.path} --check --replay -1"
     )
 

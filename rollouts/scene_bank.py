@@ -1,8 +1,6 @@
-"""A bank of made scenes on disk: pairs of states, with an object and without, their frames, and what was put
-where.
+"""A bank of constructed scenes: pairs of states with and without one object, and their frames.
 
-Two files: scenes.h5 with arrays, then scenes.json, which names what they are and holds the checksum of the
-first.
+scenes.h5 holds the arrays; scenes.json describes them and holds the checksum of scenes.h5.
 """
 
 import hashlib
@@ -21,15 +19,18 @@ from rollouts.shard import encode
 KIND = "worldlens scene bank"
 WITH = 0
 WITHOUT = 1
-"""The second axis of everything that a pair has twice: the scene, and its twin without the object."""
+"""Indices along the second axis of `frames` and `states`: the scene, and its twin without the object."""
 
 
 @dataclass(frozen=True)
 class SceneBank:
-    """n pairs. about: JSON-able; its `kinds` says what columns["kind"] counts in. columns: arrays [n, ...]
-    (docs/concepts.md).
+    """n pairs of scenes.
 
-    frames [n, 2, H, W, C] uint8: what the game draws. states [n][2]: state bytes, with their checksums.
+    Attributes:
+        about: JSON-able description; columns["kind"] indexes its `kinds`.
+        columns: arrays [n, ...] (docs/concepts.md).
+        frames: uint8 [n, 2, H, W, C], as the game draws them.
+        states: n pairs of snapshots.
     """
 
     about: dict
@@ -41,11 +42,11 @@ class SceneBank:
         return len(self.states)
 
     def snapshots(self, side: int, index=None) -> list[Snapshot]:
-        """The states WITH or WITHOUT the object, of all pairs or those at `index`, ready for `restore`."""
+        """Snapshots WITH or WITHOUT the object, of all pairs or those at `index`."""
         return [self.states[i][side] for i in (range(len(self)) if index is None else index)]
 
     def save(self, directory: Path) -> None:
-        """Writes both files, each whole or not at all."""
+        """Writes both files atomically."""
         image = encode(
             {
                 "frames": self.frames,
@@ -61,7 +62,7 @@ class SceneBank:
 
     @classmethod
     def open(cls, directory: Path) -> "SceneBank":
-        """Reads a bank. Raises UsageError for one that is missing, foreign or damaged."""
+        """Reads a bank. Raises UsageError if it is missing, foreign or damaged."""
         path = Path(directory)
         again = "make it again with: python -m analysis.scene_bank --new"
         if not (path / "scenes.json").exists():
@@ -89,9 +90,7 @@ class SceneBank:
 
 
 def _pack(states: list[tuple[Snapshot, Snapshot]]) -> dict[str, np.ndarray]:
-    """The bytes of all states as one array [n, 2, longest], with their lengths and checksums; twins side by
-    side compress best.
-    """
+    """All states as one array [n, 2, longest], with lengths and checksums; adjacent twins compress best."""
     size = np.array([[len(snapshot.data) for snapshot in pair] for pair in states])
     packed = np.zeros((*size.shape, size.max()), np.uint8)
     for i, pair in enumerate(states):

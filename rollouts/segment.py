@@ -1,6 +1,4 @@
-"""A Segment: a batch of equally long stretches of episodes as tensors, real or simulated, with one set of
-fields.
-"""
+"""Segment: a batch of equally long windows of real or simulated episodes, as tensors."""
 
 from dataclasses import dataclass, field, fields
 
@@ -9,11 +7,11 @@ import torch
 
 @dataclass
 class Segment:
-    """Time-major tensors. Step t: obs[t] is met with hidden[t], which becomes hidden[t + 1]; action[t] earns
-    reward[t].
+    """Time-major tensors. Step t: obs[t] is processed with hidden[t], which becomes hidden[t + 1]; action[t]
+    earns reward[t].
 
     Where `mask` is False there is no step: obs is black, action is the no-op, everything else zero.
-    `first[t]` says that obs[t] opens its episode. `extra` holds what only some stores have (latent,
+    `first[t]` marks the first observation of an episode. `extra` holds fields of some stores only (latent,
     env_state, done_prob, ...).
     """
 
@@ -39,7 +37,9 @@ class Segment:
         return f"Segment(T={length}, B={batch}, {int(self.mask.sum())} steps, {ended} ended{extra})"
 
     def hidden_after(self) -> torch.Tensor:
-        """The hidden state at step t, which always means the one after the observation: [T, B, D]."""
+        """Hidden state after the observation of every step, [T, B, D]: "the hidden state at step t" in all
+        analyses.
+        """
         return self.hidden[1:]
 
     def to(self, device) -> "Segment":

@@ -1,9 +1,7 @@
-"""One shard on disk: an HDF5 file of flat step arrays, and beside it a JSON index entry with checksums and
-episode table.
+"""One shard: an HDF5 file of flat step arrays, and a JSON index entry with checksums and episode table.
 
-The data file is written first and the entry last, both atomically: a shard counts only once its entry is
-there. Frames are compressed in chunks of CHUNK; the other fields lie contiguous, so that they are read
-through a memory map.
+The data file is written first and the entry last, both atomically: a shard exists only once its entry does.
+Frames are compressed in chunks of CHUNK; other fields are contiguous and memory-mapped.
 """
 
 import base64
@@ -24,20 +22,16 @@ from common.runs import UsageError
 from rollouts.fields import Field
 
 CHUNK = 20
-"""Frames that are compressed together: for frames of 64 x 64 just under the 256 KiB up to which zstd searches
-harder.
-"""
+"""Frames per compressed chunk: for 64 x 64 frames just below 256 KiB, up to which zstd searches harder."""
 LEVEL = 5
-"""zstd's compression level (benchmarks/storage.py: smaller chunks, lower and higher levels lose in size or
-speed).
-"""
+"""zstd compression level; benchmarks/storage.py measures the alternatives."""
 SCHEMA = 1
 _KIND = "worldlens shard"
 _BLOCK = 1 << 24  # bytes by which the file under construction grows in memory
 
 
 class BadStore(UsageError):
-    """The directory is not a whole store of rollouts; the message says what is wrong and the way out."""
+    """The directory is not a valid store of rollouts; the message says what is wrong and how to fix it."""
 
 
 def data_path(store: Path, index: int) -> Path:
@@ -51,7 +45,7 @@ def entry_path(store: Path, index: int) -> Path:
 def write(
     store: Path, index: int, steps: Mapping[str, np.ndarray], episodes: Mapping[str, np.ndarray]
 ) -> None:
-    """Writes data file, then entry. OSError (a full disk, say) leaves no entry, so the shard does not count."""
+    """Writes the data file, then the entry. An OSError (a full disk) leaves no entry."""
     path = data_path(store, index)
     image = encode(steps)
     write_atomically(path, lambda temporary: temporary.write_bytes(image))
@@ -68,9 +62,7 @@ def write(
 
 
 def encode(steps: Mapping[str, np.ndarray]) -> memoryview:
-    """The bytes of an HDF5 file with one dataset per field, [steps, ...] each. The same arrays give the same
-    bytes.
-    """
+    """The bytes of an HDF5 file with one dataset per field [steps, ...]; equal arrays give equal bytes."""
     with h5py.File(
         "shard", "w", driver="core", backing_store=False, block_size=_BLOCK, libver="latest"
     ) as file:
@@ -85,9 +77,7 @@ def encode(steps: Mapping[str, np.ndarray]) -> memoryview:
 
 
 def read_entry(path: Path) -> dict:
-    """The index entry, its episode table as arrays. Raises BadStore if it is damaged or its data file is not
-    whole.
-    """
+    """Reads an index entry. Raises BadStore if it is damaged or its data file has the wrong size."""
     remedy = remedy_for(path.name)
     entry = read_json(path, remedy, BadStore)
     stated = entry.pop("sha256", None)
@@ -112,7 +102,7 @@ def remedy_for(name: str) -> str:
 
 
 def _check_entry(entry: dict, path: Path) -> None:
-    """Raises ValueError unless an entry names its own data file, and its sizes are sizes."""
+    """Raises ValueError unless an entry names its own data file and has valid sizes."""
     kinds = {
         "shard": int,
         "num_steps": int,
@@ -136,16 +126,18 @@ def _check_entry(entry: dict, path: Path) -> None:
 
 
 def data_is_whole(store: Path, entry: dict) -> bool:
-    """Whether the data file's bytes match their checksum (reads all of them)."""
+    """Whether the data file matches its checksum (reads all of it)."""
     with open(Path(store) / entry["data"]["file"], "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == entry["data"]["sha256"]
 
 
 class Shard:
-    """A shard's step arrays, open for reading. Nothing is loaded before it is asked for.
+    """Step arrays of a shard, read on demand.
 
-    fields: the declared type and shape of each; every column is held against them, and against the number of
-    steps.
+    Args:
+        path: the data file.
+        fields: declared dtype and shape of every field; columns that differ are refused.
+        steps: number of steps.
     """
 
     def __init__(self, path: Path, fields: Mapping[str, Field], steps: int):
@@ -160,12 +152,12 @@ class Shard:
             raise _unreadable(path, error) from error
 
     def column(self, name: str) -> np.ndarray:
-        """A whole field, [steps, ...]."""
+        """A complete field, [steps, ...]."""
         column = self._columns[name]
         return column if isinstance(column, np.ndarray) else self._frames(column, np.arange(len(column)))
 
     def rows(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """The field at `rows` [n], in any order, repeats allowed: [n, ...]. Frames are decoded once each."""
+        """The field at `rows` [n], in any order and with repetitions: [n, ...]; decodes each frame once."""
         column = self._columns[name]
         if isinstance(column, np.ndarray):
             return column[rows]
@@ -173,7 +165,7 @@ class Shard:
         return self._frames(column, wanted)[where]
 
     def _frames(self, column: h5py.Dataset, wanted: np.ndarray) -> np.ndarray:
-        """The frames at the increasing rows `wanted` [n], read by runs of consecutive ones."""
+        """Frames at the increasing rows `wanted` [n], read in runs of consecutive ones."""
         frames = np.empty((len(wanted), *column.shape[1:]), column.dtype)
         edges = np.flatnonzero(np.diff(wanted, prepend=-2, append=-2) != 1)
         try:
@@ -187,7 +179,8 @@ class Shard:
         declared = np.dtype(field.dtype), (steps, *field.shape)
         if (dataset.dtype, dataset.shape) != declared:
             raise ValueError(
-                f"{name} is {dataset.dtype} {list(dataset.shape)}, and {field.dtype} {list(declared[1])} is declared"
+                f"{name} is {dataset.dtype} {list(dataset.shape)}, and {field.dtype}"
+                f" {list(declared[1])} is declared"
             )
         if dataset.chunks:
             return dataset
@@ -198,7 +191,8 @@ class Shard:
 
 def _unreadable(path: Path, error: Exception) -> BadStore:
     return BadStore(
-        f"{path} cannot be read ({error}); see what is damaged with: python -m rollouts.inspect_store {path.parent} --check"
+        f"{path} cannot be read ({error}); see what is damaged with: python -m"
+        f" rollouts.inspect_store {path.parent} --check"
     )
 
 
@@ -211,9 +205,7 @@ def _digest(entry: dict) -> str:
 
 
 def _pack(column: np.ndarray) -> dict:
-    """An episode column as JSON: plain values where one number or word describes an episode, else raw
-    little-endian bytes.
-    """
+    """An episode column as JSON: plain values if one-dimensional, else base64 of little-endian bytes."""
     dtype = "str" if column.dtype.kind == "U" else column.dtype.name
     if column.ndim == 1:
         return {"dtype": dtype, "values": column.tolist()}

@@ -83,7 +83,8 @@ def _check(rollouts: Rollouts, episodes: np.ndarray, steps: np.ndarray) -> None:
     unknown = (episodes < 0) | (episodes >= len(rollouts))
     if unknown.any():
         raise ValueError(
-            f"no episode {episodes[unknown][0]} in {rollouts.path}, which has episodes 0 to {len(rollouts) - 1}"
+            f"no episode {episodes[unknown][0]} in {rollouts.path}, which has episodes 0 to"
+            f" {len(rollouts) - 1}"
         )
     length = rollouts.episodes["length"][episodes]
     beyond = np.flatnonzero((steps < 0) | (steps >= length))

@@ -1,9 +1,8 @@
-"""The store of rollouts: a directory with one manifest and immutable shards, read through an episode table in
-memory.
+"""Rollouts: a directory with one manifest and immutable shards, and an episode table in memory.
 
-Shards are independent of each other: several jobs may write different ones at once, and a kill loses only the
-one in progress. Time follows rollouts/segment.py: hidden[t] stands before obs[t], and the last hidden state
-of an episode is kept.
+Shards are independent: several jobs may write different ones at once, and a killed process loses only the one
+in progress. Time follows rollouts/segment.py: hidden[t] is the state before obs[t], and the final state of
+every episode is kept.
 """
 
 import hashlib
@@ -27,18 +26,24 @@ from rollouts.shard import BadStore, Shard
 from rollouts.windows import Windows, window_table
 
 GROWING = {"plan": "num_episodes", "sampling": "num_samples"}
-"""Where a manifest says how many episodes a store is to hold: the one thing that may change, upwards."""
+"""Where a manifest plans the number of episodes, the only entry that may change (upwards)."""
 _OPEN_SHARDS = 128  # two file descriptors each
 
 
 def create_store(path: Path, manifest: dict) -> None:
-    """Makes the directory with its manifest, or checks that the one there says the same. Raises UsageError if
-    it does not, unless only the number of episodes is larger: then the store grows (rollouts/growth.py).
-    Raises ValueError for what is no manifest.
+    """Creates a store with its manifest, or checks that the existing manifest is the same.
 
-    manifest: JSON-able; `rollouts.fields.REQUIRED` says what it must hold; `obs_shape`, `extra_step_fields`
-    and `extra_episode_fields` ({name: {"dtype", "shape"}}) say how the arrays differ from the default ones.
-    Versions are added under `made`.
+    A larger number of episodes is allowed: the store grows (rollouts/growth.py).
+
+    Args:
+        path: the directory.
+        manifest: JSON-able; must hold `rollouts.fields.REQUIRED`; `obs_shape`, `extra_step_fields` and
+            `extra_episode_fields` ({name: {"dtype", "shape"}}) declare deviations from the default fields.
+            Versions are added under `made`.
+
+    Raises:
+        UsageError: the existing manifest differs.
+        ValueError: the manifest is invalid.
     """
     path, asked = Path(path), plain({"kind": KIND, "schema": SCHEMA} | manifest)
     check_manifest(asked)
@@ -63,7 +68,7 @@ def create_store(path: Path, manifest: dict) -> None:
 
 
 def _aside_from_growth(found: dict, asked: dict) -> tuple[dict, dict]:
-    """The two, without the number of episodes where the second plans no fewer."""
+    """Both manifests without the number of episodes, if the second plans no fewer."""
     found, asked = dict(found), dict(asked)
     for section in GROWING.keys() & found.keys() & asked.keys():
         before, now = (manifest[section].get(GROWING[section]) for manifest in (found, asked))
@@ -115,12 +120,12 @@ def unwritten(path: Path, indices: Iterable[int]) -> Iterator[int]:
                 if not shard_done(path, index):  # as it may be by now
                     yield index
         except Locked as holder:
-            way_out = "wait for it or stop it, then run this command again, or give each job its own --shards"
-            raise UsageError(f"shard {index} of {path} is being made by {holder}: {way_out}") from holder
+            remedy = "wait for it or stop it, then run this command again, or give each job its own --shards"
+            raise UsageError(f"shard {index} of {path} is being made by {holder}: {remedy}") from holder
 
 
 def shards_kept(path: Path, indices: Sequence[int]) -> str:
-    """How many of the shards asked for are there, in words; nothing where none is."""
+    """Message of how many of the requested shards exist; empty if none does."""
     done = sum(shard_done(path, index) for index in indices)
     return f"{done} of {len(indices)} shards are whole in {path}" if done else ""
 
@@ -128,11 +133,16 @@ def shards_kept(path: Path, indices: Sequence[int]) -> str:
 def write_shard(
     path: Path, index: int, steps: dict[str, np.ndarray], episodes: dict[str, np.ndarray]
 ) -> None:
-    """Writes shard `index`, unless it is there already.
+    """Writes shard `index` unless it exists.
 
-    steps: the fields of `step_fields(manifest)`, [sum of lengths, ...], episode after episode. episodes:
-    those of `episode_fields(manifest)`, [episodes, ...]; offset, return and end are worked out here. Raises
-    ValueError where these do not fit the manifest or each other.
+    Args:
+        path: the store.
+        index: shard index.
+        steps: fields of `step_fields(manifest)`, [sum of lengths, ...], episode after episode.
+        episodes: fields of `episode_fields(manifest)`, [episodes, ...]; offset, return and end are computed.
+
+    Raises:
+        ValueError: the arrays do not fit the manifest or each other.
     """
     if shard_done(path, index):
         return
@@ -149,18 +159,21 @@ def write_shard(
 
 
 def shard_done(path: Path, index: int) -> bool:
-    """Whether shard `index` is whole: its index entry, which is written last, is there. Raises BadStore for a
-    damaged shard.
+    """Whether shard `index` is complete, which is when its index entry exists. Raises BadStore if it is
+    damaged.
     """
     entry = shards.entry_path(path, index)
     return entry.exists() and bool(shards.read_entry(entry))
 
 
 class Rollouts:
-    """Episodes of a store. Steps of all shards count as one sequence, in the order of the episode table.
+    """Episodes of a store; the steps of all shards form one sequence in the order of the episode table.
 
-    manifest: what was recorded, how. episodes: arrays [E, ...] by name (docs/data_format.md). first_step [E]:
-    index of an episode's first step in `steps(...)`. id: hash of the shards' checksums.
+    Attributes:
+        manifest: what was recorded and how.
+        episodes: {name: [E, ...]} (docs/data_format.md).
+        first_step: [E] index of each episode's first step in `steps(...)`.
+        id: hash of the shards' checksums.
     """
 
     def __init__(self, path: Path, manifest: dict, entries: list[dict]):
@@ -182,7 +195,7 @@ class Rollouts:
 
     @classmethod
     def open(cls, path: Path) -> "Rollouts":
-        """Reads manifest and index. Raises BadStore for what is missing, foreign, truncated or damaged."""
+        """Opens a store. Raises BadStore if it is missing, foreign, truncated or damaged."""
         path = Path(path)
         manifest = read_manifest(path)
         entries = [shards.read_entry(entry) for entry in sorted(path.glob("shard_*.json"))]
@@ -204,20 +217,18 @@ class Rollouts:
 
     @property
     def simulated(self) -> bool:
-        """Whether the episodes are simulated: they begin in mid-episode, with the hidden state of that
-        moment.
-        """
+        """Whether episodes are simulated: these begin in mid-episode with the corresponding hidden state."""
         return bool(self.manifest.get("simulated", False))
 
     def __reduce__(self):
         return Rollouts.open, (self.path,)
 
     def shard(self, index: int) -> Shard:
-        """Shard number `index`, open for reading (each process opens its own)."""
+        """Shard `index`, open for reading (each process opens its own)."""
         return self._opened(int(index), os.getpid())
 
     def episode(self, i: int) -> dict[str, np.ndarray]:
-        """All steps of episode `i`: [T, ...] by field name; `hidden` is [T + 1, D], the final state last."""
+        """All steps of episode `i`: {field: [T, ...]}; `hidden` is [T + 1, D] with the final state last."""
         shard = self.shard(self.episodes["shard"][i])
         begin = self.episodes["offset"][i]
         rows = np.arange(begin, begin + self.episodes["length"][i])
@@ -226,13 +237,11 @@ class Rollouts:
         return steps
 
     def steps(self, name: str) -> np.ndarray:
-        """A whole column, [num_steps, ...]: a step field, or `hidden_after`. `chunks` gives it shard by
-        shard.
-        """
+        """A complete step field (or `hidden_after`), [num_steps, ...]. `chunks` yields it shard by shard."""
         return np.concatenate(list(self.chunks(name)))
 
     def chunks(self, name: str) -> Iterator[np.ndarray]:
-        """The column `steps(name)` in pieces, one shard's at a time."""
+        """Yields the column `steps(name)` shard by shard."""
         if name != "hidden_after" and name not in self.step_fields:
             raise ValueError(
                 f"no step field {name!r} in {self.path}; it has: {', '.join(self.step_fields)}, hidden_after"
@@ -246,11 +255,11 @@ class Rollouts:
             )
 
     def hidden_after(self) -> np.ndarray:
-        """The hidden state at every step, which always means the one after the observation: [num_steps, D]."""
+        """Hidden state after the observation of every step, [num_steps, D]."""
         return self.steps("hidden_after")
 
     def step_table(self) -> np.ndarray:
-        """[num_steps, 2]: the episode of each step and its time within the episode."""
+        """Episode index and time within the episode of every step, [num_steps, 2]."""
         length = self.episodes["length"]
         return np.stack(
             [
@@ -261,9 +270,7 @@ class Rollouts:
         )
 
     def windows(self, length: int, anchor: str = "start", pad: str = "right", min_steps: int = 1) -> Windows:
-        """Windows of `length` steps; see `window_table`. Raises ValueError for a combination that makes no
-        sense.
-        """
+        """Windows of `length` steps; see `window_table`. Raises ValueError for an invalid combination."""
         return Windows(self, length, window_table(self.episodes["length"], length, anchor, pad, min_steps))
 
     def _open_shard(self, index: int, process: int) -> Shard:
@@ -272,9 +279,7 @@ class Rollouts:
 
 
 def _shifted(hidden: np.ndarray, episodes: dict[str, np.ndarray]) -> np.ndarray:
-    """States before each observation -> states after it: the next row's, or the final one at an episode's
-    last step.
-    """
+    """Converts states before each observation to states after it (final state at an episode's last step)."""
     after = np.empty_like(hidden)
     after[:-1] = hidden[1:]
     after[episodes["offset"] + episodes["length"] - 1] = episodes["final_hidden"]
@@ -282,8 +287,8 @@ def _shifted(hidden: np.ndarray, episodes: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def check_table(entry: dict, path: Path, manifest: dict) -> None:
-    """Raises BadStore unless an index entry's episode table has the declared columns, and lengths that make
-    up its steps.
+    """Raises BadStore unless an episode table has the declared columns and lengths that sum to the shard's
+    steps.
     """
     columns = entry["episodes"]
     count = entry["num_episodes"]
@@ -298,7 +303,8 @@ def check_table(entry: dict, path: Path, manifest: dict) -> None:
         shape = columns[name].shape
         if (dtype, shape) != (wanted[name].dtype, (count, *wanted[name].shape)):
             wrong.append(
-                f"{name} ({dtype} {list(shape)}, expected {wanted[name].dtype} {[count, *wanted[name].shape]})"
+                f"{name} ({dtype} {list(shape)}, expected {wanted[name].dtype}"
+                f" {[count, *wanted[name].shape]})"
             )
     if not wrong and (
         not count or columns["length"].min() < 1 or columns["length"].sum() != entry["num_steps"]
@@ -307,5 +313,6 @@ def check_table(entry: dict, path: Path, manifest: dict) -> None:
     if wrong:
         file = shards.entry_path(path, entry["shard"]).name
         raise BadStore(
-            f"{path / file} is damaged: its episode table does not fit the manifest in {wrong[0]}; {shards.remedy_for(file)}"
+            f"{path / file} is damaged: its episode table does not fit the manifest in {wrong[0]};"
+            f" {shards.remedy_for(file)}"
         )

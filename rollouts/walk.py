@@ -21,7 +21,7 @@ def walk(rollouts: Rollouts, episodes: Sequence[int], env) -> Iterator[tuple[int
             rollouts/states.py). Between two yields it may be read but not stepped.
 
     Yields:
-        The step t, and the slots [n] whose episode still runs; the environment shows obs[t] of their episodes.
+        The step t, and the slots [n] of running episodes, for which `env` shows obs[t].
 
     Raises:
         UsageError: the store is simulated, or a frame differs from the stored one.

@@ -1,6 +1,4 @@
-"""Windows: equally long stretches of episodes, cut from a store in batches. One builder for every model and
-analysis.
-"""
+"""Windows: batches of equally long stretches of episodes, for models and analyses alike."""
 
 from typing import TYPE_CHECKING
 
@@ -26,12 +24,22 @@ _SEGMENT_STEPS = (
 
 
 def window_table(lengths: np.ndarray, length: int, anchor: str, pad: str, min_steps: int) -> np.ndarray:
-    """Where windows of `length` steps lie in episodes of the given `lengths` [E]: [n, 2] of (episode, start).
+    """Lists all windows of `length` steps.
 
-    anchor: "start", one window beginning at every step, or "end", one ending at every step. pad: "right" lets
-    a window of the first kind run past its episode's end, "left" lets one of the second kind begin before its
-    start (then start is negative), "none" keeps full ones only. min_steps: the fewest real steps that a
-    padded window may have.
+    Args:
+        lengths: episode lengths [E].
+        length: steps of a window.
+        anchor: "start" (a window begins at every step) or "end" (a window ends at every step).
+        pad: "right" lets windows anchored at their start extend past the end of the episode; "left" lets
+            windows anchored at their end begin before its start (start is then negative); "none" keeps full
+            windows only.
+        min_steps: fewest real steps of a padded window.
+
+    Returns:
+        int64 [n, 2] of (episode, start).
+
+    Raises:
+        ValueError: anchor and pad do not combine, or min_steps is out of range.
     """
     if (anchor, pad) not in (("start", "right"), ("start", "none"), ("end", "left"), ("end", "none")):
         known = "anchor 'start' with pad 'right', 'end' with 'left', or either with 'none'"
@@ -47,10 +55,10 @@ def window_table(lengths: np.ndarray, length: int, anchor: str, pad: str, min_st
 
 
 class Windows:
-    """Windows of `length` steps at the places in `table` [n, 2] of (episode, start); any start is allowed.
+    """Windows of `length` steps at (episode, start) in `table` [n, 2]; any start is allowed.
 
-    A window may reach over either end of its episode. There mask is False, obs black, action the no-op, all
-    else zero; the hidden row after an episode's last step holds its final state.
+    A window may extend past either end of its episode. There mask is False, obs black, action the no-op,
+    everything else zero; the hidden row after an episode's last step holds its final state.
     """
 
     def __init__(self, rollouts: "Rollouts", length: int, table: np.ndarray):
@@ -65,15 +73,16 @@ class Windows:
         return len(self.table)
 
     def sample(self, rng: np.random.Generator, batch_size: int) -> Segment:
-        """A batch of windows drawn uniformly, with repetition. Raises ValueError where there are none."""
+        """A batch of windows sampled uniformly with replacement. Raises ValueError if there are none."""
         if not len(self):
             raise ValueError(
-                f"no windows of {self.length} steps in {self.rollouts.path}: ask for shorter ones or for padding"
+                f"no windows of {self.length} steps in {self.rollouts.path}: ask for shorter ones"
+                " or for padding"
             )
         return self.batch(rng.integers(0, len(self), batch_size))
 
     def batch(self, indices) -> Segment:
-        """The windows numbered `indices` [B], as a Segment of time-major tensors."""
+        """Windows `indices` [B] as a time-major Segment."""
         episode, start = self.table[indices].T
         step = start[:, None] + np.arange(
             self.length + 1
@@ -101,8 +110,8 @@ class Windows:
         )
 
     def _read(self, episode: np.ndarray, step: np.ndarray, inside: np.ndarray) -> dict[str, np.ndarray]:
-        """Every field, [T, B, ...] ([T + 1, B, D] for hidden), zero outside the episodes; one read per field
-        and shard.
+        """Every field, [T, B, ...] ([T + 1, B, D] for hidden), zero outside episodes; one read per field and
+        shard.
         """
         table = self.rollouts.episodes
         fields = self.rollouts.step_fields

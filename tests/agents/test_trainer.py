@@ -356,8 +356,8 @@ def test_a_state_that_cannot_be_used_says_how_to_go_on(tmp_path, spoil, reason):
         procgen_trainer(tmp_path, schedule)
     message = str(caught.value)
     assert (
-        f"--agent_file {tmp_path / 'model_64.safetensors'}, or delete train_state.safetensors to begin this run again"
-        in message
+        f"--agent_file {tmp_path / 'model_64.safetensors'}, or delete train_state.safetensors to"
+        " begin this run again" in message
     )
     assert "\n" not in message
     path.unlink()
@@ -369,7 +369,7 @@ def test_a_state_that_cannot_be_used_says_how_to_go_on(tmp_path, spoil, reason):
 )
 def test_a_damaged_log_is_named(tmp_path, log):
     (tmp_path / "log.csv").write_bytes(log)
-    with pytest.raises(UsageError, match="log.csv is damaged: mend it, or move it away"):
+    with pytest.raises(UsageError, match="log.csv is damaged: repair it, or move it away"):
         CsvLog(tmp_path / "log.csv", COLUMNS, 64)
 
 

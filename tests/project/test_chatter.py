@@ -59,7 +59,10 @@ def test_warnings_of_libraries_are_shown_to_those_who_debug(library, level, show
 
 @pytest.mark.slow
 def test_importing_what_the_scripts_import_prints_nothing():
-    modules = "train, record, render, evaluate, train_gen_model, benchmarks.training, analysis.real_check, analysis.hidden_analysis_precompute"
+    modules = (
+        "train, record, render, evaluate, train_gen_model, benchmarks.training, analysis.real_check,"
+        " analysis.hidden_analysis_precompute"
+    )
     ended = subprocess.run([sys.executable, "-c", f"import {modules}"], capture_output=True, text=True)
     assert ended.returncode == 0
     assert ended.stdout == ""

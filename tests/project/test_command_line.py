@@ -401,7 +401,10 @@ def test_help_and_a_mistyped_flag_take_little_longer_than_python_itself(script, 
 
 
 def test_a_reader_that_leaves_ends_a_script_without_a_word(tmp_path):
-    lines = "import sys; sys.path.insert(0, sys.argv.pop())\nfrom common.cli import run_main\nrun_main(lambda args: [print(i) for i in range(10**5)], None)"
+    lines = (
+        "import sys; sys.path.insert(0, sys.argv.pop())\nfrom common.cli import"
+        " run_main\nrun_main(lambda args: [print(i) for i in range(10**5)], None)"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", lines, str(ROOT)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

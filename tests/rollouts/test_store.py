@@ -159,7 +159,10 @@ def test_a_shard_is_made_by_one_process_at_a_time(tmp_path):
     assert made == [1, 2]
     assert not list(tmp_path.glob("*.lock"))
     lock = tmp_path / ".shard_00004.lock"
-    take = "import sys; from pathlib import Path; from common.locks import hold; kept = hold(Path(sys.argv[1])); print(); sys.stdin.read()"
+    take = (
+        "import sys; from pathlib import Path; from common.locks import hold; kept ="
+        " hold(Path(sys.argv[1])); print(); sys.stdin.read()"
+    )
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with subprocess.Popen(
         [sys.executable, "-c", take, str(lock)], cwd=Path(__file__).parents[2], **pipes

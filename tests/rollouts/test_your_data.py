@@ -57,6 +57,9 @@ def test_the_pages_commands_end_in_a_world_model_that_can_be_sampled(place):
     for line in blocks("bash").replace("\\\n", " ").splitlines():
         run_command(shlex.split(line), place)
     (model,) = (place / "mine").glob("world_models/*/*/model_2.safetensors")
-    words = f"python record_gen_samples.py --world_model_file {model} --agent_file mine/agent.safetensors --data_dir mine/store --num_samples 2 --num_sim_steps 3"
+    words = (
+        f"python record_gen_samples.py --world_model_file {model} --agent_file mine/agent.safetensors"
+        " --data_dir mine/store --num_samples 2 --num_sim_steps 3"
+    )
     run_command(shlex.split(f"{words} --out_dir mine/simulated"), place)
     assert Rollouts.open(place / "mine" / "simulated").step_fields["obs"].shape == (96, 64, 3)

@@ -280,7 +280,8 @@ def test_an_option_that_is_not_the_agents_own_is_said(tmp_path, agent_file, capl
     scored(tmp_path, agent_file, distribution_mode="easy", blink=True)
     assert (
         caplog.text.count(
-            "the agent plays otherwise than it was trained: distribution_mode = easy, not hard; blink = True, not False"
+            "the agent plays otherwise than it was trained: distribution_mode = easy, not hard;"
+            " blink = True, not False"
         )
         == 1
     )

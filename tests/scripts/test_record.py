@@ -203,7 +203,10 @@ def test_a_killed_recording_ends_with_the_same_bits(models, tmp_path, kill, code
     process.send_signal(kill)
     said = process.communicate()[1]
     done = len(checksums(killed)) // 2
-    told = f"interrupted by {kill.name}: {done} of 3 shards are whole in {killed}; the same command goes on from there\n"
+    told = (
+        f"interrupted by {kill.name}: {done} of 3 shards are whole in {killed}; the same command goes"
+        " on from there\n"
+    )
     assert process.returncode == code
     assert "Traceback" not in said
     assert said.endswith(told if kill != signal.SIGKILL else "")
@@ -449,7 +452,10 @@ def test_the_same_command_at_the_same_time_is_refused_and_other_shards_are_not(m
     """
     make(models, tmp_path, shards=(0, 0))
     lock = tmp_path / "data" / "test" / ".shard_00001.lock"
-    take = "import sys; from pathlib import Path; from common.locks import hold; kept = hold(Path(sys.argv[1])); print(); sys.stdin.read()"
+    take = (
+        "import sys; from pathlib import Path; from common.locks import hold; kept ="
+        " hold(Path(sys.argv[1])); print(); sys.stdin.read()"
+    )
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with subprocess.Popen([sys.executable, "-c", take, str(lock)], cwd=ROOT, **pipes) as other:
         other.stdout.readline()

@@ -432,7 +432,10 @@ def test_weights_that_blew_up_take_no_checkpoints_place(recorded, tmp_path, ever
     again = make(recorded, tmp_path / "run", replace(SHORT, **every, num_batches=12, lr=1e30))
     with pytest.raises(
         FloatingPointError,
-        match="every term of the loss not finite at batch 7: .*last good weights are .*model_6.safetensors.*--world_model_file",
+        match=(
+            "every term of the loss not finite at batch 7: .*last good weights are"
+            " .*model_6.safetensors.*--world_model_file"
+        ),
     ):
         again.train()
     assert (tmp_path / "run" / "train_state.safetensors").read_bytes() == good
