@@ -74,11 +74,11 @@ from envs.coinrun import difficulty, first_states, layout_hash
 from envs.make import game_of, make_env
 from envs.procgen import NUM_LEVELS, ProcgenConfig, ProcgenVecEnv, action_space
 
-LOOKED_AT = 10
+MAX_SEARCH_FACTOR = 10
 """Levels opened at most, relative to those requested, in search of layouts that are not excluded."""
 
 
-def check_asked(args: Args, config: ProcgenConfig) -> None:
+def check_flags(args: Args, config: ProcgenConfig) -> None:
     """Raises UsageError for impossible requests, before any work."""
     for name in ("num_levels", "num_episodes", "num_envs"):
         if getattr(args, name) < 1:
@@ -86,9 +86,9 @@ def check_asked(args: Args, config: ProcgenConfig) -> None:
                 f"--{name} must be at least 1, not {getattr(args, name)}: there is nothing to evaluate"
             )
     if not 0 <= args.start_level <= NUM_LEVELS - args.num_levels:
-        asked = f"{counted(args.num_levels, 'level')} from {args.start_level} on"
+        levels = f"{counted(args.num_levels, 'level')} from {args.start_level} on"
         raise UsageError(
-            f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; change --start_level or --num_levels"
+            f"{levels} do not lie within 0 .. {NUM_LEVELS - 1}; change --start_level or --num_levels"
         )
     if args.exclude_layouts_of and (args.exclude_layouts_of[0] < 0 or args.exclude_layouts_of[1] < 1):
         raise UsageError(
@@ -104,18 +104,18 @@ def check_asked(args: Args, config: ProcgenConfig) -> None:
         check_writable(args.out_file)
 
 
-def held_out(env, start: int, num: int, excluded: tuple[int, int] | None) -> list[int]:
+def unseen_layouts(env, start: int, num: int, excluded: tuple[int, int] | None) -> list[int]:
     """The first `num` levels from `start` on whose layout occurs in none of the excluded levels.
 
     Raises:
-        UsageError: LOOKED_AT times as many levels do not contain them.
+        UsageError: MAX_SEARCH_FACTOR times as many levels do not contain them.
     """
     if excluded is None:
         return list(range(start, start + num))
     known = {layout_hash(state) for state in first_states(env, range(excluded[0], sum(excluded)))}
     kept = []
     at = start
-    while len(kept) < num and at < start + LOOKED_AT * num:
+    while len(kept) < num and at < start + MAX_SEARCH_FACTOR * num:
         levels = range(at, at + num - len(kept))
         kept += [
             level
@@ -124,11 +124,13 @@ def held_out(env, start: int, num: int, excluded: tuple[int, int] | None) -> lis
         ]
         at = levels.stop
     if len(kept) < num:
-        found = (
+        shortfall = (
             f"only {len(kept)} of the {counted(at - start, 'level')} from {start} on have a layout that"
             " is not excluded"
         )
-        raise UsageError(f"{found}: ask for no more --num_levels than that, or choose another --start_level")
+        raise UsageError(
+            f"{shortfall}: ask for no more --num_levels than that, or choose another --start_level"
+        )
     logging.info(
         "passed over %d of the levels %d to %d: they have an excluded layout", at - start - num, start, at - 1
     )
@@ -145,38 +147,40 @@ def main(args: Args) -> None:
         set_precision(precision.name, agent)
         own = meta.get("env") or {}
     config = game_of(args, own, num_levels=0, start_level=0)
-    check_asked(args, config)
+    check_flags(args, config)
     actions = action_space(config.env_name)
     if agent is not None:
         check_fits(agent, len(actions.names), ProcgenVecEnv.obs_shape, config.env_name)
     about = {"asked": plain(args), "env": plain(config)}
     inputs = {"agent_file": file_id(args.agent_file)} if args.agent_file else {}
-    made = scored_already(args.out_file, about, inputs, precision)
-    if made:
+    report = scored_already(args.out_file, about, inputs, precision)
+    if report:
         logging.info("%s is done; delete it, or name another --out_file, to score again", args.out_file)
-        print(shown(made))
+        print(as_text(report))
         return
     policy = make_behaviour(agent, args.behaviour, args.temperature, args.top_k, actions)
     env = make_env(min(args.num_envs, args.num_episodes), config, args.seed, args.num_threads)
-    levels = held_out(env, args.start_level, args.num_levels, args.exclude_layouts_of)
+    levels = unseen_layouts(env, args.start_level, args.num_levels, args.exclude_layouts_of)
     jobs = jobs_over(levels, args.num_episodes)
     log = ActionLog(len(jobs))
     episodes = evaluate(
         policy, env, jobs, args.seed, device, progress=True, watch=log.watch if args.causes else None
     )
-    hard = difficulty(episodes.level, config.distribution_mode) if config.env_name == "coinrun" else None
+    level_difficulty = (
+        difficulty(episodes.level, config.distribution_mode) if config.env_name == "coinrun" else None
+    )
     died = np.flatnonzero(episodes.outcome == OUTCOMES.index("died"))
-    scores = score(episodes, hard, causes(env, jobs, log.actions, died) if args.causes else None)
+    scores = score(episodes, level_difficulty, causes(env, jobs, log.actions, died) if args.causes else None)
     about |= {
         "manifest": manifest(inputs, precision.name if agent else None),
         "levels_dropped": levels[-1] + 1 - args.start_level - len(levels),
     }
-    made = (
+    report = (
         about | scores | {"per_episode": {name: column.tolist() for name, column in vars(episodes).items()}}
     )
-    print(shown(made))
+    print(as_text(report))
     if args.out_file:
-        write_json(args.out_file, made)
+        write_json(args.out_file, report)
 
 
 def scored_already(
@@ -184,23 +188,28 @@ def scored_already(
 ) -> dict | None:
     """Content of the output file if it answers the same request in a fitting precision; else None."""
     try:
-        made = json.loads(out_file.read_text()) if out_file else {}
-        same = all(agrees(made[part], about[part]) for part in about) and made["manifest"]["inputs"] == inputs
-        same = same and precision.fits(made["manifest"].get("precision"))
-        return made if same and made["per_episode"]["level"] and made["groups"] else None
+        report = json.loads(out_file.read_text()) if out_file else {}
+        same = (
+            all(agrees(report[part], about[part]) for part in about)
+            and report["manifest"]["inputs"] == inputs
+        )
+        same = same and precision.fits(report["manifest"].get("precision"))
+        return report if same and report["per_episode"]["level"] and report["groups"] else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
-def shown(made: dict) -> str:
+def as_text(report: dict) -> str:
     """Scores as text."""
-    env = made["env"]
-    levels = np.unique(made["per_episode"]["level"])
-    played = (
+    env = report["env"]
+    levels = np.unique(report["per_episode"]["level"])
+    episodes = (
         f"{counted(len(levels), 'level')} from {levels[0]} to {levels[-1]}, behaviour"
-        f" {made['asked']['behaviour']}"
+        f" {report['asked']['behaviour']}"
     )
-    return f"{env['env_name']} {env['distribution_mode']}, {played}; 95% intervals by level\n{table(made)}"
+    return (
+        f"{env['env_name']} {env['distribution_mode']}, {episodes}; 95% intervals by level\n{table(report)}"
+    )
 
 
 if __name__ == "__main__":

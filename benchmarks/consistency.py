@@ -1,9 +1,7 @@
-"""Do training and acting agree? Log-probabilities recomputed over whole rollouts of a trained agent against
-those of acting.
+"""Compares log-probabilities recomputed in training with those of acting, over rollouts of a trained agent.
 
-The rollouts are full of episode ends, where recurrent state is reset: the game's own and those that are
-forced. A copy in which `first` is shifted by one step shows what the comparison would look like if the reset
-were in the wrong place.
+The rollouts contain many episode ends, where recurrent state is reset: the game's own and forced ones.
+Shifting `first` by one step shows what a reset at the wrong place would look like.
 """
 
 import logging
@@ -18,13 +16,13 @@ from common.shared_flags import LogLevel
 @dataclass
 class Args:
     agent_file: Path
-    """The trained agent."""
+    """Checkpoint of a trained agent."""
     num_envs: int = 16
     """Environments of the rollout, 256 steps each."""
     cut_share: float = 0.125
-    """Share of steps at which an episode is ended by force; 0 leaves only the ends that the game has."""
+    """Share of steps at which an episode is ended by force; 0 keeps the game's own ends only."""
     out_file: Path = Path("benchmarks/results/consistency.json")
-    """Where the figures go."""
+    """JSON file for the results."""
     log_level: LogLevel = logging.INFO
 
 
@@ -44,7 +42,7 @@ from envs.procgen import FORCE_RESET, ProcgenConfig, ProcgenVecEnv, described_ga
 
 
 class Cut(ProcgenVecEnv):
-    """A game that now and then opens another level, whatever the action was."""
+    """A game that opens another level at random steps, whatever the action."""
 
     def __init__(self, num: int, config: ProcgenConfig, share: float):
         super().__init__(num, config)
@@ -58,7 +56,7 @@ class Cut(ProcgenVecEnv):
 def rollout(
     agent_file: Path, precision: str, num_envs: int, cut_share: float
 ) -> tuple[ActorCritic, RolloutBuffer]:
-    """A rollout by the trainer's own collection, its second one, so that it begins in mid-episode."""
+    """The trainer's second rollout, which begins in mid-episode."""
     trained, meta = load_agent(agent_file)
     network = replace(trained.config, precision=precision)
     env = Cut(num_envs, described_game(meta["env"], agent_file), cut_share)
@@ -91,7 +89,7 @@ def log_ratio(agent: ActorCritic, buffer: RolloutBuffer, first: torch.Tensor) ->
 
 
 def figures(args: Args, precision: str) -> dict[str, float]:
-    """The comparison at one precision, and what it would be with resets in the wrong place."""
+    """The comparison at one precision, and its value with resets at the wrong place."""
     agent, buffer = rollout(args.agent_file, precision, args.num_envs, args.cut_share)
     right, shifted = (log_ratio(agent, buffer, first) for first in (buffer.first, buffer.first.roll(1, 0)))
     return {

@@ -1,10 +1,10 @@
-"""Is anything finished ever lost? Programs are interrupted at random moments, checked, and run again to the
-end.
+"""Interrupts programs at random moments, runs them again to the end, and checks that nothing finished is
+lost.
 
-After each signal: the exit code, the seconds until the end, whether what the program said is so, and whether
-every finished file is still there with the same bytes. After the last one the program runs to its end: its
-results must equal, bit for bit, those of a run that nobody interrupted, and nothing half-written may be left.
-The demo is interrupted again and again but not run to its end: its steps are the other programs.
+After each signal it records the exit code, the seconds until the end, whether the program's message is true,
+and whether every finished file is unchanged. Once a program has run to its end, its results must equal, bit
+for bit, those of an uninterrupted run, and no partial file may remain. The demo is interrupted repeatedly but
+not run to its end: its steps are the other programs.
 """
 
 import csv
@@ -31,17 +31,17 @@ class Args:
     work_dir: Path
     """An empty directory for the runs."""
     agent_file: Path = Path("pretrained/coinrun_easy_200/seed_0_finished/model.safetensors")
-    """The agent that is recorded and looked into."""
+    """Agent to record and analyse."""
     programs: tuple[str, ...] = ("train", "record", "train_gen_model", "precompute", "demo")
-    """Which programs. What the output says of the others stays."""
+    """Programs to test; rows of other programs in the output are kept."""
     interrupts: int = 6
     """Signals per program; SIGINT, SIGTERM and SIGKILL take turns."""
     per_run: int = 3
-    """Signals that one run gets before it may end."""
+    """Signals per run before it may end."""
     seed: int = 0
-    """Seed of the moments."""
+    """Seed of the times of interruption."""
     out_file: Path = Path("docs/results/interrupts.json")
-    """Where the figures go."""
+    """JSON file for the results."""
     log_level: LogLevel = logging.INFO
 
 
@@ -57,17 +57,20 @@ ROOT = Path(__file__).parents[1]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 LIMIT_SECONDS = 10.0
 VOLATILE = ("manifest.json", "config.json", "done.json", "lock", "events.out.*", "latest")
-"""Files that say when and how a run was made."""
+"""Files that record when and how a run was made."""
 GROWING = ("log.csv", "progress.csv", "train_state.safetensors", "best.safetensors")
-"""Files that a program replaces as it goes on: held against the reference at the end alone."""
+"""Files that a program overwrites as it proceeds; compared with the reference at the end only."""
 CLOCKS = ("wall_time", "steps_per_second", "frames_per_second", "wait_share", "peak_memory_mb", "peak_gpu_mb")
 LEFTOVERS = (".*.part", ".*.lock", ".latest.*", ".*_[0-9a-f]*.[0-9]*")
 
 
 @dataclass
 class Program:
-    """command: its words, given where its results go. seconds: of a run that nobody interrupts, once there
-    was one.
+    """A program under test.
+
+    Attributes:
+        command: its words, given the directory of its results.
+        seconds: duration of an uninterrupted run, once there was one.
     """
 
     name: str
@@ -78,7 +81,7 @@ class Program:
 
 
 def programs(args: Args, store: Path) -> dict[str, Program]:
-    """All five, small. store: what `record` records and the later ones read."""
+    """All five programs, at small sizes; `record` writes the store that the later ones read."""
     agent = args.agent_file  # auto times the machine, and may choose another under load
     exact = ("--precision", "fp32")
     simple = ("--num_threads", 1, *exact)
@@ -175,7 +178,7 @@ def programs(args: Args, store: Path) -> dict[str, Program]:
 
 
 def start(program: Program, out: Path) -> subprocess.Popen:
-    """The program, with what it says on stderr kept in a file."""
+    """Starts the program with stderr redirected to a file."""
     out.mkdir(parents=True, exist_ok=True)
     words = [sys.executable, *map(str, program.command(out))]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -184,7 +187,7 @@ def start(program: Program, out: Path) -> subprocess.Popen:
 
 
 def finish(program: Program, out: Path) -> float:
-    """Runs the program to its end. Returns its seconds."""
+    """Runs the program to its end and returns the seconds."""
     began = time.monotonic()
     if code := start(program, out).wait():
         raise UsageError(f"{program.name} ended with {code}: {out.with_suffix('.log').read_text()[-2000:]}")
@@ -192,7 +195,7 @@ def finish(program: Program, out: Path) -> float:
 
 
 def digests(out: Path) -> dict[str, str]:
-    """The hash of every result below a directory, clock columns left out, by its path there."""
+    """{path: hash} of every result below a directory, without clock columns."""
     files = (path for path in sorted(out.rglob("*")) if path.is_file() and not path.name.startswith("."))
     chosen = [
         path
@@ -213,14 +216,12 @@ def _content(path: Path) -> bytes:
 
 
 def leftovers(out: Path) -> list[str]:
-    """What is half-written below a directory."""
+    """Partial files below a directory."""
     return sorted(str(path.relative_to(out)) for name in LEFTOVERS for path in out.rglob(name))
 
 
 def untrue(number: int, out: Path) -> list[str]:
-    """What is not so of that which the program said on stderr after a signal; nothing is said after a
-    SIGKILL.
-    """
+    """Untrue statements in the program's message after a signal (SIGKILL gives none)."""
     said = out.with_suffix(".log").read_text()
     lines = [line for line in re.split(r"[\r\n]+", said) if line.startswith("interrupted by ")]
     problems = ["a traceback"] if "Traceback" in said else []
@@ -235,7 +236,7 @@ def untrue(number: int, out: Path) -> list[str]:
 
 
 def _false(line: str, out: Path) -> list[str]:
-    """Where a message differs from what lies on disk."""
+    """Statements of a message that differ from the files on disk."""
     state = re.search(r"the state (?:at|after) ([\d,]+) of [\d,]+ (?:steps|batches) is saved in (\S+);", line)
     if state:
         return _false_state(int(state[1].replace(",", "")), Path(state[2]), line)
@@ -264,8 +265,8 @@ def _false_state(steps: int, run: Path, line: str) -> list[str]:
 
 
 def interrupt(program: Program, out: Path, number: int, after: float) -> dict | None:
-    """Starts the program, sends the signal after so many seconds, and checks what came of it; None where it
-    had ended before.
+    """Starts the program, sends the signal after the given seconds, and checks the outcome; None if it had
+    ended before.
     """
     before = digests(out)
     left = leftovers(out)
@@ -299,12 +300,12 @@ def interrupt(program: Program, out: Path, number: int, after: float) -> dict | 
 
 
 def _had_finished(code: int, out: Path) -> bool:
-    """Whether the signal came when all work was done, so that 0 is the true code."""
+    """Whether the signal came after all work was done, so that exit code 0 is right."""
     return code == 0 and any(out.rglob("done.json"))
 
 
 def _users(out: Path) -> list[int]:
-    """Processes whose command line names the directory, beside this one."""
+    """Other processes whose command line names the directory."""
     own = str(out)
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -318,14 +319,14 @@ def _users(out: Path) -> list[int]:
 
 
 def _wait_for_orphans(out: Path) -> None:
-    """The step in hand hears of the demo's death and ends."""
+    """Checks that the demo's current step ends when the demo dies."""
     until = time.monotonic() + 2 * LIMIT_SECONDS
     while _users(out) and time.monotonic() < until:
         time.sleep(0.2)
 
 
 def tried(program: Program, args: Args, rng: np.random.Generator) -> list[dict]:
-    """All interrupts of a program, over as many runs as it takes, each run to its end."""
+    """All interruptions of a program, over as many runs as needed, each run to its end."""
     rows = []
     run = 0
     while len(rows) < args.interrupts:
@@ -348,8 +349,8 @@ def tried(program: Program, args: Args, rng: np.random.Generator) -> list[dict]:
 
 
 def check_end(program: Program, out: Path, rows: list[dict]) -> None:
-    """Runs the program to its end and notes, with its last interrupt, what differs from the reference and
-    what is left over.
+    """Runs the program to its end; adds differences from the reference and partial files to its last
+    interruption.
     """
     finish(program, out)
     made = digests(out)
@@ -365,7 +366,7 @@ def check_end(program: Program, out: Path, rows: list[dict]) -> None:
 
 
 def summary(rows: list[dict]) -> dict:
-    """How many interrupts, and how many problems of each kind."""
+    """Number of interruptions, and of problems of each kind."""
     kinds = ("lost", "wrong_code", "late", "untrue", "leftovers", "differing")
     return {"interrupts": len(rows)} | {kind: sum(len(row.get(kind, [])) for row in rows) for kind in kinds}
 
@@ -389,7 +390,7 @@ def main(args: Args) -> None:
 
 
 def write(output: Path, rows: list[dict]) -> None:
-    """Puts the rows of a program in the place of those that the output has of it, and shows the table of all."""
+    """Replaces the program's rows in the output file and prints the table."""
     kept = json.loads(output.read_text())["rows"] if output.exists() else []
     rows = [row for row in kept if row["program"] != rows[0]["program"]] + rows
     names = sorted({row["program"] for row in rows})

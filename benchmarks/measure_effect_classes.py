@@ -1,9 +1,9 @@
-"""Prints, for each Procgen game, which of its fifteen actions are the same act: the table in envs/procgen.py,
-measured.
+"""Prints which of the fifteen actions of each Procgen game have the same effect: the table in
+envs/procgen.py.
 
     python benchmarks/measure_effect_classes.py [--games coinrun ninja] [--modes easy hard] [--points 200]
 
-A minute or so for all games at 200 forked states each in two modes, on one core.
+All games at 200 forked states each in two modes take about a minute on one core.
 """
 
 import logging
@@ -17,9 +17,9 @@ from common.shared_flags import LogLevel
 @dataclass
 class Args:
     games: tuple[str, ...] = ()
-    """Games to measure; left out, all sixteen."""
+    """Games to measure; default: all sixteen."""
     modes: tuple[str, ...] = ("easy", "hard")
-    """Distribution modes that count together."""
+    """Distribution modes, pooled."""
     points: int = 200
     """Forked states per game and mode."""
     seed: int = 0
@@ -40,7 +40,7 @@ POINTS_AT_ONCE = 8
 
 
 def measure(game: str, modes: Sequence[str], points: int, seed: int) -> tuple[int, ...]:
-    """Effect classes over all the modes together."""
+    """Effect classes, pooled over the modes."""
     space = action_space(game)
     actions = len(space.names)
     different = np.zeros((actions, actions), bool)

@@ -1,9 +1,8 @@
-"""Is the precision that `auto` chooses the faster one here? Every network in bf16 and in float32, in turns,
-forward and with its gradient.
+"""Times every network in bf16 and float32, forward and backward, and compares with the choice of `auto`.
 
-One thread, CPU seconds (on a GPU: by the clock). Weights are random: they change no time. With --agent_file
-and --data_dir also: how far the agent's policy, value and memory in float32 are from those in bf16, over
-whole recorded episodes.
+One thread, CPU seconds (on a GPU: wall-clock). Weights are random, which does not affect time. With
+--agent_file and --data_dir it also measures how far the agent's policy, value and memory in float32 are from
+those in bf16, over recorded episodes.
 """
 
 import logging
@@ -19,20 +18,20 @@ from common.shared_flags import Device, LogLevel
 @dataclass
 class Args:
     presets: tuple[str, ...] = ("tiny", "small", "paper")
-    """Sizes of world model."""
+    """World model presets."""
     frames: int = 64
     """Frames in a batch."""
     rounds: int = 5
-    """Timed turns of each, after one to warm up; the fastest counts."""
+    """Timed rounds per network after one warm-up; the fastest counts."""
     agent_file: Path | None = None
-    """An agent whose answers in both precisions are compared."""
+    """Agent whose outputs in both precisions are compared."""
     data_dir: Path | None = None
-    """Store of rollouts whose episodes it is shown."""
+    """Store of rollouts for that comparison."""
     num_episodes: int = 32
-    """How many of them."""
+    """Number of episodes of the store."""
     device: Device = "auto"
     out_file: Path = Path("benchmarks/results/precision.json")
-    """Where the figures go."""
+    """JSON file for the results."""
     log_level: LogLevel = logging.INFO
 
 
@@ -56,15 +55,15 @@ from rollouts.store import Rollouts
 
 OBS_SHAPE = (64, 64, 3)
 POLICY_TOLERANCE = 0.001
-"""Mean KL, in nats, up to which the same agent's policies in both precisions count as the same: about twenty
-times what was measured (docs/pipeline.md).
+"""Mean KL, in nats, up to which one agent's policies in both precisions count as equal: about twenty times
+the measured one (docs/pipeline.md).
 """
 
 
 def networks(
     presets: tuple[str, ...], frames: int, device
 ) -> dict[str, tuple[nn.Module, Callable[[nn.Module], torch.Tensor]]]:
-    """Every network by name, and what runs it on a batch."""
+    """{name: callable that runs the network on a batch}."""
     obs = torch.randint(0, 256, (frames, *OBS_SHAPE), dtype=torch.uint8, device=device)
     found = {
         f"agent, {name}": (Encoder(name, OBS_SHAPE, 256, "auto"), lambda network: network(obs))
@@ -84,12 +83,12 @@ def networks(
 
 
 def simulated(model: WorldModel, obs: torch.Tensor, z: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-    """One number that every convolution has a part in: frames encoded, latents started and stepped on once."""
+    """A scalar that depends on every convolution: encodes frames, starts latents, and takes one step."""
     return model.embed(obs).float().mean() + model.step(model.start(z).env, action).frame.mean()
 
 
 def seconds(network: nn.Module, run, precision: str, gradient: bool, device: torch.device) -> float:
-    """How long the network takes in the precision."""
+    """Seconds of one run in the given precision."""
     set_precision(precision, network)
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     network.zero_grad(set_to_none=True)
@@ -106,7 +105,9 @@ def seconds(network: nn.Module, run, precision: str, gradient: bool, device: tor
 def compared(
     network: nn.Module, run, chosen: str, gradient: bool, rounds: int, device: torch.device
 ) -> dict[str, float]:
-    """Seconds of both precisions, in turns, and how many times as long the one that is not chosen takes."""
+    """Seconds in both precisions, alternating, and the ratio of the precision that `auto` rejects to its
+    choice.
+    """
     turns = [
         [seconds(network, run, precision, gradient, device) for precision in ("bf16", "fp32")]
         for _ in range(rounds + 1)
@@ -118,8 +119,8 @@ def compared(
 
 @torch.inference_mode()
 def distances(agent_file: Path, data_dir: Path, num_episodes: int) -> dict[str, float]:
-    """How far the agent in float32 is from itself in bf16 on recorded episodes, each with its own memory from
-    their first frames on.
+    """Distances between the agent in float32 and in bf16 on recorded episodes, each with its own memory from
+    the first frame on.
     """
     agent = load_agent(agent_file)[0]
     rollouts = Rollouts.open(data_dir)

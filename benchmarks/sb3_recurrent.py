@@ -1,6 +1,4 @@
-"""The yardstick of benchmarks/training.py: SB3-contrib's RecurrentPPO on our environments, with our encoder
-in SB3's manner.
-"""
+"""Baseline of benchmarks/training.py: SB3-contrib's RecurrentPPO on the same environments and encoder."""
 
 import numpy as np
 import torch
@@ -17,7 +15,7 @@ from agents.ppo import PPOConfig
 
 
 class SB3Env(VecEnv):
-    """Our VecEnv with SB3's face."""
+    """Adapts a VecEnv of this project to SB3."""
 
     def __init__(self, inner):
         self.inner = inner
@@ -53,8 +51,8 @@ class SB3Env(VecEnv):
 
 
 class ImpalaExtractor(BaseFeaturesExtractor):
-    """The same network as agents/encoders.py, in float32, default memory layout and one piece per call, as
-    SB3 runs its own.
+    """The network of agents/encoders.py in float32, default memory layout and one chunk per call, as SB3 runs
+    its own.
     """
 
     def __init__(self, observation_space: spaces.Box, features_dim: int):
@@ -70,8 +68,8 @@ class ImpalaExtractor(BaseFeaturesExtractor):
 
 
 def recurrent_ppo(env, ppo: PPOConfig, feature_size: int, hidden_size: int, seed: int) -> RecurrentPPO:
-    """RecurrentPPO with one shared LSTM, linear heads, and our learner's schedule: as many epochs,
-    minibatches and steps.
+    """RecurrentPPO with one shared LSTM, linear heads, and the same epochs, minibatches and steps as
+    agents/ppo.py.
     """
     policy = dict(
         features_extractor_class=ImpalaExtractor,

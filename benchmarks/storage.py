@@ -2,7 +2,7 @@
 time.
 
 Every engine writes the same step arrays and reads the same batches of windows, all fields. CPU seconds of one
-process are counted, not the clock, so that other work on the machine does not decide.
+process are counted, so that other work on the machine does not matter.
 """
 
 import logging
@@ -21,11 +21,11 @@ from common.shared_flags import LogLevel
 @dataclass
 class Args:
     store: tyro.conf.Positional[Path]
-    """A store to take the steps from (python record.py); a few thousand steps by a trained agent will do."""
+    """Store to take the steps from; a few thousand steps of a trained agent suffice."""
     max_steps: int = 20_000
-    """Use so many of its steps."""
+    """Number of its steps to use."""
     out_file: Path = Path("docs/results/storage.json")
-    """Where the numbers go."""
+    """JSON file for the results."""
     log_level: LogLevel = logging.INFO
 
 
@@ -51,7 +51,7 @@ EPISODES_PER_SHARD = 256
 
 
 class ShardEngine:
-    """What the project uses (rollouts/shard.py): HDF5, frames in zstd chunks, the rest contiguous and
+    """The project's engine (rollouts/shard.py): HDF5, frames in zstd chunks, other fields contiguous and
     memory-mapped.
     """
 
@@ -67,7 +67,7 @@ class ShardEngine:
 
 
 class ChunkedHDF5:
-    """HDF5 with every field chunked and compressed, each window one slice."""
+    """HDF5 with every field chunked and compressed; a window is one slice."""
 
     def __init__(self, name: str, chunk: int, **filters):
         self.name = name
@@ -91,7 +91,7 @@ class ChunkedHDF5:
 
 
 class Zarr:
-    """Zarr 3: chunks as in the project's shards, gathered in shard files of 64 chunks."""
+    """Zarr 3 with the project's chunks, in shard files of 64 chunks."""
 
     name = "zarr 3: zstd, sharded"
 
@@ -115,7 +115,7 @@ class Zarr:
 
 
 class Plain:
-    """Plain files: frames in zstd chunks with an offset table, the rest as .npy read through memory maps."""
+    """Plain files: frames in zstd chunks with an offset table, other fields as memory-mapped .npy."""
 
     def __init__(self, chunk: int, level: int):
         self.name = f"plain files: zstd {level}, chunks of {chunk}"
@@ -181,7 +181,7 @@ def main(args: Args) -> None:
 
 
 def measure(engine, path: Path, steps: dict) -> dict:
-    """One engine's numbers: write and window speed in frames per CPU second, size, and seconds to open and
+    """Results of one engine: write and window speed in frames per CPU second, size, and seconds to open and
     read one window.
     """
     total = len(steps["reward"])
@@ -207,7 +207,7 @@ def measure(engine, path: Path, steps: dict) -> dict:
 
 
 def time_windows(rollouts: Rollouts) -> float:
-    """Frames per CPU second of random windows from the store itself, as a Segment of tensors."""
+    """Frames per CPU second of random windows read from the store as Segments."""
     windows = rollouts.windows(WINDOW, anchor="start", pad="right")
     rng = np.random.default_rng(0)
     windows.sample(rng, BATCH)
@@ -218,7 +218,7 @@ def time_windows(rollouts: Rollouts) -> float:
 
 
 def time_opening(path: Path, manifest: dict) -> float:
-    """Clock seconds to open a store of EPISODES_TO_OPEN two-step episodes (only their table is read)."""
+    """Wall-clock seconds to open a store of EPISODES_TO_OPEN two-step episodes (reads only the table)."""
     small = {
         key: value
         for key, value in manifest.items()
@@ -251,7 +251,7 @@ def table(rows: list[dict]) -> list[str]:
 
 
 def _blank(ids: np.ndarray, manifest: dict) -> tuple[dict, dict]:
-    """Two-step episodes that hold nothing."""
+    """Two-step episodes of zeros."""
     n = len(ids)
     actions = manifest["num_actions"]
     width = manifest["hidden_size"]

@@ -1,8 +1,8 @@
-"""Training speed: our recurrent PPO against SB3-contrib's RecurrentPPO on the same environments, encoder and
+"""Training speed of agents/ppo.py and SB3-contrib's RecurrentPPO on the same environments, encoder and
 schedule.
 
-Both run in this process and take turns, so that whatever else the machine does slows both alike. Then: where
-our time goes, how it grows with the number of environments, and how much memory a rollout takes.
+Both run alternately in this process, so that other load slows both equally. Also measured: shares of time,
+scaling with the number of environments, and memory of a rollout.
 """
 
 import logging
@@ -20,23 +20,23 @@ class Args:
     env_name: str = "coinrun"
     """Game."""
     param_name: str = "hard-local-dev-rec"
-    """Preset of both learners; the core is an LSTM on both sides, the kind that RecurrentPPO has."""
+    """Preset of both learners, with an LSTM core, which RecurrentPPO has."""
     rounds: int = 4
-    """Timed turns of each learner, one iteration each, after one of each to warm up; 0 times our own alone."""
+    """Timed iterations of each learner, alternating, after one warm-up; 0 times only the project's own."""
     n_steps: int = 256
     """Steps per environment and iteration."""
     growth: tuple[int, ...] = (16, 64, 256)
-    """Numbers of environments to time our learner with."""
+    """Numbers of environments at which the project's learner is timed."""
     growth_rounds: int = 1
     """Timed iterations for each of them."""
     torch_threads: int = 0
-    """PyTorch threads of both learners; 0 takes what PyTorch takes."""
+    """PyTorch threads of both learners; 0 keeps PyTorch's default."""
     num_threads: int = 2
     """Threads of the game simulator."""
     seed: int = 0
-    """Seed of both."""
+    """Seed of both learners."""
     out_file: Path = Path("benchmarks/results/training.json")
-    """Where the figures go."""
+    """JSON file for the results."""
     precision: PrecisionName = "auto"
     log_level: LogLevel = logging.INFO
 
@@ -63,7 +63,7 @@ PARTS = ("environment", "inference", "learning")
 
 
 class TimedEnv:
-    """An environment that adds up the seconds spent in it."""
+    """Wraps an environment and sums the seconds spent in it."""
 
     def __init__(self, inner):
         self.inner = inner
@@ -86,7 +86,7 @@ class TimedEnv:
 
 
 class Ours:
-    """Our trainer, one iteration at a time."""
+    """The project's trainer, one iteration at a time."""
 
     def __init__(self, args: Args, network: NetworkConfig, ppo: PPOConfig, directory: Path):
         self.ppo = ppo
@@ -120,8 +120,8 @@ def environments(args: Args, num: int) -> ProcgenVecEnv:
 
 
 def paired(args: Args, network: NetworkConfig, ppo: PPOConfig, directory: Path) -> dict:
-    """Steps per second of both learners over `rounds` turns, also per second of processor time, and the
-    shares of our time.
+    """Steps per second of both learners over `rounds` rounds, also per CPU second, and shares of the
+    project's time.
     """
     ours = Ours(args, network, ppo, directory)
     steps = ppo.n_envs * ppo.n_steps
@@ -163,10 +163,10 @@ def paired(args: Args, network: NetworkConfig, ppo: PPOConfig, directory: Path) 
 def growth(
     args: Args, network: NetworkConfig, ppo: PPOConfig, directory: Path
 ) -> dict[int, dict[str, float]]:
-    """Our steps per second by number of environments; minibatches stay an eighth of the rollout.
+    """Steps per second of the project's learner by number of environments; minibatches stay an eighth of the
+    rollout.
 
-    Also per second of processor time, over all threads: with one thread that is the speed of an idle core,
-    whatever else runs.
+    Also per CPU second over all threads: with one thread, the speed of an idle core whatever else runs.
     """
     speeds = {}
     for num in args.growth:

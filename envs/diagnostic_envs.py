@@ -18,7 +18,7 @@ _SLOT_REPEAT = 0x534C4F54
 
 
 @dataclass(frozen=True)
-class Probe:
+class DiagnosticEnv:
     """Definition of one environment. A symbol is one of `symbols` vertical bands on a black frame."""
 
     tests: str
@@ -31,24 +31,26 @@ class Probe:
     action_matters: bool = True
 
 
-PROBES: dict[str, Probe] = {
-    "constant": Probe("the value head learns a constant: reward 1, always", 1, 1, 1.0, 1.0, False),
-    "sign": Probe("the value head reads the observation: reward +1 or -1, as shown", 1, 2, 0.0, 0.0, False),
-    "delayed": Probe(
+DIAGNOSTIC_ENVS: dict[str, DiagnosticEnv] = {
+    "constant": DiagnosticEnv("the value head learns a constant: reward 1, always", 1, 1, 1.0, 1.0, False),
+    "sign": DiagnosticEnv(
+        "the value head reads the observation: reward +1 or -1, as shown", 1, 2, 0.0, 0.0, False
+    ),
+    "delayed": DiagnosticEnv(
         "value travels back one step: reward 1 after the second of two steps", 2, 2, 1.0, 1.0, False
     ),
-    "choice": Probe("the policy learns: action 1 gives +1, action 0 gives -1", 1, 1, 1.0, 0.0),
-    "match": Probe(
+    "choice": DiagnosticEnv("the policy learns: action 1 gives +1, action 0 gives -1", 1, 1, 1.0, 0.0),
+    "match": DiagnosticEnv(
         "the policy reads the observation: +1 for the action that equals what is shown, else -1",
         1,
         2,
         1.0,
         0.0,
     ),
-    "counter": Probe(
+    "counter": DiagnosticEnv(
         "credit over ten steps: a counter is shown, reward 1 after the tenth", 10, 10, 1.0, 1.0, False
     ),
-    "memory": Probe(
+    "memory": DiagnosticEnv(
         "memory: +1 for the action that equals what the first frame showed, four steps ago, else -1",
         5,
         3,
@@ -57,16 +59,19 @@ PROBES: dict[str, Probe] = {
     ),
 }
 """The environments, simplest first; the third symbol of "memory" is shown on every frame but the first."""
-NAMES = tuple(PROBES)
+NAMES = tuple(DIAGNOSTIC_ENVS)
 
 
-class ProbeVecEnv:
-    """N copies of one probe, with a VecEnv's face. A level seed decides what its episode shows, whichever
-    slot plays it.
+class DiagnosticVecEnv:
+    """N copies of one diagnostic environment. A level seed determines its episode, whichever slot plays it.
 
-    name: one of NAMES. seed: decides which levels come, slot by slot. size: frames are [size, size, 3], size
-    >= 10. time_limit: an episode that has not ended after so many steps is truncated, and `info()` shows the
-    frame that it stopped at as `final_obs`.
+    Args:
+        name: one of NAMES.
+        num: number of copies.
+        seed: determines which levels come, slot by slot.
+        size: frames are [size, size, 3], size >= 10.
+        time_limit: truncates episodes after this many steps; `info()` then has the frame at which they
+            stopped as `final_obs`.
     """
 
     num_actions = 2
@@ -74,21 +79,21 @@ class ProbeVecEnv:
     noop = 0
 
     def __init__(self, name: str, num: int, seed: int = 0, size: int = 64, time_limit: int | None = None):
-        if name not in PROBES:
-            raise ValueError(f"unknown probe {name!r}; choose one of: {', '.join(NAMES)}")
+        if name not in DIAGNOSTIC_ENVS:
+            raise ValueError(f"unknown environment {name!r}; choose one of: {', '.join(NAMES)}")
         if size < 10:
             raise ValueError(f"frames of {size} pixels are too small to show ten symbols; need size >= 10")
         self.name = name
-        self.probe = PROBES[name]
+        self.spec = DIAGNOSTIC_ENVS[name]
         self.num = num
         self.seed = seed
         self.obs_shape = (size, size, 3)
         self.time_limit = time_limit
-        self.timeout = min(self.probe.length, time_limit or self.probe.length)
-        self.effect_classes = (0, 1) if self.probe.action_matters else (0, 0)
-        self.optimal_return = self.probe.optimal_return
-        self.random_return = self.probe.random_return
-        self._frames = _frames(self.probe.symbols, size)
+        self.timeout = min(self.spec.length, time_limit or self.spec.length)
+        self.effect_classes = (0, 1) if self.spec.action_matters else (0, 0)
+        self.optimal_return = self.spec.optimal_return
+        self.random_return = self.spec.random_return
+        self._frames = _frames(self.spec.symbols, size)
         self._episode = np.zeros(num, np.int64)
         self._queued = np.full(num, -1, np.int64)
         self._step = np.zeros(num, np.int64)
@@ -107,7 +112,7 @@ class ProbeVecEnv:
         action = np.asarray(action)
         if action.shape != (self.num,) or not np.isin(action, (0, 1)).all():
             raise ValueError(f"need {self.num} actions, each 0 or 1")
-        last = self._step == self.probe.length - 1
+        last = self._step == self.spec.length - 1
         self._reward = np.where(last, self._final_reward(action), 0).astype(np.float32)
         self._truncated = ~last & (self._step == self.timeout - 1)
         self._ended = last | self._truncated

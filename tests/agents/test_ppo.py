@@ -10,7 +10,7 @@ import torch
 from agents.actor_critic import load_agent
 from agents.ppo import PPOConfig, RolloutBuffer, advantages, ppo_loss, replay, update
 from common.policy import categorical_log_prob
-from envs.diagnostic_envs import ProbeVecEnv
+from envs.diagnostic_envs import DiagnosticVecEnv
 from envs.procgen import ProcgenConfig, ProcgenVecEnv
 from tests.helpers.tiny_models import sharpen, staggered, trainer
 
@@ -64,7 +64,7 @@ def test_the_learner_values_the_frame_that_a_truncated_episode_stopped_at(tmp_pa
     """Episodes of the counter stop after 4 of its 10 steps: their last step bootstraps from the fifth frame,
     with the memory of all four.
     """
-    env = ProbeVecEnv("counter", CONFIG.n_envs, 0, 16, time_limit=4)
+    env = DiagnosticVecEnv("counter", CONFIG.n_envs, 0, 16, time_limit=4)
     learner = trainer(tmp_path, env, CONFIG)
     learner.collect()
     buffer = learner.buffer
@@ -72,7 +72,7 @@ def test_the_learner_values_the_frame_that_a_truncated_episode_stopped_at(tmp_pa
     assert buffer.ended[cut].all()
     assert not buffer.ended[~cut].any()
     assert not buffer.final_value[~cut].any()
-    frames = ProbeVecEnv("counter", 1, 0, 16)
+    frames = DiagnosticVecEnv("counter", 1, 0, 16)
     for _ in range(4):
         frames.act(np.zeros(1, np.int64))
     with torch.no_grad():
@@ -87,7 +87,10 @@ def test_the_learner_values_the_frame_that_a_truncated_episode_stopped_at(tmp_pa
 
 @pytest.mark.parametrize(
     "env",
-    [lambda: ProbeVecEnv("counter", 8, 0, 16), lambda: ProcgenVecEnv(8, ProcgenConfig("coinrun", 5), 0, 1)],
+    [
+        lambda: DiagnosticVecEnv("counter", 8, 0, 16),
+        lambda: ProcgenVecEnv(8, ProcgenConfig("coinrun", 5), 0, 1),
+    ],
 )
 def test_environments_that_show_no_final_frame_have_no_value_of_it(tmp_path, env):
     learner = trainer(tmp_path, env(), CONFIG)
@@ -327,7 +330,7 @@ def iterations_to_solve(tmp_path, probe: str, core: str, most: int, seed: int = 
 
     At this learning rate a solved probe may be lost and learned again: what counts is that it was solved.
     """
-    learner = trainer(tmp_path, ProbeVecEnv(probe, FAST.n_envs, seed, 16), FAST, seed, core)
+    learner = trainer(tmp_path, DiagnosticVecEnv(probe, FAST.n_envs, seed, 16), FAST, seed, core)
     for iteration in range(most):
         learner.collect()
         if np.mean(learner.statistics.rewards) > SOLVED:

@@ -10,7 +10,7 @@ from agents.actor_critic import ActorCritic
 from agents.check_policy import check_policy
 from agents.evaluate import evaluate, fixed_jobs
 from agents.last_frames import TruncatedHistoryPolicy
-from envs.diagnostic_envs import ProbeVecEnv
+from envs.diagnostic_envs import DiagnosticVecEnv
 from tests.helpers.tiny_models import SIZE, network, sharpen
 
 STEPS = 9
@@ -19,7 +19,7 @@ NUM = 3
 
 def agent_of(core: str) -> ActorCritic:
     torch.manual_seed(3)
-    agent = ActorCritic(network(ProbeVecEnv("memory", 1, size=SIZE), core)).eval()
+    agent = ActorCritic(network(DiagnosticVecEnv("memory", 1, size=SIZE), core)).eval()
     sharpen(agent)
     return agent
 
@@ -137,7 +137,7 @@ def test_played_to_the_end_it_is_the_whole_agent_once_it_remembers_every_frame_a
         logits = []
         played = evaluate(
             policy,
-            ProbeVecEnv("memory", 8, size=SIZE),
+            DiagnosticVecEnv("memory", 8, size=SIZE),
             jobs,
             0,
             watch=lambda step: logits.append(step.logits),

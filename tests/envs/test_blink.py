@@ -5,7 +5,7 @@ import pytest
 
 from envs import blink
 from envs.blink import BlinkConfig, BlinkVecEnv, blank_schedule
-from envs.diagnostic_envs import ProbeVecEnv
+from envs.diagnostic_envs import DiagnosticVecEnv
 from envs.procgen import ProcgenConfig, ProcgenVecEnv
 from envs.vecenv import VecEnv
 
@@ -106,7 +106,7 @@ def test_restoring_goes_on_with_the_same_blanks(pair):
 
 
 def test_every_episode_opens_with_a_visible_frame():
-    env = BlinkVecEnv(ProbeVecEnv("counter", 16, size=16), BlinkConfig(min_clear=1, max_clear=2))
+    env = BlinkVecEnv(DiagnosticVecEnv("counter", 16, size=16), BlinkConfig(min_clear=1, max_clear=2))
     for _ in range(100):
         _reward, obs, first = env.observe()
         assert not env.info()["blank"][first].any()

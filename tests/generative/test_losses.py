@@ -19,11 +19,11 @@ from generative.training.losses import SCALE_OF, TERMS, loss_terms, total_loss
 from generative.training.small_object_weights import small_object_weights
 from generative.training.teacher_forcing import draw_noise
 from tests.helpers.toy_windows import (
-    ROLLOUT_STEPS,
-    OVERSHOOTING_STEPS,
-    LENGTH,
     EXTRA_STARTS,
+    LENGTH,
     OVERSHOOTING_RUNS,
+    OVERSHOOTING_STEPS,
+    ROLLOUT_STEPS,
     STEPS,
     K,
     agent,  # noqa: F401

@@ -11,7 +11,7 @@ import train
 from agents.actor_critic import NetworkConfig
 from agents.ppo import PPOConfig
 from agents.trainer import Schedule, Trainer
-from envs.diagnostic_envs import ProbeVecEnv
+from envs.diagnostic_envs import DiagnosticVecEnv
 
 SIZE = 16
 NEVER = 10**9
@@ -28,11 +28,11 @@ def network(env, core: str = "gru", precision: str = "fp32", **shape) -> Network
     return NetworkConfig(env.num_actions, env.obs_shape, core=core, precision=precision, **(small | shape))
 
 
-def staggered(name: str, num: int, seed: int = 0) -> ProbeVecEnv:
+def staggered(name: str, num: int, seed: int = 0) -> DiagnosticVecEnv:
     """A probe whose slots are at different steps of their episodes, so that ends fall everywhere in a
     rollout.
     """
-    env = ProbeVecEnv(name, num, seed, SIZE)
+    env = DiagnosticVecEnv(name, num, seed, SIZE)
     for reopened in range(1, num):
         env.act(np.zeros(num, np.int64))
         env.open_level(reopened, reopened)

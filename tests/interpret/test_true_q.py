@@ -8,7 +8,7 @@ import torch
 
 from agents.behaviours import RandomPolicy
 from common.stats import level_weights
-from envs.diagnostic_envs import ProbeVecEnv
+from envs.diagnostic_envs import DiagnosticVecEnv
 from interpret.forks.fork_points import ForkPoints
 from interpret.forks.true_q import (
     advantages,
@@ -46,7 +46,7 @@ def points_of(env, count: int, steps: int = 0) -> ForkPoints:
 
 
 def q_of(name: str, steps: int = 0, horizon: int = 50, draws: int = 6, count: int = 8):
-    env = ProbeVecEnv(name, 200, size=16)
+    env = DiagnosticVecEnv(name, 200, size=16)
     points = points_of(env, count, steps)
     return fork_returns(env, Constant(2), points, draws, horizon, GAMMA, 0), env, points
 
@@ -91,13 +91,13 @@ def test_the_horizon_cuts_and_says_so():
 def test_q_does_not_depend_on_how_many_run_together():
     few, many = (
         fork_returns(env, Constant(2), points_of(env, 5), 4, 9, GAMMA, 0)
-        for env in (ProbeVecEnv("memory", n, size=16) for n in (7, 64))
+        for env in (DiagnosticVecEnv("memory", n, size=16) for n in (7, 64))
     )
     np.testing.assert_array_equal(few.returns, many.returns)
     other = fork_returns(
-        ProbeVecEnv("memory", 8, size=16),
+        DiagnosticVecEnv("memory", 8, size=16),
         Constant(2),
-        points_of(ProbeVecEnv("memory", 8, size=16), 5),
+        points_of(DiagnosticVecEnv("memory", 8, size=16), 5),
         4,
         9,
         GAMMA,
@@ -118,7 +118,7 @@ def test_value_and_advantage_are_under_the_policys_own_probabilities():
 
 
 def test_actions_of_one_effect_count_together():
-    env = ProbeVecEnv("constant", 4, size=16)
+    env = DiagnosticVecEnv("constant", 4, size=16)
     _, shares = policy_outputs(Constant(2), points_of(env, 4), env.effect_classes)
     assert shares == pytest.approx(np.ones((4, 1)))
 

@@ -9,7 +9,7 @@ import torch
 from agents.actor_critic import ActorCritic
 from agents.behaviours import make_behaviour
 from common.noise import gumbel_noise
-from envs.diagnostic_envs import ProbeVecEnv
+from envs.diagnostic_envs import DiagnosticVecEnv
 from rollouts.play import EpisodeSpec, play
 from rollouts.record import Actor, play_shard
 from tests.helpers.tiny_models import SIZE, network, sharpen
@@ -20,21 +20,21 @@ JOBS = [EpisodeSpec(level, repeat) for level in (5, 900, 17) for repeat in range
 @pytest.fixture(scope="module")
 def agent():
     torch.manual_seed(0)
-    agent = ActorCritic(network(ProbeVecEnv("memory", 1, size=SIZE))).eval()
+    agent = ActorCritic(network(DiagnosticVecEnv("memory", 1, size=SIZE))).eval()
     sharpen(agent)
     return agent
 
 
 def record(agent, num, jobs=JOBS, seed=0, name="memory"):
     """Steps and episodes of a shard on a probe, played in `num` slots."""
-    return play_shard(ProbeVecEnv(name, num, size=SIZE), Actor(agent, "agent", "x"), jobs, seed)
+    return play_shard(DiagnosticVecEnv(name, num, size=SIZE), Actor(agent, "agent", "x"), jobs, seed)
 
 
 def test_every_job_is_played_to_its_end_and_once(agent):
     for num in (1, 2, 4, 20):
         seen = [
             list(zip(p.job, p.t, p.ended))
-            for p in play(ProbeVecEnv("memory", num, size=SIZE), agent, JOBS, 0)
+            for p in play(DiagnosticVecEnv("memory", num, size=SIZE), agent, JOBS, 0)
         ]
         assert sorted(sum(seen, [])) == [(job, t, t == 4) for job in range(len(JOBS)) for t in range(5)]
 
@@ -51,7 +51,7 @@ def test_episodes_do_not_depend_on_slots_or_company(agent):
 
 
 def test_the_level_is_the_jobs(agent):
-    env = ProbeVecEnv("memory", 1, size=SIZE)
+    env = DiagnosticVecEnv("memory", 1, size=SIZE)
     steps, table = record(agent, 2)
     for i, job in enumerate(JOBS):
         env.open_level(0, job.level)
@@ -98,7 +98,7 @@ def test_actions_are_the_gumbel_draw_and_log_probs_its_density(agent):
 
 def test_logits_are_the_agents_and_log_prob_the_behaviours(agent):
     hot = make_behaviour(agent, "temperature", temperature=5.0)
-    steps, _ = play_shard(ProbeVecEnv("memory", 4, size=SIZE), Actor(hot, "temperature", "x"), JOBS, 0)
+    steps, _ = play_shard(DiagnosticVecEnv("memory", 4, size=SIZE), Actor(hot, "temperature", "x"), JOBS, 0)
     np.testing.assert_allclose(steps["logits"], unrolled(agent, steps)[1], atol=1e-5)
     own, hot_own = (
         np.log(np.exp(x) / np.exp(x).sum(-1, keepdims=True)) for x in (steps["logits"], steps["logits"] / 5)
@@ -121,7 +121,7 @@ def test_rewards_are_raw_and_belong_to_the_action(agent):
 
 
 def test_a_policy_without_value_stores_nan(agent):
-    env = ProbeVecEnv("memory", 2, size=SIZE)
+    env = DiagnosticVecEnv("memory", 2, size=SIZE)
     steps, table = play_shard(
         env, Actor(make_behaviour(None, "random", actions=_two_actions()), "random", "none"), JOBS, 0
     )

@@ -18,7 +18,7 @@ from agents.scores import score, table
 from common.cli import run_main
 from common.stats import cluster_bootstrap
 from envs.coinrun import difficulty, first_states, layout_hash
-from envs.diagnostic_envs import ProbeVecEnv
+from envs.diagnostic_envs import DiagnosticVecEnv
 from envs.procgen import ProcgenConfig, ProcgenVecEnv
 from evaluate import Args, main
 from rollouts.play import EpisodeSpec, play
@@ -96,7 +96,7 @@ def test_a_time_out_is_its_own_outcome():
 
 
 def test_reward_is_summed_over_the_episode():
-    episodes = evaluate(RandomPolicy(2), ProbeVecEnv("match", 4, 0, 16), fixed_jobs(0, 64, 64), seed=0)
+    episodes = evaluate(RandomPolicy(2), DiagnosticVecEnv("match", 4, 0, 16), fixed_jobs(0, 64, 64), seed=0)
     assert set(episodes.total_reward) == {-1.0, 1.0}
     assert (episodes.length == 1).all()
     np.testing.assert_array_equal(episodes.outcome == 0, episodes.total_reward > 0)
@@ -252,7 +252,7 @@ def test_excluded_layouts_are_gone_and_further_levels_take_their_place(caplog):
     caplog.set_level(logging.INFO)
     env = coinrun()
     known = {layout_hash(next(first_states(env, [level]))) for level in range(100, 180)}
-    kept = script.held_out(env, 0, 60, (100, 80))
+    kept = script.unseen_layouts(env, 0, 60, (100, 80))
     fresh = [
         level for level in range(kept[-1] + 1) if layout_hash(next(first_states(env, [level]))) not in known
     ]
@@ -261,7 +261,7 @@ def test_excluded_layouts_are_gone_and_further_levels_take_their_place(caplog):
     assert kept[-1] > 60
     assert f"passed over {kept[-1] - 59} of the levels 0 to {kept[-1]}" in caplog.text
     assert {difficulty(level) for level in set(range(kept[-1])) - set(kept)} <= {1}
-    assert script.held_out(env, 3, 5, None) == [3, 4, 5, 6, 7]
+    assert script.unseen_layouts(env, 3, 5, None) == [3, 4, 5, 6, 7]
 
 
 def test_as_many_levels_are_played_as_asked(tmp_path, agent_file, capsys):
