@@ -1,15 +1,18 @@
 """Draws the HTML page of a report card from its artefacts: targets, scores by step, film strips, tables."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
+from common.shared_flags import LogLevel
 
 
 @dataclass
 class Args:
     run_dir: Path | None = None
     """Directory of a report card; default: the latest in results/report_card_precomp."""
+    log_level: LogLevel = logging.INFO
 
 
 if __name__ == "__main__":
