@@ -1,6 +1,4 @@
-"""How well reward and end are predicted: ranking (AUROC, AUPRC) and calibration, every score under resampling
-weights.
-"""
+"""Scores of predicted rewards and ends: ranking (AUROC, AUPRC) and calibration, under bootstrap weights."""
 
 import numpy as np
 
@@ -8,17 +6,23 @@ DONE_HORIZON = 8
 """Steps within which an end is predicted."""
 BINS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 RESAMPLES = 200
-"""Resamples of the ranking scores, which weigh every step and not every window."""
+"""Resamples of the ranking scores, which weigh every step rather than every window."""
 
 
 def ranking_scores(
     weights: np.ndarray, score: np.ndarray, happened: np.ndarray, counts: np.ndarray, window: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """AUROC and AUPRC (average precision) [R] of `score` against `happened`, both [m], where `counts` [m] is
-    True.
+    """AUROC and AUPRC (average precision) [R] of scores against outcomes.
 
-    window [m]: index into the weights [R, n]. Equal scores are one threshold. NaN in a resample in which all
-    or none happened.
+    Args:
+        weights: [R, n] bootstrap weights of n windows.
+        score: [m]; equal scores are one threshold.
+        happened: [m], the outcomes.
+        counts: [m] bool, which entries are scored.
+        window: [m], the window of each entry.
+
+    Returns:
+        {"auroc": [R], "auprc": [R]}; NaN in a resample with one class only.
     """
     order = np.flatnonzero(counts)[np.argsort(-score[counts], kind="stable")]
     if not len(order):
@@ -40,18 +44,21 @@ def ranking_scores(
 
 
 def end_probability(done: np.ndarray) -> np.ndarray:
-    """The probability [n] that an episode ends within the steps of done [S, n], the chance of an end at each
-    if it got there.
-    """
+    """Probability [n] that an episode ends within S steps, from the hazard done [S, n] of each step."""
     return 1 - np.prod(1 - done, axis=0)
 
 
 def calibration_scores(weights: np.ndarray, predicted: np.ndarray, happened: np.ndarray) -> dict:
-    """Reliability of probabilities `predicted` [n]: by bins the mean predicted and observed, with n; and the
-    errors [R].
+    """Calibration of predicted probabilities.
 
-    ece: mean distance between predicted and observed over bins, by their size. brier_skill: 1 - Brier score /
-    that of the base rate.
+    Args:
+        weights: [R, n] bootstrap weights.
+        predicted: [n] probabilities.
+        happened: [n] outcomes.
+
+    Returns:
+        bins: mean predicted and observed probability by bin, with n. ece [R]: expected calibration error.
+        brier_skill [R]: 1 - Brier score / that of the base rate.
     """
     bin_of = np.digitize(predicted, BINS[1:-1])
     member = (bin_of == np.arange(len(BINS) - 1)[:, None]).astype(float)  # [bins, n]

@@ -26,7 +26,8 @@ _FLAT = (
 )  # of a score's mean square: with a smaller variance it does not vary
 
 Surrogate = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-"""Lengths of episodes [E] -> for every row [n] the row whose later score stands in for its own, -1 for none."""
+"""Lengths of episodes [E] -> for every row [n] the row whose later score stands in for its own, -1 for none.
+"""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""How far two samples of states differ, as effect sizes: a classifier's AUROC on levels that it has not seen,
-and the maximum mean discrepancy.
+"""How far two samples of states differ: a classifier's AUROC on unseen levels, and the maximum mean
+discrepancy.
 
-Both are to be read beside the same number for two real samples: p-values say nothing at such n, and neither
-does a number alone.
+Compare both with the same numbers for two real samples. At such n every difference is significant.
 """
 
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from rollouts.growth import RECORD_MORE
 
 STEP = "hx_overlap"
 VERSION = 1
-"""The step whose numbers these are."""
+"""Of the step that computes these numbers."""
 FOLDS = 5
 RESAMPLES = 200
 CLASSIFIERS = {
@@ -31,24 +30,26 @@ CLASSIFIERS = {
 
 
 class StateSample(NamedTuple):
-    """States x [n, D], the level of each [n], and how many steps after the start that it shares with others
-    of its level: k [n].
-    """
+    """States with their levels."""
 
     x: np.ndarray
+    """[n, D]."""
     level: np.ndarray
+    """[n]."""
     k: np.ndarray
+    """[n]: steps since the start."""
 
     def where(self, rows: np.ndarray) -> "StateSample":
         return StateSample(*(column[rows] for column in self))
 
 
 def split_levels(levels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Two random halves of the distinct levels. Raises UsageError for too few to part them into folds."""
+    """Two random halves of the distinct levels. Raises UsageError for too few to make folds of."""
     unique = np.random.default_rng([seed, 15]).permutation(np.unique(levels))
     if len(unique) < 4 * FOLDS:
         raise UsageError(
-            f"too few to tell samples apart on unseen levels: {counted(len(unique), 'level')}, and it takes {4 * FOLDS}: {RECORD_MORE}"
+            f"too few to tell samples apart on unseen levels: {counted(len(unique), 'level')}, "
+            f"and it takes {4 * FOLDS}: {RECORD_MORE}"
         )
     return unique[: len(unique) // 2], unique[len(unique) // 2 :]
 
@@ -56,12 +57,12 @@ def split_levels(levels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndar
 def out_of_fold_scores(
     a: StateSample, b: StateSample, kind: str, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The score [n] that each state is of the first sample, by a classifier that has not seen its level, and
-    whether it is [n].
+    """Scores [n] that each state is from the first sample, by a classifier that has not seen its level; and
+    labels [n].
 
-    Each fold holds its share of either sample's levels, which differ. Where nothing tells small samples apart
-    the area is below 0.5: what is missing from the levels at hand is in those held out. The floor has the
-    same bias.
+    Each fold holds its share of the levels of either sample. Between small samples of the same distribution
+    the AUROC falls below 0.5, because levels missing from training are those held out; the comparison of two
+    real samples has the same bias.
     """
     x = np.concatenate([a.x, b.x])
     first = np.repeat([True, False], [len(a.x), len(b.x)])
@@ -75,7 +76,7 @@ def out_of_fold_scores(
 
 
 def _folds(level: np.ndarray, seed: int) -> np.ndarray:
-    """A fold [n] for each state, the same for all of a level."""
+    """The fold [n] of each state, one for all states of a level."""
     levels, index = np.unique(level, return_inverse=True)
     return (np.random.default_rng([seed, 16]).permutation(len(levels)) % FOLDS)[index]
 
@@ -83,8 +84,14 @@ def _folds(level: np.ndarray, seed: int) -> np.ndarray:
 def auroc(
     a: StateSample, b: StateSample, scores: np.ndarray, first: np.ndarray, rows: np.ndarray, seed: int = 0
 ) -> Estimate:
-    """AUROC of out-of-fold scores over some rows [n] bool, its interval over levels drawn again: 0.5 where
-    nothing tells the samples apart.
+    """AUROC of out-of-fold scores over some rows, with its interval by level; 0.5 if the samples are alike.
+
+    Args:
+        a, b: the samples.
+        scores: [n], of both samples concatenated.
+        first: [n] bool, which are of sample a.
+        rows: [n] bool, which are scored.
+        seed: of the resamples.
     """
     levels, index = np.unique(np.concatenate([a.level, b.level]), return_inverse=True)
     return estimate(
@@ -93,8 +100,10 @@ def auroc(
 
 
 def mmd2(a: np.ndarray, b: np.ndarray, bandwidth: float) -> float:
-    """The squared maximum mean discrepancy of a [n, D] and b [m, D] with a Gaussian kernel, without bias
-    (Gretton et al. 2012): 0 on average for equal distributions, which may come out below 0.
+    """Unbiased squared maximum mean discrepancy of a [n, D] and b [m, D] with a Gaussian kernel (Gretton et
+    al. 2012).
+
+    Its mean is 0 for equal distributions, so it can be negative.
     """
 
     def kernel(p, q):
@@ -107,7 +116,7 @@ def mmd2(a: np.ndarray, b: np.ndarray, bandwidth: float) -> float:
 
 
 def median_distance(x: np.ndarray) -> float:
-    """The median distance between two of x [n, D]: the usual bandwidth."""
+    """Median distance between two of x [n, D]: the usual kernel bandwidth."""
     return float(np.sqrt(np.median(_squared(x, x)[np.triu_indices(len(x), 1)])))
 
 

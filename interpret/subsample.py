@@ -168,7 +168,8 @@ def principal_space(
     """The principal components that hold `share` of the variance of standardised x [n, D]; groups [n]: level
     or episode of each.
 
-    Raises UsageError as `interpret.directions.fitting.checked_sample` does: NaN, constant features, too few groups.
+    Raises UsageError as `interpret.directions.fitting.checked_sample` does: NaN, constant features, too few
+    groups.
     """
     most = min(x.shape[1], len(np.unique(groups)) - 1) if x.ndim == 2 else 1
     return leading_components(fit_pca(x, groups, max(most, 1), seed), share)

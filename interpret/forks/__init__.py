@@ -1,1 +1,1 @@
-"""Fork points and what is played from them, in the real game and in the simulator."""
+"""Fork points, the worlds that play on from them, and what their runs show."""

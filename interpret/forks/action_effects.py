@@ -1,5 +1,5 @@
-"""What one action does: every effect class tried from the same fork point in both worlds, and the pictures
-matched with each other.
+"""What one action does: every effect class tried from the same fork points in both worlds, and the frames
+compared.
 """
 
 from typing import NamedTuple
@@ -13,8 +13,7 @@ from interpret.forks.fork_points import ForkPoints
 from interpret.forks.worlds import SimulatedWorld
 
 MOTION_RANGE = 20
-"""Pixels: no farther does anything scroll in the few steps after one action (a jump rises 1.5 tiles of 4.9
-pixels per step).
+"""Largest scroll in pixels in the few steps after one action (a jump rises 1.5 tiles of 4.9 pixels per step).
 """
 _PLAYER = slice(
     24, 40
@@ -22,13 +21,14 @@ _PLAYER = slice(
 
 
 class ActionOutcomes(NamedTuple):
-    """Frames before and after an action held for some steps. before [M, H, W, C]; after [M, E, H, W, C],
-    uint8; ended [M, E]: whether the episode ended meanwhile, so that there is no such frame.
-    """
+    """Frames before and after an action that is held for some steps."""
 
     before: np.ndarray
+    """[M, H, W, C] uint8."""
     after: np.ndarray
+    """[M, E, H, W, C] uint8."""
     ended: np.ndarray
+    """[M, E] bool: whether the episode ended meanwhile, so that there is no later frame."""
 
 
 def representative_actions(effect_classes) -> np.ndarray:
@@ -37,22 +37,22 @@ def representative_actions(effect_classes) -> np.ndarray:
 
 
 def real_action_outcomes(env, points: ForkPoints, hold: int) -> ActionOutcomes:
-    """Each effect class from each fork point in the real game, the action held for `hold` steps."""
+    """Each effect class from each fork point in the real game, held for `hold` steps."""
     acts = representative_actions(env.effect_classes)
     index, action = (x.ravel() for x in np.meshgrid(np.arange(len(points)), acts, indexing="ij"))
     after = np.zeros((len(index), *env.obs_shape), np.uint8)
     ended = np.zeros(len(index), bool)
     for at in range(0, len(index), env.num):
-        here = slice(at, min(at + env.num, len(index)))
-        count = here.stop - at
-        env.restore([points.snapshots[i] for i in index[here]], range(count))
+        rows = slice(at, min(at + env.num, len(index)))
+        count = rows.stop - at
+        env.restore([points.snapshots[i] for i in index[rows]], range(count))
         held = np.full(env.num, env.noop)
-        held[:count] = action[here]
+        held[:count] = action[rows]
         for _ in range(hold):
             env.act(held)
             _, obs, first = env.observe()
-            ended[here] |= first[:count]
-        after[here] = obs[:count]
+            ended[rows] |= first[:count]
+        after[rows] = obs[:count]
     shape = len(points), len(acts)
     return ActionOutcomes(points.frames[-1], after.reshape(*shape, *env.obs_shape), ended.reshape(shape))
 
@@ -60,39 +60,49 @@ def real_action_outcomes(env, points: ForkPoints, hold: int) -> ActionOutcomes:
 def simulated_action_outcomes(
     world: SimulatedWorld, points: ForkPoints, hold: int, acts: np.ndarray, seed: int, batch: int
 ) -> ActionOutcomes:
-    """The same in the simulator, which shares all noise among a fork point's actions. It draws a frame after an
-    end as well.
+    """Each effect class from each fork point in the simulator, held for `hold` steps.
+
+    All actions of a fork point share their noise. The simulator also draws frames after an end.
+
+    Args:
+        world: the simulator.
+        points: M fork points.
+        hold: steps.
+        acts: [E], one action of each effect class.
+        seed: of the noise.
+        batch: runs at a time.
     """
     index, action = (x.ravel() for x in np.meshgrid(np.arange(len(points)), acts, indexing="ij"))
     frames = []
     for at in range(0, len(index), batch):
-        some = points.take(index[at : at + batch])
+        batch_points = points.take(index[at : at + batch])
         held = np.repeat(action[None, at : at + batch], hold + 1, axis=0)
-        frames.append(world.run(some, hold + 1, some.keys(seed), held).obs[[0, hold]].numpy())
+        frames.append(world.run(batch_points, hold + 1, batch_points.keys(seed), held).obs[[0, hold]].numpy())
     first, last = np.concatenate(frames, 1).reshape(2, len(points), len(acts), *frames[0].shape[2:])
     return ActionOutcomes(first[:, 0], last, np.zeros((len(points), len(acts)), bool))
 
 
 class FrameMatch(NamedTuple):
-    """error [M, E, E]: mean square difference of the simulated frame of class a and the real one of class b,
-    of pixels in [0, 1]. same [M, E, E]: real frames equal to the bit. nearest [M, E]: the class whose real
-    frame is nearest to each simulated one.
-    """
+    """Simulated frames compared with the real frames of all E effect classes."""
 
     error: np.ndarray
+    """[M, E, E]: mean squared difference of the simulated frame of class a and the real one of class b."""
     same: np.ndarray
+    """[M, E, E] bool: identical real frames."""
     nearest: np.ndarray
+    """[M, E]: the class whose real frame is nearest to each simulated one."""
 
 
 def match_frames(real: ActionOutcomes, simulated: ActionOutcomes) -> FrameMatch:
-    """Compares every simulated frame with the real frames of all effect classes from its fork point. Ended ones
-    match nothing.
+    """Compares every simulated frame with the real frames of all effect classes from its fork point.
+
+    Frames after an end match nothing.
     """
     flat = [x.after.reshape(*x.after.shape[:2], -1).astype(np.float32) / 255 for x in (real, simulated)]
-    truth, drawn = flat
-    error = np.stack([((s[:, None] - t[None]) ** 2).mean(-1) for s, t in zip(drawn, truth)])
+    real_flat, simulated_flat = flat
+    error = np.stack([((s[:, None] - t[None]) ** 2).mean(-1) for s, t in zip(simulated_flat, real_flat)])
     same = (
-        np.stack([(t[:, None] == t[None]).all(-1) for t in truth])
+        np.stack([(t[:, None] == t[None]).all(-1) for t in real_flat])
         & ~real.ended[:, :, None]
         & ~real.ended[:, None, :]
     )
@@ -102,8 +112,9 @@ def match_frames(real: ActionOutcomes, simulated: ActionOutcomes) -> FrameMatch:
 def matching_accuracy(
     found: FrameMatch, ended: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Share [R] of simulated frames whose nearest real frame is that of their own action (or equal to it),
-    and what a guess would get.
+    """Accuracy [R] of identifying the action by the nearest real frame, and the accuracy of guessing.
+
+    A nearest frame counts as correct if it equals that of the own action. ended [M, E]; weights [R, M].
     """
     n = np.arange(found.same.shape[1])
     scored = ~ended
@@ -113,8 +124,9 @@ def matching_accuracy(
 
 
 def confusion_matrix(found: FrameMatch, ended: np.ndarray) -> np.ndarray:
-    """[E, E]: of the simulated frames of class a, the share nearest to the real frame of class b; equal real
-    frames share it.
+    """[E, E]: share of simulated frames of class a whose nearest real frame is that of class b.
+
+    Identical real frames share the credit.
     """
     n = np.arange(found.same.shape[1])
     scored = ~ended
@@ -124,28 +136,30 @@ def confusion_matrix(found: FrameMatch, ended: np.ndarray) -> np.ndarray:
 
 
 def psnr_margin(found: FrameMatch, ended: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """dPSNR [R] in dB: how much better a simulated frame fits the real one of its own action than those of
-    other effects, errors pooled.
+    """PSNR of simulated frames against the real frame of their own action, less that against other actions'
+    [R], dB.
+
+    Errors are pooled before the logarithm. Classes with the same real frame are not compared.
     """
     classes = np.arange(found.error.shape[1])
     other = ~found.same & ~ended[:, :, None] & ~ended[:, None, :]
     own = np.broadcast_to(found.error[:, classes, classes][..., None], other.shape)
-    theirs, mine = (
+    others_error, own_error = (
         ratio(weights, (error * other).sum((1, 2)), other.sum((1, 2))) for error in (found.error, own)
     )
-    return 10 * np.log10(theirs / mine)
+    return 10 * np.log10(others_error / own_error)
 
 
 def effect_products(real: ActionOutcomes, simulated: ActionOutcomes) -> np.ndarray:
-    """[M, 3]: mean products real x real, real x simulated, simulated x simulated of the effects of the
-    actions, pixel by pixel: what a class adds to the mean over classes.
+    """Mean products over pixels [M, 3] of the effects of actions: real x real, real x simulated, simulated x
+    simulated. An effect is a class's frame less the mean over classes.
     """
     effect, shown = (_centred(x.after, ~real.ended) for x in (real, simulated))
     return np.stack([(a * b).mean((1, 2)) for a, b in ((effect, effect), (effect, shown), (shown, shown))], 1)
 
 
 def effect_regression(product: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Slope and correlation [R] of the simulated on the real effect, from their `products`."""
+    """Slope and correlation [R] of simulated on real effects, from their `effect_products`."""
     xx, xy, yy = mean(weights, product).T
     with np.errstate(divide="ignore", invalid="ignore"):
         return xy / xx, xy / np.sqrt(xx * yy)
@@ -166,7 +180,7 @@ def player_motion(found: ActionOutcomes) -> np.ndarray:
 
 
 def _centred(after: np.ndarray, alive: np.ndarray) -> np.ndarray:
-    """[M, E, P]: frames less the mean over the classes that are alive, zero elsewhere."""
+    """Effects [M, E, P]: frames less the mean over the classes that have not ended; 0 for those that have."""
     flat = after.reshape(*after.shape[:2], -1).astype(np.float32) / 255
     weight = alive[..., None].astype(np.float32)
     return (

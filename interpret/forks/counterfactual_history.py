@@ -1,9 +1,8 @@
-"""One frame, two histories: the real game is played so that it ends in a stored frame, bit for bit, with another
-velocity.
+"""Counterfactual histories: real play that ends in a recorded frame, bit for bit, with another velocity.
 
-Some steps before a fork point the player is given another velocity and the recorded actions are taken. It ends
-elsewhere; from as far to the other side it ends where it was. Velocity is not on the screen, so the last
-frames are the same, and only memory tells the two apart.
+Some steps before a fork point the player is given another velocity, and the recorded actions are taken. It
+ends elsewhere; started as far to the other side, it ends at the recorded place. CoinRun does not display
+velocity, so the last frames are identical and only memory distinguishes the two histories.
 """
 
 from collections.abc import Sequence
@@ -20,49 +19,51 @@ from envs.scenes import copy
 
 POSITION_TOLERANCE = 1e-3
 WALL_TOLERANCE = 0.1
-"""Tiles: the player is in the same place when it is no farther away than CLOSE, and in a wall when it reaches
-in by more than DEEP.
+"""Tiles. The player is in the same place if it is within POSITION_TOLERANCE, and inside a wall if it overlaps
+one by more than WALL_TOLERANCE.
 """
 
 
 class CounterfactualHistory(NamedTuple):
-    """frames [P + 1, B, H, W, C] uint8, the one on show at the end last; velocity [B, 2] (rightwards,
-    upwards) at the end, tiles per step; same [B]: whether the player walked into no wall to begin with and
-    ended where it had been, with the same frame.
-    """
+    """Played histories of P steps before B fork points."""
 
     frames: np.ndarray
+    """[P + 1, B, H, W, C] uint8, the frame at the fork point last."""
     velocity: np.ndarray
+    """[B, 2]: rightwards and upwards at the end, in tiles per step."""
     same: np.ndarray
+    """[B] bool: whether it starts outside walls and ends in the recorded place with the recorded frame."""
 
 
 def play_counterfactual_history(
     env, snapshots: Sequence[Snapshot], actions: np.ndarray, velocity: np.ndarray
 ) -> CounterfactualHistory:
-    """Begins each of B fork points with another velocity [B, 2] and takes the recorded actions [P, B], from a
-    place that leads to the same end.
+    """Starts each of B histories with another velocity, and takes the recorded actions from a place that
+    leads to the same end.
 
-    env: a VecEnv of CoinRun with restore and symbols, with at least B slots, which are used up.
+    Args:
+        env: a VecEnv of CoinRun with `restore` and `symbols` and at least B slots, which are overwritten.
+        snapshots: [B], states at which the histories begin.
+        actions: [P, B].
+        velocity: [B, 2], rightwards and upwards, in tiles per step.
     """
     states = [parse(snapshot.data) for snapshot in snapshots]
     frames, ends = _run(env, states, actions)
     faster = [copy(state, vx=vx, vy=vy) for state, (vx, vy) in zip(states, velocity)]
     shift = ends[:, :2] - _run(env, faster, actions)[1][:, :2]
     moved = [_moved(state, *by) for state, by in zip(faster, shift)]
-    begun = [state if there is None else there for state, there in zip(states, moved)]
-    other, others_ends = _run(env, begun, actions)
-    same = np.array([there is not None for there in moved]) & (other[-1] == frames[-1]).all((1, 2, 3))
+    starts = [state if shifted is None else shifted for state, shifted in zip(states, moved)]
+    other, other_ends = _run(env, starts, actions)
+    same = np.array([shifted is not None for shifted in moved]) & (other[-1] == frames[-1]).all((1, 2, 3))
     return CounterfactualHistory(
         other,
-        others_ends[:, 2:],
-        same & (np.abs(others_ends[:, :2] - ends[:, :2]) < POSITION_TOLERANCE).all(1),
+        other_ends[:, 2:],
+        same & (np.abs(other_ends[:, :2] - ends[:, :2]) < POSITION_TOLERANCE).all(1),
     )
 
 
 def state_after_history(agent: ActorCritic, hidden: torch.Tensor, frames: np.ndarray) -> torch.Tensor:
-    """The agent's states [B, S] after frames [P, B, H, W, C], shown one after the other from states `hidden`
-    [B, S] on.
-    """
+    """The agent's states [B, S] after frames [P, B, H, W, C], from states `hidden` [B, S] before them."""
     with torch.inference_mode():
         seen = torch.from_numpy(frames).to(hidden.device)
         return agent.unroll(
@@ -71,9 +72,7 @@ def state_after_history(agent: ActorCritic, hidden: torch.Tensor, frames: np.nda
 
 
 def _run(env, states: Sequence[State], actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The frames [P + 1, B, H, W, C] along the actions [P, B], and the player's x, y, vx, vy [B, 4] at the
-    end.
-    """
+    """Frames [P + 1, B, H, W, C] along the actions, and the player's final x, y, vx, vy [B, 4]."""
     slots = range(len(states))
     env.restore([Snapshot(serialize(state)) for state in states], slots)
     frames = [env.observe()[1][: len(states)].copy()]
@@ -85,7 +84,7 @@ def _run(env, states: Sequence[State], actions: np.ndarray) -> tuple[np.ndarray,
 
 
 def _moved(state: State, right: float, up: float) -> State | None:
-    """The state with the player that far away; None where that is beyond the world or in a wall."""
+    """The state with the player displaced; None if that is outside the level or inside a wall."""
     x = state.player["x"] + right
     y = state.player["y"] + up
     low_x, high_x = (int(np.floor(x + side * (state.player["rx"] - WALL_TOLERANCE))) for side in (-1, 1))

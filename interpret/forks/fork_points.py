@@ -1,8 +1,7 @@
-"""A bank of fork points: saved points of recorded episodes from which the real game can be forked and a simulator
-started.
+"""Fork points: recorded steps from which the real game can be forked and the simulator started.
 
-A fork point is a frame on show that the agent is about to see. With its level, repeat and step as noise keys, a
-fork of it draws the very noise of the recording.
+A fork point is a step of a recorded episode at which the agent is about to see a frame. Its level, repeat and
+step key the action noise, so that a fork can draw exactly the noise of the recording.
 """
 
 from collections import Counter
@@ -26,35 +25,35 @@ from rollouts.store import Rollouts
 from rollouts.windows import Windows
 
 PARTS = {"test": ("test",), "train": ("train",), "all": ("test", "validation", "train")}
-"""Parts of a store's layouts by the names that scripts give them."""
+"""Parts of a store's layouts, by the names that scripts take."""
 STEPS_PER_LAYOUT = 6
-"""Steps per layout that are looked at for a hazard ahead."""
+"""Steps per layout that are searched for a hazard ahead."""
 SEARCH_BATCH = 96
-"""Steps that are looked at before counting what was found."""
+"""Steps that are replayed at a time while searching."""
 REPEAT_STRIDE = 1_000_003
-"""Between the noise repeats of a fork point's forks: no recording has so many repeats of a level."""
+"""Offset between the noise repeats of forks of one point; no recording has so many repeats of a level."""
 
 
 @dataclass(frozen=True)
 class ForkPoints:
-    """B fork points. The arrays have one row each; those that a bank without a store lacks are zeros."""
+    """B fork points. Columns that do not apply (when there is no store) are zeros."""
 
     snapshots: list
-    """Environment states, in which frames[-1] is on show."""
+    """Environment states [B], in which frames[-1] is displayed."""
     frames: np.ndarray
-    """[K, B, H, W, C] uint8: the last K frames, the one on show last."""
+    """[K, B, H, W, C] uint8: the last K frames, the current one last."""
     hidden: torch.Tensor
-    """[B, D]: the agent's state before the frame on show."""
+    """[B, D]: the agent's state before it sees the current frame."""
     level: np.ndarray
-    """Level seeds [B]."""
+    """[B], level seeds."""
     repeat: np.ndarray
-    """The episode's repeat of its level [B]: with level and step it keys the action noise."""
+    """[B]: the episode's repeat of its level; with level and step it keys the action noise."""
     step: np.ndarray
-    """[B], of its episode."""
+    """[B], within the episode."""
     episode: np.ndarray
     """[B], index into the store."""
     layout: np.ndarray
-    """[B] str: the place, by which intervals are drawn."""
+    """[B] str: intervals are bootstrapped by layout."""
 
     def __repr__(self) -> str:
         return f"ForkPoints({len(self)} from {len(set(self.layout))} layouts, {len(self.frames)} frames each)"
@@ -63,7 +62,7 @@ class ForkPoints:
         return len(self.snapshots)
 
     def take(self, index) -> "ForkPoints":
-        """The fork points numbered `index` [n], in that order, with repetition where it repeats."""
+        """The fork points numbered `index` [n], in that order; indices may repeat."""
         index = np.asarray(index, np.int64)
         columns = {
             name: getattr(self, name)[index]
@@ -72,18 +71,26 @@ class ForkPoints:
         return ForkPoints([self.snapshots[i] for i in index], self.frames[:, index], **columns)
 
     def keys(self, seed: int, draw: np.ndarray | int = 0) -> NoiseKeys:
-        """Noise of the fork points' forks. draw [B] or one number: 0 is the recording's own noise where `seed` is
-        the recording's.
+        """Noise keys of forks of these points.
+
+        draw: [B] or one number. With the recording's seed, draw 0 repeats the recording's own noise.
         """
         return NoiseKeys(seed, self.level, self.repeat + REPEAT_STRIDE * np.asarray(draw), self.step)
 
 
 class ForkPointSampler:
-    """Draws fork points from a part of a store, each layout giving up to `per_layout`, layouts in random order.
+    """Samples fork points from parts of a store, in random order of layouts.
 
-    frames: how many frames end in the one on show; earlier steps of an episode are no fork points. parts: of
-    `generative.training.data.split`. Raises UsageError when nothing of the store is long enough and in these
-    parts.
+    Args:
+        rollouts: a store of real rollouts.
+        frames: K, the number of frames that a fork point holds; the first K - 1 steps of an episode are
+            excluded.
+        parts: of `generative.training.data.split`.
+        seed: of the sampling.
+        per_layout: the most fork points of one layout.
+
+    Raises:
+        UsageError: if no episode in these parts is long enough.
     """
 
     def __init__(
@@ -107,48 +114,52 @@ class ForkPointSampler:
             raise UsageError(f"no episode of {frames} frames in {where}: take another part, or {RECORD_MORE}")
 
     def __len__(self) -> int:
-        """How many moments there are."""
-        return len(self._draws(self.per_layout, 0))
+        """Number of fork points that can be sampled."""
+        return len(self._candidate_steps(self.per_layout, 0))
 
     def sample(self, count: int) -> ForkPoints:
-        """Up to `count` fork points: random steps of the layouts' episodes, all steps equally likely."""
+        """Up to `count` fork points: random steps of the episodes, all steps equally likely."""
         return fork_points_at(
-            self.rollouts, *self._draws(self.per_layout, 0)[:count].T, self.frames, self.layouts
+            self.rollouts, *self._candidate_steps(self.per_layout, 0)[:count].T, self.frames, self.layouts
         )
 
     def sample_hazards(self, count: int, policy: Policy) -> tuple[ForkPoints, ForkPoints, list[Hazard]]:
-        """Up to `count` fork points of CoinRun with a hazard 2 to 6 tiles ahead, the same fork points without it, and
-        the hazards.
+        """Up to `count` CoinRun fork points with a hazard 2 to 6 tiles ahead, with the hazard and without it.
 
-        In the second bank the hazard is gone from all K states, so from all K frames, and `policy` has seen
-        these in place of the recorded ones. Raises UsageError when no such fork point is found.
+        Returns:
+            The recorded fork points; the same points with the hazard deleted from the states of all K frames,
+            which are redrawn and shown to `policy` in place of the recorded ones; and the hazards.
+
+        Raises:
+            UsageError: if no such step is found.
         """
-        draws = self._draws(STEPS_PER_LAYOUT * self.per_layout, 1)
-        found = []
+        candidates = self._candidate_steps(STEPS_PER_LAYOUT * self.per_layout, 1)
+        pairs_and_hazards = []
         taken = Counter()
-        for at in range(0, len(draws), SEARCH_BATCH):
-            some = draws[at : at + SEARCH_BATCH]
-            some = some[[taken[self.layouts[episode]] < self.per_layout for episode in some[:, 0]]]
-            for pair, snapshot in zip(some, replay_states(self.rollouts, *some.T)):
+        for at in range(0, len(candidates), SEARCH_BATCH):
+            batch = candidates[at : at + SEARCH_BATCH]
+            batch = batch[[taken[self.layouts[episode]] < self.per_layout for episode in batch[:, 0]]]
+            for pair, snapshot in zip(batch, replay_states(self.rollouts, *batch.T)):
                 hazard = next_hazard(parse(snapshot.data))
-                place = self.layouts[pair[0]]
-                if hazard is not None and taken[place] < self.per_layout:
-                    found.append((pair, hazard))
-                    taken[place] += 1
-            if len(found) >= count:
+                layout = self.layouts[pair[0]]
+                if hazard is not None and taken[layout] < self.per_layout:
+                    pairs_and_hazards.append((pair, hazard))
+                    taken[layout] += 1
+            if len(pairs_and_hazards) >= count:
                 break
-        if not found:
+        if not pairs_and_hazards:
             raise UsageError(
-                f"no hazard ahead at any of {counted(len(draws), 'step')} of {self.rollouts.path}: {RECORD_MORE}"
+                f"no hazard ahead at any of {counted(len(candidates), 'step')} of {self.rollouts.path}: "
+                f"{RECORD_MORE}"
             )
-        pairs = np.array([pair for pair, _ in found[:count]])
-        ahead = [hazard for _, hazard in found[:count]]
+        pairs = np.array([pair for pair, _ in pairs_and_hazards[:count]])
+        ahead = [hazard for _, hazard in pairs_and_hazards[:count]]
         intact = fork_points_at(self.rollouts, *pairs.T, self.frames, self.layouts)
         return intact, without_hazards(self.rollouts, policy, intact, ahead), ahead
 
-    def _draws(self, per_layout: int, stream: int) -> np.ndarray:
-        """[n, 2] of (episode, step): up to `per_layout` random steps of every layout, first one of each,
-        layouts in random order.
+    def _candidate_steps(self, per_layout: int, stream: int) -> np.ndarray:
+        """Candidate (episode, step) pairs [n, 2]: up to `per_layout` random steps of every layout, the first
+        step of each layout before the second, layouts in random order.
         """
         rng = np.random.default_rng([self.seed, stream])
         table = self.rollouts.step_table()
@@ -170,8 +181,15 @@ def recording_seed(rollouts: Rollouts) -> int:
 def without_hazards(
     rollouts: Rollouts, policy: Policy, points: ForkPoints, ahead: Sequence[Hazard]
 ) -> ForkPoints:
-    """The fork points with one hazard each deleted from the states of all their frames, which are drawn and seen
-    again.
+    """The fork points with one hazard each deleted from the states of all their frames.
+
+    Frames are redrawn from the edited states, and the agent's hidden state is recomputed from them.
+
+    Args:
+        rollouts: the store the points are from.
+        policy: the agent that sees the edited frames.
+        points: B fork points.
+        ahead: [B], the hazard to delete from each.
     """
     count = len(points)
     depth = len(points.frames)
@@ -192,28 +210,36 @@ def without_hazards(
 
 
 def state_after_frames(policy: Policy, hidden: torch.Tensor, frames: np.ndarray) -> torch.Tensor:
-    """The agent's state after frames [K, B, H, W, C], shown one after the other from state `hidden` [B, D]
-    on.
+    """The agent's state [B, D] after it sees frames [K, B, H, W, C] one after the other, starting from
+    `hidden` [B, D].
     """
     state = hidden.to(policy.initial_state(1).device)
-    nothing = torch.zeros(len(state), dtype=torch.bool, device=state.device)
+    not_first = torch.zeros(len(state), dtype=torch.bool, device=state.device)
     with torch.inference_mode():
         for frame in torch.from_numpy(frames).to(state.device):
-            state = policy.advance(frame, state, nothing, nothing.float())
+            state = policy.advance(frame, state, not_first, not_first.float())
     return state.cpu().clone()
 
 
 def fork_points_at(rollouts: Rollouts, episodes, steps, frames: int, layouts: np.ndarray) -> ForkPoints:
-    """The fork points at steps [B] of episodes [B]. layouts [E]: of the store's episodes."""
+    """The fork points at given steps.
+
+    Args:
+        rollouts: a store of real rollouts.
+        episodes: [B] indices into the store.
+        steps: [B] steps of these episodes, each `frames` - 1 or more.
+        frames: K, frames kept for a simulator to start from.
+        layouts: [E], the layout of each episode of the store.
+    """
     episodes, steps = np.asarray(episodes), np.asarray(steps)
     window = _window(rollouts, episodes, steps, frames)
-    where = rollouts.episodes
+    table = rollouts.episodes
     return ForkPoints(
         replay_states(rollouts, episodes, steps),
         window.obs.numpy(),
         window.hidden[frames - 1],
-        where["level_seed"][episodes],
-        where["repeat"][episodes],
+        table["level_seed"][episodes],
+        table["repeat"][episodes],
         steps,
         episodes,
         layouts[episodes],
@@ -221,8 +247,6 @@ def fork_points_at(rollouts: Rollouts, episodes, steps, frames: int, layouts: np
 
 
 def _window(rollouts: Rollouts, episodes: np.ndarray, steps: np.ndarray, frames: int) -> Segment:
-    """The stored steps that end at each fork point: its `frames` frames, and hidden states from before the first
-    of them on.
-    """
+    """The recorded window that ends at each fork point: `frames` frames and the hidden states before each."""
     table = np.stack([episodes, steps - frames + 1], 1)
     return Windows(rollouts, frames, table).batch(np.arange(len(table)))

@@ -1,8 +1,7 @@
-"""What every action is truly worth: at a saved fork point the real game is forked, each action tried, and the
-agent plays on.
+"""True Q-values: from fork points of the real game every action is tried, and the agent plays on.
 
-Over many noise draws this gives Q under the agent's own policy in the game itself: it calibrates the value
-head, and says at which steps it matters what is done.
+Averaged over noise draws this gives Q under the agent's own policy. It calibrates the value head and shows at
+which steps the choice of action matters.
 """
 
 from typing import NamedTuple
@@ -18,13 +17,12 @@ from interpret.forks.worlds import fork
 
 
 class ForkReturns(NamedTuple):
-    """returns [M, E, D]: discounted rewards from each fork point on, by effect class of the first action and
-    noise draw, in the game's units. cut [M, E, D]: whether the run had not ended at the horizon; what comes
-    after is left out.
-    """
+    """Discounted returns of forks."""
 
     returns: np.ndarray
+    """[M, E, D]: by effect class of the first action and noise draw, in the game's units."""
     cut: np.ndarray
+    """[M, E, D] bool: whether the run still went on at the horizon; later rewards are not counted."""
 
 
 def fork_returns(
@@ -38,10 +36,20 @@ def fork_returns(
     device="cpu",
     bar=None,
 ) -> ForkReturns:
-    """Plays on every effect class at every fork point `draws` times, for at most `steps` steps.
+    """Tries every effect class at every fork point `draws` times and plays on.
 
-    A draw's noise is the same for all actions of a fork point. env: as many runs go on at a time as it has slots;
-    runs that have ended cost no more.
+    A draw's noise is shared by all actions of a fork point.
+
+    Args:
+        env: the real game; as many runs go on at a time as it has slots.
+        policy: acts after the first action.
+        points: M fork points.
+        draws: D, runs per fork point and action.
+        steps: the horizon.
+        gamma: discount per step.
+        seed: of the noise.
+        device: of the policy.
+        bar: a progress bar, updated by runs.
     """
     acts = np.unique(env.effect_classes)
     shape = len(points), len(acts), draws
@@ -49,28 +57,37 @@ def fork_returns(
     returns = np.zeros(len(point))
     cut = np.ones(len(point), bool)
     for at in range(0, len(point), env.num):
-        here = slice(at, min(at + env.num, len(point)))
-        some = points.take(point[here])
+        rows = slice(at, min(at + env.num, len(point)))
+        batch_points = points.take(point[rows])
         for now in fork(
-            env, policy, some, steps, some.keys(seed, draw[here]), acts[effect[here]][None], device
+            env,
+            policy,
+            batch_points,
+            steps,
+            batch_points.keys(seed, draw[rows]),
+            acts[effect[rows]][None],
+            device,
         ):
             returns[at + now.slot] += gamma**now.t * now.reward
             cut[at + now.slot] = ~(now.terminated | now.truncated)
         if bar is not None:
-            bar.update(here.stop - at)
+            bar.update(rows.stop - at)
     return ForkReturns(returns.reshape(shape), cut.reshape(shape))
 
 
 def policy_outputs(
     policy: Policy, points: ForkPoints, effect_classes, device="cpu"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the agent makes of each fork point: its value [M], in its own units (NaN without a value head), and
-    the probability [M, E] of each effect class.
+    """The agent's value [M] at each fork point (NaN without a value head) and the probability [M, E] of each
+    effect class.
     """
-    still = torch.zeros(len(points), dtype=torch.bool, device=device)
+    not_first = torch.zeros(len(points), dtype=torch.bool, device=device)
     with torch.inference_mode():
         state = policy.advance(
-            torch.from_numpy(points.frames[-1]).to(device), points.hidden.to(device), still, still.float()
+            torch.from_numpy(points.frames[-1]).to(device),
+            points.hidden.to(device),
+            not_first,
+            not_first.float(),
         )
         logits, value = policy.heads(state)
     probability = torch.softmax(logits.float(), -1).cpu().numpy()
@@ -81,9 +98,7 @@ def policy_outputs(
 
 
 def policy_values(returns: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """The real value [M, D] of each fork point: Q averaged by the policy's own probabilities [M, E], draw by
-    draw.
-    """
+    """The true value [M, D] of each fork point: Q averaged over the policy's `shares` [M, E]."""
     return (returns * shares[..., None]).sum(1)
 
 
@@ -93,29 +108,32 @@ def advantages(returns: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 class Criticality(NamedTuple):
-    """How much depends on the action, [M] each: Q of the best class less Q of the worst (Torrey & Taylor
-    2013, "Teaching on a budget"), its standard error, and which classes these are.
-    """
+    """How much depends on the action at each fork point (Torrey & Taylor 2013, "Teaching on a budget")."""
 
     gap: np.ndarray
+    """[M]: Q of the best effect class less Q of the worst."""
     error: np.ndarray
+    """[M]: standard error of the gap."""
     best: np.ndarray
+    """[M], by all draws, as `worst`."""
     worst: np.ndarray
 
 
 def criticality(returns: np.ndarray) -> Criticality:
-    """From returns [M, E, D], D at least 2.
+    """Gap between the best and the worst action, from returns [M, E, D].
 
-    Best and worst are picked on one half of the draws and compared on the other, both ways round: a
-    difference between the extremes of noisy numbers would be above zero where nothing depends on the action.
-    `best` and `worst` are by all draws.
+    The actions are picked on one half of the draws and compared on the other, both ways round: the gap
+    between extremes of noisy means would otherwise be positive even where nothing depends on the action.
+
+    Raises:
+        ValueError: for fewer than two draws.
     """
-    points, _, draws = returns.shape
+    num_points, _, draws = returns.shape
     if draws < 2:
         raise ValueError(
             "criticality needs 2 or more draws: one half picks the actions, the other compares them"
         )
-    row = np.arange(points)
+    row = np.arange(num_points)
     gaps = []
     halves = returns[..., : draws // 2], returns[..., draws // 2 :]
     for pick, compare in (halves, halves[::-1]):
@@ -127,31 +145,35 @@ def criticality(returns: np.ndarray) -> Criticality:
 
 
 class Calibration(NamedTuple):
-    """The value head against the real value. slope, intercept, correlation: of the real value on the head's
-    [R]; root: root mean square error, the draws' own error taken out [R].
-    """
+    """Regression of the true value on the value head's."""
 
     slope: np.ndarray
+    """[R], as the other fields."""
     intercept: np.ndarray
     correlation: np.ndarray
     root: np.ndarray
+    """Root mean squared error, without the sampling error of the draws."""
 
 
 def value_calibration(head: np.ndarray, real: np.ndarray, weights: np.ndarray) -> Calibration:
-    """head [M] in the game's units, real [M, D] draws, weights [R, M]. A calibrated head has slope 1 and
-    intercept 0.
+    """Calibration of the value head; a calibrated head has slope 1 and intercept 0.
+
+    Args:
+        head: [M], values in the game's units.
+        real: [M, D], true values by draw.
+        weights: [R, M] bootstrap weights.
     """
     fitted = fit_line(weights, head[:, None], real)
     draws = real.shape[1]
-    own = real.var(1, ddof=1) / draws if draws > 1 else np.zeros(len(real))
-    square = ratio(weights, (head - real.mean(1)) ** 2 - own, np.ones(len(head)))
+    error_variance = real.var(1, ddof=1) / draws if draws > 1 else np.zeros(len(real))
+    square = ratio(weights, (head - real.mean(1)) ** 2 - error_variance, np.ones(len(head)))
     return Calibration(fitted.slope, fitted.intercept, fitted.correlation, np.sqrt(np.maximum(square, 0)))
 
 
 def reliability_curve(
     head: np.ndarray, real: np.ndarray, weights: np.ndarray, bins: int = 6
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of the head's value [B] and of the real one [R, B] in bins of equal numbers of fork points by the
+    """Mean value of the head [bins] and mean true value [R, bins], in bins of equally many fork points by the
     head's value.
     """
     edges = np.quantile(head, np.linspace(0, 1, bins + 1)[1:-1])

@@ -1,8 +1,8 @@
-"""The same fork points played on in the real game and in the simulator: how often what happens, and how long runs
-stay together.
+"""Runs from the same fork points in two worlds compared: event rates, agreement of actions, distance of
+states.
 
-Arrays are [T, M, D]: steps, fork points, draws of the noise. What single runs share is asked of the first
-TOGETHER steps only; beyond, distributions are compared.
+Arrays are [T, M, D]: steps, fork points, noise draws. Paired runs are compared over the first PAIRED_STEPS
+steps only; later, distributions are.
 """
 
 from typing import NamedTuple
@@ -21,22 +21,23 @@ STRIP_STEPS = (0, 1, 2, 4, 8, 12)
 
 
 class Runs(NamedTuple):
-    """What is kept of a world's runs: arrays [T, M, D, ...]. done: probability that the action ended the
-    episode; coin: that it earned a reward if so; running: whether the step took place; action, value. Of the
-    first TOGETHER steps also hidden, the state after the observation, and logits.
-    """
+    """What is kept of a world's runs, [T, M, D, ...]."""
 
     done: np.ndarray
+    """Probability that the action ended the episode."""
     coin: np.ndarray
+    """Probability that it earned a reward, if so."""
     running: np.ndarray
+    """Whether the step took place."""
     action: np.ndarray
     value: np.ndarray
     hidden: np.ndarray
+    """State after the observation; of the first PAIRED_STEPS steps only, as logits."""
     logits: np.ndarray
 
 
 def run_arrays(segment: Segment) -> dict[str, np.ndarray]:
-    """A Segment's share of Runs, [T, B, ...]."""
+    """The arrays of Runs from a Segment, [T, B, ...]."""
     return {
         "done": segment.extra["done_prob"].numpy(),
         "coin": segment.extra["reward_prob"].numpy(),
@@ -49,21 +50,22 @@ def run_arrays(segment: Segment) -> dict[str, np.ndarray]:
 
 
 def survival_weight(runs: Runs) -> np.ndarray:
-    """Probability [T, M, D] that a run still goes on when each step begins. The simulator's runs are weighted
-    by it, so that its coins and deaths need no dice.
+    """Probability [T, M, D] that a run is still going when each step begins.
+
+    Simulated runs are weighted by it, so that their ends need not be sampled.
     """
     survived = np.cumprod(1 - runs.done.astype(np.float64), axis=0)
     return np.concatenate([np.ones_like(survived[:1]), survived[:-1]]) * runs.running
 
 
 def event_probabilities(runs: Runs) -> dict[str, np.ndarray]:
-    """Probability [T, M, D] that a run ends at each step, and how: EVENTS. An end without a coin is a death."""
+    """Probability [T, M, D] of each of EVENTS at each step. An end without a coin is a death."""
     end = survival_weight(runs) * runs.done
     return {"end": end, "coin": end * runs.coin, "death": end * (1 - runs.coin)}
 
 
 def event_rates(runs: Runs, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Events per step, [R] each: over all steps that took place. weights [R, M]."""
+    """Events per step [R], over all steps that took place. weights [R, M]."""
     exposed = survival_weight(runs).sum((0, 2))
     return {
         name: ratio(weights, mass.sum((0, 2)), exposed) for name, mass in event_probabilities(runs).items()
@@ -71,37 +73,32 @@ def event_rates(runs: Runs, weights: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def cumulative_incidence(runs: Runs, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Share of runs [R, T] in which each event has happened by the end of each step. Survival is 1 minus that
-    of `end`.
-    """
+    """Share of runs [R, T] in which each event has happened by each step (survival: 1 - `end`)."""
     return {name: mean(weights, mass.cumsum(0).mean(2).T) for name, mass in event_probabilities(runs).items()}
 
 
 def restricted_mean_survival(runs: Runs, weights: np.ndarray) -> np.ndarray:
-    """Mean number of steps [R] that a run takes within the horizon (restricted mean survival time)."""
+    """Mean number of steps [R] that a run lasts within the horizon."""
     return mean(weights, survival_weight(runs).sum(0).mean(1))
 
 
 def effect_classes_of(action: np.ndarray, effect_classes) -> np.ndarray:
-    """Actions as the number of their effect class, 0 .. classes - 1."""
+    """Actions as numbers of their effect classes, 0 to classes - 1."""
     return np.unique(effect_classes, return_inverse=True)[1][action]
 
 
 def action_agreement(real: Runs, other: Runs, effect_classes, weights: np.ndarray) -> np.ndarray:
-    """Share [R, TOGETHER] of pairs that take the same effect class at each of the first steps, while both
-    still run.
-    """
+    """Share [R, PAIRED_STEPS] of paired runs that take the same effect class at each step, while both run."""
     both = (survival_weight(real) * survival_weight(other))[:PAIRED_STEPS]
     left, right = (effect_classes_of(runs.action[:PAIRED_STEPS], effect_classes) for runs in (real, other))
     return ratio(weights, (both * (left == right)).sum(2).T, both.sum(2).T)
 
 
 def mismatched_baseline(real: Runs, points: ForkPoints, seed: int) -> Runs:
-    """The real runs with actions that the agent would take, by each fork point's own noise, where the next
-    fork point's run is.
+    """Real runs with the actions that this fork point's noise gives on the next fork point's logits.
 
-    What agreement with these leaves unexplained is not the noise that runs share. They run while both
-    fork points' runs do.
+    A baseline for `action_agreement`: agreement beyond it is not explained by shared noise. Runs count while
+    both fork points' runs do.
     """
     shape = real.logits.shape[:3]
     action = np.zeros_like(real.action)
@@ -118,12 +115,13 @@ def mismatched_baseline(real: Runs, points: ForkPoints, seed: int) -> Runs:
 
 
 def hidden_distance(real: Runs, simulated: Runs, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far apart the agent's hidden states are at each of the first TOGETHER steps: [R, T] for pairs, and
-    for pairs of other fork points.
+    """Distance of the agent's hidden states in two worlds at each of the first PAIRED_STEPS steps.
 
-    The distance is the mean square of the difference in whitened coordinates of the real states (principal
-    axes above 1% of the largest variance), over 2: about 1 for two states that have nothing to do with each
-    other.
+    Half the mean squared difference in whitened coordinates of the real states (principal axes with more than
+    1% of the largest variance): about 1 for unrelated states.
+
+    Returns:
+        Two [R, T]: of paired runs, and of runs from different fork points.
     """
     both = (survival_weight(real) * survival_weight(simulated))[:PAIRED_STEPS]
     white = _whitening(real.hidden[real.running[:PAIRED_STEPS]])
@@ -136,30 +134,26 @@ def hidden_distance(real: Runs, simulated: Runs, weights: np.ndarray) -> tuple[n
 def action_distribution(
     runs: Runs, effect_classes, weights: np.ndarray, first: int = PAIRED_STEPS
 ) -> np.ndarray:
-    """How runs are distributed from step `first` on: the share [R, classes] of each effect class among their
-    steps.
-    """
-    act = effect_classes_of(runs.action[first:], effect_classes)
-    here = survival_weight(runs)[first:]
+    """Share [R, classes] of each effect class among the steps from `first` on."""
+    effect = effect_classes_of(runs.action[first:], effect_classes)
+    weight = survival_weight(runs)[first:]
     count = len(np.unique(effect_classes))
-    shares = np.stack([(here * (act == c)).sum((0, 2)) for c in range(count)], -1)
-    return ratio(weights, shares, np.broadcast_to(here.sum((0, 2))[:, None], shares.shape))
+    shares = np.stack([(weight * (effect == c)).sum((0, 2)) for c in range(count)], -1)
+    return ratio(weights, shares, np.broadcast_to(weight.sum((0, 2))[:, None], shares.shape))
 
 
 def value_distribution(
     runs: Runs, weights: np.ndarray, edges: np.ndarray, first: int = PAIRED_STEPS
 ) -> np.ndarray:
-    """How the agent's value is distributed from step `first` on: the share [R, bins] of steps between the
-    `edges`.
-    """
-    here = survival_weight(runs)[first:]
+    """Share [R, bins] of steps from `first` on whose value lies between consecutive `edges`."""
+    weight = survival_weight(runs)[first:]
     index = np.digitize(runs.value[first:], edges[1:-1])
-    shares = np.stack([(here * (index == i)).sum((0, 2)) for i in range(len(edges) - 1)], -1)
-    return ratio(weights, shares, np.broadcast_to(here.sum((0, 2))[:, None], shares.shape))
+    shares = np.stack([(weight * (index == i)).sum((0, 2)) for i in range(len(edges) - 1)], -1)
+    return ratio(weights, shares, np.broadcast_to(weight.sum((0, 2))[:, None], shares.shape))
 
 
 def _whitening(states: np.ndarray) -> np.ndarray:
-    """[D, K]: states [n, D] into uncorrelated coordinates of variance 1; K of their principal axes."""
+    """[D, K]: whitens states [n, D], onto their K leading principal axes."""
     variance, axes = np.linalg.eigh(np.cov(states.T))
     kept_axes = variance > 0.01 * variance.max()
     return axes[:, kept_axes] / np.sqrt(variance[kept_axes])

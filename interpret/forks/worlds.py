@@ -1,9 +1,9 @@
-"""Worlds with one face: forks of the real game, the simulator, and the game watched by the simulator. Each
-plays fork points on and gives back a Segment.
+"""Worlds with one interface: forks of the real game, the simulator, and the real game as the simulator
+predicts it.
 
-All draw the agent's actions from the same keyed noise, so runs of one fork point in two worlds stay paired. In
-all, extra["done_prob"] is the probability that an action ended the episode and extra["reward_prob"] that it
-then had earned a reward; in forks of the game these are 0 or 1.
+All draw the agent's actions from the same keyed noise, so runs from one fork point in two worlds stay paired.
+In all, extra["done_prob"] is the probability that an action ended the episode and extra["reward_prob"] the
+probability that it then earned a reward; in the real game these are 0 or 1.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,17 +21,28 @@ from rollouts.segment import Segment
 
 
 class World(Protocol):
-    """What can play on from fork points."""
+    """A world that can play on from fork points."""
 
     def run(
         self, points: ForkPoints, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
     ) -> Segment:
-        """Plays B fork points on for `steps` steps. actions [steps, B]: taken in place of the agent's own."""
+        """Plays B fork points on for up to `steps` steps.
+
+        Args:
+            points: B fork points.
+            steps: T.
+            keys: of the noise.
+            actions: [T, B], taken in place of the agent's own.
+        """
 
 
 class RealWorld:
-    """Forks in the real game. env: a VecEnv with restore, of the game that the fork points are from; its slots
-    are used up.
+    """Forks of the real game.
+
+    Args:
+        env: a VecEnv with `restore`, of the game the points are from; its slots are overwritten.
+        policy: acts.
+        device: of the policy.
     """
 
     def __init__(self, env, policy: Policy, device: torch.device | str = "cpu"):
@@ -42,7 +53,7 @@ class RealWorld:
     def run(
         self, points: ForkPoints, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
     ) -> Segment:
-        """Steps after an end are masked. B may not exceed the environment's slots."""
+        """See `World.run`. Steps after an end are masked. B may not exceed the environment's slots."""
         return _segment(
             fork(self.env, self.policy, points, steps, keys, actions, self.device),
             self.env,
@@ -53,8 +64,10 @@ class RealWorld:
 
 
 class SimulatedWorld:
-    """The simulator, which begins from the fork points' frames and from nothing else. Its episodes run on past
-    their ends: what counts of them is done_prob (see `interpret.forks.world_comparison.events`).
+    """The simulator, started from the fork points' frames alone.
+
+    Its runs continue past their ends: done_prob says how much of them counts
+    (`world_comparison.survival_weight`).
     """
 
     def __init__(self, simulator: Simulator):
@@ -75,9 +88,10 @@ class SimulatedWorld:
 
 
 class TeacherForcedWorld:
-    """The real game, watched by the simulator, which is shown every frame and foretells what each action will
-    bring. What it says of a thing in the picture then owes nothing to pictures of its own. Nothing is drawn:
-    every variable of its state is the likeliest.
+    """The real game, with outcomes predicted by the simulator while it is shown every real frame (teacher
+    forcing).
+
+    Its predictions do not depend on frames of its own. It samples nothing: every variable takes its mode.
     """
 
     def __init__(self, real: RealWorld, simulator: Simulator):
@@ -93,8 +107,9 @@ class TeacherForcedWorld:
 
     @torch.no_grad()
     def _predicted_outcomes(self, first: torch.Tensor, segment: Segment) -> dict[str, torch.Tensor]:
-        """done_prob and reward_prob [T, B] of the segment's actions, 0 after an end; first [K, B, H, W, C]:
-        the frames up to its first.
+        """done_prob and reward_prob [T, B] of the segment's actions, 0 after an end.
+
+        first: [K, B, H, W, C], the frames up to the segment's first.
         """
         model = self.simulator.model
         device = next(model.parameters()).device
@@ -104,30 +119,31 @@ class TeacherForcedWorld:
         taken = model.action_weights(segment.action.to(device))
         deter, ahead, _ = model.observe(start, taken, model.embed(obs), motion, [None] * len(motion))
         outcome = model.outcome(deter, ahead, obs.to(model.bins.dtype) / 255)
-        found = {
+        outcomes = {
             "done_prob": torch.sigmoid(outcome.done_logit),
             "reward_prob": model.reward_probability(outcome),
         }
-        return {name: torch.where(segment.mask, x.float().cpu(), 0.0) for name, x in found.items()}
+        return {name: torch.where(segment.mask, x.float().cpu(), 0.0) for name, x in outcomes.items()}
 
 
 class ForkStep(NamedTuple):
-    """One time step of those forks that still run: arrays [n, ...] over them. slot: which of the B fork points
-    each one is.
-
-    action [n], logits [n, A], value [n] (NaN without a value head), hidden [n, D] after the observation,
-    log_prob [n]; reward, terminated, truncated and complete [n] of the action.
-    """
+    """One time step of the n forks that still run."""
 
     t: int
     slot: np.ndarray
+    """[n]: which of the B fork points each fork belongs to."""
     obs: np.ndarray
     action: np.ndarray
     logits: torch.Tensor
+    """[n, A]."""
     value: torch.Tensor
+    """[n], NaN without a value head."""
     hidden: torch.Tensor
+    """[n, D], after the observation."""
     log_prob: torch.Tensor
+    """[n], of the action."""
     reward: np.ndarray
+    """[n], of the action, as `terminated`, `truncated` and `complete` (level completed) are."""
     terminated: np.ndarray
     truncated: np.ndarray
     complete: np.ndarray
@@ -142,12 +158,23 @@ def fork(
     actions: np.ndarray | None = None,
     device: torch.device | str = "cpu",
 ) -> Iterator[ForkStep]:
-    """Restores the fork points into an environment's slots and plays each one on, to its end or for `steps`
-    steps.
+    """Restores fork points into an environment's slots and plays each to its end, or for `steps` steps.
 
-    keys: of the agent's noise. actions [S, B]: taken in the first S steps; after them, and without them, the
-    agent acts for itself. It sees every frame either way. policy: one whose state is a tensor [B, D]. Raises
-    ValueError for more fork points than slots.
+    Args:
+        env: a VecEnv with `restore` and at least B slots.
+        policy: acts; its state is a tensor [B, D].
+        points: B fork points.
+        steps: the most steps played.
+        keys: of the agent's action noise.
+        actions: [S, B], taken in the first S steps; afterwards, and by default, the agent acts itself. It
+            sees every frame either way.
+        device: of the policy.
+
+    Yields:
+        A ForkStep for each time step.
+
+    Raises:
+        ValueError: if there are more fork points than slots.
     """
     count = len(points)
     if count > env.num:
@@ -173,29 +200,29 @@ def fork(
             log_prob = policy.log_prob(taken.logits, chosen)
         action = np.full(env.num, env.noop)
         action[slot] = chosen.cpu().numpy()
-        shown = obs[slot]
+        frames = obs[slot]
         env.act(action)
-        came, obs, _ = env.observe()
+        rewards, obs, _ = env.observe()
         info = env.info()
         outcome = {name: info[name][slot] for name in ("terminated", "truncated", "level_complete")}
         value = torch.full((len(slot),), torch.nan) if taken.value is None else taken.value
         yield ForkStep(
             t,
             slot,
-            shown,
+            frames,
             action[slot],
             taken.logits,
             value,
             policy.hidden(taken.state),
             log_prob,
-            came[slot],
+            rewards[slot],
             *outcome.values(),
         )
-        going = ~(outcome["terminated"] | outcome["truncated"])
+        running = ~(outcome["terminated"] | outcome["truncated"])
         slot, state, reward = (
-            slot[going],
-            taken.state[torch.from_numpy(going).to(device)],
-            came[slot[going]].astype(np.float32),
+            slot[running],
+            taken.state[torch.from_numpy(running).to(device)],
+            rewards[slot[running]].astype(np.float32),
         )
         if not len(slot):
             return
@@ -212,31 +239,46 @@ def run_in_batches(
     actions=None,
     bar=None,
 ) -> dict[str, np.ndarray]:
-    """Plays every fork point on `draws` times and keeps `keep(segment)`, arrays [T, B, ...]; returns them as [T,
-    fork points, draws, ...].
+    """Plays every fork point on `draws` times; draw d of a point has the same noise in every world.
 
-    Draw d of a fork point has the same noise in any world. batch: how many forks run at a time. actions [T,
-    fork points]: taken in all of a fork point's forks.
+    Args:
+        world: plays.
+        points: M fork points.
+        steps: T.
+        seed: of the noise.
+        draws: D, runs per fork point.
+        batch: runs at a time.
+        keep: what is kept of a Segment: {name: [T, B, ...]}.
+        actions: [T, M], taken in all runs of a point.
+        bar: a progress bar, updated by runs.
+
+    Returns:
+        {name: [T, M, D, ...]}.
     """
     index, draw = (x.ravel() for x in np.meshgrid(np.arange(len(points)), np.arange(draws), indexing="ij"))
     parts = []
     for at in range(0, len(index), batch):
-        here = index[at : at + batch]
-        which = draw[at : at + batch]
-        some = points.take(here)
+        rows = index[at : at + batch]
+        draws_here = draw[at : at + batch]
+        batch_points = points.take(rows)
         parts.append(
             keep(
-                world.run(some, steps, some.keys(seed, which), None if actions is None else actions[:, here])
+                world.run(
+                    batch_points,
+                    steps,
+                    batch_points.keys(seed, draws_here),
+                    None if actions is None else actions[:, rows],
+                )
             )
         )
         if bar is not None:
-            bar.update(len(here))
+            bar.update(len(rows))
     whole = {name: np.concatenate([part[name] for part in parts], 1) for name in parts[0]}
     return {name: x.reshape(len(x), len(points), draws, *x.shape[2:]) for name, x in whole.items()}
 
 
 def _segment(steps: Iterator[ForkStep], env, policy: Policy, points: ForkPoints, length: int) -> Segment:
-    """Forks as a Segment: [T, B, ...], blank after an end."""
+    """Fork steps as a Segment [T, B, ...], blank after an end."""
     shape = (length, len(points))
     start = policy.hidden(points.hidden)
     false = torch.zeros(shape, dtype=torch.bool)
