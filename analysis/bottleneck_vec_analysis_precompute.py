@@ -78,7 +78,7 @@ from common.runs import Run, UsageError, choose_device, file_id
 from common.words import counted
 from generative.simulator import load_simulator
 from interpret.clustering import fit_clusters
-from interpret.embedding import FEWEST
+from interpret.embedding import MIN_POINTS
 from interpret.overlap import FOLDS
 from interpret.posterior import AggregatePosterior, aggregate_posterior
 from rollouts.growth import RECORD_MORE
@@ -93,8 +93,8 @@ def main(args: Args) -> None:
     check_origin(informed, args.world_model_file, real)
     check_origin(random, args.world_model_file, None)
     check_maps(args.maps)
-    if args.num_samples < FEWEST:
-        raise UsageError(f"--num_samples is {args.num_samples}: a map takes {FEWEST} or more")
+    if args.num_samples < MIN_POINTS:
+        raise UsageError(f"--num_samples is {args.num_samples}: a map takes {MIN_POINTS} or more")
     args = fit_sizes(args, limits(args, informed, random))
     settings = {name: getattr(args, name) for name in ("num_samples", "clusters", "maps", "seed")}
     inputs = {
@@ -128,7 +128,7 @@ def limits(args: Args, informed: Rollouts, random: Rollouts) -> dict[str, Limit]
         )
     fewest = min(len(informed), len(random))
     counts = f"{len(informed)} informed and {len(random)} random latents"
-    kept = Limit(max(len(informed), len(random)) if fewest >= FEWEST else fewest, counts, FEWEST)
+    kept = Limit(max(len(informed), len(random)) if fewest >= MIN_POINTS else fewest, counts, MIN_POINTS)
     clusters = Limit(min(fewest, args.num_samples) // LATENTS_PER_CLUSTER, counts)
     return {"num_samples": kept, "clusters": clusters}
 

@@ -27,7 +27,7 @@ from analysis.maps.map_summary import STEP, VERSION
 from common.runs import UsageError
 from common.words import counted
 from interpret.directions.stability import MIN_RESAMPLES
-from interpret.embedding import FEWEST
+from interpret.embedding import MIN_POINTS
 from rollouts.store import Rollouts
 
 NOT_SETTINGS = ("data_dir", "sim_data_dir", "new", "out_dir", "num_threads", "log_level")
@@ -37,7 +37,7 @@ LEAST = {
     "followed": 1,
     "members": 1,
     "outlier_neighbours": 1,
-    "points": FEWEST,
+    "points": MIN_POINTS,
     "components": 1,
 }
 """Smallest value of each flag."""
@@ -114,13 +114,13 @@ def limits(args: Args, real: Rollouts) -> dict[str, Limit]:
         f"{counted(levels, 'level')}, {counted(width, 'hidden unit')}",
     )
     kept = states - int(states / (1 + args.outlier_sigmas**2))
-    points = Limit(states, counted(states, "state"), FEWEST)
-    few_points = Limit(kept, f"{counted(states, 'state')} less outliers", FEWEST)
+    points = Limit(states, counted(states, "state"), MIN_POINTS)
+    few_points = Limit(kept, f"{counted(states, 'state')} less outliers", MIN_POINTS)
     return {
         "components": directions,
         "counts": directions,
         "clusters": Limit(levels // GROUPS_PER_CLUSTER, counted(levels, "level"), 2),
-        "points": points if kept >= FEWEST else few_points,
+        "points": points if kept >= MIN_POINTS else few_points,
     }
 
 

@@ -1,1 +1,1 @@
-"""Directions, attribution, interventions and probes: mathematics only, nothing drawn."""
+"""Directions, probes, forks, attribution and hooks: mathematics only; nothing is drawn."""

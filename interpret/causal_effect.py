@@ -1,8 +1,7 @@
-"""Whether something downstream uses a direction: edits along it against edits of the same size that leave it
-alone.
+"""Whether something downstream uses a direction: edits along it against equally long edits orthogonal to it.
 
-One of three marks that a concept gets; the others are that it can be decoded (`probes`) and that it responds
-to what it is named after.
+One of three verdicts on a concept; the others are that it is decodable (probes) and that it responds to its
+object (responses).
 """
 
 from collections.abc import Callable
@@ -16,33 +15,33 @@ from interpret.directions.directions import Directions
 from interpret.directions.fitting import checked_sample
 
 Outcome = Callable[[torch.Tensor], torch.Tensor]
-"""States [n, D] -> whatever may depend on them, [n, M]: `lambda h: policy.heads(h)[0].log_softmax(-1)`, or
-many steps later.
+"""States [n, D] -> [n, M], anything that depends on them: `lambda h: policy.heads(h)[0].log_softmax(-1)`, or
+an outcome many steps later.
 """
 MIN_NULLS = 99
 
 
 @dataclass(frozen=True)
 class CausalEffect:
-    """Root mean square changes of an outcome."""
+    """Root mean squared changes of an outcome."""
 
     names: tuple[str, ...]
     effect: np.ndarray
-    """[K]: of an edit along each direction."""
+    """[K]: of edits along each direction."""
     null: np.ndarray
-    """[nulls, K]: of edits as long as it along random directions drawn from the states' covariance, the
-    tested one projected out.
+    """[nulls, K]: of equally long edits along random directions drawn from the states' covariance, with the
+    tested direction projected out.
     """
 
     @property
     def rank(self) -> np.ndarray:
-        """[K] in [0, 1]: the share of null edits that do less."""
+        """Share [K] of null edits with a smaller effect."""
         return (self.null < self.effect).mean(0)
 
     @property
     def verdict(self) -> list[str]:
-        """ "used": more than 95% of null edits do less; "unused": fewer than 5% do; else "like any other
-        direction".
+        """ "used" if more than 95% of null edits have a smaller effect, "unused" if fewer than 5% have; else
+        "like any other direction".
         """
         return [
             "used" if rank > 0.95 else "unused" if rank < 0.05 else "like any other direction"
@@ -59,12 +58,22 @@ def causal_effect(
     nulls: int = MIN_NULLS,
     seed: int = 0,
 ) -> CausalEffect:
-    """Edits each score by `strength` of its standard deviations, up and down, at states x [n, D] with levels
-    groups [n].
+    """The effect of edits along each direction on an outcome, with a null of orthogonal edits.
 
-    Lengths and the projection are those of standardised features. It says what is used at once (or within the
-    steps of `outcome`), against equal length only: claims on behaviour need the matched nulls of an
-    experiment. Raises UsageError for fewer than 99 nulls.
+    Lengths and the projection are those of standardised features. The result is about immediate use (or use
+    within the steps of `outcome`); claims about behaviour need an experiment with matched nulls.
+
+    Args:
+        outcome: what may depend on the state.
+        directions: K directions.
+        x: [n, D] states.
+        groups: [n], their levels.
+        strength: size of the edit of a score, in its standard deviations; up and down.
+        nulls: random directions per direction.
+        seed: of the nulls.
+
+    Raises:
+        UsageError: for fewer than MIN_NULLS nulls.
     """
     if nulls < MIN_NULLS:
         raise UsageError(
@@ -95,7 +104,7 @@ def causal_effect(
 
 
 def _orthogonal_null(draw: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """The draw [D] without its part along the shift [D], as long as the shift."""
+    """The draw [D] orthogonalised to the shift [D], at the length of the shift."""
     length = np.linalg.norm(shift)
     rest = draw - shift * (draw @ shift) / length**2
     return rest * (length / np.linalg.norm(rest))

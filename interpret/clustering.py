@@ -1,6 +1,4 @@
-"""Clusters of points, to which further points can be assigned, and whether they come back when episodes are
-drawn again.
-"""
+"""K-means clusters to which further points can be assigned, and their stability over resampled episodes."""
 
 from typing import NamedTuple
 
@@ -16,21 +14,20 @@ from interpret.subsample import subsample
 from rollouts.growth import RECORD_MORE
 
 MAX_ROWS = 100_000
-"""More points than this are thinned out, stratified, before the fit; all of them are assigned."""
+"""More points than this are subsampled, stratified, for the fit; all of them are assigned."""
 STABLE = 0.75
-"""Mean Jaccard overlap from which on a cluster counts as stable (Hennig 2007)."""
+"""A cluster counts as stable from this mean Jaccard overlap on (Hennig 2007)."""
 _CHUNK = 65_536
 
 
 class Clusters(NamedTuple):
-    """centres [C, D], those of the largest clusters first."""
+    """K-means centres."""
 
     centres: np.ndarray
+    """[C, D], those of the largest clusters first."""
 
     def assign(self, points: np.ndarray) -> np.ndarray:
-        """The cluster [n] of points [n, D]: that of the nearest centre, whether they were part of the fit or
-        not.
-        """
+        """The cluster [n] of points [n, D]: that of the nearest centre."""
         half = (self.centres**2).sum(1) / 2
         chunks = (points[at : at + _CHUNK] for at in range(0, len(points), _CHUNK))
         return np.concatenate([(half - chunk @ self.centres.T).argmin(1) for chunk in chunks])
@@ -39,28 +36,39 @@ class Clusters(NamedTuple):
 def fit_clusters(
     points: np.ndarray, groups: np.ndarray, count: int, seed: int = 0, starts: int = 3
 ) -> Clusters:
-    """`count` clusters of points [n, D] by k-means (Lloyd; k-means++ starts, the best of `starts`); groups
-    [n]: level or episode of each.
+    """Clusters by k-means (Lloyd; the best of several k-means++ starts), largest first.
 
-    Scale the features first: `principal_space` does. Raises UsageError for fewer levels than clusters.
+    Scale the features first, as `principal_space` does.
+
+    Args:
+        points: [n, D].
+        groups: [n], level or episode of each.
+        count: C, number of clusters.
+        seed: of the fit.
+        starts: number of starts.
+
+    Raises:
+        UsageError: for fewer levels than clusters.
     """
     if count < 1 or count > len(np.unique(groups)):
         raise UsageError(
-            f"{counted(count, 'cluster')} of {counted(len(np.unique(groups)), 'level or episode', 'levels or episodes')}: ask for fewer, or {RECORD_MORE}"
+            f"{counted(count, 'cluster')} of "
+            f"{counted(len(np.unique(groups)), 'level or episode', 'levels or episodes')}: "
+            f"ask for fewer, or {RECORD_MORE}"
         )
-    taken = points[subsample(groups, MAX_ROWS, seed)]
-    centres = KMeans(count, n_init=starts, random_state=seed).fit(taken).cluster_centers_.astype(np.float32)
-    sizes = np.bincount(Clusters(centres).assign(taken), minlength=count)
+    sampled = points[subsample(groups, MAX_ROWS, seed)]
+    centres = KMeans(count, n_init=starts, random_state=seed).fit(sampled).cluster_centers_.astype(np.float32)
+    sizes = np.bincount(Clusters(centres).assign(sampled), minlength=count)
     return Clusters(centres[np.argsort(-sizes, kind="stable")])
 
 
 class ClusterStability(NamedTuple):
-    """How well clusters were found again: rand [draws], the adjusted Rand index of all labels; jaccard
-    [draws, C], of each cluster with its best partner.
-    """
+    """How well clusters are recovered from resampled episodes."""
 
     rand: np.ndarray
+    """[draws]: adjusted Rand index of all labels."""
     jaccard: np.ndarray
+    """[draws, C]: overlap of each cluster with its best match."""
 
     @property
     def stable(self) -> np.ndarray:
@@ -71,9 +79,15 @@ class ClusterStability(NamedTuple):
 def cluster_stability(
     points: np.ndarray, groups: np.ndarray, count: int, draws: int = 20, seed: int = 0
 ) -> ClusterStability:
-    """Fits again to `draws` samples of episodes with repetition, assigns all points each time, and compares
-    (Hennig 2007, "Cluster-wise assessment of cluster stability"). points [n, D], groups [n]. Each fit has one
-    start.
+    """Refits on bootstrap resamples of the groups and compares the labels of all points (Hennig 2007,
+    "Cluster-wise assessment of cluster stability").
+
+    Args:
+        points: [n, D].
+        groups: [n], the episodes that are resampled.
+        count: C, number of clusters.
+        draws: number of refits, each from one start.
+        seed: of fits and resamples.
     """
     reference = fit_clusters(points, groups, count, seed).assign(points)
     resamples = level_resamples(groups, draws, seed=[seed, 8])
@@ -82,21 +96,19 @@ def cluster_stability(
     for draw, rows in enumerate(
         progress_bar(resamples, total=draws, desc="cluster stability", unit="fit", leave=False)
     ):
-        again = (
+        centres = (
             KMeans(count, n_init=1, random_state=seed + 1 + draw)
             .fit(points[rows])
             .cluster_centers_.astype(np.float32)
         )
-        labels = Clusters(again).assign(points)
+        labels = Clusters(centres).assign(points)
         rand.append(adjusted_rand_score(reference, labels))
         jaccard.append(best_jaccard(reference, labels, count))
     return ClusterStability(np.array(rand), np.stack(jaccard))
 
 
 def best_jaccard(labels: np.ndarray, others: np.ndarray, count: int) -> np.ndarray:
-    """Of each cluster of labels [n], the largest overlap with one of others [n]: [count], points in both over
-    points in either.
-    """
+    """Largest Jaccard overlap [count] of each cluster of labels [n] with a cluster of others [n]."""
     both = np.zeros((count, count))
     np.add.at(both, (labels, others), 1)
     either = both.sum(1, keepdims=True) + both.sum(0, keepdims=True) - both
@@ -104,9 +116,7 @@ def best_jaccard(labels: np.ndarray, others: np.ndarray, count: int) -> np.ndarr
 
 
 def gaussian_null(points: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Gaussian points [n, D] of the same mean and covariance: what the numbers of clusters are to be compared
-    with.
-    """
+    """Gaussian points [n, D] with the same mean and covariance: a null without clusters."""
     rng = np.random.default_rng([seed, 9])
     return rng.multivariate_normal(points.mean(0), np.cov(points.T), len(points), method="eigh").astype(
         np.float32

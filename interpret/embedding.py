@@ -1,6 +1,4 @@
-"""Flat maps of points: principal axes, t-SNE and UMAP, into which further points can be placed, and how far a
-map can be trusted.
-"""
+"""Two-dimensional maps (PCA, t-SNE, UMAP) that take further points, and how far to trust them."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,33 +13,42 @@ from rollouts.growth import RECORD_MORE
 
 PERPLEXITY = 30
 UMAP_NEIGHBOURS = 15
-FEWEST = 3 * PERPLEXITY + 1
+MIN_POINTS = 3 * PERPLEXITY + 1
 NEIGHBOURS = 15
-"""Of each point, for the trust in a map."""
+"""Neighbours of each point by which a map is judged."""
 KINDS = ("pca", "tsne", "umap")
 
 
 class Embedding(NamedTuple):
-    """points [n, 2] of what it was made of; place: further points [m, D] of the same space -> [m, 2], the
-    others staying where they are.
-    """
+    """A map of points."""
 
     points: np.ndarray
+    """[n, 2]: the points the map was fit on."""
     place: Callable[[np.ndarray], np.ndarray]
+    """Places further points [m, D] as [m, 2]; the others keep their places."""
 
 
 def embed(kind: str, points: np.ndarray, seed: int = 0, threads: int = 1) -> Embedding:
-    """A map of points [n, D], which are scores on principal axes, in order.
+    """A map of points given as scores on principal components, in order.
 
-    pca: the first two. tsne: openTSNE (Poličar et al. 2019), perplexity 30, begun at the first two axes.
-    umap: umap-learn (McInnes et al. 2018), 15 neighbours; its seed confines it to one thread. Raises
-    UsageError for another kind, or too few points.
+    pca: the first two. tsne: openTSNE (Poličar et al. 2019), perplexity 30, initialised with the first two.
+    umap: umap-learn (McInnes et al. 2018), 15 neighbours; a seed confines it to one thread.
+
+    Args:
+        kind: one of KINDS.
+        points: [n, D].
+        seed: of the map.
+        threads: for t-SNE.
+
+    Raises:
+        UsageError: for another kind, or too few points.
     """
     if kind not in KINDS:
         raise UsageError(f"unknown map {kind!r}; choose from: {', '.join(KINDS)}")
-    if len(points) < FEWEST or points.shape[1] < 2:
+    if len(points) < MIN_POINTS or points.shape[1] < 2:
         raise UsageError(
-            f"{counted(len(points), 'point')} of {counted(points.shape[1], 'axis', 'axes')} make no map: it needs {FEWEST} points of 2 axes: {RECORD_MORE}"
+            f"{counted(len(points), 'point')} of {counted(points.shape[1], 'axis', 'axes')} make no map: "
+            f"it needs {MIN_POINTS} points of 2 axes: {RECORD_MORE}"
         )
     return {"pca": _axes, "tsne": _tsne, "umap": _umap}[kind](points, seed, threads)
 
@@ -74,10 +81,14 @@ def _umap(points: np.ndarray, seed: int, threads: int) -> Embedding:
 
 
 def trustworthiness(points: np.ndarray, flat: np.ndarray, most: int = 3000, seed: int = 0) -> float:
-    """Whether neighbours in the map are neighbours in the space, 1 at best, about 0.5 for a shuffled map
+    """Whether neighbours in the map are neighbours in the space: at best 1, about 0.5 for a shuffled map
     (Venna & Kaski 2001).
 
-    points [n, D], flat [n, 2]; of a random `most` of the points.
+    Args:
+        points: [n, D].
+        flat: [n, 2], their places in the map.
+        most: points that are compared, a random subsample.
+        seed: of the subsample.
     """
     rows = np.random.default_rng([seed, 10]).permutation(len(points))[:most]
     return float(manifold.trustworthiness(points[rows], flat[rows], n_neighbors=NEIGHBOURS))
@@ -90,11 +101,18 @@ def neighbour_preservation(
     reference_flat: np.ndarray,
     own: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The share [m] of each placed point's NEIGHBOURS nearest reference points that are among its nearest in
-    the map too.
+    """Share [m] of each placed point's nearest reference points that are also its nearest in the map.
 
-    points [m, D] with places flat [m, 2], among reference [n, D] with places [n, 2]. own [m]: the row of
-    reference that a point is itself, which is no neighbour, or -1. NEIGHBOURS / n where places say nothing.
+    Args:
+        points: [m, D], placed points.
+        flat: [m, 2], their places.
+        reference: [n, D], the points of the map.
+        reference_flat: [n, 2].
+        own: [m], the row of reference that a point itself is, which is no neighbour; -1 if it is not among
+            them.
+
+    Returns:
+        [m]; NEIGHBOURS / n on average if places are random.
     """
     near = nearest_neighbours(points, reference, NEIGHBOURS, own)[1]
     near_flat = nearest_neighbours(flat, reference_flat, NEIGHBOURS, own)[1]

@@ -1,8 +1,7 @@
-"""Read, edit and keep what happens inside a network, by the name of the place: encoder stages, GRU gates,
-heads, any submodule.
+"""Read, edit and cache activations by name: encoder stages, GRU gates, heads, any submodule.
 
-The verbs are those of TransformerLens (Nanda & Bloom 2022). Nothing of the network changes: hooks see the
-outputs of its submodules as they are computed, so that reading them leaves every bit as it was.
+The verbs are those of TransformerLens (Nanda & Bloom 2022). The network itself is unchanged: hooks see the
+outputs of its submodules as they are computed, so reading them leaves every bit as it was.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,20 +17,20 @@ from common.policy import Policy
 from common.runs import UsageError
 
 Edit = Callable[[torch.Tensor, slice], torch.Tensor]
-"""(value [n, ...], rows) -> the value to go on with. rows: which these n are of all that came past the place
-since the hooks were set; with N environments stepped together, row t * N + i is environment i at step t,
-however the network splits its batches.
+"""(value [n, ...], rows) -> the value to continue with. rows: a slice that numbers these n among all values
+at this site since the hooks were set; with N environments stepped together, row t * N + i is environment i
+at step t, however the network splits its batches.
 """
 GATES = ("reset", "update", "candidate")
-"""Of a GRU (Cho et al. 2014): h' = (1 - update) * candidate + update * h, and the candidate sees reset *
-(what it reads of h).
+"""Of a GRU (Cho et al. 2014): h' = (1 - update) * candidate + update * h; the candidate sees reset * (its
+linear map of h).
 """
 _GATE_EDITS: WeakKeyDictionary[nn.GRUCell, dict[str, list[Callable]]] = WeakKeyDictionary()
 
 
 def sites(model: nn.Module) -> list[str]:
-    """The names of all places: submodules as PyTorch names them (those that are called as functions), and the
-    gates of GRU cells (`core.cell.update`, ...).
+    """Names of all sites: submodules as PyTorch names them, and the gates of GRU cells (`core.cell.update`,
+    ...).
     """
     modules = dict(model.named_modules())
     gates = [
@@ -47,17 +46,23 @@ def sites(model: nn.Module) -> list[str]:
 
 @contextmanager
 def hooks(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
-    """While it lasts, what comes out of each named place goes through its edit. Contexts may be nested: inner
-    ones see what outer ones made.
+    """Context in which the output of each named site passes through its edit.
 
-    An edited gate is put into the GRU's equations, which are those of PyTorch up to rounding. Raises
-    UsageError for an unknown place, one whose output is no tensor, one that nothing came past, and for
-    gradients through so many frames at a time that the encoder would compute them again without hooks.
+    Contexts can be nested: inner edits see the results of outer ones. An edited gate is applied in the GRU's
+    equations, which equal PyTorch's up to rounding.
+
+    Args:
+        model: the network.
+        edits: {site: edit}.
+
+    Raises:
+        UsageError: for an unknown site, one whose output is not a tensor, one that was not computed, and for
+            gradients through so many frames that the encoder would recompute them without hooks.
     """
     known = set(sites(model))
     for name in edits:
         if name not in known:
-            raise UsageError(f"no place {name!r} in this network; it has: {', '.join(sorted(known))}")
+            raise UsageError(f"no site {name!r} in this network; it has: {', '.join(sorted(known))}")
     counters = {name: _Counted(edit, name) for name, edit in edits.items()}
     with ExitStack() as stack:
         for name, apply in counters.items():
@@ -74,15 +79,15 @@ def hooks(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
             if edits and isinstance(module, Encoder):
                 stack.callback(module.register_forward_pre_hook(_refuse_recomputation).remove)
         yield
-    silent = [name for name, apply in counters.items() if not apply.past]
+    silent = [name for name, apply in counters.items() if not apply.count]
     if silent:
         raise UsageError(
-            f"nothing came past {', '.join(silent)} while the hooks were on: it is no part of what was computed"
+            f"no value at {', '.join(silent)} while the hooks were on: the call does not compute it"
         )
 
 
 def run_with_hooks(model: nn.Module, edits: Mapping[str, Edit], call: Callable, *args, **named):
-    """call(*args, **named), one of the model's methods, with edits on."""
+    """Calls a method of the model, call(*args, **named), with edits on."""
     with hooks(model, edits):
         return call(*args, **named)
 
@@ -90,8 +95,15 @@ def run_with_hooks(model: nn.Module, edits: Mapping[str, Edit], call: Callable, 
 def run_with_cache(
     model: nn.Module, names: Sequence[str], call: Callable, *args, **named
 ) -> tuple[object, dict[str, torch.Tensor]]:
-    """What the call gives, and what came past each named place meanwhile: {name: [rows, ...]}, rows as in
-    `Edit`.
+    """Calls a method of the model and caches activations.
+
+    Args:
+        model: the network.
+        names: sites to cache.
+        call: the method; it receives *args and **named.
+
+    Returns:
+        The result of the call, and {site: [rows, ...]}, rows as in `Edit`.
     """
     kept: dict[str, list[torch.Tensor]] = {name: [] for name in names}
 
@@ -107,10 +119,10 @@ def run_with_cache(
 
 
 def at_steps(edit: Edit, steps: Sequence[int], num: int) -> Edit:
-    """The edit at the given time steps only, where `num` environments are stepped together."""
+    """The edit restricted to given time steps, where `num` environments are stepped together."""
     wanted = np.asarray(steps)
 
-    def edit_then(value, rows):
+    def edit_at_steps(value, rows):
         chosen = torch.from_numpy(np.isin(np.arange(rows.start, rows.stop) // num, wanted)).to(value.device)
         return (
             torch.where(chosen.view(-1, *[1] * (value.ndim - 1)), edit(value, rows), value)
@@ -118,49 +130,55 @@ def at_steps(edit: Edit, steps: Sequence[int], num: int) -> Edit:
             else value
         )
 
-    return edit_then
+    return edit_at_steps
 
 
 def unroll(
     policy: Policy, obs: torch.Tensor, first: torch.Tensor, state: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, ...]:
-    """Shows any policy frames step by step: obs [T, N, H, W, C], first [T, N], state [N, S] before them
-    (default: the initial one).
+    """Runs a policy on given frames, step by step. To be called by `run_with_cache` or `run_with_hooks`: rows
+    then number steps and environments.
 
-    Gives the states after each [T, N, S], logits [T, N, A], and values [T, N] of a policy that has them. A
-    call for `run_with_cache` and `run_with_hooks`: every place then counts its rows by step and environment.
+    Args:
+        policy: any policy.
+        obs: [T, N, H, W, C].
+        first: [T, N] bool, whether a frame begins an episode.
+        state: [N, S], before the first frame; the initial state by default.
+
+    Returns:
+        States after each step [T, N, S], logits [T, N, A], and values [T, N] of a policy that has them.
     """
-    state, seen = policy.initial_state(obs.shape[1]) if state is None else state, []
-    for frame, opens in zip(obs, first):
-        state = policy.advance(frame, state, opens, torch.zeros(len(opens), device=opens.device))
-        seen.append((state, *policy.heads(state)))
-    states, logits, values = zip(*seen)
+    state = policy.initial_state(obs.shape[1]) if state is None else state
+    outputs = []
+    for frame, is_first in zip(obs, first):
+        state = policy.advance(frame, state, is_first, torch.zeros(len(is_first), device=is_first.device))
+        outputs.append((state, *policy.heads(state)))
+    states, logits, values = zip(*outputs)
     return (torch.stack(states), torch.stack(logits), *(() if values[0] is None else (torch.stack(values),)))
 
 
 class _Counted:
-    """An edit as a function of the value alone, which counts the rows that came past."""
+    """An edit as a function of the value alone, which counts the rows."""
 
     def __init__(self, edit: Edit, name: str):
         self.edit = edit
         self.name = name
-        self.past = 0
+        self.count = 0
 
     def __call__(self, value):
         if not isinstance(value, torch.Tensor):
             raise UsageError(
-                f"what comes out of {self.name!r} is a {type(value).__name__}, not a tensor: take one of its parts"
+                f"the output of {self.name!r} is a {type(value).__name__}, not a tensor: "
+                "take one of its parts"
             )
-        rows = slice(self.past, self.past + len(value))
-        self.past = rows.stop
+        rows = slice(self.count, self.count + len(value))
+        self.count = rows.stop
         return self.edit(value, rows)
 
 
 @contextmanager
 def _gate_edit(cell: nn.GRUCell, gate: str, apply: Callable) -> Iterator[None]:
-    """Adds an edit to those of the cell's gates, which one hook applies together, before any hook on the
-    cell's output.
-    """
+    """Adds an edit to a cell's gate; one hook applies all of a cell's edits, before hooks on its output."""
     if cell not in _GATE_EDITS:
         _GATE_EDITS[cell] = {name: [] for name in GATES}
     edits = _GATE_EDITS[cell]
@@ -175,7 +193,7 @@ def _gate_edit(cell: nn.GRUCell, gate: str, apply: Callable) -> Iterator[None]:
 
 
 def _through_gates(cell: nn.GRUCell, args, output: torch.Tensor) -> torch.Tensor:
-    """The cell's output with its gates edited; the very output that it gave where no edit changes anything."""
+    """The cell's output with edited gates; the unedited output itself if no edit changes anything."""
     features, hidden = args if len(args) == 2 else (*args, torch.zeros_like(output))
     from_input = nn.functional.linear(features, cell.weight_ih, cell.bias_ih).chunk(3, -1)
     from_hidden = nn.functional.linear(hidden, cell.weight_hh, cell.bias_hh).chunk(3, -1)
@@ -201,5 +219,6 @@ def _refuse_recomputation(module: Encoder, args) -> None:
     frames = args[0].shape[:-3].numel()
     if torch.is_grad_enabled() and frames > KEEP:
         raise UsageError(
-            f"gradients with hooks through {frames} frames at a time, and {KEEP} is the most: split the batch, or run without gradients"
+            f"gradients with hooks through {frames} frames at a time, and {KEEP} is the most: "
+            "split the batch, or run without gradients"
         )

@@ -1,8 +1,7 @@
-"""Lagged correlations of scores within episodes, and the two nulls that they are held against.
+"""Lagged correlations of scores within episodes, tested against two null models.
 
-A row of scores is a step of an episode. A pair at lag k is a step and the one k steps later in the same
-episode: pairs never reach over an end. Every correlation is Pearson's over the pairs of its own lag, whose
-means and variances are those of these pairs.
+A row of scores is a step of an episode. A pair at lag k is a step and the step k later in the same episode.
+Every correlation is Pearson's over the pairs of its lag, with the means and variances of those pairs.
 """
 
 from collections.abc import Callable
@@ -17,37 +16,36 @@ from common.words import counted
 from rollouts.growth import RECORD_MORE
 
 MIN_EPISODES = 20
-"""So many must have a step in a set: a null of fewer is too coarse to tell anything."""
+"""Fewer episodes make the nulls too coarse for any test."""
 _BLOCK = 16  # episodes of like length among which partners are drawn
 _ROWS = 2048  # steps (and the rest of their episode), and draws, that are in memory at a time
-_TOGETHER = 25
+_DRAWS_AT_ONCE = 25
 _FLAT = (
     float(np.finfo(np.float32).eps) ** 2
 )  # of a score's mean square: with a smaller variance it does not vary
 
 Surrogate = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-"""Lengths of episodes [E] -> for every row [n] the row whose later score stands in for its own, -1 for none.
+"""(lengths of episodes [E], generator) -> for every row [n] the row whose later score replaces its own, -1
+for none.
 """
 
 
 @dataclass(frozen=True)
 class LaggedCorrelations:
-    """Correlations of score i (row) at a step with score j (column) some steps later, and what they are under
-    each null.
-    """
+    """Correlations of score i (row) with score j (column) some steps later, and those under each null."""
 
     correlation: np.ndarray
-    """[L + 1, K, K], by lag; NaN where a score does not vary over the pairs."""
+    """[L + 1, K, K], by lag; NaN if a score does not vary over the pairs."""
     pairs: np.ndarray
-    """[L + 1] int: how many pairs each lag has."""
+    """[L + 1] int: number of pairs."""
     episodes: int
-    """How many episodes have a pair."""
+    """Number of episodes with a pair."""
     mean: dict[str, np.ndarray]
-    """{null: [L + 1, K, K]}."""
+    """{null: [L + 1, K, K]}, as `std`."""
     std: dict[str, np.ndarray]
     p: np.ndarray
-    """[L + 1, K, K]: two-sided, the larger of those against each null, 1 between two nulls; NaN where nothing
-    is tested (see `family`).
+    """[L + 1, K, K]: two-sided, the larger of the p-values against each null; 1 between two nulls; NaN if not
+    tested (`hypothesis_mask`).
     """
 
 
@@ -60,14 +58,23 @@ def lagged_correlations(
     draws: int = 199,
     seed: int = 0,
 ) -> LaggedCorrelations:
-    """Correlations of scores [n, K] of episodes with lengths [E], at lags 0 to `lags`, against `draws` draws
-    from each null.
+    """Correlations at lags 0 to `lags`, tested against surrogates.
 
-    member [n] bool: a pair counts where its earlier step is one of these; all do by default. Null
-    correlations of so many episodes are close to normal: p is that of Student's t, which allows for the
-    number of draws. A correlation that differs from both nulls is neither a matter of what an episode is like
-    as a whole (`shift` keeps that) nor of what all episodes do at that time (`pairing` keeps that). Raises
-    UsageError for NaN, too few episodes, and fewer than 20 draws.
+    Null correlations over many episodes are nearly normal: p is from Student's t, which accounts for the
+    number of draws. `shift` preserves what is constant within an episode, `pairing` what all episodes do at a
+    given time; a correlation that differs from both is due to neither.
+
+    Args:
+        scores: [n, K], episode after episode.
+        length: [E], lengths of the episodes.
+        lags: L.
+        member: [n] bool, the earlier steps of the pairs that count; all by default.
+        nulls: names of NULLS.
+        draws: surrogates per null.
+        seed: of the surrogates.
+
+    Raises:
+        UsageError: for NaN, too few episodes, or fewer than 20 draws.
     """
     scores, length = np.asarray(scores, np.float64), np.asarray(length)
     member = np.ones(len(scores), bool) if member is None else np.asarray(member)
@@ -84,7 +91,7 @@ def lagged_correlations(
     side = []
     for null in nulls:
         rng = np.random.default_rng([seed, list(NULLS).index(null)])
-        batches = [min(_TOGETHER, draws - done) for done in range(0, draws, _TOGETHER)]
+        batches = [min(_DRAWS_AT_ONCE, draws - done) for done in range(0, draws, _DRAWS_AT_ONCE)]
         drawn = np.concatenate(
             [
                 pairs.correlate(np.stack([NULLS[null](length[keep], rng) for _ in range(batch)]))[0]
@@ -106,8 +113,8 @@ def lagged_correlations(
 
 
 def hypothesis_mask(lags: int, count: int) -> np.ndarray:
-    """[lags, K, K] bool: the correlations that are tested. Not those of a score with itself; at lag 0 each
-    pair of scores once.
+    """Tested correlations [lags, K, K] bool: none of a score with itself, and at lag 0 each pair of scores
+    once.
     """
     mask = np.repeat(~np.eye(count, dtype=bool)[None], lags, 0)
     mask[0] = np.triu(mask[0], 1)
@@ -115,25 +122,26 @@ def hypothesis_mask(lags: int, count: int) -> np.ndarray:
 
 
 def discoveries(p: np.ndarray, rate: float) -> np.ndarray:
-    """Which p of one family, any shape, stand at a false discovery rate (Benjamini & Hochberg 1995); NaN are
-    not in the family.
+    """Which p-values (any shape) are discoveries at a false discovery rate (Benjamini & Hochberg 1995).
+
+    NaN are not part of the family.
     """
     known = np.isfinite(p)
-    stand = np.zeros(p.shape, bool)
-    stand[known] = false_discovery_control(p[known]) <= rate if known.any() else False
-    return stand
+    significant = np.zeros(p.shape, bool)
+    significant[known] = false_discovery_control(p[known]) <= rate if known.any() else False
+    return significant
 
 
 def shift_surrogate(length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each episode's later scores are turned round within it, by a number of steps of its own, never by none."""
+    """Circularly shifts each episode's later scores by a random number of steps, never zero."""
     first, step = _places(length)
     by = 1 + rng.integers(np.maximum(length - 1, 1))
     return first + (step + np.repeat(by, length)) % np.repeat(length, length)
 
 
 def pairing_surrogate(length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each episode's later scores are those of another one of about its length, at the same step; none where
-    that one is over.
+    """Replaces each episode's later scores by those of another episode of similar length at the same step;
+    none if that one has ended.
     """
     order = np.lexsort((rng.random(len(length)), length))
     partner = np.empty(len(length), np.int64)
@@ -149,7 +157,7 @@ NULLS: dict[str, Surrogate] = {"shift": shift_surrogate, "pairing": pairing_surr
 
 
 class _Pairs:
-    """Pairs of steps at every lag, for correlating earlier scores with whatever stands in for the later ones."""
+    """Pairs of steps at every lag; correlates earlier scores with surrogates of the later ones."""
 
     def __init__(self, scores: np.ndarray, length: np.ndarray, lags: int, member: np.ndarray):
         z = scores - scores.mean(0)
@@ -165,38 +173,39 @@ class _Pairs:
         cuts = ends[np.searchsorted(ends, np.arange(_ROWS, ends[-1] + _ROWS, _ROWS).clip(max=ends[-1]))]
         self.blocks = [slice(begin, end) for begin, end in zip([0, *cuts], cuts) if end > begin]
 
-    def correlate(self, stand_in: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Correlations [D, L + 1, K, K] and numbers of pairs [D, L + 1]. stand_in [D, n]: in each of D draws
-        a row for every row, -1 for none.
+    def correlate(self, surrogate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Correlations [D, L + 1, K, K] and numbers of pairs [D, L + 1].
+
+        surrogate [D, n]: in each of D draws the row that replaces every row, -1 for none.
         """
         K = self.count
-        draws = len(stand_in)
+        draws = len(surrogate)
         xy = np.zeros((self.lags + 1, K + 1, draws * K))
         yy = np.zeros((self.lags + 1, draws * K))
-        x_there = np.zeros((self.lags + 1, 2 * K + 1, draws))
+        x_present = np.zeros((self.lags + 1, 2 * K + 1, draws))
         for rows in self.blocks:
-            chosen = stand_in[:, rows].T
-            there = (chosen >= 0).astype(np.float64)  # [m, D]
-            later = (self.known[chosen, :K] * there[..., None]).reshape(len(chosen), -1)
+            chosen = surrogate[:, rows].T
+            present = (chosen >= 0).astype(np.float64)  # [m, D]
+            later = (self.known[chosen, :K] * present[..., None]).reshape(len(chosen), -1)
             squared = later**2
             for lag in range(self.lags + 1):
                 early = (self.member[rows] & (self.left[rows] > lag))[: max(len(chosen) - lag, 0)]
                 x = self.known[rows][: len(early)] * early[:, None]
                 xy[lag] += x[:, : K + 1].T @ later[lag:]
                 yy[lag] += x[:, K] @ squared[lag:]
-                x_there[lag] += x.T @ there[lag:]
-        return self._from_sums(xy.reshape(-1, K + 1, draws, K), yy.reshape(-1, draws, K), x_there)
+                x_present[lag] += x.T @ present[lag:]
+        return self._from_sums(xy.reshape(-1, K + 1, draws, K), yy.reshape(-1, draws, K), x_present)
 
     def _from_sums(
-        self, xy: np.ndarray, yy: np.ndarray, x_there: np.ndarray
+        self, xy: np.ndarray, yy: np.ndarray, x_present: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         K = self.count
-        pairs = x_there[:, K].T  # [D, L + 1]
+        pairs = x_present[:, K].T  # [D, L + 1]
         n = pairs[..., None]
         with np.errstate(divide="ignore", invalid="ignore"):
-            mean_x = np.moveaxis(x_there[:, :K], 2, 0) / n
+            mean_x = np.moveaxis(x_present[:, :K], 2, 0) / n
             mean_y = np.moveaxis(xy[:, K], 1, 0) / n
-            var_x = np.moveaxis(x_there[:, K + 1 :], 2, 0) / n - mean_x**2
+            var_x = np.moveaxis(x_present[:, K + 1 :], 2, 0) / n - mean_x**2
             var_y = np.moveaxis(yy, 1, 0) / n - mean_y**2
             scale_x, scale_y = (np.sqrt(np.where(var > self.floor, var, np.nan)) for var in (var_x, var_y))
             covariance = (
@@ -206,7 +215,7 @@ class _Pairs:
 
 
 def _two_sided(found: np.ndarray, mean: np.ndarray, std: np.ndarray, draws: int) -> np.ndarray:
-    """p of a further draw being as far from the mean as `found`; NaN where the null does not vary."""
+    """p-value of a further draw being as far from the mean as `found`; NaN if the null does not vary."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return 2 * students_t.sf(
             np.abs(found - mean) / np.where(std > 0, std, np.nan) / np.sqrt(1 + 1 / draws), draws - 1
@@ -214,13 +223,13 @@ def _two_sided(found: np.ndarray, mean: np.ndarray, std: np.ndarray, draws: int)
 
 
 def _places(length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of every row [n]: its episode's first row, and its step within the episode."""
+    """For every row [n]: its episode's first row, and its step within the episode."""
     first = np.repeat(np.cumsum(length) - length, length)
     return first, np.arange(len(first)) - first
 
 
 def check_episodes(episodes: int) -> None:
-    """Raises UsageError for fewer episodes than a null takes."""
+    """Raises UsageError for fewer episodes than a null needs."""
     if episodes < MIN_EPISODES:
         way_out = f"which need {MIN_EPISODES}: ask for fewer clusters, or {RECORD_MORE}"
         raise UsageError(f"too few for lagged correlations: {counted(episodes, 'episode')}, {way_out}")
@@ -229,7 +238,8 @@ def check_episodes(episodes: int) -> None:
 def _check(scores: np.ndarray, length: np.ndarray, member: np.ndarray, draws: int) -> None:
     if scores.ndim != 2 or length.sum() != len(scores) or member.shape != scores.shape[:1]:
         raise ValueError(
-            f"scores {scores.shape} and members {member.shape} do not fit episodes of {length.sum()} steps in all"
+            f"scores {scores.shape} and members {member.shape} do not fit episodes of {length.sum()} steps "
+            "in all"
         )
     if not np.isfinite(scores).all():
         raise UsageError(

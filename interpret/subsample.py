@@ -1,5 +1,5 @@
-"""Which points of a recording are looked at: a stratified subsample, without outliers, on the axes that hold
-most of their variance.
+"""Which points of a recording are analysed: a stratified subsample, without outliers, on its principal
+components.
 """
 
 import logging
@@ -16,18 +16,22 @@ from interpret.directions.pca import fit_pca
 from rollouts.growth import RECORD_MORE
 
 VARIANCE_SHARE = 0.95
-"""Of the variance: what the axes hold on which points are clustered and mapped."""
+"""Share of the variance held by the components on which points are clustered and mapped."""
 MAX_REFERENCE = 10_000
-"""Points among which neighbours are sought when there are more: a random subsample of them."""
+"""Neighbours are searched among at most so many points, a random subsample."""
 _CHUNK = 65_536
 
 
 def subsample(groups: np.ndarray, most: int, seed: int = 0) -> np.ndarray:
-    """Rows, ascending, of at most `most` of n points, stratified by episode (or level): groups [n].
+    """Rows (ascending) of at most `most` of n points, stratified by episode or level.
 
-    The points, episode after episode, are cut into `most` equal stretches, of which each gives one at random:
-    an episode has its share of the sample to within one point at either end, and early and late steps have
-    theirs. All rows where there are no more.
+    The points, ordered by group, are cut into `most` equal stretches, and one point is drawn from each: every
+    group has its share to within one point, and so have early and late steps. All rows if there are no more.
+
+    Args:
+        groups: [n], episode or level of each point.
+        most: size of the sample.
+        seed: of the draws.
     """
     if most < 1:
         raise UsageError(f"--points is {most}: give 1 or more")
@@ -36,31 +40,42 @@ def subsample(groups: np.ndarray, most: int, seed: int = 0) -> np.ndarray:
         return np.arange(n)
     edges = np.linspace(0, n, most + 1).astype(np.int64)  # whole, so that no point lies in two stretches
     drawn = np.random.default_rng([seed, 6]).random(most)
-    taken = (edges[:-1] + drawn * np.diff(edges)).astype(np.int64)
-    return np.sort(np.argsort(groups, kind="stable")[taken])
+    rows = (edges[:-1] + drawn * np.diff(edges)).astype(np.int64)
+    return np.sort(np.argsort(groups, kind="stable")[rows])
 
 
 class Inliers(NamedTuple):
-    """kept [n] bool: the points whose `distance` [n] is at most `limit`; reference [m]: the rows among which
-    neighbours were sought.
-    """
+    """Points that are not outliers."""
 
     kept: np.ndarray
+    """[n] bool: distance at most `limit`."""
     distance: np.ndarray
+    """[n]: median distance to the nearest neighbours."""
     limit: float
     reference: np.ndarray
+    """[m]: rows among which neighbours were searched."""
 
 
 def inliers(points: np.ndarray, neighbours: int = 5, sigmas: float = 2.0, seed: int = 0) -> Inliers:
-    """Leaves out points [n, D] whose median distance to their nearest `neighbours` is beyond the mean of such
-    distances plus `sigmas` standard deviations.
+    """Excludes points far from their neighbours.
 
-    Neighbours are sought among REFERENCE of the points, or all where there are no more. Raises UsageError for
-    too few points.
+    A point is an outlier if its median distance to its nearest `neighbours` exceeds the mean of these
+    distances by more than `sigmas` standard deviations. Neighbours are searched among MAX_REFERENCE of the
+    points.
+
+    Args:
+        points: [n, D].
+        neighbours: neighbours per point.
+        sigmas: standard deviations.
+        seed: of the reference subsample.
+
+    Raises:
+        UsageError: for too few points, or if none is left.
     """
     if neighbours < 1 or len(points) <= neighbours:
         raise UsageError(
-            f"{counted(len(points), 'point')} without {counted(neighbours, 'neighbour')} each: ask for 1 neighbour or more, or {RECORD_MORE}"
+            f"{counted(len(points), 'point')} without {counted(neighbours, 'neighbour')} each: "
+            f"ask for 1 neighbour or more, or {RECORD_MORE}"
         )
     reference = np.sort(np.random.default_rng([seed, 7]).permutation(len(points))[:MAX_REFERENCE])
     own = np.full(len(points), -1)
@@ -77,8 +92,9 @@ def inliers(points: np.ndarray, neighbours: int = 5, sigmas: float = 2.0, seed: 
 def median_neighbour_distance(
     points: np.ndarray, reference: np.ndarray, neighbours: int, own: np.ndarray | None = None
 ) -> np.ndarray:
-    """The median distance [n] of points [n, D] to their nearest `neighbours` of reference [m, D]; own: see
-    `nearest`.
+    """Median distance [n] of points [n, D] to their nearest `neighbours` of reference [m, D].
+
+    own: see `nearest_neighbours`.
     """
     own = np.full(len(points), -1) if own is None else own
     chunks = (slice(at, at + _CHUNK) for at in range(0, len(points), _CHUNK))
@@ -93,9 +109,14 @@ def median_neighbour_distance(
 def nearest_neighbours(
     points: np.ndarray, reference: np.ndarray, count: int, own: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distances and rows [n, count] of the nearest of reference [m, D] to points [n, D], by brute force.
+    """Distances and rows [n, count] of the nearest reference points, by brute force.
 
-    own [n]: the row of reference that a point is itself, which does not count, or -1.
+    Args:
+        points: [n, D].
+        reference: [m, D].
+        count: neighbours per point.
+        own: [n], the row of reference that a point itself is, which does not count; -1 if it is not among
+            them.
     """
     if own is None:
         return NearestNeighbors(n_neighbors=count, algorithm="brute").fit(reference).kneighbors(points)
@@ -108,13 +129,16 @@ def nearest_neighbours(
 
 
 def varying_columns(x: np.ndarray) -> np.ndarray:
-    """The columns of x [n, D] that change, ascending; the others are named in the log. Raises UsageError
-    where fewer than two do.
+    """Columns of x [n, D] that vary, ascending; the others are named in the log.
+
+    Raises:
+        UsageError: if fewer than two vary.
     """
     changes = x.std(0) > 1e-6 * np.abs(x).max(0) + 1e-12
     if changes.sum() < 2:
         raise UsageError(
-            f"{changes.sum()} of {counted(x.shape[1], 'feature')} change over {counted(len(x), 'point')}: there is nothing to map; check what was recorded"
+            f"{changes.sum()} of {counted(x.shape[1], 'feature')} change over {counted(len(x), 'point')}: "
+            "there is nothing to map; check what was recorded"
         )
     if not changes.all():
         logging.info(
@@ -127,25 +151,22 @@ def varying_columns(x: np.ndarray) -> np.ndarray:
 
 
 def num_components_for(variance: np.ndarray, share: float = VARIANCE_SHARE) -> int:
-    """How many leading axes hold `share` of the whole: variance [K], largest first, of all axes."""
-    held = np.cumsum(variance) / np.sum(variance)
-    return int(np.searchsorted(held, share - 1e-9) + 1)
+    """How many leading components hold `share` of the variance [K] (largest first, of all components)."""
+    cumulative = np.cumsum(variance) / np.sum(variance)
+    return int(np.searchsorted(cumulative, share - 1e-9) + 1)
 
 
 def residual_variance(pca: Directions) -> float:
-    """The variance of the standardised features that principal components know, 1 each, which they do not
-    hold.
-    """
+    """Variance of the standardised features outside the principal components; each feature has 1."""
     known = int((pca.write != 0).any(1).sum())  # others were left out (Directions.within)
     return max(known - float(np.sum(pca.provenance["variance"])), 0.0)
 
 
 def leading_components(pca: Directions, share: float = VARIANCE_SHARE) -> Directions:
-    """Of principal components fit in full, the first that hold `share` of the variance of the standardised
-    features that they know.
+    """The first principal components that hold `share` of the variance, at least two.
 
-    At least two; all of them, and a warning, where they hold less, which fewer components than features may.
-    Scores keep their variance: distances are those of standardised features.
+    All of them, with a warning, if together they hold less (with fewer components than features). Scores keep
+    their variance, so that distances are those of standardised features.
     """
     variance = np.asarray(pca.provenance["variance"])
     needed = max(num_components_for(np.append(variance, residual_variance(pca)), share), 2)  # a map has two
@@ -165,18 +186,17 @@ def leading_components(pca: Directions, share: float = VARIANCE_SHARE) -> Direct
 def principal_space(
     x: np.ndarray, groups: np.ndarray, share: float = VARIANCE_SHARE, seed: int = 0
 ) -> Directions:
-    """The principal components that hold `share` of the variance of standardised x [n, D]; groups [n]: level
-    or episode of each.
+    """The principal components that hold `share` of the variance of standardised x [n, D].
 
-    Raises UsageError as `interpret.directions.fitting.checked_sample` does: NaN, constant features, too few
-    groups.
+    groups [n]: level or episode of each point. Raises UsageError as
+    `interpret.directions.fitting.checked_sample` does.
     """
     most = min(x.shape[1], len(np.unique(groups)) - 1) if x.ndim == 2 else 1
     return leading_components(fit_pca(x, groups, max(most, 1), seed), share)
 
 
 def scores_of(directions: Directions, x: np.ndarray) -> np.ndarray:
-    """Scores [n, K] float32 of x [n, D], chunk by chunk."""
+    """Scores [n, K] float32 of x [n, D], computed in chunks."""
     scores = np.empty((len(x), len(directions)), np.float32)
     for at in range(0, len(x), _CHUNK):
         scores[at : at + _CHUNK] = directions.scores(

@@ -29,7 +29,7 @@ from common.words import counted
 from generative.sim_env import actions_of
 from interpret.clustering import Clusters
 from interpret.directions.nmf import fit_nmf
-from interpret.embedding import FEWEST
+from interpret.embedding import MIN_POINTS
 from interpret.subsample import scores_of, subsample, varying_columns
 from rollouts.store import Rollouts
 
@@ -116,8 +116,8 @@ def run_map_step(
     check_maps(args.maps)
     if args.begin < 0:
         raise UsageError(f"--begin is {args.begin}: give 0 or more")
-    if args.points < FEWEST:
-        raise UsageError(f"--points is {args.points}: a map takes {FEWEST} or more")
+    if args.points < MIN_POINTS:
+        raise UsageError(f"--points is {args.points}: a map takes {MIN_POINTS} or more")
     rollouts = open_simulated(args.data_dir)
     args = fit_sizes(args, limits(args, rollouts, selection))
     settings = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}
@@ -145,7 +145,7 @@ def limits(args: MapArgs, rollouts: Rollouts, selection: StepSelection) -> dict[
     return {
         "clusters": Limit(groups // GROUPS_PER_CLUSTER, starts, 2),
         "parts": Limit(groups // GROUPS_PER_DIRECTION, starts, 0),
-        "points": Limit(points, steps, FEWEST),
+        "points": Limit(points, steps, MIN_POINTS),
     } | dict.fromkeys(selection.components, Limit(min(states, points) - 1, steps))
 
 

@@ -1,1 +1,1 @@
-"""Gradients through agent and simulator, and how far they can be trusted."""
+"""Gradients through agent and simulator, and finite differences that check them."""

@@ -1,10 +1,9 @@
-"""Gradients of the agent's value with respect to the pixels of a frame, and the finite differences that
-check them.
+"""Gradients of the agent's value with respect to the pixels of a frame, and finite differences that check
+them.
 
-Two routes from frame to value: the agent looks at the frame itself; or the frame is the last that the
-simulator is given, and the
-value is that of the simulated frame some steps later, along given actions (the straight-through gradient,
-hard mode).
+Two paths from frame to value: the agent sees the frame itself; or the frame is the last that the simulator is
+given, and the value is that of a simulated frame some steps later, along given actions (the straight-through
+gradient, hard mode).
 """
 
 from collections.abc import Callable
@@ -34,11 +33,15 @@ def direct_value(agent: ActorCritic, hidden: torch.Tensor) -> ValueOf:
 def simulated_value(
     simulator: Simulator, earlier: torch.Tensor, actions: torch.Tensor, keys: NoiseKeys
 ) -> ValueOf:
-    """The value actions [T, B] later in the simulator, which is given frames earlier [K - 1, B, H, W, C] in
-    [0, 1] and then the frame.
+    """The value some simulated steps after the frame. The same keys draw the same noise for every frame.
 
-    The same keys draw the same noise for every frame. No gradient passes the agent's memory of the earlier
-    frames.
+    No gradient passes through the agent's memory of the earlier frames.
+
+    Args:
+        simulator: with its agent.
+        earlier: [K - 1, B, H, W, C] frames before the frame, in [0, 1].
+        actions: [T, B], taken from the frame on.
+        keys: of the noise.
     """
 
     def value(frames: torch.Tensor) -> torch.Tensor:
@@ -59,15 +62,14 @@ def simulated_value(
 
 
 def frame_gradient(value: ValueOf, frames: torch.Tensor) -> torch.Tensor:
-    """d value / d frame [B, H, W, C] at frames [B, H, W, C]."""
+    """Gradient of the value at frames [B, H, W, C], of the same shape."""
     with torch.enable_grad():
         leaf = frames.clone().requires_grad_()
         return torch.autograd.grad(value(leaf).sum(), leaf)[0].detach()
 
 
 def sample_patches(count: int, side: int, patch: int, rng: np.random.Generator) -> np.ndarray:
-    """Top left corners [count, 2] of square patches drawn without repetition from a grid over a frame of
-    side x side pixels."""
+    """Top-left corners [count, 2] of distinct square patches on a grid over a side x side frame."""
     grid = np.stack(
         np.meshgrid(np.arange(0, side, patch), np.arange(0, side, patch), indexing="ij"), -1
     ).reshape(-1, 2)
@@ -75,7 +77,7 @@ def sample_patches(count: int, side: int, patch: int, rng: np.random.Generator) 
 
 
 def brighten_patches(frames: torch.Tensor, corners: np.ndarray, patch: int, step: float) -> torch.Tensor:
-    """Frames [B, H, W, C], each with one patch brighter by `step`: corners [B, 2]."""
+    """Frames [B, H, W, C], each with the patch at corners [B, 2] brighter by `step`."""
     out = frames.clone()
     for frame, (row, column) in zip(out, corners):
         frame[row : row + patch, column : column + patch] += step
@@ -83,8 +85,7 @@ def brighten_patches(frames: torch.Tensor, corners: np.ndarray, patch: int, step
 
 
 def predicted_changes(gradient: torch.Tensor, corners: np.ndarray, patch: int, step: float) -> torch.Tensor:
-    """What the gradient [B, H, W, C] predicts for a patch brighter by `step` at each of corners [B, P, 2]:
-    [B, P]."""
+    """Change [B, P] that the gradient [B, H, W, C] predicts for each brighter patch at corners [B, P, 2]."""
     rows = [[g[r : r + patch, c : c + patch].sum() for r, c in some] for g, some in zip(gradient, corners)]
     return step * torch.tensor(rows)
 
@@ -93,21 +94,22 @@ def predicted_changes(gradient: torch.Tensor, corners: np.ndarray, patch: int, s
 def measured_change(
     value: ValueOf, frames: torch.Tensor, corners: np.ndarray, patch: int, step: float
 ) -> torch.Tensor:
-    """Half the difference [B] of the values with a patch brighter and darker by `step`: corners [B, 2]."""
+    """Half the difference [B] of the values with a patch at corners [B, 2] brighter and darker by `step`."""
     brighter, darker = (value(brighten_patches(frames, corners, patch, sign * step)) for sign in (1, -1))
     return (brighter - darker) / 2
 
 
 def randomised_agent(agent: ActorCritic, seed: int) -> ActorCritic:
-    """The same architecture with weights as before training (Adebayo et al. 2018): a map that this one
-    gives as well owes nothing to training."""
+    """The same architecture with untrained weights: a saliency map that it reproduces does not depend on
+    training (Adebayo et al. 2018).
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return ActorCritic(agent.config).eval().requires_grad_(False)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Spearman's correlation of each row of a, b [n, P]; NaN where a row is constant."""
+    """Spearman's correlation [n] of the rows of a and b [n, P]; NaN where a row is constant."""
     ranks = [rankdata(x, axis=1) for x in (a, b)]
     centred = [r - r.mean(1, keepdims=True) for r in ranks]
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,12 +1,11 @@
-"""Is the straight-through gradient right on average? What it predicts of a small move of the latent, beside
-what rollouts show.
+"""Is the straight-through gradient unbiased? Its prediction for a small change of the latent against
+rollouts.
 
-The gradient is taken in hard mode, where it is an estimate, along one direction and forward (dual numbers, as
-in Wengert 1964): one pass gives every quantity at every step, the same that a backward pass gives
-(tests/analysis/test_gradient_check.py). What it predicts is averaged over rollouts; what happens is half the
-difference between rollouts from either side, with the same noise. Along the path `environment` the actions
-are those of the unmoved rollout; `mixed` lets them change; `agent` is what the change of actions adds: the
-difference of the two.
+The gradient is taken in hard mode, along one direction and forward (dual numbers, Wengert 1964): one pass
+gives every quantity at every step, the same as a backward pass (tests/analysis/test_gradient_check.py).
+Predictions are averaged over rollouts. The measured change is half the difference of rollouts from either
+side, with the same noise. Along the path `environment` the actions are those of the unperturbed rollout;
+along `mixed` they may change; `agent` is the difference of the two, the effect of changed actions.
 """
 
 import numpy as np
@@ -20,14 +19,14 @@ from rollouts.segment import Segment
 
 PATHS = ("agent", "environment", "mixed")
 QUANTITIES = ("value", "logit", "hidden", "reward", "done")
-"""Value, logit of the action that the unmoved rollout takes, one unit of the hidden state, and the
-probabilities of reward and end.
+"""Value; logit of the action that the unperturbed rollout takes; one unit of the hidden state; probabilities
+of reward and end.
 """
 
 
 def perturbations(z: torch.Tensor, noise: torch.Tensor, share: float, spherical: bool) -> torch.Tensor:
-    """Moves [B, Z] of the latents z [B, Z], `share` of their length, in the directions of `noise`; along the
-    sphere where it is one.
+    """Changes [B, Z] of latents z [B, Z] in the directions of `noise`, of length `share` * |z|; tangential to
+    the sphere if `spherical`.
     """
     if spherical:
         noise = noise - (noise * z).sum(-1, keepdim=True) * z
@@ -35,9 +34,7 @@ def perturbations(z: torch.Tensor, noise: torch.Tensor, share: float, spherical:
 
 
 def to_float32(simulator: Simulator) -> Simulator:
-    """The same simulator without bf16, which forward derivatives cannot pass (PyTorch's autocast leaves
-    tangents as they are).
-    """
+    """The same simulator in float32: PyTorch's autocast drops forward-mode tangents."""
     set_precision("fp32", simulator.model, simulator.agent)
     return simulator
 
@@ -45,11 +42,20 @@ def to_float32(simulator: Simulator) -> Simulator:
 def predicted_and_measured_changes(
     simulator: Simulator, z: torch.Tensor, move: torch.Tensor, keys: NoiseKeys, steps: int, unit: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Predicted and measured change of every quantity at every step when z [B, Z] moves by `move` [B, Z], in
-    one rollout each.
+    """Predicted and measured change of every quantity at every step when z moves, in one rollout each.
 
-    unit [B]: which hidden unit. Returns two tensors [paths, quantities, steps, B]; their means over noise are
-    to be compared.
+    Their means over noise are to be compared.
+
+    Args:
+        simulator: with its agent.
+        z: [B, Z].
+        move: [B, Z], the change of z.
+        keys: of the noise.
+        steps: T.
+        unit: [B], which hidden unit is one of the quantities.
+
+    Returns:
+        Two tensors [paths, quantities, T, B].
     """
     base, mixed = _derivative(simulator, z, move, keys, steps, unit, actions=None)
     held = base.action
@@ -79,9 +85,7 @@ def _derivative(simulator, z, move, keys, steps, unit, actions) -> tuple[Segment
 
 
 def _difference(simulator, z, move, keys, steps, unit, base: Segment, actions) -> torch.Tensor:
-    """Half of the quantities at z + move less those at z - move; the agent begins with what it remembers at
-    z.
-    """
+    """Half the difference of the quantities at z + move and z - move, from the agent's state at z."""
     ends = (
         simulator.simulate(z + sign * move, steps, keys, hidden=base.hidden[0], ends=False, actions=actions)
         for sign in (1, -1)
@@ -91,7 +95,7 @@ def _difference(simulator, z, move, keys, steps, unit, base: Segment, actions) -
 
 
 def quantities(out: Segment, action: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
-    """The QUANTITIES at every step: [quantities, T, B]."""
+    """QUANTITIES at every step: [quantities, T, B]."""
     hidden = out.hidden_after()
     logit = out.logits.gather(-1, action[..., None])[..., 0]
     chosen = hidden.gather(-1, unit.expand(len(hidden), -1)[..., None])[..., 0]
@@ -101,11 +105,18 @@ def quantities(out: Segment, action: torch.Tensor, unit: torch.Tensor) -> torch.
 def gradient_agreement(
     predicted: np.ndarray, measured: np.ndarray, clusters: np.ndarray, resamples: int = 2000, *, seed: int = 0
 ) -> dict[str, list]:
-    """Slope of measured [n] on predicted [n], their correlation, and the share of equal signs, each
-    [estimate, low, high].
+    """Agreement of measured with predicted changes.
 
-    Intervals: 95%, bootstrapped over whole `clusters` [n]. Signs are compared where something changed. None
-    where nothing varies.
+    Args:
+        predicted: [n].
+        measured: [n].
+        clusters: [n], the level of each, over which intervals are bootstrapped.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        {"slope", "correlation", "sign"}: [estimate, low, high] of the regression of measured on predicted, of
+        their correlation, and of the share of equal signs where something changed; None where nothing varies.
     """
     _, index = np.unique(clusters, return_inverse=True)
     x = np.asarray(predicted, float)
@@ -136,20 +147,18 @@ def _of_moments(m: np.ndarray) -> tuple:
 def cross_half_agreement(
     predicted: np.ndarray, measured: np.ndarray, clusters: np.ndarray
 ) -> dict[str, list]:
-    """`agreement` of each half of the predictions [2, n] with the other half of the measurements [2, n].
+    """Agreement of each half of the predictions [2, n] with the other half of the measurements [2, n].
 
-    The halves are of different rollouts. Within one rollout a gradient foretells that rollout's own luck,
-    which is no part of a mean.
+    The halves are of different rollouts: within one rollout, gradient and measurement share its noise.
     """
     return gradient_agreement(predicted.reshape(-1), measured[::-1].reshape(-1), np.tile(clusters, 2))
 
 
 def noise_ceiling(predicted: np.ndarray, measured: np.ndarray) -> float | None:
-    """The correlation across halves that a perfect estimator would show: geometric mean of those between the
-    halves [2, n] of each.
+    """The cross-half correlation that a perfect estimator would have: geometric mean of the correlations
+    between the two halves of each.
 
-    After Spearman (1904, "The proof and measurement of association between two things"). None where a half
-    does not vary; 0 where two halves disagree.
+    Correction for attenuation (Spearman 1904). None if a half does not vary; 0 if two halves disagree.
     """
     if min(np.ptp(halves, axis=1).min() for halves in (predicted, measured)) == 0:
         return None

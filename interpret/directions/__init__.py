@@ -1,1 +1,1 @@
-"""The Directions object and every way to fit one."""
+"""The Directions object, and every method that fits directions."""

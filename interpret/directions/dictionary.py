@@ -1,6 +1,4 @@
-"""A sparse dictionary: more directions than features, of which each state uses a few (a TopK sparse
-autoencoder).
-"""
+"""A sparse dictionary (TopK sparse autoencoder): more directions than features, few active at a time."""
 
 import torch
 from torch.nn import functional as F
@@ -15,12 +13,14 @@ STEPS = 4000
 BATCH = 1024
 LEARNING_RATE = 3e-3
 DEAD_AFTER = 100
-"""Batches without being used after which a unit is dead."""
+"""Batches without activation after which a unit is dead."""
 
 
 class Dictionary(torch.nn.Module):
-    """Standardised states z [B, D] -> scores [B, K], `top` of which are not zero, -> z again. Decoder columns
-    have length 1.
+    """TopK autoencoder: standardised states z [B, D] -> scores [B, K], `top` of them non-zero ->
+    reconstruction of z.
+
+    Decoder columns have length 1.
     """
 
     def __init__(self, width: int, count: int, top: int, generator: torch.Generator):
@@ -32,7 +32,7 @@ class Dictionary(torch.nn.Module):
         self.center = torch.nn.Parameter(torch.zeros(width))
 
     def drive(self, z):
-        """What enters the choice of the largest: [B, K]."""
+        """Pre-activations [B, K]."""
         return (z - self.center) @ self.encoder.T + self.bias
 
     def decode(self, scores):
@@ -53,14 +53,26 @@ def fit_dictionary(
     batch: int = BATCH,
     learning_rate: float = LEARNING_RATE,
 ) -> Directions:
-    """`count` directions for x [n, D] of which each state uses `top`; TopK sparse autoencoder (Gao et al.
-    2024, "Scaling and evaluating sparse autoencoders"), trained on standardised features by Adam in
-    minibatches, the learning rate falling linearly to zero over the second half.
+    """A TopK sparse autoencoder (Gao et al. 2024, "Scaling and evaluating sparse autoencoders") of
+    standardised features.
 
-    A unit unused for DEAD_AFTER batches begins again, in the first half, as the error of a state that is
-    badly explained (Bricken et al. 2023, "Towards monosemanticity"). Not linear: scores are keep_largest(R x
-    + c); E R is no identity, and units are not orthogonal. Provenance: `dead`, the share of units that the
-    last batches did not use. groups [n]: see `fitting.checked_sample`. Raises UsageError for a `top` beyond `count`.
+    Trained with Adam; the learning rate falls linearly to zero over the second half. In the first half, a
+    unit that is inactive for DEAD_AFTER batches is reset to the error of a poorly reconstructed state
+    (Bricken et al. 2023, "Towards monosemanticity"). Not linear: scores are keep_largest(R x + c); E R is not
+    the identity. Provenance `dead`: share of units that are inactive at the end.
+
+    Args:
+        x: [n, D].
+        groups: [n], see `fitting.checked_sample`.
+        count: K, number of directions.
+        top: active directions per state.
+        seed: of weights and batches.
+        steps: batches.
+        batch: states per batch.
+        learning_rate: at the start.
+
+    Raises:
+        UsageError: for a `top` beyond `count`.
     """
     if not 1 <= top <= count:
         raise UsageError(
@@ -92,7 +104,7 @@ def _train(
     batch: int,
     learning_rate: float,
 ) -> torch.Tensor:
-    """Trains in place; returns for how many batches each unit has been idle, [K]."""
+    """Trains in place. Returns for how many batches each unit has been inactive [K]."""
     optimizer = torch.optim.Adam(model.parameters(), learning_rate, fused=True)
     mean, std = (torch.from_numpy(part).float() for part in (sample.mean, sample.std))
     idle = torch.zeros(model.bias.shape)
@@ -122,8 +134,8 @@ def _revive(
     dead: torch.Tensor,
     generator: torch.Generator,
 ) -> None:
-    """Dead units [K] take the directions of errors [B, D], drawn with chances as their squares, and forget
-    how they were moving.
+    """Resets dead units [K] to the directions of errors [B, D], drawn in proportion to their squares, and
+    clears their optimiser state.
     """
     chosen = torch.multinomial(
         error.square().sum(1) + 1e-12, int(dead.sum()), replacement=True, generator=generator

@@ -1,8 +1,6 @@
-"""A set of directions: scores that read a vector, columns that write to it, and the facts of how both were
-found.
+"""A set of directions: scores read from a vector, columns that write to it, and how both were fit.
 
-Everything that fits directions makes this object; analyses, saliency and interventions take it and nothing
-else.
+Every fit returns this object; analyses, saliency and interventions take it.
 """
 
 import hashlib
@@ -22,30 +20,27 @@ _TENSORS = ("read", "offset", "write", "origin")
 
 @dataclass(frozen=True, eq=False)
 class Directions:
-    """K directions in a space of width D. Scores are s = read x + offset, of which a dictionary keeps the
-    largest positive ones.
+    """K directions in a space of width D, with scores s = read x + offset (a dictionary keeps the largest
+    positive ones).
 
-    The tensors are kept in float64 and used in the precision and on the device of what they are applied to.
-    Linear sets that were fit jointly hold read @ write = I: writing one score leaves the others as they are.
+    Tensors are stored in float64 and applied in the precision and on the device of their input. Jointly fit
+    linear sets hold read @ write = I: writing one score leaves the others unchanged.
     """
 
     read: torch.Tensor
-    """R [K, D]."""
+    """R [K, D]: row k reads score k (the encoder)."""
     offset: torch.Tensor
     """c [K]."""
     write: torch.Tensor
-    """E [D, K]: column k is what one unit of score k adds to x."""
+    """E [D, K]: column k is what one unit of score k adds to x (the decoder)."""
     origin: torch.Tensor
-    """[D]: what scores of zero stand for in a reconstruction."""
+    """[D]: the reconstruction from scores of zero."""
     names: tuple[str, ...]
     provenance: dict = field(default_factory=dict)
-    """JSON-able: method, n, groups, seed and settings of the fit; the caller adds on which store and site
-    (`with_provenance`).
+    """JSON: method, n, groups, seed and settings of the fit; callers add store and site (`with_provenance`).
     """
     top: int | None = None
-    """None: linear. A number: only so many of the scores are not zero, the largest, and none is negative (a
-    TopK dictionary).
-    """
+    """None if linear; otherwise the number of largest positive scores that are kept (a TopK dictionary)."""
 
     def __post_init__(self):
         for name in _TENSORS:
@@ -56,7 +51,8 @@ class Directions:
         for name, shape in shapes.items():
             if tuple(getattr(self, name).shape) != shape:
                 raise ValueError(
-                    f"{count} directions of width {width} need {name} of shape {shape}, not {tuple(getattr(self, name).shape)}"
+                    f"{count} directions of width {width} need {name} of shape {shape}, "
+                    f"not {tuple(getattr(self, name).shape)}"
                 )
         if len(self.names) != count or len(set(self.names)) != count:
             raise ValueError(f"{count} directions need as many different names, not {self.names}")
@@ -84,61 +80,58 @@ class Directions:
 
     @property
     def id(self) -> str:
-        """A short hash of what the set does: its numbers and names, not its provenance."""
+        """Short hash of the tensors and names, without the provenance."""
         digest = hashlib.sha256(repr((self.names, self.top, tuple(self.read.shape))).encode())
         for name in _TENSORS:
             digest.update(getattr(self, name).cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def index(self, name: str) -> int:
-        """The number of a direction by its name. Raises UsageError for a name that is not there."""
+        """The number of a direction by its name. Raises UsageError for an unknown name."""
         if name not in self.names:
             raise UsageError(f"no direction {name!r}; this set has: {', '.join(self.names)}")
         return self.names.index(name)
 
     def scores(self, x: torch.Tensor) -> torch.Tensor:
-        """Scores [..., K] of x [..., D], differentiable, in float32 at least."""
+        """Scores [..., K] of x [..., D]; differentiable, in float32 at least."""
         x = _precise(x)
         scores = x @ self.read.to(x).T + self.offset.to(x)
         return scores if self.linear else keep_largest(scores, self.top)
 
     def edit(self, x: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """x + E (scores - s(x)) [..., D]: x with the given scores [..., K] and all else as it was, never a
-        reconstruction.
+        """x with the given scores [..., K]: x + E (scores - s(x)), never a reconstruction.
 
-        Exactly x where the scores are those that it has. A nonlinear set may read other scores from the
-        result than were written.
+        Exactly x if the scores are its own. A nonlinear set may read other scores from the result than were
+        written.
         """
         wide = _precise(x)
         return (wide + (scores.to(wide) - self.scores(x)) @ self.write.to(wide).T).to(x.dtype)
 
     def score_gradients(self, gradient: torch.Tensor) -> torch.Tensor:
-        """The gradient [..., K] of a scalar with respect to the scores, from that with respect to x [..., D].
+        """Gradient [..., K] of a scalar with respect to the scores, from its gradient g [..., D] with respect
+        to x: g E.
 
-        By the chain rule through `edit`, which is linear in the scores that it writes whatever the set: g E.
-        It says how the scalar would change if a score were written, with a dictionary's silent units among
-        them.
+        By the chain rule through `edit`, which is linear in the scores even of a nonlinear set: how the
+        scalar would change if a score were written, including inactive units of a dictionary.
         """
         gradient = _precise(gradient)
         return gradient @ self.write.to(gradient)
 
     def reconstruct(self, scores: torch.Tensor) -> torch.Tensor:
-        """What the scores [..., K] alone say of x: origin + E scores, [..., D]. For measuring a set, not for
-        editing with it.
-        """
+        """origin + E scores [..., D]: for measuring a set, not for editing with it."""
         scores = _precise(scores)
         return self.origin.to(scores) + scores @ self.write.to(scores).T
 
     def to(self, device: torch.device | str) -> "Directions":
-        """The same set on a device, so that applying it there many times copies nothing."""
+        """The same set on a device, so that repeated use there copies nothing."""
         return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
 
     def with_provenance(self, **facts) -> "Directions":
-        """The same directions with further facts about them."""
+        """The same directions with further facts in their provenance."""
         return replace(self, provenance=self.provenance | facts)
 
     def first(self, count: int) -> "Directions":
-        """The first `count` directions of a linear set, with what the provenance says of these."""
+        """The first `count` directions of a linear set, with their part of the provenance."""
 
         def cut(value):
             if isinstance(value, dict):
@@ -149,8 +142,8 @@ class Directions:
         return replace(self, **parts, names=self.names[:count], provenance=cut(self.provenance))
 
     def within(self, columns, width: int) -> "Directions":
-        """The same directions in a space of `width` features, of which they know those numbered `columns` [D]
-        and leave the others alone.
+        """The same directions in a space of `width` features, of which they read and write those numbered
+        `columns` [D].
         """
         columns = torch.as_tensor(columns)
         read, write, origin = (
@@ -162,40 +155,42 @@ class Directions:
 
 
 def keep_largest(scores: torch.Tensor, top: int) -> torch.Tensor:
-    """The `top` largest of the positive scores along the last axis, zero elsewhere (Makhzani & Frey 2013,
-    "k-sparse autoencoders").
+    """The `top` largest of the positive scores along the last axis, others 0 (Makhzani & Frey 2013, "k-sparse
+    autoencoders").
     """
     values, index = scores.relu().topk(top, dim=-1)
     return torch.zeros_like(scores).scatter(-1, index, values)
 
 
 def save_directions(path: Path, directions: Directions) -> None:
-    """Writes one safetensors file whose header holds names and provenance as JSON."""
-    told = {"names": list(directions.names), "top": directions.top, "provenance": directions.provenance}
+    """Writes one safetensors file with names and provenance as JSON in its header."""
+    facts = {"names": list(directions.names), "top": directions.top, "provenance": directions.provenance}
     tensors = {name: getattr(directions, name) for name in _TENSORS}
-    save_checkpoint(path, tensors, {"kind": KIND, "version": VERSION, "id": directions.id, **told})
+    save_checkpoint(path, tensors, {"kind": KIND, "version": VERSION, "id": directions.id, **facts})
 
 
 def load_directions(path: Path) -> Directions:
-    """Reads what `save_directions` wrote. Raises BadCheckpoint for anything else, and where the numbers are
-    not those that were saved.
-    """
+    """Reads a file of `save_directions`. Raises BadCheckpoint for anything else, and for changed numbers."""
     tensors, meta = load_checkpoint(path)
     if meta.get("kind") != KIND:
         raise BadCheckpoint(
-            f"{path} holds {described(meta.get('kind', 'something unnamed'))}, not directions; give a file that a fit has saved"
+            f"{path} holds {described(meta.get('kind', 'something unnamed'))}, not directions; "
+            "give a file that a fit has saved"
         )
     if meta.get("version") != VERSION:
         raise BadCheckpoint(
-            f"{path} holds directions of version {meta.get('version')} and this version reads {VERSION}; fit them again"
+            f"{path} holds directions of version {meta.get('version')} and this version reads {VERSION}; "
+            "fit them again"
         )
     try:
-        found = Directions(**tensors, names=meta["names"], provenance=meta["provenance"], top=meta["top"])
+        directions = Directions(
+            **tensors, names=meta["names"], provenance=meta["provenance"], top=meta["top"]
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadCheckpoint(f"{path} does not hold whole directions ({error}); fit them again") from error
-    if found.id != meta.get("id"):
+    if directions.id != meta.get("id"):
         raise BadCheckpoint(f"{path} is damaged: its numbers are not those that were saved; fit them again")
-    return found
+    return directions
 
 
 def _precise(x: torch.Tensor) -> torch.Tensor:

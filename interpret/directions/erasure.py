@@ -12,19 +12,26 @@ from interpret.directions.directions import Directions
 from interpret.directions.fitting import checked_sample, columns_of
 
 _NOTHING = 1e-6
-"""A cross-covariance, of standardised concepts and whitened features, below which nothing is left to erase."""
+"""Cross-covariance of standardised concepts and whitened features that counts as zero."""
 
 
 def fit_leace(x, groups, concepts: Mapping[str, Sequence], seed: int = 0) -> Directions:
-    """The directions of x [n, D] that `erase` takes out so that concepts {name: [n]} have no covariance with
-    what is left.
+    """The directions that `erase` removes so that concepts have no covariance with the rest (Belrose et al.
+    2023).
 
-    LEACE (Belrose et al. 2023, "LEACE: perfect linear concept erasure in closed form"): x - W+ P W (x -
-    mean), with W the inverse root of the covariance and P the projection onto W Cov(x, z). As directions: R =
-    U' W and E = W+ U with U an orthonormal basis of that space; R E = I, scores are uncorrelated with unit
-    variance, and writing zeros is the erasure. One concept gives one direction, of its name; several give
-    erased_0, erased_1, ... A class is given as one concept of truth values for each of its values. Raises
-    UsageError where x does not covary with the concepts at all.
+    LEACE edits x - W+ P W (x - mean), with W the inverse square root of the covariance and P the projection
+    onto W Cov(x, z). As directions: R = U' W and E = W+ U with U an orthonormal basis of that space. R E = I,
+    scores are uncorrelated with unit variance, and writing zeros is the erasure. One concept gives one
+    direction of its name; several give erased_0, erased_1, ...
+
+    Args:
+        x: [n, D].
+        groups: [n], see `fitting.checked_sample`.
+        concepts: {name: [n]}; a class is given as one boolean for each of its values.
+        seed: recorded; nothing is random.
+
+    Raises:
+        UsageError: if x does not covary with the concepts.
     """
     columns = columns_of(concepts, len(x))
     sample = checked_sample(x, groups, len(columns))
@@ -49,7 +56,7 @@ def fit_leace(x, groups, concepts: Mapping[str, Sequence], seed: int = 0) -> Dir
 
 
 def erase(directions: Directions, x: torch.Tensor) -> torch.Tensor:
-    """x [..., D] with all scores zero. With directions of `fit_leace`, no linear classifier reads their
-    concepts from it.
+    """x [..., D] with all scores set to zero. After `fit_leace`, no linear classifier reads the concepts from
+    it.
     """
     return directions.edit(x, torch.zeros_like(directions.scores(x)))

@@ -1,8 +1,7 @@
-"""What every fit shares: checked samples, their standardisation, splits by level, and the way back to raw
-units.
+"""What every fit shares: checked samples, standardisation, splits by level, and the way back to raw units.
 
-Fits work on standardised features z = (x - mean) / std, and `Sample.directions` folds the standardisation
-into what they found, so that a set of directions takes and changes x itself.
+Fits work on standardised features z = (x - mean) / std. `Sample.directions` folds the standardisation into
+the result, so that directions read and write x itself.
 """
 
 import logging
@@ -18,7 +17,7 @@ from interpret.directions.directions import Directions
 from rollouts.growth import RECORD_MORE
 
 HELD_OUT = 0.25
-"""Share of the levels on which a fit is checked rather than made."""
+"""Share of the levels held out from a fit."""
 WRITES = ("pseudo-inverse", "pattern")
 _CHUNK = 65_536
 _NEGLIGIBLE = 1e-6  # of a feature's mean: float32 knows no less
@@ -27,12 +26,12 @@ _RANK = 1e-8  # of the largest eigenvalue or singular value: below it, a dimensi
 
 @dataclass(frozen=True)
 class Sample:
-    """n states with the level (or episode) of each, and their first two moments."""
+    """n states with the level (or episode) of each, their mean and covariance."""
 
     x: np.ndarray
     """[n, D], as given."""
     groups: np.ndarray
-    """[n] int: numbers of the levels, from 0."""
+    """[n] int: level numbers, from 0."""
     mean: np.ndarray
     """[D] float64."""
     covariance: np.ndarray
@@ -52,15 +51,15 @@ class Sample:
         return int(self.groups.max()) + 1
 
     def standardised(self) -> np.ndarray:
-        """z [n, D], float32 where x is."""
+        """z [n, D], float32 if x is."""
         return (self.x - self.mean.astype(np.float32)) / self.std.astype(np.float32)
 
     def rows(self, index: np.ndarray) -> "Sample":
-        """The states numbered `index`, a sample of their own with moments of their own."""
+        """The states numbered `index` as a sample with its own mean and covariance."""
         return sample_of(self.x[index], self.groups[index])
 
     def subsampled(self, most: int, seed: int) -> "Sample":
-        """At most so many states, drawn at random without repetition; all of them where there are no more."""
+        """At most `most` states, drawn at random without replacement."""
         if len(self.x) <= most:
             return self
         return self.rows(np.sort(np.random.default_rng(seed).choice(len(self.x), most, replace=False)))
@@ -68,20 +67,26 @@ class Sample:
     def directions(
         self, read, offset, write, origin, names, method: str, seed: int, top: int | None = None, **settings
     ) -> Directions:
-        """Directions in x from directions in z: read [K, D], offset [K], write [D, K] and origin [D] of
-        standardised features.
+        """Directions in x from directions in z.
+
+        Args:
+            read: [K, D], as offset [K], write [D, K] and origin [D] of standardised features.
+            names: of the K directions.
+            method: for the provenance, as seed and settings; `caveats` among the settings are logged as
+                warnings.
+            top: see `Directions.top`.
         """
         read, offset, write, origin = (np.asarray(part, np.float64) for part in (read, offset, write, origin))
         raw = read / self.std
         parts = (raw, offset - raw @ self.mean, self.std[:, None] * write, self.mean + self.std * origin)
-        told = {"method": method, "n": len(self.x), "groups": self.num_groups, "seed": seed, **settings}
+        facts = {"method": method, "n": len(self.x), "groups": self.num_groups, "seed": seed, **settings}
         for caveat in settings.get("caveats", ()):
             logging.warning("%s: %s", method, caveat)
-        return Directions(*(torch.from_numpy(part) for part in parts), tuple(names), told, top)
+        return Directions(*(torch.from_numpy(part) for part in parts), tuple(names), facts, top)
 
 
 def sample_of(x, groups) -> Sample:
-    """States x [n, D] with their levels [n], moments summed in float64. Nothing is checked: see `checked`."""
+    """States [n, D] with their levels [n]; mean and covariance summed in float64, nothing checked."""
     _, codes = np.unique(np.asarray(groups), return_inverse=True)
     shift = x[:_CHUNK].mean(0, dtype=np.float64)
     total = np.zeros(x.shape[1])
@@ -95,12 +100,18 @@ def sample_of(x, groups) -> Sample:
 
 
 def checked_sample(x, groups, count: int, at_once: int | None = None) -> Sample:
-    """The states as a Sample from which `count` directions can be fit. x [n, D], array or tensor; groups [n]:
-    the level, layout or episode of each.
+    """The states as a Sample from which `count` directions can be fit.
 
-    at_once: how many of them a state uses, in a dictionary, which may have more of them than there are
-    features or levels. Raises UsageError, in one line, for: another shape, NaN or infinity, constant
-    features, no more levels than directions (or than a state uses), too narrow a space for so many.
+    Args:
+        x: [n, D] array or tensor.
+        groups: [n], level, layout or episode of each state.
+        count: K.
+        at_once: scores that are active at a time (a dictionary), which may have more units than features or
+            levels.
+
+    Raises:
+        UsageError: for another shape, NaN or infinity, constant features, no more levels than directions (or
+            than active scores), or too narrow a space.
     """
     x, groups = (
         x.detach().float().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x),
@@ -108,16 +119,19 @@ def checked_sample(x, groups, count: int, at_once: int | None = None) -> Sample:
     )
     if x.ndim != 2 or groups.shape != x.shape[:1] or not len(x):
         raise UsageError(
-            f"directions are fit on states [n, D] with a level for each [n], not on {x.shape} with {groups.shape}: flatten time and batch first"
+            "directions are fit on states [n, D] with a level for each [n], "
+            f"not on {x.shape} with {groups.shape}: flatten time and batch first"
         )
     bad = np.flatnonzero(~np.isfinite(x).all(1))
     if len(bad):
         raise UsageError(
-            f"{len(bad)} of {counted(len(x), 'state')} hold NaN or infinity, the first in row {bad[0]}: leave these rows out"
+            f"{len(bad)} of {counted(len(x), 'state')} hold NaN or infinity, the first in row {bad[0]}: "
+            "leave these rows out"
         )
     if count < 1 or (count > x.shape[1] and at_once is None):
         raise UsageError(
-            f"{counted(count, 'direction')} asked for in a space of {counted(x.shape[1], 'feature')}: ask for 1 to {x.shape[1]}"
+            f"{counted(count, 'direction')} asked for in a space of {counted(x.shape[1], 'feature')}: "
+            f"ask for 1 to {x.shape[1]}"
         )
     sample = sample_of(x, groups)
     fewest = at_once or count
@@ -128,68 +142,73 @@ def checked_sample(x, groups, count: int, at_once: int | None = None) -> Sample:
             else RECORD_MORE
         )
         raise UsageError(
-            f"{fewest} directions need more than {fewest} levels or episodes, and there are {sample.num_groups}: {way_out}"
+            f"{fewest} directions need more than {fewest} levels or episodes, "
+            f"and there are {sample.num_groups}: {way_out}"
         )
     constant = np.flatnonzero(sample.std <= _NEGLIGIBLE * np.abs(sample.mean) + 1e-12)
     if len(constant):
         shown = ", ".join(map(str, constant[:8])) + (", ..." if len(constant) > 8 else "")
         raise UsageError(
-            f"{len(constant)} of {counted(x.shape[1], 'feature')} never change ({shown}): fit on the others and widen the result with Directions.within"
+            f"{len(constant)} of {counted(x.shape[1], 'feature')} never change ({shown}): "
+            "fit on the others and widen the result with Directions.within"
         )
     return sample
 
 
 def held_out_rows(groups: np.ndarray, seed: int) -> np.ndarray:
-    """[n] bool: the states of a quarter of the levels, chosen at random. Raises UsageError for fewer than
-    four levels.
-    """
+    """[n] bool: states of a random quarter of the levels. Raises UsageError for fewer than four levels."""
     levels = np.unique(groups)
     if len(levels) < 4:
         raise UsageError(
-            f"a fit that is checked on other levels needs at least 4 of them, and there are {len(levels)}: {RECORD_MORE}"
+            f"a fit that is checked on other levels needs at least 4 of them, and there are {len(levels)}: "
+            f"{RECORD_MORE}"
         )
     chosen = np.random.default_rng([seed, 1]).permutation(levels)[: max(1, round(HELD_OUT * len(levels)))]
     return np.isin(groups, chosen)
 
 
 def leading_eigenvectors(correlation: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` leading eigenvectors [count, D] and eigenvalues [count] of a covariance, largest first."""
+    """The leading eigenvectors [count, D] and eigenvalues [count] of a covariance, largest first."""
     values, vectors = np.linalg.eigh(correlation)
     return vectors.T[::-1][:count], np.maximum(values[::-1][:count], 0)
 
 
 def check_rank(values: np.ndarray, found: str) -> None:
-    """Raises UsageError where some of the eigenvalues or singular values (largest first) are zero to
-    rounding.
-    """
+    """Raises UsageError if some eigenvalues or singular values (largest first) are zero up to rounding."""
     rank = int((values > _RANK * values[0]).sum())
     if rank < len(values):
         raise UsageError(
-            f"{found} span only {rank} of {len(values)} dimensions: ask for at most {rank}, or leave out what depends on the rest"
+            f"{found} span only {rank} of {len(values)} dimensions: ask for at most {rank}, "
+            "or leave out what depends on the rest"
         )
 
 
 def orientation_signs(write: np.ndarray) -> np.ndarray:
-    """Signs [K] that make the largest entry of each column of write [D, K] positive: the data leave the sign
-    open.
-    """
+    """Signs [K] that make the largest entry of each column of write [D, K] positive."""
     return np.where(np.take_along_axis(write, np.abs(write).argmax(0)[None], 0)[0] < 0, -1.0, 1.0)
 
 
 def write_columns(read: np.ndarray, covariance: np.ndarray, kind: str) -> np.ndarray:
-    """Write columns [D, K] for read rows [K, D] such that read @ write = I.
+    """Write columns [D, K] for read rows [K, D], such that read @ write = I.
 
-    "pseudo-inverse": the smallest edits. "pattern": Cov(x) R' Cov(s)^-1, the edits that go along with the
-    scores in the data, hence along the manifold; for scores that are noisy versions of the true sources,
-    these are the columns that the sources wrote (Haufe et al. 2014, "On the interpretation of weight vectors
-    of linear models in multivariate neuroimaging"). Raises UsageError for dependent rows.
+    Args:
+        read: [K, D].
+        covariance: [D, D], of the features.
+        kind: "pseudo-inverse", the smallest edits; or "pattern", Cov(x) R' Cov(s)^-1, edits along which x
+            covaries with the scores, hence on the data manifold. For noisy scores of true sources, patterns
+            are the columns that the sources wrote (Haufe et al. 2014, "On the interpretation of weight
+            vectors of linear models in multivariate neuroimaging").
+
+    Raises:
+        UsageError: for an unknown kind, or linearly dependent rows.
     """
     if kind not in WRITES:
         raise UsageError(f"unknown kind of write columns {kind!r}; choose one of: {', '.join(WRITES)}")
     lengths = np.linalg.norm(read, axis=1, keepdims=True)
     if not lengths.all():
         raise UsageError(
-            "a direction reads nothing: its weights are all zero, so nothing can be written along it; leave it out"
+            "a direction reads nothing: its weights are all zero, so nothing can be written along it; "
+            "leave it out"
         )
     check_rank(np.linalg.svd(read / lengths, compute_uv=False), "the directions")
     if kind == "pseudo-inverse":
@@ -199,8 +218,10 @@ def write_columns(read: np.ndarray, covariance: np.ndarray, kind: str) -> np.nda
 
 
 def columns_of(targets: Mapping[str, Sequence], n: int) -> dict[str, np.ndarray]:
-    """Named concepts as arrays [n]. Raises UsageError for none, another length, NaN, or a concept that never
-    changes.
+    """Named concepts as arrays [n].
+
+    Raises:
+        UsageError: for none, another length, NaN, or a concept that never varies.
     """
     if not targets:
         raise UsageError("no concept was given: name at least one")
@@ -208,7 +229,8 @@ def columns_of(targets: Mapping[str, Sequence], n: int) -> dict[str, np.ndarray]
     for name, values in columns.items():
         if values.shape != (n,):
             raise UsageError(
-                f"concept {name!r} has shape {values.shape}, for {counted(n, 'state')}: give one value for each"
+                f"concept {name!r} has shape {values.shape}, for {counted(n, 'state')}: "
+                "give one value for each"
             )
         if not np.isfinite(values.astype(np.float64)).all():
             raise UsageError(f"concept {name!r} holds NaN or infinity: leave these states out")

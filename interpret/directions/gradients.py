@@ -1,4 +1,4 @@
-"""Directions that an agent's heads read: the gradients of its value and of its choices, averaged over states."""
+"""Directions that an agent's heads read: gradients of its value and its choices, averaged over states."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,11 +14,20 @@ _BATCH = 8192
 
 
 def fit_value_gradient(policy: Policy, x, groups, seed: int = 0, write: str = "pseudo-inverse") -> Directions:
-    """The gradient of the value with respect to the state, averaged over states x [n, D] (groups [n]). One
-    direction, named "value".
+    """The gradient of the value with respect to the state, averaged over states: one direction, named
+    "value".
 
-    For a linear value head these are its weights, and the score is the value. write: see
-    `fitting.write_columns`. Raises UsageError for a policy without a value.
+    For a linear value head these are its weights, and the score is the value.
+
+    Args:
+        policy: with a value head.
+        x: [n, D].
+        groups: [n], see `fitting.checked_sample`.
+        seed: recorded; nothing is random.
+        write: kind of write columns (`fitting.write_columns`).
+
+    Raises:
+        UsageError: for a policy without a value.
     """
     return _fit(policy, x, groups, {"value": _value}, "value gradient", seed, write)
 
@@ -31,17 +40,27 @@ def fit_policy_gradients(
     seed: int = 0,
     write: str = "pseudo-inverse",
 ) -> Directions:
-    """For each choice {name: its actions}, the gradient of log odds log(p / (1 - p)) of taking one of them,
-    averaged over states x [n, D].
+    """For each choice, the gradient of the log odds log(p / (1 - p)) of taking one of its actions, averaged
+    over states.
 
-    Give actions of the same effect as one choice. Choices whose gradients depend on each other (say, all of
-    the actions there are) are refused: they cannot be written one by one.
+    Args:
+        policy: any policy.
+        x: [n, D].
+        groups: [n], see `fitting.checked_sample`.
+        choices: {name: actions}; actions with the same effect belong to one choice.
+        seed: recorded; nothing is random.
+        write: kind of write columns (`fitting.write_columns`).
+
+    Raises:
+        UsageError: for unknown actions, and for choices with linearly dependent gradients (such as all
+            actions), which cannot be written one by one.
     """
     actions = set(range(policy.num_actions))
     for name, chosen in choices.items():
         if not 0 < len(set(chosen)) < len(actions) or not set(chosen) <= actions:
             raise UsageError(
-                f"choice {name!r} is of actions {list(chosen)}: name some, but not all, of 0 to {len(actions) - 1}"
+                f"choice {name!r} is of actions {list(chosen)}: name some, but not all, "
+                f"of 0 to {len(actions) - 1}"
             )
     reads = {name: _log_odds(sorted(set(chosen))) for name, chosen in choices.items()}
     return _fit(
@@ -59,8 +78,8 @@ def fit_policy_gradients(
 def average_gradients(
     policy: Policy, x: np.ndarray, reads: Mapping[str, Callable]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean gradient [K, D] and mean value [K], over states x [n, D], of each read (a function of logits [n,
-    A] and value [n]).
+    """Mean gradient [K, D] and mean value [K] over states x [n, D] of functions of logits [n, A] and value
+    [n].
     """
     device = policy.initial_state(1).device
     gradients = np.zeros((len(reads), x.shape[1]))
@@ -82,14 +101,14 @@ def average_gradients(
 
 
 def _fit(
-    policy: Policy, x, groups, reads: Mapping[str, Callable], method: str, seed: int, write: str, **told
+    policy: Policy, x, groups, reads: Mapping[str, Callable], method: str, seed: int, write: str, **facts
 ) -> Directions:
     sample = checked_sample(x, groups, len(reads))
     raw, means = average_gradients(policy, sample.x, reads)
     read = raw * sample.std  # of standardised features
     columns = write_columns(read, sample.correlation, write)
     return sample.directions(
-        read, means, columns, -columns @ means, list(reads), method, seed, write_kind=write, **told
+        read, means, columns, -columns @ means, list(reads), method, seed, write_kind=write, **facts
     )
 
 

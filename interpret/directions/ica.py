@@ -1,8 +1,8 @@
-"""Independent components (FastICA), with checks on held-out levels that say when the data cannot tell such
-components.
+"""Independent components (FastICA), with checks on held-out levels that show when the data do not identify
+them.
 
-Components can be told apart only as far as they are not Gaussian (Comon 1994, "Independent component
-analysis, a new concept?"), and mean what they say only as far as they are independent.
+Components are identified only as far as they are not Gaussian (Comon 1994, "Independent component analysis, a
+new concept?"), and meaningful only as far as they are independent.
 """
 
 import warnings
@@ -22,25 +22,32 @@ from interpret.directions.fitting import (
 )
 
 MAX_ROWS = 200_000
-"""More states than this are thinned out at random before the fit."""
+"""More states than this are subsampled at random for the fit."""
 MAX_ITERATIONS = 1000
 CERTAIN = 4.0
-"""A component is told from Gaussian noise by so many standard errors, over levels."""
+"""Standard errors over levels by which a component must differ from Gaussian noise."""
 DEPENDENT = 0.03
-"""A correlation of magnitudes above this, and above what shifted components show, is called a dependence."""
+"""A correlation of magnitudes above this, and above that of shifted components, counts as dependence."""
 _SHIFTS = 20
 
 
 def fit_ica(x, groups, count: int, seed: int = 0) -> Directions:
-    """`count` independent components of the first `count` principal components of standardised x [n, D];
-    FastICA with log cosh (Hyvärinen 1999).
+    """Independent components of the leading principal components; FastICA with log cosh (Hyvärinen 1999).
 
-    Fit on three quarters of the levels (groups [n]), checked on the rest. Scores have unit variance; R E = I.
-    With whitened data the mixing matrix is also the pattern. Components come in order of the variance that
-    they write; sign by the largest entry. Raises UsageError where at most one component is told from Gaussian
-    noise: any rotation would do as well. What else is wrong stands under `caveats`: several Gaussian
-    components among others, dependent ones, no convergence. That sources are themselves linear mixtures of
-    independent ones cannot be seen in x.
+    Fit on three quarters of the levels and checked on the rest. Scores have unit variance and R E = I; with
+    whitened data the mixing matrix is also the pattern. Components are ordered by the variance that they
+    write and signed by their largest entry. Provenance `caveats` names several Gaussian components, dependent
+    components and failed convergence. Sources that are linear mixtures of independent ones cannot be detected
+    from x.
+
+    Args:
+        x: [n, D].
+        groups: [n], see `fitting.checked_sample`.
+        count: number of components.
+        seed: of split and fit.
+
+    Raises:
+        UsageError: if at most one component differs from Gaussian noise: any rotation would fit as well.
     """
     whole = checked_sample(x, groups, count)
     test = held_out_rows(whole.groups, seed)
@@ -66,21 +73,23 @@ def fit_ica(x, groups, count: int, seed: int = 0) -> Directions:
 
 
 def _rotate(white: np.ndarray, seed: int) -> tuple[np.ndarray, bool]:
-    """The orthogonal [K, K] that makes white data [n, K] least Gaussian, and whether the search settled."""
+    """The orthogonal matrix [K, K] that makes white data [n, K] least Gaussian, and whether FastICA
+    converged.
+    """
     ica = FastICA(whiten=False, fun="logcosh", random_state=seed, max_iter=MAX_ITERATIONS, tol=1e-4)
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         found = ica.fit(white).components_.astype(np.float64)
     left, _, right = np.linalg.svd(found)  # orthogonal to float64, not to float32
-    return left @ right, not any(issubclass(w.category, ConvergenceWarning) for w in said)
+    return left @ right, not any(issubclass(w.category, ConvergenceWarning) for w in caught)
 
 
 def non_gaussianity(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """How far E[log cosh s] lies from its value for Gaussian s of the same variance, in standard errors over
-    levels: [K].
+    """Deviation of E[log cosh s] from its value for Gaussian s of the same variance, in standard errors by
+    level [K].
 
-    scores [n, K], groups [n] int. The uncertainty of mean and variance is part of the standard error (by its
-    influence function).
+    scores [n, K], groups [n] int. The standard error includes the uncertainty of mean and variance, by its
+    influence function.
     """
     s = (scores - scores.mean(0)) / scores.std(0)
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
@@ -93,11 +102,11 @@ def non_gaussianity(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def dependence(scores: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
-    """Correlations of magnitudes |s_i| and |s_j|, [K, K] with zeros on the diagonal, and the largest one of
-    components shifted in time.
+    """Correlations of magnitudes |s_i| and |s_j| [K, K], 0 on the diagonal, and the largest one of shifted
+    components.
 
-    Magnitudes of uncorrelated components correlate where these share more than a Gaussian could. Shifting
-    each component by a random number of rows keeps what it is by itself and parts it from the others.
+    Magnitudes of uncorrelated components correlate if the components are dependent. Shifting each component
+    by a random number of rows keeps its own distribution and breaks the dependence.
     """
     size = np.abs(scores - scores.mean(0))
     size = (size - size.mean(0)) / size.std(0)
@@ -115,7 +124,8 @@ def _gaussian(scores: np.ndarray, groups: np.ndarray, names: list[str]) -> list[
     if len(like) >= max(2, len(names) - 1):
         way_out = "take principal components, or more states"
         raise UsageError(
-            f"{len(like)} of {len(names)} independent components are not told from Gaussian noise, so any rotation of them fits as well: {way_out}"
+            f"{len(like)} of {len(names)} independent components cannot be distinguished from Gaussian noise, "
+            f"so any rotation of them fits as well: {way_out}"
         )
     return (
         [f"{', '.join(like)} are as good as Gaussian: they may be any rotation of each other"]
@@ -129,7 +139,8 @@ def _dependent(scores: np.ndarray, names: list[str], seed: int) -> list[str]:
     i, j = np.unravel_index(np.abs(found).argmax(), found.shape)
     if abs(found[i, j]) <= max(DEPENDENT, by_chance):
         return []
-    how = f"{names[i]} and {names[j]} most, correlation of magnitudes {found[i, j]:.2f} (shifted: {by_chance:.2f})"
+    correlation = f"correlation of magnitudes {found[i, j]:.2f} (shifted: {by_chance:.2f})"
+    how = f"{names[i]} and {names[j]} most, {correlation}"
     return [f"the components are not independent, so they need not be the sources ({how})"]
 
 

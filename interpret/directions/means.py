@@ -1,4 +1,4 @@
-"""Difference of means: from the average state without a concept to the average state with it."""
+"""Difference of means: from the mean state without a concept to the mean state with it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,13 +10,20 @@ from interpret.directions.fitting import Sample, check_rank, checked_sample, col
 
 
 def fit_means(x, groups, concepts: Mapping[str, Sequence[bool]], seed: int = 0) -> Directions:
-    """One direction per concept {name: [n] bool} of x [n, D]: the write column is mean(x | concept) - mean(x
-    | not).
+    """One direction per boolean concept, whose write column is mean(x | concept) - mean(x | not concept).
 
     Scores are read by the pseudo-inverse of all columns together, in standardised features: R E = I, and a
-    score is 0 at the mean state without its concept and 1 at that with it. Concepts that occur together share
-    their columns; `fit_probes` tells them apart. groups [n]: see `fitting.checked_sample`. Raises UsageError for a
-    concept that is not of truth values, or whose two means are the same.
+    score is 0 at the mean state without its concept and 1 at that with it. Correlated concepts share their
+    columns; `fit_probes` separates them.
+
+    Args:
+        x: [n, D].
+        groups: [n], see `fitting.checked_sample`.
+        concepts: {name: [n] bool}.
+        seed: recorded; nothing is random.
+
+    Raises:
+        UsageError: for a concept that is not boolean, or whose two means are equal.
     """
     columns = columns_of(concepts, len(x))
     sample = checked_sample(x, groups, len(columns))

@@ -1,4 +1,4 @@
-"""Non-negative matrix factorisation: states as sums of a few parts that only ever add."""
+"""Non-negative matrix factorisation: states as sums of parts that only add."""
 
 import warnings
 
@@ -10,25 +10,29 @@ from interpret.directions.directions import Directions
 from interpret.directions.fitting import check_rank, checked_sample
 
 MAX_ROWS = 50_000
-"""More states than this are thinned out at random before the fit."""
+"""More states than this are subsampled at random for the fit."""
 MAX_ITERATIONS = 500
 
 
 def fit_nmf(x, groups, count: int, seed: int = 0) -> Directions:
-    """`count` parts of x [n, D], found by coordinate descent (Lee & Seung 1999, "Learning the parts of
-    objects"; scikit-learn's NMF).
+    """Parts of x by non-negative matrix factorisation (Lee & Seung 1999, "Learning the parts of objects").
 
-    States are made non-negative by subtracting each feature's smallest value in the fit and dividing by its
-    standard deviation: zero is the smallest value seen, and the origin of reconstructions. That choice is
-    ours and decides what the parts are. Scores are read by least squares without the constraint, so that the
-    set is linear with R E = I; `negative` is the share of scores below zero. Scores are scaled to a mean
-    square of 1. groups [n]: see `fitting.checked_sample`.
+    States are made non-negative by subtracting each feature's minimum and dividing by its standard deviation,
+    so the origin of reconstructions is the minimum; another choice would give other parts. Scores are read by
+    unconstrained least squares, so that the set is linear with R E = I; provenance `negative` is the share of
+    scores below zero. Scores have a mean square of 1.
+
+    Args:
+        x: [n, D].
+        groups: [n], see `fitting.checked_sample`.
+        count: number of parts.
+        seed: of the subsample.
     """
     sample = checked_sample(x, groups, count).subsampled(MAX_ROWS, seed)
     z = sample.standardised()
     floor = z.min(0)
     nmf = NMF(count, init="nndsvda", random_state=seed, max_iter=MAX_ITERATIONS)
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         nmf.fit(z - floor)
     parts = nmf.components_.astype(np.float64)  # [K, D]
@@ -38,9 +42,9 @@ def fit_nmf(x, groups, count: int, seed: int = 0) -> Directions:
     order = np.argsort(-(parts**2).sum(1) * size**2, kind="stable")
     write = (parts * size[:, None])[order].T
     read = np.linalg.pinv(write)
-    settled = not any(issubclass(w.category, ConvergenceWarning) for w in said)
-    told = {"non_negative": "less the minimum, by std", "negative": float((scores < 0).mean())}
-    told["caveats"] = [] if settled else [f"NMF did not converge within {MAX_ITERATIONS} iterations"]
+    converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
+    facts = {"non_negative": "less the minimum, by std", "negative": float((scores < 0).mean())}
+    facts["caveats"] = [] if converged else [f"NMF did not converge within {MAX_ITERATIONS} iterations"]
     return sample.directions(
-        read, -read @ floor, write, floor, [f"part_{i}" for i in range(count)], "nmf", seed, **told
+        read, -read @ floor, write, floor, [f"part_{i}" for i in range(count)], "nmf", seed, **facts
     )

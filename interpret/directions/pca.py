@@ -1,4 +1,4 @@
-"""Principal components of standardised states: orthogonal, ordered by the variance that they hold."""
+"""Principal components of standardised states."""
 
 import numpy as np
 
@@ -7,12 +7,16 @@ from interpret.directions.fitting import checked_sample, leading_eigenvectors, o
 
 
 def fit_pca(x, groups, count: int, seed: int = 0) -> Directions:
-    """The first `count` principal components of x [n, D], whose features are standardised first. groups [n]:
-    see `fitting.checked_sample`.
+    """The first `count` principal components of standardised x.
 
-    Scores s = C (x - mean) / std keep their variance (provenance `variance`, of D in all); the write columns
-    are diag(std) C', which are both the pseudo-inverse and the pattern. Nothing is random: the seed is only
-    noted down.
+    Scores s = C (x - mean) / std keep their variance (provenance `variance`; it sums to D over all
+    components). Write columns are diag(std) C', at once pseudo-inverse and pattern.
+
+    Args:
+        x: [n, D].
+        groups: [n], see `fitting.checked_sample`.
+        count: number of components.
+        seed: recorded; nothing is random.
     """
     sample = checked_sample(x, groups, count)
     components, variance = leading_eigenvectors(sample.correlation, count)

@@ -1,4 +1,4 @@
-"""How much of the states each method's scores hold, at equal numbers of scores."""
+"""How much of the states' variance each method's scores explain, at equal numbers of scores."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -13,20 +13,20 @@ _CHUNK = 65_536
 
 
 class Reconstruction(NamedTuple):
-    """What a set's own scores say of held-out states, in standardised features."""
+    """Reconstruction of held-out states from a set's scores, in standardised features."""
 
     method: str
     count: int
-    """Directions."""
+    """Number of directions."""
     active: float
-    """Scores that are not zero, on average: all of them for a linear set, `top` at most for a dictionary."""
+    """Mean number of non-zero scores: all for a linear set, at most `top` for a dictionary."""
     explained: float
-    """1 - squared error / variance. Below 0, the mean state would do better."""
+    """1 - squared error / variance; below 0, the mean state would do better."""
 
 
 def reconstruct(directions: Directions, x, reference=None) -> Reconstruction:
-    """Of states x [n, D]. Features are standardised by the deviations of `reference` [m, D] (default: x), and
-    variance is about its mean.
+    """Reconstruction of states x [n, D], standardised by mean and deviations of `reference` [m, D] (default:
+    x).
     """
     x = np.asarray(x)
     sample = sample_of(
@@ -53,8 +53,12 @@ def compare_reconstruction(
 ) -> list[Reconstruction]:
     """Every method at every count: fit on three quarters of the levels, measured on the others.
 
-    fits {name: (x, groups, count, seed) -> Directions}. For a dictionary, `count` should be its `top`: the
-    scores that it may use at a time.
+    Args:
+        x: [n, D].
+        groups: [n], levels.
+        fits: {name: (x, groups, count, seed) -> Directions}; for a dictionary, count should be its `top`.
+        counts: numbers of directions.
+        seed: of split and fits.
     """
     x, groups = np.asarray(x), np.asarray(groups)
     test = held_out_rows(groups, seed)

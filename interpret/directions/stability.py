@@ -1,4 +1,4 @@
-"""Whether directions come back when levels are drawn again: without that, a direction earns no name."""
+"""Stability of directions over bootstrap resamples of levels: without it, a direction earns no name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from interpret.directions.fitting import checked_sample
 from rollouts.growth import RECORD_MORE
 
 Fit = Callable[[np.ndarray, np.ndarray, int], Directions]
-"""(x [n, D], groups [n], seed) -> Directions; make one of a fitting function with a lambda."""
+"""(x [n, D], groups [n], seed) -> Directions."""
 STABLE = 0.9
-"""Median matched |cosine| from which on a direction counts as stable."""
+"""A direction counts as stable from this median matched |cosine| on."""
 MIN_RESAMPLES = 20
 MIN_LEVELS = 20
 
 
 @dataclass(frozen=True)
 class Stability:
-    """How well each direction was found again."""
+    """How well each direction is recovered."""
 
     names: tuple[str, ...]
     cosines: np.ndarray
-    """[draws, K]: |cosine| of each direction with its partner in each draw, in whitened space."""
+    """[draws, K]: |cosine| of each direction with its match in each refit, in whitened space."""
 
     @property
     def median(self) -> np.ndarray:
@@ -50,12 +50,20 @@ class Stability:
 def stability(
     fit: Fit, x, groups, draws: int = MIN_RESAMPLES, seed: int = 0, reference: Directions | None = None
 ) -> Stability:
-    """Fits `draws` times, each time to levels drawn with repetition and with another seed, and matches write
-    columns with those of the whole.
+    """Refits on resampled levels, each time with another seed, and matches write columns with those of the
+    whole.
 
-    x [n, D], groups [n]: the level of each state. reference: the directions to find again, where they were
-    fit to more than x. Raises UsageError for fewer than 20 draws or levels, or fewer than four levels for
-    each direction, from which a draw may miss what is there.
+    Args:
+        fit: the fit to test.
+        x: [n, D].
+        groups: [n], level of each state.
+        draws: refits.
+        seed: of the resamples.
+        reference: the directions to recover, if they were fit on more than x.
+
+    Raises:
+        UsageError: for fewer than MIN_RESAMPLES refits or MIN_LEVELS levels, or fewer than four levels per
+            direction.
     """
     if draws < MIN_RESAMPLES:
         raise UsageError(f"{counted(draws, 'draw')} cannot tell stability: take at least {MIN_RESAMPLES}")
@@ -64,7 +72,8 @@ def stability(
     fewest = min_levels(reference)
     if sample.num_groups < fewest:
         raise UsageError(
-            f"the stability of {counted(len(reference), 'direction')} needs {counted(fewest, 'level')}, and there are {sample.num_groups}: {RECORD_MORE}"
+            f"the stability of {counted(len(reference), 'direction')} needs {counted(fewest, 'level')}, "
+            f"and there are {sample.num_groups}: {RECORD_MORE}"
         )
     metric = whitened_metric(sample.covariance)
     resamples = level_resamples(sample.groups, draws, seed=[seed, 4])
@@ -78,15 +87,16 @@ def stability(
 
 
 def min_levels(directions: Directions) -> int:
-    """How many levels a test of these directions takes."""
+    """Levels that the stability of these directions needs."""
     return max(MIN_LEVELS, 4 * len(directions) if directions.linear else 0)
 
 
 def matched_cosines(columns: np.ndarray, others: np.ndarray, metric: np.ndarray) -> np.ndarray:
-    """|cosine| [K] of each of columns [D, K] with its partner among others [D, M], matched one to one for the largest sum (Kuhn 1955).
+    """|cosine| [K] of columns [D, K] with their partners in others [D, M], matched one to one for the largest
+    sum (Kuhn 1955).
 
-    metric [D, D]: the inner product, `whitened` or `standardised`. A column that has no partner (M < K) has
-    cosine 0.
+    metric [D, D]: the inner product, `whitened_metric` or `standardised_metric`. A column without partner (M
+    < K) has 0.
     """
     products = columns.T @ metric @ others
     lengths = [np.sqrt(np.einsum("dk,de,ek->k", part, metric, part)) for part in (columns, others)]
@@ -98,19 +108,19 @@ def matched_cosines(columns: np.ndarray, others: np.ndarray, metric: np.ndarray)
 
 
 def whitened_metric(covariance: np.ndarray) -> np.ndarray:
-    """The inner product [D, D] of whitened features: the inverse of the covariance."""
+    """Inner product [D, D] of whitened features: the inverse covariance."""
     std = np.sqrt(np.diag(covariance))
     return np.linalg.pinv(covariance / np.outer(std, std), hermitian=True) / np.outer(std, std)
 
 
 def standardised_metric(covariance: np.ndarray) -> np.ndarray:
-    """The inner product [D, D] of standardised features."""
+    """Inner product [D, D] of standardised features."""
     return np.diag(1 / np.diag(covariance))
 
 
 def with_stability(directions: Directions, found: Stability) -> Directions:
-    """The directions with their stability noted down, so that `labels` can say it. Raises ValueError for the
-    stability of another set.
+    """The directions with their stability in the provenance, where `labels` reads it. Raises ValueError for
+    that of another set.
     """
     if found.names != directions.names:
         raise ValueError("this is the stability of other directions")
@@ -120,9 +130,7 @@ def with_stability(directions: Directions, found: Stability) -> Directions:
 
 
 def labels(directions: Directions) -> list[str]:
-    """Names for figures: with "unstable" where a direction did not come back, with "untested" where nobody
-    has tried.
-    """
+    """Names for figures, marked "unstable" or "untested"."""
     if "stability" not in directions.provenance:
         return [f"{name} (untested)" for name in directions.names]
     medians = directions.provenance["stability"]["median"]

@@ -194,10 +194,10 @@ def test_gradients_pass_through_edits(agent, seen):
 def test_mistakes_are_named(agent, seen, monkeypatch):
     with pytest.raises(
         UsageError,
-        match="no place 'core.cell.output' in this network; it has: core.cell, core.cell.candidate",
+        match="no site 'core.cell.output' in this network; it has: core.cell, core.cell.candidate",
     ):
         run_with_hooks(agent, {"core.cell.output": lambda v, rows: v}, unroll, agent, *seen)
-    with pytest.raises(UsageError, match="nothing came past value_head"):
+    with pytest.raises(UsageError, match="no value at value_head"):
         run_with_cache(
             agent,
             ["value_head"],
@@ -207,7 +207,7 @@ def test_mistakes_are_named(agent, seen, monkeypatch):
             seen[1][0],
             torch.zeros(N),
         )
-    with pytest.raises(UsageError, match="nothing came past value_head"):
+    with pytest.raises(UsageError, match="no value at value_head"):
         run_with_hooks(
             agent,
             {"value_head": lambda v, rows: v},
