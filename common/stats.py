@@ -151,7 +151,7 @@ def mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def mean_by_level(values: np.ndarray, levels: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
-    """`mean` [1 + R, ...] of values [n, ...] under the `level_weights` of their levels [n], in less memory."""
+    """`mean` [1 + R, ...] of values [n, ...] under the weights of their levels [n], in less memory."""
     unique, index = np.unique(levels, return_inverse=True)
     sums = np.zeros((len(unique), *values.shape[1:]))
     np.add.at(sums, index, values)

@@ -124,7 +124,7 @@ def _gaussian(scores: np.ndarray, groups: np.ndarray, names: list[str]) -> list[
     if len(like) >= max(2, len(names) - 1):
         way_out = "take principal components, or more states"
         raise UsageError(
-            f"{len(like)} of {len(names)} independent components cannot be distinguished from Gaussian noise, "
+            f"{len(like)} of {len(names)} components cannot be distinguished from Gaussian noise, "
             f"so any rotation of them fits as well: {way_out}"
         )
     return (

@@ -192,9 +192,7 @@ def test_erasure_takes_the_planted_concept_and_leaves_the_others(agent, sources,
 
 def test_gaussian_sources_are_refused(agent):
     gaussian = np.random.default_rng(0).normal(size=(len(levels()), COUNT))
-    with pytest.raises(
-        UsageError, match="of 5 independent components cannot be distinguished from Gaussian noise"
-    ):
+    with pytest.raises(UsageError, match="of 5 components cannot be distinguished from Gaussian noise"):
         fit_ica(states_of(agent, gaussian), levels(), COUNT)
 
 
