@@ -38,4 +38,4 @@ def test_the_programs_of_the_page_run(tmp_path, monkeypatch):
     assert np.array_equal(states[:2], changed[:2])
     assert not np.allclose(states[2], changed[2])
     assert found.scores(states[2]).abs().max() < 1e-4
-    assert names["kept"]["core.cell.update"].shape == (12, 8)
+    assert names["cache"]["core.cell.update"].shape == (12, 8)

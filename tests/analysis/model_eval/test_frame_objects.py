@@ -191,7 +191,7 @@ def test_every_fault_is_caught(env, plain, looks, monkeypatch):
     assert dict(zip(faulty, found.fault)) == {name: name for name in faulty}
     assert check_pairs([good], Blind(env)).fault[0] == "unseen"
     monkeypatch.setattr(
-        "analysis.probing.scene_checks._painted",
+        "analysis.probing.scene_checks._box_pixels",
         lambda box, *_: (np.ones((1, 64, 64), bool), np.ones(1, bool)),
     )
     assert check_pairs([far._replace(scene=onto)], env).fault[0] == "ends too soon"
