@@ -109,7 +109,7 @@ def environments(args: Args, num: int) -> ProcgenVecEnv:
 
 
 def paired(args: Args, network: NetworkConfig, ppo: PPOConfig, directory: Path) -> dict:
-    """Steps per second of both learners over `rounds` turns, and the shares of our time."""
+    """Steps per second of both learners over `rounds` turns, also per second of processor time, and the shares of our time."""
     ours, steps = Ours(args, network, ppo, directory), ppo.n_envs * ppo.n_steps
     theirs = recurrent_ppo(environments(args, ppo.n_envs), ppo, network.feature_size, network.hidden_size, args.seed)
 
@@ -119,14 +119,19 @@ def paired(args: Args, network: NetworkConfig, ppo: PPOConfig, directory: Path) 
         return time.perf_counter() - begun
 
     ours.iterate(), their_seconds()
-    parts, seconds = [], []
+    parts, seconds, cpu_seconds = [], [], []
     for _ in trange(args.rounds, desc="paired rounds", unit="round"):
+        started = time.process_time()
         parts.append(ours.iterate())
+        switched = time.process_time()
         seconds.append(their_seconds())
+        cpu_seconds.append((switched - started, time.process_time() - switched))
+    our_cpu, their_cpu = np.sum(cpu_seconds, axis=0)
     totals = np.array([sum(part.values()) for part in parts])
     return {
         "ours": steps / totals.mean(), "recurrent_ppo": steps / np.mean(seconds), "ratio": np.sum(seconds) / totals.sum(),
         "ratio_by_round": (np.array(seconds) / totals).tolist(),
+        "per_cpu_second": {"ours": args.rounds * steps / our_cpu, "recurrent_ppo": args.rounds * steps / their_cpu, "ratio": their_cpu / our_cpu},
         "shares": {name: sum(part[name] for part in parts) / totals.sum() for name in PARTS},
     }  # fmt: skip
 
@@ -160,6 +165,8 @@ def main(args: Args) -> None:
     if pair:
         logging.info("ours %.0f steps/s, RecurrentPPO %.0f steps/s: %.1f times (by round: %s)",
                      pair["ours"], pair["recurrent_ppo"], pair["ratio"], ", ".join(f"{x:.1f}" for x in pair["ratio_by_round"]))  # fmt: skip
+        logging.info("per second of processor time, which other programs do not lengthen: ours %.0f, RecurrentPPO %.0f: %.1f times",
+                     *(pair["per_cpu_second"][name] for name in ("ours", "recurrent_ppo", "ratio")))  # fmt: skip
         logging.info("our time: %s", ", ".join(f"{name} {share:.0%}" for name, share in pair["shares"].items()))
     for num, speed in speeds.items():
         logging.info("ours, %d environments: %.0f steps/s, %.0f per second of processor time", num, speed["per_second"], speed["per_cpu_second"])

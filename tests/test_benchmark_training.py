@@ -42,6 +42,22 @@ def test_the_pair_is_timed_in_turns_and_shares_add_up(tmp_path, monkeypatch):
     assert found["rollout_bytes_256x256"] < 1.2e9
 
 
+def test_the_pair_is_timed_by_the_processor_too(tmp_path, monkeypatch):
+    """A clock of the processor that moves by 2 in our turns and by 10 in the other's, whatever the clock on the wall says."""
+    clock, iterate = [0.0], training.Ours.iterate
+
+    def spend(seconds):
+        clock[0] += seconds
+
+    monkeypatch.setattr(training.time, "process_time", lambda: clock[0])
+    monkeypatch.setattr(training.Ours, "iterate", lambda self: (spend(2), iterate(self))[1])
+    other = types.SimpleNamespace(learn=lambda steps, reset_num_timesteps: spend(10))
+    monkeypatch.setattr(training, "recurrent_ppo", lambda *given: other)
+    found = measured(tmp_path, rounds=2, precision="fp32")
+    steps = 4 * 8
+    assert found["per_cpu_second"] == {"ours": steps / 2, "recurrent_ppo": steps / 10, "ratio": 5.0}
+
+
 def test_growth_alone_and_its_clocks(tmp_path, monkeypatch):
     """A clock of the processor that runs half as fast shows twice the speed."""
     monkeypatch.setattr(training.time, "process_time", lambda: training.time.perf_counter() / 2)
