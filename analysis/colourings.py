@@ -10,6 +10,7 @@ from matplotlib.colors import LogNorm, Normalize, to_rgb
 FLAG_OFF, FLAG_ON = "#c9ccd1", "#c2407c"
 CLASSES = (
     "#1f5c9e", "#e0771a", "#2a9d74", "#c2407c", "#5ab8ee", "#6b4423", "#8a4fd0", "#e8c51e", "#c8201f", "#8a9a1e", "#f49ac1", "#123a35",
+    "#69f078", "#e1b478", "#1e4b00", "#5a2d4b", "#b4a5ff", "#ff69e1", "#b4e196", "#ff8778", "#008700", "#00f0e1", "#697887", "#1e78f0",
 )  # fmt: skip
 """Colours of classes: no two of them, nor OTHERS, are nearer than 30 in CIELAB."""
 OTHERS = "#c9ccd1"
@@ -94,8 +95,14 @@ def colour(
         return Coloured(_rgb(CLASSES)[repeated_far_apart(middles)][index] * PLAIN, order, [])
     shown = _class_colours(kinds, counts)
     key = [(word, tuple(color)) for word, color, other in zip(words, shown, _others(counts)) if not other]
-    rest = [(f"{len(kinds) - len(key)} others", tuple(_rgb([OTHERS])[0]))] if len(key) < len(kinds) else []
+    left = len(kinds) - len(key)
+    rest = [(f"{left} other{'s' * (left > 1)}", tuple(_rgb([OTHERS])[0]))] if left else []
     return Coloured(shown[index] * PLAIN, order, key + rest)
+
+
+def short(value: float) -> str:
+    """A number beside a scale: three digits, and never an exponent for hundreds and thousands."""
+    return f"{value:,.0f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def _rgb(colors) -> np.ndarray:

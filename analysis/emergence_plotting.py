@@ -13,7 +13,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from analysis.emergence_precompute import COMMAND, NAME, VERSION
-from analysis.probes_plotting import CHANCE, WORDS
+from analysis.probes_plotting import CHANCE, LOWEST, WORDS
 from analysis.publish import publish
 from analysis.steps import find_step, read_numbers
 from analysis.style import GROUPS, NULL, REAL, add_caption, new_figure, save_figure
@@ -61,10 +61,12 @@ def draw(about: dict, path: Path) -> Path:
     for axis in lowest:
         axis.set_xlabel("steps (millions)", fontsize=7)
         axis.tick_params(labelbottom=True)
-    handles = axes.flat[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper left", ncols=4, fontsize=7.5)
+    found = any(one["concepts"][name]["responds"] for one in about["checkpoints"] for name in names)
+    keys = [(handle, label) for handle, label in zip(*axes.flat[0].get_legend_handles_labels()) if found or label != "responds"]
+    figure.legend(*zip(*keys), loc="outside upper left", ncols=4, fontsize=7.5)
     text = "What probes read on layouts that they were not fit on, at checkpoints that were all shown the same recorded episodes. "
-    text += "Filled: decodable; red ring: the probe's score responds to its object in made scenes. Bands: 95%, by layout. Concepts "
+    ring = "red ring: the probe's score responds to its object in made scenes" if found else "no probe's score responds to its object in made scenes"
+    text += f"Filled: decodable; {ring}. Bands: 95%, by layout. Concepts "
     text += f"stand in the order in which they are learned (dotted line: from there on read surely better than {_at_first(about)})."
     n = f"{len(about['checkpoints'])} checkpoints of one training seed, each on {about['steps']:,} steps of {about['episodes']:,} episodes "
     n += f"on {about['layouts']:,} layouts; {about['pairs']:,} pairs of scenes"
@@ -92,9 +94,11 @@ def _panel(axis, about: dict, name: str) -> None:
     learned = about["appears"][name]["learned"]
     if learned is not None:
         axis.axvline(learned / 1e6, color="#444444", linewidth=0.7, linestyle=":")
-    bottom = CHANCE[measure]
+    chance = CHANCE[measure]
+    lowest = min((entry[part]["low"] for entry in entries for part in ("encoder", "value") if entry[part]["low"] is not None), default=chance)
+    bottom = max(min(lowest, chance), LOWEST)
     axis.set_ylim(bottom - 0.08 * (1 - bottom), 1.03)
-    axis.axhline(bottom, **NULL | {"linewidth": 0.8})
+    axis.axhline(chance, **NULL | {"linewidth": 0.8})
     axis.set_title(f"{name} ({WORDS[measure][1]})", fontsize=7, fontweight="normal", loc="left", pad=2)
     axis.tick_params(labelsize=6)
 

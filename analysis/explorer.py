@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from analysis.colourings import Coloured, Colouring, colour
+from analysis.colourings import Coloured, Colouring, colour, short
 from common.checkpoints import write_text
 
 TEMPLATE = Path(__file__).with_suffix(".html")
@@ -103,7 +103,7 @@ def _words(how: Colouring, values: np.ndarray, names: list[str]) -> np.ndarray:
         return np.where(np.asarray(values) > 0, "yes", "no")
     if how.how == "named":
         return np.array(names)[values]
-    return np.array([f"{value:.3g}" if how.how == "scale" else str(int(value)) for value in values])
+    return np.array([short(value) if how.how == "scale" else str(int(value)) for value in values])
 
 
 def _key(how: Colouring, painted: Coloured) -> list[tuple[str, str]]:
@@ -111,7 +111,7 @@ def _key(how: Colouring, painted: Coloured) -> list[tuple[str, str]]:
         return [(name, to_hex(look)) for name, look in painted.key]
     marks = painted.key.marks(_KEY)
     colors = colour(how, marks).rgb / 255
-    return [(f"{mark:.3g}", to_hex(color)) for mark, color in zip(marks, colors)]
+    return [(short(mark), to_hex(color)) for mark, color in zip(marks, colors)]
 
 
 def _runs(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -86,7 +86,7 @@ def read_artefacts(directory: Path) -> Artefacts:
 def draw_all(made: Artefacts, out: Path, spins: Sequence[str], explorer: bool) -> Path:
     """Every picture into `out`, and a page with all of them. Returns the page's path."""
     stores, colourings = made.numbers["stores"], [how for how in HIDDEN if how.label in made.labels["real"]]
-    shown = f"{len(made.maps['pca']['real'])} of {stores['states']} steps in {stores['episodes']} episodes"
+    shown = f"{len(made.maps['pca']['real']):,} of {stores['states']:,} steps in {stores['episodes']:,} episodes"
     caption = Caption(shown, "{}-{}".format(*stores["levels"]))
     page = Page("The agent's hidden states")
     page.text(
@@ -135,7 +135,7 @@ def _pictures(made: Artefacts, colourings: list[Colouring], caption: Caption, ou
         def paths(kind=kind, points=arrays["real"]):
             return draw_paths(kind, points, paths_of(made, kind), caption, out / f"paths_{kind}")
 
-        yield f"Twelve colourings: {NAMES[kind]}", "Simulated states are in the picture of both worlds.", grid
+        yield f"Colourings: {NAMES[kind]}", "Simulated states are in the picture of both worlds.", grid
         yield f"Paths: {NAMES[kind]}", f"Episodes drawn at random, short ones first; of longer ones the first {LONGEST} steps.", paths
     if "simulated" in made.labels:
         outliers = made.numbers["outliers"]
@@ -153,7 +153,7 @@ def paths_of(made: Artefacts, kind: str) -> list[tuple[str, np.ndarray]]:
     paths = []
     for episode in short_first[:PATHS]:
         rows = np.flatnonzero(labels["episode"] == episode)
-        length = f"{len(rows)} steps" if len(rows) <= LONGEST else f"first {LONGEST} of {len(rows)} steps"
+        length = f"{len(rows)} step{'s' * (len(rows) != 1)}" if len(rows) <= LONGEST else f"first {LONGEST} of {len(rows)} steps"
         end = reward if labels["rewarded"][rows[0]] else f"no {reward}"
         paths.append((f"level {labels['level'][rows[0]]}, {length}, {end}", points[rows[:LONGEST]]))
     return paths

@@ -25,7 +25,7 @@ def draw_numbers(numbers: dict, levels: str, path: Path) -> Path:
     )
     stores, methods = numbers["stores"], numbers["methods"]
     fit_on = max(found["fit_on"] for found in methods.values())
-    add_caption(figure, text, f"{fit_on} inliers of {stores['states']} steps in {stores['episodes']} episodes", levels)
+    add_caption(figure, text, f"{fit_on:,} inliers of {stores['states']:,} steps in {stores['episodes']:,} episodes", levels)
     return save_figure(figure, path)[0]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from analysis.cloud import limits
-from analysis.colourings import Colouring, Scale, colour
+from analysis.colourings import CLASSES, Colouring, Scale, colour
 from analysis.map_figures import TITLES
 from analysis.style import NULL, REAL, add_caption, new_figure, save_figure
 
@@ -18,6 +18,7 @@ COLOURINGS = (
     Colouring("cluster", "cluster of informed latents", "classes"),
 )
 _SIZE = 6.0  # of a point's area
+_OTHER = "#ededed"  # paler than the grey of a flag that is not set
 _ROWS = {"informed": "informed (recorded windows)", "random": "random (the prior)"}
 
 
@@ -27,11 +28,12 @@ def draw_latents(kind: str, maps: Mapping[str, np.ndarray], labels: Mapping[str,
     (left, low), (right, high) = limits(np.concatenate([maps[name] for name in _ROWS]))
     for j, how in enumerate(COLOURINGS):
         values = np.concatenate([labels[name][how.label] for name in _ROWS])
-        painted = colour(how, values).rgb / 255  # one scale for both
+        places = np.concatenate([maps[name] for name in _ROWS])
+        painted = colour(how, values, numbered_at=places if how.how == "classes" else None).rgb / 255  # one scale for both
         rgb = dict(zip(_ROWS, np.split(painted, [len(maps["informed"])])))
         for axis, name in zip(axes[:, j], _ROWS):
             other = next(iter(set(_ROWS) - {name}))
-            axis.scatter(*maps[other].T, s=_SIZE, color="#dadada", linewidths=0, rasterized=True)
+            axis.scatter(*maps[other].T, s=_SIZE, color=_OTHER, linewidths=0, rasterized=True)
             axis.scatter(*maps[name].T, s=_SIZE, c=rgb[name], linewidths=0, rasterized=True)
             axis.set(xlim=(left, right), ylim=(low, high), xticks=[], yticks=[])
             axis.grid(False)
@@ -43,7 +45,7 @@ def draw_latents(kind: str, maps: Mapping[str, np.ndarray], labels: Mapping[str,
         axis.set_xlabel(TITLES[kind][0])
     text = (
         "What comes of a latent in the simulator, on a map made of informed latents into which random ones are placed; "
-        "pale: the other kind. Scales are shared."
+        f"pale: the other kind. Scales are shared; of more than {len(CLASSES)} clusters colours repeat, far apart."
     )
     add_caption(figure, text, n, levels)
     return save_figure(figure, path)[0]
@@ -73,7 +75,6 @@ def draw_distance(arrays: Mapping[str, np.ndarray], radius: Mapping[str, np.ndar
         spread = arrays[f"axes.{of}"]
         axes[1, 1].plot(spread[spread > 1e-6 * spread.max()], **look)  # fewer latents than dimensions span fewer axes
     axes[1, 1].set(title="variance by principal axis", xlabel="axis, largest first", ylabel="variance", yscale="log")
-    axes[1, 1].set_ylim(bottom=max(min(arrays["axes.q"].min(), arrays["axes.draws"].min()), 1e-4))
     _lengths(axes[1, 2], radius, numbers["width"])
     add_caption(figure, _told_apart(numbers["distance"]), n, levels)
     return save_figure(figure, path)[0]

@@ -11,20 +11,23 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize, to_rgb
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from analysis.cloud import limits, raster
-from analysis.colourings import CLASSES, Coloured, Colouring, Scale, colour
+from analysis.colourings import CLASSES, Coloured, Colouring, Scale, colour, short
 from analysis.labels import pushed_apart
 from analysis.style import NULL, REAL, SIMULATED, add_caption, new_figure, save_figure
 
 TITLES = {"pca": ("PC 1", "PC 2"), "tsne": ("t-SNE 1", "t-SNE 2"), "umap": ("UMAP 1", "UMAP 2")}
 _PIXELS = 560  # of a panel's side
-_NUMBER = 0.052  # height of a cluster's number, as a share of a panel's side
+_NUMBER = 6.5  # points: size of a cluster's number
+_SIDE = 165  # points, at least: a panel's side
 _ROOM = 40  # cluster numbers that a panel has room for, clear of each other
+_HOP = 0.12  # steps further apart than this share of the map are joined by a faint line
 _MANY = 8000  # points that are drawn smaller
 _PALE = 228.0  # grey level of a cloud that is only background
 _CLOCK = ListedColormap(matplotlib.colormaps["plasma"](np.linspace(0, 0.88, 256)), "clock")  # without the yellow that white swallows
-_LABEL = {"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.7, "linewidth": 0}
+_OUTLINE = [withStroke(linewidth=2.2, foreground="white")]
 
 
 class Caption(NamedTuple):
@@ -39,7 +42,7 @@ def draw_grid(
 ) -> Path:
     """A panel per colouring over the same points [n, 2]; names: of the actions."""
     columns = 4 if len(colourings) > 9 else 3
-    figure, axes = new_figure(-(-len(colourings) // columns), columns, panel=(3.1, 3.0))
+    figure, axes = new_figure(-(-len(colourings) // columns), columns, panel=(3.1, 3.4))
     bounds = limits(points)
     for axis, how in zip(axes.flat, colourings):
         values = labels[how.label]
@@ -54,6 +57,8 @@ def draw_grid(
         axis.set_axis_off()
     text = "Every point is a step; the same points in every panel, drawn over each other in random order (flags that are set on top). "
     text += f"Of more than {len(CLASSES)} classes the largest have colours of their own; numbered clusters repeat colours far apart."
+    if len(np.unique(labels.get("cluster", ()))) > _ROOM:
+        text += f" Of the clusters the {_ROOM} largest are numbered."
     add_caption(figure, text, *caption)
     return save_figure(figure, path)[0]
 
@@ -76,21 +81,24 @@ def draw_paths(kind: str, ground: np.ndarray, paths: Sequence[tuple[str, np.ndar
     clock = ScalarMappable(Normalize(0, max(latest, 1)), _CLOCK)
     for axis, (title, steps) in zip(axes.flat, paths):
         show_cloud(axis, cloud, bounds, kind)
-        _draw_path(axis, steps, clock)
+        _draw_path(axis, steps, clock, _HOP * np.hypot(*(bounds[1] - bounds[0])))
         axis.set_title(title, fontsize=7.5)
     for axis in axes.flat[len(paths) :]:
         axis.set_axis_off()
     figure.colorbar(clock, ax=axes, label="step of the episode", shrink=0.8, aspect=30)
-    text = "One episode per panel, placed into the map of all steps (grey): dots are its steps, coloured by time; circle: first, square: last."
+    text = "One episode per panel, placed into the map of all steps (grey): dots are its steps, coloured by time; circle: first, square: last. "
+    text += f"Faint lines: jumps of more than {_HOP:.0%} of the map, which keeps neighbourhoods and not distances."
     add_caption(figure, text, *caption)
     return save_figure(figure, path)[0]
 
 
-def _draw_path(axis: Axes, steps: np.ndarray, clock: ScalarMappable) -> None:
-    """Steps [T, 2] as dots joined by thin lines, both in the colour of their time; a long jump in the map is a faint line."""
+def _draw_path(axis: Axes, steps: np.ndarray, clock: ScalarMappable, hop: float) -> None:
+    """Steps [T, 2] as dots joined by lines, both in the colour of their time; a jump longer than `hop` is a faint line."""
     colors = clock.to_rgba(np.arange(len(steps)))
-    axis.add_collection(LineCollection(np.stack([steps[:-1], steps[1:]], 1), colors=colors[:-1], linewidths=0.8, alpha=0.45, zorder=2))
-    axis.scatter(*steps.T, s=9, c=colors, linewidths=0, zorder=3)
+    jumps = np.hypot(*np.diff(steps, axis=0).T) > hop
+    look = {"linewidths": np.where(jumps, 0.4, 1.2), "alpha": np.where(jumps, 0.18, 0.8)}
+    axis.add_collection(LineCollection(np.stack([steps[:-1], steps[1:]], 1), colors=colors[:-1], zorder=2, **look))
+    axis.scatter(*steps.T, s=11, c=colors, linewidths=0, zorder=3)
     ends = {"s": 42, "edgecolors": "#222222", "linewidths": 1.1, "zorder": 4}
     axis.scatter(*steps[:1].T, marker="o", c=colors[:1], **ends)
     axis.scatter(*steps[-1:].T, marker="s", c=colors[-1:], **ends)
@@ -98,15 +106,16 @@ def _draw_path(axis: Axes, steps: np.ndarray, clock: ScalarMappable) -> None:
 
 def draw_worlds(maps: Mapping[str, Mapping[str, np.ndarray]], notes: Mapping[str, str], caption: Caption, path: Path) -> Path:
     """Real and simulated states in every map: maps[kind] holds `real` [n, 2] and `simulated` [m, 2]; notes: a line for each."""
-    figure, axes = new_figure(2, len(maps), panel=(3.4, 3.1))
+    figure, axes = new_figure(2, len(maps), panel=(3.4, 3.5))
     for column, (kind, arrays) in enumerate(maps.items()):
         bounds = limits(np.concatenate([arrays["real"], arrays["simulated"]]))
         pale = raster(arrays["real"], np.tile(_rgb(NULL) + (255 - _rgb(NULL)) * 0.5, (len(arrays["real"]), 1)), bounds, (_PIXELS, _PIXELS))
         few = np.random.default_rng(0).permutation(len(arrays["real"]))[: len(arrays["simulated"])]
         for axis, shown, look in zip(axes[:, column], (arrays["real"][few], arrays["simulated"]), (REAL, SIMULATED)):
             show_cloud(axis, raster(shown, np.tile(_rgb(look), (len(shown), 1)), bounds, (_PIXELS, _PIXELS), ground=pale), bounds, kind)
-        axes[0, column].set_title(f"real, {len(few)} of them")
-        axes[1, column].set_title(f"simulated; {notes[kind]}" if kind in notes else "simulated")
+        axes[0, column].set_title(f"{len(few):,} real", fontsize=9)
+        simulated = f"{len(arrays['simulated']):,} simulated"
+        axes[1, column].set_title(f"{simulated}; {notes[kind]}" if kind in notes else simulated, fontsize=9)
     text = "Grey: all real states of the map. Blue: as many of them as there are simulated ones, at most. Orange: simulated ones, placed into the map."
     add_caption(figure, text, *caption)
     return save_figure(figure, path)[0]
@@ -154,21 +163,22 @@ def _key(figure, axis: Axes, painted: Coloured, n: int) -> None:
     if isinstance(painted.key, Scale):
         bar = figure.colorbar(painted.key.mappable(), cax=axis.inset_axes((0.1, -0.16, 0.8, 0.035)), orientation="horizontal")
         if painted.key.log:
-            bar.set_ticks(painted.key.marks(4), labels=[f"{mark:.3g}" for mark in painted.key.marks(4)])
+            bar.set_ticks(painted.key.marks(4), labels=[short(mark) for mark in painted.key.marks(4)])
             bar.minorticks_off()
         bar.ax.tick_params(labelsize=7)
     elif painted.key:
         marks = [Line2D([], [], marker="o", linestyle="", color=look, markersize=4, label=name) for name, look in painted.key]
-        columns = 3 if max(len(name) for name, _ in painted.key) > 2 else 8  # words, or numbers
+        columns = 8 if painted.key[0][0].isdigit() else 3
         below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.09), "ncols": min(columns, len(marks))}
         axis.legend(handles=marks, **below, handletextpad=0.1, columnspacing=0.8, fontsize=7)
 
 
 def _number(axis: Axes, points: np.ndarray, labels: np.ndarray) -> None:
-    """The number of each cluster at the middle of its members, or beside it where another number stands."""
-    clusters = np.unique(labels)
+    """The number of each of the _ROOM largest clusters at the middle of its members, or beside it where another number stands."""
+    kinds, counts = np.unique(labels, return_counts=True)
+    clusters = np.sort(kinds[np.argsort(-counts, kind="stable")[:_ROOM]])
     middles = np.stack([np.median(points[labels == cluster], 0) for cluster in clusters])
-    size = np.array([_NUMBER * np.ptp(axis.get_xlim()) * 1.3, _NUMBER * np.ptp(axis.get_ylim())])
-    places = pushed_apart(middles, size) if len(clusters) <= _ROOM else middles
-    for cluster, (x, y) in zip(clusters, places):
-        axis.text(x, y, str(cluster), fontsize=6, ha="center", va="center", bbox=_LABEL)
+    digits = len(str(clusters.max()))
+    sides = np.array([np.ptp(axis.get_xlim()), np.ptp(axis.get_ylim())])
+    for cluster, (x, y) in zip(clusters, pushed_apart(middles, sides * _NUMBER * np.array([0.7 * digits + 0.15, 1.15]) / _SIDE)):
+        axis.text(x, y, str(cluster), fontsize=_NUMBER, fontweight="bold", ha="center", va="center", path_effects=_OUTLINE)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from analysis.cloud import limits, raster, turned
-from analysis.colourings import Coloured, Scale
+from analysis.colourings import Coloured, Scale, short
 from analysis.pen import Pen
 from common.video import write_video
 
@@ -49,8 +49,8 @@ def _key_strip(painted: Coloured) -> np.ndarray:
         low, high, name, log = painted.key
         bar = (matplotlib.colormaps[name](np.linspace(0, 1, 160))[None, :, :3] * 255).astype(np.uint8).repeat(10, 0)
         picture.paste(Image.fromarray(bar), (SIZE // 2 - 80, 8))
-        pen.text((SIZE // 2 - 88, 13), f"{low:.3g}", 11, (40, 40, 40), "rm")
-        pen.text((SIZE // 2 + 88, 13), f"{high:.3g}{', log scale' * log}", 11, (40, 40, 40), "lm")
+        pen.text((SIZE // 2 - 88, 13), short(low), 11, (40, 40, 40), "rm")
+        pen.text((SIZE // 2 + 88, 13), f"{short(high)}{', log scale' * log}", 11, (40, 40, 40), "lm")
     elif len(painted.key) <= 10:
         for i, (name, look) in enumerate(painted.key):
             x, y = 8 + (i % 5) * SIZE / 5, 8 + i // 5 * 14

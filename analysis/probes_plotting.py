@@ -1,6 +1,7 @@
 """Draws what is read of every concept from the numbers of analysis.probes_precompute alone: readers beside their baselines, and what each
 gains."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.args import PlotArgs
@@ -21,8 +22,11 @@ SHAPES = {"encoder": "s", "frame network": "^", "untrained recurrence": "x", "nu
 CHANCE = {"AUROC": 0.5, "R2": 0.0}
 WORDS = {"AUROC": ("truth values", "AUROC"), "R2": ("numbers", "R²")}
 MEMORY = GROUPS[1]
-_LEFT = {"AUROC": (0.45, 1.02), "R2": (-0.12, 1.05)}
-_GAIN = {"AUROC": (-0.32, 0.12), "R2": (-0.75, 0.3)}
+LOWEST, LOWEST_GAIN = -1.0, -1.5
+"""R² has no lower bound: values below these are drawn at the edge with their number."""
+_USUAL = {"AUROC": (0.45, 1.0), "R2": (-0.1, 1.0)}
+_USUAL_GAIN = (-0.1, 0.1)
+_MARGIN = 0.03
 
 
 def main(args: PlotArgs) -> None:
@@ -62,8 +66,13 @@ def draw_gains(about: dict, path: Path) -> Path:
         _ranges(right, [about["memory"][name] for name in names], place - 0.14, MEMORY, "memory added to the encoder's output")
         right.axvline(0, **NULL | {"linewidth": 1.0})
         left.axvline(CHANCE[measure], label="majority", **NULL | {"linewidth": 1.0})  # what it reads is chance, by definition
-        left.set(xlim=_LEFT[measure], xlabel=f"{WORDS[measure][1]} on other layouts")
-        right.set(xlim=_GAIN[measure], xlabel=f"gain in {WORDS[measure][1]}")
+        left.set_xlabel(f"{WORDS[measure][1]} on other layouts")
+        right.set_xlabel(f"gain in {WORDS[measure][1]}")
+        hidden = [entries[name] for name in names]
+        read = [(y, entry["baselines"][baseline]) for y, entry in zip(place, hidden) for baseline in SHAPES]
+        fit_axis(left, [*read, *((y, entry["value"]) for y, entry in zip(place, hidden))], _USUAL[measure], LOWEST)
+        gains = [(y - 0.14, about["memory"][name]) for y, name in zip(place, names)]
+        fit_axis(right, [*gains, *((y + 0.14, entry["gain"]) for y, entry in zip(place, hidden))], _USUAL_GAIN, LOWEST_GAIN)
         left.set_yticks(place, [_named(name, entries[name]) for name in names])
         right.set_yticks(place, [""] * len(names))
         left.set_title(WORDS[measure][0])
@@ -72,10 +81,26 @@ def draw_gains(about: dict, path: Path) -> Path:
     axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, fontsize=6.5, handletextpad=0.2, columnspacing=1.0, borderaxespad=0.1)
     axes[0, 1].legend(loc="lower left", bbox_to_anchor=(-0.05, 1.0), fontsize=7, borderaxespad=0.1)
     text = "Linear probes tested on layouts that they were not fit on; grey, the baselines. Bars: 95%, bootstrapped by layout. In "
-    text += "brackets: not decodable, that is not surely above the majority and the control task. Gains beyond the axis are left "
-    text += "out."
+    text += "brackets: not decodable, that is not surely above the majority and the control task. Arrows: values beyond the "
+    text += "axis, in numbers; a bar that reaches the edge goes on beyond it."
     add_caption(figure, text, *sample_of(about))
     return save_figure(figure, path)[0]
+
+
+def fit_axis(axis, points: Sequence[tuple[float, dict]], usual: tuple[float, float], lowest: float) -> None:
+    """Limits of an axis on which every value and interval of points (y, numbers) is seen, down to `lowest` at most and at least `usual`.
+
+    A value below has an arrow at the edge and its number beside it.
+    """
+    known = [(y, one["value"], one.get("low"), one.get("high")) for y, one in points if one["value"] is not None]
+    ends = [*usual, *(end for _, *three in known for end in three if end is not None)]
+    low, high = max(min(ends), lowest), max(ends)
+    room = _MARGIN * (high - low)
+    axis.set_xlim(low - room, high + room)
+    for y, value, *_ in known:
+        if value < low:
+            axis.plot(low, y, "<", markersize=4, color="#444444", zorder=4)
+            axis.annotate(f"{value:.2g}", (low, y), (4, 0), textcoords="offset points", va="center", fontsize=6.5, color="#444444")
 
 
 def _named(name: str, entry: dict) -> str:

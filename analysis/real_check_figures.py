@@ -32,10 +32,11 @@ def draw_hazards(found: dict[str, np.ndarray], changes: dict[str, np.ndarray], f
     drawn = drawn[np.isfinite(drawn[:, 0])]
     if len(drawn) > 1:
         scatter.fill_between(grid, *np.quantile(drawn[1:], [0.025, 0.975], axis=0), color=SIMULATED["color"], alpha=BAND, linewidth=0)
-        scatter.plot(grid, drawn[0], label=f"slope {fitted.slope[0]:.2f}", **SIMULATED)
+        low, high = np.nanquantile(fitted.slope[1:], [0.025, 0.975])
+        scatter.plot(grid, drawn[0], label=f"slope {fitted.slope[0]:.2f} [{low:.2f}, {high:.2f}]", **SIMULATED)
     scatter.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), xlabel="change in the real game", ylabel="change in the simulator", aspect="equal")
     scatter.set_title("change of the risk of death")
-    scatter.legend(loc="upper left", **ON_DATA)
+    scatter.legend(loc="lower right", **ON_DATA)  # deletion seldom raises the real risk: hardly a point lies there
     _risk_bars(bars, found, changes)
     steps = len(found["real/intact/done"])
     text = f"Risk of death within {steps} steps, hazard deleted less hazard there; {x.shape[1]} noise draws, shared by arms and worlds. "

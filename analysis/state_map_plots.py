@@ -88,7 +88,7 @@ def paths_of(made: Artefacts, kind: str) -> list[tuple[str, np.ndarray]]:
     for episode in np.unique(labels["episode"]):
         rows = np.flatnonzero(labels["episode"] == episode)
         end = "ends" if labels["ever_done"][rows[0]] else "cut"
-        paths.append((f"episode {episode}, {len(rows)} steps, {end}", points[rows]))
+        paths.append((f"episode {episode}, {len(rows)} step{'s' * (len(rows) != 1)}, {end}", points[rows]))
     return paths
 
 

@@ -4,6 +4,7 @@ Figures are made without pyplot, so they need no display and leave nothing open.
 """
 
 import logging
+import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,7 @@ def new_figure(rows: int = 1, columns: int = 1, panel: tuple[float, float] = (4.
 
 def add_caption(figure: Figure, text: str, n: str, levels: str) -> None:
     """Puts a caption below the figure. n: how many of what ("3 seeds"); levels: where they are from ("0-199, easy")."""
+    levels = re.sub(r"\d{4,}", lambda digits: f"{int(digits[0]):,}", levels)
     whole = f"{text} n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{n}; levels {levels}."
     width = int(figure.get_figwidth() * _CHARACTERS_PER_INCH)
     figure.supxlabel(textwrap.fill(whole, width), x=0.01, ha="left", fontsize=_CAPTION_SIZE, color="#555555")

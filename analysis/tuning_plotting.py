@@ -102,8 +102,8 @@ def draw_tuning(about: dict, scenes: dict[str, np.ndarray], rows: list[str], pat
         axis.set_xlabel("tiles", fontsize=7)
     figure.supylabel("score (sd)", fontsize=8)
     text = "Score of each direction (rows) against tiles to an object (columns), in standard deviations of recorded states: blue with the object, grey the same moments "
-    text += "without it, with the same memory. Bands: 95%, by layout. Shaded: the direction's own object. responds: the object "
-    text += "moves the score, and surely more than any other object of that size and distance."
+    text += "without it, with the same memory. Bands: 95%, by layout. Shaded: the direction's own object. The word 'responds': the "
+    text += "object moves the score, and surely more than any other object of that size and distance."
     add_caption(figure, text, _pairs(about), about["levels"])
     return save_figure(figure, path)[0]
 

@@ -33,13 +33,15 @@ def draw_matrices(
     """One matrix per shown lag, later score across; a dot where a correlation stands. order [K]: of rows and columns. text: what is said first."""
     columns = min(len(shown), 3 if len(shown) in (5, 6, 9) else 4)
     rows = -(-len(shown) // columns)
-    figure, axes = new_figure(rows, columns, panel=(max(2.9, 4.6 / columns), 3.0 + 0.9 / rows))  # names and caption take their height once
+    named = len(names) <= NAMED
+    height = 3.0 + 0.9 / rows if named else 2.6 + 0.6 / rows  # names and caption take their height once
+    figure, axes = new_figure(rows, columns, panel=(max(2.9, 4.6 / columns), height))
     limit = _limit(found.correlation[list(shown)])
     for ax, lag in zip(axes.flat, shown):
         image = _matrix(ax, found.correlation[lag], order, limit)
         _mark(ax, stands[lag], order)
         ax.set_title(f"lag {lag}")
-        if len(names) <= NAMED:
+        if named:
             for axis in (ax.xaxis, ax.yaxis):
                 axis.set_ticks(range(len(names)), [names[i] for i in order], fontsize=min(5, 115 / len(names)))
             ax.tick_params("x", rotation=90)

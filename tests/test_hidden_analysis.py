@@ -112,6 +112,13 @@ def test_an_unknown_variable_of_an_animation_is_named_before_any_work(whole, tmp
     assert not list(tmp_path.iterdir())
 
 
+def test_the_explorer_fits_a_narrow_screen(drawn):
+    text = (drawn / "explorer.html").read_text()
+    assert '<meta name="viewport" content="width=device-width' in text
+    (rule,) = (line for line in text.splitlines() if line.startswith("canvas#map"))
+    assert "max-width: 100%" in rule and "height: auto" in rule
+
+
 def test_the_explorer_holds_the_frame_of_every_point_and_nothing_from_elsewhere(whole, drawn):
     made, text = whole[1], (drawn / "explorer.html").read_text()
     assert not re.search(r"https?:|src=\"(?!data:)|<link|import ", text)

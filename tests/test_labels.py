@@ -31,6 +31,17 @@ def test_labels_lie_neither_on_each_other_nor_on_points(seed):
         assert not any(box.contains(*pixel) for pixel in axis.transData.transform(np.concatenate([points, others])))
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_no_line_from_a_point_to_its_end_runs_through_a_label(seed):
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(9, 2)) * [1.0, 0.3]
+    ends = points + rng.normal(size=(9, 2)) * 0.5
+    figure, axis, texts = labelled(points, ends)
+    lines = axis.transData.transform(np.linspace(points, ends, 200).reshape(-1, 2))
+    for box in boxes_of(figure, texts):
+        assert not ((lines > [box.x0, box.y0]) & (lines < [box.x1, box.y1])).all(1).any()
+
+
 def test_points_that_coincide_share_a_label():
     points = np.array([[0, 0], [0, 0], [1, 1], [3, 0], [3, 0], [3, 0]], float)
     _, _, texts = labelled(points, points + 0.5)

@@ -6,7 +6,7 @@ import pytest
 from figure_checks import cielab
 
 from analysis.cloud import limits, raster, turned
-from analysis.colourings import CLASSES, HIDDEN, OTHERS, Colouring, colour
+from analysis.colourings import CLASSES, HIDDEN, OTHERS, Colouring, colour, short
 from analysis.map_figures import montage
 
 RED, BLUE = [255, 0, 0], [0, 0, 255]
@@ -40,7 +40,7 @@ def test_turning_keeps_lengths_and_comes_round():
 def test_colours_of_classes_can_be_told_apart():
     lab = cielab([*CLASSES, OTHERS])
     distance = np.linalg.norm(lab[:, None] - lab, axis=2) + np.eye(len(lab)) * 1e3
-    assert distance.min() > 25 and len(CLASSES) >= 12
+    assert distance.min() > 25 and len(CLASSES) >= 24
     assert np.linalg.norm(lab - cielab(["white"]), axis=1).min() > 15
 
 
@@ -54,10 +54,12 @@ def test_a_class_keeps_its_colour_whatever_others_are_there():
 
 
 def test_of_too_many_classes_the_largest_have_colours_and_the_key_counts_the_others():
-    labels = np.concatenate([np.arange(32), np.repeat(np.arange(20, 32), 5)])
+    own, small = len(CLASSES), 8
+    labels = np.concatenate([np.arange(small + own), np.repeat(np.arange(small, small + own), 5)])
     painted = colour(Colouring("nmf", "", "classes"), labels)
-    assert [name for name, _ in painted.key] == [*map(str, range(20, 32)), "20 others"]
-    assert len(np.unique(painted.rgb[labels >= 20], axis=0)) == 12 and len(np.unique(painted.rgb[labels < 20], axis=0)) == 1
+    assert [name for name, _ in painted.key] == [*map(str, range(small, small + own)), "8 others"]
+    assert len(np.unique(painted.rgb[labels >= small], axis=0)) == own and len(np.unique(painted.rgb[labels < small], axis=0)) == 1
+    assert colour(Colouring("nmf", "", "classes"), np.arange(own + 1)).key[-1][0] == "1 other"
 
 
 def test_numbered_clusters_all_have_colours_and_none_that_of_its_nearest_neighbour():
@@ -83,6 +85,11 @@ def test_scales_flags_and_names():
     assert on[flag.order[-4:]].all() and sorted(flag.order) == list(range(200)), "flags that are set lie on top"
     named = colour(Colouring("taken", "", "named"), np.array([4, 1, 4]), ["a", "b", "c", "d", "none"])
     assert [name for name, _ in named.key] == ["b", "none"]
+
+
+@pytest.mark.parametrize(("value", "text"), [(1000, "1,000"), (266.4, "266"), (78.24, "78.2"), (0.00123, "0.00123"), (-1234, "-1,234"), (2e9, "2e+09")])
+def test_numbers_beside_a_scale_have_no_exponent_where_people_write_none(value, text):
+    assert short(value) == text
 
 
 def test_there_are_twelve_colourings():

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
-from figure_checks import boxes_of, cut_texts, overlapping
+from figure_checks import boxes_of, cielab, cut_texts, overlapping
 from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from analysis import map_figures, show_hx_overlap, true_q_page, tuning_plotting
+from analysis import emergence_plotting, latent_figures, map_figures, probes_plotting, show_hx_overlap, true_q_page, tuning_plotting
+from analysis.colourings import FLAG_OFF, HIDDEN
 from analysis.map_figures import Caption
+from analysis.style import add_caption
 from interpret.resampling import level_weights
 from interpret.true_q import calibrate
 
@@ -16,7 +19,7 @@ from interpret.true_q import calibrate
 def drawn(monkeypatch):
     """The figures that are saved, in order."""
     figures = []
-    for module in (map_figures, show_hx_overlap, true_q_page, tuning_plotting):
+    for module in (emergence_plotting, latent_figures, map_figures, show_hx_overlap, true_q_page, tuning_plotting):
         monkeypatch.setattr(module, "save_figure", lambda figure, path, formats=("png",): figures.append(figure) or [path])
     return figures
 
@@ -82,3 +85,72 @@ def test_paths_are_coloured_by_time_and_ends_are_marked(drawn, monkeypatch, coun
         assert np.array_equal(first.get_facecolors()[0], dots.get_facecolors()[0]) and len(last.get_offsets()) == 1
     assert cut_texts(drawn[0]) == []
     assert overlapping(drawn[0], [axis._left_title for axis in panels]) == []
+
+
+def test_a_long_jump_of_a_path_is_fainter_than_a_step_to_a_neighbour(drawn, monkeypatch):
+    monkeypatch.setattr(map_figures, "_PIXELS", 60)
+    steps = np.array([[0.0, 0.0], [0.05, 0.0], [1.0, 1.0], [1.0, 0.95]])
+    map_figures.draw_paths("tsne", steps, [("level 1", steps)], Caption("50", "0-1"), None)
+    lines = drawn[0].axes[0].collections[0]
+    assert list(lines.get_colors()[:, 3] > 0.5) == [True, False, True] and list(np.array(lines.get_linewidths()) > 1) == [True, False, True]
+
+
+@pytest.mark.parametrize("count", [12, 40, 130])
+def test_the_largest_clusters_are_numbered_and_no_number_lies_on_another(drawn, monkeypatch, count):
+    monkeypatch.setattr(map_figures, "_PIXELS", 60)
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(count), np.arange(count)[::-1] + 2)
+    points = (rng.normal(size=(count, 2)) * 0.3)[labels] + rng.normal(size=(len(labels), 2)) * 0.05
+    (cluster,) = (how for how in HIDDEN if how.label == "cluster")
+    map_figures.draw_grid("tsne", points, {"cluster": labels}, [cluster], [], Caption("50", "0-1"), None)
+    numbers = drawn[0].axes[0].texts
+    assert {int(text.get_text()) for text in numbers} == set(range(min(count, 40)))
+    assert overlapping(drawn[0], numbers) == []
+    assert ("40 largest" in drawn[0]._supxlabel.get_text()) == (count > 40)
+
+
+def test_every_score_of_a_probe_is_on_the_axis_or_has_an_arrow_with_its_number():
+    axis = Figure().subplots()
+    points = [(0, {"value": 0.8, "low": 0.3, "high": 0.9}), (1, {"value": -0.4}), (2, {"value": -7.0, "low": -9.0, "high": 1.2}), (3, {"value": None})]
+    probes_plotting.fit_axis(axis, points, (0.0, 1.0), -1.0)
+    low, high = axis.get_xlim()
+    assert -1.1 < low < -1.0 and 1.2 < high < 1.3
+    assert [text.get_text() for text in axis.texts] == ["-7"] and [list(line.get_ydata()) for line in axis.lines] == [[2]]
+    near = Figure().subplots()
+    probes_plotting.fit_axis(near, points[:2], (0.0, 1.0), -1.0)
+    assert -0.5 < near.get_xlim()[0] < -0.4 and not near.texts
+
+
+def emerging(value: float, responds: bool) -> dict:
+    """Numbers of one concept at two checkpoints, read below chance at the first."""
+    def entry(at):
+        return {"value": at, "low": at - 0.1, "high": at + 0.1}
+
+    found = [{"encoder": entry(0.6), "value": entry(at), "decodable": at > 0.6, "responds": responds} for at in (value, 0.8)]
+    about = {"checkpoints": [{"steps": i * 1000, "concepts": {"pit": one}} for i, one in enumerate(found)]}
+    return about | {"measures": {"pit": "AUROC"}, "appears": {"pit": {"learned": None}}, "steps": 1, "episodes": 1, "layouts": 1, "pairs": 1, "levels": "0-1"}
+
+
+@pytest.mark.parametrize("responds", [False, True])
+def test_what_is_read_below_chance_is_drawn_and_the_key_names_what_is_there(drawn, responds):
+    emergence_plotting.draw(emerging(0.4, responds), None)
+    assert drawn[0].axes[0].get_ylim()[0] < 0.3
+    assert ("responds" in [text.get_text() for text in drawn[0].legends[0].get_texts()]) == responds
+    assert ("red ring" in drawn[0]._supxlabel.get_text()) == responds
+
+
+def test_every_cluster_of_latents_has_a_colour_and_the_other_kind_is_paler(drawn):
+    rng, names = np.random.default_rng(0), ("informed", "random")
+    maps = {name: rng.normal(size=(60, 2)) for name in names}
+    columns = {"reward": rng.normal(size=60), "done": np.arange(60) % 2, "value": rng.normal(size=60), "cluster": np.arange(60)}
+    latent_figures.draw_latents("pca", maps, {name: columns for name in names}, "60", "0-1", None)
+    other, informed = drawn[0].axes[3].collections[:2]
+    assert len(np.unique(informed.get_facecolors(), axis=0)) >= 20
+    assert not (informed.get_facecolors()[:, :3] == to_rgba(FLAG_OFF)[:3]).all(1).any()
+    assert np.linalg.norm(np.diff(cielab([other.get_facecolors()[0][:3], FLAG_OFF]), axis=0)) > 10
+
+
+def test_captions_write_levels_as_other_numbers():
+    figure = Figure()
+    add_caption(figure, "Text.", "3 seeds", "100206-499799")
+    assert figure._supxlabel.get_text().endswith("levels 100,206-499,799.")
