@@ -146,7 +146,7 @@ def make(args: Args, out: Path, sizes: Sizes) -> Artefacts:
         "--model_file",
         agent,
         *levels,
-        "--logdir",
+        "--out_dir",
         out,
     )
     recording = out / "data" / name
@@ -161,7 +161,7 @@ def make(args: Args, out: Path, sizes: Sizes) -> Artefacts:
         "--batch_size",
         8,
     )
-    run("train_gen_model.py", *with_agent, *flags, "--logdir", out / "world_model")
+    run("train_gen_model.py", *with_agent, *flags, "--out_dir", out / "world_model")
     own_model = newest("*/model_*.safetensors", out / "world_model" / name)
     model = SIMULATOR if coinrun else own_model
     informed = {
@@ -242,7 +242,7 @@ def train_agent(args: Args, out: Path, sizes: Sizes) -> Path:
         "--eval_episodes",
         16,
     )
-    run("train.py", "--env_name", args.env_name, "--exp_name", "demo", *training, "--logdir", out / "logs")
+    run("train.py", "--env_name", args.env_name, "--exp_name", "demo", *training, "--out_dir", out / "logs")
     return newest("*/model_*.safetensors", out / "logs" / "procgen" / args.env_name / "demo")
 
 

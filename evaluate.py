@@ -71,6 +71,7 @@ from agents.scores import score, table
 from common.checkpoints import check_writable, write_json
 from common.precision import Precision, choose_precision, set_precision
 from common.runs import UsageError, agrees, choose_device, file_id, manifest, plain
+from common.words import counted
 from envs.coinrun import difficulty, first_states, layout_hash
 from envs.make import game_of, make_env
 from envs.procgen import NUM_LEVELS, ProcgenConfig, ProcgenVecEnv, action_space
@@ -85,7 +86,7 @@ def check_asked(args: Args, config: ProcgenConfig) -> None:
         if getattr(args, name) < 1:
             raise UsageError(f"--{name} must be at least 1, not {getattr(args, name)}: there is nothing to evaluate")
     if not 0 <= args.start_level <= NUM_LEVELS - args.num_levels:
-        asked = f"{args.num_levels} levels from {args.start_level} on"
+        asked = f"{counted(args.num_levels, 'level')} from {args.start_level} on"
         raise UsageError(f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend --start_level or --num_levels")
     if args.exclude_layouts_of and (args.exclude_layouts_of[0] < 0 or args.exclude_layouts_of[1] < 1):
         raise UsageError(f"--exclude_layouts_of takes a first level and how many, such as 0 200, not {args.exclude_layouts_of}")
@@ -112,7 +113,7 @@ def held_out(env, start: int, num: int, excluded: tuple[int, int] | None) -> lis
         kept += [level for level, state in zip(levels, first_states(env, levels)) if layout_hash(state) not in known]
         at = levels.stop
     if len(kept) < num:
-        found = f"only {len(kept)} of the {at - start} levels from {start} on have a layout that is not excluded"
+        found = f"only {len(kept)} of the {counted(at - start, 'level')} from {start} on have a layout that is not excluded"
         raise UsageError(f"{found}: ask for no more --num_levels than that, or choose another --start_level")
     logging.info("passed over %d of the levels %d to %d: they have an excluded layout", at - start - num, start, at - 1)
     return kept
@@ -167,7 +168,7 @@ def scored_already(output: Path | None, about: dict, inputs: dict[str, str], pre
 def shown(made: dict) -> str:
     """The scores as lines of text."""
     env, levels = made["env"], np.unique(made["per_episode"]["level"])
-    played = f"{len(levels)} levels from {levels[0]} to {levels[-1]}, behaviour {made['asked']['behaviour']}"
+    played = f"{counted(len(levels), 'level')} from {levels[0]} to {levels[-1]}, behaviour {made['asked']['behaviour']}"
     return f"{env['env_name']} {env['distribution_mode']}, {played}; 95% intervals by level\n{table(made)}"
 
 

@@ -42,7 +42,7 @@ class Args:
     """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
-    logdir: Path = Path("results/interpolation")
+    out_dir: Path = Path("results/interpolation")
     """Where results go."""
     new: bool = False
     """Make the videos again even though this command has made them."""
@@ -87,7 +87,7 @@ def main(args: Args) -> None:
 
 def claim(args: Args, inputs: dict, precision: Precision) -> Run:
     asked = {name: value for name, value in vars(args).items() if name not in ("model_file", "agent_file", "data_dir")}
-    return open_run(args.logdir, f"seed_{args.seed}", asked, args.new, inputs, precision=precision)
+    return open_run(args.out_dir, f"seed_{args.seed}", asked, args.new, inputs, precision=precision)
 
 
 def write_pair(args: Args, simulator: Simulator, starts, pair: int, directory: Path, device) -> dict:

@@ -1,6 +1,7 @@
 """How a world model's errors grow over simulated steps, on held-out levels: writes loss_over_time.json and its plot."""
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,7 +20,7 @@ class Args:
     data_dir: Path = Path("data")
     """Store of real rollouts."""
     exp_name: Annotated[str, tyro.conf.arg(aliases=["--gen_mod_exp_name"])] = "test"
-    """Name of the experiment; results go to <logdir>/<exp_name>/."""
+    """Name of the experiment; results go to <out_dir>/<exp_name>/."""
     env_name: str | None = None
     """Game that the store has to be of; left out, any. So too the next flag."""
     distribution_mode: str | None = None
@@ -46,7 +47,7 @@ class Args:
     """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
-    logdir: Path = Path("results/loss_over_time_precomp")
+    out_dir: Path = Path("results/loss_over_time_precomp")
     """Where experiments go."""
     new: bool = False
     """Start another run even though this command has one."""
@@ -59,21 +60,22 @@ import numpy as np
 
 from agents.actor_critic import load_agent
 from analysis.card_windows import choose_parts
+from analysis.limits import Limit, check_least, fit_sizes
 from analysis.loss_over_time import losses, summary
 from analysis.plot_loss_over_time import draw
 from common.checkpoints import write_json
+from common.integrity import check_memory
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id, manifest, open_run
+from common.words import counted
 from generative.compatibility import check_store
 from generative.simulator import load_simulator
 from rollouts.store import Rollouts
 
 
 def main(args: Args) -> None:
-    for name in ("num_batches", "batch_size", "num_sim_steps"):
-        if getattr(args, name) < 1:
-            raise UsageError(f"--{name} is {getattr(args, name)}; give 1 or more")
+    check_least(args, num_batches=1, batch_size=1, num_sim_steps=1)
     if args.start_level < 0 or args.num_levels < 0:
         raise UsageError(f"--start_level is {args.start_level} and --num_levels {args.num_levels}: both count from 0")
     device = choose_device(args.device, args.gpu_device)
@@ -85,9 +87,13 @@ def main(args: Args) -> None:
     k = simulator.model.config.num_initializing_steps
     count = args.num_batches * args.batch_size
     (part,) = choose_parts(rollouts, [args.part], k + args.num_sim_steps - 1, k, [count], args.seed, args.start_level, args.num_levels)
+    has = len(part.table)
+    args = fit_sizes(args, {"num_batches": Limit(-(-has // args.batch_size), f"{counted(has, 'window')} of layouts for {args.part}")})
+    together = min(args.batch_size, has) * part.windows.length
+    check_memory(4 * together * math.prod(simulator.model.config.obs_shape), f"a batch of {counted(together, 'frame')} (--batch_size, --num_sim_steps)")
     inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
     precision = choose_precision(args.precision, device)
-    run = open_run(args.logdir / args.exp_name, args.model_file.stem, args, args.new, inputs, precision=precision)
+    run = open_run(args.out_dir / args.exp_name, args.model_file.stem, args, args.new, inputs, precision=precision)
     set_precision(run.precision, simulator.model, simulator.agent)
     if run.done:
         return

@@ -4,7 +4,9 @@ import logging
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from agents.defaults import TEMPERATURE, TOP_K
 from common.cli import parse, run_main
@@ -13,7 +15,7 @@ from common.cli import parse, run_main
 @dataclass
 class Args:
     exp_name: str = "test"
-    """Name of the recording; it goes to <logdir>/data/<exp_name>/."""
+    """Name of the recording; it goes to <out_dir>/data/<exp_name>/."""
     env_name: str | None = None
     """Game; left out, the agent's own (coinrun without an agent). So too the four options below."""
     distribution_mode: str | None = None
@@ -58,8 +60,8 @@ class Args:
     """Threads of the game simulator; results do not depend on it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
-    logdir: Path = Path(".")
-    """Where recordings go."""
+    out_dir: Annotated[Path, tyro.conf.arg(aliases=["--logdir"])] = Path(".")
+    """Where recordings go, below data/."""
 
 
 if __name__ == "__main__":
@@ -69,6 +71,7 @@ from agents.actor_critic import ActorCritic, check_fits, load_agent
 from agents.behaviours import check_behaviour, make_behaviour
 from common.precision import choose_precision, set_precision
 from common.runs import UsageError, choose_device, file_id
+from common.words import counted
 from envs.make import OPTIONS, game_of, make_env
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
 from envs.vecenv import ActionSpace
@@ -80,7 +83,7 @@ from rollouts.store import create_store, recorded_precision
 def main(args: Args) -> None:
     check(args)
     device = choose_device(args.device, args.gpu_device)
-    plan, store = Plan(args.num_episodes, args.episodes_per_shard, args.start_level, args.num_levels, args.seed), args.logdir / "data" / args.exp_name
+    plan, store = Plan(args.num_episodes, args.episodes_per_shard, args.start_level, args.num_levels, args.seed), args.out_dir / "data" / args.exp_name
     room = extent(store, "plan", "num_episodes", args.num_episodes, args.episodes_per_shard)
     plan = replace(plan, num_episodes=room.total, grown_from=room.grown_from)
     shards = plan.shards(args.shards)
@@ -97,12 +100,12 @@ def main(args: Args) -> None:
         "policies": [actor.policy_id for actor in actors], "plan": plan.values(), "num_envs": args.num_envs, "precision": precision,
     })  # fmt: skip
     if room.there is not None:
-        logging.info("%s has %d episodes already; nothing to do for %d", store, room.there, args.num_episodes)
+        logging.info("%s has %s already; nothing to do for %d", store, counted(room.there, "episode"), args.num_episodes)
         return
     fresh_env = partial(make_env, args.num_envs, env_config, args.seed, args.num_threads)
     summary = record(store, plan, shards, fresh_env, take_turns(actors), device)
     if summary.episodes:
-        logging.info("%d episodes, %d steps; writing took %.0f%% of the time", summary.episodes, summary.steps, 100 * summary.write_share)
+        logging.info("%s, %s; writing took %.0f%% of the time", counted(summary.episodes, "episode"), counted(summary.steps, "step"), 100 * summary.write_share)
     else:
         logging.info("%s is done as far as asked; another --exp_name makes another", store)
     logging.info("%s: shards %d to %d of %d are done", store, shards[0], shards[-1], plan.num_shards)

@@ -62,6 +62,7 @@ if __name__ == "__main__":
 from analysis.action_grid import write_grids
 from common.precision import choose_precision, set_precision
 from common.runs import UsageError, choose_device, file_id
+from common.words import counted
 from envs.vecenv import ActionSpace
 from generative.record import Sampling, record_samples
 from generative.sim_env import actions_of
@@ -97,12 +98,12 @@ def main(args: Args) -> None:
         "inputs": {"model_file": file_id(args.model_file), "agent_file": agent_id, "data_dir": rollouts.id if rollouts else None},
     }  # fmt: skip
     if not record_samples(simulator, starts, sampling, path, manifest, agent_id, device):
-        has = f"has {room.there} episodes already" if room.there else "is done"
+        has = f"has {counted(room.there, 'episode')} already" if room.there else "is done"
         logging.info("%s %s; another --generated_data_dir makes another", path, has)
     if args.action_grid:
         write_grids(Rollouts.open(path), [actions.names[action] for action in sampling.manual])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    logging.info("%d simulated episodes in %s; %.1f GiB of memory at most", sampling.num_samples, path, peak)
+    logging.info("%s in %s; %.1f GiB of memory at most", counted(sampling.num_samples, "simulated episode"), path, peak)
 
 
 def sampling_of(args: Args, actions: ActionSpace) -> Sampling:

@@ -57,7 +57,7 @@ class Args:
     seed: int = 0
     """Seed of the action noise: the same seed plays the same episodes."""
     vid_dir: Path | None = None
-    """Where videos go, in a directory named after what was asked; left out, <logdir>/procgen/<env_name>/<exp_name>/."""
+    """Where videos go, in a directory named after what was asked; left out, <out_dir>/procgen/<env_name>/<exp_name>/."""
     fps: Annotated[float, tyro.conf.arg(aliases=["--tps"])] = 15.0
     """Game steps per second of video (and in the window)."""
     scale: int = 8
@@ -76,7 +76,7 @@ class Args:
     """Threads of the game simulator; results do not depend on it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
-    logdir: Path = Path("logs")
+    out_dir: Path = Path("logs")
     """Where results go when there is no --vid_dir."""
     new: bool = False
     """Make the videos again even though this command has made them."""
@@ -157,7 +157,7 @@ def agent_of(args: Args, device) -> tuple[ActorCritic, dict]:
 
 def claim(args: Args, stage: Stage, device) -> Run:
     """The directory for these videos; where they go and whether they are shown does not change which they are."""
-    parent = args.vid_dir or args.logdir / stage.group / args.exp_name
+    parent = args.vid_dir or args.out_dir / stage.group / args.exp_name
     asked = replace(args, model_file=None, sim_model_file=None, data_dir=None, vid_dir=None, window=False, exp_name="render")
     inputs = ({"model_file": file_id(args.model_file)} if args.model_file else {}) | stage.inputs
     precision = choose_precision(args.precision, device)

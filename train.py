@@ -11,7 +11,7 @@ from common.cli import parse, run_main
 @dataclass
 class Args:
     exp_name: str = "test"
-    """Name of the experiment; results go to <logdir>/procgen/<env_name>/<exp_name>/."""
+    """Name of the experiment; results go to <out_dir>/procgen/<env_name>/<exp_name>/."""
     env_name: str = "coinrun"
     """One of Procgen's sixteen games."""
     start_level: int = 0
@@ -52,7 +52,7 @@ class Args:
     """Threads of the game simulator; results do not depend on it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
-    logdir: Path = Path("logs")
+    out_dir: Path = Path("logs")
     """Where results go."""
     new: bool = False
     """Start another run even though this command has one."""
@@ -94,7 +94,7 @@ def main(args: Args) -> None:
     ProcgenConfig(args.env_name, args.eval_episodes, unseen, **drawn)  # refuses levels beyond the last one
     env = make_env(ppo.n_envs, train_config, args.seed, args.num_threads)
     eval_env = make_env(min(args.eval_episodes, 64), ProcgenConfig(args.env_name, **drawn), args.seed, args.num_threads)
-    run = open_run(args.logdir / "procgen" / args.env_name / args.exp_name, f"seed_{args.seed}", config, args.new, inputs, precision=precision)
+    run = open_run(args.out_dir / "procgen" / args.env_name / args.exp_name, f"seed_{args.seed}", config, args.new, inputs, precision=precision)
     if run.done:
         return
     network = replace(network, precision=run.precision)  # the checkpoint says what it was trained in

@@ -22,7 +22,7 @@ class Args:
     data_dir: Path = Path("data")
     """Store of recorded rollouts."""
     gen_mod_exp_name: Annotated[str, tyro.conf.arg(aliases=["--tgm_exp_name"])] = "test_tgm"
-    """Name of the experiment; results go to <logdir>/<gen_mod_exp_name>/."""
+    """Name of the experiment; results go to <out_dir>/<gen_mod_exp_name>/."""
     interpreting_params_name: str = "small"
     """Preset of hyperparams/generative.yml: tiny, small or paper. Flags left out below are the preset's."""
     model_file: Path | None = None
@@ -75,7 +75,7 @@ class Args:
     """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
-    logdir: Path = Path("results/world_models")
+    out_dir: Path = Path("results/world_models")
     """Where results go."""
     new: bool = False
     """Start another run even though this command has one."""
@@ -88,6 +88,7 @@ from agents.actor_critic import load_agent
 from common.integrity import check_memory, within_memory
 from common.precision import Precision, choose_precision, set_precision
 from common.runs import Run, UsageError, choose_device, file_id, open_run
+from common.words import counted
 from generative.compatibility import check_store, frame_shape, check_recorder
 from generative.data import WindowSource, layouts_of
 from generative.model import WorldModel, read_world_model
@@ -144,7 +145,7 @@ def shared_run(args: Args, ranks: Ranks, config: dict, inputs: dict[str, str], p
     name = f"{args.interpreting_params_name}_seed_{args.seed}"
     if not ranks.first:
         return Run(Path(ranks.of_first("")), resumed=True, precision=ranks.of_first(""))
-    run = open_run(args.logdir / args.gen_mod_exp_name, name, config, args.new, inputs, precision=precision)
+    run = open_run(args.out_dir / args.gen_mod_exp_name, name, config, args.new, inputs, precision=precision)
     ranks.of_first(str(run.dir))
     ranks.of_first(run.precision)
     return run
@@ -170,7 +171,7 @@ def check_length(length: int, rollouts: Rollouts) -> None:
     """Raises UsageError where no episode fills a window of `length` frames: the rest of every window would be empty."""
     longest = rollouts.episodes["length"].max()
     if length > longest:
-        raise UsageError(f"windows of {length} frames, and the longest episode of {rollouts.path} has {longest}; lower --num_sim_steps or --num_initializing_steps")
+        raise UsageError(f"windows of {counted(length, 'frame')}, and the longest episode of {rollouts.path} has {longest}; lower --num_sim_steps or --num_initializing_steps")
 
 
 def with_epochs(args: Args, train: TrainConfig, source: WindowSource) -> TrainConfig:

@@ -13,6 +13,7 @@ from common.descriptions import check_entries, check_values, described
 from common.policy import categorical_log_prob, sample
 from common.precision import PRECISIONS, set_precision
 from common.runs import UsageError
+from common.words import counted
 
 
 _ENTRIES = {"env": dict | None, "action_names": list[str], "timesteps": int, "param_name": str, "seed": int, "gamma": float, "reward_scale": float}
@@ -97,7 +98,7 @@ class ActorCritic(nn.Module):
 def check_fits(agent: ActorCritic, num_actions: int, obs_shape: tuple[int, int, int], game: str) -> None:
     """Raises UsageError unless the agent has the game's number of actions and sees frames of its shape."""
     if agent.num_actions != num_actions:
-        raise UsageError(f"the agent has {agent.num_actions} actions and {game} {num_actions}: take the game it was trained on")
+        raise UsageError(f"the agent has {counted(agent.num_actions, 'action')} and {game} {num_actions}: take the game it was trained on")
     if agent.config.obs_shape != tuple(obs_shape):
         raise UsageError(f"the agent sees frames of {agent.config.obs_shape} and {game} shows {tuple(obs_shape)}: take another agent")
 

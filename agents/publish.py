@@ -28,6 +28,7 @@ from agents.actor_critic import load_agent
 from common.checkpoints import BadCheckpoint, write_atomically, write_json
 from common.csv_log import read_log
 from common.runs import UsageError, file_id
+from common.words import counted
 
 RECORDS = ("config.json", "manifest.json", "log.csv")
 PROVENANCE = ("timesteps", "param_name", "seed", "env")
@@ -98,7 +99,7 @@ def main(args: Args) -> None:
     copy_all(copies, args.out)
     ids = {name: file_id(args.out / name) for name in copies if name.endswith(".safetensors")}
     write_json(args.out / "provenance.json", provenance | {"ids": ids})
-    logging.info("%s: %d checkpoints up to %d steps", args.out, len(kept), provenance["timesteps"])
+    logging.info("%s: %s up to %d steps", args.out, counted(len(kept), "checkpoint"), provenance["timesteps"])
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from scipy.stats import t
 
 from common.checkpoints import write_json
 from common.runs import UsageError
+from common.words import counted
 
 
 def over_seeds(values: np.ndarray) -> list[float]:
@@ -69,7 +70,7 @@ def main(args: Args) -> None:
     summary = summarize(args.scores)
     write_json(args.output, summary)
     mean, low, high = summary["return"]
-    logging.info("%s: mean return over %d seeds %.2f [%.2f, %.2f]", args.output, len(args.scores), mean, low, high)
+    logging.info("%s: mean return over %s %.2f [%.2f, %.2f]", args.output, counted(len(args.scores), "seed"), mean, low, high)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The training loop: roll out, update, log, evaluate on its own schedule, checkpoint; stoppable and resumable anywhere."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ class Trainer:
                 self.log.write(row)
                 self._save_if_due(before)
                 bar.update(self.timesteps - bar.n)
-                bar.set_postfix_str(f"return {float(row.get('mean_episode_rewards', 'nan')):.2f}", refresh=False)
+                bar.set_postfix_str(mean_return(row), refresh=False)
         self.log.close()
         return row
 
@@ -227,3 +228,9 @@ class Trainer:
             states = without_prefix("env", tensors)
             self.env.restore([Snapshot(states[str(i)].numpy().tobytes(), checksum) for i, checksum in enumerate(meta["checksums"])])
             self.timesteps, self.iteration = (look_up(meta, name, int, self._state_path) for name in ("timesteps", "iteration"))
+
+
+def mean_return(row: dict) -> str:
+    """What the progress bar says of a row of the log: nothing before the first episode has ended."""
+    found = float(row.get("mean_episode_rewards", "nan"))
+    return "" if math.isnan(found) else f"return {found:.2f}"

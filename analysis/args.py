@@ -50,7 +50,7 @@ class MapArgs:
     """Seed of everything random."""
     num_threads: int = 2
     """Threads of the linear algebra and of t-SNE."""
-    force: bool = False
+    new: bool = False
     """Make it again even where it is done."""
     out_dir: Path = Path("results")
     """Where artefacts are written."""

@@ -7,6 +7,7 @@ import torch
 
 from common.checkpoints import load_checkpoint, save_checkpoint
 from common.runs import Run
+from common.words import counted
 from interpret.moments import Moments
 
 
@@ -28,4 +29,4 @@ def moment_names(moments: Moments) -> dict[str, np.ndarray]:
 def moments_and_levels(found: dict[str, np.ndarray]) -> tuple[str, str]:
     """For captions: how many moments, and the levels they are from."""
     level, layouts = found["level"], len(np.unique(found["layout"]))
-    return f"{len(level)} moments on {layouts} layouts", f"{level.min()}-{level.max()}"
+    return f"{counted(len(level), 'moment')} on {counted(layouts, 'layout')}", f"{level.min()}-{level.max()}"

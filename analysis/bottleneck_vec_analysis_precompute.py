@@ -42,7 +42,7 @@ class Args:
     """Which GPU, where there are several."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
-    force: bool = False
+    new: bool = False
     """Make it again even where it is done."""
     out_dir: Path = Path("results")
     """Where bottleneck_vec_analysis_precomp is written."""
@@ -71,8 +71,10 @@ from analysis.steps import finish_step, json_part, open_step, point_latest
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id
+from common.words import counted
 from generative.simulator import load_simulator
 from interpret.posterior import Aggregate, aggregate
+from rollouts.growth import RECORD_MORE
 from rollouts.store import Rollouts
 
 LATENTS_PER_CLUSTER = 2
@@ -90,7 +92,7 @@ def main(args: Args) -> None:
     settings = {name: getattr(args, name) for name in ("num_samples", "clusters", "maps", "seed")}
     inputs = {"model_file": file_id(args.model_file), "data_dir": real.id, "informed_dir": informed.id, "random_dir": random.id}
     precision = choose_precision(args.precision, choose_device(args.device, args.gpu_device))
-    run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.force, precision)
+    run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.new, precision)
     if run.done:
         point_latest(run)
     else:
@@ -103,7 +105,7 @@ def limits(args: Args, informed: Rollouts, random: Rollouts) -> dict[str, Limit]
     """The sizes that the fewer of both kinds of latents carry. Raises UsageError where recorded windows come from too few levels."""
     sources = len(np.unique(informed.episodes["source_episode"][choose_episodes(informed, args.num_samples, args.seed)]))
     if sources < FOLDS:
-        raise UsageError(f"{informed.path} begins in {sources} recorded episodes, and latents are told apart on {FOLDS} folds of them: record more samples")
+        raise UsageError(f"{informed.path} begins in {counted(sources, 'recorded episode')}, and latents are told apart on {FOLDS} folds of them: {RECORD_MORE}")
     fewest = min(len(informed), len(random))
     told = f"{len(informed)} informed and {len(random)} random latents"
     kept = Limit(max(len(informed), len(random)) if fewest >= FEWEST else fewest, told, FEWEST)

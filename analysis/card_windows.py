@@ -7,6 +7,7 @@ import numpy as np
 from analysis.scenes import Scenes, replay_scenes
 from common.runs import UsageError
 from generative.data import layouts_of, split
+from rollouts.growth import RECORD_MORE
 from rollouts.segment import Segment
 from rollouts.store import Rollouts
 from rollouts.windows import Windows
@@ -80,7 +81,7 @@ def choose_parts(
     for name, count in zip(names, counts):
         table = every[belongs[every[:, 0]] == name]
         if len(np.unique(layouts[table[:, 0]])) < 2:
-            raise UsageError(f"{rollouts.path} has fewer than two layouts for {name} among the levels asked for; record more levels")
+            raise UsageError(f"{rollouts.path} has fewer than two layouts for {name} among the levels asked for: {RECORD_MORE}")
         drawn = np.random.default_rng(seed).permutation(len(table))[:count]
         chosen.append(Part(name, rollouts, length, table[drawn], layouts))
     return chosen

@@ -9,6 +9,8 @@ from sklearn.metrics import adjusted_rand_score
 from analysis.points import subsample
 from common.progress import progress_bar
 from common.runs import UsageError
+from common.words import counted
+from rollouts.growth import RECORD_MORE
 
 MOST_ROWS = 100_000
 """More points than this are thinned out, stratified, before the fit; all of them are assigned."""
@@ -35,7 +37,7 @@ def fit_clusters(points: np.ndarray, groups: np.ndarray, count: int, seed: int =
     Scale the features first: `principal_space` does. Raises UsageError for fewer levels than clusters.
     """
     if count < 1 or count > len(np.unique(groups)):
-        raise UsageError(f"{count} clusters need at least as many levels or episodes, and there are {len(np.unique(groups))}: record more or ask for fewer")
+        raise UsageError(f"{counted(count, 'cluster')} of {counted(len(np.unique(groups)), 'level or episode', 'levels or episodes')}: ask for fewer, or {RECORD_MORE}")
     taken = points[subsample(groups, MOST_ROWS, seed)]
     centres = KMeans(count, n_init=starts, random_state=seed).fit(taken).cluster_centers_.astype(np.float32)
     sizes = np.bincount(Clusters(centres).assign(taken), minlength=count)

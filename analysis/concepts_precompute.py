@@ -17,7 +17,7 @@ class Args:
     """Store of real CoinRun rollouts."""
     out_dir: Path = Path("results")
     """Where concepts_precomp is written."""
-    force: bool = False
+    new: bool = False
     """Make them again even where they are done."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
@@ -32,6 +32,7 @@ from analysis.artefacts import part
 from analysis.concepts import ENDS, GROUP, VERSION, check_store, load_concepts, part_name, shard_concepts, summary
 from common.progress import progress_bar
 from common.runs import Run, open_run
+from common.words import counted
 from rollouts.states import SLOTS, replay_env
 from rollouts.store import Rollouts
 
@@ -39,14 +40,14 @@ from rollouts.store import Rollouts
 def main(args: Args) -> None:
     rollouts = Rollouts.open(args.data_dir)
     check_store(rollouts)
-    run = open_run(args.out_dir / GROUP, "concepts", {"version": VERSION}, args.force, {"data_dir": rollouts.id}, "--force")
+    run = open_run(args.out_dir / GROUP, "concepts", {"version": VERSION}, args.new, {"data_dir": rollouts.id})
     if not run.done:
         compute(rollouts, run)
         run.finish(summary(rollouts))
     first = load_concepts(rollouts, args.out_dir)["end"][rollouts.first_step]
     counts = zip(ENDS, np.bincount(first, minlength=len(ENDS)))
-    logging.info("%d episodes end by: %s", len(first), ", ".join(f"{name} {count}" for name, count in counts if count))
-    logging.info("concepts of %d steps: %s", rollouts.num_steps, run.dir)
+    logging.info("how %s ended: %s", counted(len(first), "episode"), ", ".join(f"{name} {count}" for name, count in counts if count))
+    logging.info("concepts of %s: %s", counted(rollouts.num_steps, "step"), run.dir)
 
 
 def compute(rollouts: Rollouts, run: Run) -> None:

@@ -8,6 +8,8 @@ from sklearn import manifold
 
 from analysis.points import nearest
 from common.runs import UsageError
+from common.words import counted
+from rollouts.growth import RECORD_MORE
 
 PERPLEXITY, UMAP_NEIGHBOURS = 30, 15
 FEWEST = 3 * PERPLEXITY + 1
@@ -32,7 +34,7 @@ def embed(kind: str, points: np.ndarray, seed: int = 0, threads: int = 1) -> Emb
     if kind not in KINDS:
         raise UsageError(f"unknown map {kind!r}; choose from: {', '.join(KINDS)}")
     if len(points) < FEWEST or points.shape[1] < 2:
-        raise UsageError(f"{len(points)} points of {points.shape[1]} axes make no map: it needs {FEWEST} points of 2 axes; record more episodes")
+        raise UsageError(f"{counted(len(points), 'point')} of {counted(points.shape[1], 'axis', 'axes')} make no map: it needs {FEWEST} points of 2 axes: {RECORD_MORE}")
     return {"pca": _axes, "tsne": _tsne, "umap": _umap}[kind](points, seed, threads)
 
 

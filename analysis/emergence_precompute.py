@@ -34,7 +34,7 @@ class Args:
     """Seed of the choice of episodes, of folds, control tasks and baselines."""
     out_dir: Path = Path("results")
     """Where concepts_precomp is, and emergence_precomp is written."""
-    force: bool = False
+    new: bool = False
     """Make it again where it is done."""
     device: str = "auto"
     """auto, gpu or cpu, for the agent."""
@@ -57,13 +57,15 @@ from analysis.by_level import interval
 from analysis.concepts import VERSION as CONCEPTS_VERSION
 from analysis.direction_marks import columns_of, responding, responses, scene_states, unit_of
 from analysis.frame_baseline import frame_baseline
+from analysis.limits import check_least, fit_sizes
 from analysis.probe_bench import Bench, compare, marks, simple_readers
-from analysis.probe_data import Study, encoded, open_study
+from analysis.probe_data import Study, encoded, episodes_limit, open_study
 from analysis.steps import finish_step, open_step, point_latest
 from analysis.tuning_precompute import open_bank
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id
+from common.words import counted
 from generative.compatibility import check_store
 from interpret.recurrence import before, relive
 from rollouts.scene_bank import SceneBank
@@ -159,9 +161,7 @@ def appears(checkpoints: list[dict], name: str) -> dict[str, int | None]:
 
 
 def main(args: Args) -> None:
-    for name in ("every", "num_episodes", "epochs"):
-        if getattr(args, name) < 1:
-            raise UsageError(f"--{name} is {getattr(args, name)}: give 1 or more")
+    check_least(args, every=1, num_episodes=1, epochs=1)
     if args.frame_episodes < args.num_episodes:
         raise UsageError(f"--frame_episodes is {args.frame_episodes}, and {args.num_episodes} are shown: give as many or more")
     device, rollouts = choose_device(args.device, args.gpu_device), Rollouts.open(args.data_dir)
@@ -169,13 +169,15 @@ def main(args: Args) -> None:
     bank = open_bank(args.scenes_dir, rollouts.id)
     for file in files.values():
         check_store(rollouts, *load_agent(file), file)
+    args = fit_sizes(args, dict.fromkeys(("num_episodes", "frame_episodes"), episodes_limit(rollouts)))
+    study = open_study(rollouts, args.num_episodes, args.seed, args.out_dir)
+    bank = within(bank, study.episodes)
     inputs = {"data_dir": rollouts.id, "scenes": file_id(args.scenes_dir / "scenes.h5")}
     inputs |= {f"{steps:09d}": file_id(file) for steps, file in files.items()}
     asked = {name: getattr(args, name) for name in ("num_episodes", "frame_episodes", "epochs", "seed")} | {"concepts": CONCEPTS_VERSION}
-    run = open_step(args.out_dir, NAME, VERSION, asked, inputs, args.force, choose_precision(args.precision, device))
+    run = open_step(args.out_dir, NAME, VERSION, asked, inputs, args.new, choose_precision(args.precision, device))
     if not run.done:
-        study = open_study(rollouts, args.num_episodes, args.seed, args.out_dir)
-        bench, bank, frames, found = Bench(study, args.seed), within(bank, study.episodes), frames_read(study, args), {}
+        bench, frames, found = Bench(study, args.seed), frames_read(study, args), {}
         with progress_bar(total=len(files) * len(study.rows), unit="frame", unit_scale=True, desc="checkpoints") as bar:
             for steps, file in files.items():
                 begun, agent = bar.n, load_agent(file, device)[0]
@@ -190,7 +192,7 @@ def main(args: Args) -> None:
         about |= {"appears": {name: appears(checkpoints, name) for name in study.targets.names}, "checkpoints": checkpoints}
         finish_step(run, counts | about)
     point_latest(run)
-    logging.info("%d checkpoints: %s; draw them with: python -m analysis.emergence_plotting", len(files), run.dir)
+    logging.info("%s: %s; draw them with: python -m analysis.emergence_plotting", counted(len(files), "checkpoint"), run.dir)
 
 
 if __name__ == "__main__":

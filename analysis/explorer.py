@@ -13,6 +13,7 @@ from PIL import Image
 
 from analysis.colourings import Coloured, Colouring, colour, short
 from common.checkpoints import write_text
+from common.words import counted
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 COLUMNS = 32
@@ -69,7 +70,7 @@ def episodes_of(columns: Mapping[str, np.ndarray], pictures: Mapping[str, np.nda
             name = f"level {columns['level'][at + begin]}" if of == "followed" else f"simulated {ids[begin]}"
             source = "real" if of == "followed" else "simulated"
             where = {"first": int(at + begin), "length": int(end - begin)}
-            episodes.append({"name": f"{name}, {end - begin} steps", "source": source} | where | {"sheet": sheet(frames[begin:end])})
+            episodes.append({"name": f"{name}, {counted(end - begin, 'step')}", "source": source} | where | {"sheet": sheet(frames[begin:end])})
         at += len(frames)
     return episodes
 

@@ -17,12 +17,12 @@ NAME, VERSION = "frame_baseline", 1
 
 
 def frame_baseline(
-    study: Study, num_episodes: int, epochs: int, seed: int, out_dir: Path, force: bool, precision: Precision
+    study: Study, num_episodes: int, epochs: int, seed: int, out_dir: Path, new: bool, precision: Precision
 ) -> np.ndarray:
     """[n, K]: what is read of every target from the frame alone. Trained fold by fold; a fold that is there already is not trained
     again."""
     asked = {"concepts": CONCEPTS_VERSION, "num_episodes": num_episodes, "epochs": epochs, "seed": seed}
-    run = open_step(out_dir, NAME, VERSION, asked, {"data_dir": study.rollouts.id}, force, precision)
+    run = open_step(out_dir, NAME, VERSION, asked, {"data_dir": study.rollouts.id}, new, precision)
     frames = None if run.done else study.column("obs")
     read = np.empty(study.targets.truth.shape, np.float32)
     shown = (FOLDS - 1) * len(study.rows) * epochs

@@ -9,6 +9,7 @@ is made brighter and darker. Numbers go to <out_dir>/frame_gradients_precomp; th
 """
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,10 +54,13 @@ import torch
 
 from agents.actor_critic import ActorCritic
 from analysis.artefacts import part
+from analysis.limits import Limit, check_least, fit_sizes
 from analysis.steps import finish_step, open_step
+from common.integrity import check_memory
 from common.progress import progress_bar
 from common.runs import UsageError, file_id
 from common.stats import cluster_bootstrap
+from common.words import counted
 from generative.compatibility import check_recorder
 from generative.estimator import in_float32
 from generative.simulator import NoiseKeys, Simulator, load_simulator
@@ -71,6 +75,7 @@ from interpret.frame_gradients import (
     seen_value,
     simulated_value,
 )
+from rollouts.growth import RECORD_MORE
 from rollouts.segment import Segment
 from rollouts.store import Rollouts
 from rollouts.windows import Windows
@@ -90,25 +95,44 @@ def main(args: Args) -> None:
         "agent_file": file_id(args.agent_file),
         "data_dir": rollouts.id,
     }
+    args, windows = choose_states(args, simulator, rollouts)
     settings = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}
     run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.new)
     if run.done:
         logging.info("%s is done; --new makes it again", run.dir)
         return
-    arrays = part(run, "gradients", lambda: gradients(args, simulator, rollouts))
+    arrays = part(run, "gradients", lambda: gradients(args, simulator, windows))
     finish_step(
         run, summary(arrays) | {"steps": args.steps, "draws": args.draws, "patches": args.num_patches}
     )
-    logging.info("gradient maps of %d states: %s", len(arrays["level"]), run.dir)
+    logging.info("gradient maps of %s: %s", counted(len(arrays["level"]), "state"), run.dir)
 
 
 def check_asked(args: Args) -> None:
     """Raises UsageError for numbers that make no sense."""
-    for name, least in (("num_states", 2), ("steps", 1), ("draws", 1), ("num_patches", 3), ("patch", 1)):
-        if getattr(args, name) < least:
-            raise UsageError(f"--{name} is {getattr(args, name)}: give {least} or more")
+    check_least(args, num_states=2, steps=1, draws=1, num_patches=3, patch=1)
     if args.change <= 0:
         raise UsageError(f"--change is {args.change}: give a number above 0, such as 0.05")
+
+
+def choose_states(args: Args, simulator: Simulator, rollouts: Rollouts) -> tuple[Args, Windows]:
+    """The recorded windows, and the flags with the sizes that these and their frames carry.
+
+    Raises UsageError for too few levels, for patches of which a frame has too few, and for more rollouts at a
+    time than the machine's memory holds.
+    """
+    k, shape = simulator.model.config.num_initializing_steps, simulator.model.config.obs_shape
+    windows = choose(rollouts, k + args.steps, args.num_states, args.seed)
+    has = math.ceil(shape[1] / args.patch) ** 2
+    if has < 3:
+        found = f"a frame of {shape[1]} pixels has {counted(has, 'such patch')}, and 3 or more are needed"
+        raise UsageError(f"--patch is {args.patch}: {found}; give a smaller one")
+    states = Limit(len(windows), counted(len(windows), "level with an episode so long", "levels with an episode so long"), 2)
+    patches_of = Limit(has, f"{has} patches of {args.patch} pixels", 3)
+    args = fit_sizes(args, {"num_states": states, "num_patches": patches_of})
+    frames = args.num_patches * args.draws * (k + args.steps)
+    check_memory(4 * frames * math.prod(shape), f"{args.draws:,} draws of {args.num_patches} patches at a time (--draws, --num_patches)")
+    return args, windows
 
 
 def choose(rollouts: Rollouts, length: int, count: int, seed: int) -> Windows:
@@ -121,18 +145,17 @@ def choose(rollouts: Rollouts, length: int, count: int, seed: int) -> Windows:
     first = np.sort(np.unique(levels, return_index=True)[1])[:count]
     if len(first) < 2:
         raise UsageError(
-            f"{rollouts.path} has episodes of {length} steps on {len(first)} levels: record more, or "
-            f"lower --steps"
+            f"{rollouts.path} has episodes of {counted(length, 'step')} on {counted(len(first), 'level')}, and 2 levels are "
+            f"needed: lower --steps, or {RECORD_MORE}"
         )
     return Windows(rollouts, length, table[first])
 
 
-def gradients(args: Args, simulator: Simulator, rollouts: Rollouts) -> dict[str, np.ndarray]:
+def gradients(args: Args, simulator: Simulator, windows: Windows) -> dict[str, np.ndarray]:
     """frame [n, H, W, C]; map/<route> [n, H, W], the gradient's length over colours; predicted/<route> and
     measured/<route> [n, P];
     value, later [n]; level, episode, step [n]."""
     k = simulator.model.config.num_initializing_steps
-    windows = choose(rollouts, k + args.steps, args.num_states, args.seed)
     untrained, found = randomised(simulator.agent, args.seed), []
     for i in progress_bar(range(len(windows)), unit="state", desc="frame gradients"):
         found.append(one_state(args, simulator, untrained, windows.batch([i]), k, i))
@@ -141,7 +164,7 @@ def gradients(args: Args, simulator: Simulator, rollouts: Rollouts) -> dict[str,
     return arrays | {
         "episode": episode,
         "step": start + k - 1,
-        "level": rollouts.episodes["level_seed"][episode],
+        "level": windows.rollouts.episodes["level_seed"][episode],
     }
 
 

@@ -6,6 +6,7 @@ says: what a changed action brings about is rare. Runs on the CPU, as PyTorch's 
 """
 
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class Args:
     """Which states, moves, hidden units and noise."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
-    logdir: Path = Path("results/gradient_check")
+    out_dir: Path = Path("results/gradient_check")
     """Where results go."""
     new: bool = False
     """Check again even though this command has."""
@@ -47,13 +48,16 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
+from analysis.limits import Limit, check_least, fit_sizes
 from analysis.style import GROUPS, NULL, add_caption, new_figure, save_figure
 from common.checkpoints import save_checkpoint, write_json
+from common.integrity import check_memory
 from common.progress import progress_bar
 from common.runs import UsageError, file_id, open_run
+from common.words import counted
 from generative.estimator import PATHS, QUANTITIES, ceiling, changes, crossed, in_float32, perturbations
 from generative.simulator import NoiseKeys, Simulator, load_simulator
-from generative.starts import InformedStarts, check_enough, open_real
+from generative.starts import InformedStarts, open_real
 from rollouts.store import Rollouts
 
 GREY_BELOW = 0.3
@@ -62,15 +66,14 @@ _UNIT_SEED = 6_000_011
 
 
 def main(args: Args) -> None:
-    if args.num_states < 2 or args.num_rollouts < 2 or args.num_rollouts % 2 or args.share <= 0 or min(args.horizons) < 0:
-        raise UsageError("need --num_states of 2 or more, an even --num_rollouts, a --share above 0, and no negative --horizons")
+    check_asked(args)
     simulator = in_float32(load_simulator(args.model_file, args.agent_file)[0])
     rollouts = open_real(args.data_dir, args.agent_file)
     starts = InformedStarts(simulator, rollouts, args.seed)
-    check_enough(starts, args.num_states)
+    args = fitted(args, simulator, starts)
     asked = {name: value for name, value in vars(args).items() if name not in ("model_file", "agent_file", "data_dir", "batch_size")}
     inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
-    run = open_run(args.logdir, f"seed_{args.seed}", asked, args.new, inputs)
+    run = open_run(args.out_dir, f"seed_{args.seed}", asked, args.new, inputs)
     if run.done:
         return
     predicted, measured = gather(args, simulator, starts)
@@ -87,10 +90,32 @@ def main(args: Args) -> None:
     logging.info("written to %s", run.dir)
 
 
+def check_asked(args: Args) -> None:
+    """Raises UsageError for numbers that make no sense."""
+    check_least(args, num_states=2, num_rollouts=2, horizons=0, batch_size=1)
+    if args.num_rollouts % 2:
+        raise UsageError(f"--num_rollouts is {args.num_rollouts}: give an even number, as half of them predict what the other half show")
+    if args.share <= 0:
+        raise UsageError(f"--share is {args.share}: give a number above 0, such as 0.05")
+
+
+def fitted(args: Args, simulator: Simulator, starts: InformedStarts) -> Args:
+    """The flags with the sizes that the store carries. Raises UsageError for more rollouts at a time than the machine's memory holds."""
+    args = fit_sizes(args, {"num_states": Limit(starts.count, counted(starts.count, "starting place"), 2)})
+    together = states_at_once(args) * args.num_rollouts
+    frames = together * (max(args.horizons) + 1)
+    check_memory(4 * frames * math.prod(simulator.model.config.obs_shape), f"{together:,} rollouts at a time (--num_rollouts, --batch_size, --horizons)")
+    return args
+
+
+def states_at_once(args: Args) -> int:
+    return min(max(args.batch_size // args.num_rollouts, 1), args.num_states)
+
+
 def gather(args: Args, simulator: Simulator, starts: InformedStarts) -> tuple[np.ndarray, np.ndarray]:
     """Predicted and measured changes, each in two halves of the rollouts: [2, paths, quantities, horizons, n]."""
     predicted, measured = np.zeros((2, 2, len(PATHS), len(QUANTITIES), len(args.horizons), args.num_states))
-    per_batch = max(args.batch_size // args.num_rollouts, 1)
+    per_batch = states_at_once(args)
     for begin in progress_bar(range(0, args.num_states, per_batch), unit="batch", desc="gradient check"):
         states = np.arange(begin, min(begin + per_batch, args.num_states))
         for whole, part in zip((predicted, measured), _batch(args, simulator, starts, states)):

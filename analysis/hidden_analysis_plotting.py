@@ -42,6 +42,7 @@ from analysis.steps import find_step, read_numbers, read_part
 from common.checkpoints import write_json
 from common.progress import progress_bar
 from common.runs import UsageError
+from common.words import counted
 from envs.words import end_words
 
 PATHS, LONGEST = 12, 80
@@ -153,7 +154,7 @@ def paths_of(made: Artefacts, kind: str) -> list[tuple[str, np.ndarray]]:
     paths = []
     for episode in short_first[:PATHS]:
         rows = np.flatnonzero(labels["episode"] == episode)
-        length = f"{len(rows)} step{'s' * (len(rows) != 1)}" if len(rows) <= LONGEST else f"first {LONGEST} of {len(rows)} steps"
+        length = counted(len(rows), "step") if len(rows) <= LONGEST else f"first {LONGEST} of {len(rows)} steps"
         end = reward if labels["rewarded"][rows[0]] else f"no {reward}"
         paths.append((f"level {labels['level'][rows[0]]}, {length}, {end}", points[rows[:LONGEST]]))
     return paths
@@ -167,7 +168,7 @@ def draw_clusters(made: Artefacts, caption: Caption, out: Path) -> list[Path]:
     for cluster in progress_bar(range(numbers["count"]), unit="cluster", desc="clusters"):
         inside = labels["cluster"] == cluster
         frames = made.frames["member_frames"][ends[cluster] - (members[cluster] >= 0).sum() : ends[cluster]]
-        title, path = f"cluster {cluster}: {numbers['sizes'][cluster]} states", out / "clusters" / f"cluster_{cluster:02d}"
+        title, path = f"cluster {cluster}: {counted(numbers['sizes'][cluster], 'state')}", out / "clusters" / f"cluster_{cluster:02d}"
         drawn.append(draw_cluster(maps, inside, frames, title, cluster_facts(made, cluster, inside), caption, path))
     return drawn
 

@@ -51,7 +51,7 @@ class Args:
     """Seed of everything random."""
     num_threads: int = 2
     """Threads of the linear algebra and of t-SNE."""
-    force: bool = False
+    new: bool = False
     """Make it again even where it is done."""
     out_dir: Path = Path("results")
     """Where hx_analysis_precomp is written."""
@@ -79,13 +79,14 @@ from analysis.points import changing, leading, scores_of, subsample
 from analysis.steps import finish_step, fitted, json_part, open_step, point_latest
 from common.progress import progress_bar
 from common.runs import Run, UsageError
+from common.words import counted
 from generative.sim_env import actions_of
 from interpret.directions import Directions
 from interpret.fitting import checked
 from interpret.stability import FEWEST_DRAWS
 from rollouts.store import Rollouts
 
-NOT_SETTINGS = ("data_dir", "sim_data_dir", "force", "out_dir", "num_threads", "log_level")
+NOT_SETTINGS = ("data_dir", "sim_data_dir", "new", "out_dir", "num_threads", "log_level")
 """Flags that do not say what is made; stores enter by their ids."""
 
 
@@ -97,7 +98,7 @@ def main(args: Args) -> None:
     args = fit_sizes(args, limits(args, real))
     settings = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}
     inputs = {"data_dir": real.id} | ({"sim_data_dir": simulated.id} if simulated else {})
-    run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.force)
+    run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.new)
     if run.done:
         point_latest(run)
     else:
@@ -140,11 +141,11 @@ def limits(args: Args, real: Rollouts) -> dict[str, Limit]:
     episodes = choose_episodes(real, args.num_episodes, args.seed)
     levels, states = len(np.unique(real.episodes["level_seed"][episodes])), int(real.episodes["length"][episodes].sum())
     width = real.manifest["hidden_size"]
-    directions = Limit(min(levels // GROUPS_PER_DIRECTION, width), f"{levels} levels, {width} hidden units")
+    directions = Limit(min(levels // GROUPS_PER_DIRECTION, width), f"{counted(levels, 'level')}, {counted(width, 'hidden unit')}")
     kept = states - int(states / (1 + args.outlier_sigmas**2))
     return {
-        "components": directions, "counts": directions, "clusters": Limit(levels // GROUPS_PER_CLUSTER, f"{levels} levels", 2),
-        "points": Limit(states, f"{states} states", FEWEST) if kept >= FEWEST else Limit(kept, f"{states} states less outliers", FEWEST),
+        "components": directions, "counts": directions, "clusters": Limit(levels // GROUPS_PER_CLUSTER, counted(levels, "level"), 2),
+        "points": Limit(states, counted(states, "state"), FEWEST) if kept >= FEWEST else Limit(kept, f"{counted(states, 'state')} less outliers", FEWEST),
     }  # fmt: skip
 
 

@@ -7,6 +7,8 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from common.runs import UsageError
+from common.words import counted
+from rollouts.growth import RECORD_MORE
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ def hidden_map(real: np.ndarray, simulated: np.ndarray) -> HiddenMap:
     if np.isnan(real).any() or np.isnan(simulated).any():
         raise UsageError("hidden states hold NaN; check the store with: python -m rollouts.inspect_store <store> --check")
     if len(real) <= real.shape[1]:
-        raise UsageError(f"{len(real)} hidden states cannot span {real.shape[1]} dimensions; record more episodes")
+        raise UsageError(f"{counted(len(real), 'hidden state')} cannot span {real.shape[1]} dimensions: {RECORD_MORE}")
     scaler = StandardScaler().fit(real)
     pca = PCA(2, svd_solver="full").fit(scaler.transform(real))
     return HiddenMap(pca.transform(scaler.transform(real)), pca.transform(scaler.transform(simulated)), pca.explained_variance_ratio_)

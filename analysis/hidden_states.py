@@ -6,6 +6,7 @@ import numpy as np
 
 from analysis.agent_view import class_probabilities
 from common.runs import UsageError
+from common.words import counted
 from envs.vecenv import ActionSpace
 from rollouts.store import Rollouts
 
@@ -34,7 +35,7 @@ class States:
 def choose_episodes(rollouts: Rollouts, most: int, seed: int = 0) -> np.ndarray:
     """Numbers, ascending, of `most` episodes at random; all where there are no more. Raises UsageError for none."""
     if most < 1:
-        raise UsageError(f"{most} episodes were asked for: take at least 1")
+        raise UsageError(f"--num_episodes is {most}: give 1 or more")
     return np.sort(np.random.default_rng([seed, 11]).permutation(len(rollouts))[:most])
 
 
@@ -49,7 +50,7 @@ def gather(rollouts: Rollouts, episodes: np.ndarray) -> States:
     if len(bad):
         where = f"the first in episode {episode[bad[0]]}, step {step[bad[0]]}"
         way_out = f"check it with: python -m rollouts.inspect_store {rollouts.path} --check"
-        raise UsageError(f"{len(bad)} hidden states of {rollouts.path} hold NaN or infinity, {where}; {way_out}")
+        raise UsageError(f"{counted(len(bad), 'hidden state')} of {rollouts.path} with NaN or infinity, {where}; {way_out}")
     columns = {name: rollouts.steps(name)[row] for name in COLUMNS}
     return States(x, episode, step, rollouts.episodes["level_seed"][episode], columns)
 

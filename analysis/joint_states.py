@@ -10,6 +10,7 @@ from analysis.points import changing
 from analysis.sampled_states import pieces
 from analysis.steps import fitted
 from common.runs import Run, UsageError
+from common.words import counted
 from interpret.directions import Directions
 from interpret.fitting import orient, principal, sample_of
 from interpret.streamed_pca import streamed_pca
@@ -52,7 +53,7 @@ def moments_with(states: States, begin: int, ahead: int = 0, most: int | None = 
     left = np.repeat(last, np.diff(np.append(-1, last))) - np.arange(len(states))
     rows = np.flatnonzero((left >= ahead) & (states.step >= begin) & (states.step < begin + (len(states) if most is None else most)))
     if not len(rows):
-        raise UsageError(f"no episode lasts {begin + ahead + 1} steps: record longer ones, with --num_sim_steps, or ask for changes over fewer steps")
+        raise UsageError(f"no episode lasts {counted(begin + ahead + 1, 'step')}: record longer ones, with --num_sim_steps, or ask for changes over fewer steps")
     return rows
 
 

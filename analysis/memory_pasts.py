@@ -7,7 +7,9 @@ from agents.actor_critic import ActorCritic
 from analysis.memory import MEASURES, change
 from common.progress import progress_bar
 from common.runs import UsageError
+from common.words import counted
 from interpret.pasts import other_past, seen_from
+from rollouts.growth import RECORD_MORE
 from rollouts.states import replay_states
 from rollouts.store import Rollouts
 
@@ -24,7 +26,7 @@ def chosen_moments(rollouts: Rollouts, count: int, past: int, seed: int) -> tupl
     first = np.unique(rollouts.episodes["level_seed"], return_index=True)[1]
     episodes = rng.permutation(first[rollouts.episodes["length"][first] > past])[:count]
     if len(episodes) < 2:
-        raise UsageError(f"{rollouts.path} has {len(episodes)} episodes of more than {past} steps: record more, or give a smaller --past")
+        raise UsageError(f"{rollouts.path} has {counted(len(episodes), 'episode')} of more than {counted(past, 'step')}: give a smaller --past, or {RECORD_MORE}")
     return episodes, rng.integers(past, rollouts.episodes["length"][episodes])
 
 

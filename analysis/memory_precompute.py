@@ -40,7 +40,7 @@ class Args:
     """Seed of the agent's noise while it plays, of the choice of levels, of the other episodes, of moments and velocities."""
     out_dir: Path = Path("results")
     """Where concepts_precomp is, and memory_precomp is written."""
-    force: bool = False
+    new: bool = False
     """Make it again even where it is done."""
     device: str = "auto"
     """auto, gpu or cpu."""
@@ -65,7 +65,7 @@ from agents.evaluate import evaluate, fixed_jobs
 from agents.last_frames import LastFrames
 from analysis.artefacts import part
 from analysis.concepts import load_concepts
-from analysis.limits import Limit, fit_sizes
+from analysis.limits import Limit, check_least, fit_sizes
 from analysis.memory import FRAMES, black_run, donors, horizon
 from analysis.memory_pasts import chosen_moments, interchange
 from analysis.memory_summary import STEP, VERSION, arms, summarise
@@ -73,9 +73,11 @@ from analysis.steps import finish_step, open_step, point_latest, read_numbers
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id
+from common.words import counted
 from envs.make import make_env
 from envs.procgen import NUM_LEVELS, described_game
 from generative.compatibility import check_store, recorded_by
+from rollouts.growth import RECORD_MORE
 from rollouts.store import Rollouts
 
 LEAST = 10
@@ -92,13 +94,11 @@ def settings(args: Args) -> dict:
 
 def check_asked(args: Args) -> None:
     """Raises UsageError for numbers that make no sense."""
-    for name, least in (("num_episodes", LEAST), ("num_levels", 2), ("num_moments", LEAST), ("past", 1), ("num_envs", 1)):
-        if getattr(args, name) < least:
-            raise UsageError(f"--{name} is {getattr(args, name)}: give {least} or more")
+    check_least(args, num_episodes=LEAST, num_levels=2, num_moments=LEAST, past=1, num_envs=1)
     if not set(args.play_frames) <= set(FRAMES):
         raise UsageError(f"--play_frames takes some of {' '.join(map(str, FRAMES))}, not {' '.join(map(str, args.play_frames))}")
     if not 0 <= args.start_level <= NUM_LEVELS - args.num_levels:
-        asked = f"{args.num_levels} levels from {args.start_level} on"
+        asked = f"{counted(args.num_levels, 'level')} from {args.start_level} on"
         raise UsageError(f"{asked} do not lie within 0 .. {NUM_LEVELS - 1}; mend --start_level or --num_levels")
 
 
@@ -106,8 +106,8 @@ def limits(args: Args, rollouts: Rollouts) -> dict[str, Limit]:
     """The sizes that the store carries: one episode of each level, long enough for the moments."""
     first = np.unique(rollouts.episodes["level_seed"], return_index=True)[1]
     long = int((rollouts.episodes["length"][first] > args.past).sum())
-    moments = Limit(long, f"{long} levels with an episode of more than {args.past} steps", LEAST)
-    return {"num_episodes": Limit(len(first), f"{len(first)} levels", LEAST), "num_moments": moments}
+    moments = Limit(long, f"{counted(long, 'level')} with an episode of more than {counted(args.past, 'step')}", LEAST)
+    return {"num_episodes": Limit(len(first), counted(len(first), "level"), LEAST), "num_moments": moments}
 
 
 def one_of_each_level(rollouts: Rollouts, most: int, seed: int) -> np.ndarray:
@@ -115,7 +115,7 @@ def one_of_each_level(rollouts: Rollouts, most: int, seed: int) -> np.ndarray:
     first = np.unique(rollouts.episodes["level_seed"], return_index=True)[1]
     first = np.sort(np.random.default_rng([seed, 1]).permutation(first)[:most])
     if len(first) < LEAST:
-        raise UsageError(f"{rollouts.path} has episodes of {len(first)} levels; {LEAST} or more are needed: record more with record.py")
+        raise UsageError(f"{rollouts.path} has episodes of {counted(len(first), 'level')}; {LEAST} or more are needed: {RECORD_MORE}")
     return first
 
 
@@ -173,7 +173,7 @@ def main(args: Args) -> None:
     args = fit_sizes(args, limits(args, rollouts))
     inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
     chosen_moments(rollouts, args.num_moments, args.past, args.seed)  # refuses here, before any work, a store without long episodes
-    run = open_step(args.out_dir, STEP, VERSION, settings(args), inputs, args.force, choose_precision(args.precision, device))
+    run = open_step(args.out_dir, STEP, VERSION, settings(args), inputs, args.new, choose_precision(args.precision, device))
     set_precision(run.precision, agent)
     if not run.done:
         about = {"inputs": inputs, "asked": settings(args), "frames": list(FRAMES), "core": agent.config.core, "env": rollouts.manifest["env"]}

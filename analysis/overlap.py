@@ -13,7 +13,9 @@ from sklearn.preprocessing import StandardScaler
 
 from analysis.outcome_scores import ranking
 from common.runs import UsageError
+from common.words import counted
 from interpret.resampling import Estimate, estimate, level_weights
+from rollouts.growth import RECORD_MORE
 
 STEP, VERSION = "hx_overlap", 1
 """The step whose numbers these are."""
@@ -39,7 +41,7 @@ def split_levels(levels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndar
     """Two random halves of the distinct levels. Raises UsageError for too few to part them into folds."""
     unique = np.random.default_rng([seed, 15]).permutation(np.unique(levels))
     if len(unique) < 4 * FOLDS:
-        raise UsageError(f"{len(unique)} levels are too few to tell samples apart on unseen ones: it takes {4 * FOLDS}; record more samples")
+        raise UsageError(f"too few to tell samples apart on unseen levels: {counted(len(unique), 'level')}, and it takes {4 * FOLDS}: {RECORD_MORE}")
     return unique[: len(unique) // 2], unique[len(unique) // 2 :]
 
 

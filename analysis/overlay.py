@@ -14,6 +14,7 @@ from analysis.pen import Pen
 from analysis.watch import Episode, class_probabilities
 from common.runs import UsageError
 from common.video import upscale
+from common.words import counted
 from envs.vecenv import ActionSpace
 
 SMALLEST = 320  # pixels of height below which the panel's text cannot be read
@@ -62,7 +63,7 @@ class Overlay:
         pen.text((_MARGIN, 24), self.title, 12, _QUIET)
         pen.text((_MARGIN, 52), f"{self.place} {self.episode.job.level}", 25, _TEXT)
         repeat = f" · repeat {self.episode.job.repeat}" if self.episode.job.repeat else ""
-        pen.text((_MARGIN, 82), f"t = {t}, {self.episode.length} steps in all{repeat}", 12, _QUIET)
+        pen.text((_MARGIN, 82), f"t = {t}, {counted(self.episode.length, 'step')} in all{repeat}", 12, _QUIET)
         name = self.actions.names[self.actions.effect_classes[self.episode.action[t]]]
         pen.arrow((_WIDTH - _MARGIN - 80, 18), 80, direction(name), TAKEN_COLOR, _FAINT)
         pen.text((_WIDTH - _MARGIN - 40, 112), name, 13, TAKEN_COLOR, anchor="mm")

@@ -8,8 +8,10 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from common.runs import UsageError
+from common.words import counted
 from interpret.directions import Directions
 from interpret.pca import fit_pca
+from rollouts.growth import RECORD_MORE
 
 SHARE = 0.95
 """Of the variance: what the axes hold on which points are clustered and mapped."""
@@ -25,7 +27,7 @@ def subsample(groups: np.ndarray, most: int, seed: int = 0) -> np.ndarray:
     its share of the sample to within one point at either end, and early and late steps have theirs. All rows where there are no more.
     """
     if most < 1:
-        raise UsageError(f"a sample of {most} points was asked for: take at least 1")
+        raise UsageError(f"--points is {most}: give 1 or more")
     n = len(groups)
     if n <= most:
         return np.arange(n)
@@ -50,14 +52,14 @@ def inliers(points: np.ndarray, neighbours: int = 5, sigmas: float = 2.0, seed: 
     Neighbours are sought among REFERENCE of the points, or all where there are no more. Raises UsageError for too few points.
     """
     if neighbours < 1 or len(points) <= neighbours:
-        raise UsageError(f"{len(points)} points have no {neighbours} neighbours each: record more episodes, or ask for 1 neighbour or more")
+        raise UsageError(f"{counted(len(points), 'point')} without {counted(neighbours, 'neighbour')} each: ask for 1 neighbour or more, or {RECORD_MORE}")
     reference = np.sort(np.random.default_rng([seed, 7]).permutation(len(points))[:REFERENCE])
     own = np.full(len(points), -1)
     own[reference] = np.arange(len(reference))
     distance = typical_distance(points, points[reference], neighbours, own)
     limit = float(distance.mean() + sigmas * distance.std())
     if not (distance <= limit).any():
-        raise UsageError(f"{sigmas} standard deviations leave none of {len(points)} points: allow more")
+        raise UsageError(f"{sigmas} standard deviations leave none of {counted(len(points), 'point')}: allow more")
     return Inliers(distance <= limit, distance, limit, reference)
 
 
@@ -85,9 +87,9 @@ def changing(x: np.ndarray) -> np.ndarray:
     """The columns of x [n, D] that change, ascending; the others are named in the log. Raises UsageError where fewer than two do."""
     changes = x.std(0) > 1e-6 * np.abs(x).max(0) + 1e-12
     if changes.sum() < 2:
-        raise UsageError(f"{changes.sum()} of {x.shape[1]} features change over {len(x)} points: there is nothing to map; check what was recorded")
+        raise UsageError(f"{changes.sum()} of {counted(x.shape[1], 'feature')} change over {counted(len(x), 'point')}: there is nothing to map; check what was recorded")
     if not changes.all():
-        logging.info("%d of %d features never change and are left out: %s", (~changes).sum(), len(changes), np.flatnonzero(~changes).tolist()[:20])
+        logging.info("left out, as they never change: %d of %s, %s", (~changes).sum(), counted(len(changes), "feature"), np.flatnonzero(~changes).tolist()[:20])
     return np.flatnonzero(changes)
 
 
@@ -112,7 +114,7 @@ def leading(pca: Directions, share: float = SHARE) -> Directions:
     needed = max(axes_for(np.append(variance, beyond(pca)), share), 2)  # a map has two
     count = min(needed, len(pca))
     if count < needed:
-        logging.warning("%d principal components, as many as these levels give, hold less than %.0f%% of the variance", count, 100 * share)
+        logging.warning("%s, as many as these levels give, hold less than %.0f%% of the variance", counted(count, "principal component"), 100 * share)
     facts = pca.provenance | {"variance": variance[:count].tolist()}
     return Directions(pca.read[:count], pca.offset[:count], pca.write[:, :count], pca.origin, pca.names[:count], facts)
 

@@ -11,10 +11,13 @@ from torch.nn import functional as F
 
 from agents.actor_critic import ActorCritic
 from analysis.concepts import ENDS, EPISODE_CONCEPTS, load_concepts
+from analysis.limits import Limit
 from common.runs import UsageError
+from common.words import counted
 from envs.concepts import CONCEPTS
 from generative.data import layouts_of
 from interpret.hooks import run_with_cache
+from rollouts.growth import RECORD_MORE
 from rollouts.store import Rollouts
 
 FOLDS = 3
@@ -86,14 +89,19 @@ def open_study(rollouts: Rollouts, num_episodes: int, seed: int, concepts_dir) -
     rows = np.flatnonzero(np.isin(rollouts.step_table()[:, 0], episodes))
     names, places = np.unique(layouts[episodes], return_inverse=True)
     if len(names) < FOLDS * FEWEST_LAYOUTS:
-        needed = f"{rollouts.path} needs {FOLDS * FEWEST_LAYOUTS}; record more levels"
-        raise UsageError(f"{len(names)} layouts are too few for probes, which are tested on others: {needed}")
+        found = f"{counted(len(names), 'layout')} of {rollouts.path}, and probes, which are tested on others, need {FOLDS * FEWEST_LAYOUTS}"
+        raise UsageError(f"--num_episodes {num_episodes} shows {found}: give a larger number, or {RECORD_MORE}")
     groups = np.repeat(places, length)
     folds = (rng.permutation(len(names)) % FOLDS)[groups]
     kept, rare = _common(targets_of({name: column[rows] for name, column in concepts.items()}), groups, folds)
     if not kept.names:
-        raise UsageError(f"no concept is shown by {FEWEST_LAYOUTS} layouts of {rollouts.path}, each way: record more levels")
+        raise UsageError(f"no concept is shown by {FEWEST_LAYOUTS} layouts of {rollouts.path}, each way: {RECORD_MORE}")
     return Study(rollouts, episodes, rows, np.cumsum(length) - length, length, groups, folds, kept, rare)
+
+
+def episodes_limit(rollouts: Rollouts) -> Limit:
+    """The episodes that a study can show."""
+    return Limit(len(rollouts), counted(len(rollouts), "episode"))
 
 
 def targets_of(concepts: dict[str, np.ndarray]) -> Targets:

@@ -33,7 +33,7 @@ class Args:
     """Seed of the choice of episodes, of folds, control tasks and baselines."""
     out_dir: Path = Path("results")
     """Where concepts_precomp is, and probes_precomp is written."""
-    force: bool = False
+    new: bool = False
     """Make it again where it is done."""
     device: str = "auto"
     """auto, gpu or cpu, for the agent."""
@@ -57,18 +57,22 @@ from analysis.artefacts import part
 from analysis.by_level import interval
 from analysis.concepts import VERSION as CONCEPTS_VERSION, check_store as check_concepts
 from analysis.frame_baseline import frame_baseline
+from analysis.limits import check_least, fit_sizes
 from analysis.probe_bench import BASELINES, Bench, compare, marks, simple_readers, summary
-from analysis.probe_data import Study, check_finite, encoded, narrowed, open_study
+from analysis.probe_data import Study, check_finite, encoded, episodes_limit, narrowed, open_study
 from analysis.steps import finish_step, fitted, open_step, point_latest
-from analysis.world_model_readings import world_model_states
+from analysis.world_model_readings import choose_windows, world_model_states
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id
 from generative.compatibility import check_store, recorded_by
+from generative.simulator import load_simulator
 from interpret.directions import Directions
+from interpret.hooks import sites as all_sites
 from interpret.probe_directions import probe_directions, probe_stability
 from interpret.recurrence import before
 from interpret.stability import FEWEST_DRAWS, judged
+from rollouts.growth import RECORD_MORE
 from rollouts.store import Rollouts
 
 NAME, VERSION = "probes", 2
@@ -79,10 +83,16 @@ frame."""
 
 
 def check_asked(args: Args) -> None:
-    """Raises UsageError for numbers that make no sense."""
-    for name, least in (("num_episodes", 1), ("epochs", 1)):
-        if getattr(args, name) < least:
-            raise UsageError(f"--{name} is {getattr(args, name)}: give {least} or more")
+    """Raises UsageError for sizes that make no sense."""
+    check_least(args, num_episodes=1, epochs=1)
+
+
+def check_sites(agent: ActorCritic, asked: tuple[str, ...]) -> None:
+    """Raises UsageError for a site that is no part of the agent's encoder."""
+    known = [name for name in all_sites(agent) if name.split(".")[0] == "encoder"]
+    unknown = [name for name in asked if name not in known]
+    if unknown:
+        raise UsageError(f"--sites names {', '.join(unknown)}, and the encoder has: {', '.join(known)}")
 
 
 def settings(args: Args) -> dict:
@@ -96,8 +106,7 @@ def fit_directions(bench: Bench, hidden: np.ndarray, arrays: dict[str, np.ndarra
     above = np.where(targets.classes, 2 * arrays["value"][0] - 1, arrays["value"][0])
     chosen = np.sort([k for k in np.argsort(-above, kind="stable") if found[k]][: hidden.shape[1] // 2]).astype(int)
     if not len(chosen):
-        way_out = "record more levels, or take a trained agent"
-        raise UsageError(f"no concept can be read from the hidden states on other layouts, so there are no directions: {way_out}")
+        raise UsageError(f"no concept can be read from the hidden states on other layouts: take a trained agent, or {RECORD_MORE}")
     varied = np.flatnonzero(hidden.std(0) > 1e-6)
     asked = hidden[:, varied], targets.truth[:, chosen], bench.study.groups, [targets.names[k] for k in chosen], arrays["penalty"][chosen]
     with progress_bar(total=FEWEST_DRAWS, unit="fit", desc="stability") as bar:
@@ -111,7 +120,7 @@ def compute(args: Args, study: Study, agent: ActorCritic, device, run: Run) -> d
     bench = Bench(study, args.seed)
     hidden = study.column("hidden_after")
     check_finite(hidden, f"the hidden states of {study.rollouts.path}")
-    frames = frame_baseline(study, args.num_episodes, args.epochs, args.seed, args.out_dir, args.force, choose_precision(args.precision, "cpu"))
+    frames = frame_baseline(study, args.num_episodes, args.epochs, args.seed, args.out_dir, args.new, choose_precision(args.precision, "cpu"))
     with progress_bar(total=len(study.rows), unit="frame", unit_scale=True, desc="encoder") as bar:
         sites = encoded(agent, study, ("encoder", *args.sites), device, bar.update)
     x = study.targets.truth[:, study.targets.names.index("x")]
@@ -162,12 +171,17 @@ def main(args: Args) -> None:
     check_store(rollouts, agent, meta, args.model_file)
     if not recorded_by(rollouts, file_id(args.model_file)):
         raise UsageError(f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one")
+    check_sites(agent, args.sites)
+    args = fit_sizes(args, {"num_episodes": episodes_limit(rollouts)})
+    study = open_study(rollouts, args.num_episodes, args.seed, args.out_dir)
+    if args.sim_model_file:
+        choose_windows(load_simulator(args.sim_model_file, args.model_file)[0], study, args.seed)
     inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
     inputs |= {"sim_model_file": file_id(args.sim_model_file)} if args.sim_model_file else {}
-    run = open_step(args.out_dir, NAME, VERSION, settings(args), inputs, args.force, choose_precision(args.precision, device))
+    run = open_step(args.out_dir, NAME, VERSION, settings(args), inputs, args.new, choose_precision(args.precision, device))
     set_precision(run.precision, agent)
     if not run.done:
-        finish_step(run, compute(args, open_study(rollouts, args.num_episodes, args.seed, args.out_dir), agent, device, run))
+        finish_step(run, compute(args, study, agent, device, run))
     point_latest(run)
     logging.info("probes and directions: %s; draw them with: python -m analysis.probes_plotting", run.dir)
 

@@ -7,6 +7,7 @@ Numbers go to results/real_check_precomp, figures and a page to results/real_che
 """
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -63,19 +64,22 @@ import numpy as np
 
 from agents.actor_critic import load_agent
 from analysis.artefacts import moment_names, part
+from analysis.limits import Limit, check_least, fit_sizes
 from analysis.real_check_page import build
 from common.checkpoints import write_json
+from common.integrity import check_memory
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id, open_run
-from generative.compatibility import check_store, recorded_by
+from common.words import counted
+from generative.compatibility import check_store, frame_shape, recorded_by
 from generative.simulator import load_simulator
 from interpret.effects import match, motion, products, real_consequences, representatives, simulated_consequences
 from interpret.moments import PARTS, Bank, Moments, recording_seed
-from interpret.two_worlds import STRIP, Runs, kept, strangers
+from interpret.two_worlds import STRIP, TOGETHER, Runs, kept, strangers
 from interpret.worlds import RealWorld, SimulatedWorld, WatchedWorld, World, in_batches
 from rollouts.segment import Segment
-from rollouts.states import replay_env
+from rollouts.states import longest_episode, replay_env
 from rollouts.store import Rollouts
 
 VERSION = 3
@@ -151,11 +155,7 @@ def with_frames(segment: Segment) -> dict[str, np.ndarray]:
 
 def check_asked(args: Args) -> None:
     """Raises UsageError for numbers that make no sense."""
-    for name in ("per_layout", "num_moments", "draws", "num_hazards", "hazard_draws", "steps", "batch_size"):
-        if getattr(args, name) < 1:
-            raise UsageError(f"--{name} is {getattr(args, name)}: give 1 or more")
-    if not args.hold or min(args.hold) < 1:
-        raise UsageError(f"--hold is {args.hold}: give one or more numbers of steps, each 1 or more")
+    check_least(args, **dict.fromkeys(("per_layout", "num_moments", "draws", "num_hazards", "hazard_draws", "steps", "hold", "batch_size"), 1))
 
 
 def identity(args: Args) -> dict:
@@ -165,7 +165,10 @@ def identity(args: Args) -> dict:
 
 
 def open_worlds(args: Args) -> Check:
-    """Both worlds, once agent, store and model are known to belong together. Raises UsageError or BadCheckpoint if they do not."""
+    """Both worlds, with the sizes that the store carries, once agent, store and model are known to belong together.
+
+    Raises UsageError or BadCheckpoint if they do not, and UsageError for more runs than the machine's memory holds.
+    """
     device = choose_device(args.device, args.gpu_device)
     rollouts = Rollouts.open(args.data_dir)
     agent, agent_meta = load_agent(args.agent_file, device)
@@ -174,13 +177,35 @@ def open_worlds(args: Args) -> Check:
         raise UsageError(f"{args.data_dir} was recorded by another agent than {args.agent_file}: its forks would not retrace; record with it")
     simulator, _ = load_simulator(args.model_file, args.agent_file, device=device)
     bank = Bank(rollouts, simulator.model.config.num_initializing_steps, PARTS[args.part], args.seed, args.per_layout)
-    real = RealWorld(replay_env(rollouts, args.batch_size), simulator.agent, device)
+    args = fit_sizes(args, limits(args, bank))
+    check_memory(bytes_kept(args, rollouts), "what is kept of so many moments, draws and steps (--num_moments, --draws, --num_hazards, --hazard_draws, --steps)")
+    real = RealWorld(replay_env(rollouts, min(args.batch_size, most_runs(args))), simulator.agent, device)
     return Check(args, real, SimulatedWorld(simulator), WatchedWorld(real, simulator), bank, recording_seed(rollouts))
+
+
+def limits(args: Args, bank: Bank) -> dict[str, Limit]:
+    """The sizes that the store carries, and the longest that its game lasts."""
+    moments = Limit(len(bank), f"{counted(len(bank), 'moment')} of layouts for {args.part}")
+    longest = longest_episode(bank.rollouts)
+    return dict.fromkeys(("num_moments", "num_hazards"), moments) | dict.fromkeys(("steps", "hold"), Limit(longest, f"an episode lasts {longest} steps at most"))
+
+
+def most_runs(args: Args) -> int:
+    """The most forks that one question plays."""
+    return max(args.num_moments * args.draws, args.num_hazards * args.hazard_draws)
+
+
+def bytes_kept(args: Args, rollouts: Rollouts) -> int:
+    """What one question keeps at least of its forks in two worlds: see `with_frames`."""
+    about = rollouts.manifest
+    together = 4 * min(args.steps, TOGETHER) * (about["hidden_size"] + about["num_actions"])
+    return 2 * most_runs(args) * (14 * args.steps + together + sum(s < args.steps for s in STRIP) * math.prod(frame_shape(rollouts)))
 
 
 def main(args: Args) -> None:
     check_asked(args)
     check = open_worlds(args)
+    args = check.args
     inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": check.rollouts.id}
     precision = choose_precision(args.precision, check.real.device)
     run = open_run(args.out_dir / "real_check_precomp", "real_check", identity(args), args.new, inputs, precision=precision)

@@ -1,6 +1,7 @@
 """The report card of a simulator: scores a world model on held-out levels, and on its training levels, and writes report.json and a page."""
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,7 +35,7 @@ class Args:
     """Of the convolutions: bf16, fp32, or whichever is faster here; what was begun in one goes on in it."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
-    logdir: Path = Path("results/report_card_precomp")
+    out_dir: Path = Path("results/report_card_precomp")
     """Where results go."""
     new: bool = False
     """Start another run even though this command has one."""
@@ -55,13 +56,16 @@ from analysis.card_report import STEPS, part_report
 from analysis.card_targets import table, targets
 from analysis.card_windows import Part, choose_parts
 from analysis.hazards import Detector, fit_detector
+from analysis.limits import Limit, check_least, fit_sizes
 from analysis.report_card_plotting import build
 from analysis.scenes import join
 from analysis.staged import staged
 from common.checkpoints import write_json
+from common.integrity import check_memory
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id, manifest, open_run
+from common.words import counted
 from envs.procgen import action_space
 from generative.compatibility import check_store, game_of, check_recorder
 from generative.data import HELD_OUT
@@ -76,24 +80,23 @@ def main(args: Args) -> None:
     check_asked(args)
     device = choose_device(args.device, args.gpu_device)
     simulator, rollouts = load(args, device)
+    args, parts = choose_windows(args, simulator, rollouts)
     inputs = {"model_file": file_id(args.model_file), "agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
-    run = open_run(args.logdir, args.model_file.stem, args, args.new, inputs, precision=choose_precision(args.precision, device))
+    run = open_run(args.out_dir, args.model_file.stem, args, args.new, inputs, precision=choose_precision(args.precision, device))
     set_precision(run.precision, simulator.model, simulator.agent)
     if run.done:
         return
-    report = evaluate(args, simulator, rollouts, run, device)
+    report = evaluate(args, simulator, rollouts, parts, run, device)
     write_json(run.dir / "report.json", {"manifest": manifest(inputs, run.precision)} | report)
     page = build(run.dir)
     reached = [row["reached"] for row in report["targets"]]
     run.finish({"reached": sum(map(bool, reached)), "of": len(reached)})
-    logging.info("%d of %d targets reached; %s", sum(map(bool, reached)), len(reached), page)
+    logging.info("%d of %s reached; %s", sum(map(bool, reached)), counted(len(reached), "target"), page)
 
 
 def check_asked(args: Args) -> None:
     """Raises UsageError for what cannot be done, before any work."""
-    for name in ("num_windows", "training_windows", "batch_size"):
-        if getattr(args, name) < 2:
-            raise UsageError(f"--{name} is {getattr(args, name)}; give 2 or more: a window is also compared with one of another level")
+    check_least(args, num_windows=2, training_windows=2, batch_size=2)  # a window is also compared with one of another level
     if args.part not in HELD_OUT:
         raise UsageError(f"--part is {args.part!r}; choose one of: {', '.join(HELD_OUT)}")
 
@@ -109,11 +112,24 @@ def load(args: Args, device: torch.device) -> tuple[Simulator, Rollouts]:
     return load_simulator(args.model_file, args.agent_file, device=device)[0], rollouts
 
 
-def evaluate(args: Args, simulator: Simulator, rollouts: Rollouts, run: Run, device: torch.device) -> dict:
+def choose_windows(args: Args, simulator: Simulator, rollouts: Rollouts) -> tuple[Args, list[Part]]:
+    """The held-out and the training windows, and the flags with the sizes that these carry.
+
+    Raises UsageError for too few layouts, and for batches that the machine's memory cannot hold.
+    """
+    k = simulator.model.config.num_initializing_steps
+    parts = choose_parts(rollouts, (args.part, "train"), k + STEPS, k, (args.num_windows, args.training_windows), args.seed)
+    held_out, training = (Limit(len(part.table), f"{counted(len(part.table), 'window')} of layouts for {part.name}", 2) for part in parts)
+    args = fit_sizes(args, {"num_windows": held_out, "training_windows": training})
+    batch = min(args.batch_size, max(args.num_windows, args.training_windows))
+    frame = math.prod(simulator.model.config.obs_shape)
+    check_memory(4 * batch * (k + STEPS) * frame, f"a batch of {batch:,} windows (--batch_size)")
+    return args, parts
+
+
+def evaluate(args: Args, simulator: Simulator, rollouts: Rollouts, parts: list[Part], run: Run, device: torch.device) -> dict:
     """Everything that report.json says but its manifest. What the run already holds is not made again."""
     k = simulator.model.config.num_initializing_steps
-    counts = args.num_windows, args.training_windows
-    parts = choose_parts(rollouts, (args.part, "train"), k + STEPS, k, counts, args.seed)
     env = replay_env(rollouts, REPLAY_SLOTS)
     yardsticks = unpack(artefact(run, "yardsticks", lambda: fit_yardsticks(parts[1], k, args, env)))
     reports, scores = [], []
@@ -132,7 +148,7 @@ def fit_yardsticks(training: Part, k: int, args: Args, env) -> dict[str, np.ndar
     more = staged(env, training.levels(), args.seed)
     if more is not None:
         frames, scenes = np.concatenate([frames, more[0]]), join(scenes, more[1])
-    logging.info("fitting the detector on %d frames", len(frames))
+    logging.info("fitting the detector on %s", counted(len(frames), "frame"))
     detector = fit_detector(frames, scenes, args.seed)
     weights = {f"detector/{name}": x.numpy() for name, x in detector.state_dict().items()}
     return {"mean_frame": mean_frame, "mean": whitener.mean, "axes": whitener.axes} | weights

@@ -38,7 +38,7 @@ class Args:
     """Seed of the choice of moments and settings."""
     out_dir: Path = Path("results")
     """Where concepts_precomp is, and scene_bank_precomp is written."""
-    force: bool = False
+    new: bool = False
     """Make them again even where they are done."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
@@ -56,10 +56,12 @@ from analysis.scene_checks import Judged, Made, judge
 from analysis.steps import point_latest
 from common.progress import progress_bar
 from common.runs import UsageError, open_run
+from common.words import counted
 from envs.concepts import CONCEPTS, columns_of
 from envs.procgen_body import State, parse
 from envs.scenes import ENTITY_KINDS, FLAT, NoRoom, copy, insert, templates
 from generative.data import layouts_of
+from rollouts.growth import RECORD_MORE
 from rollouts.scene_bank import SceneBank
 from rollouts.states import replay_env, replay_states
 from rollouts.store import Rollouts
@@ -191,7 +193,7 @@ def collect(args: Args, rollouts: Rollouts, concepts: dict[str, np.ndarray]) -> 
                 break
     env.close()
     if not maker.kept:
-        raise UsageError(f"no scene could be made at any moment of {rollouts.path}; record more levels")
+        raise UsageError(f"no scene could be made at any moment of {rollouts.path}: {RECORD_MORE}")
     return bank(maker, rollouts, places)
 
 
@@ -200,7 +202,7 @@ def shown_kinds(rollouts: Rollouts, concepts: dict[str, np.ndarray], kinds: tupl
     models = {kind: "saw" if kind == "pit" else kind for kind in kinds}  # pits are made with saws
     missing = [kind for kind, model in models.items() if model in ENTITY_KINDS and not concepts[f"{model}_ahead"].any()]
     if len(missing) == len(kinds):
-        raise UsageError(f"{rollouts.path} shows no {' and no '.join(missing)} to copy; record more levels or give other --kinds")
+        raise UsageError(f"{rollouts.path} shows no {' and no '.join(missing)} to copy: give other --kinds, or {RECORD_MORE}")
     if missing:
         logging.warning("left out, for %s shows none to copy: %s", rollouts.path, ", ".join(missing))
     return tuple(kind for kind in kinds if kind not in missing)
@@ -240,15 +242,15 @@ def main(args: Args) -> None:
     concepts = load_concepts(rollouts, args.out_dir)
     asked = {name: getattr(args, name) for name in ("num_scenes", "kinds", "distances", "heights", "velocities", "per_layout", "seed")}
     config = {"version": VERSION, "concepts": CONCEPTS_VERSION} | asked
-    run = open_run(args.out_dir / "scene_bank_precomp", "scenes", config, args.force, {"data_dir": rollouts.id}, "--force")
+    run = open_run(args.out_dir / "scene_bank_precomp", "scenes", config, args.new, {"data_dir": rollouts.id})
     if not run.done:
         collect(args, rollouts, concepts).save(run.dir)
         run.finish({"data_dir": rollouts.id})
     point_latest(run)
     made = SceneBank.open(run.dir)
     left_out = ", ".join(f"{name} {count}" for name, count in made.about["left_out"].items()) or "none"
-    logging.info("%d pairs on %d layouts; left out: %s; settings short of pairs: %d",
-                 len(made), len(np.unique(made.columns["layout"])), left_out, len(made.about["missing"]))  # fmt: skip
+    logging.info("%s on %s; left out: %s; settings short of pairs: %d",
+                 counted(len(made), "pair"), counted(len(np.unique(made.columns["layout"])), "layout"), left_out, len(made.about["missing"]))  # fmt: skip
     logging.info("scenes: %s, picture: %s", run.dir, draw(made, run.dir / "scenes.png"))
 
 

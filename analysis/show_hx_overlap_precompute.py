@@ -23,7 +23,7 @@ class Args:
     """States of each side for the discrepancy, stratified by episode."""
     seed: int = 0
     """Seed of everything random."""
-    force: bool = False
+    new: bool = False
     """Make it again even where it is done."""
     out_dir: Path = Path("results")
     """Where hx_overlap_precomp is written."""
@@ -60,7 +60,7 @@ def main(args: Args) -> None:
     real, simulated = Rollouts.open(args.data_dir), Rollouts.open(args.sim_data_dir)
     check_stores(real, simulated)
     settings = {"num_sim_episodes": args.num_sim_episodes, "points": args.points, "seed": args.seed}
-    run = open_step(args.out_dir, STEP, VERSION, settings, {"data_dir": real.id, "sim_data_dir": simulated.id}, args.force)
+    run = open_step(args.out_dir, STEP, VERSION, settings, {"data_dir": real.id, "sim_data_dir": simulated.id}, args.new)
     if run.done:
         point_latest(run)
     else:

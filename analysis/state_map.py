@@ -27,11 +27,12 @@ from analysis.steps import finish_step, fitted, open_step, point_latest
 from common.precision import Precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError
+from common.words import counted
 from generative.sim_env import actions_of
 from interpret.nmf import fit_nmf
 from rollouts.store import Rollouts
 
-NOT_SETTINGS = ("data_dir", "agent_file", "precision", "num_threads", "force", "out_dir", "log_level")
+NOT_SETTINGS = ("data_dir", "agent_file", "precision", "num_threads", "new", "out_dir", "log_level")
 """Flags that say where things are, not what is made."""
 _FEWEST_PARTS = 2
 
@@ -80,7 +81,7 @@ def map_step(
     rollouts = open_simulated(args.data_dir)
     args = fit_sizes(args, limits(args, rollouts, ahead, most, components))
     settings = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}
-    run = open_step(args.out_dir, step.name, step.version, settings, {"data_dir": rollouts.id, **inputs}, args.force, precision)
+    run = open_step(args.out_dir, step.name, step.version, settings, {"data_dir": rollouts.id, **inputs}, args.new, precision)
     if run.done:
         point_latest(run)
     else:
@@ -94,8 +95,8 @@ def limits(args: MapArgs, rollouts: Rollouts, ahead: int, most: int | None, comp
     episodes = choose_episodes(rollouts, args.num_episodes, args.seed)
     groups, length = len(np.unique(groups_of(rollouts)[episodes])), rollouts.episodes["length"][episodes]
     points, states = (int(np.clip(length - args.begin - later, 0, cap).sum()) for later, cap in ((ahead, most), (0, None)))
-    what, steps = f"{groups} starting places", f"{points} steps from step {args.begin} on"
-    steps += f" that have one {ahead} steps later" if ahead else ""
+    what, steps = counted(groups, "starting place"), f"{counted(points, 'step')} from step {args.begin} on"
+    steps += f" that have one {counted(ahead, 'step')} later" if ahead else ""
     return {
         "clusters": Limit(groups // GROUPS_PER_CLUSTER, what, 2), "parts": Limit(groups // GROUPS_PER_DIRECTION, what, 0),
         "points": Limit(points, steps, FEWEST),

@@ -15,6 +15,7 @@ from analysis.state_map_figures import draw_held
 from analysis.state_steps import Step
 from analysis.steps import find_step, read_labels, read_numbers, read_part
 from common.progress import progress_bar
+from common.words import counted
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Artefacts:
     @property
     def caption(self) -> Caption:
         shown, told = len(self.maps["pca"]["real"]), self.numbers
-        return Caption(f"{shown:,} of {told['steps']:,} simulated steps in {told['episodes']:,} episodes", told["levels"])
+        return Caption(f"{shown:,} of {counted(told['steps'], 'simulated step')} in {counted(told['episodes'], 'episode')}", told["levels"])
 
 
 def draw_step(step: Step, args: MapPlotArgs) -> Path:
@@ -88,7 +89,7 @@ def paths_of(made: Artefacts, kind: str) -> list[tuple[str, np.ndarray]]:
     for episode in np.unique(labels["episode"]):
         rows = np.flatnonzero(labels["episode"] == episode)
         end = "ends" if labels["ever_done"][rows[0]] else "cut"
-        paths.append((f"episode {episode}, {len(rows)} step{'s' * (len(rows) != 1)}, {end}", points[rows]))
+        paths.append((f"episode {episode}, {counted(len(rows), 'step')}, {end}", points[rows]))
     return paths
 
 
@@ -100,7 +101,7 @@ def draw_clusters(made: Artefacts, out: Path) -> list[Path]:
     for cluster in progress_bar(range(found["count"]), unit="cluster", desc="clusters"):
         inside = labels["cluster"] == cluster
         frames = made.frames["member_frames"][ends[cluster] - (members[cluster] >= 0).sum() : ends[cluster]]
-        title = f"cluster {cluster}: {found['sizes'][cluster]} steps"
+        title = f"cluster {cluster}: {counted(found['sizes'][cluster], 'step')}"
         path = out / "clusters" / f"cluster_{cluster:03d}"
         drawn.append(draw_cluster(maps, inside, frames, title, cluster_facts(made, cluster, inside), made.caption, path))
     return drawn

@@ -31,6 +31,7 @@ from analysis.sequence import PICTURES, Command, command_of, next_command, parse
 from analysis.state_steps import COMBINED, ENV_H, SML
 from analysis.steps import LATEST
 from common.runs import UsageError, file_id
+from common.words import counted
 from rollouts.store import KIND, Rollouts
 
 PLACES = ("logs", "data", "demo", "results")
@@ -80,8 +81,8 @@ def look_at(path: Path) -> Store:
     except UsageError as error:
         return Store(path, str(error), "", None)
     wanted = (rollouts.manifest.get("plan") or {}).get("num_episodes") or len(rollouts)
-    episodes = f"{len(rollouts)} episodes" if len(rollouts) >= wanted else f"{len(rollouts)} of {wanted} episodes"
-    holds = f"{episodes}, {rollouts.num_steps:,} steps, {'simulated' if rollouts.simulated else 'real'}, id {rollouts.id}"
+    episodes = counted(len(rollouts), "episode") if len(rollouts) >= wanted else f"{len(rollouts)} of {counted(wanted, 'episode')}"
+    holds = f"{episodes}, {counted(rollouts.num_steps, 'step')}, {'simulated' if rollouts.simulated else 'real'}, id {rollouts.id}"
     words = (rollouts.manifest.get("made") or {}).get("command")
     return Store(path, holds, rollouts.id, command_of(_line(words)) if words and len(rollouts) >= wanted else None)
 

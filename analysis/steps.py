@@ -25,15 +25,15 @@ ABANDONED_SECONDS = 60.0
 
 
 def open_step(
-    out_dir: Path, name: str, version: int, settings: dict, inputs: dict[str, str], force: bool = False, precision: Precision | None = None
+    out_dir: Path, name: str, version: int, settings: dict, inputs: dict[str, str], new: bool = False, precision: Precision | None = None
 ) -> Run:
     """The run of a step, found again where the same was asked of the same inputs, else begun.
 
     version: of the step's definitions, raised when its numbers would come out otherwise. settings: parameters that say what is made.
-    inputs: ids of what it is made from. force: make it again even where it is done. precision: of the networks that it runs, if any.
+    inputs: ids of what it is made from. new: make it again even where it is done. precision: of the networks that it runs, if any.
     """
     config = {"version": version} | settings
-    return open_run(Path(out_dir) / f"{name}_precomp", name, config, force, inputs, "--force", precision)
+    return open_run(Path(out_dir) / f"{name}_precomp", name, config, new, inputs, precision)
 
 
 def fitted(run: Run, name: str, fit: Callable[[], Directions]) -> Directions:
@@ -94,7 +94,7 @@ def read_part(directory: Path, name: str) -> dict[str, np.ndarray]:
     try:
         tensors = load_checkpoint(directory / f"{name}.safetensors")[0]
     except BadCheckpoint as error:
-        raise UsageError(f"{directory} lacks what the plot needs ({error}); make it again with --force") from error
+        raise UsageError(f"{directory} lacks what the plot needs ({error}); make it again with --new") from error
     return {key: value.numpy() for key, value in tensors.items()}
 
 
@@ -110,5 +110,5 @@ def read_labels(directory: Path) -> dict[str, dict[str, np.ndarray]]:
 def read_numbers(directory: Path) -> dict:
     """What numbers.json says. Raises UsageError where it is missing or damaged."""
     if not (directory / "numbers.json").exists():
-        raise UsageError(f"{directory / 'numbers.json'} is missing; make it again with --force")
-    return read_json(directory / "numbers.json", "make it again with --force")
+        raise UsageError(f"{directory / 'numbers.json'} is missing; make it again with --new")
+    return read_json(directory / "numbers.json", "make it again with --new")

@@ -57,19 +57,24 @@ import numpy as np
 from agents.actor_critic import load_agent
 from agents.ppo import PPOConfig
 from analysis.artefacts import moment_names, part
+from analysis.limits import Limit, check_least, fit_sizes
 from analysis.true_q_page import build
 from common.checkpoints import write_json
+from common.integrity import check_memory
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id, open_run
+from common.words import counted
 from generative.compatibility import check_store, recorded_by
 from interpret.moments import PARTS, Bank, recording_seed
 from interpret.true_q import fork_returns, judge
-from rollouts.states import replay_env
+from rollouts.states import longest_episode, replay_env
 from rollouts.store import Rollouts
 
 VERSION = 1
 FRAMES = 1  # a fork needs no more than the frame on show
+BYTES_PER_FORK = 33
+"""Its return, whether it was cut, and which moment, action and draw it is of."""
 
 
 def identity(args: Args) -> dict:
@@ -79,16 +84,28 @@ def identity(args: Args) -> dict:
 
 def check_asked(args: Args) -> None:
     """Raises UsageError for numbers that make no sense."""
-    for name, least in (("per_layout", 1), ("num_moments", 2), ("draws", 2), ("steps", 1), ("batch_size", 1)):
-        if getattr(args, name) < least:
-            raise UsageError(f"--{name} is {getattr(args, name)}: give {least} or more")
+    check_least(args, per_layout=1, num_moments=2, draws=2, steps=1, batch_size=1)
     if args.gamma is not None and not 0 < args.gamma <= 1:
         raise UsageError(f"--gamma is {args.gamma}: a discount lies above 0 and at most at 1")
 
 
-def compute(args: Args, rollouts: Rollouts, agent, device) -> dict[str, np.ndarray]:
+def bank_of(args: Args, rollouts: Rollouts) -> Bank:
+    return Bank(rollouts, FRAMES, PARTS[args.part], args.seed, args.per_layout)
+
+
+def fitted(args: Args, bank: Bank, classes: int) -> Args:
+    """The flags with the sizes that the store carries. Raises UsageError for more draws than the machine's memory holds. classes: distinct actions."""
+    longest = longest_episode(bank.rollouts)
+    moments = Limit(len(bank), f"{counted(len(bank), 'moment')} of layouts for {args.part}", 2)
+    args = fit_sizes(args, {"num_moments": moments, "steps": Limit(longest, f"an episode lasts {longest} steps at most")})
+    forks = args.num_moments * classes * args.draws
+    check_memory(BYTES_PER_FORK * forks, f"what is kept of {forks:,} forks (--num_moments, --draws)")
+    return replace(args, batch_size=min(args.batch_size, forks))
+
+
+def compute(args: Args, bank: Bank, agent, device) -> dict[str, np.ndarray]:
     """Forks every moment; arrays by name."""
-    moments = Bank(rollouts, FRAMES, PARTS[args.part], args.seed, args.per_layout).moments(args.num_moments)
+    rollouts, moments = bank.rollouts, bank.moments(args.num_moments)
     env = replay_env(rollouts, args.batch_size)
     value, shares = judge(agent, moments, env.effect_classes, device)
     seed = recording_seed(rollouts)
@@ -106,12 +123,14 @@ def main(args: Args) -> None:
     check_store(rollouts, agent, meta, args.model_file)
     if not recorded_by(rollouts, file_id(args.model_file)):
         raise UsageError(f"{args.data_dir} was recorded by another agent than {args.model_file}; record with this one")
+    bank, classes = bank_of(args, rollouts), classes_of(rollouts)
+    args = fitted(args, bank, len(classes))
     inputs = {"model_file": file_id(args.model_file), "data_dir": rollouts.id}
     run = open_run(args.out_dir / "true_q_precomp", "true_q", identity(args), args.new, inputs, precision=choose_precision(args.precision, device))
     set_precision(run.precision, agent)
-    found = part(run, "true_q", lambda: compute(args, rollouts, agent, device))
+    found = part(run, "true_q", lambda: compute(args, bank, agent, device))
     about = {"inputs": inputs, "asked": identity(args), "reward_scale": meta.get("reward_scale", 1.0)}
-    about |= {"action_names": [rollouts.manifest["action_names"][i] for i in classes_of(rollouts)]}
+    about |= {"action_names": [rollouts.manifest["action_names"][i] for i in classes]}
     page = args.out_dir / "true_q_plots" / run.dir.name / "true_q.html"
     summary = build(found, about, page)
     write_json(run.dir / "summary.json", summary)

@@ -31,7 +31,7 @@ class Args:
     """Moments per direction that are kept at the top, in the middle and at the bottom."""
     out_dir: Path = Path("results")
     """Where concepts_precomp is, and tuning_precomp is written."""
-    force: bool = False
+    new: bool = False
     """Make it again where it is done."""
     device: str = "auto"
     """auto, gpu or cpu, for the agent."""
@@ -197,7 +197,7 @@ def main(args: Args) -> None:
     check_directions(directions, agent.core.state_size, path)
     inputs = {"model_file": agent_id, "data_dir": rollouts.id, "directions": directions.id}
     inputs |= {"scenes": file_id(args.scenes_dir / "scenes.h5"), "probes": file_id(probes / "hidden.safetensors")}
-    run = open_step(args.out_dir, NAME, VERSION, {"clips": args.clips}, inputs, args.force, choose_precision(args.precision, device))
+    run = open_step(args.out_dir, NAME, VERSION, {"clips": args.clips}, inputs, args.new, choose_precision(args.precision, device))
     set_precision(run.precision, agent)
     if not run.done:
         config = read_config(probes)

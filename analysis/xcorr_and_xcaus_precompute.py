@@ -37,7 +37,7 @@ class Args:
     """Where xcorr_precomp is written."""
     seed: int = 0
     """Which episodes, and the draws of the nulls."""
-    force: bool = False
+    new: bool = False
     """Make it again where it is done."""
     log_level: int = logging.INFO
     """Python logging level: 10 debug, 20 info, 30 warnings, 40 errors."""
@@ -57,6 +57,7 @@ from analysis.steps import find_step, finish_step, open_step, point_latest
 from analysis.xcorr import ALL, NAME, VERSION, as_arrays, from_arrays, joint_scores, judged, large_enough, members, summary
 from common.progress import progress_bar
 from common.runs import Run, UsageError, read_config
+from common.words import counted
 from interpret.directions import Directions, load_directions
 from interpret.lagged import NULLS, check_episodes, lagged
 from rollouts.store import Rollouts
@@ -73,7 +74,7 @@ def main(args: Args) -> None:
     inputs = {"data_dir": rollouts.id} | {field: found.id for field, found in fields.items()}
     inputs |= {"clusters_dir": args.clusters_dir.resolve().name} if args.clusters_dir else {}
     asked = {name: getattr(args, name) for name in ("lags", "num_episodes", "null", "draws", "rate", "seed")}
-    run = open_step(args.out_dir, NAME, VERSION, asked, inputs, args.force)
+    run = open_step(args.out_dir, NAME, VERSION, asked, inputs, args.new)
     if run.done:
         point_latest(run)
     else:
@@ -86,7 +87,7 @@ def limits(args: Args, rollouts: Rollouts) -> dict[str, Limit]:
     episodes = chosen_episodes(args, rollouts)
     check_episodes(len(episodes))
     longest = int(rollouts.episodes["length"][episodes].max())
-    return {"lags": Limit(longest - 1, f"the longest episode has {longest} steps", 0)}
+    return {"lags": Limit(longest - 1, f"the longest episode has {counted(longest, 'step')}", 0)}
 
 
 def chosen_episodes(args: Args, rollouts: Rollouts) -> np.ndarray:

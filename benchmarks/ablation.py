@@ -31,7 +31,7 @@ class Args:
     """Windows of training levels, which the scores' yardsticks are fit on."""
     seed: int = 0
     """Seed of training, of windows and of noise."""
-    logdir: Path = Path("benchmarks/results/ablation")
+    out_dir: Path = Path("benchmarks/results/ablation")
     """Where models and report cards go."""
     output: Path = Path("benchmarks/results/ablation.json")
     """Where the figures go."""
@@ -74,17 +74,17 @@ def variants() -> Iterator[tuple[str, LossScales]]:
 
 def scored(name: str, scales: LossScales, args: Args) -> dict:
     """Trains and scores one variant; its report."""
-    home = args.logdir / f"{args.preset}_{args.num_batches}x{args.batch_size}_seed_{args.seed}" / name.replace(" ", "_").replace("'", "")
+    home = args.out_dir / f"{args.preset}_{args.num_batches}x{args.batch_size}_seed_{args.seed}" / name.replace(" ", "_").replace("'", "")
     train_gen_model.main(train_gen_model.Args(
         args.agent_file, args.data_dir, interpreting_params_name=args.preset, num_batches=args.num_batches, batch_size=args.batch_size,
-        scales=scales, seed=args.seed, logdir=home, log_level=args.log_level,
+        scales=scales, seed=args.seed, out_dir=home, log_level=args.log_level,
     ))  # fmt: skip
     model = next(home.glob(f"*/*/model_{args.num_batches}.safetensors"), None)
     if model is None:
         raise UsageError(f"training without {name} was stopped; the same command goes on from there")
     report_card.main(report_card.Args(
         model, args.agent_file, args.data_dir, num_windows=args.num_windows, training_windows=args.training_windows, seed=args.seed,
-        logdir=home / f"card_{args.num_windows}_{args.training_windows}", log_level=args.log_level,
+        out_dir=home / f"card_{args.num_windows}_{args.training_windows}", log_level=args.log_level,
     ))  # fmt: skip
     return json.loads(next(home.glob(f"card_{args.num_windows}_{args.training_windows}/*/report.json")).read_text())
 

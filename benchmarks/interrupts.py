@@ -87,9 +87,9 @@ def programs(args: Args, store: Path) -> dict[str, Program]:
     )  # fmt: skip
     smallest = ("--num_timesteps", 4096, "--num_episodes", 16, "--num_batches", 8)
     listed = [
-        Program("train", lambda out: ["train.py", *training, *simple, "--logdir", out]),
-        Program("record", lambda out: ["record.py", "--model_file", agent, *recording, *simple, "--logdir", out]),
-        Program("train_gen_model", lambda out: ["train_gen_model.py", "--agent_file", agent, "--data_dir", store, *modelling, *exact, "--logdir", out]),
+        Program("train", lambda out: ["train.py", *training, *simple, "--out_dir", out]),
+        Program("record", lambda out: ["record.py", "--model_file", agent, *recording, *simple, "--out_dir", out]),
+        Program("train_gen_model", lambda out: ["train_gen_model.py", "--agent_file", agent, "--data_dir", store, *modelling, *exact, "--out_dir", out]),
         Program("precompute", lambda out: ["analysis/hidden_analysis_precompute.py", "--data_dir", store, *mapping, "--out_dir", out]),
         Program("demo", lambda out: ["demo.py", *smallest, "--out", out], finishes=False, seconds=90.0),
     ]

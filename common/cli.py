@@ -85,8 +85,7 @@ def run_main(main: Callable, args) -> None:
 
     start_logging(getattr(args, "log_level", logging.INFO))
     forget()
-    again = next((flag for flag in ("new", "force") if getattr(args, flag, False)), None)
-    with StopOnSignal("the same command" + (f" without --{again}" if again else "")) as stop:
+    with StopOnSignal("the same command" + (" without --new" if getattr(args, "new", False) else "")) as stop:
         try:
             with _quiet_threads(), _until_the_reader_leaves():
                 main(args)
@@ -109,7 +108,15 @@ def _advice(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in _ADVICE:
         where = f" ({error.filename})" if error.filename else ""  # a failed write does not know its file
         return f"{one_line(error.strerror + where)}; {_ADVICE[error.errno]}"
+    if _out_of_memory(error):
+        return "this machine has not enough memory for the sizes that were asked for: ask for fewer, or for less at a time, such as a smaller --batch_size"
     return None
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether numpy, or PyTorch on the CPU or on a GPU, was refused memory. PyTorch is not imported for it."""
+    by_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or isinstance(error, RuntimeError) and by_torch
 
 
 @contextmanager
@@ -142,10 +149,14 @@ def _until_the_reader_leaves():
 
 
 def check_common(args) -> None:
-    """Raises UsageError for what no script can do: a flag that is NaN, a seed out of range, a name that cannot be a directory's."""
+    """Raises UsageError for what no script can do: a flag that is NaN, too few threads, a seed out of range, a name that cannot be a directory's."""
     for flag, given in vars(args).items():
         if given != given:
             raise UsageError(f"--{flag} is nan: give a number")
+    for flag, least in (("num_threads", 1), ("gpu_device", 0)):
+        given = getattr(args, flag, least)
+        if given < least:
+            raise UsageError(f"--{flag} is {given}: give {least} or more")
     if not 0 <= getattr(args, "seed", 0) <= 2147483647:
         raise UsageError(f"--seed is {args.seed}: give a seed from 0 to 2147483647")
     for flag in ("exp_name", "gen_mod_exp_name"):

@@ -29,7 +29,7 @@ from common.precision import Precision
 from common.stopping import report_on_stop
 
 _ANOTHER = "delete that run or start another with --new"
-NOT_IDENTITY = ("device", "gpu_device", "precision", "num_threads", "log_level", "logdir", "new", "track")
+NOT_IDENTITY = ("device", "gpu_device", "precision", "num_threads", "log_level", "out_dir", "new", "track")
 """Config fields that say where and how a run is made, not what it makes; they do not enter its key."""
 PACKAGES = ("torch", "numpy", "procgen-mirror", "gym3", "safetensors")
 
@@ -124,15 +124,13 @@ def read_config(run: Path) -> dict:
 
 
 def open_run(
-    parent: Path, name: str, config, new: bool = False, inputs: dict[str, str] | None = None, flag: str = "--new",
-    precision: Precision | None = None,
-) -> Run:  # fmt: skip
+    parent: Path, name: str, config, new: bool = False, inputs: dict[str, str] | None = None, precision: Precision | None = None
+) -> Run:
     """Finds the latest run of this config under `parent`, or starts one in `parent/<name>_<key>[_n]`. Says which, and where it lies.
 
     Args:
         new: start another even where one is there.
         inputs: ids of what is read; they are part of the key.
-        flag: how the script spells `new`.
         precision: of the networks that run; None where none does. A run begun elsewhere keeps its own unless another is asked for by name,
             which is another run.
 
@@ -146,7 +144,7 @@ def open_run(
     if precision:
         alike = [path for path in alike if precision.fits(_recorded_precision(path))]
     if alike:
-        run = _reopen(alike[-1], flag, precision)
+        run = _reopen(alike[-1], precision)
         if not run.done:
             report_on_stop(partial(_kept, run.dir))
         return run
@@ -154,17 +152,17 @@ def open_run(
     begun_in = precision.name if precision else None
     lock = _begin(directory, config, inputs, begun_in)
     if lock is None:
-        return open_run(parent, name, config, new, inputs, flag, precision)
+        return open_run(parent, name, config, new, inputs, precision)
     logging.info("writing to %s%s", directory, f", in {begun_in}" if begun_in else "")
     report_on_stop(partial(_kept, directory))
     return Run(directory, False, lock, begun_in)
 
 
-def _reopen(directory: Path, flag: str, precision: Precision | None) -> Run:
+def _reopen(directory: Path, precision: Precision | None) -> Run:
     """A run that is there, locked unless it is done, in the precision that it was begun in."""
     run, recorded = Run(directory, resumed=True), _recorded_precision(directory) if precision else None
     if run.done:
-        logging.info("%s is done; %s makes another", directory, flag)
+        logging.info("%s is done; --new makes another", directory)
         return dataclasses.replace(run, precision=recorded or (precision and precision.name))
     run = dataclasses.replace(run, lock=_claim(directory), precision=precision.keep(recorded, directory) if precision else None)
     logging.info("resuming %s%s", directory, f", in {run.precision}" if run.precision else "")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from common.runs import UsageError
+from common.words import counted
 from rollouts.store import Rollouts
 
 REMEDY = "give the agent that recorded the store"
@@ -25,7 +26,7 @@ def check_store(rollouts: Rollouts, agent, agent_meta: dict, agent_file: Path) -
     if not manifest["hidden_size"]:
         raise UsageError(f"{path} holds no hidden states; record it again with an agent that has them")
     if manifest["num_actions"] != agent.num_actions:
-        raise UsageError(f"{path} has {manifest['num_actions']} actions, and {agent_file} {agent.num_actions}; {REMEDY}")
+        raise UsageError(f"{path} has {counted(manifest['num_actions'], 'action')}, and {agent_file} {agent.num_actions}; {REMEDY}")
     if manifest["hidden_size"] != agent.core.state_size:
         widths = manifest["hidden_size"], agent.core.state_size
         raise UsageError(f"{path} holds hidden states of width {widths[0]}, and those of {agent_file} have {widths[1]}; {REMEDY}")

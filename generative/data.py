@@ -12,6 +12,7 @@ from common.progress import progress_bar
 from common.runs import UsageError
 from envs.coinrun import first_states, layout_hash
 from envs.procgen import ProcgenVecEnv, described_game
+from rollouts.growth import RECORD_MORE
 from rollouts.segment import Segment
 from rollouts.store import Rollouts
 from rollouts.windows import Windows
@@ -77,7 +78,7 @@ class WindowSource:
         self.windows, self.seed = windows, seed
         self.training, self.validation = (np.flatnonzero(part == name) for name in ("train", "validation"))
         if not len(self.training):
-            raise UsageError("every layout of this store is held out for validation or test; record more levels")
+            raise UsageError(f"every layout of this store is held out for validation or test: {RECORD_MORE}")
         deadly = fatal(windows) if fatal_share else np.zeros(len(windows), bool)
         self.fatal = self.training[deadly[self.training]]
         self.share = fatal_share if len(self.fatal) else 0.0

@@ -15,6 +15,7 @@ from common.descriptions import look_up
 from common.noise import gumbel_noise, uniform_noise
 from common.policy import Policy
 from common.runs import file_id
+from common.words import counted
 from generative.categorical import draw
 from generative.frames import frames_to_bytes
 from generative.latent import remembered
@@ -233,5 +234,5 @@ def load_simulator(
     if not own and not off_agent:
         raise BadCheckpoint(f"{model_file} is for agent {trained_with}, not {agent_file} ({found}); give that one (record_gen_samples.py and render.py also take another, with --off_agent)")
     if agent.num_actions != model.config.num_actions:
-        raise BadCheckpoint(f"{agent_file} has {agent.num_actions} actions, the simulator {model.config.num_actions}: it cannot act there")
+        raise BadCheckpoint(f"{agent_file} has {counted(agent.num_actions, 'action')}, the simulator {model.config.num_actions}: it cannot act there")
     return Simulator(model.requires_grad_(False), agent, noop, own), meta

@@ -7,6 +7,7 @@ import torch
 
 from agents.actor_critic import load_agent
 from common.runs import UsageError
+from common.words import counted
 from generative.compatibility import check_store
 from generative.simulator import NoiseKeys, Simulator
 from rollouts.store import BadStore, Rollouts
@@ -89,7 +90,7 @@ def training_store(meta: dict) -> Path:
 def check_enough(starts: Starts, wanted: int) -> None:
     """Raises UsageError when there are fewer places than wanted."""
     if wanted > starts.count:
-        raise UsageError(f"{starts.path} has {starts.count} starting places, fewer than the {wanted} asked for; ask for fewer")
+        raise UsageError(f"{starts.path} has {counted(starts.count, 'starting place')}, fewer than the {wanted} asked for; ask for fewer")
 
 
 def open_real(data_dir: Path, agent_file: Path) -> Rollouts:

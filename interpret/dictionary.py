@@ -5,6 +5,7 @@ from torch.nn import functional as F
 
 from common.progress import progress_bar
 from common.runs import UsageError
+from common.words import counted
 from interpret.directions import Directions, keep_largest
 from interpret.fitting import Sample, checked
 
@@ -46,7 +47,7 @@ def fit_dictionary(x, groups, count: int, top: int, seed: int = 0, steps: int = 
     `count`.
     """
     if not 1 <= top <= count:
-        raise UsageError(f"each state was to use {top} of {count} directions: ask for 1 to {count}")
+        raise UsageError(f"each state was to use {top} of {counted(count, 'direction')}: ask for 1 to {count}")
     sample = checked(x, groups, count, at_once=top)
     generator = torch.Generator().manual_seed(seed)
     model = Dictionary(sample.x.shape[1], count, top, generator)

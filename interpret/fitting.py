@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from common.runs import UsageError
+from common.words import counted
 from interpret.directions import Directions
+from rollouts.growth import RECORD_MORE
 
 HELD_OUT = 0.25
 """Share of the levels on which a fit is checked rather than made."""
@@ -98,17 +100,17 @@ def checked(x, groups, count: int, at_once: int | None = None) -> Sample:
         raise UsageError(f"directions are fit on states [n, D] with a level for each [n], not on {x.shape} with {groups.shape}: flatten time and batch first")
     bad = np.flatnonzero(~np.isfinite(x).all(1))
     if len(bad):
-        raise UsageError(f"{len(bad)} of {len(x)} states hold NaN or infinity, the first in row {bad[0]}: leave these rows out")
+        raise UsageError(f"{len(bad)} of {counted(len(x), 'state')} hold NaN or infinity, the first in row {bad[0]}: leave these rows out")
     if count < 1 or (count > x.shape[1] and at_once is None):
-        raise UsageError(f"{count} directions were asked for in a space of {x.shape[1]} features: ask for 1 to {x.shape[1]}")
+        raise UsageError(f"{counted(count, 'direction')} asked for in a space of {counted(x.shape[1], 'feature')}: ask for 1 to {x.shape[1]}")
     sample, fewest = sample_of(x, groups), at_once or count
     if sample.num_groups <= fewest:
-        way_out = f"record more or ask for at most {sample.num_groups - 1}" if sample.num_groups > 1 else "record more"
+        way_out = f"ask for at most {sample.num_groups - 1}, or {RECORD_MORE}" if sample.num_groups > 1 else RECORD_MORE
         raise UsageError(f"{fewest} directions need more than {fewest} levels or episodes, and there are {sample.num_groups}: {way_out}")
     constant = np.flatnonzero(sample.std <= _NEGLIGIBLE * np.abs(sample.mean) + 1e-12)
     if len(constant):
         shown = ", ".join(map(str, constant[:8])) + (", ..." if len(constant) > 8 else "")
-        raise UsageError(f"{len(constant)} of {x.shape[1]} features never change ({shown}): fit on the others and widen the result with Directions.within")
+        raise UsageError(f"{len(constant)} of {counted(x.shape[1], 'feature')} never change ({shown}): fit on the others and widen the result with Directions.within")
     return sample
 
 
@@ -116,7 +118,7 @@ def held_out(groups: np.ndarray, seed: int) -> np.ndarray:
     """[n] bool: the states of a quarter of the levels, chosen at random. Raises UsageError for fewer than four levels."""
     levels = np.unique(groups)
     if len(levels) < 4:
-        raise UsageError(f"a fit that is checked on other levels needs at least 4 of them, and there are {len(levels)}: record more")
+        raise UsageError(f"a fit that is checked on other levels needs at least 4 of them, and there are {len(levels)}: {RECORD_MORE}")
     chosen = np.random.default_rng([seed, 1]).permutation(levels)[: max(1, round(HELD_OUT * len(levels)))]
     return np.isin(groups, chosen)
 
@@ -165,7 +167,7 @@ def columns_of(targets: Mapping[str, Sequence], n: int) -> dict[str, np.ndarray]
     columns = {name: np.asarray(values) for name, values in targets.items()}
     for name, values in columns.items():
         if values.shape != (n,):
-            raise UsageError(f"concept {name!r} has shape {values.shape}, and there are {n} states: give one value for each")
+            raise UsageError(f"concept {name!r} has shape {values.shape}, for {counted(n, 'state')}: give one value for each")
         if not np.isfinite(values.astype(np.float64)).all():
             raise UsageError(f"concept {name!r} holds NaN or infinity: leave these states out")
         if (values == values[0]).all():

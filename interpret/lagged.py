@@ -11,6 +11,8 @@ import numpy as np
 from scipy.stats import false_discovery_control, t as students_t
 
 from common.runs import UsageError
+from common.words import counted
+from rollouts.growth import RECORD_MORE
 
 FEWEST_EPISODES = 20
 """So many must have a step in a set: a null of fewer is too coarse to tell anything."""
@@ -160,8 +162,8 @@ def _places(length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def check_episodes(episodes: int) -> None:
     """Raises UsageError for fewer episodes than a null takes."""
     if episodes < FEWEST_EPISODES:
-        way_out = f"which need {FEWEST_EPISODES}: record more, or ask for fewer clusters"
-        raise UsageError(f"{episodes} episodes are too few for lagged correlations, {way_out}")
+        way_out = f"which need {FEWEST_EPISODES}: ask for fewer clusters, or {RECORD_MORE}"
+        raise UsageError(f"too few for lagged correlations: {counted(episodes, 'episode')}, {way_out}")
 
 
 def _check(scores: np.ndarray, length: np.ndarray, member: np.ndarray, draws: int) -> None:
@@ -172,4 +174,4 @@ def _check(scores: np.ndarray, length: np.ndarray, member: np.ndarray, draws: in
     episodes = int((np.add.reduceat(member, np.cumsum(length) - length) > 0).sum())
     check_episodes(episodes)
     if draws < 20:
-        raise UsageError(f"{draws} draws do not tell how a null varies: take at least 20")
+        raise UsageError(f"{counted(draws, 'draw')} cannot tell how a null varies: take at least 20")

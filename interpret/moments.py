@@ -13,10 +13,12 @@ import torch
 
 from common.policy import Policy
 from common.runs import UsageError
+from common.words import counted
 from envs.edits import Hazard, delete, next_hazard
 from envs.procgen_body import parse
 from generative.data import layouts_of, split
 from generative.simulator import NoiseKeys
+from rollouts.growth import RECORD_MORE
 from rollouts.segment import Segment
 from rollouts.states import replay_env, replay_states
 from rollouts.store import Rollouts
@@ -80,7 +82,11 @@ class Bank:
         self.episodes = np.flatnonzero(np.isin(split(self.layouts), parts) & (rollouts.episodes["length"] >= frames))
         if not len(self.episodes):
             where = f"the part {' or '.join(parts)} of {rollouts.path}"
-            raise UsageError(f"no episode of {frames} frames in {where}; record more levels or take another part")
+            raise UsageError(f"no episode of {frames} frames in {where}: take another part, or {RECORD_MORE}")
+
+    def __len__(self) -> int:
+        """How many moments there are."""
+        return len(self._draws(self.per_layout, 0))
 
     def moments(self, count: int) -> Moments:
         """Up to `count` moments: random steps of the layouts' episodes, all steps equally likely."""
@@ -104,7 +110,7 @@ class Bank:
             if len(found) >= count:
                 break
         if not found:
-            raise UsageError(f"no hazard ahead at any of {len(draws)} steps of {self.rollouts.path}; record more levels")
+            raise UsageError(f"no hazard ahead at any of {counted(len(draws), 'step')} of {self.rollouts.path}: {RECORD_MORE}")
         pairs, ahead = np.array([pair for pair, _ in found[:count]]), [hazard for _, hazard in found[:count]]
         intact = moments_at(self.rollouts, *pairs.T, self.frames, self.layouts)
         return intact, without_hazards(self.rollouts, policy, intact, ahead), ahead

@@ -11,6 +11,7 @@ from common.runs import UsageError
 from interpret.directions import Directions
 from interpret.fitting import Sample, checked, columns_of, held_out, write_columns
 from interpret.resampling import Estimate, estimate
+from rollouts.growth import RECORD_MORE
 
 MOST_ROWS = 100_000
 """More states than this are thinned out at random, for the fit and for the check apart."""
@@ -67,7 +68,7 @@ def _check_both_sides(values: np.ndarray, groups: np.ndarray, name: str, folds: 
     for side in (True, False):
         levels = len(np.unique(groups[values == side]))
         if levels < 2 * folds:
-            raise UsageError(f"concept {name!r} is {side} in only {levels} of the levels that it is fit on, and {2 * folds} are needed: record more")
+            raise UsageError(f"concept {name!r} is {side} in only {levels} of the levels that it is fit on, and {2 * folds} are needed: {RECORD_MORE}")
 
 
 def decoded(values: np.ndarray, read: np.ndarray, groups: np.ndarray, seed: int) -> Estimate:
@@ -78,7 +79,7 @@ def decoded(values: np.ndarray, read: np.ndarray, groups: np.ndarray, seed: int)
 
 def _decodable(name: str, values: np.ndarray, read: np.ndarray, groups: np.ndarray, seed: int) -> Estimate:
     if (values == values[0]).all():
-        raise UsageError(f"concept {name!r} is {values[0]} in all held-out levels: record more")
+        raise UsageError(f"concept {name!r} is {values[0]} in all held-out levels: {RECORD_MORE}")
     found, (measure, chance) = decoded(values, read, groups, seed), ("AUROC", 0.5) if values.dtype == bool else ("R^2", 0.0)
     if not found.low > chance:
         raise UsageError(f"concept {name!r} cannot be decoded here: {measure} {found} on held-out levels, and chance is {chance}: take another site or leave it out")

@@ -8,8 +8,10 @@ from scipy.optimize import linear_sum_assignment
 
 from common.progress import progress_bar
 from common.runs import UsageError
+from common.words import counted
 from interpret.directions import Directions
 from interpret.fitting import checked
+from rollouts.growth import RECORD_MORE
 
 Fit = Callable[[np.ndarray, np.ndarray, int], Directions]
 """(x [n, D], groups [n], seed) -> Directions; make one of a fitting function with a lambda."""
@@ -47,12 +49,12 @@ def stability(fit: Fit, x, groups, draws: int = FEWEST_DRAWS, seed: int = 0, ref
     direction, from which a draw may miss what is there.
     """
     if draws < FEWEST_DRAWS:
-        raise UsageError(f"{draws} draws say nothing of stability: take at least {FEWEST_DRAWS}")
+        raise UsageError(f"{counted(draws, 'draw')} cannot tell stability: take at least {FEWEST_DRAWS}")
     reference = reference or fit(x, groups, seed)
     sample = checked(x, groups, 1)
     fewest = fewest_levels(reference)
     if sample.num_groups < fewest:
-        raise UsageError(f"the stability of {len(reference)} directions needs {fewest} levels, and there are {sample.num_groups}: record more")
+        raise UsageError(f"the stability of {counted(len(reference), 'direction')} needs {counted(fewest, 'level')}, and there are {sample.num_groups}: {RECORD_MORE}")
     metric = whitened(sample.covariance)
     order = np.argsort(sample.groups, kind="stable")
     ends = np.cumsum(np.bincount(sample.groups))

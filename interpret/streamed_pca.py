@@ -12,6 +12,7 @@ import torch
 from common.runs import UsageError
 from interpret.directions import Directions
 from interpret.fitting import orient
+from rollouts.growth import RECORD_MORE
 
 MORE = 20
 """Directions beyond those asked for: they make the last ones converge."""
@@ -30,7 +31,7 @@ def streamed_pca(pieces: Pieces, count: int, seed: int = 0, passes: int = PASSES
     """
     n, mean, std = moments(pieces)
     if n <= count:
-        raise UsageError(f"{count} directions need more than {count} states, and there are {n}: record more, or ask for fewer")
+        raise UsageError(f"{count} directions need more than {count} states, and there are {n}: ask for fewer, or {RECORD_MORE}")
     alive = np.flatnonzero(std > _NEGLIGIBLE * np.abs(mean) + 1e-12)
     count = min(count, len(alive))
     shift, scale = mean[alive].astype(np.float32), std[alive].astype(np.float32)

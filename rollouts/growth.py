@@ -8,10 +8,13 @@ from typing import NamedTuple
 from common.descriptions import look_up
 from common.locks import Locked, held
 from common.runs import UsageError
+from common.words import counted
 from rollouts.manifest import read_manifest
 from rollouts.shard import BadStore, entry_path, read_entry
 
 GROWN = "grown_from"
+RECORD_MORE = "record more (the same record.py command with a larger --num_episodes, or record_gen_samples.py with a larger --num_samples, adds to its store)"
+"""How to get a store that carries more, for messages."""
 
 
 def shard_ranges(total: int, size: int, grown_from: Sequence[int] = ()) -> list[range]:
@@ -57,5 +60,5 @@ def extent(path: Path, section: str, count: str, asked: int, size: int) -> Exten
 def _enough(path: Path, planned: int, asked: int) -> int:
     there = sum(read_entry(entry)["num_episodes"] for entry in sorted(path.glob("shard_*.json")))
     if there < asked:
-        raise UsageError(f"{path} was begun with {planned} episodes and has {there}, fewer than the {asked} asked for: give {planned} or more")
+        raise UsageError(f"{path} was begun with {counted(planned, 'episode')} and has {there}, fewer than the {asked} asked for: give {planned} or more")
     return there

@@ -27,6 +27,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from common.runs import UsageError
+from common.words import counted
 from envs.make import make_env
 from envs.procgen import ProcgenConfig
 from rollouts.check import check_store
@@ -48,7 +49,7 @@ def main(args: Args) -> None:
         print(f"checks: every checksum and invariant holds{unverified}")
     if args.replay and not findings:
         findings = replay_findings(rollouts, args.replay)
-        print(f"replay: {args.replay if args.replay > 0 else len(rollouts)} episodes asked, {len(findings)} differ")
+        print(f"replay: {counted(args.replay if args.replay > 0 else len(rollouts), 'episode')} asked, {len(findings)} differ")
     if findings:
         more = f"; and {len(findings) - 5} more" if len(findings) > 5 else ""
         raise BadStore(f"{args.path} is not sound: " + "; ".join(findings[:5]) + more)
@@ -69,7 +70,7 @@ def describe(rollouts: Rollouts) -> list[str]:
         "fields: " + ", ".join(f"{name} {field.dtype}{list(field.shape)}" for name, field in rollouts.step_fields.items()),
     ]
     planned = manifest.get("plan", {}).get("num_episodes", len(rollouts))
-    return lines + [f"unfinished: {planned - len(rollouts)} episodes are yet to be recorded"] * (planned > len(rollouts))
+    return lines + [f"unfinished: {counted(planned - len(rollouts), 'episode')} yet to record"] * (planned > len(rollouts))
 
 
 def replay_findings(rollouts: Rollouts, count: int) -> list[str]:

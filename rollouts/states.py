@@ -49,6 +49,13 @@ def replay_env(rollouts: Rollouts, num: int):
     return make_env(num, described_game(rollouts.manifest["env"], rollouts.path / "manifest.json"))
 
 
+def longest_episode(rollouts: Rollouts) -> int:
+    """The most steps that an episode of the store's game takes."""
+    env = replay_env(rollouts, 1)
+    env.close()
+    return env.timeout
+
+
 def _check(rollouts: Rollouts, episodes: np.ndarray, steps: np.ndarray) -> None:
     if rollouts.simulated:
         raise UsageError(f"{rollouts.path} holds simulated episodes, which have no states in the game; give a store that record.py made")

@@ -22,7 +22,9 @@ SMALL = {
     "render": "--num_eps 1",
     "render --sim_model_file": "--num_sim_steps 4",
     "record": "--num_episodes 80",
+    "record coinrun": "--num_episodes 160",
     "train_gen_model": "--interpreting_params_name tiny --num_batches 2 --batch_size 4 --more_starts 0",
+    "train_gen_model coinrun": "--interpreting_params_name small --model_file pretrained/coinrun_simulator/model.safetensors",
     "analysis.report_card": "--num_windows 4 --training_windows 4 --batch_size 4",
     "analysis.real_check": "--part all --num_moments 4 --draws 2 --num_hazards 4 --hazard_draws 2 --steps 4",
     "analysis.true_q": "--num_moments 2 --draws 2 --steps 8",
@@ -43,7 +45,11 @@ SMALL = {
     "analysis.combined_agent_env_hx_analysis_precompute": "--draws 0 --maps --points 300 --clusters 4",
     "analysis.xcorr_and_xcaus_precompute": "--draws 20 --lags 2",
 }  # fmt: skip
-"""What is added to a script's flags, by its module; and where one of its words is given too."""
+"""What is added to a script's flags, by its module; and where one of its words is given too.
+
+`data/coinrun` holds layouts of every part. The world model that later pages use goes on from the shipped one: a model that has barely begun to train ends
+nearly every episode at once, and too few simulated steps are left to analyse.
+"""
 STAND_IN = '''#!{python} -SI
 import json, os, resource, subprocess, sys, time
 words = sys.argv[1:]

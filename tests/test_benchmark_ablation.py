@@ -38,7 +38,7 @@ def test_each_model_is_trained_with_its_weights_and_scored_under_its_name(tmp_pa
     trained, order = {}, []
 
     def train(args):
-        run = args.logdir / "test_tgm" / "run"
+        run = args.out_dir / "test_tgm" / "run"
         run.mkdir(parents=True)
         (run / f"model_{args.num_batches}.safetensors").touch()
         trained[run / f"model_{args.num_batches}.safetensors"] = args
@@ -46,7 +46,7 @@ def test_each_model_is_trained_with_its_weights_and_scored_under_its_name(tmp_pa
     def card(args):
         assert (args.num_windows, args.training_windows, args.seed) == (5, 4, 3)
         order.append(trained[args.model_file].scales)
-        home = args.logdir / "card_run"
+        home = args.out_dir / "card_run"
         home.mkdir(parents=True)
         (home / "report.json").write_text(json.dumps(report(len(order))))
 
@@ -66,7 +66,7 @@ def test_each_model_is_trained_with_its_weights_and_scored_under_its_name(tmp_pa
 def test_a_training_that_was_stopped_is_said_and_not_scored(tmp_path, monkeypatch):
     monkeypatch.setattr(ablation.train_gen_model, "main", lambda args: None)
     with pytest.raises(UsageError, match="stopped; the same command goes on"):
-        ablation.main(ablation.Args(tmp_path / "agent", logdir=tmp_path / "log", output=tmp_path / "out.json"))
+        ablation.main(ablation.Args(tmp_path / "agent", out_dir=tmp_path / "log", output=tmp_path / "out.json"))
     assert not (tmp_path / "out.json").exists()
 
 

@@ -139,7 +139,7 @@ def test_the_same_command_is_done_and_every_flag_changes_what_is_made(made, fini
     if made[1] == "sphere":
         pytest.skip("once is enough")
     first = finished[1]
-    assert run(made, finished[0]) == first and run(made, finished[0], force=True) != first
+    assert run(made, finished[0]) == first and run(made, finished[0], new=True) != first
     labels = read_part(first, "labels")
     assert (run(made, tmp_path, maps=("tsne",)) / "map_tsne.safetensors").exists() and not (first / "map_tsne.safetensors").exists()
     for change in (dict(clusters=2), dict(num_samples=92), dict(seed=1)):

@@ -28,10 +28,10 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.usefixtures("tiny_presets")
 
 
-def trained(logdir, **changed):
+def trained(out_dir, **changed):
     """Runs train.py's main in this process and returns the run's directory."""
-    train.main(tiny_args(logdir, **changed))
-    return run_dirs(logdir)[-1]
+    train.main(tiny_args(out_dir, **changed))
+    return run_dirs(out_dir)[-1]
 
 
 def last_weights(run):
@@ -154,7 +154,7 @@ def test_precision_is_what_the_network_is_trained_in_and_the_run_says_so(tmp_pat
 
 
 def test_no_flag_is_untested():
-    here = {"env_name", "model_file", "paint_vel_info", "device", "logdir", "new", "track", "precision"}
+    here = {"env_name", "model_file", "paint_vel_info", "device", "out_dir", "new", "track", "precision"}
     assert OTHER_WEIGHTS.keys() | SAME_WEIGHTS.keys() | here == {field.name for field in fields(train.Args)}
 
 
@@ -269,7 +269,7 @@ def script(presets: Path) -> list[str]:
 def flags(args) -> list[str]:
     """Those of the arguments that these tests set, as words of a command."""
     named = ("param_name", "num_timesteps", "num_checkpoints", "num_levels", "env_name", "eval_every", "eval_episodes", "save_every")
-    return [word for name in (*named, "logdir", "device") for word in (f"--{name}", str(getattr(args, name)))]
+    return [word for name in (*named, "out_dir", "device") for word in (f"--{name}", str(getattr(args, name)))]
 
 
 def test_an_unknown_flag_is_refused(tiny_presets):
@@ -310,11 +310,11 @@ def test_killed_and_started_again_ends_with_the_same_bits(tmp_path, tiny_presets
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
 
 
-def wait_for_rows(logdir, more, process):
+def wait_for_rows(out_dir, more, process):
     """Until the log is `more` rows longer than at its shortest, or the process has ended."""
 
     def rows_now():
-        return sum(path.read_text().count("\n") for path in logdir.rglob("log.csv"))
+        return sum(path.read_text().count("\n") for path in out_dir.rglob("log.csv"))
 
     least = rows_now()
     while process.poll() is None and rows_now() < max(least, 1) + more:

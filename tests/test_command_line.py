@@ -162,6 +162,13 @@ def fails(main) -> str:
     return ended.value.code
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_memory_that_does_not_exist_is_one_line(library):
+    allocate = pytest.importorskip(library).empty
+    said = fails(lambda args: allocate(2**50))  # more than any processor addresses
+    assert said.startswith("error: this machine has not enough memory") and "\n" not in said and "--batch_size" in said
+
+
 @pytest.mark.parametrize("error", [UsageError("no such thing"), BadCheckpoint("no such thing"), FloatingPointError("no such thing")], ids=repr)
 def test_what_the_user_can_mend_is_one_line(error):
     def main(args):
@@ -184,7 +191,19 @@ class Named:
     exp_name: str = "test"
     gen_mod_exp_name: str = "test"
     seed: int = 0
-    logdir: Path = Path("logs")
+    out_dir: Path = Path("logs")
+
+
+@dataclass
+class Machine:
+    num_threads: int = 2
+    gpu_device: int = 0
+
+
+@pytest.mark.parametrize(("flag", "given", "least"), [("num_threads", -3, 1), ("num_threads", 0, 1), ("gpu_device", -1, 0)])
+def test_a_machine_that_cannot_be_is_refused_at_once(flag, given, least, capsys):
+    assert f"--{flag} is {given}: give {least} or more\n" in refused(capsys, Machine, [f"--{flag}", str(given)])
+    assert getattr(parse(Machine, words=[f"--{flag}", str(least)]), flag) == least
 
 
 def test_a_seed_below_zero_is_refused_at_once(capsys):
@@ -196,7 +215,7 @@ def test_a_seed_below_zero_is_refused_at_once(capsys):
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/x"])
 def test_a_name_does_not_lead_out_of_the_place_for_results_and_the_place_may_be_anywhere(flag, name, capsys):
     assert "which leads out of the place for results" in refused(capsys, Named, [f"--{flag}", name])
-    assert getattr(parse(Named, "", [f"--{flag}", "mine/first", "--logdir", "../logs"]), flag) == "mine/first"
+    assert getattr(parse(Named, "", [f"--{flag}", "mine/first", "--out_dir", "../logs"]), flag) == "mine/first"
 
 
 @pytest.mark.parametrize("flag", ["exp_name", "gen_mod_exp_name"])

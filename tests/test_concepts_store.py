@@ -85,7 +85,7 @@ def test_the_same_command_goes_on_where_it_was_and_says_so(store, out_dir, colum
         load_concepts(store, out_dir)
     main(Args(store.path, out_dir))  # its shard is there
     assert made == []
-    main(Args(store.path, out_dir, force=True))
+    main(Args(store.path, out_dir, new=True))
     assert len(made) == 1 and len(list((out_dir / GROUP).iterdir())) == 2
     for shard in run.glob("shard_*"):
         shard.unlink()  # what was made last is read

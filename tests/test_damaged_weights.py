@@ -103,7 +103,7 @@ def test_weights_that_are_not_finite_are_refused(toys, tmp_path, name, load, val
 @pytest.mark.parametrize("script", [record_gen_samples, interpolation_exp])
 def test_nothing_is_written_of_weights_that_are_not_finite(toys, tmp_path, script):
     spoil(toys / "model.safetensors", tmp_path / "model.safetensors", float("nan"))
-    place = {"generated_data_dir": tmp_path / "made"} if script is record_gen_samples else {"logdir": tmp_path / "made"}
+    place = {"generated_data_dir": tmp_path / "made"} if script is record_gen_samples else {"out_dir": tmp_path / "made"}
     with pytest.raises(BadCheckpoint, match="holds NaN"):
         script.main(script.Args(tmp_path / "model.safetensors", toys / "agent.safetensors", toys / "store", device="cpu", **place))
     assert not (tmp_path / "made").exists()

@@ -205,7 +205,7 @@ def with_constant(x):
 
 
 BAD = {
-    "NaN": (lambda x: (with_nan(x), GROUPS), "1 of 4800 states hold NaN or infinity, the first in row 5"),
+    "NaN": (lambda x: (with_nan(x), GROUPS), "1 of 4,800 states hold NaN or infinity, the first in row 5"),
     "constant": (lambda x: (with_constant(x), GROUPS), r"1 of 12 features never change \(4\)"),
     "one level": (lambda x: (x, np.zeros(len(x), int)), "need more than . levels or episodes, and there are 1: record more|needs at least 4"),
     "shapes": (lambda x: (x[None], GROUPS), "are fit on states"),
@@ -231,9 +231,9 @@ def test_supervised_fits_refuse_them_too(name):
 
 def test_counts_that_cannot_be_are_refused():
     for count in (0, WIDTH + 1):
-        with pytest.raises(UsageError, match=f"{count} directions were asked for in a space of 12"):
+        with pytest.raises(UsageError, match=f"{count} directions? asked for in a space of 12"):
             fit_pca(STATES, GROUPS, count)
-    with pytest.raises(UsageError, match="5 directions need more than 5 levels or episodes, and there are 4: record more or ask for at most 3"):
+    with pytest.raises(UsageError, match="5 directions need more than 5 levels or episodes, and there are 4: ask for at most 3, or record more"):
         fit_pca(STATES, GROUPS % 4, 5)
     with pytest.raises(UsageError, match="was to use 9 of 8"):
         fit_dictionary(STATES, GROUPS, 8, 9)

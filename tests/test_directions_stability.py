@@ -59,7 +59,7 @@ def test_directions_of_one_odd_level_do_not_count_as_stable():
 def test_too_little_to_judge_is_refused():
     x = states_of(PlantedAgent(3), independent(3))
     fit = lambda x, groups, seed: fit_pca(x, groups, 6)  # noqa: E731
-    with pytest.raises(UsageError, match="19 draws say nothing"):
+    with pytest.raises(UsageError, match="19 draws cannot tell stability"):
         stability(fit, x, levels(), draws=19)
     with pytest.raises(UsageError, match="needs 24 levels, and there are 22"):
         stability(fit, x, levels() % 22)

@@ -6,15 +6,16 @@ import json
 import numpy as np
 import pytest
 import torch
+from refusal_checks import HUGE, refused_at_once
 from scipy.stats import spearmanr
 from toy_world import NOOP, toy_agent, toy_config, toy_episode, with_agent, write_toy_store
 
 from agents.actor_critic import save_agent
-from analysis.frame_gradients import Args, coarse, correlation, main, summary
+from analysis.frame_gradients import Args, choose_states, coarse, correlation, main, summary
 from common.checkpoints import load_checkpoint
 from common.runs import UsageError, file_id
 from generative.model import WorldModel, save_world_model
-from generative.simulator import NoiseKeys, Simulator
+from generative.simulator import NoiseKeys, Simulator, load_simulator
 from interpret.frame_gradients import (
     brightened,
     frame_gradient,
@@ -26,6 +27,7 @@ from interpret.frame_gradients import (
     seen_value,
     simulated_value,
 )
+from rollouts.store import Rollouts
 
 PATCH, STEP = 4, 0.005
 
@@ -167,5 +169,15 @@ def test_numbers_that_make_no_sense_are_refused(files, tmp_path):
     for changed in ({"num_states": 1}, {"steps": 0}, {"change": 0.0}, {"num_patches": 2}):
         with pytest.raises(UsageError, match=f"--{next(iter(changed))}"):
             main(asked(files, tmp_path, **changed))
-    with pytest.raises(UsageError, match="lower --steps"):
-        main(asked(files, tmp_path, steps=40))
+    refused_at_once(main, asked(files, tmp_path, steps=40), tmp_path, "lower --steps, or record more")
+    refused_at_once(main, asked(files, tmp_path, patch=1000), tmp_path, "--patch is 1000: a frame of .* pixels has 1 such patch")
+    refused_at_once(main, asked(files, tmp_path, draws=HUGE), tmp_path, "--draws.* GiB, and this machine has")
+
+
+def test_sizes_beyond_the_store_are_lowered_in_one_line(files, tmp_path, caplog):
+    wide = asked(files, tmp_path, num_states=10**6, num_patches=10**6, draws=1)
+    simulator, rollouts = load_simulator(wide.model_file, wide.agent_file)[0], Rollouts.open(wide.data_dir)
+    found, windows = choose_states(wide, simulator, rollouts)
+    side = simulator.model.config.obs_shape[1]
+    assert found.num_states == len(windows) and found.num_patches == (side // wide.patch) ** 2
+    assert len(caplog.messages) == 1

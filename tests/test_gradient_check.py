@@ -5,13 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from refusal_checks import HUGE, refused_at_once
 from toy_simulator import save_toy_files, toy_simulator
 
 from analysis import gradient_check
 from common.checkpoints import load_checkpoint
-from common.runs import UsageError
 from generative.estimator import PATHS, QUANTITIES, agreement, ceiling, changes, crossed, perturbations, read, in_float32
-from generative.simulator import NoiseKeys
+from generative.simulator import NoiseKeys, load_simulator
+from generative.starts import InformedStarts
+from rollouts.store import Rollouts
 
 B, STEPS = 6, 4
 
@@ -147,10 +149,10 @@ def made(request, tmp_path_factory):
     return path
 
 
-def check(made, logdir, **changed):
-    given = dict(num_states=12, num_rollouts=4, horizons=(0, 2), logdir=logdir) | changed
+def check(made, out_dir, **changed):
+    given = dict(num_states=12, num_rollouts=4, horizons=(0, 2), out_dir=out_dir) | changed
     gradient_check.main(gradient_check.Args(made / "model.safetensors", made / "agent.safetensors", made / "store", **given))
-    return max(logdir.iterdir(), key=lambda run: run.stat().st_mtime_ns)
+    return max(out_dir.iterdir(), key=lambda run: run.stat().st_mtime_ns)
 
 
 def test_the_artefact_says_path_by_path_what_may_be_shown(made, tmp_path):
@@ -182,8 +184,17 @@ def test_every_flag_of_the_check_changes_its_numbers(made, tmp_path):
         assert other.shape != base.shape or not torch.equal(other, base), change
     again = load_checkpoint(check(made, tmp_path, batch_size=8, new=True) / "changes.safetensors")[0]["predicted"]
     torch.testing.assert_close(again, base, rtol=1e-3, atol=1e-5)
-    for wrong in (dict(num_rollouts=3), dict(num_states=1), dict(share=0.0), dict(horizons=(-1,))):
-        with pytest.raises(UsageError, match="--num_states of 2 or more"):
-            check(made, tmp_path, **wrong)
-    with pytest.raises(UsageError, match="starting places"):
-        check(made, tmp_path, num_states=10_000)
+
+
+def test_sizes_that_cannot_be_had_are_refused_before_work_begins(made, tmp_path):
+    sizes = dict(num_rollouts=3), dict(num_states=1), dict(share=0.0), dict(horizons=(-1,)), dict(horizons=()), dict(batch_size=0)
+    for wrong in (*sizes, dict(num_rollouts=HUGE), dict(horizons=(HUGE,))):
+        refused_at_once(lambda out: check(made, out, **wrong), tmp_path, tmp_path, f"--{next(iter(wrong))}")
+
+
+def test_states_beyond_the_store_are_lowered_before_work_begins(made, caplog):
+    simulator = load_simulator(made / "model.safetensors", made / "agent.safetensors")[0]
+    starts = InformedStarts(simulator, Rollouts.open(made / "store"), 0)
+    asked = gradient_check.Args(made / "model.safetensors", made / "agent.safetensors", num_states=10**6)
+    assert gradient_check.fitted(asked, simulator, starts).num_states == starts.count
+    assert f"--num_states 1000000 to {starts.count} ({starts.count} starting places)" in caplog.text

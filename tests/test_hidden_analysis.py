@@ -227,11 +227,11 @@ def test_every_flag_changes_what_it_says(stores, base, tmp_path, changed, output
     assert output(made, read_numbers(made)) != output(*base)
 
 
-def test_the_same_command_does_nothing_and_force_does_it_again(stores, tmp_path):
+def test_the_same_command_does_nothing_and_new_does_it_again(stores, tmp_path):
     first = run(stores, tmp_path)
     stamp = (first / "numbers.json").stat().st_mtime_ns
     assert run(stores, tmp_path, num_threads=2) == first and (first / "numbers.json").stat().st_mtime_ns == stamp
-    again = run(stores, tmp_path, force=True)
+    again = run(stores, tmp_path, new=True)
     assert again != first and read_numbers(again) == read_numbers(first)
 
 
@@ -253,7 +253,7 @@ BAD = [
     ({"clusters": 1}, "--clusters is 1: give 2 or more"),
     ({"followed": 0}, "--followed is 0: give 1 or more"),
     ({"share": 1.5}, "--share is 1.5"),
-    ({"num_episodes": 0}, "take at least 1"),
+    ({"num_episodes": 0}, "--num_episodes is 0: give 1 or more"),
     ({"points": 90}, "--points is 90: give 91 or more"),
     ({"num_episodes": 3}, "--components takes 1 or more, and 3 levels, 6 hidden units carry 0; .*--clusters takes 2 .*--points takes 91"),
 ]
@@ -303,7 +303,7 @@ def test_a_plot_without_artefacts_says_how_to_make_them(tmp_path, whole):
     copy = tmp_path / "copy"
     shutil.copytree(whole[1], copy)
     (copy / "frames.safetensors").unlink()
-    with pytest.raises(UsageError, match="--force"):
+    with pytest.raises(UsageError, match="--new"):
         plotting.main(plotting.Args(out_dir=tmp_path, precomp_dir=copy))
 
 

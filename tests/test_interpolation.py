@@ -61,11 +61,11 @@ def made(request, tmp_path_factory):
     return path, request.param
 
 
-def run(made, logdir, **changed) -> Path:
+def run(made, out_dir, **changed) -> Path:
     path = made[0]
-    given = dict(num_pairs=2, num_points=3, num_sim_steps=4, device="cpu", logdir=logdir, rand_init="data_dir" not in changed) | changed
+    given = dict(num_pairs=2, num_points=3, num_sim_steps=4, device="cpu", out_dir=out_dir, rand_init="data_dir" not in changed) | changed
     interpolation_exp.main(interpolation_exp.Args(path / "model.safetensors", path / "agent.safetensors", **given))
-    return max(logdir.iterdir(), key=lambda run: run.stat().st_mtime_ns)
+    return max(out_dir.iterdir(), key=lambda run: run.stat().st_mtime_ns)
 
 
 def test_videos_show_what_is_simulated_along_the_path_that_the_latent_asks_for(made, tmp_path):

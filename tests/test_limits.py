@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from analysis import memory_precompute, scene_bank
-from analysis.limits import Limit, fit_sizes
+from analysis.limits import Limit, check_least, fit_sizes
 from common.runs import UsageError
 
 
@@ -32,6 +32,14 @@ def test_all_that_are_lowered_stand_in_one_line(caplog):
 def test_every_shortage_is_named_at_once():
     with pytest.raises(UsageError, match="--clusters takes 2 or more, and 2 levels carry 1; --points takes 91 or more, and 40 states carry 40: record"):
         fit_sizes(Sizes(), {"clusters": Limit(1, "2 levels", 2), "counts": Limit(4, "16 levels"), "points": Limit(40, "40 states", 91)})
+
+
+def test_every_size_below_its_least_is_named_at_once():
+    check_least(Sizes(), clusters=32, counts=4, points=1)
+    with pytest.raises(UsageError, match="^--clusters is 32: give 33 or more; --counts is 4 8 16: give 5 or more$"):
+        check_least(Sizes(), clusters=33, counts=5, points=1)
+    with pytest.raises(UsageError, match="^--counts is empty: give 1 or more$"):
+        check_least(Sizes(counts=()), counts=1)
 
 
 def test_moments_of_the_memory_analysis_are_those_with_a_past():

@@ -35,7 +35,7 @@ def test_a_sample_gives_each_episode_its_share():
     assert np.array_equal(subsample(groups, 100, 1), subsample(groups, 100, 1))
     assert np.array_equal(subsample(groups, 5000), np.arange(1000))
     assert all(len(np.unique(subsample(groups, most, seed))) == most for most in (333, 700, 999) for seed in range(5))
-    with pytest.raises(UsageError, match="at least 1"):
+    with pytest.raises(UsageError, match="--points is 0: give 1 or more"):
         subsample(groups, 0)
 
 
@@ -129,7 +129,7 @@ def test_planted_clusters_are_found_again_and_new_points_are_assigned():
     by_hand = np.linalg.norm(new[:, None].astype(float) - found.centres, axis=2).argmin(1)
     assert np.array_equal(by_hand, found.assign(new))
     assert best_jaccard(true, Clusters(found.centres[::-1]).assign(new)[::-1], CENTRES).min() < 0.9, "the test sees wrong labels"
-    with pytest.raises(UsageError, match="record more or ask for fewer"):
+    with pytest.raises(UsageError, match="ask for fewer, or record more"):
         fit_clusters(points, groups, EPISODES + 1)
 
 

@@ -81,14 +81,14 @@ def test_the_recurrent_agent_has_a_memory_that_ends(world):
     assert "NaN" not in (run / "numbers.json").read_text()
 
 
-def test_the_same_command_computes_nothing_again_and_force_does(world, monkeypatch):
+def test_the_same_command_computes_nothing_again_and_new_does(world, monkeypatch):
     run, before = run_of(world)
     written = {path: path.stat().st_mtime_ns for path in run.glob("*.safetensors")}
     monkeypatch.setattr(command, "steps", None)
     main(world)
     assert run_of(world)[1] == before and written == {path: path.stat().st_mtime_ns for path in run.glob("*.safetensors")}
     with pytest.raises(TypeError):
-        main(replace(world, force=True))
+        main(replace(world, new=True))
 
 
 def test_an_agent_without_memory_changes_in_nothing_from_one_frame_on(world, tmp_path):

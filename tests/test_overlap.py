@@ -108,7 +108,7 @@ def test_a_shifted_simulation_is_seen_beside_its_floor_and_drawn_without_stores(
     assert run(made, "same", tmp_path, num_sim_episodes=40)["n"] != same["n"]
     assert run(made, "same", tmp_path, points=100)["mmd2"] != same["mmd2"] != run(made, "same", tmp_path, seed=1)["mmd2"]
     assert run(made, "same", tmp_path)["mmd2"] == same["mmd2"] and len(list((tmp_path / "hx_overlap_precomp").glob("hx_*"))) == 5
-    run(made, "same", tmp_path, force=True)
+    run(made, "same", tmp_path, new=True)
     assert len(list((tmp_path / "hx_overlap_precomp").glob("hx_*"))) == 6
 
 

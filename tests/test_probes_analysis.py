@@ -226,7 +226,7 @@ def test_a_concept_appears_where_it_stays():
 def test_mistakes_are_said_in_one_line(world, probed, tmp_path):
     with pytest.raises(UsageError, match="--epochs is 0: give 1 or more"):
         probes_precompute.main(probe_args(world, epochs=0))
-    with pytest.raises(UsageError, match=r"\d+ layouts are too few for probes"):
+    with pytest.raises(UsageError, match=r"--num_episodes 8 shows \d+ layouts? of .* need 36: give a larger number"):
         open_study(world.store, 8, 0, world.root)
     with pytest.raises(UsageError, match="only coinrun has"):
         open_study(world.store, EPISODES, 0, tmp_path)
@@ -250,6 +250,32 @@ def test_mistakes_are_said_in_one_line(world, probed, tmp_path):
         tuning_precompute.check_directions(narrow, WIDTH, tmp_path)
     with pytest.raises(UsageError, match="none of the scenes is from an episode that is shown"):
         emergence_precompute.within(tuning_precompute.open_bank(world.scenes, world.store.id), np.array([-1]))
+
+
+def test_what_cannot_be_had_is_refused_before_work_begins(world, probed, tmp_path):
+    for name in ("concepts_precomp", "scene_bank_precomp"):
+        if (world.root / name).exists():
+            (tmp_path / name).symlink_to(world.root / name)
+    there = sorted(tmp_path.iterdir())
+
+    def refused(main, args, message):
+        with pytest.raises(UsageError, match=message):
+            main(args)
+        assert sorted(tmp_path.iterdir()) == there
+
+    refused(probes_precompute.main, probe_args(world, num_episodes=0, epochs=0, out_dir=tmp_path), "--num_episodes is 0: give 1 or more; --epochs is 0")
+    refused(probes_precompute.main, probe_args(world, num_episodes=1, out_dir=tmp_path), "--num_episodes 1 shows 1 layout of .* record more")
+    refused(probes_precompute.main, probe_args(world, sites=("core",), out_dir=tmp_path), "--sites names core, and the encoder has: encoder")
+    write_run(tmp_path / "run", (0,))
+    there = sorted(tmp_path.iterdir())
+    runs = emergence_precompute.Args((tmp_path / "run",), world.scenes, world.store.path, num_episodes=1, frame_episodes=10, out_dir=tmp_path)
+    refused(emergence_precompute.main, runs, "--num_episodes 1 shows 1 layout of ")
+    refused(emergence_precompute.main, replace(runs, every=0, epochs=0), "--every is 0: give 1 or more; --epochs is 0")
+    refused(emergence_precompute.main, replace(runs, scenes_dir=tmp_path), "no scene bank")
+
+
+def test_episodes_beyond_the_store_are_lowered(world, probed):
+    assert json.loads((probed / "config.json").read_text())["num_episodes"] == EPISODES
 
 
 def test_probes_without_directions_stand_and_tuning_says_why(world, probed, tmp_path, monkeypatch, caplog):

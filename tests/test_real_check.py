@@ -10,6 +10,7 @@ import torch
 from coinrun_runner import FRAMES, RIGHT, record_runner, save_runner, save_untrained
 from figure_checks import draws_and_notes
 from matplotlib.figure import Figure
+from refusal_checks import HUGE, refused_at_once
 
 from agents.actor_critic import load_agent
 from analysis import real_check, true_q
@@ -25,6 +26,7 @@ from interpret.resampling import level_weights, line
 from interpret.two_worlds import Runs, agreement, events, kept, rates, strangers
 from interpret.worlds import RealWorld, WatchedWorld, in_batches
 from rollouts.states import replay_env
+from rollouts.store import Rollouts
 
 SEED, STEPS = 5, 16
 
@@ -39,8 +41,6 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bank(files):
-    from rollouts.store import Rollouts
-
     return Bank(Rollouts.open(files[0] / "store"), FRAMES, PARTS["all"])
 
 
@@ -291,6 +291,44 @@ def test_the_page_of_another_game_speaks_neither_of_coins_nor_of_deaths(files, t
     assert cut == [], "every text is inside its picture"
 
 
+def test_sizes_beyond_the_store_and_the_game_are_lowered_before_work_begins(files, bank, caplog):
+    check = real_check.open_worlds(args(files, num_moments=10**9, num_hazards=10**9, steps=10**9, hold=(2, 10**9), draws=1, hazard_draws=1))
+    check.env.close()
+    found = check.args
+    assert found.num_moments == found.num_hazards == len(bank) and found.steps == check.env.timeout and found.hold == (2,)
+    (line,) = caplog.messages
+    assert f"--num_moments 1000000000 to {len(bank)} ({len(bank)} moments of layouts for all)" in line and "--steps 1000000000 to 1000" in line
+
+
+def test_no_more_environments_are_made_than_forks_run(files):
+    check = real_check.open_worlds(args(files, batch_size=10**9))
+    assert check.env.num == 12
+    check.env.close()
+
+
+def test_sizes_that_cannot_be_had_are_refused_before_work_begins(files, tmp_path, monkeypatch):
+    path, agent, _ = files
+
+    def refused(message, **changed):
+        refused_at_once(real_check.main, args(files, out_dir=tmp_path, **changed), tmp_path, message)
+
+    refused("--num_moments is 0: give 1 or more; --batch_size is 0: give 1 or more", num_moments=0, batch_size=0)
+    refused(r"\(--num_moments, --draws, .* GiB, and this machine has .* ask for less", draws=HUGE)
+    asked = true_q.Args(agent, path / "store", device="cpu", out_dir=tmp_path, draws=HUGE)
+    refused_at_once(true_q.main, asked, tmp_path, r"forks \(--num_moments, --draws\) takes .* GiB")
+    monkeypatch.setattr(Bank, "__len__", lambda bank: 1)
+    refused_at_once(true_q.main, replace(asked, draws=2), tmp_path, "--num_moments takes 2 or more, and 1 moment of layouts for all carry 1")
+
+
+def test_true_q_lowers_sizes_to_what_the_store_and_the_game_carry(files, caplog):
+    path, agent, _ = files
+    asked = true_q.Args(agent, num_moments=10**9, steps=10**9, draws=2, batch_size=10**9)
+    bank = true_q.bank_of(asked, Rollouts.open(path / "store"))
+    found = true_q.fitted(asked, bank, 9)
+    assert (found.num_moments, found.steps, found.batch_size) == (len(bank), 1000, len(bank) * 9 * 2)
+    assert len(caplog.messages) == 1
+
+
 def test_what_cannot_be_checked_is_refused_in_a_line(files):
     path, agent, model = files
     for wrong, message in ((dict(draws=0), "--draws is 0"), (dict(hold=()), "--hold"), (dict(hold=(0,)), "--hold")):
@@ -330,7 +368,8 @@ def test_true_q_writes_a_page_and_its_flags_change_it(files, bank):
     assert page.count("data:image/png") >= 2 and "slope" in page and summary["inputs"]["data_dir"] in page and 0 <= summary["cut"] <= 1
 
     def found(**changed):
-        return true_q.compute(true_q.Args(agent, path / "store", **(small | changed)), bank.rollouts, load_agent(agent)[0], "cpu")
+        asked = true_q.Args(agent, path / "store", **(small | changed))
+        return true_q.compute(asked, true_q.bank_of(asked, bank.rollouts), load_agent(agent)[0], "cpu")
 
     base = found()
     known, _ = load_checkpoint(run / "true_q.safetensors")

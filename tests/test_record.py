@@ -15,6 +15,7 @@ import torch
 
 import record
 from agents.actor_critic import ActorCritic, NetworkConfig, save_agent
+from common.cli import parse
 from common.runs import UsageError
 from envs.procgen import ProcgenConfig, ProcgenVecEnv
 from rollouts import inspect_store
@@ -44,15 +45,15 @@ def models(tmp_path_factory):
     return [make_agent(folder / f"m{seed}.safetensors", seed) for seed in range(2)]
 
 
-def asked(models, logdir, **changed) -> record.Args:
+def asked(models, out_dir, **changed) -> record.Args:
     default = dict(env_name=GAME, num_episodes=10, episodes_per_shard=4, num_envs=3, num_threads=1, device="cpu")
-    return record.Args(logdir=logdir, **(default | {"model_file": models[0] if models else None} | changed))
+    return record.Args(out_dir=out_dir, **(default | {"model_file": models[0] if models else None} | changed))
 
 
-def make(models, logdir, **changed) -> Rollouts:
-    args = asked(models, logdir, **changed)
+def make(models, out_dir, **changed) -> Rollouts:
+    args = asked(models, out_dir, **changed)
     record.main(args)
-    return Rollouts.open(logdir / "data" / args.exp_name)
+    return Rollouts.open(out_dir / "data" / args.exp_name)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ def test_threads_of_the_game_do_not_matter(store, models, tmp_path):
 def test_a_killed_recording_ends_with_the_same_bits(models, tmp_path, kill, code):
     """kill -9 or Ctrl-C once the first shard stands and the next is being played; the same command again finishes it."""
     flags = ["--env_name", GAME, "--model_file", str(models[0]), "--num_episodes", "12", "--episodes_per_shard", "4", "--num_envs", "3"]
-    flags += ["--num_threads", "1", "--device", "cpu", "--logdir", str(tmp_path / "killed")]
+    flags += ["--num_threads", "1", "--device", "cpu", "--out_dir", str(tmp_path / "killed")]
     command = [sys.executable, "record.py", *flags]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
@@ -410,3 +411,8 @@ def test_manifest_describes_the_recording(store):
     assert manifest["env"]["env_name"] == GAME and manifest["core_parts"] == {"h": [0, 8]} and manifest["noop"] == 4
     assert manifest["plan"] == Plan(10, 4).values() and manifest["policies"] == [store.episodes["policy_id"][0]]
     assert "procgen-mirror" in manifest["made"]["packages"]
+
+
+def test_the_place_of_a_recording_has_its_older_name_too():
+    for flag in ("--out_dir", "--logdir"):
+        assert parse(record.Args, words=[flag, "elsewhere"]).out_dir == Path("elsewhere")

@@ -246,7 +246,7 @@ def test_num_levels_and_paint_vel_info_reach_the_game(rendered):
 
 def test_where_videos_go_and_when_they_are_made_again(model_file, tmp_path):
     def made(**flags) -> dict[Path, int]:
-        render.main(render.Args(model_file, num_eps=1, overlay=False, scale=1, device="cpu", logdir=tmp_path, **flags))
+        render.main(render.Args(model_file, num_eps=1, overlay=False, scale=1, device="cpu", out_dir=tmp_path, **flags))
         return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")}
 
     first = made(exp_name="mine")

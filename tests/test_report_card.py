@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from coinrun_store import PER_PART, write_world
+from refusal_checks import refused_at_once
 
 import analysis.card_batch as card_batch
 import loss_over_time_exp
@@ -41,17 +42,17 @@ def simulator(world):
     return load_simulator(world.model_file, world.agent_file)[0]
 
 
-def arguments(world, logdir, **changed):
-    small = dict(num_windows=24, training_windows=24, batch_size=12, device="cpu", logdir=logdir)
+def arguments(world, out_dir, **changed):
+    small = dict(num_windows=24, training_windows=24, batch_size=12, device="cpu", out_dir=out_dir)
     return report_card.Args(world.model_file, world.agent_file, world.store.path, **(small | changed))
 
 
 @pytest.fixture(scope="module")
 def card(world, tmp_path_factory):
     """A finished run's directory."""
-    logdir = tmp_path_factory.mktemp("runs")
-    report_card.main(arguments(world, logdir))
-    return next(logdir.glob("model_*"))
+    out_dir = tmp_path_factory.mktemp("runs")
+    report_card.main(arguments(world, out_dir))
+    return next(out_dir.glob("model_*"))
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +262,7 @@ def test_losses_are_in_their_own_units_and_stop_with_the_episode(simulator, batc
 
 
 def test_loss_over_time_writes_its_figure_and_refuses_other_files(world, tmp_path):
-    small = dict(num_batches=2, batch_size=8, num_sim_steps=6, device="cpu", logdir=tmp_path)
+    small = dict(num_batches=2, batch_size=8, num_sim_steps=6, device="cpu", out_dir=tmp_path)
     args = loss_over_time_exp.Args(world.model_file, world.agent_file, world.store.path, **small)
     loss_over_time_exp.main(args)
     (path,) = tmp_path.glob("test/*/loss_over_time.json")
@@ -278,7 +279,7 @@ def test_loss_over_time_writes_its_figure_and_refuses_other_files(world, tmp_pat
 
 
 def test_the_flags_of_loss_over_time_say_where_it_goes_and_which_levels_it_is_of(world, tmp_path):
-    small = dict(num_batches=1, batch_size=4, num_sim_steps=2, device="cpu", logdir=tmp_path, part="train")
+    small = dict(num_batches=1, batch_size=4, num_sim_steps=2, device="cpu", out_dir=tmp_path, part="train")
     levels = np.sort(world.store.episodes["level_seed"][choose_parts(world.store, ("train",), 15, K, (9999,), 0)[0].table[:, 0]])
     half = int(levels[len(levels) // 2])
 
@@ -294,7 +295,30 @@ def test_the_flags_of_loss_over_time_say_where_it_goes_and_which_levels_it_is_of
     for changed in ({"env_name": "jumper"}, {"distribution_mode": "hard"}, {"num_levels": 1}, {"start_level": -1}):
         with pytest.raises(UsageError, match="recorded with|fewer than two layouts|count from 0"):
             data(exp_name="none", **changed)
+    for changed, message in (({"num_batches": 0, "batch_size": 0}, "--num_batches is 0: .* --batch_size is 0"), ({"num_sim_steps": 10**12}, "GiB")):
+        with pytest.raises(UsageError, match=message):
+            data(exp_name="none", **changed)
     assert not (tmp_path / "none").exists()
+
+
+def test_sizes_beyond_the_store_are_lowered_before_work_begins(world, simulator, caplog):
+    asked = arguments(world, None, num_windows=10**9, training_windows=10**9)
+    args, parts = report_card.choose_windows(asked, simulator, world.store)
+    assert (args.num_windows, args.training_windows) == tuple(len(part.table) for part in parts)
+    (line,) = caplog.messages
+    assert f"--num_windows 1000000000 to {args.num_windows}" in line and f"--training_windows 1000000000 to {args.training_windows}" in line
+
+
+def test_sizes_that_cannot_be_had_are_refused_before_work_begins(world, tmp_path, monkeypatch):
+    def refused(message, **changed):
+        refused_at_once(report_card.main, arguments(world, tmp_path, **changed), tmp_path, message)
+
+    refused("--num_windows is 1: give 2 or more; --batch_size is 0: give 2 or more", num_windows=1, batch_size=0)
+    monkeypatch.setattr("analysis.card_windows.split", lambda layouts: np.full(len(layouts), "train"))
+    refused("fewer than two layouts for test .*larger --num_episodes")
+    monkeypatch.undo()
+    monkeypatch.setattr("common.integrity.machine_memory", lambda: 10_000)
+    refused(r"a batch of 12 windows \(--batch_size\) takes .* GiB, and this machine has")
 
 
 def test_a_store_of_another_game_is_refused(world, tmp_path):

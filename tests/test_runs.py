@@ -22,7 +22,7 @@ class Config:
     name: str = "a"
     inner: Inner = field(default_factory=Inner)
     device: str = "auto"
-    logdir: Path = Path("logs")
+    out_dir: Path = Path("logs")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Grown(Config):
 
 def test_keys_follow_what_is_asked_and_nothing_else():
     base = key_of({"config": Config()})
-    assert key_of({"config": Config(device="cpu", logdir=Path("elsewhere"))}) == base
+    assert key_of({"config": Config(device="cpu", out_dir=Path("elsewhere"))}) == base
     assert key_of({"config": Grown()}) == base
     changed = [Config(name="b"), Config(inner=Inner(4)), Grown(later=1)]
     assert len({key_of({"config": config}) for config in changed} | {base}) == 4
@@ -128,8 +128,8 @@ def test_opening_a_run_says_whether_there_is_work_and_where_it_lies(tmp_path, ca
     caplog.set_level(logging.INFO)
     directory = open_run(tmp_path, "run", Config()).dir  # and its lock is gone
     open_run(tmp_path, "run", Config()).finish({})
-    assert open_run(tmp_path, "run", Config(), flag="--force").done
-    said = [f"writing to {directory}", f"resuming {directory}", f"{directory} is done; --force makes another"]
+    assert open_run(tmp_path, "run", Config()).done
+    said = [f"writing to {directory}", f"resuming {directory}", f"{directory} is done; --new makes another"]
     assert [record.getMessage() for record in caplog.records] == said
 
 

@@ -174,11 +174,11 @@ def test_stability_and_parts_are_there_where_they_are_asked_for(mapped, judged):
     assert "real.nmf" not in read_part(mapped[1]["env_h"], "labels") and set(read_part(judged, "labels")["real.nmf"]) <= {0, 1}
 
 
-def test_the_same_command_does_nothing_and_force_does_it_again(made, mapped):
+def test_the_same_command_does_nothing_and_new_does_it_again(made, mapped):
     out, directories = mapped
     before = (directories["env_h"] / "labels.safetensors").stat().st_mtime_ns
     assert run(made, out) == directories["env_h"] and (directories["env_h"] / "labels.safetensors").stat().st_mtime_ns == before
-    again = run(made, out, force=True)
+    again = run(made, out, new=True)
     assert again != directories["env_h"] and not differ(again, directories["env_h"])
 
 

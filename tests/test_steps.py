@@ -1,4 +1,4 @@
-"""A step is made once, again by force, and a plot finds the latest whole one or says how to make it."""
+"""A step is made once, again where --new asks for it, and a plot finds the latest whole one or says how to make it."""
 
 import os
 
@@ -12,18 +12,18 @@ from common.runs import UsageError
 COMMAND = "python analysis/thing_precompute.py"
 
 
-def made(tmp_path, number: int = 1, force: bool = False, inputs=("a",), version: int = 1):
-    run = open_step(tmp_path, "thing", version, {"number": number}, {"data_dir": inputs[0]}, force)
+def made(tmp_path, number: int = 1, new: bool = False, inputs=("a",), version: int = 1):
+    run = open_step(tmp_path, "thing", version, {"number": number}, {"data_dir": inputs[0]}, new)
     if not run.done:
         part(run, "arrays", lambda: {"x": np.full(2, number)})
         finish_step(run, {"number": number})
     return run
 
 
-def test_the_same_step_is_found_again_and_force_makes_another(tmp_path):
+def test_the_same_step_is_found_again_and_new_makes_another(tmp_path):
     first = made(tmp_path)
     assert made(tmp_path).dir == first.dir and made(tmp_path).done
-    others = [made(tmp_path, 2), made(tmp_path, inputs=("b",)), made(tmp_path, version=2), made(tmp_path, force=True)]
+    others = [made(tmp_path, 2), made(tmp_path, inputs=("b",)), made(tmp_path, version=2), made(tmp_path, new=True)]
     assert len({run.dir for run in others} | {first.dir}) == 5
     assert find_step(tmp_path, "thing", 1, COMMAND) == others[-1].dir.resolve(), "the latest is the last one finished"
     assert read_numbers(find_step(tmp_path, "thing", 1, COMMAND, first.dir)) == {"number": 1}
@@ -44,7 +44,7 @@ def test_what_is_missing_unfinished_stale_or_damaged_is_said_with_the_way_out(tm
     (run.dir / "arrays.safetensors").write_bytes(b"no")
     (run.dir / "numbers.json").write_text("{")
     for read in (lambda: read_part(run.dir, "arrays"), lambda: read_part(run.dir, "other"), lambda: read_numbers(run.dir)):
-        with pytest.raises(UsageError, match="--force"):
+        with pytest.raises(UsageError, match="--new"):
             read()
 
 

@@ -62,14 +62,13 @@ def test_work_in_progress_is_saved_once_and_the_innermost_speaks(capsys):
     assert saved == ["inner", "outer"]
 
 
-@pytest.mark.parametrize("flag", ["new", "force"])
-def test_the_way_on_leaves_out_the_flag_that_starts_another_run(flag, capsys):
+def test_the_way_on_leaves_out_the_flag_that_starts_another_run(capsys):
     def main(args):
         report_on_stop(lambda: "a part is kept")
         send(signal.SIGINT)
 
-    said = f"interrupted by SIGINT: a part is kept; the same command without --{flag} goes on from there\n"
-    assert stopped(main, capsys, **{flag: True}) == (130, said)
+    said = "interrupted by SIGINT: a part is kept; the same command without --new goes on from there\n"
+    assert stopped(main, capsys, new=True) == (130, said)
 
 
 def test_a_process_that_others_speak_for_says_nothing(capsys):

@@ -16,7 +16,7 @@ import common.stopping
 from agents.actor_critic import load_agent
 from agents.ppo import PPOConfig
 from agents.reward_norm import RewardNormalizer
-from agents.trainer import Schedule, Trainer
+from agents.trainer import Schedule, Trainer, mean_return
 from agents.training_log import COLUMNS, WINDOW, EpisodeStatistics, summary
 from common.checkpoints import BadCheckpoint, load_checkpoint, save_checkpoint
 from common.csv_log import CsvLog, read_log
@@ -340,3 +340,8 @@ def test_the_bar_moves_within_an_iteration_and_ends_where_the_steps_are(tmp_path
     assert moves[CONFIG.n_steps] == pytest.approx((32 - acting) / updates)
     second = len(moves) // 2
     assert moves[second] != pytest.approx(moves[0], rel=1e-6), "the second iteration goes by how long the first one's parts took"
+
+
+def test_the_bar_shows_no_return_before_an_episode_has_ended():
+    assert mean_return({}) == mean_return({"mean_episode_rewards": "nan"}) == mean_return({"mean_episode_rewards": float("nan")}) == ""
+    assert mean_return({"mean_episode_rewards": 7.5}) == "return 7.50"

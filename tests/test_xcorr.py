@@ -75,7 +75,7 @@ def test_the_same_command_is_done_and_every_flag_changes_what_is_made(made, tmp_
     first = run(made, tmp_path)
     before = (first / "all.safetensors").stat().st_mtime_ns
     assert run(made, tmp_path) == first and (first / "all.safetensors").stat().st_mtime_ns == before
-    assert run(made, tmp_path, force=True) != first
+    assert run(made, tmp_path, new=True) != first
     base = read_part(first, "all")
     for change in (dict(null="shift"), dict(draws=25), dict(seed=1), dict(lags=3), dict(num_episodes=60)):
         other = read_part(run(made, tmp_path, **change), "all")

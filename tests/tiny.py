@@ -59,13 +59,13 @@ def tiny_presets(monkeypatch, tmp_path_factory):
     return path
 
 
-def tiny_args(logdir: Path, **changed) -> train.Args:
+def tiny_args(out_dir: Path, **changed) -> train.Args:
     """Two iterations of Dodgeball (short episodes) with the tiny preset, one evaluation of two episodes at the end."""
     often = dict(num_timesteps=64, eval_episodes=2, eval_every=NEVER, save_every=NEVER)
     game = dict(param_name="tiny", env_name="dodgeball", num_levels=5, num_threads=1, device="cpu")
-    return train.Args(logdir=logdir, **(often | game | changed))
+    return train.Args(out_dir=out_dir, **(often | game | changed))
 
 
-def run_dirs(logdir: Path) -> list[Path]:
+def run_dirs(out_dir: Path) -> list[Path]:
     """Every run directory under a log directory, oldest first."""
-    return sorted((path.parent for path in logdir.rglob("config.json")), key=lambda path: path.stat().st_mtime)
+    return sorted((path.parent for path in out_dir.rglob("config.json")), key=lambda path: path.stat().st_mtime)
