@@ -57,7 +57,7 @@ def hooks(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
 
     Raises:
         UsageError: for an unknown site, one whose output is not a tensor, one that was not computed, and for
-            gradients through so many frames that the encoder would recompute them without hooks.
+            gradients through more frames than the encoder keeps, which it would recompute without hooks.
     """
     known = set(sites(model))
     for name in edits:

@@ -18,7 +18,7 @@ from rollouts.growth import RECORD_MORE
 VARIANCE_SHARE = 0.95
 """Share of the variance held by the components on which points are clustered and mapped."""
 MAX_REFERENCE = 10_000
-"""Neighbours are searched among at most so many points, a random subsample."""
+"""Neighbours are searched in a random subsample of at most this many points."""
 _CHUNK = 65_536
 
 

@@ -31,7 +31,7 @@ STEPS_PER_LAYOUT = 6
 SEARCH_BATCH = 96
 """Steps that are replayed at a time while searching."""
 REPEAT_STRIDE = 1_000_003
-"""Offset between the noise repeats of forks of one point; no recording has so many repeats of a level."""
+"""Offset between the noise repeats of forks of one point; no recording repeats a level as often."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def planted(noise: float = 0.0, order=None, size: float = 1.0, seed: int = 0) ->
     )
 
 
-def test_motion_is_read_off_the_picture():
+def test_player_motion_is_estimated_from_the_scrolling_of_the_frame():
     assert np.array_equal(player_motion(planted(20.0)), np.broadcast_to(SHIFTS, (12, 4, 2)))
 
 
@@ -53,7 +53,7 @@ def test_equal_worlds_match_and_shuffled_actions_do_not():
     assert psnr_margin(match_frames(real, planted(30.0, [1, 0, 3, 2])), real.ended, WEIGHTS)[0] < -1
 
 
-def test_the_size_of_the_effect_is_its_slope():
+def test_the_regression_slope_is_the_size_of_the_effect():
     real = planted()
     for size in (1.0, 0.5, 0.0):
         slope, correlation = (
@@ -64,7 +64,7 @@ def test_the_size_of_the_effect_is_its_slope():
     assert effect_regression(effect_products(real, planted(order=[1, 0, 3, 2])), WEIGHTS)[0][0] < 0
 
 
-def test_actions_that_do_the_same_count_as_one_and_ended_ones_as_none():
+def test_identical_outcomes_share_credit_and_ended_runs_do_not_count():
     real = planted()
     same = real._replace(after=real.after.copy())
     same.after[:, 1] = same.after[:, 0]

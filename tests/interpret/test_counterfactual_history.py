@@ -80,14 +80,14 @@ def test_with_another_velocity_the_last_frame_is_the_same_and_what_came_before_i
     assert apart.max() > 0.3
 
 
-def test_without_the_shift_it_ends_elsewhere_and_is_not_taken(env, points, monkeypatch):
+def test_a_history_without_the_shift_ends_elsewhere_and_is_rejected(env, points, monkeypatch):
     snapshots, window, own = points
     monkeypatch.setattr(pasts_module, "_moved", lambda state, right, up: state)
     found = play_counterfactual_history(env, snapshots, window["action"][:-1].astype(int), drawn(own))
     assert found.same.mean() < 0.2
 
 
-def test_nobody_begins_in_a_wall_or_beyond_the_world(points):
+def test_no_history_starts_in_a_wall_or_outside_the_level(points):
     for snapshot in points[0][:8]:
         state = parse(snapshot.data)
         row, column = np.argwhere(np.isin(state.grid, WALLS))[0]
@@ -100,7 +100,7 @@ def test_nobody_begins_in_a_wall_or_beyond_the_world(points):
         assert stays.player["x"] == state.player["x"]
 
 
-def test_only_memory_tells_the_histories_apart(store, env, points):
+def test_only_memory_distinguishes_the_histories(store, env, points):
     snapshots, window, own = points
     found = play_counterfactual_history(env, snapshots, window["action"][:-1].astype(int), drawn(own))
     agent = load_agent(store.path.parent / "agent.safetensors")[0]

@@ -52,7 +52,7 @@ def dictionary() -> Directions:
 BOTH = pytest.mark.parametrize("make", [linear, dictionary], ids=["linear", "dictionary"])
 
 
-def test_scores_are_what_was_promised():
+def test_scores_are_read_x_plus_offset():
     found = linear()
     expected = np.einsum("kd,nd->nk", found.read.numpy(), X.numpy()) + found.offset.numpy()
     np.testing.assert_allclose(found.scores(X).numpy(), expected)
@@ -89,7 +89,7 @@ def test_an_edit_adds_write_columns_and_is_no_reconstruction(make):
     assert not torch.allclose(found.edit(X, scores), found.reconstruct(scores))
 
 
-def test_one_score_is_written_and_the_others_are_left_alone():
+def test_writing_one_score_leaves_the_others_unchanged():
     found = linear()
     torch.testing.assert_close(found.read @ found.write, torch.eye(COUNT, dtype=torch.float64))
     asked = found.scores(X)
@@ -147,7 +147,7 @@ def test_scores_are_differentiable_in_x(make):
 
 
 @BOTH
-def test_a_file_gives_back_the_same_set(make, tmp_path):
+def test_a_saved_set_loads_unchanged(make, tmp_path):
     found = make().with_provenance(store="0123", site="core.cell")
     save_directions(tmp_path / "set.safetensors", found)
     again = load_directions(tmp_path / "set.safetensors")
@@ -197,7 +197,7 @@ def test_foreign_and_damaged_files_are_refused_in_one_line(tmp_path):
         load_directions(path)
 
 
-def test_a_set_that_does_not_fit_together_is_not_made():
+def test_tensors_of_inconsistent_shapes_are_refused():
     found = linear()
     with pytest.raises(ValueError, match="need write of shape"):
         Directions(found.read, found.offset, found.read, found.origin, found.names)
@@ -212,7 +212,7 @@ def test_a_set_that_does_not_fit_together_is_not_made():
         found.index("z")
 
 
-def test_a_set_of_some_features_leaves_the_others_alone():
+def test_a_set_within_a_wider_space_leaves_other_features_unchanged():
     narrow = linear()
     columns = [0, 2, 3, 4, 6, 7, 9]
     wide = narrow.within(columns, 10)
@@ -247,7 +247,7 @@ def test_both_kinds_of_write_columns_invert_the_rows_and_differ():
         write_columns(read, covariance, "transpose")
 
 
-def test_the_first_directions_keep_what_is_said_of_them():
+def test_the_first_directions_keep_their_provenance():
     whole = fit_pca(np.random.default_rng(0).normal(size=(200, 5)), np.arange(200) // 10, 5).with_provenance(
         stability={"median": [1, 2, 3, 4, 5]}
     )

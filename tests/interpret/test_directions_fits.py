@@ -154,7 +154,7 @@ def test_probes_write_the_smallest_edit_when_asked_and_read_the_same(fitted):
     assert not torch.allclose(smallest.write, found.write, rtol=0.01)
 
 
-def test_probes_choose_a_penalty_that_pays_on_other_levels():
+def test_probes_choose_the_penalty_by_cross_validation_over_levels():
     """Few states and many idle features: hardly any penalty would be chosen if the levels of the fit were
     scored.
     """
@@ -224,7 +224,7 @@ def test_gradients_of_heads_that_are_not_linear_are_averaged_over_states():
     torch.testing.assert_close(at_mean.item(), float(mean[0]), rtol=1e-3, atol=1e-3)
 
 
-def test_gradients_that_cannot_be_had_are_refused():
+def test_gradients_of_a_missing_value_or_of_dependent_choices_are_refused():
     class NoValue(PlantedAgent):
         def heads(self, state):
             return super().heads(state)[0], None
@@ -276,7 +276,7 @@ def test_supervised_fits_refuse_them_too(name):
         FITS[name](with_nan(STATES.copy()), GROUPS)
 
 
-def test_counts_that_cannot_be_are_refused():
+def test_impossible_numbers_of_directions_are_refused():
     for count in (0, WIDTH + 1):
         with pytest.raises(UsageError, match=f"{count} directions? asked for in a space of 12"):
             fit_pca(STATES, GROUPS, count)
@@ -308,7 +308,7 @@ def test_bad_concepts_are_refused(fault):
         fit_probes(STATES, GROUPS, concepts)
 
 
-def test_a_difference_of_means_takes_truth_values_that_make_a_difference():
+def test_differences_of_means_need_boolean_and_independent_concepts():
     with pytest.raises(UsageError, match="takes true and false"):
         fit_means(STATES, GROUPS, {"a": SOURCES[:, 0]})
     with pytest.raises(UsageError, match="span only 1 of 2"):
@@ -316,7 +316,7 @@ def test_a_difference_of_means_takes_truth_values_that_make_a_difference():
 
 
 @pytest.mark.parametrize(("module", "name"), [(ica, "ica"), (nmf, "nmf"), (probe_directions, "probes")])
-def test_many_states_are_thinned_out_and_this_is_noted(module, name, fitted, monkeypatch):
+def test_many_states_are_subsampled_and_the_provenance_says_so(module, name, fitted, monkeypatch):
     monkeypatch.setattr(module, "MAX_ROWS", 1000)
     found = FITS[name](STATES, GROUPS)
     assert found.provenance["n"] == 1000
@@ -324,7 +324,7 @@ def test_many_states_are_thinned_out_and_this_is_noted(module, name, fitted, mon
     assert not torch.equal(found.read, fitted[name].read)
 
 
-def test_moments_do_not_depend_on_chunks_or_a_far_zero(monkeypatch):
+def test_mean_and_covariance_do_not_depend_on_chunks_or_a_large_offset(monkeypatch):
     monkeypatch.setattr(fitting, "_CHUNK", 1000)
     x = STATES.astype(np.float64) + 1e4
     sample = sample_of(x, GROUPS)
@@ -332,7 +332,7 @@ def test_moments_do_not_depend_on_chunks_or_a_far_zero(monkeypatch):
     np.testing.assert_allclose(sample.covariance, np.cov(x.T, bias=True), rtol=1e-8, atol=1e-10)
 
 
-def test_held_out_levels_are_whole_a_quarter_and_the_seeds_choice():
+def test_a_quarter_of_whole_levels_is_held_out_by_seed():
     test = held_out_rows(GROUPS, 0)
     assert {bool(v) for level in np.unique(GROUPS) for v in [test[level == GROUPS].all()]} == {True, False}
     assert all(len(set(test[level == GROUPS])) == 1 for level in np.unique(GROUPS))
@@ -348,7 +348,7 @@ def test_the_same_seed_gives_the_same_directions(name, fitted):
 
 
 @pytest.mark.parametrize("name", ["ica", "dictionary"])
-def test_another_seed_gives_others(name, fitted):
+def test_another_seed_gives_other_directions(name, fitted):
     assert FITS[name](STATES, GROUPS, seed=1).id != fitted[name].id
 
 
@@ -387,7 +387,7 @@ def test_settings_of_a_dictionary_change_it(fitted):
         assert fit_dictionary(STATES, GROUPS, 20, 3, **(dict(steps=400, batch=256) | changed)).id != base
 
 
-def test_checked_takes_tensors():
+def test_checked_sample_takes_tensors():
     torch.testing.assert_close(
         torch.from_numpy(checked_sample(torch.from_numpy(STATES), GROUPS, 3).x), torch.from_numpy(STATES)
     )

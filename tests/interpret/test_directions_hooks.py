@@ -57,7 +57,7 @@ def test_the_step_by_step_call_is_the_agents_own_unroll(agent, seen):
 
 
 @torch.no_grad()
-def test_what_is_kept_is_what_was_computed(agent, seen):
+def test_the_cache_holds_the_computed_activations(agent, seen):
     (states, logits, values), kept = run_with_cache(
         agent, ["core.cell", "policy_head", "value_head", "encoder", "encoder.out"], unroll, agent, *seen
     )
@@ -91,7 +91,7 @@ def test_gates_make_the_next_state_by_the_equations_of_a_gru(agent, seen):
 
 
 @torch.no_grad()
-def test_edited_gates_do_what_gates_do(agent, seen):
+def test_edited_gates_act_in_the_grus_equations(agent, seen):
     start = torch.randn(N, D)
     none = torch.zeros_like(seen[1])
     kept = run_with_hooks(
@@ -144,7 +144,7 @@ def test_nested_hooks_see_each_other_whatever_their_order(agent, seen):
 
 
 @torch.no_grad()
-def test_edits_at_a_step_begin_there(agent, seen):
+def test_an_edit_at_a_step_leaves_earlier_steps_unchanged(agent, seen):
     plain = unroll(agent, *seen)
     edited = run_with_hooks(
         agent, {"core.cell": at_steps(lambda v, rows: v + 1, [3], N)}, unroll, agent, *seen
@@ -191,7 +191,7 @@ def test_gradients_pass_through_edits(agent, seen):
     assert gradient[2].item() == pytest.approx((value(1) - value(-1)) / 2e-2, rel=0.02, abs=1e-5)
 
 
-def test_mistakes_are_named(agent, seen, monkeypatch):
+def test_mistakes_are_refused_with_the_reason(agent, seen, monkeypatch):
     with pytest.raises(
         UsageError,
         match="no site 'core.cell.output' in this network; it has: core.cell, core.cell.candidate",
@@ -244,7 +244,7 @@ def test_an_error_inside_leaves_no_hooks(agent, seen):
 
 
 @torch.no_grad()
-def test_agents_from_elsewhere_have_places_too(seen):
+def test_foreign_agents_have_sites_too(seen):
     class Theirs(nn.Module):
         def __init__(self):
             super().__init__()

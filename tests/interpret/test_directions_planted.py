@@ -86,7 +86,7 @@ def test_probe_patterns_are_the_planted_directions_and_probe_weights_are_not(age
     assert all(low > 0.9 for _, low, _ in found.provenance["held_out"].values())
 
 
-def test_patterns_tell_correlated_sources_apart_which_differences_of_means_mix(sources):
+def test_patterns_separate_correlated_sources_that_differences_of_means_mix(sources):
     mixed = independent(2)
     mixed[:, 1] = 0.7 * mixed[:, 0] + 0.7 * mixed[:, 1]
     agent = PlantedAgent(2)
@@ -119,7 +119,7 @@ def test_principal_components_are_the_planted_directions_where_these_are_orthogo
     assert each(fit_pca(x, levels()[: len(x)], 3).write, truth * x.std(0)[:, None], x).min() > 0.999
 
 
-def test_parts_that_only_add_are_found_by_nmf_and_not_by_principal_components():
+def test_nmf_finds_additive_parts_and_principal_components_do_not():
     rng = np.random.default_rng(3)
     active = rng.exponential(size=(len(levels()), 3)) * (rng.random((len(levels()), 3)) < 0.3)
     truth = np.kron(np.eye(3), np.ones((4, 1))) * rng.uniform(0.5, 2, (12, 1)) + 0.1 * rng.random((12, 3))
@@ -138,7 +138,7 @@ def test_parts_that_only_add_are_found_by_nmf_and_not_by_principal_components():
     assert abs(np.square(found.scores(torch.from_numpy(x)).numpy()).mean(0) - 1).max() < 0.01
 
 
-def test_a_dictionary_finds_more_directions_than_there_are_features_at_once():
+def test_a_dictionary_finds_more_directions_than_features():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(12, 16))
     truth /= np.linalg.norm(truth, axis=0)
@@ -172,7 +172,7 @@ def test_value_gradient_is_the_head(agent, sources, states):
     )
 
 
-def test_policy_gradient_reads_what_the_choice_is_made_from(agent, states):
+def test_the_policy_gradient_is_the_direction_that_decides_the_choice(agent, states):
     found = fit_policy_gradients(agent, states, levels(), {"jump": [1]})
     weights = agent.policy_head.weight[1].detach().double()
     assert (
@@ -182,7 +182,7 @@ def test_policy_gradient_reads_what_the_choice_is_made_from(agent, states):
     torch.testing.assert_close(together.read, -found.read)
 
 
-def test_erasure_takes_the_planted_concept_and_leaves_the_others(agent, sources, states):
+def test_erasure_removes_the_planted_concept_and_keeps_the_others(agent, sources, states):
     found = fit_leace(states, levels(), {"saw": sources[:, 0]})
     assert each(found.write, agent.mixing[:, :1], states) > 0.95
 
@@ -209,7 +209,7 @@ def test_gaussian_sources_among_others_are_named(agent, sources, caplog):
     assert cosines(found.write, agent.mixing[:, :3], x).min() > 0.95  # the others are found all the same
 
 
-def test_dependent_sources_are_not_found_and_this_is_said(caplog):
+def test_dependent_sources_are_not_found_and_a_caveat_says_so(caplog):
     agent = PlantedAgent(3)
     joint = np.random.default_rng(0).multivariate_normal(
         np.zeros(3), [[1, 0.8, 0.8], [0.8, 1, 0.8], [0.8, 0.8, 1]], len(levels())
@@ -222,7 +222,7 @@ def test_dependent_sources_are_not_found_and_this_is_said(caplog):
     assert "not independent" in caplog.text
 
 
-def test_linear_mixtures_of_independent_sources_pass_unseen_so_only_labels_can_tell():
+def test_linear_mixtures_of_independent_sources_are_not_detected_without_labels():
     """The documented limit of the check: x alone does not say which of two mixtures was meant."""
     agent = PlantedAgent(2)
     mixed = independent(2)

@@ -26,7 +26,7 @@ def test_planted_independent_sources_are_stable():
     assert found.median.min() > 0.95
 
 
-def test_an_arbitrary_rotation_is_unstable_and_called_so():
+def test_an_arbitrary_rotation_is_labelled_unstable():
     """Equal variances: which principal components come out is chance. The first one stands out and is found
     again.
     """
@@ -79,7 +79,7 @@ def test_directions_of_one_odd_level_do_not_count_as_stable():
     assert by_level.cosines.min() < 0.9
 
 
-def test_too_little_to_judge_is_refused():
+def test_too_few_levels_or_draws_are_refused():
     x = states_of(PlantedAgent(3), independent(3))
 
     def fit(x, groups, seed):

@@ -9,8 +9,8 @@ ONE = np.ones((1, 400))
 
 
 def noisy(slope: float, error: float, shared: float, draws: int = 5, n: int = 400, seed: int = 0):
-    """x and y [n, draws] of points on a line y = 0.1 + slope x, with errors of which a part is common to
-    both.
+    """Points x and y [n, draws] on the line y = 0.1 + slope x, with errors that are partly shared by x and
+    y.
     """
     rng = np.random.default_rng(seed)
     true = rng.normal(size=(n, 1))
@@ -23,7 +23,7 @@ def noisy(slope: float, error: float, shared: float, draws: int = 5, n: int = 40
 
 @pytest.mark.parametrize("shared", [0.0, 0.9])
 @pytest.mark.parametrize("slope", [1.0, 0.3, 0.0])
-def test_the_line_is_that_of_the_true_places_though_errors_are_large_and_shared(slope, shared):
+def test_the_fit_recovers_the_error_free_line_despite_large_and_shared_errors(slope, shared):
     x, y = noisy(slope, 2.0, shared)
     fitted = fit_line(ONE, x, y)
     assert fitted.slope[0] == pytest.approx(slope, abs=0.12)
@@ -43,12 +43,12 @@ def test_a_shuffled_pairing_has_slope_zero():
     assert abs(fit_line(ONE, x, np.random.default_rng(1).permutation(y)).slope[0]) < 0.15
 
 
-def test_without_repeats_the_line_is_the_ordinary_one_and_hopeless_errors_are_said_so():
+def test_without_repeats_the_fit_is_ordinary_least_squares_and_pure_noise_has_no_slope():
     x, y = noisy(0.7, 1.0, 0.0, draws=1)
     fitted = fit_line(ONE, x, y)
     slope, intercept = np.polyfit(x[:, 0], y[:, 0], 1)
     assert (fitted.slope[0], fitted.intercept[0]) == pytest.approx((slope, intercept))
     noise = np.random.default_rng(0).normal(size=(2, 6, 3))
-    hopeless = fit_line(np.ones((1, 6)), noise[0] - noise[0].mean(1, keepdims=True), noise[1])
-    assert np.isnan(hopeless.slope[0])
-    assert np.isnan(hopeless.correlation[0])
+    pure_noise = fit_line(np.ones((1, 6)), noise[0] - noise[0].mean(1, keepdims=True), noise[1])
+    assert np.isnan(pure_noise.slope[0])
+    assert np.isnan(pure_noise.correlation[0])

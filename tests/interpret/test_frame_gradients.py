@@ -57,7 +57,7 @@ def test_a_planted_value_is_found_pixel_by_pixel():
     torch.testing.assert_close(predicted, measured, rtol=1e-3, atol=1e-4)
 
 
-def test_the_agents_gradient_is_what_small_changes_show(agent):
+def test_the_agents_gradient_agrees_with_finite_differences(agent):
     frames = frames_like(agent)
     hidden = torch.zeros(1, 8)
     corners = sample_patches(9, frames.shape[1], PATCH, np.random.default_rng(0))
@@ -95,7 +95,7 @@ def test_patches_do_not_overlap_and_only_they_change():
     assert (frames == 0).all()
 
 
-def test_untrained_weights_are_others_and_leave_the_seed_alone(agent):
+def test_randomised_agents_differ_and_leave_the_global_seed_unchanged(agent):
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
@@ -183,7 +183,7 @@ def test_every_flag_changes_what_it_names(files, tmp_path, usual, changed, name)
     assert not np.array_equal(usual[name], arrays_of(other)[0][name])
 
 
-def test_numbers_that_make_no_sense_are_refused(files, tmp_path):
+def test_invalid_numbers_are_refused(files, tmp_path):
     for changed in ({"num_states": 1}, {"steps": 0}, {"change": 0.0}, {"num_patches": 2}):
         with pytest.raises(UsageError, match=f"--{next(iter(changed))}"):
             main(asked(files, tmp_path, **changed))

@@ -51,7 +51,7 @@ def by_hand(scores, length, lags, member):
     return out
 
 
-def test_correlations_are_those_of_a_slow_count():
+def test_correlations_equal_a_brute_force_loop():
     length = lengths(40)
     scores = slow(length) * [1, 100, 1e-3] + [0, 50, 7]
     member = np.random.default_rng(2).random(len(scores)) < 0.4
@@ -64,7 +64,7 @@ def test_correlations_are_those_of_a_slow_count():
     assert np.allclose(np.diagonal(whole.correlation[0]), 1)
 
 
-def test_a_null_correlates_what_its_rows_say():
+def test_a_null_correlates_the_rows_of_its_surrogate():
     length = lengths(30)
     scores = slow(length)
     for null, surrogate in NULLS.items():
@@ -90,7 +90,7 @@ def test_a_null_correlates_what_its_rows_say():
         np.testing.assert_allclose(found.std[null], np.std(drawn, 0, ddof=1), atol=1e-9)
 
 
-def test_a_planted_lag_is_found_in_its_place_and_direction():
+def test_a_planted_lag_is_found_with_its_direction():
     length = lengths()
     scores = slow(length, 4)
     first = np.repeat(np.cumsum(length) - length, length)
@@ -115,7 +115,7 @@ def test_a_planted_lag_is_found_in_its_place_and_direction():
     assert not sharp[1:, 1, 0].any()
 
 
-def test_pairs_never_reach_over_an_end():
+def test_pairs_never_cross_the_end_of_an_episode():
     length = np.full(60, 10)
     scores = np.random.default_rng(0).normal(size=(600, 2))
     for begin in range(10, 600, 10):
@@ -125,7 +125,7 @@ def test_pairs_never_reach_over_an_end():
     assert np.corrcoef(scores[:-3, 0], scores[3:, 1])[0, 1] > 0.4  # what a flat count would have claimed
 
 
-def test_nothing_is_found_where_nothing_is_and_permuted_steps_would_have_claimed_it():
+def test_independent_scores_give_no_discoveries_though_permuting_steps_would():
     length = lengths(60)
     low = []
     claimed = []
@@ -173,7 +173,7 @@ def test_each_null_explains_what_it_keeps_and_only_both_together_are_safe():
         assert not discoveries(lagged_correlations(made, length, LAGS, draws=60).p, 0.05).any()
 
 
-def test_what_lies_between_two_nulls_does_not_stand():
+def test_a_correlation_between_two_nulls_is_not_significant():
     length = lengths(400)
     rng = np.random.default_rng(8)
     whole = np.repeat(rng.normal(size=len(length)), length)
@@ -209,7 +209,7 @@ def test_a_cluster_is_measured_on_its_own_members():
     assert of_the_first.correlation[0, 0, 1] < 0.4
 
 
-def test_stand_ins_are_a_rotation_and_another_episode_at_the_same_step():
+def test_surrogates_are_a_circular_shift_and_another_episode_at_the_same_step():
     length = np.concatenate([lengths(50), [1, 1]])
     rng = np.random.default_rng(0)
     episode = np.repeat(np.arange(52), length)
@@ -230,7 +230,7 @@ def test_stand_ins_are_a_rotation_and_another_episode_at_the_same_step():
     assert len(set.union(*partner)) == 52
 
 
-def test_scores_that_do_not_vary_are_told_apart():
+def test_constant_scores_have_no_correlation():
     length = lengths(30)
     scores = slow(length, 3)
     scores[:, 1] = 0.1
@@ -243,7 +243,7 @@ def test_scores_that_do_not_vary_are_told_apart():
     assert np.isnan(found.p[1, 0, 0])
 
 
-def test_discoveries_are_those_of_the_step_up_rule():
+def test_discoveries_follow_benjamini_and_hochberg():
     p = np.array([0.001, 0.012, 0.035, 0.021, 0.9, np.nan, 0.2])
     ranked = np.sort(p[np.isfinite(p)])
     last = max(i for i, value in enumerate(ranked) if value <= 0.05 * (i + 1) / 6)

@@ -49,7 +49,7 @@ def area(a: StateSample, b: StateSample, kind: str) -> float:
     return auroc(a, b, *out_of_fold_scores(a, b, kind), np.ones(len(a.x) + len(b.x), bool)).value
 
 
-def test_equal_samples_are_not_told_apart_and_different_ones_are():
+def test_the_classifier_separates_different_samples_but_not_equal_ones():
     reference = cloud(0, first_level=1000)
     assert abs(area(cloud(1), reference, "linear") - 0.5) < 0.06
     assert abs(area(cloud(1), reference, "trees") - 0.5) < 0.06
@@ -60,7 +60,7 @@ def test_equal_samples_are_not_told_apart_and_different_ones_are():
     )
 
 
-def test_the_area_is_that_of_a_reference_implementation():
+def test_the_auroc_is_that_of_scikit_learn():
     a = cloud(1, shift=0.3)
     b = cloud(0, first_level=1000)
     scores, first = out_of_fold_scores(a, b, "linear")
@@ -92,7 +92,7 @@ def test_the_interval_is_over_levels():
     assert by_level.high - by_level.low > 1.5 * (by_state.high - by_state.low)
 
 
-def test_discrepancy_by_hand_and_near_zero_for_equals():
+def test_mmd_equals_a_direct_sum_and_is_near_zero_for_equal_samples():
     a = np.array([[0.0], [1.0]])
     b = np.array([[0.0], [2.0]])
 
@@ -127,7 +127,7 @@ def run(made: Path, sim: str, out: Path, **changed) -> dict:
     return json.loads((out / "hx_overlap_precomp" / "latest" / "numbers.json").read_text())
 
 
-def test_a_shifted_simulation_is_seen_beside_its_floor_and_drawn_without_stores(made, tmp_path, capsys):
+def test_a_shifted_simulation_exceeds_the_real_baseline_and_is_drawn_without_stores(made, tmp_path, capsys):
     far = run(made, "far", tmp_path)
     simulated, real = (far["auroc"][side]["linear"]["all"] for side in ("simulated", "real"))
     assert simulated["low"] > 0.85

@@ -83,7 +83,7 @@ def test_weights_count_rows_as_often_as_they_say(made):
     assert np.abs(weighted.weights - twice.weights).max() > 1e-3
 
 
-def test_what_is_read_comes_from_other_layouts_only(made):
+def test_predictions_come_from_probes_of_other_layouts_only(made):
     """A mutant that sees all layouts would read labels that are random by layout."""
     x, _, groups, folds = made
     rng = np.random.default_rng(2)
@@ -129,7 +129,7 @@ def test_least_squares_tells_classes_apart_as_well_as_logistic_regression(made):
     assert roc_auc_score(y[:, 2], mine) == pytest.approx(roc_auc_score(y[:, 2], theirs), abs=0.01)
 
 
-def test_auroc_and_r2_are_scikit_learns_in_every_draw(made):
+def test_auroc_and_r2_equal_scikit_learns_in_every_resample(made):
     _, y, groups, _ = made
     rng = np.random.default_rng(3)
     classes = np.array([False, False, True, False])
@@ -148,7 +148,7 @@ def test_auroc_and_r2_are_scikit_learns_in_every_draw(made):
     assert ties[2] == 0.5
 
 
-def test_the_best_baseline_is_taken_off_in_every_draw():
+def test_the_best_baseline_is_subtracted_in_every_resample():
     draws = np.array([[0.9, 0.4], [0.8, 0.5]])
     baselines = np.array([[[0.5, 0.6], [0.7, 0.1]], [[0.6, 0.2], [0.6, 0.2]]])
     gain, best = gain_over_best(draws, baselines)

@@ -48,7 +48,7 @@ def test_axes_scores_and_variance_are_those_of_the_whole():
     assert torch.allclose(found.read @ found.write, torch.eye(6, dtype=torch.float64), atol=1e-4)
 
 
-def test_pieces_and_float16_change_nothing_that_matters():
+def test_results_do_not_depend_on_pieces_or_float16():
     x = states()
     one = streamed_pca(in_pieces(x), 5)
     many = streamed_pca(in_pieces(x, *range(100, 3000, 100)), 5)
@@ -57,7 +57,7 @@ def test_pieces_and_float16_change_nothing_that_matters():
     np.testing.assert_allclose(half.provenance["variance"], one.provenance["variance"], rtol=0.01)
 
 
-def test_more_passes_come_nearer_and_one_is_not_enough():
+def test_more_passes_are_more_accurate_and_one_is_not_enough():
     x = states(width=200)
     true = np.array(fit_pca(x, np.arange(len(x)), 12).provenance["variance"])
     error = [
@@ -67,7 +67,7 @@ def test_more_passes_come_nearer_and_one_is_not_enough():
     assert error[1] < 0.01 < error[0]
 
 
-def test_features_that_never_change_are_left_alone():
+def test_constant_features_are_left_out():
     x = states()
     dead = np.insert(x, 7, 3.0, axis=1)
     found = streamed_pca(in_pieces(dead, 1000), 4)
@@ -87,7 +87,7 @@ def test_moments_are_those_of_the_whole_even_far_from_zero():
     np.testing.assert_allclose(std, x.std(0, dtype=np.float64), rtol=1e-9)
 
 
-def test_memory_is_that_of_a_piece():
+def test_memory_grows_with_a_piece_not_with_the_store():
     def peak(pieces):
         def made():
             rng = np.random.default_rng(0)

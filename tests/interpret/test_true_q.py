@@ -51,7 +51,7 @@ def q_of(name: str, steps: int = 0, horizon: int = 50, draws: int = 6, count: in
     return fork_returns(env, Constant(2), points, draws, horizon, GAMMA, 0), env, points
 
 
-def test_where_the_last_action_decides_q_is_exact_and_shuffled_moments_are_not():
+def test_q_is_exact_where_the_last_action_decides_and_wrong_for_shuffled_fork_points():
     found, _env, points = q_of("match")
     shown = (points.frames[0][:, 0, 0, 0] == 0).astype(int)  # the second symbol leaves the left half black
     assert 0 < shown.mean() < 1
@@ -62,13 +62,13 @@ def test_where_the_last_action_decides_q_is_exact_and_shuffled_moments_are_not()
 
 
 @pytest.mark.parametrize("steps", [0, 3, 9])
-def test_rewards_far_away_are_discounted_by_their_distance(steps):
+def test_later_rewards_are_discounted_by_their_distance(steps):
     found, _env, _moments = q_of("counter", steps)
     assert found.returns[:, 0] == pytest.approx(GAMMA ** (9 - steps))  # its actions are one effect class
     assert found.returns.shape[1] == 1
 
 
-def test_with_luck_in_between_q_is_the_policys_mean():
+def test_q_averages_over_chance_under_the_policy():
     """Memory: at its first frame the action decides nothing, and the last is right with probability 3/4 or
     1/4.
     """
@@ -80,7 +80,7 @@ def test_with_luck_in_between_q_is_the_policys_mean():
     assert len(np.unique(found.returns[0, 0])) == 2  # and differs by draw
 
 
-def test_the_horizon_cuts_and_says_so():
+def test_runs_cut_at_the_horizon_are_marked():
     found, *_ = q_of("counter", horizon=9)
     assert found.cut.all()
     assert not found.returns.any()
