@@ -84,7 +84,7 @@ def _folds(level: np.ndarray, seed: int) -> np.ndarray:
 def auroc(
     a: StateSample, b: StateSample, scores: np.ndarray, first: np.ndarray, rows: np.ndarray, seed: int = 0
 ) -> Estimate:
-    """AUROC of out-of-fold scores over some rows, with an interval by level; 0.5 if the samples do not differ.
+    """AUROC of out-of-fold scores over some rows, with its interval by level; 0.5 for equal distributions.
 
     Args:
         a, b: the samples.

@@ -64,7 +64,7 @@ def _risk_changes(axis, changes: Arrays, fitted: Line) -> None:
     if len(lines) > 1:
         band = {"color": SIMULATED["color"], "alpha": BAND_ALPHA, "linewidth": 0}
         axis.fill_between(grid, *percentile_interval(lines), **band)
-        low, high = np.nanquantile(fitted.slope[1:], [0.025, 0.975])
+        low, high = percentile_interval(fitted.slope)
         label = f"slope {fitted.slope[0]:.2f} [{low:.2f}, {high:.2f}]"
         axis.plot(grid, lines[0], label=label, **SIMULATED)
     axis.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), aspect="equal")

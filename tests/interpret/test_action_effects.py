@@ -1,5 +1,5 @@
-"""One action's effect in two worlds: planted motion is read off the picture, equal worlds match, shuffled
-actions do not.
+"""One action's effect in two worlds: planted motion is estimated, equal worlds match, shuffled actions do
+not.
 """
 
 import numpy as np

@@ -1,5 +1,5 @@
-"""One frame, two histories: both are real play and end in the stored frame to the bit, with two velocities that
-only memory tells apart.
+"""Counterfactual histories are real play, end in the recorded frame bit for bit, and differ in what only
+memory holds.
 """
 
 import numpy as np
@@ -35,8 +35,8 @@ def env(store):
 
 @pytest.fixture(scope="module")
 def points(store, env):
-    """Snapshots HISTORY_STEPS steps before each fork point; stored frames [HISTORY_STEPS + 1, B, ...], actions and hidden states;
-    velocities before.
+    """Snapshots HISTORY_STEPS before each fork point; recorded frames [HISTORY_STEPS + 1, B, ...], actions,
+    hidden states.
     """
     episodes = np.resize(np.arange(len(store)), POINTS)
     rng = np.random.default_rng(0)

@@ -1,6 +1,4 @@
-"""The object: scores, edits and gradients are what they say for linear and nonlinear sets, and files are
-whole or refused.
-"""
+"""The Directions object: scores, edits and gradients, linear and nonlinear, and files that refuse damage."""
 
 import json
 

@@ -1,5 +1,5 @@
-"""What the fits share: standardisation folded in exactly, R E = I, bad input refused in one line, and numbers
-that agree with other programs.
+"""What all fits share: exact standardisation, R E = I, refusals in one line, and agreement with reference
+programs.
 """
 
 import numpy as np
@@ -282,7 +282,8 @@ def test_impossible_numbers_of_directions_are_refused():
             fit_pca(STATES, GROUPS, count)
     with pytest.raises(
         UsageError,
-        match="5 directions need more than 5 levels or episodes, and there are 4: ask for at most 3, or record more",
+        match="5 directions need more than 5 levels or episodes, and there are 4: "
+        "ask for at most 3, or record more",
     ):
         fit_pca(STATES, GROUPS % 4, 5)
     with pytest.raises(UsageError, match="was to use 9 of 8"):

@@ -1,5 +1,5 @@
-"""Hooks: reading changes nothing, edits arrive where they should, gates are the GRU's own, and rows keep
-count of steps.
+"""Hooks: reading changes nothing, edits act at their site, gates follow the GRU's equations, rows keep their
+number.
 """
 
 import pytest

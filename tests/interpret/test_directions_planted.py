@@ -1,5 +1,5 @@
-"""Planted truth: methods give back the directions that an agent carries its concepts along, and the cases
-that cannot work say so.
+"""Planted truth: each method recovers the directions of an agent that carries known concepts, and refuses
+otherwise.
 """
 
 import logging

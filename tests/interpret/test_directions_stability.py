@@ -1,4 +1,6 @@
-"""Stable directions come back from other levels, arbitrary ones do not, and names say which is which."""
+"""Stable directions are recovered from resampled levels, arbitrary ones are not, and labels say which is
+which.
+"""
 
 import numpy as np
 import pytest

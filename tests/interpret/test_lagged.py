@@ -1,5 +1,5 @@
-"""Lagged correlations are those of a slow count, find planted lags, and call nothing a discovery that both
-nulls explain.
+"""Lagged correlations equal a brute-force loop, find planted lags, and call nothing a discovery that a null
+explains.
 """
 
 import numpy as np

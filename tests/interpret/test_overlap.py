@@ -1,5 +1,5 @@
-"""Effect sizes of real against simulated states: nothing where nothing differs, something where it does, and
-no credit for knowing levels.
+"""Effect sizes between real and simulated states: none between equal samples, and none from knowing the
+levels.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""How far posteriors are from the prior: as draws and the definition have it, and not at all for the prior
+"""Aggregate posteriors agree with sampling and with the definition, and are at no distance from the prior
 itself.
 """
 

@@ -1,5 +1,5 @@
-"""Batched ridge probes equal scikit-learn's one by one, never read a layout that they were fit on, and leave
-out what is not known.
+"""Batched ridge probes equal scikit-learn's one by one, never predict layouts they were fit on, and skip
+unknown rows.
 """
 
 import numpy as np

@@ -1,6 +1,4 @@
-"""Principal axes by passes over pieces are those of the whole, whatever the pieces, and need no more memory
-than one of them.
-"""
+"""Streamed principal components equal those of the whole for any pieces, in the memory of one piece."""
 
 import tracemalloc
 

@@ -1,6 +1,4 @@
-"""True Q on environments where it is known exactly, criticality without the bias of picking extremes,
-calibration that is right.
-"""
+"""True Q on environments where it is known exactly, criticality without selection bias, and calibration."""
 
 import numpy as np
 import pytest
