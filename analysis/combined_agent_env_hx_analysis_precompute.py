@@ -13,7 +13,7 @@ from common.cli import parse, run_main
 @dataclass
 class Args(MapArgs):
     steps_per_episode: int = 4
-    """Steps of each episode that are clustered, from step --begin on."""
+    """Steps of each episode that are clustered, from step --start_step on."""
     change_lags: tuple[int, ...] = (2, 4, 6)
     """Lags, in steps, over which the changes of the states are taken."""
     env_components: int = 16
@@ -45,8 +45,8 @@ def main(args: Args) -> None:
     ahead = max(args.change_lags)
 
     def make_points(args, run, rollouts, mask, states) -> Points:
-        axes, numbers = environment_axes(run, rollouts, mask, args.begin, args.env_components, args.seed)
-        rows = rows_with_future(states, args.begin, ahead, args.steps_per_episode)
+        axes, numbers = environment_axes(run, rollouts, mask, args.start_step, args.env_components, args.seed)
+        rows = rows_with_future(states, args.start_step, ahead, args.steps_per_episode)
         environment = direction_scores(rollouts, "env_state", axes, mask)
         vectors = joint_vectors({"agent": states.x, "environment": environment}, rows, args.change_lags)
         points, variance = principal_scores(run, "joint_axes", vectors, args.components)

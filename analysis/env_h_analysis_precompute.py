@@ -29,8 +29,8 @@ from analysis.maps.step_fields import direction_scores
 
 def main(args: Args) -> None:
     def make_points(args, run, rollouts, mask, states) -> Points:
-        axes, numbers = environment_axes(run, rollouts, mask, args.begin, args.components, args.seed)
-        rows = rows_with_future(states, args.begin)
+        axes, numbers = environment_axes(run, rollouts, mask, args.start_step, args.components, args.seed)
+        rows = rows_with_future(states, args.start_step)
         scores = direction_scores(rollouts, "env_state", axes, mask)[rows]
         return Points(scores, rows, random_features(rollouts, mask, args.seed)[rows], numbers)
 

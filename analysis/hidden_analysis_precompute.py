@@ -34,8 +34,8 @@ NOT_SETTINGS = ("data_dir", "sim_data_dir", "new", "out_dir", "num_threads", "lo
 """Flags that do not change the result; stores enter by their ids."""
 LEAST = {
     "clusters": 2,
-    "followed": 1,
-    "members": 1,
+    "path_episodes": 1,
+    "frames_per_cluster": 1,
     "outlier_neighbours": 1,
     "points": MIN_POINTS,
     "components": 1,
@@ -72,8 +72,8 @@ def check(args: Args) -> None:
     for name, least in LEAST.items():
         if getattr(args, name) < least:
             raise UsageError(f"--{name} is {getattr(args, name)}: give {least} or more")
-    if not 0 < args.share <= 1:
-        raise UsageError(f"--share is {args.share}: give a fraction of the variance above 0, at most 1")
+    if not 0 < args.variance_share <= 1:
+        raise UsageError(f"--variance_share is {args.variance_share}: give a fraction above 0, at most 1")
     if not 0 < args.outlier_sigmas < float("inf"):
         raise UsageError(f"--outlier_sigmas is {args.outlier_sigmas}: give a number above 0")
 

@@ -53,8 +53,8 @@ def main(args: Args) -> None:
 
     def make_points(args, run, rollouts, mask, states) -> Points:
         check_agent(rollouts, args.agent_file, agent_id)
-        axes, numbers = environment_axes(run, rollouts, mask, args.begin, args.env_components, args.seed)
-        rows = rows_with_future(states, args.begin, 1)
+        axes, numbers = environment_axes(run, rollouts, mask, args.start_step, args.env_components, args.seed)
+        rows = rows_with_future(states, args.start_step, 1)
         logits = torch.from_numpy(states.columns["logits"])
         blocks = {
             "encoder": encoder_output(args.agent_file, rollouts, mask, run.precision),

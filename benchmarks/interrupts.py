@@ -138,7 +138,7 @@ def programs(args: Args, store: Path) -> dict[str, Program]:
         0,
         "--maps",
         "tsne",
-        "--followed",
+        "--path_episodes",
         2,
     )
     smallest = ("--num_timesteps", 4096, "--num_episodes", 16, "--num_batches", 8)

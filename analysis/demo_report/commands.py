@@ -139,7 +139,7 @@ def map_hidden_states(demo: Demo, recording: Path, simulation: Path) -> None:
     """A t-SNE map of real hidden states, with simulated ones projected onto it."""
     inputs = ("--data_dir", recording, "--sim_data_dir", simulation, "--out_dir", demo.artefacts)
     fits = ("--methods", "pca", "--draws", 0, "--maps", "tsne")
-    sizes = ("--points", 4000, "--clusters", 8, "--followed", 8)
+    sizes = ("--points", 4000, "--clusters", 8, "--path_episodes", 8)
     run("-m", "analysis.hidden_analysis_precompute", *inputs, *fits, *sizes)
 
 

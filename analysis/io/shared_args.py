@@ -55,17 +55,17 @@ class MapArgs(MapFitArgs):
     """Store of simulated rollouts, with environment states."""
     num_episodes: int = 2000
     """Episodes, sampled at random; all if the store has fewer."""
-    begin: int = 1
+    start_step: int = 1
     """First step of each episode that is used. The environment state of step 0 is read from the latent; those
     from step 1 on are outputs of the world model's transition.
     """
-    parts: int = 16
+    nmf_components: int = 16
     """Components of the NMF whose strongest one colours a map; 0 skips the NMF."""
     maps: tuple[str, ...] = ("tsne",)
     """Embeddings besides PCA: tsne, umap, both, or no word for none."""
-    followed: int = 12
+    path_episodes: int = 12
     """Episodes whose paths are drawn."""
-    members: int = 12
+    frames_per_cluster: int = 12
     """Example frames stored for each cluster."""
 
 
@@ -93,7 +93,7 @@ class HiddenMapArgs(MapFitArgs):
     """Number of ICA and NMF directions, and of active units of a TopK dictionary 16 times as wide."""
     counts: tuple[int, ...] = (4, 8, 16)
     """Numbers of directions at which the methods are compared by reconstruction."""
-    share: float = 0.95
+    variance_share: float = 0.95
     """Fraction of the variance kept by the principal components that clusters and maps are fit on."""
     maps: tuple[str, ...] = ("tsne", "umap")
     """Embeddings besides PCA: tsne, umap, both, or no word for none. UMAP compiles for one or two minutes on
@@ -101,11 +101,11 @@ class HiddenMapArgs(MapFitArgs):
     """
     points: int = 20_000
     """States in the maps and in the checks of directions and clusters: a sample stratified by episode."""
-    followed: int = 60
+    path_episodes: int = 60
     """Real and simulated episodes, each, whose every step is projected onto the maps and whose every frame is
     stored, for paths and the explorer.
     """
-    members: int = 24
+    frames_per_cluster: int = 24
     """Example frames stored for each cluster: random members, from different episodes if possible."""
 
 

@@ -118,7 +118,7 @@ def analyse_hidden_states(args: HiddenMapArgs, run: Run, real: Rollouts, simulat
         bar.update()
         compared = cached_json(run, "equal_counts", lambda: _compared(args, list(directions), inliers))
         bar.update()
-        space = leading_components(directions["pca"], args.share)
+        space = leading_components(directions["pca"], args.variance_share)
         clusters = cached_part(run, "clusters", lambda: _clusters(args, stores.states, inliers, space))
         bar.update()
         samples = map_samples(args, stores, inliers.sample)
@@ -209,7 +209,7 @@ def _fit(args: HiddenMapArgs, method: str, inliers: Inliers, width: int) -> Dire
 def map_samples(args: HiddenMapArgs, stores: Stores, sample: np.ndarray) -> Samples:
     """The rows that maps are fit on, all steps of a few real episodes, and all simulated steps."""
     episodes = np.unique(stores.states.episode)
-    chosen = np.random.default_rng([args.seed, 14]).permutation(episodes)[: args.followed]
+    chosen = np.random.default_rng([args.seed, 14]).permutation(episodes)[: args.path_episodes]
     rows = np.flatnonzero(np.isin(stores.states.episode, chosen))
     samples = {"real": MapSample(stores.states, sample), "followed": MapSample(stores.states, rows)}
     if stores.sim_states is not None:
@@ -265,7 +265,9 @@ def map_frames(
         simulated frames [., H, W, C].
     """
     states = stores.states
-    members = cluster_members(assigned, states.episode[inliers], args.clusters, args.members, args.seed)
+    members = cluster_members(
+        assigned, states.episode[inliers], args.clusters, args.frames_per_cluster, args.seed
+    )
     chosen = inliers[members[members >= 0]]
     arrays = {
         "members": members,
@@ -276,7 +278,7 @@ def map_frames(
     }
     if stores.simulated is None:
         return arrays
-    episodes = np.unique(stores.sim_states.episode)[: args.followed]
+    episodes = np.unique(stores.sim_states.episode)[: args.path_episodes]
     return arrays | {"simulated": episode_frames(stores.simulated, episodes)}
 
 

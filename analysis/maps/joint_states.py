@@ -39,7 +39,7 @@ def environment_axes(
     used = mask & (rollouts.step_table()[:, 1] >= begin)
     if not used.any():
         raise UsageError(
-            f"no episode of {rollouts.path} has a step {begin}: give a smaller --begin, or record longer "
+            f"no episode of {rollouts.path} has a step {begin}: give a smaller --start_step, or record longer "
             "episodes with --num_sim_steps"
         )
 

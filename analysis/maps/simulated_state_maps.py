@@ -114,8 +114,8 @@ def run_map_step(
         precision: of the networks that make_points runs, if any.
     """
     check_maps(args.maps)
-    if args.begin < 0:
-        raise UsageError(f"--begin is {args.begin}: give 0 or more")
+    if args.start_step < 0:
+        raise UsageError(f"--start_step is {args.start_step}: give 0 or more")
     if args.points < MIN_POINTS:
         raise UsageError(f"--points is {args.points}: a map takes {MIN_POINTS} or more")
     rollouts = open_simulated(args.data_dir)
@@ -136,15 +136,15 @@ def limits(args: MapArgs, rollouts: Rollouts, selection: StepSelection) -> dict[
     episodes = sample_episodes(rollouts, args.num_episodes, args.seed)
     length = rollouts.episodes["length"][episodes]
     groups = len(np.unique(episode_groups(rollouts)[episodes]))
-    states = int(np.maximum(length - args.begin, 0).sum())
-    points = int(np.clip(length - args.begin - selection.ahead, 0, selection.most).sum())
+    states = int(np.maximum(length - args.start_step, 0).sum())
+    points = int(np.clip(length - args.start_step - selection.ahead, 0, selection.most).sum())
     starts = counted(groups, "start state")
-    steps = f"{counted(points, 'step')} from step {args.begin} on"
+    steps = f"{counted(points, 'step')} from step {args.start_step} on"
     if selection.ahead:
         steps += f" that have one {counted(selection.ahead, 'step')} later"
     return {
         "clusters": Limit(groups // GROUPS_PER_CLUSTER, starts, 2),
-        "parts": Limit(groups // GROUPS_PER_DIRECTION, starts, 0),
+        "nmf_components": Limit(groups // GROUPS_PER_DIRECTION, starts, 0),
         "points": Limit(points, steps, MIN_POINTS),
     } | dict.fromkeys(selection.components, Limit(min(states, points) - 1, steps))
 
@@ -187,7 +187,7 @@ def compute_map(args: MapArgs, run: Run, rollouts: Rollouts, make_points: MakePo
 
 def map_samples(args: MapArgs, episode: np.ndarray, sample: np.ndarray) -> dict[str, np.ndarray]:
     """Rows of the points that maps are fit on (`real`), and of a few whole episodes (`followed`)."""
-    chosen = np.random.default_rng([args.seed, 14]).permutation(np.unique(episode))[: args.followed]
+    chosen = np.random.default_rng([args.seed, 14]).permutation(np.unique(episode))[: args.path_episodes]
     return {"real": sample, "followed": np.flatnonzero(np.isin(episode, chosen))}
 
 
@@ -265,8 +265,8 @@ def episode_outcomes(states: HiddenStates) -> dict[str, np.ndarray]:
 def _nmf_label(
     args: MapArgs, run: Run, features: np.ndarray, groups: np.ndarray, sample: Sequence[int]
 ) -> dict[str, np.ndarray]:
-    """{"nmf": strongest NMF component [n]}; empty if --parts is 0 or the fit fails."""
-    if args.parts < _FEWEST_PARTS:
+    """{"nmf": strongest NMF component [n]}; empty if --nmf_components is 0 or the fit fails."""
+    if args.nmf_components < _FEWEST_PARTS:
         return {}
     columns = varying_columns(features[sample])
     x = features[sample][:, columns]
@@ -274,7 +274,9 @@ def _nmf_label(
         nmf = cached_directions(
             run,
             "nmf",
-            lambda: fit_nmf(x, groups[sample], args.parts, args.seed).within(columns, features.shape[1]),
+            lambda: fit_nmf(x, groups[sample], args.nmf_components, args.seed).within(
+                columns, features.shape[1]
+            ),
         )
     except UsageError as error:
         logging.warning("NMF is left out: %s", error)
@@ -286,7 +288,7 @@ def _frames(
     args: MapArgs, rollouts: Rollouts, states: HiddenStates, rows: np.ndarray, labels: np.ndarray
 ) -> dict[str, np.ndarray]:
     """members [C, M], indices of the points, -1 for none, and their frames."""
-    members = cluster_members(labels, states.episode[rows], args.clusters, args.members, args.seed)
+    members = cluster_members(labels, states.episode[rows], args.clusters, args.frames_per_cluster, args.seed)
     chosen = rows[members[members >= 0]]
     frames = frames_at(rollouts, states.episode[chosen], states.step[chosen])
     return {"members": members, "member_frames": frames}

@@ -46,7 +46,7 @@ SMALL = {
     "analysis.probes_precompute": "--epochs 1",
     "analysis.emergence_precompute": "--every 100 --epochs 1 --frame_episodes 80 --num_episodes 80",
     "analysis.hidden_analysis_precompute": (
-        "--methods pca ica --draws 0 --maps tsne --points 500 --followed 4"
+        "--methods pca ica --draws 0 --maps tsne --points 500 --path_episodes 4"
     ),
     "analysis.hidden_analysis_plotting": "--animations value",
     "analysis.show_hx_overlap_precompute": "--points 100",

@@ -42,8 +42,8 @@ FAST = dict(
     components=3,
     counts=(2,),
     points=300,
-    followed=4,
-    members=4,
+    path_episodes=4,
+    frames_per_cluster=4,
     num_threads=1,
 )
 
@@ -280,12 +280,15 @@ CHANGES = [
     ({"methods": ("nmf",), "components": 2}, lambda d, n: n["methods"].get("nmf", {}).get("directions")),
     ({"counts": (1, 3)}, lambda d, n: [row["count"] for row in n["equal_counts"]]),
     ({"draws": 20}, lambda d, n: (n["methods"]["pca"]["stable"], "rand" in n["clusters"])),
-    ({"share": 0.6}, lambda d, n: n["axes"]),
+    ({"variance_share": 0.6}, lambda d, n: n["axes"]),
     ({"clusters": 4}, lambda d, n: len(n["clusters"]["sizes"])),
     ({"maps": ("tsne",)}, lambda d, n: sorted(n["maps"])),
     ({"points": 200}, lambda d, n: n["maps"]["pca"]["points"]),
-    ({"followed": 2}, lambda d, n: [len(read_part(d, "frames")[name]) for name in ("followed", "simulated")]),
-    ({"members": 6}, lambda d, n: read_part(d, "frames")["members"].shape),
+    (
+        {"path_episodes": 2},
+        lambda d, n: [len(read_part(d, "frames")[name]) for name in ("followed", "simulated")],
+    ),
+    ({"frames_per_cluster": 6}, lambda d, n: read_part(d, "frames")["members"].shape),
     ({"seed": 1}, lambda d, n: read_part(d, "labels")["real.episode"].tolist()),
 ]
 
@@ -330,8 +333,8 @@ BAD = [
     ({"draws": 5}, "--draws is 5: 20 or more"),
     ({"draws": -1}, "--draws is -1"),
     ({"clusters": 1}, "--clusters is 1: give 2 or more"),
-    ({"followed": 0}, "--followed is 0: give 1 or more"),
-    ({"share": 1.5}, "--share is 1.5"),
+    ({"path_episodes": 0}, "--path_episodes is 0: give 1 or more"),
+    ({"variance_share": 1.5}, "--variance_share is 1.5"),
     ({"num_episodes": 0}, "--num_episodes is 0"),
     ({"points": 90}, "--points is 90: give 91 or more"),
     (

@@ -28,14 +28,14 @@ from tests.helpers.loop_store import DEAD, ENV, kinds, make_loop_store
 from tests.helpers.toy_world import toy_agent
 
 SMALL = dict(
-    begin=0,
+    start_step=0,
     clusters=4,
     draws=0,
-    parts=0,
+    nmf_components=0,
     maps=(),
     points=200,
-    followed=3,
-    members=3,
+    path_episodes=3,
+    frames_per_cluster=3,
     num_threads=1,
     log_level=40,
 )
@@ -69,7 +69,7 @@ def mapped(made, tmp_path_factory):
 @pytest.fixture(scope="module")
 def judged(made, tmp_path_factory):
     """A finished step with everything that may be left out."""
-    return run(made, tmp_path_factory.mktemp("judged"), draws=2, parts=2)
+    return run(made, tmp_path_factory.mktemp("judged"), draws=2, nmf_components=2)
 
 
 @pytest.mark.parametrize("which", SCRIPTS)
@@ -193,14 +193,14 @@ def differ(a, b) -> bool:
 
 CHANGES = [
     ("env_h", dict(seed=1)),
-    ("env_h", dict(begin=2)),
-    ("combined", dict(begin=2)),
-    ("sml", dict(begin=2)),
+    ("env_h", dict(start_step=2)),
+    ("combined", dict(start_step=2)),
+    ("sml", dict(start_step=2)),
     ("env_h", dict(clusters=3)),
     ("env_h", dict(maps=("tsne",))),
     ("env_h", dict(points=150)),
-    ("env_h", dict(followed=2)),
-    ("env_h", dict(members=2)),
+    ("env_h", dict(path_episodes=2)),
+    ("env_h", dict(frames_per_cluster=2)),
     ("env_h", dict(num_episodes=100)),
     ("env_h", dict(components=3)),
     ("combined", dict(steps_per_episode=2)),
@@ -219,7 +219,7 @@ def test_every_flag_changes_what_is_made(made, mapped, tmp_path, which, change):
 
 def test_the_first_steps_are_left_out(made, tmp_path):
     store = Rollouts.open(made / "store")
-    directory = run(made, tmp_path, begin=3, points=5000)
+    directory = run(made, tmp_path, start_step=3, points=5000)
     late = store.step_table()[:, 1] >= 3
     assert read_numbers(directory)["steps"] == late.sum()
     assert read_part(directory, "labels")["real.t"].min() == 3
@@ -283,11 +283,11 @@ def test_sizes_are_lowered_to_what_the_store_carries_in_one_line(made, tmp_path,
         tmp_path / "store", episodes=24, shards=1, policy_id=file_id(made / "agent.safetensors")
     )
     directory = run(
-        made, tmp_path, which, data_dir=small.path, clusters=64, parts=16, points=5000, log_level=30
+        made, tmp_path, which, data_dir=small.path, clusters=64, nmf_components=16, points=5000, log_level=30
     )
     (line,) = [record.message for record in caplog.records if record.message.startswith("sizes are lowered")]
     assert "--clusters 64 to 6 (12 start states)" in line
-    assert "--parts 16 to 3 (12 start states)" in line
+    assert "--nmf_components 16 to 3 (12 start states)" in line
     assert "--points 5000 to " in line
     assert read_numbers(directory)["clusters"] == 6
     assert len(load_directions(directory / "nmf.safetensors")) == 3
@@ -297,11 +297,11 @@ def test_what_does_not_fit_is_refused_in_one_line(made, tmp_path):
     with pytest.raises(UsageError, match="unknown map 'som'"):
         run(made, tmp_path, maps=("som",))
     for begin, said in (
-        (-1, "--begin is -1: give 0 or more"),
+        (-1, "--start_step is -1: give 0 or more"),
         (30, "--points needs 91 or more, and 0 steps from step 30 on allow 0"),
     ):
         with pytest.raises(UsageError, match=said):
-            run(made, tmp_path, begin=begin)
+            run(made, tmp_path, start_step=begin)
     with pytest.raises(UsageError, match="--change_lags needs one lag"):
         run(made, tmp_path, "combined", change_lags=())
     bare = make_loop_store(tmp_path / "bare", shards=1, env_state=False)
