@@ -39,8 +39,8 @@ def environment_axes(
     used = mask & (rollouts.step_table()[:, 1] >= begin)
     if not used.any():
         raise UsageError(
-            f"no episode of {rollouts.path} has a step {begin}: give a smaller --start_step, or record longer "
-            "episodes with --num_sim_steps"
+            f"no episode of {rollouts.path} has a step {begin}: give a smaller --start_step, or record "
+            "longer episodes with --num_sim_steps"
         )
 
     def fit() -> Directions:

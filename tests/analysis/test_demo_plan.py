@@ -1,5 +1,4 @@
-"""The demo's plan: faster machines make more, nothing passes the time asked for, and the same command finds
-its plan again."""
+"""The demo's plan: faster machines compute more, within the time limit, and the plan is found again."""
 
 import dataclasses
 import itertools
@@ -45,7 +44,7 @@ def test_sizes_fall_with_speed_and_rise_with_time():
 
 
 @pytest.mark.parametrize("times", [0.4, 0.6, 1, 3])
-def test_what_is_planned_ends_in_time(times):
+def test_the_plan_ends_within_the_time_limit(times):
     sizes = choose_sizes(STEPS, machine(times), 10)
     assert sum(estimate_seconds(STEPS, sizes, machine(times)).values()) <= 600 or sizes == LEAST
 
@@ -65,7 +64,7 @@ def test_every_size_is_planned_for_and_lies_between_least_and_most():
     assert interpolate_sizes(1) == Sizes()
 
 
-def test_the_plan_is_kept_and_shown(tmp_path):
+def test_the_plan_is_saved_and_printed(tmp_path):
     assert read_plan(tmp_path) is None
     plan = make_plan(tmp_path, STEPS, machine(0.5), 10, {"num_batches": 7})
     assert read_plan(tmp_path) == plan
@@ -108,7 +107,7 @@ def test_flags_change_the_sizes_and_another_plan_is_not_overwritten(tmp_path, ti
 
 
 @pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf")])
-def test_without_time_there_is_no_demo(tmp_path, minutes):
+def test_an_invalid_time_limit_is_refused(tmp_path, minutes):
     with pytest.raises(UsageError, match="--minutes"):
         demo.main(demo.Args(minutes=minutes, out_dir=tmp_path))
 
@@ -120,7 +119,7 @@ def test_a_size_below_one_is_refused_before_a_plan_is_made(tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_disturbed_round_decides_nothing(monkeypatch):
+def test_timing_takes_the_fastest_round(monkeypatch):
     clock = iter([0, 9, 10, 12, 20, 25])  # begun and ended, three rounds
     monkeypatch.setattr(demo_plan.time, "perf_counter", lambda: next(clock))
     calls = []

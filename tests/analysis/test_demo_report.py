@@ -1,5 +1,4 @@
-"""The pieces of the demo's report on small made-up artefacts: what is chosen, what is said, and that
-figures are drawn."""
+"""The sections of the demo's report on small artefacts: rules of choice, sentences and figures."""
 
 import numpy as np
 import pytest
@@ -71,7 +70,7 @@ def hazards():
     return found
 
 
-def test_the_moment_shown_is_where_deletion_helps_most(hazards):
+def test_the_fork_point_shown_is_where_deletion_helps_most(hazards):
     change = np.zeros((POINTS, DRAWS))
     change[1] = -1
     assert clearest(hazards, change) == 1
@@ -96,7 +95,7 @@ def test_the_section_on_deletion_says_what_changed(hazards, tmp_path, monkeypatc
     assert (tmp_path / "deletion_risk.png").exists()
 
 
-def test_a_slope_is_shown_from_enough_moments_on():
+def test_a_slope_needs_enough_fork_points():
     fitted = Line(*(np.full(3, 0.5) for _ in Line._fields))
     assert "too few for the slope" in slope_sentence(fitted, FEWEST_FOR_SLOPE - 1)
     assert slope_sentence(fitted, FEWEST_FOR_SLOPE).startswith(
@@ -112,12 +111,12 @@ def test_other_games_leave_out_in_one_sentence_what_only_coinrun_has(section, tm
     assert (tmp_path / "page.html").read_text().count("Left out") == 1
 
 
-def test_a_missing_check_is_said(tmp_path):
+def test_a_missing_check_is_reported(tmp_path):
     with pytest.raises(UsageError, match="run the demo again"):
         latest_check(tmp_path)
 
 
-def test_models_are_those_of_the_demo_and_the_shipped_ones(tmp_path):
+def test_models_are_the_demos_and_the_shipped_one(tmp_path):
     assert list(results(tmp_path).models) == ["the demo's", "shipped"]
     assert list(results(tmp_path, shipped=False).models) == ["the demo's"]
     assert list(SECTIONS)[-1].startswith("Hazards deleted")
@@ -165,7 +164,7 @@ def test_a_route_is_shown_in_colour_only_where_its_check_supports_it():
     assert not check_supports(None)
 
 
-def test_what_comes_next_names_what_the_demo_has_made(tmp_path):
+def test_next_commands_name_the_demos_results(tmp_path):
     text = demo.next_commands(results(tmp_path))
     assert f"DATA={tmp_path}" in text
     assert "probes_plotting" in text

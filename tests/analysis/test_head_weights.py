@@ -1,4 +1,4 @@
-"""Heads expressed in directions: what the numbers promise is what writing a score does to them."""
+"""Effects of directions on the heads equal what writing a score changes."""
 
 import json
 
@@ -51,13 +51,13 @@ def made(tmp_path):
     return tmp_path, pca
 
 
-def test_an_effect_is_what_writing_one_deviation_does_to_the_heads(made):
+def test_an_effect_equals_the_change_of_the_heads_after_writing_one_deviation(made):
     out, pca = made
     weights.main(weights.Args(out / "agent.safetensors", "pca", out_dir=out))
     (file,) = out.rglob("act_and_val_weights_pca.json")
-    told = json.loads(file.read_text())
+    numbers = json.loads(file.read_text())
     agent = toy_agent()
-    assert told["rows"] == ["value", *NAMES]
+    assert numbers["rows"] == ["value", *NAMES]
     assert file.with_suffix(".png").exists()
     h = torch.randn(1, WIDTH)
     scores = pca.scores(h)
@@ -65,8 +65,8 @@ def test_an_effect_is_what_writing_one_deviation_does_to_the_heads(made):
     with torch.no_grad():
         (logits, value), (after, value_after) = agent.heads(h), agent.heads(pca.edit(h, scores))
     moved = (after - logits)[0]
-    assert np.isclose(told["effects"][0][3], (value_after - value).item(), atol=1e-4)
-    assert np.allclose(np.array(told["effects"])[1:, 3], moved - moved.mean(), atol=1e-4)
+    assert np.isclose(numbers["effects"][0][3], (value_after - value).item(), atol=1e-4)
+    assert np.allclose(np.array(numbers["effects"])[1:, 3], moved - moved.mean(), atol=1e-4)
 
 
 def test_actions_with_one_effect_share_a_row_and_num_directions_limits_the_figure(made):
@@ -82,7 +82,7 @@ def test_actions_with_one_effect_share_a_row_and_num_directions_limits_the_figur
     assert pictures[0] != pictures[1]
 
 
-def test_principal_components_stand_in_for_independent_ones_that_were_left_out(made, caplog):
+def test_pca_replaces_ica_if_ica_was_not_fit(made, caplog):
     weights.main(weights.Args(made[0] / "agent.safetensors", out_dir=made[0]))
     assert list(made[0].rglob("act_and_val_weights_pca.png"))
     assert "ICA was not fit (all Gaussian)" in caplog.text

@@ -1,4 +1,4 @@
-"""Labels of points: none on another, none on a point, one for points that coincide."""
+"""Labels of points: none overlaps another or a point, and coinciding points share one."""
 
 import numpy as np
 import pytest

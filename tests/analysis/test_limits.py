@@ -1,6 +1,4 @@
-"""Sizes are lowered to what the data allow, all in one line, and what is too little is refused with every
-shortage named.
-"""
+"""Sizes are lowered to what the data allow in one line, and too little data is refused in one line."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -20,14 +18,14 @@ class Sizes:
     points: int = 100
 
 
-def test_sizes_within_their_limits_stay_and_nothing_is_said(caplog):
+def test_sizes_within_their_limits_are_kept_without_a_message(caplog):
     assert (
         fit_sizes(Sizes(), {"clusters": Limit(32, "64 levels"), "counts": Limit(16, "64 levels")}) == Sizes()
     )
     assert not caplog.messages
 
 
-def test_all_that_are_lowered_stand_in_one_line(caplog):
+def test_all_lowered_sizes_are_named_in_one_line(caplog):
     found = fit_sizes(
         Sizes(),
         {
@@ -38,7 +36,8 @@ def test_all_that_are_lowered_stand_in_one_line(caplog):
     )
     assert found == Sizes(5, (4, 8), 100)
     assert caplog.messages == [
-        "sizes are lowered to what the data allow: --clusters 32 to 5 (10 levels), --counts 4 8 16 to 4 8 (40 levels)"
+        "sizes are lowered to what the data allow: --clusters 32 to 5 (10 levels), "
+        "--counts 4 8 16 to 4 8 (40 levels)"
     ]
     assert fit_sizes(Sizes(), {"counts": Limit(3, "12 levels")}).counts == (3,)
 
@@ -46,7 +45,8 @@ def test_all_that_are_lowered_stand_in_one_line(caplog):
 def test_every_shortage_is_named_at_once():
     with pytest.raises(
         UsageError,
-        match="--clusters needs 2 or more, and 2 levels allow 1; --points needs 91 or more, and 40 states allow 40: record",
+        match="--clusters needs 2 or more, and 2 levels allow 1; "
+        "--points needs 91 or more, and 40 states allow 40: record",
     ):
         fit_sizes(
             Sizes(),

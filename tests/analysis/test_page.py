@@ -6,7 +6,7 @@ from analysis.plotting.page import Page
 from common.video import write_video
 
 
-def test_a_page_holds_everything_and_escapes_what_it_is_told(tmp_path):
+def test_a_page_embeds_everything_and_escapes_its_text(tmp_path):
     write_video(tmp_path / "a.mp4", np.zeros((3, 16, 16, 3), np.uint8))
     page = Page("<title> & more")
     page.heading("one < two")

@@ -1,6 +1,4 @@
-"""Pictures that once misled: zeros that looked like missing data, lines beyond possible rewards, bands over
-each other, faint keys.
-"""
+"""Figures do not mislead: zeros, ranges, bands, labels and keys are drawn as they should be."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,4 @@
-"""What `python -m analysis.status` says: what there is, what is stale and why, and the next command with real
-paths.
-"""
+"""`python -m analysis.status`: what exists, what is stale and why, and the next command with real paths."""
 
 from pathlib import Path
 
@@ -81,7 +79,7 @@ def make(monkeypatch, store, *flags: str, version: int = map_summary.VERSION, do
 FLAGS = ("--data_dir", "demo/game/data/first", "--sim_data_dir", "results/simulated/demo/informed")
 
 
-def test_an_empty_place_begins_with_the_demo(tmp_path, monkeypatch, capsys):
+def test_an_empty_repository_starts_with_the_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="no docs/pipeline.md"):
         status.main(status.Args())
@@ -89,7 +87,7 @@ def test_an_empty_place_begins_with_the_demo(tmp_path, monkeypatch, capsys):
     assert said(capsys) == ["recordings: none", "runs and artefacts: none", "next: make demo"]
 
 
-def test_what_there_is_and_what_comes_next(place, monkeypatch, capsys):
+def test_recordings_runs_and_the_next_command_are_listed(place, monkeypatch, capsys):
     lines = said(capsys)
     assert lines[1] == f"demo/game/data/first: 20 episodes, {place.num_steps} steps, real, id {place.id}"
     flags = "--data_dir demo/game/data/first/ --sim_data_dir results/simulated/demo/informed"
@@ -137,7 +135,7 @@ def test_artefacts_of_another_version_a_grown_store_and_another_file_are_stale(p
     assert said(capsys)[-1].startswith("next: python analysis/hidden_analysis_precompute.py")
 
 
-def test_a_damaged_store_is_named_and_ends_nothing(place, capsys):
+def test_a_damaged_store_is_named_and_does_not_end_the_script(place, capsys):
     (place.path / "shard_00000.h5").write_bytes(b"")
     assert any(line.startswith("demo/game/data/first: ") and "shard_00000" in line for line in said(capsys))
 

@@ -1,6 +1,4 @@
-"""A step is made once, again where --new asks for it, and a plot finds the latest whole one or says how to
-make it.
-"""
+"""A step is computed once, again with --new, and a plot finds the latest finished run."""
 
 import os
 
@@ -22,7 +20,7 @@ def made(tmp_path, number: int = 1, new: bool = False, inputs=("a",), version: i
     return run
 
 
-def test_the_same_step_is_found_again_and_new_makes_another(tmp_path):
+def test_the_same_step_is_resumed_and_new_makes_another(tmp_path):
     first = made(tmp_path)
     assert made(tmp_path).dir == first.dir
     assert made(tmp_path).done
@@ -40,7 +38,7 @@ def test_the_same_step_is_found_again_and_new_makes_another(tmp_path):
     assert read_part(others[0].dir, "arrays")["x"].tolist() == [2, 2]
 
 
-def test_what_is_missing_unfinished_stale_or_damaged_is_said_with_the_way_out(tmp_path):
+def test_missing_unfinished_stale_and_damaged_artefacts_name_the_command(tmp_path):
     with pytest.raises(UsageError, match=COMMAND):
         find_step(tmp_path, "thing", 1, COMMAND)
     begun = open_step(tmp_path, "thing", 1, {}, {})

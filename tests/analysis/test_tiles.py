@@ -1,4 +1,4 @@
-"""Clips side by side: each in its place, whole, and dark once it has ended."""
+"""Clips side by side: each in its cell, complete, and dark after its end."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def clip(length, shade):
     )
 
 
-def test_every_clip_stands_in_its_place_and_ends_dark():
+def test_every_clip_is_in_its_cell_and_ends_dark():
     tiles = [Tile(clip(3, 100), "one"), None, Tile(clip(1, 200), "two", (1, 0)), Tile(clip(2, 50), "three")]
     frames = list(tile_clips(tiles, 2, "title", scale=4))
     assert len(frames) == 3

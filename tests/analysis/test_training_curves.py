@@ -1,6 +1,4 @@
-"""Training curves: smoothing and seed means are what they say, the published curve stands only where it
-belongs, flags act.
-"""
+"""Training curves: smoothing, means over seeds, published curves and flags."""
 
 import csv
 import json
@@ -71,7 +69,7 @@ def check_smoothing(function) -> None:
         np.testing.assert_allclose(function(steps, values, window), expected, rtol=1e-12)
 
 
-def test_smoothing_equals_the_definition():
+def test_smoothing_matches_its_definition():
     check_smoothing(smooth)
 
 
@@ -91,7 +89,7 @@ def test_the_smoothing_test_catches_mutants(mutant):
         check_smoothing(mutant)
 
 
-def test_smoothing_leaves_a_constant_exactly_alone():
+def test_smoothing_keeps_a_constant_exactly():
     assert set(smooth(np.arange(1000.0), np.full(1000, 5e-4), 77)) == {5e-4}
 
 
@@ -198,12 +196,12 @@ def test_caption_names_n_and_levels(tmp_path):
         assert words in caption
 
 
-def test_palette_tells_real_simulated_and_null_apart():
+def test_palette_distinguishes_real_simulated_and_null():
     assert len({style["color"] for style in (REAL, SIMULATED, NULL, PUBLISHED)}) == 4
     assert (REAL["linestyle"], SIMULATED["linestyle"]) == ("-", "--")
 
 
-def test_figures_are_written_whole_and_alike(tmp_path):
+def test_figures_are_written_atomically_and_reproducibly(tmp_path):
     def draw():
         figure, axes = new_figure()
         axes[0, 0].plot([0, 1], [0, 1], **REAL)
@@ -233,7 +231,7 @@ def test_each_flag_changes_an_output(tmp_path, monkeypatch):
     for changed in (drawn("both", one, two), drawn("smooth", one, smoothing=0)):
         assert all(changed[name] != base[name] for name in base)
     assert set(drawn("svg", one, formats=("svg",))) == {"plot.svg", "plot_for_fig.svg"}
-    plot_training_csv.main(plot_training_csv.Args((one,)))  # no output named: beside the log
+    plot_training_csv.main(plot_training_csv.Args((one,)))  # default: next to the log
     assert (one / "plot_for_fig.png").read_bytes() == base["plot_for_fig.png"]
 
 
@@ -256,7 +254,7 @@ def lineage(folder: Path, seed: int = 0) -> list[Path]:
     return [a, b, goes_on(folder / "c", b, 2 * 16384, seed=seed + 2, rows=3)]
 
 
-def test_a_run_that_goes_on_continues_the_line(tmp_path):
+def test_a_continued_run_continues_the_line(tmp_path):
     a, b, c = map(load_run, lineage(tmp_path))
     (whole,) = join_runs([c, a, b])  # in any order
     returns = [run.columns["mean_episode_rewards"] for run in (a, b, c)]
@@ -272,7 +270,7 @@ def test_a_run_that_goes_on_continues_the_line(tmp_path):
     assert a.columns["timesteps"][-1] == 12 * 16384, "what was joined is left as it was"
 
 
-def test_what_does_not_go_on_from_one_of_the_runs_stays_alone(tmp_path):
+def test_a_run_from_an_unknown_checkpoint_is_not_joined(tmp_path):
     a, b, c = map(load_run, lineage(tmp_path))
     assert join_runs([a, c]) == [a, c]
     assert join_runs([b]) == [b]
@@ -287,7 +285,7 @@ def test_lineages_that_differ_in_their_seed_are_one_experiment(tmp_path):
     assert len(group_runs([*other, load_run(make_run(tmp_path / "short"))])) == 2
 
 
-def test_where_a_run_goes_on_is_marked_and_named(tmp_path):
+def test_a_continuation_is_marked_and_named(tmp_path):
     for figure in (
         draw([whole], 0)
         for whole in join_runs(list(map(load_run, lineage(tmp_path))))

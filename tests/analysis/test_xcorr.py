@@ -1,4 +1,4 @@
-"""The lagged correlations of a store: planted lags come back through both scripts, clusters have their own
+"""The lagged correlations of a store: planted lags are recovered by both scripts, clusters have their own
 members, every flag does what it says.
 """
 
@@ -33,7 +33,7 @@ def units(width: int, count: int) -> Directions:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A store, directions of both sides of the loop, and the behaviours of its episodes as a finished step."""
+    """A store, directions of agent and environment, and its episodes' behaviours as a finished step."""
     path = tmp_path_factory.mktemp("made")
     store = make_loop_store(path / "store")
     save_directions(path / "agent.safetensors", units(WIDTH, 3))
@@ -65,7 +65,7 @@ def run(made, out, **changed):
     return (out / "xcorr_precomp" / "latest").resolve()
 
 
-def test_the_planted_lag_comes_back_across_the_loop(made, tmp_path):
+def test_the_planted_lag_is_recovered_across_the_loop(made, tmp_path):
     directory = run(made, tmp_path, env_directions=made[0] / "env.safetensors")
     about = read_numbers(directory)
     found = from_arrays(read_part(directory, "all"))
@@ -85,7 +85,7 @@ def test_the_planted_lag_comes_back_across_the_loop(made, tmp_path):
     )
 
 
-def test_a_cluster_is_its_own_episodes_and_small_ones_are_left_out(made, tmp_path):
+def test_a_cluster_has_its_own_episodes_and_small_ones_are_excluded(made, tmp_path):
     directory = run(made, tmp_path, clusters_dir=made[1])
     about = read_numbers(directory)
     assert list(about["sets"]) == ["all", f"cluster {KINDS}"]
@@ -100,7 +100,7 @@ def test_a_cluster_is_its_own_episodes_and_small_ones_are_left_out(made, tmp_pat
     assert not np.allclose(found.correlation, from_arrays(read_part(directory, "all")).correlation, atol=1e-3)
 
 
-def test_the_same_command_is_done_and_every_flag_changes_what_is_made(made, tmp_path):
+def test_a_finished_command_does_nothing_and_every_flag_changes_the_artefacts(made, tmp_path):
     first = run(made, tmp_path)
     before = (first / "all.safetensors").stat().st_mtime_ns
     assert run(made, tmp_path) == first
@@ -122,7 +122,7 @@ def test_the_same_command_is_done_and_every_flag_changes_what_is_made(made, tmp_
     assert read_numbers(run(made, tmp_path, num_episodes=60))["sets"]["all"]["episodes"] == 60
 
 
-def test_pictures_are_drawn_from_artefacts_alone(made, tmp_path, monkeypatch):
+def test_figures_need_artefacts_only(made, tmp_path, monkeypatch):
     directory = run(made, tmp_path, clusters_dir=made[1], env_directions=made[0] / "env.safetensors")
     monkeypatch.setattr(Rollouts, "open", None)
     monkeypatch.setattr(style, "DPI", 40)
@@ -162,7 +162,7 @@ def test_pairs_are_read_both_ways_and_alike_scores_are_adjacent():
     assert strongest(found, marks) == [(1, 2), (0, 1)]
 
 
-def test_rows_are_those_of_the_kept_steps(made):
+def test_field_chunks_are_the_masked_steps(made):
     store = Rollouts.open(made[0] / "store")
     kept = np.random.default_rng(0).random(store.num_steps) < 0.3
     for field, values in (("env_state", store.steps("env_state")), ("hidden_after", store.hidden_after())):
@@ -180,7 +180,7 @@ def test_lags_are_lowered_to_the_longest_episode(made, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("methods", "names"), [(("ica", "pca"), ["unit_0", "unit_1"]), (("pca",), ["unit_0", "unit_1", "unit_2"])]
 )
-def test_without_independent_components_the_leading_principal_ones_are_taken(made, tmp_path, methods, names):
+def test_without_ica_the_leading_principal_components_are_used(made, tmp_path, methods, names):
     step = open_step(tmp_path, map_summary.STEP, map_summary.VERSION, {"components": 3}, {})
     for method in methods:
         save_directions(step.dir / f"{method}.safetensors", units(WIDTH, 2 if method == "ica" else WIDTH))
@@ -189,7 +189,7 @@ def test_without_independent_components_the_leading_principal_ones_are_taken(mad
     assert read_numbers(tmp_path / "xcorr_precomp" / "latest")["names"] == names
 
 
-def test_what_does_not_fit_is_refused_in_one_line(made, tmp_path):
+def test_invalid_input_is_refused_in_one_line(made, tmp_path):
     path = made[0]
     with pytest.raises(UsageError, match="too few for lagged correlations: 10 episodes"):
         run(made, tmp_path, num_episodes=10)

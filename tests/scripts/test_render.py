@@ -1,6 +1,4 @@
-"""Watching an agent: arrows point the right way, bars and videos say what happened, every episode whole,
-every flag acts.
-"""
+"""render.py: arrows, bars and videos show the episode, episodes are complete, and every flag acts."""
 
 import itertools
 import json
@@ -95,7 +93,7 @@ def check_arrows(draw) -> None:
             assert abs(off) < 0.01, name
 
 
-def test_arrows_point_the_way_their_action_is_named():
+def test_arrows_point_in_the_direction_of_their_action():
     check_arrows(arrow)
 
 
@@ -122,7 +120,7 @@ def test_directions_come_from_names():
     assert dot.max() > 0
 
 
-def test_probabilities_are_summed_over_equal_acts():
+def test_probabilities_are_summed_over_effect_classes():
     logits = np.random.default_rng(0).normal(size=(7, 15)) * 4 + 300
     summed = class_probabilities(logits, action_space("coinrun").effect_classes)
     each = softmax(logits, -1)
@@ -165,7 +163,7 @@ def test_bars_are_as_long_as_probabilities_and_mark_the_action(t, taken):
     np.testing.assert_allclose([width / longest for width, _ in found], [1, 0.5, 0.5], atol=0.02)
 
 
-def test_value_trace_grows_and_tells_nothing_of_what_comes():
+def test_the_value_curve_ends_at_the_current_step():
     overlay = Overlay(made_up(), SPACE, "title", 8)
 
     def ink(t):
@@ -183,7 +181,7 @@ def test_value_trace_grows_and_tells_nothing_of_what_comes():
     assert (overlay.panel(4) != other.panel(4)).any()
 
 
-def test_the_frame_stands_unharmed_beside_the_panel():
+def test_the_frame_next_to_the_panel_is_unchanged():
     episode = made_up()
     frames = list(Overlay(episode, SPACE, "title", 5).frames())
     assert len(frames) == episode.length
@@ -199,7 +197,7 @@ def test_overlay_without_a_value_and_too_small():
 
 
 def test_videos_are_the_episodes_that_evaluation_plays(agent, rendered):
-    """Count, lengths, returns and frames against another player: four slots, another loop over the same jobs."""
+    """Count, lengths, returns and frames match another player with four slots."""
     directory = rendered(num_eps=5, scale=2)
     jobs = fixed_jobs(6, 3, 5)
     seen = [[] for _ in jobs]
@@ -222,7 +220,7 @@ def test_videos_are_the_episodes_that_evaluation_plays(agent, rendered):
         assert np.abs(decoded.astype(int) - upscale(np.stack(frames), 2)).mean() < 2
 
 
-def test_same_seed_same_episodes_whatever_their_number(rendered):
+def test_a_seed_gives_the_same_episodes_for_any_number(rendered):
     one = rendered(num_eps=1)
     three = rendered(num_eps=3)
     assert episodes(one) == episodes(three)[:1]  # with the hash of the frames
@@ -285,7 +283,7 @@ def test_num_levels_and_paint_vel_info_reach_the_game(rendered):
     assert episodes(rendered(num_eps=4, blink=True)) != episodes(rendered(num_eps=4))
 
 
-def test_where_videos_go_and_when_they_are_made_again(agent_file, tmp_path):
+def test_videos_have_a_run_directory_and_new_renders_again(agent_file, tmp_path):
     def made(**flags) -> dict[Path, int]:
         render.main(
             render.Args(
@@ -302,7 +300,7 @@ def test_where_videos_go_and_when_they_are_made_again(agent_file, tmp_path):
     assert tmp_path / "here" in [path.parent.parent for path in elsewhere]
 
 
-def test_an_interrupted_run_is_made_whole(agent_file, tmp_path):
+def test_an_interrupted_run_is_completed(agent_file, tmp_path):
     args = render.Args(agent_file, num_eps=2, overlay=False, scale=1, device="cpu", vid_dir=tmp_path)
     render.main(args)
     (directory,) = tmp_path.iterdir()
@@ -378,7 +376,7 @@ def test_an_agent_of_another_kind_is_refused(tmp_path):
         render.main(render.Args(path, vid_dir=tmp_path, device="cpu"))
 
 
-def test_what_is_not_the_agents_own_is_said(agent_file, tmp_path, caplog):
+def test_other_options_than_the_agents_are_reported(agent_file, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         render.main(
             render.Args(
@@ -394,7 +392,7 @@ def test_what_is_not_the_agents_own_is_said(agent_file, tmp_path, caplog):
     assert "the agent plays otherwise than it was trained: distribution_mode = hard, not easy" in caplog.text
 
 
-def test_watching_takes_one_slot(agent):
+def test_playing_in_order_needs_one_slot(agent):
     with pytest.raises(ValueError, match="one slot, not 2"):
         next(
             play_episodes(

@@ -124,7 +124,7 @@ def test_without_a_store_the_user_is_asked_for_one(rendered, monkeypatch, tmp_pa
         rendered(rand_init=False)
 
 
-def test_an_episode_needs_a_step_and_a_place(made, rendered):
+def test_an_episode_needs_a_step_and_a_start_state(made, rendered):
     with pytest.raises(UsageError, match="--num_sim_steps is 0: give 1 or more"):
         rendered(num_sim_steps=0)
     with pytest.raises(UsageError, match="starting places"):

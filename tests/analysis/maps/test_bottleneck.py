@@ -1,6 +1,4 @@
-"""Latents beside the prior: nothing is told apart where there is nothing, and every number is that of the
-model's own posteriors.
-"""
+"""Latents: equal distributions are not separable, and every number matches the model's own posteriors."""
 
 from pathlib import Path
 
@@ -39,7 +37,7 @@ def draws(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(N, WIDTH))
 
 
-def test_the_prior_is_not_told_from_itself():
+def test_prior_samples_are_not_separable_from_prior_samples():
     found = [
         sample_distance(draws(2 * seed), draws(2 * seed + 1), OWN, 1000 + OWN, seed) for seed in range(3)
     ]
@@ -49,7 +47,7 @@ def test_the_prior_is_not_told_from_itself():
 
 
 @pytest.mark.parametrize("kind", ["mean", "spread", "together"])
-def test_latents_that_differ_in_one_way_alone_are_told_apart(kind):
+def test_latents_that_differ_in_one_statistic_are_separable(kind):
     a = draws(0)
     b = draws(1)
     if kind == "mean":
@@ -64,7 +62,7 @@ def test_latents_that_differ_in_one_way_alone_are_told_apart(kind):
     assert (found["values"]["value"] > 0.7) == (kind == "mean")  # values alone see means only
 
 
-def test_discrepancy_is_that_of_the_definition_and_deals_whole_groups():
+def test_mmd_matches_its_definition_and_permutes_whole_groups():
     a = draws(5)[:30]
     b = draws(6)[:40] + 0.5
     both = np.concatenate([a, b])
@@ -82,7 +80,7 @@ def test_discrepancy_is_that_of_the_definition_and_deals_whole_groups():
     )
 
 
-def test_axes_are_in_the_priors_own_units():
+def test_principal_axes_are_unscaled():
     z = np.random.default_rng(0).normal(size=(4000, 3)) * [3, 1, 0.2] + [0, 5, 0]
     axes, variance, mean = principal_axes(z)
     np.testing.assert_allclose(variance, [9, 1, 0.04], rtol=0.1)
@@ -145,7 +143,7 @@ def finished(made, tmp_path_factory):
         return out, run(made, out)
 
 
-def test_numbers_are_those_of_the_models_posteriors(made, finished):
+def test_numbers_match_the_models_posteriors(made, finished):
     (path, latent), directory = made, finished[1]
     informed = Rollouts.open(path / "informed")
     real = Rollouts.open(path / "many")
@@ -180,7 +178,7 @@ def test_numbers_are_those_of_the_models_posteriors(made, finished):
     }
 
 
-def test_labels_are_what_came_of_each_latent(made):
+def test_labels_are_the_outcomes_of_each_latent(made):
     store = Rollouts.open(made[0] / "informed")
     labels = latent_outcomes(store, np.array([2, 5, 20]))
     for i, episode in enumerate((2, 5, 20)):
@@ -190,7 +188,9 @@ def test_labels_are_what_came_of_each_latent(made):
         assert labels["value"][i] == pytest.approx(steps["value"].mean(), abs=1e-5)
 
 
-def test_the_same_command_is_done_and_every_flag_changes_what_is_made(made, finished, tmp_path, monkeypatch):
+def test_a_finished_command_does_nothing_and_every_flag_changes_the_artefacts(
+    made, finished, tmp_path, monkeypatch
+):
     monkeypatch.setattr(
         bottleneck_vec_analysis_precompute, "distances", lambda *given: {}
     )  # tested above, and slow
@@ -210,7 +210,7 @@ def test_the_same_command_is_done_and_every_flag_changes_what_is_made(made, fini
         ), change
 
 
-def test_pictures_are_drawn_from_artefacts_alone(finished, tmp_path, monkeypatch):
+def test_figures_need_artefacts_only(finished, tmp_path, monkeypatch):
     directory = finished[1]
     monkeypatch.setattr(Rollouts, "open", None)
     monkeypatch.setattr(style, "DPI", 40)
@@ -223,7 +223,7 @@ def test_pictures_are_drawn_from_artefacts_alone(finished, tmp_path, monkeypatch
     assert min(drawn.values()) > 5_000
 
 
-def test_stores_of_something_else_are_refused_in_one_line(made, tmp_path):
+def test_unsuitable_stores_are_refused_in_one_line(made, tmp_path):
     path = made[0]
     with pytest.raises(UsageError, match="starts from random latents: record the informed store"):
         run(made, tmp_path, informed_dir=path / "random")
@@ -237,6 +237,6 @@ def test_stores_of_something_else_are_refused_in_one_line(made, tmp_path):
         run(made, tmp_path, num_samples=40)
 
 
-def test_clusters_are_lowered_to_what_the_latents_carry(made, tmp_path, caplog):
+def test_clusters_are_lowered_to_what_the_latents_allow(made, tmp_path, caplog):
     run(made, tmp_path, clusters=900)
     assert "--clusters 900 to " in caplog.text

@@ -1,6 +1,4 @@
-"""The hidden-state analysis, from stores to pictures: what it takes, what each flag changes, and that plots
-need nothing but artefacts.
-"""
+"""The hidden-state analysis from stores to figures: inputs, flags, and plots from artefacts only."""
 
 import base64
 import io
@@ -99,7 +97,7 @@ def drawn(whole):
     return out / "hx_plots" / made.name
 
 
-def test_everything_is_drawn_after_stores_agent_and_simulator_are_gone(drawn):
+def test_all_figures_are_drawn_without_stores_agent_and_simulator(drawn):
     names = {str(path.relative_to(drawn)) for path in drawn.rglob("*.*")}
     maps = (f"{picture}_{kind}.png" for picture in ("grid", "paths") for kind in ("pca", "tsne"))
     rest = (
@@ -120,7 +118,7 @@ def test_everything_is_drawn_after_stores_agent_and_simulator_are_gone(drawn):
 
 
 @pytest.mark.parametrize(("game", "reward"), [("coinrun", "coin"), ("ninja", "reward")])
-def test_paths_of_long_episodes_are_cut_and_short_ones_come_first(whole, tmp_path, monkeypatch, game, reward):
+def test_short_paths_come_first_and_long_ones_are_truncated(whole, tmp_path, monkeypatch, game, reward):
     made = read_hidden_state_map(whole[1])
     made.numbers["stores"]["game"] = game
     labels = made.labels["followed"]
@@ -153,7 +151,7 @@ def test_animations_and_explorer_can_be_left_out(whole, drawn, tmp_path, monkeyp
     }
 
 
-def test_an_unknown_variable_of_an_animation_is_named_before_any_work(whole, tmp_path):
+def test_an_unknown_animation_label_is_refused_before_any_work(whole, tmp_path):
     with pytest.raises(UsageError, match="unknown label 'velocity' .*entropy"):
         plotting.main(plotting.Args(precomp_dir=whole[1], out_dir=tmp_path, animations=("value", "velocity")))
     assert not list(tmp_path.iterdir())
@@ -167,7 +165,7 @@ def test_the_explorer_fits_a_narrow_screen(drawn):
     assert "height: auto" in rule
 
 
-def test_the_explorer_holds_the_frame_of_every_point_and_nothing_from_elsewhere(whole, drawn):
+def test_the_explorer_embeds_the_frame_of_every_point_and_loads_nothing(whole, drawn):
     made = whole[1]
     text = (drawn / "explorer.html").read_text()
     assert not re.search(r"https?:|src=\"(?!data:)|<link|import ", text)
@@ -194,7 +192,7 @@ def test_the_explorer_holds_the_frame_of_every_point_and_nothing_from_elsewhere(
     assert taken["words"][taken["word"][row]] == read_numbers(made)["actions"][labels["followed.taken"][row]]
 
 
-def test_states_are_those_after_the_observation_and_labels_are_theirs(whole, stores):
+def test_states_are_after_the_observation_and_labels_match_them(whole, stores):
     _, made = whole
     labels = read_part(made, "labels")
     axes = read_part(made, "axes")["real"]
@@ -214,7 +212,7 @@ def test_states_are_those_after_the_observation_and_labels_are_theirs(whole, sto
     assert np.array_equal(frames["member_frames"][:, 0, 0, 1], frames["member_step"] * 16)
 
 
-def test_labels_by_hand(stores):
+def test_labels_match_a_direct_computation(stores):
     real = Rollouts.open(stores / "real")
     states = load_hidden_states(real, np.array([3, 10]))
     twice = ActionSpace(("left", "right", "up", "down", "none"), 4, (0, 1, 2, 4, 4))
@@ -232,7 +230,7 @@ def test_labels_by_hand(stores):
     assert found["rewarded"][length[0] :].all()
 
 
-def test_directions_are_in_the_whole_width_and_find_the_sources(whole, stores):
+def test_directions_span_all_features_and_recover_the_sources(whole, stores):
     _, made = whole
     ica = load_directions(made / "ica.safetensors")
     std = Rollouts.open(stores / "real").hidden_after().std(0)[:-1]
@@ -248,7 +246,7 @@ def test_directions_are_in_the_whole_width_and_find_the_sources(whole, stores):
     assert numbers["refused"] == {}
 
 
-def test_the_parquet_map_opens_as_it_is(whole):
+def test_the_parquet_table_has_one_row_per_point(whole):
     _, made = whole
     table = parquet.read_table(made / "map_tsne.parquet")
     assert table.column_names[:5] == ["episode", "t", "source", "x", "y"]
@@ -265,7 +263,7 @@ def test_the_parquet_map_opens_as_it_is(whole):
     assert table["taken"][0].as_py() == read_numbers(made)["actions"][labels["real.taken"][0]]
 
 
-def test_simulated_states_are_placed_and_strange_ones_are_seen(stores, tmp_path):
+def test_simulated_states_are_projected_and_outliers_are_counted(stores, tmp_path):
     own, far = (read_numbers(run(stores, tmp_path, sim)) for sim in ("sim", "far"))
     assert abs(own["outliers"]["simulated"] - own["outliers"]["real"]) < 0.06
     assert far["outliers"]["simulated"] > 0.9
@@ -302,12 +300,12 @@ def base(stores, tmp_path_factory):
 @pytest.mark.parametrize(
     ("changed", "output"), CHANGES, ids=lambda value: "-".join(value) if isinstance(value, dict) else ""
 )
-def test_every_flag_changes_what_it_says(stores, base, tmp_path, changed, output):
+def test_every_flag_changes_its_output(stores, base, tmp_path, changed, output):
     made = run(stores, tmp_path, "sim", **changed)
     assert output(made, read_numbers(made)) != output(*base)
 
 
-def test_the_same_command_does_nothing_and_new_does_it_again(stores, tmp_path):
+def test_a_finished_command_does_nothing_and_new_recomputes(stores, tmp_path):
     first = run(stores, tmp_path)
     stamp = (first / "numbers.json").stat().st_mtime_ns
     assert run(stores, tmp_path, num_threads=2) == first
@@ -317,7 +315,7 @@ def test_the_same_command_does_nothing_and_new_does_it_again(stores, tmp_path):
     assert read_numbers(again) == read_numbers(first)
 
 
-def test_an_interrupted_run_goes_on_with_what_it_has(stores, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_from_its_parts(stores, tmp_path, monkeypatch):
     monkeypatch.setattr(hidden_state_analysis, "map_frames", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(stores, tmp_path)
@@ -339,18 +337,19 @@ BAD = [
     ({"points": 90}, "--points is 90: give 91 or more"),
     (
         {"num_episodes": 3},
-        "--components needs 1 or more, and 3 levels, 6 hidden units allow 0; .*--clusters needs 2 .*--points needs 91",
+        "--components needs 1 or more, and 3 levels, 6 hidden units allow 0; "
+        ".*--clusters needs 2 .*--points needs 91",
     ),
 ]
 
 
 @pytest.mark.parametrize(("changed", "message"), BAD)
-def test_what_cannot_be_met_is_said(stores, tmp_path, changed, message):
+def test_invalid_flags_are_refused(stores, tmp_path, changed, message):
     with pytest.raises(UsageError, match=message):
         run(stores, tmp_path, **changed)
 
 
-def test_sizes_are_lowered_to_what_the_store_carries_in_one_line(tmp_path, caplog):
+def test_sizes_are_lowered_to_what_the_store_allows_in_one_line(tmp_path, caplog):
     write_map_store(tmp_path / "real", 16)
     sizes = {"components": 16, "counts": (2, 8), "clusters": 32, "points": 20_000, "methods": ("pca", "nmf")}
     precompute.main(precompute.Args(data_dir=tmp_path / "real", out_dir=tmp_path, **(FAST | sizes)))
@@ -375,7 +374,7 @@ def test_wrong_stores_are_refused(stores, tmp_path):
         precompute.main(precompute.Args(data_dir=stores / "sim", out_dir=tmp_path))
 
 
-def test_a_store_with_nan_is_refused_with_the_place(tmp_path, monkeypatch):
+def test_a_store_with_nan_is_refused_with_episode_and_step(tmp_path, monkeypatch):
     real = write_map_store(tmp_path / "real", 20)
     bad = real.hidden_after()
     bad[real.first_step[4] + 2] = np.nan
@@ -384,7 +383,7 @@ def test_a_store_with_nan_is_refused_with_the_place(tmp_path, monkeypatch):
         precompute.main(precompute.Args(data_dir=tmp_path / "real", out_dir=tmp_path, **FAST))
 
 
-def test_a_plot_without_artefacts_says_how_to_make_them(tmp_path, whole):
+def test_a_plot_without_artefacts_names_the_command(tmp_path, whole):
     with pytest.raises(UsageError, match="hidden_analysis_precompute.py"):
         plotting.main(plotting.Args(out_dir=tmp_path))
     copy = tmp_path / "copy"
@@ -394,7 +393,7 @@ def test_a_plot_without_artefacts_says_how_to_make_them(tmp_path, whole):
         plotting.main(plotting.Args(out_dir=tmp_path, precomp_dir=copy))
 
 
-def test_episodes_count_equally_in_what_placed_states_keep():
+def test_episodes_count_equally_in_the_neighbours_kept():
     assert mean_over_episodes(np.array([1.0, 0, 0, 0, 0.5]), np.array([7, 9, 9, 9, 2])) == 0.5
 
 
@@ -407,6 +406,6 @@ def test_episodes_count_equally_in_what_placed_states_keep():
         {"outlier_neighbours": 0},
     ],
 )
-def test_a_rule_for_outliers_that_cannot_be_met_is_refused(flag):
+def test_an_invalid_outlier_rule_is_refused(flag):
     with pytest.raises(UsageError, match=f"--{next(iter(flag))} is .*: give "):
         precompute.check(precompute.Args(data_dir=Path("store"), **flag))

@@ -1,4 +1,4 @@
-"""Clouds, colours and turns: every point where it belongs, every class in the colours, nothing left out."""
+"""Rasterised clouds, colours and rotations: every point and class is drawn as specified."""
 
 import matplotlib
 import numpy as np
@@ -40,7 +40,7 @@ def test_limits_hold_nearly_all_points_and_not_the_farthest():
     assert ((points > low) & (points < high)).all(1).mean() > 0.99
 
 
-def test_turning_keeps_lengths_and_comes_round():
+def test_rotation_keeps_lengths_and_is_periodic():
     points = np.random.default_rng(0).normal(size=(50, 3))
     flat, depth = rotate_points(points, 70, 30)
     assert np.allclose((flat**2).sum(1) + depth**2, (points**2).sum(1))
@@ -51,7 +51,7 @@ def test_turning_keeps_lengths_and_comes_round():
     )
 
 
-def test_colours_of_classes_can_be_told_apart():
+def test_class_colours_are_distinguishable():
     lab = cielab([*CLASSES, OTHERS])
     distance = np.linalg.norm(lab[:, None] - lab, axis=2) + np.eye(len(lab)) * 1e3
     assert distance.min() > 25
@@ -59,7 +59,7 @@ def test_colours_of_classes_can_be_told_apart():
     assert np.linalg.norm(lab - cielab(["white"]), axis=1).min() > 15
 
 
-def test_a_class_keeps_its_colour_whatever_others_are_there():
+def test_a_class_has_the_same_colour_among_any_other_classes():
     labels = np.array([0, 1, 2, 11, 11])
     painted = colour(Colouring("nmf", "", "classes"), labels)
     assert np.array_equal(painted.rgb[3], painted.rgb[4])
@@ -126,7 +126,7 @@ def test_scales_flags_and_names():
         (2e9, "2e+09"),
     ],
 )
-def test_numbers_beside_a_scale_have_no_exponent_where_people_write_none(value, text):
+def test_tick_labels_below_a_million_have_no_exponent(value, text):
     assert short(value) == text
 
 

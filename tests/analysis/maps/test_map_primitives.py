@@ -1,6 +1,4 @@
-"""What maps and clusters stand on: who is in the sample, outliers, the axes of most variance, clusters and
-maps of planted points.
-"""
+"""Subsamples, outliers, leading components, clusters and embeddings of planted points."""
 
 import numpy as np
 import pytest
@@ -37,7 +35,7 @@ def blobs(seed: int = 0, width: int = 8) -> tuple[np.ndarray, np.ndarray, np.nda
     return points.astype(np.float32), kind, np.repeat(np.arange(EPISODES), STEPS)
 
 
-def test_a_sample_gives_each_episode_its_share():
+def test_a_subsample_is_proportional_to_episode_length():
     groups = np.repeat([3, 1, 2], [100, 300, 600])
     rows = subsample(np.random.default_rng(0).permutation(groups), 100)
     assert len(np.unique(rows)) == 100
@@ -55,7 +53,7 @@ def test_a_sample_gives_each_episode_its_share():
         subsample(groups, 0)
 
 
-def test_a_random_draw_would_not_be_stratified():
+def test_a_uniform_sample_is_not_stratified():
     groups = np.repeat(np.arange(100), 10)
     spread = [
         np.bincount(groups[rows], minlength=100).std()
@@ -64,7 +62,7 @@ def test_a_random_draw_would_not_be_stratified():
     assert spread[0] < 0.8 < spread[1]
 
 
-def test_far_points_are_left_out_and_near_ones_kept():
+def test_far_points_are_outliers_and_near_ones_inliers():
     points, _, _ = blobs()
     points[:7] += 40 * np.random.default_rng(5).choice([-1, 1], points[:7].shape)
     found = inliers(points)
@@ -83,29 +81,29 @@ def test_far_points_are_left_out_and_near_ones_kept():
         inliers(points, sigmas=-50.0)
 
 
-def test_neighbours_do_not_count_themselves_even_among_equals():
+def test_a_point_is_not_its_own_neighbour_even_among_duplicates():
     points = np.zeros((6, 2), np.float32)
     distance, row = nearest_neighbours(points, points, 3, np.arange(6))
     assert (row != np.arange(6)[:, None]).all()
     assert not distance.any()
 
 
-def test_points_are_found_in_a_sample():
+def test_index_in_finds_rows_of_a_sample():
     sample = np.array([2, 5, 6, 9])
     assert index_in(np.array([0, 2, 6, 7, 9, 11]), sample).tolist() == [-1, 0, 2, -1, 3, -1]
 
 
-def test_components_that_are_fewer_than_features_do_not_hold_all(caplog):
+def test_fewer_components_than_features_explain_less_than_all_variance(caplog):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2000, 12))
     groups = np.arange(2000) % 8
-    told = spectrum(fit_pca(x, groups, 7))
+    numbers = spectrum(fit_pca(x, groups, 7))
     z = sample_of(x, groups).standardised()
     held = np.linalg.eigvalsh(z.T @ z / len(z))[::-1][:7].sum() / 12
-    assert np.isclose(sum(told["shares"]), held, atol=0.02)
+    assert np.isclose(sum(numbers["shares"]), held, atol=0.02)
     assert held < 0.8
-    assert told["axes_for"]["95%"] is None
-    assert told["axes_for"]["50%"] == 6
+    assert numbers["axes_for"]["95%"] is None
+    assert numbers["axes_for"]["50%"] == 6
     assert len(leading_components(fit_pca(x, groups, 7), 0.95)) == 7
     assert "hold less than 95%" in caplog.text
     assert len(leading_components(fit_pca(x, groups, 7), 0.01)) == 2, "a map has two axes"
@@ -114,7 +112,7 @@ def test_components_that_are_fewer_than_features_do_not_hold_all(caplog):
     assert whole["axes_for"]["99%"] == 12
 
 
-def test_the_axes_hold_the_share_asked_and_not_one_too_few():
+def test_leading_components_reach_the_variance_share_minimally():
     assert num_components_for(np.array([90, 5, 4, 1.0])) == 2  # exactly 95%
     assert num_components_for(np.array([90, 4, 4, 2.0])) == 3
     points, _, groups = blobs()
@@ -135,7 +133,7 @@ def test_the_axes_hold_the_share_asked_and_not_one_too_few():
     )
 
 
-def test_what_cannot_be_spanned_is_refused():
+def test_too_few_states_are_refused():
     points, _, groups = blobs()
     points[3, 2] = np.nan
     with pytest.raises(UsageError, match="NaN"):
@@ -144,7 +142,7 @@ def test_what_cannot_be_spanned_is_refused():
         principal_space(np.ones_like(points), groups)
 
 
-def test_features_that_never_change_are_found():
+def test_constant_features_are_found():
     points = blobs()[0]
     points[:, [2, 5]] = 3.25
     assert varying_columns(points).tolist() == [0, 1, 3, 4, 6, 7]
@@ -152,7 +150,7 @@ def test_features_that_never_change_are_found():
         varying_columns(np.ones((5, 3)))
 
 
-def test_planted_clusters_are_found_again_and_new_points_are_assigned():
+def test_planted_clusters_are_recovered_and_new_points_assigned():
     points, kind, groups = blobs()
     found = fit_clusters(points, groups, CENTRES)
     labels = found.assign(points)
@@ -169,7 +167,7 @@ def test_planted_clusters_are_found_again_and_new_points_are_assigned():
         fit_clusters(points, groups, EPISODES + 1)
 
 
-def test_clusters_are_stable_where_there_are_some_and_only_there():
+def test_clusters_are_stable_only_if_the_points_have_clusters():
     points, _, groups = blobs()
     found = cluster_stability(points, groups, CENTRES, draws=5)
     nothing = cluster_stability(gaussian_null(points), groups, CENTRES, draws=5)
@@ -182,7 +180,7 @@ def test_clusters_are_stable_where_there_are_some_and_only_there():
 
 
 @pytest.mark.parametrize("kind", ["pca", "tsne", pytest.param("umap", marks=pytest.mark.slow)])
-def test_maps_keep_planted_clusters_apart_and_place_new_points_among_their_own(kind):
+def test_maps_separate_planted_clusters_and_project_new_points_into_them(kind):
     points, own, groups = (part[::3] for part in blobs())
     scores = principal_space(points, groups, 1.0)
     x = scores_of(scores, points)
@@ -212,7 +210,7 @@ def test_maps_keep_planted_clusters_apart_and_place_new_points_among_their_own(k
     assert kept.mean() > 3 * wrong.mean()
 
 
-def test_a_map_needs_a_known_kind_and_points():
+def test_a_map_needs_a_known_kind_and_enough_points():
     with pytest.raises(UsageError, match="pca, tsne, umap"):
         embed("isomap", np.zeros((500, 3)))
     with pytest.raises(UsageError, match="record more"):

@@ -1,5 +1,5 @@
-"""Maps of simulated states: planted behaviours come back as clusters, wide blocks do not outweigh narrow
-ones, every flag changes what is made.
+"""Maps of simulated states: planted behaviours are recovered as clusters, wide blocks do not outweigh narrow
+ones, every flag changes the artefacts.
 """
 
 import numpy as np
@@ -73,7 +73,7 @@ def judged(made, tmp_path_factory):
 
 
 @pytest.mark.parametrize("which", SCRIPTS)
-def test_planted_behaviours_come_back(mapped, which):
+def test_planted_behaviours_are_recovered(mapped, which):
     directory = mapped[1][which]
     labels = read_part(directory, "labels")
     found = read_part(directory, "behaviours")
@@ -89,7 +89,7 @@ def test_planted_behaviours_come_back(mapped, which):
     assert sum(numbers["clusterings"]["cluster"]["sizes"]) == numbers["steps"]
 
 
-def test_environment_axes_are_those_of_the_states_and_leave_out_what_never_changes(made, mapped):
+def test_environment_axes_are_the_states_principal_components_without_constant_features(made, mapped):
     store = Rollouts.open(made / "store")
     directory = mapped[1]["env_h"]
     axes = load_directions(directory / "env_pca.safetensors")
@@ -108,7 +108,7 @@ def test_environment_axes_are_those_of_the_states_and_leave_out_what_never_chang
     )
 
 
-def test_labels_and_frames_are_those_of_the_steps(made, mapped):
+def test_labels_and_frames_match_the_steps(made, mapped):
     store = Rollouts.open(made / "store")
     directory = mapped[1]["env_h"]
     labels = read_part(directory, "labels")
@@ -130,7 +130,7 @@ def test_labels_and_frames_are_those_of_the_steps(made, mapped):
     assert members.shape == (4, 3)
 
 
-def test_blocks_weigh_the_same_whatever_their_width_and_units():
+def test_blocks_have_equal_weight_for_any_width_and_units():
     rng = np.random.default_rng(0)
     blocks = {"wide": 100 * rng.normal(size=(500, 90)) + 7, "narrow": 0.01 * rng.normal(size=(500, 2))}
     rows = np.arange(0, 490, 3)
@@ -144,7 +144,7 @@ def test_blocks_weigh_the_same_whatever_their_width_and_units():
     assert not joint_vectors({"dead": np.ones((10, 2))}, np.arange(10)).any()
 
 
-def test_moments_have_their_later_steps_in_the_same_episode(made):
+def test_rows_with_future_have_later_steps_in_the_same_episode(made):
     store = Rollouts.open(made / "store")
     states = load_hidden_states(store, np.array([3, 7, 8]))
     length = store.episodes["length"][[3, 7, 8]]
@@ -159,13 +159,13 @@ def test_moments_have_their_later_steps_in_the_same_episode(made):
         rows_with_future(states, 0, 40)
 
 
-def test_a_behaviour_is_the_commonest_cluster():
+def test_a_behaviour_is_the_most_common_cluster():
     found = most_common_cluster(np.array([5, 5, 5, 9, 9, 2]), np.array([1, 0, 1, 3, 2, 0]))
     assert found["episode"].tolist() == [2, 5, 9]
     assert found["cluster"].tolist() == [0, 1, 2]
 
 
-def test_the_loop_sees_what_the_agents_encoder_makes_of_the_frames(made, mapped):
+def test_the_loop_contains_the_agents_encoder_output(made, mapped):
     store = Rollouts.open(made / "store")
     kept = np.zeros(store.num_steps, bool)
     kept[[3, 50, 1200]] = True
@@ -213,11 +213,11 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("which", "change"), CHANGES, ids=str)
-def test_every_flag_changes_what_is_made(made, mapped, tmp_path, which, change):
+def test_every_flag_changes_the_artefacts(made, mapped, tmp_path, which, change):
     assert differ(run(made, tmp_path, which, **change), mapped[1][which])
 
 
-def test_the_first_steps_are_left_out(made, tmp_path):
+def test_steps_before_start_step_are_excluded(made, tmp_path):
     store = Rollouts.open(made / "store")
     directory = run(made, tmp_path, start_step=3, points=5000)
     late = store.step_table()[:, 1] >= 3
@@ -233,7 +233,7 @@ def test_the_first_steps_are_left_out(made, tmp_path):
     )
 
 
-def test_stability_and_parts_are_there_where_they_are_asked_for(mapped, judged):
+def test_stability_and_nmf_are_computed_only_if_asked_for(mapped, judged):
     bare = read_numbers(mapped[1]["env_h"])["clusterings"]["cluster"]
     whole = read_numbers(judged)["clusterings"]["cluster"]
     assert "jaccard" not in bare
@@ -242,7 +242,7 @@ def test_stability_and_parts_are_there_where_they_are_asked_for(mapped, judged):
     assert set(read_part(judged, "labels")["real.nmf"]) <= {0, 1}
 
 
-def test_the_same_command_does_nothing_and_new_does_it_again(made, mapped):
+def test_a_finished_command_does_nothing_and_new_recomputes(made, mapped):
     out, directories = mapped
     before = (directories["env_h"] / "labels.safetensors").stat().st_mtime_ns
     assert run(made, out) == directories["env_h"]
@@ -252,7 +252,7 @@ def test_the_same_command_does_nothing_and_new_does_it_again(made, mapped):
     assert not differ(again, directories["env_h"])
 
 
-def test_pictures_are_drawn_from_artefacts_alone(judged, tmp_path, monkeypatch):
+def test_figures_need_artefacts_only(judged, tmp_path, monkeypatch):
     monkeypatch.setattr(Rollouts, "open", None)
     monkeypatch.setattr(style, "DPI", 40)
     page = draw_page(ENV_H, MapPlotArgs(judged, out_dir=tmp_path, log_level=40))
@@ -278,7 +278,7 @@ def test_every_colouring_has_its_labels(mapped, judged, which):
 
 
 @pytest.mark.parametrize("which", SCRIPTS)
-def test_sizes_are_lowered_to_what_the_store_carries_in_one_line(made, tmp_path, caplog, which):
+def test_sizes_are_lowered_to_what_the_store_allows_in_one_line(made, tmp_path, caplog, which):
     small = make_loop_store(
         tmp_path / "store", episodes=24, shards=1, policy_id=file_id(made / "agent.safetensors")
     )
@@ -293,7 +293,7 @@ def test_sizes_are_lowered_to_what_the_store_carries_in_one_line(made, tmp_path,
     assert len(load_directions(directory / "nmf.safetensors")) == 3
 
 
-def test_what_does_not_fit_is_refused_in_one_line(made, tmp_path):
+def test_invalid_input_is_refused_in_one_line(made, tmp_path):
     with pytest.raises(UsageError, match="unknown map 'som'"):
         run(made, tmp_path, maps=("som",))
     for begin, said in (
