@@ -35,7 +35,7 @@ from rollouts.store import Rollouts
 
 NOT_SETTINGS = ("data_dir", "agent_file", "precision", "num_threads", "new", "out_dir", "log_level")
 """Flags that do not change the result; stores and agents enter by their ids."""
-_FEWEST_PARTS = 2
+_MIN_NMF_COMPONENTS = 2
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ def _nmf_label(
     args: MapArgs, run: Run, features: np.ndarray, groups: np.ndarray, sample: Sequence[int]
 ) -> dict[str, np.ndarray]:
     """{"nmf": strongest NMF component [n]}; empty if --nmf_components is 0 or the fit fails."""
-    if args.nmf_components < _FEWEST_PARTS:
+    if args.nmf_components < _MIN_NMF_COMPONENTS:
         return {}
     columns = varying_columns(features[sample])
     x = features[sample][:, columns]
