@@ -23,7 +23,7 @@ results: $(VENV)/installed
 	$(BIN)/python -m analysis.results
 
 docs: $(VENV)/installed
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html; with search: $(BIN)/python -m http.server --directory site"
 
 $(VENV)/installed: requirements.txt pyproject.toml
