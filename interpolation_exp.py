@@ -59,9 +59,9 @@ from common.precision import Precision, choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id, open_run
 from common.video import write_video
-from generative.interpolation import path_between
+from generative.interpolation import interpolate_latents
 from generative.simulator import NoiseKeys, Simulator, load_simulator
-from generative.starts import check_enough, open_starts
+from generative.starts import check_start_count, open_starts
 from rollouts.segment import Segment
 
 
@@ -75,7 +75,7 @@ def main(args: Args) -> None:
     starts, rollouts = open_starts(
         simulator, meta, args.data_dir, args.rand_init, args.agent_file, args.seed, not args.stochastic
     )
-    check_enough(starts, 2 * args.num_pairs)
+    check_start_count(starts, 2 * args.num_pairs)
     inputs = {
         "world_model_file": file_id(args.world_model_file),
         "agent_file": file_id(args.agent_file),
@@ -106,13 +106,13 @@ def write_pair(args: Args, simulator: Simulator, starts, pair: int, directory: P
     """Simulates one path, writes its video and its latents, and says how evenly pictures change along it."""
     ends = np.array([2 * pair, 2 * pair + 1])
     with torch.no_grad():
-        latents = path_between(
+        latents = interpolate_latents(
             *starts.latents(ends, NoiseKeys(args.seed, ends), device),
             args.num_points,
             simulator.model.spherical,
         )
     keys = NoiseKeys(args.seed, np.full(args.num_points, pair))
-    how = dict(greedy=not args.stochastic, modal=not args.stochastic)
+    how = dict(greedy=not args.stochastic, use_mode=not args.stochastic)
     segment = simulator.simulate(latents, args.num_sim_steps, keys, **how).to("cpu")
     name = f"{'random_' if args.rand_init else ''}pair_{pair:03d}"
     write_video(

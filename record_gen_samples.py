@@ -64,9 +64,9 @@ from common.runs import UsageError, choose_device, file_id
 from common.words import counted
 from envs.vecenv import ActionSpace
 from generative.record import Sampling, record_samples
-from generative.sim_env import actions_of
+from generative.sim_env import action_space_of
 from generative.simulator import load_simulator
-from generative.starts import InformedStarts, RandomStarts, open_real
+from generative.starts import InformedStarts, RandomStarts, open_agent_rollouts
 from rollouts.growth import extent
 from rollouts.store import Rollouts, recorded_precision
 
@@ -79,17 +79,17 @@ def main(args: Args) -> None:
             raise UsageError(f"--{name} is {getattr(args, name)}: there is nothing to record; give 1 or more")
     device = choose_device(args.device)
     simulator, meta = load_simulator(args.world_model_file, args.agent_file, args.allow_other_agent, device)
-    actions = actions_of(meta)
+    actions = action_space_of(meta)
     sampling = sampling_of(args, actions)
     kind = "manual_actions" if sampling.manual else "rand_init" if args.rand_init else "informed_init"
     path = args.out_dir or OUTPUT / kind
     room = extent(path, "sampling", "num_samples", sampling.num_samples, sampling.batch_size)
     sampling = replace(sampling, num_samples=room.total, grown_from=room.grown_from)
-    rollouts = None if args.rand_init else open_real(args.data_dir, args.agent_file)
+    rollouts = None if args.rand_init else open_agent_rollouts(args.data_dir, args.agent_file)
     starts = (
         RandomStarts(simulator)
         if rollouts is None
-        else InformedStarts(simulator, rollouts, sampling.seed, sampling.modal)
+        else InformedStarts(simulator, rollouts, sampling.seed, sampling.use_mode)
     )
     precision = choose_precision(args.precision, device).keep(recorded_precision(path), path)
     set_precision(precision, simulator.model, simulator.agent)

@@ -100,7 +100,7 @@ from common.runs import Run, UsageError, choose_device, file_id, open_run
 from common.words import counted
 from generative.compatibility import check_recorder, check_store, frame_shape
 from generative.model.world_model import WorldModel, read_world_model
-from generative.training.data import WindowSource, layouts_of
+from generative.training.data import WindowSource, episode_layouts
 from generative.training.distributed import DistContext, join_ranks
 from generative.training.trainer import Trainer
 from rollouts.store import Rollouts
@@ -127,7 +127,7 @@ def main(args: Args) -> None:
     agent_id = file_id(args.agent_file)
     check_recorder(rollouts, agent_id)
     windows = rollouts.windows(length, anchor="start", pad="right", min_steps=model.num_initializing_steps)
-    source = WindowSource(windows, layouts_of(rollouts), args.seed, train.death_oversampling)
+    source = WindowSource(windows, episode_layouts(rollouts), args.seed, train.death_oversampling)
     train = with_epochs(args, train, source)
     inputs = {"agent_file": agent_id, "data_dir": rollouts.id} | (
         {"world_model_file": file_id(args.world_model_file)} if args.world_model_file else {}

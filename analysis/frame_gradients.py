@@ -63,7 +63,7 @@ from common.stats import cluster_bootstrap
 from common.words import counted
 from generative.compatibility import check_recorder
 from generative.simulator import NoiseKeys, Simulator, load_simulator
-from generative.starts import open_real
+from generative.starts import open_agent_rollouts
 from interpret.attribution.frame_gradients import (
     direct_value,
     frame_gradient,
@@ -89,7 +89,7 @@ NOT_SETTINGS = ("world_model_file", "agent_file", "data_dir", "out_dir", "new", 
 def main(args: Args) -> None:
     check_asked(args)
     simulator = to_float32(load_simulator(args.world_model_file, args.agent_file)[0])
-    rollouts = open_real(args.data_dir, args.agent_file)
+    rollouts = open_agent_rollouts(args.data_dir, args.agent_file)
     check_recorder(rollouts, file_id(args.agent_file))
     inputs = {
         "world_model_file": file_id(args.world_model_file),

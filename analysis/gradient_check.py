@@ -60,7 +60,7 @@ from common.progress import progress_bar
 from common.runs import UsageError, file_id, open_run
 from common.words import counted
 from generative.simulator import NoiseKeys, Simulator, load_simulator
-from generative.starts import InformedStarts, open_real
+from generative.starts import InformedStarts, open_agent_rollouts
 from interpret.attribution.gradient_estimator import (
     PATHS,
     QUANTITIES,
@@ -80,7 +80,7 @@ _UNIT_SEED = 6_000_011
 def main(args: Args) -> None:
     check_asked(args)
     simulator = to_float32(load_simulator(args.world_model_file, args.agent_file)[0])
-    rollouts = open_real(args.data_dir, args.agent_file)
+    rollouts = open_agent_rollouts(args.data_dir, args.agent_file)
     starts = InformedStarts(simulator, rollouts, args.seed)
     args = fitted(args, simulator, starts)
     asked = {

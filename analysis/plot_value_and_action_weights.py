@@ -41,7 +41,7 @@ from analysis.plotting.style import add_caption, new_figure, save_figure
 from common.checkpoints import write_json
 from common.runs import UsageError, file_id
 from envs.vecenv import ActionSpace
-from generative.sim_env import actions_of
+from generative.sim_env import action_space_of
 from interpret.directions.directions import Directions, load_directions
 from interpret.directions.stability import labels
 
@@ -61,7 +61,7 @@ def main(args: Args) -> None:
     directions = load_directions(directory / f"{method}.safetensors")
     spread = read_part(directory, "spread")[method]
     policy, value = head_weights(agent)
-    actions = actions_of(meta | {"action_names": numbers["actions"], "noop": numbers["noop"]})
+    actions = action_space_of(meta | {"action_names": numbers["actions"], "noop": numbers["noop"]})
     rows = {"value": value} | action_rows(policy, actions)
     effects = direction_effects(torch.cat(list(rows.values())), directions, spread)
     path = args.out_dir / "plot_act_and_val_weights_plots" / directory.name / f"act_and_val_weights_{method}"

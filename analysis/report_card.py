@@ -44,7 +44,7 @@ from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id, manifest
 from common.words import counted
 from envs.procgen import action_space
-from generative.compatibility import check_recorder, game_of
+from generative.compatibility import check_recorder, env_name_of
 from generative.simulator import Simulator
 from generative.training.data import HELD_OUT
 from rollouts.states import replay_env
@@ -82,7 +82,7 @@ def load(args: Args, device: torch.device) -> tuple[Simulator, Rollouts]:
     Raises:
         UsageError: if they do not belong together, or the store is not of CoinRun, whose states are read.
     """
-    game = game_of(Rollouts.open(args.data_dir).manifest)
+    game = env_name_of(Rollouts.open(args.data_dir).manifest)
     if game != "coinrun":
         raise UsageError(f"the report card reads CoinRun's states; {args.data_dir} was recorded in {game}")
     simulator, rollouts = load_eval(args, device)

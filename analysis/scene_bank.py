@@ -62,7 +62,7 @@ from common.words import counted
 from envs.concepts import CONCEPTS, columns_of
 from envs.procgen_body import State, parse
 from envs.scenes import ENTITY_KINDS, FLAT, NoRoom, copy, insert, templates
-from generative.training.data import layouts_of
+from generative.training.data import episode_layouts
 from rollouts.growth import RECORD_MORE
 from rollouts.scene_bank import SceneBank
 from rollouts.states import replay_env, replay_states
@@ -212,7 +212,7 @@ class Maker:
 
 def collect(args: Args, rollouts: Rollouts, concepts: dict[str, np.ndarray]) -> SceneBank:
     """Goes through the moments until every setting has its pairs, or no moment is left."""
-    places = layouts_of(rollouts)
+    places = episode_layouts(rollouts)
     env = replay_env(rollouts, 2 * AT_ONCE)
     args = dataclasses.replace(args, kinds=shown_kinds(rollouts, concepts, args.kinds))
     maker = Maker(args, rollouts, looks(rollouts, concepts, args.kinds))

@@ -62,10 +62,10 @@ from generative.model.motion import estimate_motion
 from generative.model.rssm import EnvState
 from generative.model.world_model import WorldModel
 from generative.simulator import freeze
-from generative.training.data import WindowSource, layouts_of, read_ahead, seeded_generator
+from generative.training.data import WindowSource, episode_layouts, prefetch, seeded_generator
 from generative.training.errors import kl_to_standard_normal, squared_error
 from generative.training.losses import loss_terms, total_loss
-from generative.training.progress import Clock, peak_memory
+from generative.training.progress import ThroughputClock, peak_memory
 from generative.training.small_object_weights import small_object_weights
 from generative.training.teacher_forcing import Noise, draw_noise
 from rollouts.segment import Segment
@@ -176,7 +176,7 @@ class Loop:
 
 def full_windows(rollouts: Rollouts, length: int, seed: int) -> WindowSource:
     """Windows without padding, for the plain loop knows no mask."""
-    return WindowSource(rollouts.windows(length, anchor="start", pad="none"), layouts_of(rollouts), seed)
+    return WindowSource(rollouts.windows(length, anchor="start", pad="none"), episode_layouts(rollouts), seed)
 
 
 def loops(args: Args, model_config, train: TrainConfig) -> tuple[Loop, Loop]:
@@ -228,10 +228,10 @@ def paired(args: Args, model_config, train: TrainConfig, source: WindowSource) -
 def reading(args: Args, model_config, train: TrainConfig, source: WindowSource) -> dict:
     """The share of the time that our loop waits for windows, with the reader's thread beside it."""
     loop = loops(args, model_config, train)[0]
-    clock = Clock(0.0)
+    clock = ThroughputClock(0.0)
     shown = math.ceil(train.agent_loss_fraction * args.batch_size)
     for i, segment in enumerate(
-        clock.timed(read_ahead(lambda i: source.train_batch(i, args.batch_size), 0, args.reading_batches))
+        clock.timed(prefetch(lambda i: source.train_batch(i, args.batch_size), 0, args.reading_batches))
     ):
         if i == 0:
             clock.reset()  # the first is always waited for

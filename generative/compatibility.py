@@ -23,8 +23,8 @@ def check_store(rollouts: Rollouts, agent, agent_meta: dict, agent_file: Path) -
         raise UsageError(
             f"{path} holds simulated episodes; give a store that record.py made of the real game"
         )
-    game = game_of(manifest)
-    agents_game = game_of(agent_meta)
+    game = env_name_of(manifest)
+    agents_game = env_name_of(agent_meta)
     if game and agents_game and game != agents_game:
         raise UsageError(
             f"{path} was recorded in {game}, and {agent_file} plays {agents_game}; take both of the same game"
@@ -46,19 +46,19 @@ def check_store(rollouts: Rollouts, agent, agent_meta: dict, agent_file: Path) -
         )
 
 
-def share_by(rollouts: Rollouts, agent_id: str) -> float:
+def fraction_recorded_by(rollouts: Rollouts, agent_id: str) -> float:
     """The share of the store's episodes that this agent played, whose hidden states and logits are its own."""
     return float(np.mean(rollouts.episodes["policy_id"] == agent_id))
 
 
 def recorded_by(rollouts: Rollouts, agent_id: str) -> bool:
     """Whether every episode of the store was played by this agent."""
-    return share_by(rollouts, agent_id) == 1
+    return fraction_recorded_by(rollouts, agent_id) == 1
 
 
 def check_recorder(rollouts: Rollouts, agent_id: str) -> None:
     """A warning where episodes of the store are by others than this agent; raises UsageError where all are."""
-    share = share_by(rollouts, agent_id)
+    share = fraction_recorded_by(rollouts, agent_id)
     if not share:
         raise UsageError(
             f"no episode of {rollouts.path} is by this agent: its hidden states and logits are another's; {REMEDY}"
@@ -75,6 +75,6 @@ def frame_shape(rollouts: Rollouts) -> tuple[int, int, int]:
     return tuple(rollouts.step_fields["obs"].shape)
 
 
-def game_of(description: dict) -> str | None:
+def env_name_of(description: dict) -> str | None:
     """The game that a store's manifest or an agent's description names."""
     return (description.get("env") or {}).get("env_name")

@@ -5,7 +5,7 @@ unit sphere.
 import torch
 
 
-def path_between(a: torch.Tensor, b: torch.Tensor, points: int, spherical: bool) -> torch.Tensor:
+def interpolate_latents(a: torch.Tensor, b: torch.Tensor, points: int, spherical: bool) -> torch.Tensor:
     """`points` latents [P, ..., Z] from a to b [..., Z], both included, equally spaced along the path.
 
     spherical: along the great circle (Shoemake 1985, "Animating rotation with quaternion curves"). Raises

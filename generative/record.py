@@ -12,7 +12,7 @@ from common.progress import progress_bar
 from common.stopping import saving_on_stop
 from generative.model.config import WorldModelConfig
 from generative.simulator import EXTRA_STEPS, NoiseKeys, Simulator
-from generative.starts import Starts, check_enough
+from generative.starts import Starts, check_start_count
 from rollouts.growth import GROWN, shard_ranges
 from rollouts.segment import Segment
 from rollouts.store import create_store, shards_kept, unwritten, write_shard
@@ -30,7 +30,7 @@ class Sampling:
     num_sim_steps: int
     batch_size: int
     seed: int
-    modal: bool = False
+    use_mode: bool = False
     """The likeliest latent and environment states, and ends where their probability passes one half; else all
     are drawn.
     """
@@ -93,7 +93,7 @@ def record_samples(
     and is `cut` at num_sim_steps otherwise; steps after an end are not kept. Raises UsageError when there are
     too few starting places.
     """
-    check_enough(starts, -(-sampling.num_samples // sampling.per_place))
+    check_start_count(starts, -(-sampling.num_samples // sampling.per_place))
     create_store(path, manifest | extra_fields(simulator.model.config, sampling.env_state))
     shards = range(len(sampling.shards()))
     made = 0
@@ -118,7 +118,7 @@ def _record_shard(
     samples = np.array(sampling.shards()[index])
     places = samples // sampling.per_place
     segment = _simulate(simulator, starts, sampling, samples, places, device)
-    steps, episodes = as_shard(segment, sampling.env_state)
+    steps, episodes = segment_to_shard(segment, sampling.env_state)
     source = starts.source(places)
     behaviour = sampling.behaviour(action_names)
     write_shard(
@@ -145,7 +145,7 @@ def _simulate(simulator: Simulator, starts: Starts, sampling: Sampling, samples,
     with torch.no_grad():
         z = starts.latents(places, keys, device)
     how = dict(
-        greedy=sampling.greedy, modal=sampling.modal, actions=None if actions is None else actions.to(device)
+        greedy=sampling.greedy, use_mode=sampling.use_mode, actions=None if actions is None else actions.to(device)
     )
     return simulator.simulate(z, sampling.num_sim_steps, keys, **how).to("cpu")
 
@@ -165,7 +165,7 @@ def extra_fields(config: WorldModelConfig, env_state: str) -> dict:
     }
 
 
-def as_shard(
+def segment_to_shard(
     segment: Segment, env_state: str = "float32"
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The existing steps of a simulated Segment, episode after episode, and what its episodes have once.

@@ -41,7 +41,7 @@ class SimVecEnv:
     With `seed`, a level fixes the place and every draw of the environment, whichever slot plays it; its
     frames are those of `Simulator.simulate` under NoiseKeys(seed, [i]) and the same actions. An episode ends
     where the model says so (`terminated`) and is `truncated` after `horizon` steps; it counts as complete as
-    in generative/record.py. modal: the likeliest states, and ends above one half, without noise.
+    in generative/record.py. use_mode: the likeliest states, and ends above one half, without noise.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class SimVecEnv:
         actions: ActionSpace,
         seed: int = 0,
         horizon: int = 64,
-        modal: bool = False,
+        use_mode: bool = False,
     ):
         config = simulator.model.config
         self.simulator = simulator
@@ -60,7 +60,7 @@ class SimVecEnv:
         self.num = num
         self.seed = seed
         self.timeout = horizon
-        self.modal = modal
+        self.use_mode = use_mode
         self.obs_shape = config.obs_shape
         self.num_actions = config.num_actions
         self.action_names = actions.names
@@ -87,14 +87,14 @@ class SimVecEnv:
         if action.shape != (self.num,) or not ((action >= 0) & (action < self.num_actions)).all():
             raise ValueError(f"need {self.num} actions from 0 to {self.num_actions - 1}")
         keys = NoiseKeys(self.seed, self._level, 0, self._step)
-        noise = None if self.modal else self.simulator.state_noise(keys, 0, self._like)
+        noise = None if self.use_mode else self.simulator.state_noise(keys, 0, self._like)
         before = self._env
         self._env = self.simulator.step(
             before, torch.from_numpy(action.astype(np.int64)).to(self._like.device), noise
         )
         outcome = self.simulator.outcome(self._env, before)
         self._terminated = (
-            (outcome[1] > (0.5 if self.modal else keys.uniform(END_NOISE, 0, self._like))).cpu().numpy()
+            (outcome[1] > (0.5 if self.use_mode else keys.uniform(END_NOISE, 0, self._like))).cpu().numpy()
         )
         self._outcome = torch.stack(outcome).cpu().numpy()
         self._step, self._prev_level = self._step + 1, self._level.copy()
@@ -205,7 +205,7 @@ class SimVecEnv:
             return
         keys = NoiseKeys(self.seed, places)
         z = self.starts.latents(places, keys, self._like.device)
-        start = self.simulator.start(z, None if self.modal else self.simulator.state_noise(keys, START, z))
+        start = self.simulator.start(z, None if self.use_mode else self.simulator.state_noise(keys, START, z))
         self._level[slots], self._step[slots] = places, 0
         self._put(slots, start.env, start.hidden)
 
@@ -225,7 +225,7 @@ def _shapes(config) -> tuple[tuple[int, ...], ...]:
     return (config.deter_size,), config.stoch_shape, config.stoch_shape, (2,), config.obs_shape
 
 
-def actions_of(meta: dict) -> ActionSpace:
+def action_space_of(meta: dict) -> ActionSpace:
     """The actions that a world model's description names. Where its game is not one of Procgen's, every
     action is an act of its own.
     """

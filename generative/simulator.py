@@ -178,7 +178,7 @@ class Simulator:
         actions: torch.Tensor | None = None,
         hidden: torch.Tensor | None = None,
         greedy: bool = False,
-        modal: bool = False,
+        use_mode: bool = False,
         mode: str = "hard",
         grad: bool = False,
         detach_agent: bool = True,
@@ -191,11 +191,11 @@ class Simulator:
         policy: acts instead of the agent (the agent under an intervention, say). actions: [T, B] integers or
         [T, B, A] weights, taken instead of the policy's own, which still sees every frame. hidden [B, D]:
         what the policy remembers at the start, in place of what z says. greedy: the likeliest action, without
-        noise. modal: the likeliest environment state, without noise. mode: `hard`, or `relaxed`, where states
+        noise. use_mode: the likeliest environment state, without noise. mode: `hard`, or `relaxed`, where states
         and actions are probabilities and frames are neither clipped nor rounded. grad: keep gradients; obs is
         then float, as it is when relaxed. detach_agent: no gradient to z through the agent's starting state.
         detach_actions: no gradient through the choice of actions. ends: an episode ends when the model says
-        so (drawn by its probability, or above 0.5 when modal), and later steps are masked; otherwise all
+        so (drawn by its probability, or above 0.5 when use_mode), and later steps are masked; otherwise all
         steps stand.
 
         reward[t] and terminated[t] are of action[t], read from the prior state that it leads to, after the
@@ -205,12 +205,12 @@ class Simulator:
         """
         policy = policy or self.agent
         with torch.set_grad_enabled(grad):
-            start = self.start(z, None if modal else self.state_noise(keys, START, z), mode, detach_agent)
+            start = self.start(z, None if use_mode else self.state_noise(keys, START, z), mode, detach_agent)
             env = start.env
             met = start.hidden if hidden is None else hidden
-            state_noise = repeat(None) if modal else keys.ahead(lambda i: self.state_noise(keys, i, z), steps)
+            state_noise = repeat(None) if use_mode else keys.ahead(lambda i: self.state_noise(keys, i, z), steps)
             action_noise = keys.ahead(lambda i: keys.gumbel(0, i, (policy.num_actions,), z), steps)
-            draw_end = repeat(0.5) if modal else keys.ahead(lambda i: keys.uniform(END_NOISE, i, z), steps)
+            draw_end = repeat(0.5) if use_mode else keys.ahead(lambda i: keys.uniform(END_NOISE, i, z), steps)
             state = met
             reward = z.new_zeros(len(z))
             history = []

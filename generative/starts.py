@@ -14,30 +14,30 @@ from rollouts.store import BadStore, Rollouts
 
 RECORDINGS = Path("data")
 """Where record.py writes its stores."""
-NOWHERE = -1
+NO_SOURCE = -1
 """Source episode and step of a place that no recording has."""
 
 
 class InformedStarts:
     """Latents of recorded windows: place i is the i-th in a random order of all windows of the store.
 
-    modal: the likeliest latent of a window; else it is drawn.
+    use_mode: the likeliest latent of a window; else it is drawn.
     """
 
-    def __init__(self, simulator: Simulator, rollouts: Rollouts, seed: int, modal: bool = False):
+    def __init__(self, simulator: Simulator, rollouts: Rollouts, seed: int, use_mode: bool = False):
         k = simulator.model.config.num_initializing_steps
         self.windows = rollouts.windows(k, anchor="start", pad="none")
         self.order = np.random.default_rng(seed).permutation(len(self.windows))
         self.simulator = simulator
         self.count = len(self.order)
-        self.modal = modal
+        self.use_mode = use_mode
         self.path = rollouts.path
         self._to_last = np.array([0, k - 1])  # the last initialising frame is the first simulated one
 
     def latents(self, places: np.ndarray, keys: NoiseKeys, device) -> torch.Tensor:
         """z [B, Z] of the numbered places."""
         latent = self.simulator.encode(self.windows.batch(self.order[places]).obs.to(device))
-        return latent.sample(None if self.modal else keys.normal(latent.mean.shape[1], latent.mean))
+        return latent.sample(None if self.use_mode else keys.normal(latent.mean.shape[1], latent.mean))
 
     def source(self, places: np.ndarray) -> np.ndarray:
         """[B, 2]: episode and step, in the real store, of the frame that the simulation shows first."""
@@ -56,7 +56,7 @@ class RandomStarts:
         return self.model.random_latent(keys.normal(self.model.config.latent_size, self.model.bins))
 
     def source(self, places: np.ndarray) -> np.ndarray:
-        return np.full((len(places), 2), NOWHERE)
+        return np.full((len(places), 2), NO_SOURCE)
 
 
 Starts = InformedStarts | RandomStarts
@@ -69,7 +69,7 @@ def open_starts(
     rand_init: bool,
     agent_file: Path,
     seed: int,
-    modal: bool = False,
+    use_mode: bool = False,
 ) -> tuple[Starts, Rollouts | None]:
     """Where to begin, and the store if any: windows of the store at data_dir, or of the one that the model
     was trained on where that is below RECORDINGS; with rand_init, random latents.
@@ -82,8 +82,8 @@ def open_starts(
         )
     if rand_init:
         return RandomStarts(simulator), None
-    rollouts = open_real(data_dir or training_store(meta), agent_file)
-    return InformedStarts(simulator, rollouts, seed, modal), rollouts
+    rollouts = open_agent_rollouts(data_dir or training_store(meta), agent_file)
+    return InformedStarts(simulator, rollouts, seed, use_mode), rollouts
 
 
 def training_store(meta: dict) -> Path:
@@ -102,7 +102,7 @@ def training_store(meta: dict) -> Path:
     )
 
 
-def check_enough(starts: Starts, wanted: int) -> None:
+def check_start_count(starts: Starts, wanted: int) -> None:
     """Raises UsageError when there are fewer places than wanted."""
     if wanted > starts.count:
         raise UsageError(
@@ -110,7 +110,7 @@ def check_enough(starts: Starts, wanted: int) -> None:
         )
 
 
-def open_real(data_dir: Path, agent_file: Path) -> Rollouts:
+def open_agent_rollouts(data_dir: Path, agent_file: Path) -> Rollouts:
     """The store that informed samples begin from. Raises UsageError when it is not the agent's."""
     rollouts = Rollouts.open(data_dir)
     check_store(rollouts, *load_agent(agent_file), agent_file)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from common.policy import Policy
-from generative.training.data import layouts_of
+from generative.training.data import episode_layouts
 from interpret.forks.fork_points import ForkPoints, fork_points_at, recording_seed
 from interpret.forks.worlds import RealWorld
 from rollouts.segment import Segment
@@ -24,7 +24,7 @@ def fork_points(
         steps: [B] steps of these episodes, each num_frames - 1 or more.
         num_frames: Frames kept for a simulator to start from; the shipped one needs 3.
     """
-    return fork_points_at(rollouts, episodes, steps, num_frames, layouts_of(rollouts))
+    return fork_points_at(rollouts, episodes, steps, num_frames, episode_layouts(rollouts))
 
 
 def fork(

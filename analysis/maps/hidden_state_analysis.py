@@ -27,7 +27,7 @@ from analysis.maps.map_table import write_map
 from common.progress import progress_bar
 from common.runs import Run, UsageError
 from envs.vecenv import ActionSpace
-from generative.sim_env import actions_of
+from generative.sim_env import action_space_of
 from interpret.clustering import Clusters
 from interpret.directions.directions import Directions
 from interpret.directions.fitting import checked_sample
@@ -108,7 +108,7 @@ class Inliers:
 def analyse_hidden_states(args: HiddenMapArgs, run: Run, real: Rollouts, simulated: Rollouts | None) -> None:
     """Computes every part of the run that is missing, then finishes the run with its numbers."""
     stores = Stores.load(args, real, simulated)
-    actions = actions_of(real.manifest)
+    actions = action_space_of(real.manifest)
     columns = varying_columns(stores.states.x)
     with progress_bar(total=5 + len(args.maps), unit="part", desc="hidden states") as bar:
         outliers = cached_part(run, "inliers", lambda: _outliers(args, stores, columns))

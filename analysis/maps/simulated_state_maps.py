@@ -26,7 +26,7 @@ from common.precision import Precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError
 from common.words import counted
-from generative.sim_env import actions_of
+from generative.sim_env import action_space_of
 from interpret.clustering import Clusters
 from interpret.directions.nmf import fit_nmf
 from interpret.embedding import MIN_POINTS
@@ -176,7 +176,7 @@ def compute_map(args: MapArgs, run: Run, rollouts: Rollouts, make_points: MakePo
         "steps": len(points.x),
         "levels": levels_in_words(rollouts, mask),
         "axes": points.x.shape[1],
-        "actions": list(actions_of(rollouts.manifest).names),
+        "actions": list(action_space_of(rollouts.manifest).names),
         "clusters": args.clusters,
         "maps": map_numbers(maps),
         "clusterings": {name: cluster_numbers(found, labels[name]) for name, found in clusters.items()},
@@ -220,7 +220,7 @@ def _labels(
 ) -> dict[str, np.ndarray]:
     """{label: [n]} of every point."""
     columns = {"episode": states.episode, "t": states.step}
-    columns |= step_labels(states, actions_of(rollouts.manifest)) | episode_outcomes(states)
+    columns |= step_labels(states, action_space_of(rollouts.manifest)) | episode_outcomes(states)
     labels = {name: np.asarray(values)[points.rows] for name, values in columns.items()}
     for name, found in clusters.items():
         labels[name] = Clusters(found["centres"]).assign(points.spaces[name])

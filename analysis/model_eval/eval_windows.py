@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.model_eval.frame_objects import Scenes, replay_scenes
 from common.runs import UsageError
-from generative.training.data import layouts_of, split
+from generative.training.data import episode_layouts, split_by_layout
 from rollouts.growth import RECORD_MORE
 from rollouts.segment import Segment
 from rollouts.store import Rollouts
@@ -35,7 +35,7 @@ class EvalWindows:
         self.windows = Windows(rollouts, length, table)
         self.layout = np.unique(layouts[table[:, 0]], return_inverse=True)[1]
         """[n]: number of each window's layout."""
-        self._in_split = split(layouts) == name
+        self._in_split = split_by_layout(layouts) == name
 
     def batches(self, size: int) -> list[np.ndarray]:
         """Window numbers in batches of `size`; the last has one more if otherwise a window were alone."""
@@ -111,7 +111,7 @@ def draw_windows(
 
     Args:
         rollouts: the store.
-        splits: names of `generative.training.data.split`.
+        splits: names of `generative.training.data.split_by_layout`.
         length: frames of a window; shorter episodes are padded.
         min_steps: frames that a window has at least.
         counts: windows of each split, or as many as there are.
@@ -125,8 +125,8 @@ def draw_windows(
     for name in splits:
         if name not in SPLITS:
             raise UsageError(f"unknown part {name!r}; choose one of: {', '.join(SPLITS)}")
-    layouts = layouts_of(rollouts)
-    split_of_episode = split(layouts)
+    layouts = episode_layouts(rollouts)
+    split_of_episode = split_by_layout(layouts)
     windows = rollouts.windows(length, anchor="start", pad="right", min_steps=min_steps).table
     level = rollouts.episodes["level_seed"][windows[:, 0]]
     end_level = start_level + num_levels if num_levels else np.inf

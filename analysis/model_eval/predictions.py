@@ -54,7 +54,7 @@ def open_loop(
     latent = simulator.encode(segment.obs[:k])
     z = latent.sample(None if use_mode else keys.normal(latent.mean.shape[1], latent.mean))
     actions = segment.action[k - 1 :] if actions is None else actions
-    return simulator.simulate(z, len(actions), keys, actions=actions, modal=use_mode, ends=False)
+    return simulator.simulate(z, len(actions), keys, actions=actions, use_mode=use_mode, ends=False)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from analysis.probing.store_concepts import EPISODE_CONCEPTS, EPISODE_ENDS, load
 from common.runs import UsageError
 from common.words import counted
 from envs.concepts import CONCEPTS
-from generative.training.data import layouts_of
+from generative.training.data import episode_layouts
 from interpret.hooks import run_with_cache
 from interpret.probing.bench import Targets
 from rollouts.growth import RECORD_MORE
@@ -79,7 +79,7 @@ def open_study(rollouts: Rollouts, num_episodes: int, seed: int, concepts_dir) -
     with too few layouts for probes.
     """
     concepts = load_concepts(rollouts, concepts_dir)
-    layouts = layouts_of(rollouts)
+    layouts = episode_layouts(rollouts)
     rng = np.random.default_rng([seed, 13])
     episodes = np.sort(rng.permutation(len(rollouts))[:num_episodes])
     length = rollouts.episodes["length"][episodes]

@@ -11,9 +11,9 @@ from common.runs import UsageError, file_id
 from envs.make import make_env
 from envs.procgen import ProcgenConfig, action_space
 from envs.vecenv import ActionSpace, VecEnv
-from generative.sim_env import SimVecEnv, actions_of
+from generative.sim_env import SimVecEnv, action_space_of
 from generative.simulator import load_simulator
-from generative.starts import check_enough, open_starts
+from generative.starts import check_start_count, open_starts
 from rollouts.play import EpisodeSpec
 
 
@@ -98,12 +98,12 @@ def world_model_source(
     starts, rollouts = open_starts(
         simulator, meta, options.data_dir, options.rand_init, options.agent_file, seed
     )
-    check_enough(starts, max(spec.level for spec in specs) + 1)
+    check_start_count(starts, max(spec.level for spec in specs) + 1)
     game = (meta.get("env") or {}).get("env_name", "unnamed")
     inputs = {"world_model_file": file_id(options.world_model_file)}
     if rollouts:
         inputs["data_dir"] = rollouts.id
-    actions = actions_of(meta)
+    actions = action_space_of(meta)
     return RenderSource(
         open=lambda: SimVecEnv(simulator, starts, 1, actions, seed, options.max_steps),
         actions=actions,

@@ -26,7 +26,7 @@ HELD_OUT = {"validation": 0.05, "test": 0.05}
 _SLOTS = 64
 
 
-def layouts_of(rollouts: Rollouts) -> np.ndarray:
+def episode_layouts(rollouts: Rollouts) -> np.ndarray:
     """What tells the places of a store's episodes apart: [E] str. CoinRun's layout hash; elsewhere the level
     seed.
 
@@ -44,7 +44,7 @@ def layouts_of(rollouts: Rollouts) -> np.ndarray:
     return hashes[index]
 
 
-def split(layouts: np.ndarray) -> np.ndarray:
+def split_by_layout(layouts: np.ndarray) -> np.ndarray:
     """The part that each of `layouts` [n] belongs to: [n] of 'train', 'validation' and 'test', 90 : 5 : 5.
 
     A hash of the layout's name decides, so that every run, store and report agrees on it.
@@ -55,7 +55,7 @@ def split(layouts: np.ndarray) -> np.ndarray:
     return np.array([*HELD_OUT, "train"])[np.searchsorted(edges, score, side="right")][index]
 
 
-def fatal(windows: Windows) -> np.ndarray:
+def ends_in_death(windows: Windows) -> np.ndarray:
     """Which windows [n] hold the end of an episode that terminates without a reward, as most do in which the
     player dies.
     """
@@ -73,7 +73,7 @@ class WindowSource:
     """Batches of windows of a store; training and validation windows lie in different layouts, test windows
     are never drawn.
 
-    windows: what `Rollouts.windows` gives. layouts [E]: of the store's episodes (`layouts_of`).
+    windows: what `Rollouts.windows` gives. layouts [E]: of the store's episodes (`episode_layouts`).
     death_oversampling: the share of training windows that are drawn among those that are `fatal`, which are
     rare, and what they teach rarer; extra["weight"] [B] then says how much less often each window would have
     been drawn without. Raises UsageError when no window is left to train on.
@@ -84,13 +84,13 @@ class WindowSource:
             raise UsageError(
                 "no episode of this store is long enough for one window; record longer ones or lower --num_initializing_steps"
             )
-        part = split(layouts)[windows.table[:, 0]]
+        part = split_by_layout(layouts)[windows.table[:, 0]]
         self.windows = windows
         self.seed = seed
         self.training, self.validation = (np.flatnonzero(part == name) for name in ("train", "validation"))
         if not len(self.training):
             raise UsageError(f"every layout of this store is held out for validation or test: {RECORD_MORE}")
-        deadly = fatal(windows) if death_oversampling else np.zeros(len(windows), bool)
+        deadly = ends_in_death(windows) if death_oversampling else np.zeros(len(windows), bool)
         self.fatal = self.training[deadly[self.training]]
         self.share = death_oversampling if len(self.fatal) else 0.0
         self.weight = 1 / (
@@ -118,7 +118,7 @@ class WindowSource:
         return np.random.default_rng([self.seed, key])
 
 
-def read_ahead(make: Callable[[int], Segment], first: int, last: int, depth: int = 2) -> Iterator[Segment]:
+def prefetch(make: Callable[[int], Segment], first: int, last: int, depth: int = 2) -> Iterator[Segment]:
     """make(first), ..., make(last - 1) in order, made by one background thread up to `depth` ahead. Errors of
     `make` are raised here.
     """

@@ -18,7 +18,7 @@ PER_ROW = 2
 
 
 @torch.no_grad()
-def preview(model: WorldModel, segment: Segment, noise: Noise, agent: Policy) -> np.ndarray:
+def preview_frames(model: WorldModel, segment: Segment, noise: Noise, agent: Policy) -> np.ndarray:
     """Frames [S, H', W', 3] uint8 of windows [L, B]: real | posterior | open loop for each; black after an
     episode's end.
     """
@@ -27,7 +27,7 @@ def preview(model: WorldModel, segment: Segment, noise: Noise, agent: Policy) ->
     pictures = torch.stack([obs, *(torch.zeros_like(obs) for _ in range(2))])  # [3, S, B, H, W, C]
     pictures[1][mask] = frames_to_bytes(made.frames)
     pictures[2][mask] = frames_to_bytes(open_loop(model, made, noise))[mask]
-    return tiled(pictures.cpu().numpy())
+    return tile_windows(pictures.cpu().numpy())
 
 
 def open_loop(model: WorldModel, made: Prediction, noise: Noise) -> torch.Tensor:
@@ -38,7 +38,7 @@ def open_loop(model: WorldModel, made: Prediction, noise: Noise) -> torch.Tensor
     return stack_states(states).frame
 
 
-def tiled(pictures: np.ndarray) -> np.ndarray:
+def tile_windows(pictures: np.ndarray) -> np.ndarray:
     """[K, S, B, H, W, C] -> [S, rows, columns, C]: the K pictures of a window side by side, PER_ROW windows
     to a row, on white.
     """

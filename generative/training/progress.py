@@ -40,7 +40,7 @@ class RunningMean:
         return {name: total / self.count for name, total in self.totals.items()}
 
 
-class Clock:
+class ThroughputClock:
     """Since the last row: frames per second of training, and the share of the time spent waiting for windows.
     And peak memory.
     """

@@ -26,13 +26,13 @@ from common.video import write_video
 from generative.model.config import LossScales, TrainConfig, WorldModelConfig
 from generative.model.world_model import WorldModel, save_world_model
 from generative.simulator import freeze
-from generative.training.data import VALIDATION_STREAM, WindowSource, read_ahead, seeded_generator
+from generative.training.data import VALIDATION_STREAM, WindowSource, prefetch, seeded_generator
 from generative.training.distributed import DistContext
 from generative.training.ema import EMA
 from generative.training.errors import psnr
 from generative.training.losses import TERMS, loss_terms, total_loss
-from generative.training.preview import preview
-from generative.training.progress import COLUMNS, Clock, RunningMean
+from generative.training.preview import preview_frames
+from generative.training.progress import COLUMNS, ThroughputClock, RunningMean
 from generative.training.teacher_forcing import Noise, draw_noise
 from rollouts.segment import Segment
 
@@ -40,7 +40,7 @@ _KIND = "world model training state"
 PREVIEW_WINDOWS = 8
 PREVIEW_FPS = 6
 PREVIEW_SCALE = 3
-WATCHED = ("loss_scale_hx", "loss_scale_act_log_probs", "loss_scale_value")
+AGENT_SCALES = ("loss_scale_hx", "loss_scale_act_log_probs", "loss_scale_value")
 """Weights of the terms that need the agent."""
 
 
@@ -108,7 +108,7 @@ class Trainer:
         total = self.config.num_batches
         mine = self.ranks.mine
         self._last_row = self.log.last if self.log else {}
-        self._clock = Clock(self.log.wall_time if self.log else 0.0)
+        self._clock = ThroughputClock(self.log.wall_time if self.log else 0.0)
         self._save_clock = SaveClock()
         self._save_clock_rang = False
         bar = progress_bar(
@@ -122,7 +122,7 @@ class Trainer:
         with saving_on_stop(self._keep), bar:
             if self.batches and (self._lacks_row() or self._lacks_files()):
                 self._log_and_save()  # a stop came before it
-            ahead = read_ahead(
+            ahead = prefetch(
                 lambda step: self.source.train_batch(step, self.config.batch_size, mine), self.batches, total
             )
             for segment in self._clock.timed(ahead):
@@ -152,7 +152,7 @@ class Trainer:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(self.batches)
-        watched = any(getattr(self.scales, name) for name in WATCHED)
+        watched = any(getattr(self.scales, name) for name in AGENT_SCALES)
         shown = math.ceil(self.config.agent_loss_fraction * segment.mask.shape[1]) if watched else 0
         noise = self._noise(
             segment, self.batches, self.config.overshooting_runs if self.scales.loss_scale_overshooting else 0
@@ -329,7 +329,7 @@ class Trainer:
             segment.mask.shape[1],
             seeded_generator(self.device, self.seed, VALIDATION_STREAM),
         )
-        frames = preview(self.average.model, segment, noise, self.agent)
+        frames = preview_frames(self.average.model, segment, noise, self.agent)
         write_video(self.directory / f"preview_{self.batches}.mp4", frames, PREVIEW_FPS, PREVIEW_SCALE)
 
     def _load(self) -> None:

@@ -17,7 +17,7 @@ from common.words import counted
 from envs.edits import Hazard, delete, next_hazard
 from envs.procgen_body import parse
 from generative.simulator import NoiseKeys
-from generative.training.data import layouts_of, split
+from generative.training.data import episode_layouts, split_by_layout
 from rollouts.growth import RECORD_MORE
 from rollouts.segment import Segment
 from rollouts.states import replay_env, replay_states
@@ -105,9 +105,9 @@ class ForkPointSampler:
         self.frames = frames
         self.seed = seed
         self.per_layout = per_layout
-        self.layouts = layouts_of(rollouts)
+        self.layouts = episode_layouts(rollouts)
         self.episodes = np.flatnonzero(
-            np.isin(split(self.layouts), parts) & (rollouts.episodes["length"] >= frames)
+            np.isin(split_by_layout(self.layouts), parts) & (rollouts.episodes["length"] >= frames)
         )
         if not len(self.episodes):
             where = f"the part {' or '.join(parts)} of {rollouts.path}"

@@ -116,9 +116,9 @@ def test_parts_of_the_split_share_no_layout(bank):
 
 
 def real_part(bank):
-    from generative.training.data import split
+    from generative.training.data import split_by_layout
 
-    return split(bank.layouts)[bank.episodes]
+    return split_by_layout(bank.layouts)[bank.episodes]
 
 
 def test_forks_with_the_recordings_noise_retrace_it_and_others_do_not(bank, world):

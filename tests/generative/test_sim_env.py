@@ -12,7 +12,7 @@ from envs.procgen_state import BadState
 from envs.vecenv import ActionSpace, VecEnv
 from generative.model.world_model import WorldModel
 from generative.record import Sampling, record_samples
-from generative.sim_env import SimVecEnv, actions_of
+from generative.sim_env import SimVecEnv, action_space_of
 from generative.simulator import NoiseKeys, Simulator
 from generative.starts import InformedStarts, RandomStarts
 from rollouts.check import check_store
@@ -63,12 +63,12 @@ def walk(env, actions):
     return [np.stack(column) for column in zip(*rows)]
 
 
-def check_same_as_simulate(simulator, starts, env, modal=False):
+def check_same_as_simulate(simulator, starts, env, use_mode=False):
     places = np.arange(N)
     keys = NoiseKeys(0, places)
     with torch.no_grad():
         z = starts.latents(places, keys, "cpu")
-    out = simulator.simulate(z, STEPS, keys, modal=modal)
+    out = simulator.simulate(z, STEPS, keys, use_mode=use_mode)
     found = walk(env, out.action.numpy())
     alive = out.mask.numpy()
     expected = out.obs, out.reward, out.terminated, out.extra["done_prob"], out.extra["reward_prob"]
@@ -79,12 +79,12 @@ def check_same_as_simulate(simulator, starts, env, modal=False):
 
 
 @pytest.mark.parametrize("kind", ["informed", "random", "sphere"])
-@pytest.mark.parametrize("modal", [False, True])
-def test_frames_rewards_and_ends_are_those_of_simulate_to_the_bit(simulator, starts, kind, modal):
+@pytest.mark.parametrize("use_mode", [False, True])
+def test_frames_rewards_and_ends_are_those_of_simulate_to_the_bit(simulator, starts, kind, use_mode):
     if kind == "sphere":
         simulator = toy_simulator(latent="sphere")
     starts = (
-        InformedStarts(simulator, starts.windows.rollouts, 0, modal)
+        InformedStarts(simulator, starts.windows.rollouts, 0, use_mode)
         if kind == "informed"
         else RandomStarts(simulator)
     )
@@ -92,14 +92,14 @@ def test_frames_rewards_and_ends_are_those_of_simulate_to_the_bit(simulator, sta
     keys = NoiseKeys(0, np.arange(N))
     with torch.no_grad():
         out = simulator.simulate(
-            starts.latents(np.arange(N), keys, "cpu"), STEPS, keys, modal=modal, ends=False
+            starts.latents(np.arange(N), keys, "cpu"), STEPS, keys, use_mode=use_mode, ends=False
         )
     shift = torch.logit(out.extra["done_prob"], 1e-6).quantile(
         0.85
     )  # so that some of these very steps end, and most do not
     bias[-1] -= shift
     try:
-        check_same_as_simulate(simulator, starts, made(simulator, starts, modal=modal), modal)
+        check_same_as_simulate(simulator, starts, made(simulator, starts, use_mode=use_mode), use_mode)
     finally:
         bias[-1] += shift
 
@@ -281,8 +281,8 @@ def test_every_player_of_the_game_plays_here(simulator, starts, tmp_path):
 
 def test_actions_come_from_the_models_description():
     names = [str(i) for i in range(15)]
-    known = actions_of({"action_names": names, "noop": 4, "env": {"env_name": "leaper"}})
+    known = action_space_of({"action_names": names, "noop": 4, "env": {"env_name": "leaper"}})
     assert known.names == tuple(names)
     assert known.noop == 4
     assert len(set(known.effect_classes)) == 5
-    assert actions_of({"action_names": ["a", "b"], "noop": 0, "env": {}}).effect_classes == (0, 1)
+    assert action_space_of({"action_names": ["a", "b"], "noop": 0, "env": {}}).effect_classes == (0, 1)

@@ -115,13 +115,13 @@ def test_seed_stream_repeat_and_step_each_change_the_draw_and_modal_greedy_ignor
         out = simulator.simulate(z, STEPS, other, ends=False)
         assert not torch.equal(out.extra["env_class"], base.extra["env_class"])
         assert not torch.equal(out.action, base.action)
-        plain, again = (simulator.simulate(z, STEPS, k, modal=True, greedy=True) for k in (keys(), other))
+        plain, again = (simulator.simulate(z, STEPS, k, use_mode=True, greedy=True) for k in (keys(), other))
         assert torch.equal(plain.obs, again.obs)
         assert torch.equal(plain.action, again.action)
     assert torch.equal(plain.action[0], plain.logits[0].argmax(-1))
-    modal = simulator.simulate(z, STEPS, keys(), modal=True, ends=False)
+    modal = simulator.simulate(z, STEPS, keys(), use_mode=True, ends=False)
     assert not torch.equal(
-        modal.action, simulator.simulate(z, STEPS, keys(seed=1), modal=True, ends=False).action
+        modal.action, simulator.simulate(z, STEPS, keys(seed=1), use_mode=True, ends=False).action
     )
 
 
@@ -168,7 +168,7 @@ def test_an_end_masks_what_follows_and_only_that(simulator, z):
         assert not out.reward[last + 1 :, b].any()
     share = ended[0].float().mean()
     assert share == pytest.approx(whole.extra["done_prob"][0].mean().item(), abs=0.25)
-    modal = simulator.simulate(many, STEPS, keys(48), modal=True)
+    modal = simulator.simulate(many, STEPS, keys(48), use_mode=True)
     assert torch.equal(modal.terminated[0], modal.extra["done_prob"][0] > 0.5)
 
 

@@ -342,7 +342,7 @@ def test_a_tiny_model_learns_what_actions_do(store, agent):
 
     def run(actions):
         out = simulator.simulate(
-            z, STEPS, NoiseKeys(0, np.arange(len(long))), actions=actions, modal=True, ends=False
+            z, STEPS, NoiseKeys(0, np.arange(len(long))), actions=actions, use_mode=True, ends=False
         )
         return (square_at(out.obs) == truth).mean(1), out
 

@@ -15,7 +15,7 @@ from envs.make import make_env
 from envs.procgen import ProcgenConfig, action_space
 from generative.model.config import WorldModelConfig
 from generative.model.world_model import WorldModel, save_world_model
-from generative.training.data import split
+from generative.training.data import split_by_layout
 from rollouts.play import EpisodeSpec
 from rollouts.record import Actor, play_shard
 from rollouts.store import Rollouts, create_store, write_shard
@@ -32,7 +32,7 @@ def levels_of_each_part() -> list[int]:
     """The first levels from 10,000 on that give every part its layouts."""
     env = make_env(16, ProcgenConfig())
     levels = np.arange(10_000, 10_000 + _SEARCHED)
-    part = split(np.array([layout_hash(state) for state in first_states(env, levels.tolist())]))
+    part = split_by_layout(np.array([layout_hash(state) for state in first_states(env, levels.tolist())]))
     env.close()
     return sorted(int(level) for name, count in PER_PART.items() for level in levels[part == name][:count])
 

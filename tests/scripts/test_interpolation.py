@@ -14,7 +14,7 @@ from common.checkpoints import load_checkpoint
 from common.runs import UsageError
 from common.video import read_video
 from generative import starts
-from generative.interpolation import path_between
+from generative.interpolation import interpolate_latents
 from generative.simulator import NoiseKeys, load_simulator
 from rollouts.store import Rollouts
 from tests.helpers.toy_simulator import save_toy_files
@@ -27,17 +27,17 @@ def on_sphere(n, width=16, seed=0):
 
 def test_a_straight_path_is_evenly_spaced_on_the_line():
     a, b = on_sphere(2)
-    path = path_between(a, b, 5, spherical=False)
+    path = interpolate_latents(a, b, 5, spherical=False)
     torch.testing.assert_close(
         path, torch.stack([a, 0.75 * a + 0.25 * b, (a + b) / 2, 0.25 * a + 0.75 * b, b])
     )
     assert path[2].norm() < 0.99
-    assert path_between(torch.stack([a, b]), torch.stack([b, a]), 3, False).shape == (3, 2, 16)
+    assert interpolate_latents(torch.stack([a, b]), torch.stack([b, a]), 3, False).shape == (3, 2, 16)
 
 
 def test_a_great_circle_stays_on_the_sphere_and_turns_evenly():
     a, b = on_sphere(2, seed=3)
-    path = path_between(a, b, 7, spherical=True)
+    path = interpolate_latents(a, b, 7, spherical=True)
     torch.testing.assert_close(path.norm(dim=-1), torch.ones(7, dtype=torch.float64))
     turns = torch.arccos((path[1:] * path[:-1]).sum(-1))
     torch.testing.assert_close(turns, torch.full_like(turns, (torch.arccos(a @ b) / 6).item()))
@@ -50,13 +50,13 @@ def test_the_ends_of_a_great_circle_may_be_alike_but_not_opposite():
     a = on_sphere(1)[0]
     near = torch.nn.functional.normalize(a + 1e-9 * on_sphere(1, seed=1)[0], dim=-1)
     for b in (a, near):
-        path = path_between(a, b, 4, spherical=True)
+        path = interpolate_latents(a, b, 4, spherical=True)
         assert torch.isfinite(path).all()
         torch.testing.assert_close(path, a.expand(4, -1), atol=1e-8, rtol=0)
     with pytest.raises(ValueError, match="opposite"):
-        path_between(a, -a, 4, spherical=True)
+        interpolate_latents(a, -a, 4, spherical=True)
     with pytest.raises(ValueError, match="2 points"):
-        path_between(a, a, 1, spherical=False)
+        interpolate_latents(a, a, 1, spherical=False)
 
 
 @pytest.fixture(scope="module", params=["gaussian", "sphere"])
@@ -91,9 +91,9 @@ def test_videos_show_what_is_simulated_along_the_path_that_the_latent_asks_for(m
     assert done["path"] == {"gaussian": "straight", "sphere": "great circle"}[made[1]]
     assert len(done["pairs"]) == 2
     latents = load_checkpoint(directory / "random_pair_001.safetensors")[0]["latents"]
-    torch.testing.assert_close(latents, path_between(latents[0], latents[2], 3, made[1] == "sphere"))
+    torch.testing.assert_close(latents, interpolate_latents(latents[0], latents[2], 3, made[1] == "sphere"))
     simulator, _ = load_simulator(made[0] / "model.safetensors", made[0] / "agent.safetensors")
-    out = simulator.simulate(latents, 4, NoiseKeys(0, np.full(3, 1)), greedy=True, modal=True)
+    out = simulator.simulate(latents, 4, NoiseKeys(0, np.full(3, 1)), greedy=True, use_mode=True)
     frames, fps = read_video(directory / "random_pair_001.mp4")
     assert len(frames) == out.mask.sum(0).max() == max(done["pairs"][1]["length"])
     assert fps == 10

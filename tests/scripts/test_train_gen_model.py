@@ -32,8 +32,8 @@ from generative.model.frames import frames_to_bytes
 from generative.model.latent import agent_burn_in
 from generative.model.world_model import WorldModel, load_world_model, save_world_model
 from generative.training import trainer as trainer_module
-from generative.training.data import HELD_OUT, WindowSource, layouts_of, read_ahead, split
-from generative.training.preview import preview
+from generative.training.data import HELD_OUT, WindowSource, episode_layouts, prefetch, split_by_layout
+from generative.training.preview import preview_frames
 from generative.training.progress import CLOCK_COLUMNS, COLUMNS
 from generative.training.teacher_forcing import draw_noise
 from generative.training.trainer import Trainer, learning_rate_factor
@@ -69,7 +69,7 @@ def recorded(tmp_path_factory):
 def source(path, steps=4, seed=0, death_oversampling=0.0):
     store = Rollouts.open(path / "store")
     return WindowSource(
-        store.windows(3 + steps - 1, min_steps=3), layouts_of(store), seed, death_oversampling
+        store.windows(3 + steps - 1, min_steps=3), episode_layouts(store), seed, death_oversampling
     )
 
 
@@ -343,7 +343,7 @@ def test_open_loop_frames_are_those_of_the_simulator_and_end_black(recorded):
     segment = source(recorded).validation_batch(0, 6)
     noise = draw_noise(model.config, 4, 6, torch.Generator().manual_seed(0))
     pictures = (
-        preview(model, segment, noise, toy_agent())
+        preview_frames(model, segment, noise, toy_agent())
         .reshape(4, 3, 12, 2, 3, 12, 3)
         .transpose(4, 0, 1, 3, 2, 5, 6)
         .reshape(3, 4, 6, 12, 12, 3)
@@ -444,16 +444,16 @@ def test_weights_that_blew_up_take_no_checkpoints_place(recorded, tmp_path, ever
 
 def test_the_split_depends_on_the_layout_alone_and_holds_out_a_tenth():
     layouts = np.repeat([f"{i:016x}" for i in range(4000)], 2)
-    parts = split(layouts)
+    parts = split_by_layout(layouts)
     assert set(parts) == {"train", "validation", "test"}
     assert (parts[::2] == parts[1::2]).all()
     for name, share in HELD_OUT.items():
         assert abs((parts == name).mean() - share) < 0.015
-    assert np.array_equal(split(layouts[500:1500]), parts[500:1500])
-    assert np.array_equal(split(layouts[::-1]), parts[::-1])
-    assert np.array_equal(split(np.arange(50)), split(np.arange(50).astype(str)))
-    assert len(split(np.array([]))) == 0
-    assert split(np.array(["a", "f", "0"])).tolist() == [part_of("a"), part_of("f"), part_of("0")]
+    assert np.array_equal(split_by_layout(layouts[500:1500]), parts[500:1500])
+    assert np.array_equal(split_by_layout(layouts[::-1]), parts[::-1])
+    assert np.array_equal(split_by_layout(np.arange(50)), split_by_layout(np.arange(50).astype(str)))
+    assert len(split_by_layout(np.array([]))) == 0
+    assert split_by_layout(np.array(["a", "f", "0"])).tolist() == [part_of("a"), part_of("f"), part_of("0")]
 
 
 def part_of(name):
@@ -464,7 +464,7 @@ def part_of(name):
 
 def test_coinruns_levels_are_told_apart_by_layout_and_other_games_by_seed(recorded):
     toy = Rollouts.open(recorded / "store")
-    assert np.array_equal(layouts_of(toy), toy.episodes["level_seed"].astype(str))
+    assert np.array_equal(episode_layouts(toy), toy.episodes["level_seed"].astype(str))
     env = ProcgenVecEnv(1, ProcgenConfig(), num_threads=0)
     seeds = np.arange(10_000, 10_040)
     expected = {seed: layout_hash(state) for seed, state in zip(seeds, first_states(env, seeds.tolist()))}
@@ -473,7 +473,7 @@ def test_coinruns_levels_are_told_apart_by_layout_and_other_games_by_seed(record
         episodes={"level_seed": np.random.default_rng(0).permutation(np.repeat(seeds, 2))},
         manifest={"env": vars(env.config)},
     )
-    assert layouts_of(real).tolist() == [expected[seed] for seed in real.episodes["level_seed"]]
+    assert episode_layouts(real).tolist() == [expected[seed] for seed in real.episodes["level_seed"]]
 
 
 def test_batches_are_keyed_by_step_and_keep_levels_apart(recorded):
@@ -483,7 +483,7 @@ def test_batches_are_keyed_by_step_and_keep_levels_apart(recorded):
     assert not torch.equal(one.train_batch(3, 8).obs, one.train_batch(4, 8).obs)
     assert not torch.equal(one.train_batch(3, 8).obs, source(recorded, seed=1).train_batch(3, 8).obs)
     levels = Rollouts.open(recorded / "store").episodes["level_seed"]
-    parts = split(levels)
+    parts = split_by_layout(levels)
     for name, draw in (("train", one.train_batch), ("validation", one.validation_batch)):
         drawn = {int(levels[e]) for i in range(60) for e in draw(i, 8).episode}
         assert drawn, name
@@ -535,13 +535,13 @@ def test_no_fatal_window_is_no_reason_to_fail(recorded):
     windows.table = windows.table[
         windows.table[:, 1] + 6 < store.episodes["length"][windows.table[:, 0]]
     ]  # none reaches an end
-    found = WindowSource(windows, layouts_of(store), 0, 0.5)
+    found = WindowSource(windows, episode_layouts(store), 0, 0.5)
     assert found.share == 0
     assert "weight" not in found.train_batch(0, 4).extra
 
 
 def test_reading_ahead_keeps_order_raises_errors_and_stops():
-    assert list(read_ahead(lambda i: i * i, 2, 9)) == [i * i for i in range(2, 9)]
+    assert list(prefetch(lambda i: i * i, 2, 9)) == [i * i for i in range(2, 9)]
 
     def breaks(i):
         if i == 3:
@@ -550,11 +550,11 @@ def test_reading_ahead_keeps_order_raises_errors_and_stops():
 
     got = []
     with pytest.raises(BadStore):
-        for x in read_ahead(breaks, 0, 9):
+        for x in prefetch(breaks, 0, 9):
             got.append(x)
     assert got == [0, 1, 2]
     made = []
-    endless = read_ahead(made.append, 0, 10**9)
+    endless = prefetch(made.append, 0, 10**9)
     next(endless)
     endless.close()
     count = len(made)
@@ -583,7 +583,7 @@ def test_flags_of_both_generations_are_understood():
 
 
 def test_windows_longer_than_every_episode_are_refused_before_any_work(recorded, here, monkeypatch):
-    monkeypatch.setattr(train_gen_model, "layouts_of", None)
+    monkeypatch.setattr(train_gen_model, "episode_layouts", None)
     with pytest.raises(
         UsageError, match="windows of 502 frames, and the longest episode of .* has 12; lower --num_sim_steps"
     ):
@@ -722,4 +722,4 @@ def test_agents_and_stores_that_do_not_belong_together_are_refused_in_one_line(r
 def test_episodes_too_short_for_a_window_are_said_to_be(recorded):
     store = Rollouts.open(recorded / "store")
     with pytest.raises(UsageError, match="long enough"):
-        WindowSource(store.windows(40, min_steps=40), layouts_of(store), 0)
+        WindowSource(store.windows(40, min_steps=40), episode_layouts(store), 0)

@@ -25,7 +25,7 @@ from common.stats import level_weights
 from envs.procgen import action_space
 from generative.model.rssm import EnvState
 from generative.simulator import load_simulator
-from generative.training.data import layouts_of, seeded_generator, split
+from generative.training.data import episode_layouts, seeded_generator, split_by_layout
 from generative.training.teacher_forcing import draw_noise, predict
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
@@ -229,10 +229,10 @@ def test_predictions_are_what_the_model_says_step_by_step(simulator, batch):
 
 
 def test_windows_come_from_their_part_and_partners_from_another_layout(world):
-    layouts = layouts_of(world.store)
+    layouts = episode_layouts(world.store)
     parts = draw_windows(world.store, ("test", "train"), 15, K, (40, 30), 0)
     for part, name in zip(parts, ("test", "train")):
-        assert set(split(layouts)[part.table[:, 0]]) == {name}
+        assert set(split_by_layout(layouts)[part.table[:, 0]]) == {name}
         assert len(np.unique(part.layout)) == len(np.unique(layouts[part.table[:, 0]]))
     assert [len(part.table) for part in parts] == [40, 30]
     assert len(np.unique(parts[0].table, axis=0)) == 40
