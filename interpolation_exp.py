@@ -1,6 +1,4 @@
-"""From one latent to another: the world model simulates every point on the way, side by side in one video per
-pair.
-"""
+"""Interpolates between pairs of latents, and simulates every point side by side in one video per pair."""
 
 import logging
 import math
@@ -21,23 +19,24 @@ class Args:
     agent_file: Path
     """The agent that acts in it."""
     data_dir: Path | None = None
-    """Store of real rollouts whose windows are the ends of the paths; left out, the one that the model was
-    trained on, looked for in data/.
+    """Store of real rollouts whose windows are the endpoints; by default the one that the model was trained
+    on, searched in data/.
     """
     rand_init: bool = False
-    """Let the paths end at random latents, whose pictures are often smeared; videos and their names say so."""
+    """Interpolate between random latents, whose frames are often blurred; names and titles say so."""
     num_pairs: int = 4
     """How many paths, one video each."""
     num_points: Annotated[int, tyro.conf.arg(aliases=["--num_interpolations"])] = 7
-    """Latents on a path, both ends included."""
+    """Latents on a path, both endpoints included."""
     num_sim_steps: int = 32
     """Simulated steps from each latent."""
     stochastic: bool = False
-    """Draw actions, states and ends, with the same noise all along a path; else the likeliest of each."""
+    """Sample actions, states and ends, with the same noise along a path, instead of taking the mode of each.
+    """
     fps: float = 10.0
     """Steps per second of video."""
     seed: int = 0
-    """Which ends, and the noise."""
+    """Seed of endpoints and noise."""
     device: Device = "auto"
     precision: PrecisionName = "auto"
     log_level: LogLevel = logging.INFO
@@ -81,7 +80,7 @@ def main(args: Args) -> None:
         "agent_file": file_id(args.agent_file),
         "data_dir": rollouts.id if rollouts else None,
     }
-    run = claim(args, inputs, choose_precision(args.precision, device))
+    run = start_run(args, inputs, choose_precision(args.precision, device))
     set_precision(run.precision, simulator.model, simulator.agent)
     if run.done:
         return
@@ -93,7 +92,8 @@ def main(args: Args) -> None:
     logging.info("%d videos in %s", args.num_pairs, run.dir)
 
 
-def claim(args: Args, inputs: dict, precision: Precision) -> Run:
+def start_run(args: Args, inputs: dict, precision: Precision) -> Run:
+    """Finds or starts the run of these flags; input files count by content, not by path."""
     asked = {
         name: value
         for name, value in vars(args).items()
@@ -103,7 +103,7 @@ def claim(args: Args, inputs: dict, precision: Precision) -> Run:
 
 
 def write_pair(args: Args, simulator: Simulator, starts, pair: int, directory: Path, device) -> dict:
-    """Simulates one path, writes its video and its latents, and says how evenly pictures change along it."""
+    """Simulates one path and writes its video and latents; returns how evenly frames change along it."""
     ends = np.array([2 * pair, 2 * pair + 1])
     with torch.no_grad():
         latents = interpolate_latents(
@@ -112,8 +112,8 @@ def write_pair(args: Args, simulator: Simulator, starts, pair: int, directory: P
             simulator.model.spherical,
         )
     keys = NoiseKeys(args.seed, np.full(args.num_points, pair))
-    how = dict(greedy=not args.stochastic, use_mode=not args.stochastic)
-    segment = simulator.simulate(latents, args.num_sim_steps, keys, **how).to("cpu")
+    options = dict(greedy=not args.stochastic, use_mode=not args.stochastic)
+    segment = simulator.simulate(latents, args.num_sim_steps, keys, **options).to("cpu")
     name = f"{'random_' if args.rand_init else ''}pair_{pair:03d}"
     write_video(
         directory / f"{name}.mp4",
@@ -132,24 +132,22 @@ def write_pair(args: Args, simulator: Simulator, starts, pair: int, directory: P
 
 
 def tiles_of(segment: Segment) -> list[Tile]:
-    """One tile for each latent of the path, labelled with its share of the way."""
+    """One tile per latent, labelled with its position along the path."""
     length = segment.mask.sum(0)
     points = segment.obs.shape[1]
     return [Tile(segment.obs[: length[p], p].numpy(), f"{p / (points - 1):.0%}") for p in range(points)]
 
 
 def title_of(starts, ends: np.ndarray) -> str:
-    places = [
+    endpoints = [
         f"episode {episode}, step {step}" if episode >= 0 else "a random latent"
         for episode, step in starts.source(ends)
     ]
-    return f"Simulated · from {places[0]} to {places[1]}"
+    return f"Simulated · from {endpoints[0]} to {endpoints[1]}"
 
 
 def evenness(segment: Segment) -> dict[str, list[float]]:
-    """Root mean squared difference of the first frames of neighbours on the path, in grey levels, and the
-    value at each.
-    """
+    """Values, and root mean squared differences (grey levels) of the first frames of neighbouring latents."""
     first = segment.obs[0].float()
     return {
         "neighbours": (first[1:] - first[:-1]).square().mean((1, 2, 3)).sqrt().tolist(),

@@ -1,5 +1,4 @@
-"""Records simulated rollouts: the agent, or a list of actions, acts in the world model, from recorded or
-random starts.
+"""Records simulated rollouts of the agent, or of given actions, from recorded or random starting points.
 
 The same command again resumes.
 """
@@ -23,29 +22,29 @@ class Args:
     agent_file: Path
     """The agent that acts in it."""
     data_dir: Path = Path("data")
-    """Store of real rollouts that informed samples begin from; not read with --rand_init."""
+    """Store of real rollouts that simulations start from; not read with --rand_init."""
     rand_init: bool = False
-    """Begin from random latents in place of recorded frames."""
+    """Start from random latents instead of recorded frames."""
     num_samples: Annotated[int, tyro.conf.arg(aliases=["--samples_to_record"])] = 200
-    """How many simulated episodes to record; with --action_grid, how many starting places."""
+    """How many simulated episodes to record; with --action_grid, how many starting points."""
     num_sim_steps: int = 32
-    """The longest a simulated episode may be."""
+    """Longest simulated episode, in steps."""
     batch_size: int = 64
     """Episodes simulated together, and episodes per shard."""
     sampling: Literal["stochastic", "modal"] = "stochastic"
-    """Draw latents, environment states and ends from their distributions, or take the likeliest of each."""
+    """Sample latents, environment states and ends, or take the mode of each."""
     greedy: bool = False
-    """The agent takes its likeliest action in place of drawing one."""
+    """The agent takes its most likely action instead of sampling."""
     manual_actions: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--manual_action"])] = ()
-    """Names of actions to take in turn, over and over, in place of the agent's own; the agent still looks on."""
+    """Names of actions to take in turn, repeating, instead of the agent's, which still sees every frame."""
     action_grid: bool = False
-    """From each starting place one episode for every distinct act, held throughout; and a video of them side
-    by side.
+    """From each starting point, one episode for each action with a distinct effect, held throughout, and a
+    video of them side by side.
     """
     env_state: Literal["float16", "float32", "none"] = "float16"
-    """How to store the environment's deterministic state, the largest field."""
+    """Dtype of the stored deterministic state of the environment, the largest field."""
     allow_other_agent: bool = False
-    """Let an agent act that the world model was not trained with. It starts from its own initial state."""
+    """Accept an agent that the world model was not trained with; it starts from its own initial state."""
     out_dir: Annotated[Path | None, tyro.conf.arg(aliases=("--generated_data_dir", "--data_save_dir"))] = None
     """The store to write; by default results/simulated/ informed_init, rand_init or manual_actions."""
     seed: int = 0

@@ -1,8 +1,7 @@
-"""Trains the world model of an agent's environment on recorded rollouts, the frozen agent inside. The same
-command again resumes.
+"""Trains a world model of an agent's environment on recorded rollouts. The same command again resumes.
 
-On several GPUs, or several processes of a CPU: torchrun --nproc-per-node 4 train_gen_model.py ... (batch_size
-is the sum over processes).
+On several GPUs or CPU processes: torchrun --nproc-per-node 4 train_gen_model.py ... (batch_size is the total
+over processes).
 """
 
 import logging
@@ -36,41 +35,39 @@ class Args:
     interpreting_params_name: str = "small"
     """Preset of hyperparams/generative.yml: tiny, small or paper. Flags left out below are the preset's."""
     world_model_file: Annotated[Path | None, SEED_MODEL_FILE] = None
-    """Begin with the weights of this world model; parts of another shape begin anew, and are named in the
-    log.
+    """Start from the weights of this world model; tensors of another shape are newly initialised, and logged.
     """
     num_batches: int | None = None
     """Batches to train for."""
     epochs: int | None = None
-    """Instead of num_batches: train on as many frames as this many passes over the training levels' steps."""
+    """Instead of num_batches: passes over the steps of the training levels."""
     batch_size: int | None = None
     """Windows per batch."""
     num_sim_steps: int | None = None
     """Simulated frames per window; the first is the last initialising frame."""
     num_initializing_steps: int | None = None
-    """Frames that the latent is read from."""
+    """Frames that the latent is encoded from."""
     latent: Literal["gaussian", "sphere"] | None = None
-    """What the first frames are squeezed into: a normal distribution, or a point of the unit sphere."""
+    """Latent space: Gaussian with a KL to N(0, I), or the unit sphere."""
     lr: float | None = None
-    """Learning rate of Adam, after its warm-up."""
+    """Learning rate of Adam after the warm-up."""
     ema_decay: float | None = None
-    """Decay of the average of the weights that is validated and saved; 0 takes the weights themselves."""
-    overshooting_steps: int | None = None
-    """Steps that the free runs go on without a frame."""
-    overshooting_runs: int | None = None
-    """Free runs per window."""
-    extra_starts: int | None = None
-    """Steps of every window, beside its first, whose pictures are painted from a latent of their own."""
-    deterministic_rollout_steps: int | None = None
-    """Steps that the runs with nothing drawn, whose frames are painted from h alone, go on for."""
-    agent_loss_fraction: float | None = None
-    """Share of the windows whose decoded frames the agent is shown."""
-    death_oversampling: float | None = None
-    """Share of each batch's windows that are drawn among those in which an episode terminates without a
-    reward.
+    """Decay of the moving average of the weights that is validated and saved; 0 for the weights themselves.
     """
+    overshooting_steps: int | None = None
+    """Length of the overshooting rollouts, which see no frame."""
+    overshooting_runs: int | None = None
+    """Overshooting rollouts per window."""
+    extra_starts: int | None = None
+    """Steps per window, besides its first, whose frames are also decoded from a latent of their own."""
+    deterministic_rollout_steps: int | None = None
+    """Length of the deterministic rollouts, which predict frames without sampling."""
+    agent_loss_fraction: float | None = None
+    """Fraction of windows on which the losses of the agent on decoded frames are computed."""
+    death_oversampling: float | None = None
+    """Fraction of each batch drawn from windows in which an episode terminates without a reward."""
     outcome_only: bool | None = None
-    """Train the parts that rewards and ends are read with, and leave all others as --world_model_file has them."""
+    """Train only the prediction of reward and done; everything else stays as in --world_model_file."""
     log_interval: int | None = None
     """Batches between rows of progress.csv."""
     save_interval: int | None = None
@@ -78,7 +75,7 @@ class Args:
     scales: tyro.conf.OmitArgPrefixes[LossScales] = field(default_factory=LossScales)
     """Weight of each term of the loss."""
     loss_scale_gen_adv: float = 0.0
-    """Weight of an adversarial term, which older command lines name. This model has none: only 0 is taken."""
+    """Accepted for compatibility: this model has no adversarial term, so only 0 is valid."""
     seed: int = 0
     """Seed of everything random: weights, windows, noise."""
     device: Device = "auto"
@@ -120,7 +117,9 @@ def main(args: Args) -> None:
     check_length(length, rollouts)
     init_from = None
     if train.outcome_only and not args.world_model_file:
-        raise UsageError("--outcome_only leaves all other parts as --world_model_file has them; give one")
+        raise UsageError(
+            "--outcome_only trains part of an existing world model; give it with --world_model_file"
+        )
     if args.world_model_file:
         found, init_from, _ = read_world_model(args.world_model_file)
         check_compatible(found.config, model, args.world_model_file)
@@ -161,7 +160,7 @@ def main(args: Args) -> None:
 def shared_run(
     args: Args, ranks: DistContext, config: dict, inputs: dict[str, str], precision: Precision
 ) -> Run:
-    """The run directory that the first process finds or starts, for all of them."""
+    """The run directory, found or created by the first process and shared with the others."""
     name = f"{args.interpreting_params_name}_seed_{args.seed}"
     if not ranks.first:
         return Run(Path(ranks.broadcast("")), resumed=True, precision=ranks.broadcast(""))
@@ -172,13 +171,15 @@ def shared_run(
 
 
 def resolve(args: Args, agent, obs_shape) -> tuple[WorldModelConfig, TrainConfig]:
-    """The preset with the flags over it, shaped for the agent and the frames. Raises UsageError for what does
-    not go together.
+    """The preset overridden by the flags, for this agent and frame shape.
+
+    Raises UsageError for values that are out of range or contradict each other.
     """
     check_scales(args.scales)
     if args.loss_scale_gen_adv:
         raise UsageError(
-            f"--loss_scale_gen_adv is {args.loss_scale_gen_adv}: this model has no adversarial term; leave it out or give 0"
+            f"--loss_scale_gen_adv is {args.loss_scale_gen_adv}: this model has no adversarial term; give "
+            "0 or leave it out"
         )
     given = {name: value for name, value in vars(args).items() if value is not None}
     shape = {"num_actions": agent.num_actions, "obs_shape": obs_shape, "hidden_size": agent.core.state_size}
@@ -198,18 +199,17 @@ def resolve(args: Args, agent, obs_shape) -> tuple[WorldModelConfig, TrainConfig
 
 
 def check_length(length: int, rollouts: Rollouts) -> None:
-    """Raises UsageError where no episode fills a window of `length` frames: the rest of every window would be
-    empty.
-    """
+    """Raises UsageError where every episode is shorter than a window of `length` frames."""
     longest = rollouts.episodes["length"].max()
     if length > longest:
         raise UsageError(
-            f"windows of {counted(length, 'frame')}, and the longest episode of {rollouts.path} has {longest}; lower --num_sim_steps or --num_initializing_steps"
+            f"windows of {counted(length, 'frame')}, and the longest episode of {rollouts.path} has "
+            f"{longest}; lower --num_sim_steps or --num_initializing_steps"
         )
 
 
 def with_epochs(args: Args, train: TrainConfig, source: WindowSource) -> TrainConfig:
-    """num_batches from --epochs, where that is given. Raises UsageError when both are."""
+    """Sets num_batches from --epochs. Raises UsageError when both are given."""
     if args.epochs is None:
         return train
     if args.num_batches is not None:
@@ -221,7 +221,7 @@ def with_epochs(args: Args, train: TrainConfig, source: WindowSource) -> TrainCo
 
 
 def check_compatible(found: WorldModelConfig, wanted: WorldModelConfig, path: Path) -> None:
-    """Raises UsageError when the weights to begin with are of another kind of game or agent."""
+    """Raises UsageError when the initial weights are of a model of another game or agent."""
     differing = [
         name
         for name in ("num_actions", "obs_shape", "hidden_size", "bounded_hidden")
@@ -229,7 +229,8 @@ def check_compatible(found: WorldModelConfig, wanted: WorldModelConfig, path: Pa
     ]
     if differing:
         raise UsageError(
-            f"{path} was trained for another game or agent ({', '.join(differing)}); take one trained for this agent, or leave --world_model_file out"
+            f"{path} was trained for another game or agent ({', '.join(differing)}); give one trained for "
+            "this agent, or leave --world_model_file out"
         )
 
 

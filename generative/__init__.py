@@ -1,1 +1,1 @@
-"""The generative world model of an environment, and the simulator that it makes with the agent inside."""
+"""The generative world model of an environment, and the simulator that runs an agent in it."""

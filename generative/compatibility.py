@@ -1,4 +1,4 @@
-"""Whether an agent, a store and a world model belong together; each mismatch is one line with the way out."""
+"""Checks that an agent, a store and a world model belong together; errors name the mismatch and its fix."""
 
 import logging
 from pathlib import Path
@@ -13,41 +13,47 @@ REMEDY = "give the agent that recorded the store"
 
 
 def check_store(rollouts: Rollouts, agent, agent_meta: dict, agent_file: Path) -> None:
-    """Raises UsageError unless the store can have been recorded by this agent, hidden states and all.
+    """Raises UsageError for a store that this agent cannot have recorded: another game, or other shapes.
 
-    agent: an ActorCritic. agent_meta: its file's description.
+    Args:
+        rollouts: the store.
+        agent: an ActorCritic.
+        agent_meta: the description in its file.
+        agent_file: for messages.
     """
     manifest = rollouts.manifest
     path = rollouts.path
     if rollouts.simulated:
         raise UsageError(
-            f"{path} holds simulated episodes; give a store that record.py made of the real game"
+            f"{path} holds simulated episodes; give a store of the real game, as record.py writes it"
         )
     game = env_name_of(manifest)
-    agents_game = env_name_of(agent_meta)
-    if game and agents_game and game != agents_game:
+    agent_game = env_name_of(agent_meta)
+    if game and agent_game and game != agent_game:
         raise UsageError(
-            f"{path} was recorded in {game}, and {agent_file} plays {agents_game}; take both of the same game"
+            f"{path} was recorded in {game}, and {agent_file} plays {agent_game}; give both of the same game"
         )
     if not manifest["hidden_size"]:
         raise UsageError(f"{path} holds no hidden states; record it again with an agent that has them")
     if manifest["num_actions"] != agent.num_actions:
         raise UsageError(
-            f"{path} has {counted(manifest['num_actions'], 'action')}, and {agent_file} {agent.num_actions}; {REMEDY}"
+            f"{path} has {counted(manifest['num_actions'], 'action')}, and {agent_file} {agent.num_actions}; "
+            f"{REMEDY}"
         )
     if manifest["hidden_size"] != agent.core.state_size:
-        widths = manifest["hidden_size"], agent.core.state_size
         raise UsageError(
-            f"{path} holds hidden states of width {widths[0]}, and those of {agent_file} have {widths[1]}; {REMEDY}"
+            f"{path} holds hidden states of width {manifest['hidden_size']}, and those of {agent_file} have "
+            f"{agent.core.state_size}; {REMEDY}"
         )
     if frame_shape(rollouts) != tuple(agent.config.obs_shape):
         raise UsageError(
-            f"{path} holds frames of {frame_shape(rollouts)}, and {agent_file} sees {tuple(agent.config.obs_shape)}; {REMEDY}"
+            f"{path} holds frames of {frame_shape(rollouts)}, and {agent_file} sees "
+            f"{tuple(agent.config.obs_shape)}; {REMEDY}"
         )
 
 
 def fraction_recorded_by(rollouts: Rollouts, agent_id: str) -> float:
-    """The share of the store's episodes that this agent played, whose hidden states and logits are its own."""
+    """Fraction of the store's episodes that this agent played; their hidden states and logits are its own."""
     return float(np.mean(rollouts.episodes["policy_id"] == agent_id))
 
 
@@ -57,21 +63,24 @@ def recorded_by(rollouts: Rollouts, agent_id: str) -> bool:
 
 
 def check_recorder(rollouts: Rollouts, agent_id: str) -> None:
-    """A warning where episodes of the store are by others than this agent; raises UsageError where all are."""
-    share = fraction_recorded_by(rollouts, agent_id)
-    if not share:
+    """Warns where this agent played only some of the episodes; raises UsageError where it played none."""
+    fraction = fraction_recorded_by(rollouts, agent_id)
+    if not fraction:
         raise UsageError(
-            f"no episode of {rollouts.path} is by this agent: its hidden states and logits are another's; {REMEDY}"
+            f"this agent recorded no episode of {rollouts.path}, so hidden states and logits are another's; "
+            f"{REMEDY}"
         )
-    if share < 1:
+    if fraction < 1:
         logging.warning(
-            "%.0f%% of the episodes of %s are by this agent: hidden states and logits of the others are not its own",
-            100 * share,
+            "this agent recorded %.0f%% of the episodes of %s; hidden states and logits of the others are "
+            "not its own",
+            100 * fraction,
             rollouts.path,
         )
 
 
 def frame_shape(rollouts: Rollouts) -> tuple[int, int, int]:
+    """H, W, C of a store's frames."""
     return tuple(rollouts.step_fields["obs"].shape)
 
 

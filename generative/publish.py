@@ -1,5 +1,6 @@
-"""Ships a world model with the logs and configurations of the runs that made it, and its report card (`python
--m generative.publish`).
+"""Publishes a world model with its report card and the logs and configurations of its training runs.
+
+python -m generative.publish --help
 """
 
 import logging
@@ -13,17 +14,15 @@ from common.shared_flags import LogLevel
 @dataclass
 class Args:
     runs: tuple[Path, ...]
-    """Directories of training runs, as train_gen_model.py wrote them, each of which went on from the one
-    before; the last one's model is shipped.
+    """Directories of training runs (from train_gen_model.py), each started from the one before; the model of
+    the last one is published.
     """
     out_dir: Path
-    """Where to ship it; an earlier shipment there is replaced."""
+    """Where to publish it; what was published there before is replaced."""
     checkpoint: str = "best.safetensors"
     """Which checkpoint of the last run."""
     report_dir: Path | None = None
-    """Run of analysis.report_card on that very checkpoint, whose report.json and report.html are shipped with
-    it.
-    """
+    """Directory of a finished run of analysis.report_card on that checkpoint; its report is published too."""
     log_level: LogLevel = logging.INFO
 
 
@@ -40,7 +39,7 @@ RECORDS = ("config.json", "manifest.json", "progress.csv")
 
 
 def report_of(report_dir: Path | None, model_id: str) -> dict[str, Path]:
-    """The files of a report card. Raises UsageError where they are missing or of another model."""
+    """The files of a report card. Raises UsageError where they are missing or belong to another model."""
     if report_dir is None:
         return {}
     files = {name: report_dir / name for name in ("report.json", "report.html")}
@@ -48,13 +47,16 @@ def report_of(report_dir: Path | None, model_id: str) -> dict[str, Path]:
     if missing:
         raise UsageError(f"{missing[0]} is missing: give --report_dir a finished run of analysis.report_card")
     if model_id not in files["report.json"].read_text():
-        raise UsageError(f"{report_dir} is not of this world model ({model_id}): score this one first")
+        raise UsageError(
+            f"{report_dir} is a report card of another world model, not of {model_id}; run "
+            "analysis.report_card on this one"
+        )
     return files
 
 
 def main(args: Args) -> None:
     if not args.runs:
-        raise UsageError("no runs were given: name with --runs the directories that train_gen_model.py wrote")
+        raise UsageError("no runs were given; list with --runs the run directories of train_gen_model.py")
     for run in args.runs:
         check_records(run, RECORDS)
     model = args.runs[-1] / args.checkpoint

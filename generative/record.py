@@ -1,6 +1,4 @@
-"""Simulated episodes into a rollout store: one batch at a time, one shard per batch, the same bits however
-often it is interrupted.
-"""
+"""Records simulated episodes into a rollout store, one batch per shard; resumable bit for bit."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,60 +16,56 @@ from rollouts.segment import Segment
 from rollouts.store import create_store, shards_kept, unwritten, write_shard
 
 NO_LEVEL = -1
-"""level_seed of an episode that no level of the game made."""
+"""The level_seed of simulated episodes."""
 _COPIED = ("action", "reward", "terminated", "truncated", "value", "logits", "log_prob")
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How samples are made. Sample i depends on these and on i alone."""
+    """How samples are simulated. Sample i depends on these values and on i alone."""
 
     num_samples: int
     num_sim_steps: int
     batch_size: int
     seed: int
     use_mode: bool = False
-    """The likeliest latent and environment states, and ends where their probability passes one half; else all
-    are drawn.
+    """Take the mode of latents and environment states, and end episodes where done is above 0.5, instead of
+    sampling.
     """
     greedy: bool = False
-    """The agent's likeliest actions; else it draws them."""
+    """The agent takes its most likely action instead of sampling."""
     manual: tuple[int, ...] = ()
-    """Actions taken in turn, from the first again when they run out, in place of the agent's own."""
+    """Actions taken in turn, repeating, instead of the agent's."""
     grid: bool = False
-    """One episode for every action of `manual`, held throughout, from each starting place, with the same
-    noise.
-    """
+    """From each starting point, one episode per action of `manual`, held throughout, with the same noise."""
     env_state: str = "float16"
-    """How the environment's deterministic state is stored: float32, float16, or none."""
+    """Dtype of the stored deterministic state: float32, float16, or none to leave it out."""
     grown_from: tuple[int, ...] = ()
-    """Numbers of samples that the store was recorded with before, where its last shard was not full: no shard
-    runs over them.
-    """
+    """Sizes at which the store was complete before, with a last shard that was not full; shards end there."""
 
     def shards(self) -> list[range]:
-        """The numbers of the samples of each shard."""
+        """Sample numbers of each shard."""
         return shard_ranges(self.num_samples, self.batch_size, self.grown_from)
 
     def values(self) -> dict:
-        """What a manifest says of it."""
+        """The values for a store's manifest."""
         return {name: value for name, value in vars(self).items() if name != GROWN or value}
 
     @property
-    def per_place(self) -> int:
-        """Episodes from each starting place."""
+    def per_start(self) -> int:
+        """Episodes from each starting point."""
         return len(self.manual) if self.grid else 1
 
     def actions(self, samples: np.ndarray) -> torch.Tensor | None:
-        """What the numbered samples do [T, B], where that is given."""
+        """The given actions [T, B] of the numbered samples, or None where the agent chooses."""
         if not self.manual:
             return None
-        turn = np.arange(self.num_sim_steps)[:, None]
-        turn = np.broadcast_to(samples if self.grid else turn, (self.num_sim_steps, len(samples)))
-        return torch.from_numpy(np.array(self.manual)[turn % len(self.manual)])
+        index = samples if self.grid else np.arange(self.num_sim_steps)[:, None]
+        index = np.broadcast_to(index, (self.num_sim_steps, len(samples)))
+        return torch.from_numpy(np.array(self.manual)[index % len(self.manual)])
 
     def behaviour(self, names: list[str]) -> str:
-        """What a store calls the way in which actions came about."""
+        """The behaviour recorded in the store."""
         if self.manual:
             return "manual: " + (" or " if self.grid else " ").join(names[action] for action in self.manual)
         return "greedy" if self.greedy else "agent"
@@ -86,23 +80,33 @@ def record_samples(
     agent_id: str,
     device,
 ) -> int:
-    """Simulates every sample that the store does not hold yet, and says how many that were. Memory: one
-    batch, whatever the number of samples.
+    """Simulates the samples that the store lacks; returns how many. Memory holds one batch.
 
-    manifest: what the store is to say beyond its fields. An episode ends `terminated` where the model says so
-    and is `cut` at num_sim_steps otherwise; steps after an end are not kept. Raises UsageError when there are
-    too few starting places.
+    An episode is `terminated` where the model predicts its end, and otherwise `cut` at num_sim_steps; steps
+    after an end are not stored.
+
+    Args:
+        simulator: simulates.
+        starts: starting points.
+        sampling: how the samples are simulated.
+        path: the store.
+        manifest: of the store, besides the fields it declares.
+        agent_id: policy id of the episodes.
+        device: that simulates.
+
+    Raises:
+        UsageError: too few starting points.
     """
-    check_start_count(starts, -(-sampling.num_samples // sampling.per_place))
+    check_start_count(starts, -(-sampling.num_samples // sampling.per_start))
     create_store(path, manifest | extra_fields(simulator.model.config, sampling.env_state))
     shards = range(len(sampling.shards()))
-    made = 0
+    recorded = 0
     with saving_on_stop(lambda: shards_kept(path, shards)):
         for index in unwritten(path, progress_bar(shards, unit="shard", desc="simulate")):
-            made += _record_shard(
+            recorded += _record_shard(
                 simulator, starts, sampling, path, index, manifest["action_names"], agent_id, device
             )
-    return made
+    return recorded
 
 
 def _record_shard(
@@ -116,10 +120,10 @@ def _record_shard(
     device,
 ) -> int:
     samples = np.array(sampling.shards()[index])
-    places = samples // sampling.per_place
-    segment = _simulate(simulator, starts, sampling, samples, places, device)
+    start_indices = samples // sampling.per_start
+    segment = _simulate(simulator, starts, sampling, samples, start_indices, device)
     steps, episodes = segment_to_shard(segment, sampling.env_state)
-    source = starts.source(places)
+    source = starts.source(start_indices)
     behaviour = sampling.behaviour(action_names)
     write_shard(
         path,
@@ -139,19 +143,23 @@ def _record_shard(
     return len(samples)
 
 
-def _simulate(simulator: Simulator, starts: Starts, sampling: Sampling, samples, places, device) -> Segment:
-    keys = NoiseKeys(sampling.seed, places)
+def _simulate(
+    simulator: Simulator, starts: Starts, sampling: Sampling, samples, start_indices, device
+) -> Segment:
+    keys = NoiseKeys(sampling.seed, start_indices)
     actions = sampling.actions(samples)
     with torch.no_grad():
-        z = starts.latents(places, keys, device)
-    how = dict(
-        greedy=sampling.greedy, use_mode=sampling.use_mode, actions=None if actions is None else actions.to(device)
+        z = starts.latents(start_indices, keys, device)
+    options = dict(
+        greedy=sampling.greedy,
+        use_mode=sampling.use_mode,
+        actions=None if actions is None else actions.to(device),
     )
-    return simulator.simulate(z, sampling.num_sim_steps, keys, **how).to("cpu")
+    return simulator.simulate(z, sampling.num_sim_steps, keys, **options).to("cpu")
 
 
 def extra_fields(config: WorldModelConfig, env_state: str) -> dict:
-    """What a simulated store holds beyond a real one, as its manifest declares it."""
+    """Declarations, for the manifest, of the fields that simulated stores have besides those of real ones."""
     steps = {} if env_state == "none" else {"env_state": (env_state, [config.deter_size])}
     steps |= {"env_class": ("uint8", [config.stoch_shape[0]])} | {
         name: ("float32", []) for name in ("done_prob", "reward_prob")
@@ -168,9 +176,10 @@ def extra_fields(config: WorldModelConfig, env_state: str) -> dict:
 def segment_to_shard(
     segment: Segment, env_state: str = "float32"
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The existing steps of a simulated Segment, episode after episode, and what its episodes have once.
+    """Columns of the steps and of the episodes of a simulated Segment.
 
-    A sample counts as complete when it ended with an action that more likely than not earned a reward.
+    Existing steps only, episode after episode. An episode is complete when the action that ended it has a
+    reward probability above 0.5.
     """
     alive = segment.mask.T.numpy()  # [B, T]
     length = alive.sum(1)

@@ -1,6 +1,4 @@
-"""The simulator as an environment: whoever can act in the game can act in the world model, by the same
-protocol (envs/vecenv.py).
-"""
+"""The simulator as an environment with the same protocol as the game (envs/vecenv.py)."""
 
 from dataclasses import dataclass
 
@@ -18,13 +16,16 @@ from generative.model.rssm import EnvState
 from generative.simulator import END_NOISE, START, NoiseKeys, Simulator
 from generative.starts import Starts
 
-_SLOT_REPEAT = 0x53494D53  # keeps the draw of a slot's next place apart from other noise
+_SLOT_REPEAT = 0x53494D53
+"""Keys the draw of a slot's next starting point, apart from other noise."""
 
 
 @dataclass(frozen=True)
 class SimSnapshot:
-    """One slot's saved state. env: deter [Dh], logits and sample [G, C]. hidden [D]: the agent's, where its
-    episode began.
+    """The saved state of one slot.
+
+    env: deter [Dh], logits and sample [G, C], motion [2], frame [H, W, C]. hidden [D]: the agent's hidden
+    state at the start of its episode. queued: the next starting point, or -1.
     """
 
     env: EnvState
@@ -36,12 +37,20 @@ class SimSnapshot:
 
 
 class SimVecEnv:
-    """N simulated episodes stepped together, with a VecEnv's face. Level i is starting place i of `starts`.
+    """N simulated episodes stepped together, as a VecEnv; level i is starting point i of `starts`.
 
-    With `seed`, a level fixes the place and every draw of the environment, whichever slot plays it; its
-    frames are those of `Simulator.simulate` under NoiseKeys(seed, [i]) and the same actions. An episode ends
-    where the model says so (`terminated`) and is `truncated` after `horizon` steps; it counts as complete as
-    in generative/record.py. use_mode: the likeliest states, and ends above one half, without noise.
+    Seed and level fix every random number of an episode, whichever slot plays it: its frames are those of
+    `Simulator.simulate` under NoiseKeys(seed, [i]) and the same actions. Episodes are complete as in
+    generative/record.py.
+
+    Args:
+        simulator: steps the episodes.
+        starts: starting points.
+        num: slots N.
+        actions: names and effects of the actions.
+        seed: of all noise.
+        horizon: steps after which an episode is truncated; it terminates where the model says so.
+        use_mode: take the mode of the states, and end episodes where done is above 0.5, instead of sampling.
     """
 
     def __init__(
@@ -75,8 +84,8 @@ class SimVecEnv:
         self._outcome = np.zeros((3, num), np.float32)
         self._terminated = np.zeros(num, bool)
         self._truncated = np.zeros(num, bool)
-        self._open_next(np.arange(num))
-        self._show()
+        self._start_next(np.arange(num))
+        self._render()
 
     def observe(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self._outcome[0].copy(), self._obs, self._step == 0
@@ -99,12 +108,12 @@ class SimVecEnv:
         self._outcome = torch.stack(outcome).cpu().numpy()
         self._step, self._prev_level = self._step + 1, self._level.copy()
         self._truncated = ~self._terminated & (self._step >= self.timeout)
-        self._open_next(np.flatnonzero(self._terminated | self._truncated))
-        self._show()
+        self._start_next(np.flatnonzero(self._terminated | self._truncated))
+        self._render()
 
     def info(self) -> dict[str, np.ndarray]:
-        """Of the last transition: terminated, truncated, level_complete, done_prob, reward_prob; and level
-        seeds.
+        """The last transition's terminated, truncated, level_complete, done_prob and reward_prob, and the
+        level seeds, [N] each.
         """
         _, done, rewarded = self._outcome.copy()
         return {
@@ -118,8 +127,8 @@ class SimVecEnv:
         }
 
     def arriving_state(self) -> np.ndarray | None:
-        """What the simulator's agent remembers [N, D] before the first frame of each slot's episode; None for
-        another agent.
+        """The agent's hidden state [N, D] before the first frame of each slot's episode; None for an agent
+        that the model was not trained with.
         """
         return self._hidden.cpu().numpy() if self.simulator.own_agent else None
 
@@ -136,39 +145,38 @@ class SimVecEnv:
         ]
 
     def restore(self, snapshots: list[SimSnapshot], slots=None) -> None:
-        """Puts saved states into the given slots (default: all). Raises BadState, changing nothing, for those
-        of another model.
+        """Restores saved states into the given slots (default: all).
+
+        Raises BadState, changing nothing, for states of another model.
         """
         slots = self._slots(slots)
         if len(snapshots) != len(slots):
-            raise ValueError(f"{len(snapshots)} snapshots for {len(slots)} slots")
+            raise ValueError(f"there are {len(snapshots)} snapshots for {len(slots)} slots")
         for saved in snapshots:
             if any(part.shape != own.shape[1:] for part, own in zip(saved.env, self._env)):
                 raise BadState("the saved state is from a world model of another shape")
         for slot, saved in zip(slots, snapshots):
-            self._put([slot], EnvState(*(part[None] for part in saved.env)), saved.hidden[None])
+            self._set_slots([slot], EnvState(*(part[None] for part in saved.env)), saved.hidden[None])
             self._level[slot], self._step[slot] = saved.level, saved.step
             self._episode[slot], self._queued[slot] = saved.episode, saved.queued
-            self._forget(slot)
-        self._show()
+            self._clear_outcome(slot)
+        self._render()
 
     def queue_level(self, slot: int, seed: int) -> None:
-        """When the slot's present episode ends, its next one begins at place `seed`; after that, places are
-        drawn again.
-        """
-        self._queued[slot] = self._checked(seed)
+        """Starts the slot's next episode at starting point `seed`; after that, they are random again."""
+        self._queued[slot] = self._check_starts(seed)
 
     def open_level(self, slot: int, seed: int) -> None:
-        """The slot goes to place `seed`; the other slots stay where they are."""
+        """Starts an episode in the slot at starting point `seed`; the other slots are unchanged."""
         self.open_levels([slot], [seed])
 
     def open_levels(self, slots, seeds) -> None:
         """`open_level` for several slots at once."""
         slots, seeds = np.asarray(slots, np.int64), np.asarray(seeds, np.int64)
-        self._checked(seeds)
-        self._begin(slots, seeds)
-        self._forget(slots)
-        self._show()
+        self._check_starts(seeds)
+        self._start_episodes(slots, seeds)
+        self._clear_outcome(slots)
+        self._render()
 
     def close(self) -> None:
         """Nothing to free."""
@@ -176,59 +184,57 @@ class SimVecEnv:
     def _slots(self, slots) -> list[int]:
         return list(range(self.num)) if slots is None else list(slots)
 
-    def _checked(self, places):
-        if np.any(np.asarray(places) < 0) or np.any(np.asarray(places) >= self.starts.count):
+    def _check_starts(self, indices):
+        if np.any(np.asarray(indices) < 0) or np.any(np.asarray(indices) >= self.starts.count):
             raise ValueError(
-                f"starting places are numbered 0 to {self.starts.count - 1}; found {np.max(places)}"
+                f"starting points are numbered 0 to {self.starts.count - 1}; found {np.max(indices)}"
             )
-        return places
+        return indices
 
-    def _forget(self, slots) -> None:
-        """No transition has led to what these slots show."""
+    def _clear_outcome(self, slots) -> None:
+        """Clears the outcome of the last transition in these slots."""
         self._outcome[:, slots], self._terminated[slots], self._truncated[slots] = 0, False, False
 
-    def _open_next(self, slots: np.ndarray) -> None:
-        """The next episode in these slots: the place queued there, or one drawn from (seed, slot, number of
-        the draw).
+    def _start_next(self, slots: np.ndarray) -> None:
+        """Starts the next episode in these slots: at the queued starting point, or one drawn by (seed, slot,
+        number of the draw).
         """
         drawn = np.floor(
             uniform_noise(self.seed, slots, _SLOT_REPEAT, self._episode[slots], 1)[:, 0] * self.starts.count
         )
-        places = np.where(self._queued[slots] >= 0, self._queued[slots], drawn.astype(np.int64))
+        indices = np.where(self._queued[slots] >= 0, self._queued[slots], drawn.astype(np.int64))
         self._episode[slots] += 1
         self._queued[slots] = -1
-        self._begin(slots, places)
+        self._start_episodes(slots, indices)
 
     @torch.no_grad()
-    def _begin(self, slots: np.ndarray, places: np.ndarray) -> None:
+    def _start_episodes(self, slots: np.ndarray, indices: np.ndarray) -> None:
         if not len(slots):
             return
-        keys = NoiseKeys(self.seed, places)
-        z = self.starts.latents(places, keys, self._like.device)
+        keys = NoiseKeys(self.seed, indices)
+        z = self.starts.latents(indices, keys, self._like.device)
         start = self.simulator.start(z, None if self.use_mode else self.simulator.state_noise(keys, START, z))
-        self._level[slots], self._step[slots] = places, 0
-        self._put(slots, start.env, start.hidden)
+        self._level[slots], self._step[slots] = indices, 0
+        self._set_slots(slots, start.env, start.hidden)
 
-    def _put(self, slots, env: EnvState, hidden: torch.Tensor) -> None:
+    def _set_slots(self, slots, env: EnvState, hidden: torch.Tensor) -> None:
         index = torch.as_tensor(slots, device=self._like.device)
         self._env = EnvState(*(own.index_copy(0, index, new) for own, new in zip(self._env, env)))
         if self.simulator.own_agent:
             self._hidden = self._hidden.index_copy(0, index, hidden)
 
     @torch.no_grad()
-    def _show(self) -> None:
+    def _render(self) -> None:
         self._obs = frames_to_bytes(self.simulator.decode(self._env)).cpu().numpy()
 
 
 def _shapes(config) -> tuple[tuple[int, ...], ...]:
-    """Of one slot's deter, logits, sample, motion and picture."""
+    """Shapes of one slot's deter, logits, sample, motion and frame."""
     return (config.deter_size,), config.stoch_shape, config.stoch_shape, (2,), config.obs_shape
 
 
 def action_space_of(meta: dict) -> ActionSpace:
-    """The actions that a world model's description names. Where its game is not one of Procgen's, every
-    action is an act of its own.
-    """
+    """The action space of a world model's description; outside of Procgen every action has its own effect."""
     game = (meta.get("env") or {}).get("env_name")
     names = tuple(look_up(meta, "action_names", list[str], "the world model's file", BadCheckpoint))
     classes = action_space(game).effect_classes if game in GAMES else tuple(range(len(names)))

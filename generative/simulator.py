@@ -1,6 +1,4 @@
-"""The simulator: the world model with the frozen agent in the loop, differentiable from any late quantity
-back to the latent.
-"""
+"""The simulator: a world model with the frozen agent in the loop, differentiable end to end."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,21 +23,24 @@ from generative.model.rssm import EnvState
 from generative.model.world_model import Latent, Start, WorldModel, load_world_model
 from rollouts.segment import Segment
 
-STATE_NOISE = 2_000_003  # added to the seed: each use has noise of its own
+STATE_NOISE = 2_000_003
+"""Added to the seed, as the next two are, so that each use has its own noise."""
 END_NOISE = 3_000_017
 LATENT_NOISE = 4_000_037
 EXTRA_STEPS = ("env_state", "env_class", "done_prob", "reward_prob")
-START = -1  # the step that keys the noise of the start state
-_ROWS = 64  # of noise drawn in one call: at batch 1, a call per step took a tenth of the time
+START = -1
+"""Step that keys the noise of the start state."""
+_ROWS = 64
+"""Rows of noise per call of the generator; at batch 1, a call per step took a tenth of the time."""
 
 
 @dataclass(frozen=True)
 class NoiseKeys:
-    """What keys every random number of B simulated samples: the same for a sample in any batch, order or
+    """Keys of all random numbers of B simulated samples, so that a sample is the same in any batch or
     process.
 
-    stream, repeat: [B] integers. step: [B], the step that the first simulated frame counts as. With a real
-    episode's level, repeat and step, the agent's action noise is that of the real episode.
+    stream, repeat: [B] integers. step: [B], the step of the first simulated frame. With the level, repeat and
+    step of a real episode, the agent's action noise is that of the real episode.
     """
 
     seed: int
@@ -65,23 +66,19 @@ class NoiseKeys:
         return torch.from_numpy(np.sqrt(-2 * np.log(u)) * np.cos(2 * np.pi * v)).to(like)
 
     def ahead(self, draw: Callable[..., torch.Tensor], steps: int) -> Iterator[torch.Tensor]:
-        """What draw(i) gives for the steps i = 0 .. steps - 1, one after the other, drawn for several steps
-        at a time.
-        """
+        """Yields draw(i) for the steps i = 0 .. steps - 1, calling draw for blocks of steps."""
         block = max(_ROWS // len(self.stream), 1)
         for begin in range(0, steps, block):
             yield from draw(np.arange(begin, min(begin + block, steps))[:, None])
 
     def _rows(self, i) -> tuple[np.ndarray, ...]:
-        """stream, repeat and step of every row of noise: flat, step after step."""
+        """stream, repeat and step of every row of noise, flattened step by step."""
         keys = np.broadcast_arrays(self.stream, self.repeat, np.asarray(self.step) + i)
         return tuple(key.reshape(-1) for key in keys)
 
 
 class _Step(NamedTuple):
-    """One simulated time step: the frame, what the agent made of it, and the outcome of its action. [B, ...]
-    each.
-    """
+    """One simulated step, [B, ...] each: the frame, the agent's reaction, and the outcome of its action."""
 
     obs: torch.Tensor
     action: torch.Tensor
@@ -98,17 +95,21 @@ class _Step(NamedTuple):
 
 
 def freeze(agent: Policy) -> None:
-    """No weight of the agent collects a gradient; gradients still flow through it to what it sees."""
+    """Stops gradients to the agent's weights; they still flow through it to its inputs."""
     if isinstance(agent, torch.nn.Module):
         agent.eval().requires_grad_(False)
 
 
 class Simulator:
-    """model: the trained world model. agent: the Policy that acts in it; its weights are frozen here,
-    gradients pass through it.
+    """A world model in which an agent acts.
 
-    own_agent: False when the agent is not the one that the model was trained with. The model's idea of that
-    one's hidden state then means nothing to this one, which starts from its initial state.
+    Args:
+        model: the trained world model.
+        agent: the Policy that acts; its weights are frozen here, gradients flow through it.
+        noop: the action that fills the steps after an end.
+        own_agent: whether the model was trained with this agent. Another one starts from its own initial
+            state,
+            because the hidden state that the model predicts means nothing to it.
     """
 
     def __init__(self, model: WorldModel, agent: Policy, noop: int = 0, own_agent: bool = True):
@@ -131,15 +132,13 @@ class Simulator:
         return self.model.encode(frames, self.agent_burn_in(frames))
 
     def agent_burn_in(self, frames: torch.Tensor) -> torch.Tensor:
-        """What the model's own agent remembers [B, D] before the last of the first frames; nothing where
-        another agent acts.
-        """
+        """The agent's hidden state [B, D] before the last of the first frames; 0 where another agent acts."""
         if self.own_agent:
             return agent_burn_in(self.agent, frames)
         return self.model.bins.new_zeros(frames.shape[1], self.model.config.hidden_size)
 
     def start(self, z, noise=None, mode: str = "hard", detach_agent: bool = True) -> Start:
-        """The moment that z [B, Z] describes: environment, agent's hidden state, previous action."""
+        """The start that z [B, Z] describes: environment, agent's hidden state and previous action."""
         start = self.model.start(z, noise, mode, detach_agent)
         return start if self.own_agent else start._replace(hidden=self.agent.initial_state(len(z)))
 
@@ -152,8 +151,10 @@ class Simulator:
         return self.model.decode(state, mode)
 
     def outcome(self, after: EnvState, before: EnvState) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Of the action that led from `before` to the prior state `after`: expected reward, and the
-        probabilities of an end and of a reward. [B] each.
+        """Outcome of the action that led from `before` to the prior state `after`.
+
+        Returns:
+            Expected reward, probability of an end and probability of a positive reward, [B] each.
         """
         outcome = self.model.outcome(after.deter, after.motion, before.frame)
         return (
@@ -163,9 +164,7 @@ class Simulator:
         )
 
     def state_noise(self, keys: NoiseKeys, i, like: torch.Tensor) -> torch.Tensor:
-        """The Gumbel noise that the environment's state is drawn with after step i (START: the first one):
-        [B, G, C].
-        """
+        """Gumbel noise [B, G, C] of the environment state after step i (START: of the start state)."""
         return keys.gumbel(STATE_NOISE, i, self.model.config.stoch_shape, like)
 
     def simulate(
@@ -185,40 +184,54 @@ class Simulator:
         detach_actions: bool = False,
         ends: bool = True,
     ) -> Segment:
-        """Runs the agent on decoded frames from the latents z [B, Z] for `steps` steps, and returns them as a
-        Segment.
+        """Rolls out `steps` steps from latents, the agent acting on decoded frames.
 
-        policy: acts instead of the agent (the agent under an intervention, say). actions: [T, B] integers or
-        [T, B, A] weights, taken instead of the policy's own, which still sees every frame. hidden [B, D]:
-        what the policy remembers at the start, in place of what z says. greedy: the likeliest action, without
-        noise. use_mode: the likeliest environment state, without noise. mode: `hard`, or `relaxed`, where states
-        and actions are probabilities and frames are neither clipped nor rounded. grad: keep gradients; obs is
-        then float, as it is when relaxed. detach_agent: no gradient to z through the agent's starting state.
-        detach_actions: no gradient through the choice of actions. ends: an episode ends when the model says
-        so (drawn by its probability, or above 0.5 when use_mode), and later steps are masked; otherwise all
-        steps stand.
+        Args:
+            z: latents [B, Z].
+            steps: number of steps T.
+            keys: of the noise.
+            policy: acts instead of the agent (the agent under an intervention, for example).
+            actions: [T, B] integers or [T, B, A] weights, taken instead of the policy's; the policy still
+                sees
+                every frame.
+            hidden: the policy's hidden state at the start [B, D], instead of the one that z describes.
+            greedy: take the most likely action instead of sampling.
+            use_mode: take the mode of the environment states instead of sampling.
+            mode: "hard", or "relaxed": states and actions are probabilities, frames are neither clipped nor
+                rounded, and obs is float.
+            grad: keep gradients; obs is then float.
+            detach_agent: no gradient to z through the agent's hidden state at the start.
+            detach_actions: no gradient through the choice of actions.
+            ends: an episode ends where the model says so (sampled, or above 0.5 with use_mode) and later
+            steps
+                are masked. Otherwise all steps exist.
 
-        reward[t] and terminated[t] are of action[t], read from the prior state that it leads to, after the
-        last frame too. log_prob is 0 where the action was given or greedy: it is the behaviour's. `extra`:
-        latent [B, Z], previous_action [B], and by step env_state [T, B, Dh], env_class [T, B, G], done_prob
-        and reward_prob [T, B]. Once all episodes have ended nothing more is computed.
+        Returns:
+            A Segment [T, B]. reward[t] and terminated[t] are of action[t], read from the prior state it leads
+            to. log_prob is 0 where actions were given or greedy. `extra` holds latent [B, Z], previous_action
+            [B], and per step env_state [T, B, Dh], env_class [T, B, G], done_prob and reward_prob [T, B].
+            Nothing is computed once all episodes have ended.
         """
         policy = policy or self.agent
         with torch.set_grad_enabled(grad):
             start = self.start(z, None if use_mode else self.state_noise(keys, START, z), mode, detach_agent)
             env = start.env
-            met = start.hidden if hidden is None else hidden
-            state_noise = repeat(None) if use_mode else keys.ahead(lambda i: self.state_noise(keys, i, z), steps)
+            first_hidden = start.hidden if hidden is None else hidden
+            state_noise = (
+                repeat(None) if use_mode else keys.ahead(lambda i: self.state_noise(keys, i, z), steps)
+            )
             action_noise = keys.ahead(lambda i: keys.gumbel(0, i, (policy.num_actions,), z), steps)
-            draw_end = repeat(0.5) if use_mode else keys.ahead(lambda i: keys.uniform(END_NOISE, i, z), steps)
-            state = met
+            end_threshold = (
+                repeat(0.5) if use_mode else keys.ahead(lambda i: keys.uniform(END_NOISE, i, z), steps)
+            )
+            state = first_hidden
             reward = z.new_zeros(len(z))
             history = []
             first, over = (torch.zeros(len(z), dtype=torch.bool, device=z.device) for _ in range(2))
             for i in range(steps):
                 frame = self.decode(env, mode)
-                shown = frame if grad or mode == "relaxed" else frames_to_bytes(frame)
-                state = policy.advance(shown, state, first, reward)
+                obs = frame if grad or mode == "relaxed" else frames_to_bytes(frame)
+                state = policy.advance(obs, state, first, reward)
                 logits, value = policy.heads(state)
                 if actions is None:
                     action, weights = self._act(
@@ -227,16 +240,16 @@ class Simulator:
                 else:
                     weights = self.model.action_weights(actions[i])
                     action = weights.argmax(-1)
-                after = self.step(env, weights, next(state_noise), mode)
-                reward, done, rewarded = self.outcome(after, env)
-                ended = (done.detach() > next(draw_end)) & ends
+                next_env = self.step(env, weights, next(state_noise), mode)
+                reward, done, reward_prob = self.outcome(next_env, env)
+                ended = (done.detach() > next(end_threshold)) & ends
                 history.append(
                     _Step(
-                        shown,
+                        obs,
                         action,
                         reward,
                         done,
-                        rewarded,
+                        reward_prob,
                         ended,
                         torch.full_like(reward, torch.nan) if value is None else value,
                         logits,
@@ -248,13 +261,15 @@ class Simulator:
                         env.sample.argmax(-1).to(torch.uint8),
                     )
                 )
-                env, over = after, over | ended
+                env, over = next_env, over | ended
                 if ends and over.all():
                     break
-            return self._segment(history, steps, policy.hidden(met), z, start.action_logits.argmax(-1))
+            return self._segment(
+                history, steps, policy.hidden(first_hidden), z, start.action_logits.argmax(-1)
+            )
 
     def _act(self, policy, logits, noise, mode, detach):
-        """The action [B] that the policy chooses and the weights [B, A] that the environment is stepped with."""
+        """The action [B] that the policy chooses, and its weights [B, A] for the environment's step."""
         action = policy.choose(logits, torch.zeros_like(logits) if noise is None else noise)
         if mode == "relaxed":
             weights = sample_categorical(logits, None, mode)
@@ -264,32 +279,32 @@ class Simulator:
         return action, weights.detach() if detach else weights
 
     def _segment(self, history: list[_Step], steps: int, hidden, z, previous_action) -> Segment:
-        """Stacks the steps; what comes after an end, or was never computed, is blanked as in any Segment."""
+        """Stacks the steps; those after an end, or not computed, are blank as in any Segment."""
         s = _Step(*(torch.stack(parts) for parts in zip(*history)))
         alive = torch.cat([torch.zeros_like(s.terminated[:1]), s.terminated[:-1]]).int().cumsum(0) == 0
 
-        def kept(x, blank=0):
+        def masked(x, blank=0):
             x = torch.where(alive.reshape(*alive.shape, *[1] * (x.ndim - 2)), x, torch.full_like(x, blank))
             return torch.cat([x, x.new_full((steps - len(x), *x.shape[1:]), blank)]) if len(x) < steps else x
 
-        terminated = kept(s.terminated)
+        terminated = masked(s.terminated)
         none = torch.zeros_like(terminated)
         return Segment(
-            kept(s.obs),
-            kept(s.action, self.noop),
-            kept(s.reward),
+            masked(s.obs),
+            masked(s.action, self.noop),
+            masked(s.reward),
             terminated,
             none,
             none.clone(),
-            kept(alive),
-            kept(s.value),
-            kept(s.logits),
-            kept(s.log_prob),
-            torch.cat([hidden[None], kept(s.hidden)]),
+            masked(alive),
+            masked(s.value),
+            masked(s.logits),
+            masked(s.log_prob),
+            torch.cat([hidden[None], masked(s.hidden)]),
             torch.arange(len(z), device=z.device),
             torch.zeros(len(z), dtype=torch.int64, device=z.device),
             {"latent": z, "previous_action": previous_action}
-            | {name: kept(getattr(s, name)) for name in EXTRA_STEPS},
+            | {name: masked(getattr(s, name)) for name in EXTRA_STEPS},
         )
 
 
@@ -299,28 +314,37 @@ def load_simulator(
     allow_other_agent: bool = False,
     device: torch.device | str = "cpu",
 ) -> tuple[Simulator, dict]:
-    """A trained simulator with its agent, and the model file's description.
+    """Loads a world model and its agent: the simulator, and the model file's description.
 
-    Raises BadCheckpoint when the agent is not the one that the model was trained with, unless
-    allow_other_agent allows it; and always when its actions are not the model's.
+    Args:
+        world_model_file: the world model's checkpoint.
+        agent_file: the agent's checkpoint.
+        allow_other_agent: accept an agent that the model was not trained with.
+        device: to load them on.
+
+    Raises:
+        BadCheckpoint: the agent is another one and not allowed, or has another number of actions.
     """
     model, meta = load_world_model(world_model_file, device)
-    agent, _agent_meta = load_agent(agent_file, device)
+    agent, _ = load_agent(agent_file, device)
     trained_with = look_up(meta, "agent.id", str, world_model_file, BadCheckpoint)
-    found = file_id(agent_file)
+    agent_id = file_id(agent_file)
     noop = look_up(meta, "noop", int, world_model_file, BadCheckpoint)
     count = model.config.num_actions
     if not 0 <= noop < count or len(meta.get("action_names", range(count))) != count:
         raise BadCheckpoint(
-            f"{world_model_file} is damaged: its noop and action_names are not those of {count} actions; take another checkpoint"
+            f"{world_model_file} is damaged: its noop and action_names are not those of {count} actions; "
+            "take another checkpoint"
         )
-    own = found == trained_with
+    own = agent_id == trained_with
     if not own and not allow_other_agent:
         raise BadCheckpoint(
-            f"{world_model_file} is for agent {trained_with}, not {agent_file} ({found}); give that one (record_gen_samples.py and render.py also take another, with --allow_other_agent)"
+            f"{world_model_file} is for agent {trained_with}, not {agent_file} ({agent_id}); give that one "
+            "(record_gen_samples.py and render.py also take another, with --allow_other_agent)"
         )
     if agent.num_actions != model.config.num_actions:
         raise BadCheckpoint(
-            f"{agent_file} has {counted(agent.num_actions, 'action')}, the simulator {model.config.num_actions}: it cannot act there"
+            f"{agent_file} has {counted(agent.num_actions, 'action')}, the simulator "
+            f"{model.config.num_actions}: it cannot act there"
         )
     return Simulator(model.requires_grad_(False), agent, noop, own), meta

@@ -273,8 +273,8 @@ class TrainConfig:
             raise ValueError(f"death_oversampling is {self.death_oversampling}; it must lie in [0, 1)")
         if not 0 < self.agent_loss_fraction <= 1:
             raise ValueError(
-                f"agent_loss_fraction is {self.agent_loss_fraction}; it must lie in (0, 1] (weights of 0 leave "
-                "the agent out)"
+                f"agent_loss_fraction is {self.agent_loss_fraction}; it must lie in (0, 1] (weights of 0 "
+                "leave the agent out)"
             )
 
 

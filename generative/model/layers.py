@@ -38,7 +38,7 @@ def mlp(inputs: int, units: int, outputs: int, zero: bool = False) -> nn.Sequent
 
 
 class BlockLinear(nn.Module):
-    """A linear layer with a block-diagonal matrix: [B, G, I] -> [B, G, O], with its own weights per block g."""
+    """A linear layer with a block-diagonal matrix of G blocks: [B, G, I] -> [B, G, O]."""
 
     def __init__(self, blocks: int, inputs: int, outputs: int):
         super().__init__()

@@ -1,6 +1,4 @@
-"""Training windows from a rollout store: which places are held out, keyed draws, and a thread that reads
-ahead.
-"""
+"""Training windows of a rollout store: the split by layout, keyed draws and prefetching."""
 
 import hashlib
 import queue
@@ -22,16 +20,16 @@ from rollouts.windows import Windows
 VALIDATION_STREAM = 2**31
 """Takes the place of the batch number in the key of validation draws."""
 HELD_OUT = {"validation": 0.05, "test": 0.05}
-"""Share of the layouts in each part that no model is trained on."""
+"""Fraction of the layouts in each held-out part."""
 _SLOTS = 64
+"""Environments that open levels together."""
 
 
 def episode_layouts(rollouts: Rollouts) -> np.ndarray:
-    """What tells the places of a store's episodes apart: [E] str. CoinRun's layout hash; elsewhere the level
-    seed.
+    """The layout of every episode of a store, [E] str: CoinRun's layout hash; in other games the level seed.
 
-    Levels of different seeds repeat each other (a third of the easy ones come in about 110 layouts), so only
-    a split by layout keeps held-out places unseen. Opens every level once: a millisecond each.
+    Levels with different seeds repeat layouts (a third of the easy ones share about 110), so only a split by
+    layout keeps held-out layouts unseen. Opens every level once, which takes a millisecond each.
     """
     levels, index = np.unique(rollouts.episodes["level_seed"], return_inverse=True)
     game = rollouts.manifest.get("env", {})
@@ -45,9 +43,9 @@ def episode_layouts(rollouts: Rollouts) -> np.ndarray:
 
 
 def split_by_layout(layouts: np.ndarray) -> np.ndarray:
-    """The part that each of `layouts` [n] belongs to: [n] of 'train', 'validation' and 'test', 90 : 5 : 5.
+    """The part of each layout [n]: 'train', 'validation' or 'test', 90 : 5 : 5, by a hash of its name.
 
-    A hash of the layout's name decides, so that every run, store and report agrees on it.
+    The hash makes every run, store and report agree on the split.
     """
     unique, index = np.unique(np.asarray(layouts).astype(str), return_inverse=True)
     score = np.array([int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) / 2**32 for name in unique])
@@ -56,33 +54,37 @@ def split_by_layout(layouts: np.ndarray) -> np.ndarray:
 
 
 def ends_in_death(windows: Windows) -> np.ndarray:
-    """Which windows [n] hold the end of an episode that terminates without a reward, as most do in which the
-    player dies.
-    """
+    """Which windows [n] hold the end of an episode that terminates without a reward (most of them deaths)."""
     rollouts, (episode, start) = windows.rollouts, windows.table.T
     table = rollouts.episodes
-    last = table["offset"] + table["length"] - 1
+    last_step = table["offset"] + table["length"] - 1
     died = table["end"] == "terminated"
     for shard in np.unique(table["shard"]):
-        here = np.flatnonzero(died & (table["shard"] == shard))
-        died[here] = rollouts.shard(shard).rows("reward", last[here]) <= 0
+        in_shard = np.flatnonzero(died & (table["shard"] == shard))
+        died[in_shard] = rollouts.shard(shard).rows("reward", last_step[in_shard]) <= 0
     return died[episode] & (start + windows.length >= table["length"][episode])
 
 
 class WindowSource:
-    """Batches of windows of a store; training and validation windows lie in different layouts, test windows
-    are never drawn.
+    """Batches of windows of a store; training and validation windows have different layouts, and windows of
+    test layouts are never drawn.
 
-    windows: what `Rollouts.windows` gives. layouts [E]: of the store's episodes (`episode_layouts`).
-    death_oversampling: the share of training windows that are drawn among those that are `fatal`, which are
-    rare, and what they teach rarer; extra["weight"] [B] then says how much less often each window would have
-    been drawn without. Raises UsageError when no window is left to train on.
+    Args:
+        windows: the store's windows, from `Rollouts.windows`.
+        layouts: layout of each episode of the store [E], from `episode_layouts`.
+        seed: key of all draws.
+        death_oversampling: fraction of training windows drawn among those with a death, which are rare.
+            extra["weight"] [B] then holds importance weights that undo it.
+
+    Raises:
+        UsageError: no window is left to train on.
     """
 
     def __init__(self, windows: Windows, layouts: np.ndarray, seed: int, death_oversampling: float = 0.0):
         if not len(windows):
             raise UsageError(
-                "no episode of this store is long enough for one window; record longer ones or lower --num_initializing_steps"
+                "no episode of this store is long enough for one window; record longer ones or lower "
+                "--num_initializing_steps"
             )
         part = split_by_layout(layouts)[windows.table[:, 0]]
         self.windows = windows
@@ -90,28 +92,27 @@ class WindowSource:
         self.training, self.validation = (np.flatnonzero(part == name) for name in ("train", "validation"))
         if not len(self.training):
             raise UsageError(f"every layout of this store is held out for validation or test: {RECORD_MORE}")
-        deadly = ends_in_death(windows) if death_oversampling else np.zeros(len(windows), bool)
-        self.fatal = self.training[deadly[self.training]]
-        self.share = death_oversampling if len(self.fatal) else 0.0
-        self.weight = 1 / (
-            1 - self.share + deadly * self.share * len(self.training) / max(len(self.fatal), 1)
-        )
+        has_death = ends_in_death(windows) if death_oversampling else np.zeros(len(windows), bool)
+        self.deaths = self.training[has_death[self.training]]
+        self.death_fraction = death_oversampling if len(self.deaths) else 0.0
+        oversampling = self.death_fraction * len(self.training) / max(len(self.deaths), 1)
+        self.weight = 1 / (1 - self.death_fraction + has_death * oversampling)
 
     def train_batch(self, step: int, size: int, mine: slice = slice(None)) -> Segment:
-        """The batch of training step `step`, or the windows of it that are `mine`: it depends on the seed and
-        the step alone.
+        """The batch of training step `step`, or this process's windows of it; it depends on seed and step
+        alone.
         """
         rng = self._rng(step)
         drawn = rng.choice(self.training, size)
-        if not self.share:
+        if not self.death_fraction:
             return self.windows.batch(drawn[mine])
-        drawn = np.where(rng.random(size) < self.share, rng.choice(self.fatal, size), drawn)[mine]
+        drawn = np.where(rng.random(size) < self.death_fraction, rng.choice(self.deaths, size), drawn)[mine]
         segment = self.windows.batch(drawn)
         segment.extra["weight"] = torch.from_numpy(self.weight[drawn].astype(np.float32))
         return segment
 
     def validation_batch(self, i: int, size: int, mine: slice = slice(None)) -> Segment:
-        """The i-th validation batch, the same throughout a run, or the windows of it that are `mine`."""
+        """The i-th validation batch, the same throughout a run, or this process's windows of it."""
         return self.windows.batch(self._rng(VALIDATION_STREAM + i).choice(self.validation, size)[mine])
 
     def _rng(self, key: int) -> np.random.Generator:
@@ -119,16 +120,20 @@ class WindowSource:
 
 
 def prefetch(make: Callable[[int], Segment], first: int, last: int, depth: int = 2) -> Iterator[Segment]:
-    """make(first), ..., make(last - 1) in order, made by one background thread up to `depth` ahead. Errors of
-    `make` are raised here.
+    """Yields make(first), ..., make(last - 1), computed by a background thread.
+
+    Args:
+        make: makes the batch of a step; its exceptions are raised here.
+        first, last: the range of steps.
+        depth: how many batches the thread may be ahead.
     """
-    made = queue.Queue(depth)
+    ready = queue.Queue(depth)
     stopped = threading.Event()
 
-    def offer(item) -> None:
+    def put(item) -> None:
         while not stopped.is_set():
             try:
-                return made.put(item, timeout=0.1)
+                return ready.put(item, timeout=0.1)
             except queue.Full:
                 continue
 
@@ -137,16 +142,16 @@ def prefetch(make: Callable[[int], Segment], first: int, last: int, depth: int =
             if stopped.is_set():
                 return
             try:
-                offer(make(step))
+                put(make(step))
             except Exception as error:
-                offer(error)
+                put(error)
                 return
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
         for _ in range(first, last):
-            item = made.get()
+            item = ready.get()
             if isinstance(item, Exception):
                 raise item
             yield item

@@ -1,5 +1,5 @@
-"""Several processes that train one model (torchrun): each on windows of its own, all with the same gradient,
-the first one writes.
+"""Data-parallel training with torchrun: each process has its own windows, gradients are averaged, the first
+process writes.
 """
 
 import os
@@ -13,8 +13,8 @@ from common.runs import UsageError
 
 @dataclass(frozen=True)
 class DistContext:
-    """This process among those that train together; alone by default. Every method gives all of them the same
-    answer.
+    """This process's place in the group; by default it is alone. Every method returns the same on all
+    processes.
     """
 
     rank: int = 0
@@ -32,7 +32,7 @@ class DistContext:
         return slice(self.rank, None, self.size)
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
-        """The mean of each number over the processes; not finite where one of them is not."""
+        """The mean of each number over the processes; not finite where any of them is not."""
         if self.size == 1:
             return values
         numbers = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
@@ -40,7 +40,7 @@ class DistContext:
         return dict(zip(values, (numbers / self.size).tolist()))
 
     def average_gradients(self, parameters) -> None:
-        """Replaces every gradient by its mean over the processes, in one message."""
+        """Replaces every gradient by its mean over the processes, in one all-reduce."""
         if self.size == 1:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -57,27 +57,29 @@ class DistContext:
             return text
         length = torch.tensor([len(text.encode())], device=self.device)
         distributed.broadcast(length, 0)
-        letters = list(text.encode()) if self.first else [0] * int(length)
-        sent = torch.tensor(letters, dtype=torch.uint8, device=self.device)
-        distributed.broadcast(sent, 0)
-        return bytes(sent.tolist()).decode()
+        characters = list(text.encode()) if self.first else [0] * int(length)
+        message = torch.tensor(characters, dtype=torch.uint8, device=self.device)
+        distributed.broadcast(message, 0)
+        return bytes(message.tolist()).decode()
 
     def check_batch(self, windows: int) -> None:
-        """Raises UsageError where a batch of so many windows cannot be shared out evenly."""
+        """Raises UsageError where a batch of this many windows does not divide evenly among the processes."""
         if windows % self.size:
             raise UsageError(
-                f"batch_size {windows} cannot be shared evenly by {self.size} processes; make it a multiple of {self.size}"
+                f"batch_size {windows} does not divide evenly among {self.size} processes; make it a "
+                f"multiple of {self.size}"
             )
 
     def leave(self) -> None:
-        """Ends the group; nothing may be shared afterwards."""
+        """Leaves the process group; no method may be called afterwards."""
         if self.size > 1:
             distributed.destroy_process_group()
 
 
 def join_ranks(device: torch.device) -> DistContext:
-    """The group that torchrun's environment variables describe: NCCL on GPUs, one for each process of a
-    machine, else gloo.
+    """Joins the group that torchrun's environment variables describe.
+
+    On GPUs it uses NCCL and one GPU per process of a machine, otherwise gloo.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return DistContext(device=device)

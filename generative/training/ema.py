@@ -1,4 +1,4 @@
-"""The exponential moving average of a model's weights: what is validated, saved and simulated with."""
+"""Exponential moving average of a model's weights, which validation, checkpoints and simulations use."""
 
 import copy
 
@@ -6,8 +6,9 @@ import torch
 
 
 class EMA:
-    """decay: how much of the average stays at each update, once it is warm; after n updates it is at most (1
-    + n) / (10 + n).
+    """An averaged copy of a model.
+
+    decay: fraction of the average that is kept at each update; after n updates at most (1 + n) / (10 + n).
     """
 
     def __init__(self, model: torch.nn.Module, decay: float):
@@ -16,6 +17,8 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: torch.nn.Module, updates: int) -> None:
-        """Takes in the model's weights after so many updates."""
+        """Moves the average towards the model's weights; updates: how many updates there were, this one
+        included.
+        """
         decay = min(self.decay, (1 + updates) / (10 + updates))
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)

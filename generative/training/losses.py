@@ -117,7 +117,7 @@ def reconstruction_terms(pred: Prediction, obs: torch.Tensor) -> dict[str, torch
 
 
 def start_terms(pred: Prediction, segment: Segment) -> dict[str, torch.Tensor]:
-    """What the latents alone describe: the frame, the agent's hidden state and previous action, and the KL."""
+    """Losses of the latents alone: frame, agent's hidden state and previous action, and the bottleneck."""
     steps, window = pred.start_frames
     obs = segment.obs[steps[-1], window]
     error = squared_error(pred.start.env.frame, obs)

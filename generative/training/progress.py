@@ -1,6 +1,4 @@
-"""progress.csv, the log of a world model's training: its columns, running means, and where time and memory
-went.
-"""
+"""The log of a world model's training, progress.csv: columns, running means, throughput and memory."""
 
 import resource
 import sys
@@ -41,8 +39,8 @@ class RunningMean:
 
 
 class ThroughputClock:
-    """Since the last row: frames per second of training, and the share of the time spent waiting for windows.
-    And peak memory.
+    """Training throughput since the last row: frames per second, and the fraction of time spent waiting for
+    batches.
     """
 
     def __init__(self, wall_time: float):
@@ -55,34 +53,36 @@ class ThroughputClock:
         self.frames = 0.0
 
     def timed(self, batches: Iterable) -> Iterator:
-        """The same batches, with the time each was waited for noted."""
+        """Yields the batches and records how long each was waited for."""
         iterator = iter(batches)
         while True:
-            asked = time.monotonic()
+            requested = time.monotonic()
             try:
                 batch = next(iterator)
             except StopIteration:
                 return
-            self.waited += time.monotonic() - asked
+            self.waited += time.monotonic() - requested
             yield batch
 
     def read(self) -> dict[str, float]:
+        """The clock's columns of a row."""
         now = time.monotonic()
-        spent = now - self._lap
-        speed = {"frames_per_second": self.frames / spent, "wait_share": self.waited / spent}
-        return (
-            {"wall_time": now - self._begun}
-            | speed
-            | {"peak_memory_mb": peak_memory() / 1e6, "peak_gpu_mb": peak_gpu() / 1e6}
-        )
+        elapsed = now - self._lap
+        return {
+            "wall_time": now - self._begun,
+            "frames_per_second": self.frames / elapsed,
+            "wait_share": self.waited / elapsed,
+            "peak_memory_mb": peak_memory() / 1e6,
+            "peak_gpu_mb": peak_gpu() / 1e6,
+        }
 
 
 def peak_memory() -> int:
-    """The most memory that this process has held, in bytes."""
+    """Peak resident memory of this process, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def peak_gpu() -> int:
-    """The most GPU memory that tensors have held, in bytes; 0 without a GPU."""
+    """Peak GPU memory of tensors, in bytes; 0 without a GPU."""
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0

@@ -1,9 +1,9 @@
-"""Where a picture holds small things, which a squared error gives up first and an agent lives or dies by.
+"""Weights on small objects, which a squared error neglects but the agent's fate depends on.
 
-What should weigh more could also be what moves. But the camera scrolls, so that everything moves; and the
-change against the frame before, registered by the camera, is 0.21 on the saws of CoinRun (0.020 over all
-pixels), for a saw stands still in its world, and half of it is the jitter of the walls' edges. The top-hat
-below is 0.61 on saws, 0.65 on walking enemies, 0.040 over all.
+Weights on moving pixels were no alternative: the camera scrolls, so everything moves. The change since the
+last frame, registered by the camera, averages 0.21 on CoinRun's saws (0.020 over all pixels), because a saw
+does not move in its world, and half of it is jitter at the edges of walls. The top-hat below averages 0.61 on
+saws, 0.65 on walking enemies and 0.040 over all pixels.
 """
 
 from collections.abc import Callable
@@ -11,32 +11,29 @@ from collections.abc import Callable
 import torch
 
 WIDTH = 5
-"""Pixels. Things narrower than this in one direction count as small; a tile of CoinRun is about as wide."""
+"""Pixels. Objects narrower than this in one direction count as small; a tile of CoinRun is about as wide."""
 
 
 def small_object_weights(obs: torch.Tensor) -> torch.Tensor:
-    """How far each pixel of frames [n, H, W, C] uint8 stands out as part of something small, [n, H, W] in [0,
-    1].
+    """How far each pixel stands out as part of a small object: [n, H, W, C] uint8 -> [n, H, W] in [0, 1].
 
-    The larger of the white and the black top-hat (Meyer 1979): the picture less its opening, its closing less
-    the picture; the largest over channels.
+    The larger of the white and the black top-hat transform (Meyer 1979), maximised over channels.
     """
-    opened = _box(_box(obs, torch.minimum), torch.maximum)
-    closed = _box(_box(obs, torch.maximum), torch.minimum)
+    opened = _box_filter(_box_filter(obs, torch.minimum), torch.maximum)
+    closed = _box_filter(_box_filter(obs, torch.maximum), torch.minimum)
     return torch.maximum(obs - opened, closed - obs).amax(-1) / 255
 
 
-def _box(x: torch.Tensor, extreme: Callable) -> torch.Tensor:
-    """The extreme over WIDTH x WIDTH pixels around each; the window ends where the picture does."""
-    return _line(_line(x, extreme, -3), extreme, -2)
+def _box_filter(x: torch.Tensor, extreme: Callable) -> torch.Tensor:
+    """The extreme over the WIDTH x WIDTH pixels around each; at the border, over those inside the frame."""
+    return _line_filter(_line_filter(x, extreme, -3), extreme, -2)
 
 
-def _line(x: torch.Tensor, extreme: Callable, dim: int) -> torch.Tensor:
-    """The extreme over WIDTH = 5 neighbours along one dimension, in three comparisons: windows of 2, of 4, of
-    5.
-    """
-    edges = x.narrow(dim, 0, 1), x.narrow(dim, x.shape[dim] - 1, 1)
-    x = torch.cat([edges[0], edges[0], x, edges[1], edges[1]], dim)
+def _line_filter(x: torch.Tensor, extreme: Callable, dim: int) -> torch.Tensor:
+    """The extreme over WIDTH = 5 neighbours along one dimension, by three comparisons: of 2, 4, then 5."""
+    first = x.narrow(dim, 0, 1)
+    last = x.narrow(dim, x.shape[dim] - 1, 1)
+    x = torch.cat([first, first, x, last, last], dim)
     for by in (1, 2, 1):
         rest = x.shape[dim] - by
         x = extreme(x.narrow(dim, 0, rest), x.narrow(dim, by, rest))

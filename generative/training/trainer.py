@@ -1,4 +1,4 @@
-"""Trains a world model on recorded windows; stoppable anywhere, and resumed to the same bits."""
+"""The training loop of the world model; a stopped run resumes bit for bit."""
 
 import logging
 import math
@@ -32,7 +32,7 @@ from generative.training.ema import EMA
 from generative.training.errors import psnr
 from generative.training.losses import TERMS, loss_terms, total_loss
 from generative.training.preview import preview_frames
-from generative.training.progress import COLUMNS, ThroughputClock, RunningMean
+from generative.training.progress import COLUMNS, RunningMean, ThroughputClock
 from generative.training.teacher_forcing import Noise, draw_noise
 from rollouts.segment import Segment
 
@@ -41,20 +41,29 @@ PREVIEW_WINDOWS = 8
 PREVIEW_FPS = 6
 PREVIEW_SCALE = 3
 AGENT_SCALES = ("loss_scale_hx", "loss_scale_act_log_probs", "loss_scale_value")
-"""Weights of the terms that need the agent."""
+"""Weights of the losses that the agent is run for."""
 
 
 class Trainer:
-    """Receives its parts and owns none. Everything random is keyed by the seed and the number of the batch.
+    """Trains a world model. All random numbers are keyed by the seed and the number of the batch.
 
-    source: windows of recorded rollouts. agent: the agent inside, frozen. meta: what a checkpoint says of
-    where it comes from. init_from: weights of another world model to begin with, where they have the same
-    name and shape. ranks: this process among those that train together.
+    Writes into `directory`: progress.csv; at each save model_<batches>.safetensors (averaged weights), a
+    preview video of held-out windows, and train_state.safetensors, which training resumes from;
+    best.safetensors, the weights with the lowest val_loss so far. Outside of `uninterrupted` blocks the state
+    is always that of a whole batch, so that an interrupt can save it at once.
 
-    Writes into `directory`: progress.csv; at each save model_<batches>.safetensors (the averaged weights), a
-    preview film of held-out windows, and train_state.safetensors, from which training goes on;
-    best.safetensors, the weights of the row with the least val_loss. Between `uninterrupted` bodies the state
-    is that of a whole batch at all times, so that a stop can save it at once.
+    Args:
+        model: architecture of the world model.
+        config: training hyperparameters.
+        scales: weights of the loss terms.
+        source: windows of recorded rollouts.
+        agent: the agent inside; frozen here.
+        directory: where everything is written.
+        seed: of weights, windows and noise.
+        device: that trains.
+        meta: provenance for the checkpoints' description.
+        init_from: weights of another world model, loaded where names and shapes match.
+        ranks: this process's place in a distributed run.
     """
 
     def __init__(
@@ -100,10 +109,10 @@ class Trainer:
         return self.directory / "train_state.safetensors"
 
     def train(self) -> dict:
-        """Runs to the last batch and returns the last row of the log, in the process that writes it.
+        """Trains to the last batch and returns the last row of the log (in the process that writes it).
 
-        A KeyboardInterrupt saves the state of the last whole batch. Raises FloatingPointError when a term of
-        the loss is not finite.
+        A KeyboardInterrupt saves the state of the last whole batch. Raises FloatingPointError when a loss
+        term is not finite.
         """
         total = self.config.num_batches
         mine = self.ranks.mine
@@ -121,11 +130,11 @@ class Trainer:
         )
         with saving_on_stop(self._keep), bar:
             if self.batches and (self._lacks_row() or self._lacks_files()):
-                self._log_and_save()  # a stop came before it
-            ahead = prefetch(
+                self._log_and_save()  # the run was stopped before it
+            batches = prefetch(
                 lambda step: self.source.train_batch(step, self.config.batch_size, mine), self.batches, total
             )
-            for segment in self._clock.timed(ahead):
+            for segment in self._clock.timed(batches):
                 self.update(segment.to(self.device))
                 self._log_and_save()
                 bar.update()
@@ -136,7 +145,7 @@ class Trainer:
         return self._last_row
 
     def _log_and_save(self) -> None:
-        """What is due after a batch."""
+        """Writes the log row and checkpoint that are due after a batch."""
         if self._lacks_row():
             self._last_row = self._row()
         if self._due(self.config.save_interval):
@@ -148,19 +157,22 @@ class Trainer:
     def update(self, segment: Segment) -> None:
         """One optimiser step on this process's windows of a batch.
 
-        Takes into the running sums the terms, their sum and the gradient's norm, as means over the processes.
+        Adds the loss terms, their sum and the gradient norm, averaged over processes, to the running means.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(self.batches)
-        watched = any(getattr(self.scales, name) for name in AGENT_SCALES)
-        shown = math.ceil(self.config.agent_loss_fraction * segment.mask.shape[1]) if watched else 0
+        uses_agent = any(getattr(self.scales, name) for name in AGENT_SCALES)
+        agent_windows = math.ceil(self.config.agent_loss_fraction * segment.mask.shape[1])
+        agent_windows = agent_windows if uses_agent else 0
         noise = self._noise(
             segment, self.batches, self.config.overshooting_runs if self.scales.loss_scale_overshooting else 0
         )
-        blind = (
+        rollout_steps = (
             self._deterministic_rollout_steps(segment) if self.scales.loss_scale_deterministic_rollout else 0
         )
-        terms = loss_terms(self.model, segment, noise, self.agent, shown, self.scales.free_nats, blind)
+        terms = loss_terms(
+            self.model, segment, noise, self.agent, agent_windows, self.scales.free_nats, rollout_steps
+        )
         loss = total_loss(terms, self.scales)
         values = as_numbers(terms | {"loss": loss, "frames": segment.mask.sum()}) | {
             "due": float(self._save_clock.due)
@@ -182,10 +194,10 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """The terms of the averaged weights in held-out layouts, all of them, under the same windows and
-        noise each time.
+        """All loss terms of the averaged weights on held-out windows, with the same windows and noise each
+        time.
 
-        Nothing where no layout is held out.
+        Empty where no layout is held out.
         """
         if not len(self.source.validation):
             return {}
@@ -208,12 +220,17 @@ class Trainer:
         return {f"val_{name}": value for name, value in self._with_psnr(means).items()}
 
     def _noise(self, segment: Segment, key: int, overshooting_runs: int) -> Noise:
-        """This process's part of the noise of a whole batch."""
+        """This process's part of the noise of a batch."""
         steps = self._simulated(segment)
-        free = min(self.config.overshooting_steps, steps - 1), overshooting_runs
+        overshooting = min(self.config.overshooting_steps, steps - 1), overshooting_runs
         generator = seeded_generator(self.device, self.seed, key)
         return draw_noise(
-            self.model.config, steps, self.config.batch_size, generator, *free, self.config.extra_starts
+            self.model.config,
+            steps,
+            self.config.batch_size,
+            generator,
+            *overshooting,
+            self.config.extra_starts,
         ).windows(self.ranks.mine)
 
     def _simulated(self, segment: Segment) -> int:
@@ -225,29 +242,27 @@ class Trainer:
     def _refuse_bad(self, values: dict[str, float]) -> None:
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
-            named = (
+            bad_terms = (
                 "every term of the loss"
                 if not any(math.isfinite(values[name]) for name in TERMS if name in values)
                 else ", ".join(bad)
             )
             last = last_model(self.directory)
             good = f"the last good weights are {last}" if last else "no checkpoint had been written yet"
-            way_out = "try a lower --lr, and --world_model_file to begin with good weights"
+            remedy = "try a lower --lr, and --world_model_file to start from good weights"
             raise FloatingPointError(
-                f"{named} not finite at batch {self.batches}: training stopped, {good}; {way_out}"
+                f"{bad_terms} not finite at batch {self.batches}: training stopped, {good}; {remedy}"
             )
 
     @torch.no_grad()
     def _refuse_broken(self) -> None:
-        """What the weights blow up into shows in the next batch only. So weights are asked for their loss
-        before they take the place of good ones.
-        """
-        segment = self._shown(self.ranks.mine)
+        """Computes the loss of the current weights, so that diverged ones replace no good checkpoint."""
+        segment = self._preview_windows(self.ranks.mine)
         terms = loss_terms(self.model, segment, self._noise(segment, VALIDATION_STREAM, 0), self.agent, 0)
         self._refuse_bad(self.ranks.mean(as_numbers(terms)))
 
-    def _shown(self, mine: slice) -> Segment:
-        """Held-out windows, or windows to train on where none is held out."""
+    def _preview_windows(self, mine: slice) -> Segment:
+        """Held-out windows, or training windows where none are held out."""
         draw = self.source.validation_batch if len(self.source.validation) else self.source.train_batch
         return draw(0, self.config.batch_size, mine).to(self.device)
 
@@ -258,7 +273,7 @@ class Trainer:
         return self.batches % every == 0 or self.batches == self.config.num_batches
 
     def _lacks_row(self) -> bool:
-        """Whether a row of the log is due that was not written yet: it empties the sums."""
+        """Whether a log row is due and not yet written (writing it resets the running means)."""
         return self._due(self.config.log_interval) and self._sums.count > 0
 
     def _row(self) -> dict:
@@ -283,13 +298,13 @@ class Trainer:
         self._refuse_broken()
         self._save_model(f"model_{self.batches}")
         if self.ranks.first:
-            self._film()
+            self._write_preview()
         self._save_state()
 
     def _lacks_files(self) -> bool:
-        """Whether a checkpoint is due that is not there yet with its film, which is written last."""
-        there = (self.directory / f"preview_{self.batches}.mp4").exists()
-        return self._due(self.config.save_interval) and not self.ranks.broadcast("there" if there else "")
+        """Whether a checkpoint is due whose files are incomplete; its video is written last."""
+        complete = (self.directory / f"preview_{self.batches}.mp4").exists()
+        return self._due(self.config.save_interval) and not self.ranks.broadcast("yes" if complete else "")
 
     def _save_state(self) -> None:
         if self.ranks.first:
@@ -311,18 +326,21 @@ class Trainer:
         self._save_clock.reset()
 
     def _keep(self) -> str | None:
-        """Saves what a stop finds, and says so where this process writes."""
+        """Saves the state when the run is stopped; returns the message for the user, in the process that
+        writes.
+        """
         self._save_state()
-        kept = f"the state after {self.batches:,} of {self.config.num_batches:,} batches is saved in {self.directory}"
-        return kept if self.ranks.first else None
+        done = f"{self.batches:,} of {self.config.num_batches:,} batches"
+        message = f"the state after {done} is saved in {self.directory}"
+        return message if self.ranks.first else None
 
     def _save_model(self, name: str) -> None:
         if self.ranks.first:
             meta = self.meta | {"batches": self.batches}
             save_world_model(self.directory / f"{name}.safetensors", self.average.model, meta)
 
-    def _film(self) -> None:
-        segment = self._shown(slice(PREVIEW_WINDOWS))
+    def _write_preview(self) -> None:
+        segment = self._preview_windows(slice(PREVIEW_WINDOWS))
         noise = draw_noise(
             self.model.config,
             self._simulated(segment),
@@ -347,30 +365,30 @@ class Trainer:
             )
 
 
-def load_partial(model: WorldModel, there: dict[str, torch.Tensor]) -> list[str]:
-    """Gives a model the weights of another; returns, and logs, the names of those that are not among them or
-    have another shape.
+def load_partial(model: WorldModel, weights: dict[str, torch.Tensor]) -> list[str]:
+    """Loads the weights of another model where names and shapes match; returns and logs the names of the
+    others.
     """
     own = model.state_dict()
-    fitting = {
-        name: tensor for name, tensor in there.items() if name in own and own[name].shape == tensor.shape
+    matching = {
+        name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape
     }
-    model.load_state_dict(fitting, strict=False)
-    anew = sorted(own.keys() - fitting.keys())
-    if anew:
-        logging.warning("%d of %d tensors begin anew: %s", len(anew), len(own), ", ".join(anew))
-    return anew
+    model.load_state_dict(matching, strict=False)
+    missing = sorted(own.keys() - matching.keys())
+    if missing:
+        logging.warning(
+            "%d of %d tensors are newly initialised: %s", len(missing), len(own), ", ".join(missing)
+        )
+    return missing
 
 
 def learning_rate_factor(config: TrainConfig, batch: int) -> float:
-    """What the learning rate is multiplied by at a batch: a linear rise over `warmup` batches, a linear fall
-    to final_lr_fraction over all.
-    """
+    """Factor of the learning rate at a batch: linear warm-up times linear decay to final_lr_fraction."""
     return min(1.0, (batch + 1) / max(config.warmup, 1)) * (
         1 - (1 - config.final_lr_fraction) * batch / config.num_batches
     )
 
 
 def as_numbers(tensors: dict[str, torch.Tensor]) -> dict[str, float]:
-    """Scalar tensors as Python numbers, fetched from the device together."""
+    """Scalar tensors as Python numbers, in one transfer from the device."""
     return dict(zip(tensors, torch.stack([x.detach().float() for x in tensors.values()]).tolist()))

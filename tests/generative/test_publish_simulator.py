@@ -63,7 +63,7 @@ def test_the_last_runs_model_goes_with_all_logs_and_its_report(args):
 def test_what_does_not_belong_together_is_not_shipped(args):
     with pytest.raises(UsageError, match="no runs were given"):
         publish.main(replace(args, runs=()))
-    with pytest.raises(UsageError, match="is not of this world model"):
+    with pytest.raises(UsageError, match="is a report card of another world model"):
         publish.main(replace(args, runs=args.runs[:1]))
     (args.report_dir / "report.html").unlink()
     with pytest.raises(UsageError, match="report.html is missing"):

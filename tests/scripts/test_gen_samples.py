@@ -243,7 +243,7 @@ def test_bad_requests_are_refused_in_one_line(made, here):
         record(made, manual_actions=("up", "jump"))
     with pytest.raises(UsageError, match="give one of them"):
         record(made, manual_actions=("up",), greedy=True)
-    with pytest.raises(UsageError, match="starting places, fewer than the 100000"):
+    with pytest.raises(UsageError, match="starting points, and 100000 were asked for"):
         record(made, num_samples=100_000)
     record(made)
     with pytest.raises(UsageError, match="sampling"):

@@ -127,5 +127,5 @@ def test_without_a_store_the_user_is_asked_for_one(rendered, monkeypatch, tmp_pa
 def test_an_episode_needs_a_step_and_a_start_state(made, rendered):
     with pytest.raises(UsageError, match="--num_sim_steps is 0: give 1 or more"):
         rendered(num_sim_steps=0)
-    with pytest.raises(UsageError, match="starting places"):
+    with pytest.raises(UsageError, match="starting points"):
         rendered(data_dir=made / "store", start_level=100_000)
