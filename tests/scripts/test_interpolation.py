@@ -46,16 +46,16 @@ def test_a_great_circle_stays_on_the_sphere_and_turns_evenly():
     assert spanned[2] < 1e-9 < spanned[1]  # in the plane of a and b
 
 
-def test_the_ends_of_a_great_circle_may_be_alike_but_not_opposite():
+def test_great_circle_endpoints_may_coincide_but_not_be_antipodal():
     a = on_sphere(1)[0]
     near = torch.nn.functional.normalize(a + 1e-9 * on_sphere(1, seed=1)[0], dim=-1)
     for b in (a, near):
         path = interpolate_latents(a, b, 4, spherical=True)
         assert torch.isfinite(path).all()
         torch.testing.assert_close(path, a.expand(4, -1), atol=1e-8, rtol=0)
-    with pytest.raises(ValueError, match="opposite"):
+    with pytest.raises(ValueError, match="antipodal"):
         interpolate_latents(a, -a, 4, spherical=True)
-    with pytest.raises(ValueError, match="2 points"):
+    with pytest.raises(ValueError, match="needs 2 or more"):
         interpolate_latents(a, a, 1, spherical=False)
 
 
