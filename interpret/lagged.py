@@ -84,7 +84,7 @@ def lagged_correlations(
     )  # episodes without a member have no pair, and give no partner
     rows = np.repeat(keep, length)
     pairs = _Pairs(scores[rows], length[keep], lags, member[rows])
-    (found,), (count,) = pairs.correlate(np.arange(rows.sum())[None])
+    (correlation,), (count,) = pairs.correlate(np.arange(rows.sum())[None])
     mean = {}
     std = {}
     p = []
@@ -99,16 +99,16 @@ def lagged_correlations(
             ]
         )
         mean[null], std[null] = drawn.mean(0), drawn.std(0, ddof=1)
-        p.append(_two_sided(found, mean[null], std[null], draws))
-        side.append(np.sign(found - mean[null]))
+        p.append(_two_sided(correlation, mean[null], std[null], draws))
+        side.append(np.sign(correlation - mean[null]))
     p = np.where(np.ptp(side, axis=0) > 0, 1.0, np.max(p, axis=0))
     return LaggedCorrelations(
-        found,
+        correlation,
         count,
         int(keep.sum()),
         mean,
         std,
-        np.where(hypothesis_mask(len(found), scores.shape[1]), p, np.nan),
+        np.where(hypothesis_mask(len(correlation), scores.shape[1]), p, np.nan),
     )
 
 
@@ -214,11 +214,11 @@ class _Pairs:
             return covariance / scale_x[..., None] / scale_y[..., None, :], pairs.astype(np.int64)
 
 
-def _two_sided(found: np.ndarray, mean: np.ndarray, std: np.ndarray, draws: int) -> np.ndarray:
-    """p-value of a further draw being as far from the mean as `found`; NaN if the null does not vary."""
+def _two_sided(correlation: np.ndarray, mean: np.ndarray, std: np.ndarray, draws: int) -> np.ndarray:
+    """p-value of a further draw being as far from the mean as `correlation`; NaN for a constant null."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return 2 * students_t.sf(
-            np.abs(found - mean) / np.where(std > 0, std, np.nan) / np.sqrt(1 + 1 / draws), draws - 1
+            np.abs(correlation - mean) / np.where(std > 0, std, np.nan) / np.sqrt(1 + 1 / draws), draws - 1
         )
 
 

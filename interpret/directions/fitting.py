@@ -173,12 +173,12 @@ def leading_eigenvectors(correlation: np.ndarray, count: int) -> tuple[np.ndarra
     return vectors.T[::-1][:count], np.maximum(values[::-1][:count], 0)
 
 
-def check_rank(values: np.ndarray, found: str) -> None:
+def check_rank(values: np.ndarray, what: str) -> None:
     """Raises UsageError if some eigenvalues or singular values (largest first) are zero up to rounding."""
     rank = int((values > _RANK * values[0]).sum())
     if rank < len(values):
         raise UsageError(
-            f"{found} span only {rank} of {len(values)} dimensions: ask for at most {rank}, "
+            f"{what} span only {rank} of {len(values)} dimensions: ask for at most {rank}, "
             "or leave out what depends on the rest"
         )
 

@@ -79,8 +79,8 @@ def _rotate(white: np.ndarray, seed: int) -> tuple[np.ndarray, bool]:
     ica = FastICA(whiten=False, fun="logcosh", random_state=seed, max_iter=MAX_ITERATIONS, tol=1e-4)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        found = ica.fit(white).components_.astype(np.float64)
-    left, _, right = np.linalg.svd(found)  # orthogonal to float64, not to float32
+        components = ica.fit(white).components_.astype(np.float64)
+    left, _, right = np.linalg.svd(components)  # orthogonal to float64, not to float32
     return left @ right, not any(issubclass(w.category, ConvergenceWarning) for w in caught)
 
 
@@ -135,11 +135,11 @@ def _gaussian(scores: np.ndarray, groups: np.ndarray, names: list[str]) -> list[
 
 
 def _dependent(scores: np.ndarray, names: list[str], seed: int) -> list[str]:
-    found, by_chance = dependence(scores, seed)
-    i, j = np.unravel_index(np.abs(found).argmax(), found.shape)
-    if abs(found[i, j]) <= max(DEPENDENT, by_chance):
+    correlations, by_chance = dependence(scores, seed)
+    i, j = np.unravel_index(np.abs(correlations).argmax(), correlations.shape)
+    if abs(correlations[i, j]) <= max(DEPENDENT, by_chance):
         return []
-    correlation = f"correlation of magnitudes {found[i, j]:.2f} (shifted: {by_chance:.2f})"
+    correlation = f"correlation of magnitudes {correlations[i, j]:.2f} (shifted: {by_chance:.2f})"
     how = f"{names[i]} and {names[j]} most, {correlation}"
     return [f"the components are not independent, so they need not be the sources ({how})"]
 

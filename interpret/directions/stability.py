@@ -77,13 +77,13 @@ def stability(
         )
     metric = whitened_metric(sample.covariance)
     resamples = level_resamples(sample.groups, draws, seed=[seed, 4])
-    found = []
+    cosines = []
     for draw, rows in enumerate(
         progress_bar(resamples, total=draws, desc="stability", unit="fit", leave=False)
     ):
         again = fit(sample.x[rows], sample.groups[rows], seed + 1 + draw)
-        found.append(matched_cosines(reference.write.numpy(), again.write.numpy(), metric))
-    return Stability(reference.names, np.stack(found))
+        cosines.append(matched_cosines(reference.write.numpy(), again.write.numpy(), metric))
+    return Stability(reference.names, np.stack(cosines))
 
 
 def min_levels(directions: Directions) -> int:
@@ -101,9 +101,9 @@ def matched_cosines(columns: np.ndarray, others: np.ndarray, metric: np.ndarray)
     products = columns.T @ metric @ others
     lengths = [np.sqrt(np.einsum("dk,de,ek->k", part, metric, part)) for part in (columns, others)]
     cosines = np.abs(products) / np.outer(*lengths)
-    mine, theirs = linear_sum_assignment(-cosines)
+    rows, partners = linear_sum_assignment(-cosines)
     matched = np.zeros(columns.shape[1])
-    matched[mine] = cosines[mine, theirs]
+    matched[rows] = cosines[rows, partners]
     return matched
 
 
@@ -118,14 +118,14 @@ def standardised_metric(covariance: np.ndarray) -> np.ndarray:
     return np.diag(1 / np.diag(covariance))
 
 
-def with_stability(directions: Directions, found: Stability) -> Directions:
+def with_stability(directions: Directions, stability: Stability) -> Directions:
     """The directions with their stability in the provenance, where `labels` reads it. Raises ValueError for
     that of another set.
     """
-    if found.names != directions.names:
+    if stability.names != directions.names:
         raise ValueError("this is the stability of other directions")
     return directions.with_provenance(
-        stability={"median": found.median.tolist(), "draws": len(found.cosines)}
+        stability={"median": stability.median.tolist(), "draws": len(stability.cosines)}
     )
 
 

@@ -110,42 +110,42 @@ def match_frames(real: ActionOutcomes, simulated: ActionOutcomes) -> FrameMatch:
 
 
 def matching_accuracy(
-    found: FrameMatch, ended: np.ndarray, weights: np.ndarray
+    match: FrameMatch, ended: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Accuracy [R] of identifying the action by the nearest real frame, and the accuracy of guessing.
 
     A nearest frame counts as correct if it equals that of the own action. ended [M, E]; weights [R, M].
     """
-    n = np.arange(found.same.shape[1])
+    n = np.arange(match.same.shape[1])
     scored = ~ended
-    right = np.take_along_axis(found.same[:, n, :], found.nearest[..., None], -1)[..., 0] & scored
-    guess = found.same.sum(-1) / np.maximum(scored.sum(-1), 1)[:, None]
+    right = np.take_along_axis(match.same[:, n, :], match.nearest[..., None], -1)[..., 0] & scored
+    guess = match.same.sum(-1) / np.maximum(scored.sum(-1), 1)[:, None]
     return ratio(weights, right.sum(1), scored.sum(1)), ratio(weights, (guess * scored).sum(1), scored.sum(1))
 
 
-def confusion_matrix(found: FrameMatch, ended: np.ndarray) -> np.ndarray:
+def confusion_matrix(match: FrameMatch, ended: np.ndarray) -> np.ndarray:
     """[E, E]: share of simulated frames of class a whose nearest real frame is that of class b.
 
     Identical real frames share the credit.
     """
-    n = np.arange(found.same.shape[1])
+    n = np.arange(match.same.shape[1])
     scored = ~ended
-    credit = np.take_along_axis(found.same, found.nearest[:, :, None].repeat(len(n), 2), 1).astype(np.float64)
+    credit = np.take_along_axis(match.same, match.nearest[:, :, None].repeat(len(n), 2), 1).astype(np.float64)
     credit /= np.maximum(credit.sum(-1, keepdims=True), 1)
     return (credit * scored[..., None]).sum(0) / np.maximum(scored.sum(0), 1)[:, None]
 
 
-def psnr_margin(found: FrameMatch, ended: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def psnr_margin(match: FrameMatch, ended: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """PSNR of simulated frames against the real frame of their own action, less that against other actions'
     [R], dB.
 
     Errors are pooled before the logarithm. Classes with the same real frame are not compared.
     """
-    classes = np.arange(found.error.shape[1])
-    other = ~found.same & ~ended[:, :, None] & ~ended[:, None, :]
-    own = np.broadcast_to(found.error[:, classes, classes][..., None], other.shape)
+    classes = np.arange(match.error.shape[1])
+    other = ~match.same & ~ended[:, :, None] & ~ended[:, None, :]
+    own = np.broadcast_to(match.error[:, classes, classes][..., None], other.shape)
     others_error, own_error = (
-        ratio(weights, (error * other).sum((1, 2)), other.sum((1, 2))) for error in (found.error, own)
+        ratio(weights, (error * other).sum((1, 2)), other.sum((1, 2))) for error in (match.error, own)
     )
     return 10 * np.log10(others_error / own_error)
 
@@ -165,13 +165,13 @@ def effect_regression(product: np.ndarray, weights: np.ndarray) -> tuple[np.ndar
         return xy / xx, xy / np.sqrt(xx * yy)
 
 
-def player_motion(found: ActionOutcomes) -> np.ndarray:
+def player_motion(outcomes: ActionOutcomes) -> np.ndarray:
     """How far the player moved, read from the scrolling of the frame: [M, E, 2] whole pixels, right and up.
 
     The player itself, which does not scroll, is masked out of the registration.
     """
     before, after = (
-        torch.from_numpy(frames).movedim(-1, -3) / 255 - 0.5 for frames in (found.before, found.after)
+        torch.from_numpy(frames).movedim(-1, -3) / 255 - 0.5 for frames in (outcomes.before, outcomes.after)
     )
     visible = torch.ones(before.shape[-2:])
     visible[_PLAYER, _PLAYER] = 0
