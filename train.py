@@ -86,9 +86,8 @@ def main(args: Args) -> None:
     if args.track:
         check_tracker()
     init_from = load_agent(args.agent_file)[0] if args.agent_file else None
-    if (
-        init_from is not None
-    ):  # fails here, before a run is begun, if the checkpoint is of another architecture
+    # fails here, before a run is begun, if the checkpoint is of another architecture
+    if init_from is not None:
         load_module(ActorCritic(network), init_from.state_dict(), str(args.agent_file))
     precision = choose_precision(network.precision if args.precision == "auto" else args.precision, device)
     inputs = {"agent_file": file_id(args.agent_file)} if args.agent_file else {}

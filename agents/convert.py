@@ -211,9 +211,8 @@ def main(args: Args) -> None:
     )
     tensors = read_state_dict(args.source, args.key)
     names = load_name_map(args.name_map, unwrapped(tensors))
-    if args.name_map in (*NAME_MAPS, "auto") or unknown_names(
-        tensors, names
-    ):  # a map of one's own may name the prefixes
+    # a map of one's own may name the prefixes
+    if args.name_map in (*NAME_MAPS, "auto") or unknown_names(tensors, names):
         tensors = unwrapped(tensors)
     agent = convert(tensors, names, args.obs_shape, args.precision)
     left_out = [name for name in tensors if names[_match(name, names)] is None]

@@ -80,9 +80,8 @@ class RolloutBuffer:
         self.reward = torch.zeros(shape)
         self.state = torch.zeros(n_envs, state_size)  # before obs[0]
         self.next_value = torch.zeros(n_envs)  # of the observation after the last transition
-        self.final_value = torch.zeros(
-            shape
-        )  # of the frame that a truncated episode stopped at, where the environment shows it
+        # of the frame that a truncated episode stopped at, where the environment shows it
+        self.final_value = torch.zeros(shape)
 
     @property
     def nbytes(self) -> int:

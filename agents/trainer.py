@@ -199,9 +199,8 @@ class Trainer:
                 self.normalizer(reward, first) if self.ppo.normalize_rew else reward
             )
             progress(1 / self.ppo.n_steps)
-        after = self.agent.advance(
-            *self._inputs(obs, first, reward)
-        )  # not kept: the next rollout takes this frame in again
+        # not stored: the next rollout processes this frame again
+        after = self.agent.advance(*self._inputs(obs, first, reward))
         buffer.next_value.copy_(self.agent.heads(after)[1])
         return buffer.value.mean().item()
 

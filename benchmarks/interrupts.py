@@ -226,9 +226,8 @@ def untrue(number: int, out: Path) -> list[str]:
     lines = [line for line in re.split(r"[\r\n]+", said) if line.startswith("interrupted by ")]
     problems = ["a traceback"] if "Traceback" in said else []
     if number == signal.SIGKILL:
-        return problems + [
-            f"it says {line!r}" for line in lines if "by SIGTERM: " not in line
-        ]  # a step of the demo that ended with it
+        # a step of the demo that ended with it
+        return problems + [f"it says {line!r}" for line in lines if "by SIGTERM: " not in line]
     problems += [
         f"it says {line!r}" for line in lines if f"interrupted by {signal.Signals(number).name}: " not in line
     ]

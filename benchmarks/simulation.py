@@ -158,13 +158,14 @@ def main(args: Args) -> None:
     torch.set_num_threads(1)
     device = choose_device(args.device)
     agent = load_agent(args.agent_file, device)[0]
+    # memory grows
     asked = [
         (p, b, s, g)
         for g in (False, True)
         for b in args.batch_sizes
         for s in args.horizons
         for p in args.presets
-    ]  # memory grows
+    ]
     asked = [(p, b, s, g) for p, b, s, g in asked if not g or b * s <= args.most_grad_frames]
     rows = []
     for preset, batch, steps, grad in progress_bar(asked, unit="cell", desc="simulation"):

@@ -53,9 +53,8 @@ def _temporary(path: Path) -> tuple[int, Path]:
     """Creates a file next to `path` and locks it, which marks it as in use; returns descriptor and path."""
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        if try_lock(handle) and os.path.exists(
-            name
-        ):  # else another process, which takes it for abandoned, is just removing it
+        # else another process, which takes it for abandoned, is just removing it
+        if try_lock(handle) and os.path.exists(name):
             return handle, Path(name)
         os.close(handle)
 
@@ -269,9 +268,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Te
     for (
         parameter,
         entry,
-    ) in (
-        optimizer.state.items()
-    ):  # a fused optimiser reads memory as it lies: as the weights', not as the file's
+    ) in optimizer.state.items():  # a fused optimiser needs the memory layout of the weights
         entry |= {
             name: torch.empty_like(parameter).copy_(x)
             for name, x in entry.items()

@@ -1,5 +1,4 @@
-"""Start and end of every script: flags from a dataclass, logging, and one line in place of a traceback for bad
-input.
+"""Entry point of every script: flags from a dataclass, logging, and one line in place of a traceback.
 
 A script parses its command line before its slow imports, so that --help and mistakes are answered at once:
 
@@ -41,9 +40,8 @@ from common.stopping import StopOnSignal, end_on_signal, is_script
 if is_script():
     end_on_signal()  # the slow imports come next, tyro's among them
 
-from tyro import (
-    _errors as refusals,
-)  # not public: requirements.txt pins tyro, and tests/test_command_line.py holds every message
+# not public: requirements.txt pins tyro, and tests/project/test_command_line.py checks every message
+from tyro import _errors as refusals
 
 from common.errors import BadCheckpoint, UsageError, one_line
 from common.flags import flag_names, read_flags, spelled

@@ -89,10 +89,8 @@ def with_values(words: Sequence[str], boolean: Sequence[str]) -> list[str]:
         elif flag in boolean:
             valued = equals or (left and left[0].capitalize() in _BOOLEAN.choices)
             given = (value if equals else left.pop(0)) if valued else "True"
-            out += [
-                flag,
-                given.capitalize() if given.capitalize() in _BOOLEAN.choices else given,
-            ]  # else as it is, for the message
+            # an invalid value is passed on as given, for the message
+            out += [flag, given.capitalize() if given.capitalize() in _BOOLEAN.choices else given]
         else:
             out.append(word)
     return out

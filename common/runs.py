@@ -152,9 +152,8 @@ def open_run(
     """
     stem = f"{name}_{key_of({'config': config, 'inputs': inputs or {}})}"
     taken = _numbered(parent, stem)
-    begun = [
-        path for _, path in taken if (path / "config.json").exists()
-    ]  # a kill may have left a directory without one
+    # a kill may have left a directory without one
+    begun = [path for _, path in taken if (path / "config.json").exists()]
     alike = [] if new else [path for path in begun if agrees(read_config(path), plain(config))]
     if precision:
         alike = [path for path in alike if precision.fits(_recorded_precision(path))]
@@ -210,9 +209,8 @@ def _numbered(parent: Path, stem: str) -> list[tuple[int, Path]]:
 def _begin(directory: Path, config, inputs: dict[str, str] | None, precision: str | None) -> IO | None:
     """Creates the run directory, complete and locked. Returns the lock; None if another process was first."""
     first_made = first_missing(directory)
-    making = directory.with_name(
-        f".{directory.name}.{os.getpid()}"
-    )  # named after the process, so that two do not meet there
+    # named after the process, so that two do not meet there
+    making = directory.with_name(f".{directory.name}.{os.getpid()}")
     _remove_unfinished(directory)
     try:
         making.mkdir(parents=True, exist_ok=True)
@@ -238,9 +236,8 @@ def _begin(directory: Path, config, inputs: dict[str, str] | None, precision: st
 def _remove_unfinished(directory: Path) -> None:
     """Deletes what killed processes left while they created this run directory."""
     for left in directory.parent.glob(f".{glob.escape(directory.name)}.*"):
-        if (left / "lock").exists() and not _lives_here(
-            left.suffix[1:]
-        ):  # its process may be about to lock it
+        # its process may be about to lock it
+        if (left / "lock").exists() and not _lives_here(left.suffix[1:]):
             with suppress(Locked, OSError):  # another process is at it, or has just put it in its place
                 lock = hold(left / "lock")
                 shutil.rmtree(left)

@@ -99,9 +99,8 @@ def saving_on_stop(save: Callable[[], str | None]) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if _process.asked is not None or isinstance(
-            error, KeyboardInterrupt
-        ):  # what fails after a stop, fails of it: another process may have left
+        # what fails after a stop, fails of it: another process may have left
+        if _process.asked is not None or isinstance(error, KeyboardInterrupt):
             _process.answers.append(keeper())
         raise
     finally:

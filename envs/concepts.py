@@ -189,9 +189,8 @@ def pits(symbols: Symbols) -> np.ndarray:
     solid = _is(ground, WALLS)
     hollow = ~solid[:, 0]
     rim = solid.all(1)
-    run = np.cumsum(
-        ~hollow, 1
-    )  # [N, W]: a wall and the hollow to its right share a number; the next wall has the next
+    # [N, W]: a wall and the hollow to its right share a number; the next wall has the next
+    run = np.cumsum(~hollow, 1)
     rims, deadly = (np.zeros((run.shape[0], run.shape[1] + 2), bool) for _ in range(2))
     state, column = np.nonzero(~hollow)
     rims[state, run[state, column]] = rim[state, column]

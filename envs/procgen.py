@@ -13,9 +13,8 @@ from envs.procgen_state import game_name, read_header, with_header
 from envs.symbols import Symbols, read_symbols
 from envs.vecenv import ActionSpace, BadState, Snapshot
 
-with contextlib.redirect_stderr(
-    io.StringIO()
-):  # importing gym prints a notice that has nothing to say to our users
+# importing gym prints a notice that has nothing to say to our users
+with contextlib.redirect_stderr(io.StringIO()):
     from procgen import ProcgenGym3Env
     from procgen.env import ENV_NAMES, MAX_STATE_SIZE
 
@@ -134,18 +133,16 @@ class ProcgenVecEnv:
     obs_shape = (64, 64, 3)
 
     def __init__(self, num: int, config: ProcgenConfig, seed: int = 0, num_threads: int = 2):
-        if (
-            num < 1 or num_threads < 0 or not 0 <= seed < 2**31
-        ):  # some of these the game answers by ending the process
+        # some of these the game answers by ending the process
+        if num < 1 or num_threads < 0 or not 0 <= seed < 2**31:
             asked = f"{num} environments with {num_threads} threads and seed {seed}"
             raise UsageError(
                 f"{asked} cannot be made; ask for 1 or more, with 0 or more threads and a seed from"
                 f" 0 to {2**31 - 1}"
             )
         options = {name: value for name, value in vars(config).items() if name != "blink"}
-        if (
-            config.distribution_mode == "exploration"
-        ):  # this mode is one fixed level; Procgen refuses a range with it
+        # this mode is one fixed level; Procgen refuses a range with it
+        if config.distribution_mode == "exploration":
             del options["num_levels"], options["start_level"]
         self.num = num
         self.config = config
@@ -159,9 +156,8 @@ class ProcgenVecEnv:
         self.noop = actions.noop
         self.effect_classes = actions.effect_classes
         self.timeout = read_header(self._state_bytes(0), "timeout")[0]
-        self._steps = np.zeros(
-            num, np.int64
-        )  # steps taken in the episode (of sequential levels: in the level) on show
+        # steps taken in the current episode (of sequential levels: in the level)
+        self._steps = np.zeros(num, np.int64)
         self._ended_at = np.zeros(num, np.int64)  # length of the episode that the last act ended, else 0
 
     def observe(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -116,9 +116,8 @@ def _standing(state: State, kind: str, column: int, ground: int, height: int) ->
     low = ground if kind in ("crate", "wall") else ground + height
     box = Box(column, column + 1, low, ground + height + 1)
     _check_free(state, box)
-    return (
-        box._replace(bottom=ground - 1) if kind == "wall" else box
-    )  # the ground under a wall looks otherwise
+    # the ground under a wall looks otherwise
+    return box._replace(bottom=ground - 1) if kind == "wall" else box
 
 
 def _digging(state: State, kind: str, column: int, ground: int) -> Box:

@@ -27,7 +27,7 @@ class Segment:
     log_prob: torch.Tensor  # [T, B], of the action under the behaviour that took it
     hidden: torch.Tensor  # [T + 1, B, D]
     episode: torch.Tensor  # [B] int64, index into the store's episode table
-    start: torch.Tensor  # [B] int64, step of the episode that stands at t = 0 (negative with left padding)
+    start: torch.Tensor  # [B] int64, the episode's step at t = 0 (negative with left padding)
     extra: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __repr__(self) -> str:

@@ -48,9 +48,8 @@ def create_store(path: Path, manifest: dict) -> None:
     path, asked = Path(path), plain({"kind": KIND, "schema": SCHEMA} | manifest)
     check_manifest(asked)
     if not (path / "manifest.json").exists():
-        if path.is_dir() and any(
-            not file.name.startswith(".") for file in path.iterdir()
-        ):  # hidden: another job's, begun at the same time
+        # hidden: another job's, begun at the same time
+        if path.is_dir() and any(not file.name.startswith(".") for file in path.iterdir()):
             raise UsageError(f"{path} is in use and holds no store; choose another place")
         write_manifest(path, asked | {"made": versions()})
         return
@@ -106,10 +105,10 @@ def _short(value) -> str:
 
 
 def unwritten(path: Path, indices: Iterable[int]) -> Iterator[int]:
-    """Those shards that are not there yet, each locked until the next is asked for, so that no other process
-    makes it too.
+    """Yields missing shards, each locked until the next is requested, so that no other process writes it.
 
-    Raises UsageError at a shard that another process is making.
+    Raises:
+        UsageError: another process writes one of them.
     """
     remove_abandoned(Path(path).glob(".shard_*.lock"))
     for index in indices:

@@ -84,9 +84,7 @@ class Windows:
     def batch(self, indices) -> Segment:
         """Windows `indices` [B] as a time-major Segment."""
         episode, start = self.table[indices].T
-        step = start[:, None] + np.arange(
-            self.length + 1
-        )  # [B, T + 1], the step of the episode that each row stands for
+        step = start[:, None] + np.arange(self.length + 1)  # [B, T + 1], step of the episode in each row
         table = self.rollouts.episodes
         total = table["length"][episode, None]
         inside = (step >= 0) & (step < total)
@@ -118,9 +116,8 @@ class Windows:
         rows = table["offset"][episode, None] + step
         shard = table["shard"][episode]
         height = {name: self.length + (name == "hidden") for name in fields}
-        sources = {
-            index: self.rollouts.shard(index) for index in np.unique(shard)
-        }  # held against the declared shapes before memory is asked for
+        # checks the declared shapes before memory is allocated
+        sources = {index: self.rollouts.shard(index) for index in np.unique(shard)}
         out = {
             name: np.zeros((height[name], len(episode), *field.shape), field.dtype)
             for name, field in fields.items()

@@ -1,4 +1,4 @@
-"""Behaviours act by the distribution that they claim, and leave what the agent computes alone."""
+"""Behaviours act by the distribution they state and leave the agent's computation unchanged."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,4 @@
-"""Weights from elsewhere that are no plain numbers are one line; names that a wrapper lengthened are
-understood.
-"""
+"""Invalid foreign weights end in one line; names that a wrapper prefixed are understood."""
 
 import contextlib
 import json

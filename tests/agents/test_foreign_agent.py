@@ -1,4 +1,4 @@
-"""Agents that were not made here: wrapped, checked, played, scored and converted."""
+"""Agents trained elsewhere: wrapped, checked, played, scored and converted."""
 
 import pickle
 import re

@@ -1,4 +1,4 @@
-"""The networks compute what their names say, and learning walks through them exactly as acting did."""
+"""The networks compute what their names say, and unrolling agrees exactly with stepping."""
 
 import itertools
 
@@ -69,9 +69,8 @@ def test_impala_is_impala():
 def test_half_impala_reads_every_pixel_at_half_the_resolution():
     encoder = Encoder("impala-half", (32, 32, 3), 24, "fp32")
     obs = frames(5, size=32)
-    blocks = (
-        obs.reshape(5, 16, 2, 16, 2, 3).permute(0, 5, 2, 4, 1, 3).reshape(5, 12, 16, 16)
-    )  # 2 x 2 pixels of each colour become 4 channels
+    # 2 x 2 pixels of each colour become 4 channels
+    blocks = obs.reshape(5, 16, 2, 16, 2, 3).permute(0, 5, 2, 4, 1, 3).reshape(5, 12, 16, 16)
     torch.testing.assert_close(encoder(obs), reference_impala(encoder, blocks / 255), atol=1e-4, rtol=1e-4)
     assert encoder.out.in_features == 32 * 4 * 4  # an eighth of each side, like the whole of IMPALA
 
@@ -83,9 +82,8 @@ def test_the_keep_bias_says_how_much_of_its_past_an_untrained_core_keeps(core):
         cell = CORES[core](12, 8, bias)
         state = torch.zeros(1, cell.state_size, requires_grad=True)
         after = cell.step(torch.zeros(1, 12), state, torch.tensor([False]))
-        return (
-            torch.autograd.grad(after[:, -8:].sum(), state)[0][:, -8:].mean().item()
-        )  # of h (GRU) or c (LSTM) on itself
+        # of h (GRU) or c (LSTM) on itself
+        return torch.autograd.grad(after[:, -8:].sum(), state)[0][:, -8:].mean().item()
 
     assert kept(-2.0) < kept(0.0) - 0.2
     assert kept(2.0) > kept(0.0) + 0.2
@@ -144,7 +142,7 @@ def test_chunks_and_recomputation_change_nothing(monkeypatch):
 
 @pytest.mark.parametrize(("kind", "reference"), [("gru", nn.GRU), ("lstm", nn.LSTM)])
 def test_cores_are_pytorchs_with_resets(kind, reference):
-    """Between resets, the sequence module of PyTorch run on each stretch of an episode gives the same states."""
+    """Between resets, PyTorch's sequence module gives the same states."""
     torch.manual_seed(0)
     core = CORES[kind](6, 4)
     whole = reference(6, 4)

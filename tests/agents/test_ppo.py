@@ -257,9 +257,8 @@ CHANGED = {
 
 
 def test_every_setting_is_listed():
-    assert CHANGED.keys() | {"anneal"} == {
-        field.name for field in fields(PPOConfig)
-    }  # anneal: tests/agents/test_trainer.py
+    # anneal: tests/agents/test_trainer.py
+    assert CHANGED.keys() | {"anneal"} == {field.name for field in fields(PPOConfig)}
 
 
 @pytest.mark.parametrize("name", CHANGED)

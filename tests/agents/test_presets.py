@@ -1,4 +1,4 @@
-"""Presets are files that people edit: whatever stands in them ends in a configuration or in one line."""
+"""Presets: any content of the file ends in a configuration or in one line."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Shipping a run: which checkpoints, and that what was there before is replaced."""
+"""Publishing a run: which checkpoints, and replacement of earlier files."""
 
 import json
 from dataclasses import replace

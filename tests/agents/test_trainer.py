@@ -1,4 +1,4 @@
-"""The training loop: reward scale, learning rate, what the log says, and what a resumed run repeats."""
+"""The training loop: reward scale, learning rate, log, and what a resumed run repeats."""
 
 import csv
 import hashlib

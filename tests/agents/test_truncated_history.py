@@ -1,6 +1,4 @@
-"""An agent that remembers its last frames is the agent shown those frames alone, and the agent itself where
-they are all.
-"""
+"""Truncated history equals the agent shown its last frames only, and the agent itself if these are all."""
 
 import numpy as np
 import pytest
@@ -85,9 +83,8 @@ def test_with_another_past_its_frames_come_after_the_state_that_an_other_episode
     agent = agent_of("gru")
     obs = frames()
     first = first_at((4, 1))
-    others = torch.rand(
-        5, 6, agent.core.state_size
-    )  # shorter than the run: the last state stands for what comes after
+    # shorter than the run: the last state stands for what comes after
+    others = torch.rand(5, 6, agent.core.state_size)
 
     def start(n, opened, begin):
         return others[int(obs[opened, n].sum()) % 5, min(begin - opened, 5)][None]

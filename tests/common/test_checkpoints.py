@@ -1,4 +1,4 @@
-"""Files are whole or absent, carry what was put into them, and never execute."""
+"""Checkpoints are complete or absent, round-trip their content, and never execute code."""
 
 import json
 

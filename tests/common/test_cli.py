@@ -1,5 +1,5 @@
-"""train.py from the outside: every flag does something, bad input ends in one line, and a killed run ends
-with the same bits.
+"""train.py as a program: every flag has its effect, bad input ends in one line, and killed runs resume to the
+same bits.
 """
 
 import csv
@@ -104,9 +104,8 @@ def test_flags_that_change_only_what_is_said_or_kept(tmp_path, plain_run, flag):
 
 
 def test_velocity_is_painted(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        Trainer, "_evaluate_if_due", lambda self, before: {}
-    )  # CoinRun's first episodes are long
+    # CoinRun's first episodes are long
+    monkeypatch.setattr(Trainer, "_evaluate_if_due", lambda self, before: {})
     runs = [
         trained(tmp_path / str(on), paint_vel_info=on, env_name="coinrun", num_timesteps=32)
         for on in (False, True)

@@ -1,6 +1,4 @@
-"""Weights that are not what was saved, and descriptions of no network, are refused in one line before
-anything is made of them.
-"""
+"""Damaged weights and invalid network descriptions are refused in one line before anything is built."""
 
 import json
 import random
@@ -83,9 +81,8 @@ def test_a_file_from_before_checksums_is_held_against_its_provenance(tmp_path, c
         with pytest.raises(BadCheckpoint, match="does not match its checksum"):
             load_agent(path)
         shutil.copy(path, tmp_path / "alone.safetensors")
-        load_agent(
-            tmp_path / "alone.safetensors"
-        )  # as docs/data_format.md says: nothing is there to hold it against
+        # as docs/data_format.md says: nothing is there to hold it against
+        load_agent(tmp_path / "alone.safetensors")
         assert "alone.safetensors is from before there were checksums" in caplog.text
         caplog.clear()
 

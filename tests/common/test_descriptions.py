@@ -1,4 +1,6 @@
-"""Every JSON file that a script reads, whatever stands in it, ends in one line that names the file."""
+"""Every JSON file that a script reads, whatever its content, ends in a result or in one line that names the
+file.
+"""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""One process at a time: who holds a lock is named, and no lock outlives its process."""
+"""Locks: the holder is named, and no lock outlives its process."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The noise generator is Philox, does not care for order, and draws what it says it draws."""
+"""The noise generator is Philox, is independent of order, and has the documented distributions."""
 
 import numpy as np
 from scipy.stats import chisquare, kstest

@@ -1,5 +1,5 @@
-"""Precision: the machine's own where nothing is asked, as asked otherwise, and for the length of a run or
-store the one that it was begun in.
+"""Precision: the faster one by default, the requested one otherwise, and a run or store keeps the one it
+began in.
 """
 
 import json

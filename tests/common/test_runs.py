@@ -1,4 +1,4 @@
-"""A run's key says what it makes; the same question finds the same directory."""
+"""A run's key identifies its result; the same command finds the same directory."""
 
 import json
 import logging
@@ -152,9 +152,8 @@ def test_opening_a_run_says_whether_there_is_work_and_where_it_lies(tmp_path, ca
 
 def test_a_directory_that_a_killed_process_was_just_making_is_removed(tmp_path):
     run = open_run(tmp_path, "seed_0", {"a": 1})
-    abandoned, begun = (
-        tmp_path / f".{run.dir.name}_2.{number}" for number in (2**22 + 1, 2**22 + 2)
-    )  # beyond any process
+    # beyond any process
+    abandoned, begun = (tmp_path / f".{run.dir.name}_2.{number}" for number in (2**22 + 1, 2**22 + 2))
     for left in (abandoned, begun):
         left.mkdir()
     (abandoned / "lock").touch()  # nobody holds it; the other's process may be about to make its own

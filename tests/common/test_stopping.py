@@ -1,4 +1,4 @@
-"""A stop by a signal: when it falls, what is saved, what is said, and the exit code."""
+"""Interruption by signals: what is saved, the message, and the exit code."""
 
 import logging
 import os

@@ -1,6 +1,4 @@
-"""Videos give back what was put in, in count, pace and colour; what is no video is refused and leaves nothing
-behind.
-"""
+"""Videos round-trip frame count, rate and colour; invalid input is refused and leaves no file."""
 
 import av
 import numpy as np
@@ -31,9 +29,8 @@ def test_round_trip_keeps_frames_count_and_pace(tmp_path, fps):
     assert written == len(decoded) == len(frames)
     assert found == pytest.approx(fps, rel=1e-3)
     assert error(decoded, upscale(frames, 8)) < 2
-    assert (
-        error(decoded, upscale(frames[..., ::-1], 8)) > 20
-    )  # red and blue the wrong way round would be seen
+    # red and blue the wrong way round would be seen
+    assert error(decoded, upscale(frames[..., ::-1], 8)) > 20
     assert error(decoded, upscale(np.roll(frames, 1, axis=0), 8)) > 20  # so would frames off by one
 
 
@@ -58,9 +55,8 @@ def test_browsers_can_play_it(tmp_path):
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
     data = (tmp_path / "clip.mp4").read_bytes()
-    assert data.index(b"moov") < data.index(
-        b"mdat"
-    )  # the index comes first, so play can start while it loads
+    # the index comes first, so play can start while it loads
+    assert data.index(b"moov") < data.index(b"mdat")
 
 
 def test_odd_sizes_lose_nothing(tmp_path):

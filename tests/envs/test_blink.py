@@ -1,4 +1,4 @@
-"""Blinking is decided by seed, level and step alone, hides whole frames, and changes nothing else."""
+"""Blanks depend on seed, level and step only, hide whole frames, and change nothing else."""
 
 import numpy as np
 import pytest

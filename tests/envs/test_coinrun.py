@@ -1,6 +1,4 @@
-"""Difficulty is read off the generator exactly, layouts name places, and the deletion oracle finds who was to
-blame.
-"""
+"""Difficulty matches the generator, layout hashes identify layouts, and deletion finds the cause of death."""
 
 import numpy as np
 import pytest
@@ -45,9 +43,8 @@ def sections(state: State) -> int:
         (state.entities["y"] == 1.5) & np.isin(state.entities["type"], (coinrun.SAW, coinrun.ENEMY))
     ]
     dangerous[low["x"].astype(int)] = True
-    heights = np.argmin(
-        walls[:, 5:end], axis=0
-    )  # rows of ground from the bottom up to the first that is not wall
+    # rows of ground from the bottom up to the first that is not wall
+    heights = np.argmin(walls[:, 5:end], axis=0)
     runs = np.split(np.arange(len(heights)), np.flatnonzero(np.diff(heights)) + 1)
     ground = [heights[run[0]] for run in runs if heights[run[0]] > 1 or not dangerous[5 + run].all()]
     return int(np.count_nonzero(np.diff(ground, prepend=0)))
@@ -201,7 +198,7 @@ def test_the_blamed_hazard_is_where_the_player_went(deaths):
 
 
 def test_deleting_anything_else_averts_nothing(deaths):
-    """All hazards of the other kinds, and all far ones of the same kind, deleted at once: the death stands."""
+    """Deleting hazards of other kinds, and distant ones of the same kind, does not prevent the death."""
     scratch, before, actions, causes = deaths
     for snapshot, action, cause in zip(before, actions, causes):
         if cause == coinrun.UNKNOWN:

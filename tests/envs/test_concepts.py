@@ -1,5 +1,5 @@
-"""Concepts against the game itself: a slow reading of each state, what the next step does, and where the game
-draws what they name.
+"""Concepts agree with the game: with a slow parser, with the next step, and with where the game draws
+objects.
 """
 
 from pathlib import Path
@@ -110,9 +110,8 @@ def test_support_is_what_the_game_finds_at_the_next_step(play, columns):
     noted = np.array([read_symbols(step).tail["has_support"] for step in states]) != 0
     pair = live[1:] & live[:-1]
     assert np.array_equal(columns["support"][:-1][pair], noted[1:][pair])
-    assert not np.array_equal(
-        columns["support"][:-1][pair], noted[:-1][pair]
-    )  # the state's own note is a step old
+    # the state's own note is a step old
+    assert not np.array_equal(columns["support"][:-1][pair], noted[:-1][pair])
     assert 0.1 < columns["support"].mean() < 0.9
 
 

@@ -1,5 +1,5 @@
-"""Hazards in CoinRun states: all are found, deleting one takes away it alone, and the agent then walks
-through where it stood.
+"""Hazards in CoinRun states: all are found, and removing one removes only that one, so that the agent can
+pass.
 """
 
 import numpy as np

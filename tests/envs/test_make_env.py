@@ -1,4 +1,4 @@
-"""An environment from its config, and the config that an agent is to play."""
+"""Creating environments from a config, and resolving which game an agent plays."""
 
 import logging
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""The Procgen adapter: the VecEnv protocol, bit-exact forks and replays, any level in any slot, honest ends."""
+"""The Procgen adapter: VecEnv protocol, bit-exact forks and replays, any level in any slot, correct ends."""
 
 import threading
 
@@ -136,9 +136,8 @@ def test_level_and_actions_decide_an_episode(game):
         fresh = make(game, num=1, seed=9, start_level=level, num_levels=1)
         assert np.array_equal(fresh.observe()[1][0], opening[slot])
         again = slot_of(play(fresh, steps[:, slot : slot + 1]), 0)
-        ends = next(
-            (t + 1 for t, step in enumerate(again) if step[2] == b"\x01"), len(again)
-        )  # what follows is another level
+        # what follows is another level
+        ends = next((t + 1 for t, step in enumerate(again) if step[2] == b"\x01"), len(again))
         assert again[: ends - 1] == slot_of(shown, slot)[: ends - 1]
         assert again[ends - 1][2:6] == shown[ends - 1][slot][2:6]
         fresh.close()
@@ -310,12 +309,13 @@ def test_damaged_and_foreign_snapshots_are_refused_and_change_nothing():
     damaged = Snapshot(good.data[:500] + b"\x01" + good.data[501:], good.checksum)
     with pytest.raises(BadState, match="checksum"):
         env.restore([good, damaged])
+    # nobody vouches for these, and the game would end the process
     for cut in (
         good.data[:1000],
         good.data[:-100],
         good.data + bytes(4),
         b"",
-    ):  # nobody vouches for these, and the game would end the process
+    ):
         with pytest.raises(BadState):
             env.restore([good, Snapshot(cut)])
     with pytest.raises(BadState, match="'maze'"):

@@ -1,4 +1,4 @@
-"""States are read and written whole, damaged ones are refused, and an edited state is a true counterfactual."""
+"""States parse and serialise exactly, damaged ones are refused, and edited ones are true counterfactuals."""
 
 import subprocess
 import sys

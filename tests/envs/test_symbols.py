@@ -1,6 +1,4 @@
-"""Many states read at once say what the one-by-one parser says, for every game; bytes that are no whole
-states are refused.
-"""
+"""Reading many states at once agrees with the one-by-one parser for every game; invalid bytes are refused."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a script prints is its own: libraries' warnings are left out, and log lines stand above progress bars."""
+"""Scripts hide libraries' warnings and print log lines above progress bars."""
 
 import io
 import logging

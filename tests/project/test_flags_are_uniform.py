@@ -48,7 +48,7 @@ def scripts() -> list[str]:
 
 
 def flag_types(args_type: type) -> dict[str, Any]:
-    """{flag: its type} with the metadata that --help and the aliases come from; nested groups are flattened."""
+    """{flag: its type}, with the metadata of --help and aliases; nested groups are flattened."""
     hints = get_type_hints(args_type, include_extras=True)
     found = {}
     for field in fields(args_type):

@@ -1,4 +1,4 @@
-"""A refusal leaves nothing behind: no run directory, and none of the parents that were made for it."""
+"""A refused command leaves no run directory and no parents created for it."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,6 +1,4 @@
-"""Stores that are not what was written: every flipped bit, every wrong type and length, and whatever a
-description may say, ends in one line.
-"""
+"""Damaged stores: flipped bits, wrong types and lengths, and invalid descriptions end in one line."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""A store that is asked for more grows by whole shards; what is there stays as it is, and fewer is answered."""
+"""A store grows by whole shards and keeps existing ones; a request for fewer episodes is answered."""
 
 import hashlib
 import json
@@ -73,9 +73,8 @@ def test_a_shard_that_is_not_full_stays_and_the_episodes_after_it_get_their_own(
 def test_what_is_not_larger_alone_does_not_grow(models, tmp_path):
     store = make(models, tmp_path, num_episodes=4)
     manifest = (store.path / "manifest.json").read_bytes()
-    with pytest.raises(
-        UsageError, match="was made with plan.seed = 0, not 1: choose"
-    ):  # and no word of what may grow
+    # and no word of what may grow
+    with pytest.raises(UsageError, match="was made with plan.seed = 0, not 1: choose"):
         make(models, tmp_path, num_episodes=10, seed=1)
     (store.path / "shard_00000.json").unlink()
     with pytest.raises(

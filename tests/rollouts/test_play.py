@@ -1,6 +1,4 @@
-"""The loop under recording and evaluation: every job to its end, whichever slot plays it, with states and
-noise in step.
-"""
+"""The loop of recording and evaluation: every episode to its end in any slot, states and noise in step."""
 
 import numpy as np
 import pytest
@@ -110,9 +108,8 @@ def test_logits_are_the_agents_and_log_prob_the_behaviours(agent):
 
 def test_rewards_are_raw_and_belong_to_the_action(agent):
     steps, table = record(agent, 4)
-    shown = (
-        steps["obs"].reshape(9, 5, SIZE, SIZE, 3)[:, 0, :, : SIZE // 3].reshape(9, -1).any(-1)
-    )  # the first frame's left band: symbol 0
+    # the first frame's left band: symbol 0
+    shown = steps["obs"].reshape(9, 5, SIZE, SIZE, 3)[:, 0, :, : SIZE // 3].reshape(9, -1).any(-1)
     np.testing.assert_array_equal(
         steps["reward"].reshape(9, 5)[:, -1], np.where(steps["action"][4::5] == np.where(shown, 0, 1), 1, -1)
     )

@@ -1,6 +1,4 @@
-"""States at stored moments: forks from them go on exactly as the store says, and wrong levels, actions and
-pairs are refused.
-"""
+"""Replayed states: forks from them continue as stored, and wrong levels, actions and steps are refused."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,4 @@
-"""The store gives back what was written, says what is wrong with what was not, and counts no half-written
-shard.
-"""
+"""Stores round-trip their content, name what is damaged, and ignore partial shards."""
 
 import errno
 import json
@@ -337,9 +335,8 @@ def test_check_finds_each_planted_fault(tmp_path, plant, finding):
     steps, episodes = make_shard([3, 4])
     derived = derive(steps, episodes)
     plant(steps, episodes)
-    shards.write(
-        tmp_path / "s", 0, steps, episodes | derived
-    )  # as a faulty program would, past write_shard's own checks
+    # as a faulty program would, past write_shard's own checks
+    shards.write(tmp_path / "s", 0, steps, episodes | derived)
     assert finding in " ".join(check_store(Rollouts.open(tmp_path / "s")))
 
 

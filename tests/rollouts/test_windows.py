@@ -1,4 +1,4 @@
-"""Windows are slices of episodes: every anchor and padding, compared with slices cut one by one."""
+"""Windows equal slices of episodes for every anchor and padding."""
 
 import numpy as np
 import pytest
@@ -133,6 +133,7 @@ def test_off_by_one_tables_are_seen(store):
 def test_ends_stand_at_the_last_step(store):
     windows = store.windows(60, "start", "right")
     segment = windows.batch(store.first_step)
+    # each shard's episodes end terminated, truncated, cut
     assert segment.terminated.sum(0).tolist() == [
         1,
         0,
@@ -140,7 +141,7 @@ def test_ends_stand_at_the_last_step(store):
         1,
         0,
         0,
-    ]  # each shard's episodes end terminated, truncated, cut
+    ]
     assert segment.truncated.sum(0).tolist() == [0, 1, 0, 0, 1, 0]
     ended = segment.terminated | segment.truncated
     assert (segment.mask & ended == ended).all()

@@ -1,4 +1,4 @@
-"""docs/your_data.md, as written: from numpy arrays to a store, a trained world model and samples of it."""
+"""docs/your_data.md runs as written: arrays to a store, a trained world model, and samples of it."""
 
 import re
 import shlex

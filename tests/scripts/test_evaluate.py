@@ -1,5 +1,5 @@
-"""evaluate.py: a fixed list played to its ends, scored by outcome, difficulty and cause, on levels that are
-really held out.
+"""evaluate.py: a fixed list of episodes, scored by outcome, difficulty and cause, on levels with unseen
+layouts.
 """
 
 import json
@@ -121,9 +121,8 @@ def test_causes_are_found_and_need_the_last_state(run_right):
     assert set(found) <= {"saw", "enemy", "lava", "unknown"}
     assert "saw" in found
     assert found[3] == causes(coinrun(2), jobs, actions, died[3:4])[0]
-    with pytest.raises(
-        ValueError, match="does not end the episode"
-    ):  # one action short is not the last state
+    # one action short is not the last state
+    with pytest.raises(ValueError, match="does not end the episode"):
         causes(coinrun(), jobs, [sequence[:-1] for sequence in actions], died)
 
 

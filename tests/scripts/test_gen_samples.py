@@ -1,6 +1,4 @@
-"""Recorded simulated rollouts: what they hold, where they came from, and that they are the same however they
-were made.
-"""
+"""Simulated rollouts: their content, their source episodes, and independence of batching."""
 
 import gc
 from pathlib import Path
@@ -79,9 +77,8 @@ def test_informed_samples_are_linked_to_the_frames_that_they_began_from(made):
         assert np.abs(again.obs[:length, 0].numpy().astype(int) - kept["obs"]).max() <= 1
         np.testing.assert_array_equal(again.action[:length, 0], kept["action"])
         np.testing.assert_allclose(again.hidden[: length + 1, 0], kept["hidden"], rtol=1e-3, atol=1e-4)
-        np.testing.assert_allclose(
-            again.extra["env_state"][:length, 0], kept["env_state"], atol=2e-3
-        )  # stored in float16
+        # stored in float16
+        np.testing.assert_allclose(again.extra["env_state"][:length, 0], kept["env_state"], atol=2e-3)
         for name in ("done_prob", "reward_prob"):
             np.testing.assert_allclose(again.extra[name][:length, 0], kept[name], rtol=1e-3, atol=1e-4)
 

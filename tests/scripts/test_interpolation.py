@@ -1,6 +1,4 @@
-"""Paths between latents: straight or along a great circle, evenly spaced; and the experiment that simulates
-along them.
-"""
+"""Paths between latents are straight or great circles, evenly spaced, and can be simulated along."""
 
 import json
 from pathlib import Path

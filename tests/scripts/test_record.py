@@ -1,5 +1,5 @@
-"""Recording in the real game: frames replay bit for bit, states are the agent's, a killed recording ends with
-the same bits.
+"""Recording: frames replay bit for bit, states are the agent's, and a killed recording resumes to the same
+bits.
 """
 
 import hashlib
@@ -387,7 +387,7 @@ OWN = dict(distribution_mode="hard", use_backgrounds=True, center_agent=False, b
 
 
 def test_the_game_is_the_agents_own_unless_a_flag_says_otherwise(tmp_path, caplog):
-    """Against the description in the agent's file, option by option; a flag that differs is said in one line."""
+    """A flag that differs from the agent's description is logged in one line, option by option."""
     caplog.set_level(logging.INFO)
     small = dict(
         agent_file=described(tmp_path / "hard.safetensors", **OWN), num_episodes=1, num_envs=1, env_name=None

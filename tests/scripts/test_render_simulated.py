@@ -1,6 +1,4 @@
-"""render.py in a world model: the videos are the simulator's episodes, and flags of the game and of the model
-are kept apart.
-"""
+"""render.py in a world model: videos equal the simulator's episodes; flags of game and model do not mix."""
 
 import json
 from pathlib import Path
