@@ -285,13 +285,15 @@ CHILD = """
 import common.cli, pathlib, sys, time, types
 from common.stopping import saving_on_stop
 def main(args):
-    with saving_on_stop(lambda: pathlib.Path(sys.argv[1]).write_text("saved") and "the child's state is saved"):
+    state = pathlib.Path(sys.argv[1])
+    with saving_on_stop(lambda: state.write_text("saved") and "the child's state is saved"):
         print("ready", flush=True)
         time.sleep(60)
 common.cli.run_main(main, types.SimpleNamespace())
 """
 PARENT = """
-run_main(lambda args: run_command([sys.executable, "-c", *sys.argv[1:]], "it was in the second step"), SimpleNamespace())
+command = [sys.executable, "-c", *sys.argv[1:]]
+run_main(lambda args: run_command(command, "it was in the second step"), SimpleNamespace())
 """
 
 

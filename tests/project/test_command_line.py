@@ -56,7 +56,11 @@ for script in sys.argv[1:]:
     before, sys.argv = set(sys.modules), [script, "--help"]
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
         runpy.run_path(script, run_name="__main__")
-    new = {name.partition(".")[0] for name in set(sys.modules) - before if "site-packages" in str(getattr(sys.modules[name], "__file__", ""))}
+    new = {
+        name.partition(".")[0]
+        for name in set(sys.modules) - before
+        if "site-packages" in str(getattr(sys.modules[name], "__file__", ""))
+    }
     found[script] = sorted(new)
 print(json.dumps(found))
 """
