@@ -1,9 +1,9 @@
-"""What each term of the world model's loss buys: the same small model trained with each of them left out,
-scored on the same held-out windows.
+"""Ablation of the world model's loss: a small model trained without each term, scored on the same held-out
+windows.
 
-All are trained as the reference simulator is, but for the preset, the number of batches and the one change,
-and scored by the report card. A step that is done is not done again. One seed: intervals are by layout and
-say nothing of how much a second training run would differ.
+Models are trained as the reference simulator is, except for the preset, the number of batches and the ablated
+term, and scored by the report card. Finished steps are skipped when the command is run again. There is one
+seed: intervals are over layouts and do not include the variation between training runs.
 """
 
 import json
@@ -60,9 +60,9 @@ LEFT_OUT = {
     "weight of small objects": ("small_objects", "start_small_objects"),
     "agent losses": ("hx", "act_log_probs", "value"),
 }
-"""The terms whose weight is 0 in each variant."""
+"""The weights (without the prefix loss_scale_) set to 0 in each variant."""
 LATENT_OVERSHOOTING = "with latent overshooting"
-"""The one variant that adds a term, which the reference does without."""
+"""The variant that adds latent overshooting, which the reference does not use."""
 OVERSHOOTING_SCALE = 0.1
 
 

@@ -1,9 +1,8 @@
-"""Training speed of the world model: our loop against a plain one, same model, losses and windows, in turns
-in one process.
+"""Training speed of the world model: our loop against a plain one, with the same model, losses and windows.
 
-The plain loop is what one writes first: float32, PyTorch's default memory layout, one frame of each window
-encoded and decoded at a time inside the loop over time, the agent carried along frame by frame, the outcome
-read step by step. Both train by Adam on the same batches. Then: whether the reader keeps up, and peak memory.
+The plain loop is the straightforward one: float32, the default memory layout, and encoder, decoder, agent and
+outcome head called once per time step. The two alternate on the same batches in one process, both with Adam.
+The time spent waiting for windows and the peak memory are measured too.
 """
 
 import logging
@@ -72,7 +71,7 @@ from rollouts.segment import Segment
 from rollouts.store import Rollouts
 
 SCALES = LossScales(loss_scale_overshooting=0, loss_scale_deterministic_rollout=0)
-"""Both loops leave the runs without frames out: a plain loop has none."""
+"""Both loops omit the losses of rollouts without frames, which a plain loop does not have."""
 
 
 def ours(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise, shown: int) -> torch.Tensor:
@@ -81,7 +80,7 @@ def ours(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise, 
 
 
 def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise, shown: int) -> torch.Tensor:
-    """The same loss, one frame of each window at a time; every window must be full."""
+    """The same loss, computed one time step at a time; every window must be full."""
     k = model.config.num_initializing_steps
     sums = {}
 
@@ -154,7 +153,7 @@ def plain(model: WorldModel, agent: ActorCritic, segment: Segment, noise: Noise,
 
 
 class Loop:
-    """A model of its own, its optimiser, and the seconds that a training step takes."""
+    """One of the two loops: its model and optimiser, and the timing of its steps."""
 
     def __init__(self, loss, model: WorldModel, agent: ActorCritic, train: TrainConfig):
         self.loss = loss
@@ -175,7 +174,7 @@ class Loop:
 
 
 def full_windows(rollouts: Rollouts, length: int, seed: int) -> WindowSource:
-    """Windows without padding, for the plain loop knows no mask."""
+    """Windows without padding, because the plain loop has no mask."""
     return WindowSource(rollouts.windows(length, anchor="start", pad="none"), episode_layouts(rollouts), seed)
 
 
@@ -226,7 +225,7 @@ def paired(args: Args, model_config, train: TrainConfig, source: WindowSource) -
 
 
 def reading(args: Args, model_config, train: TrainConfig, source: WindowSource) -> dict:
-    """The share of the time that our loop waits for windows, with the reader's thread beside it."""
+    """Fraction of the time that our loop waits for windows, which a thread prefetches."""
     loop = loops(args, model_config, train)[0]
     clock = ThroughputClock(0.0)
     shown = math.ceil(train.agent_loss_fraction * args.batch_size)

@@ -28,7 +28,9 @@ class Args:
     rounds: int = 2
     """Timed turns of each, after one to warm up."""
     most_grad_frames: int = 2048
-    """Gradients keep about 2 MB per frame: above so many frames a cell is left out."""
+    """Largest number of frames of a cell with gradients, which keep about 2 MB per frame; larger cells are
+    skipped.
+    """
     device: Device = "auto"
     out_file: Path = Path("benchmarks/results/simulation.json")
     """Where the figures go."""

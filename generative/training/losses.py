@@ -164,7 +164,7 @@ def agent_terms(
         frames: decoded frames [n, H, W, C] of the existing steps.
         segment: the recorded windows [L, B].
         k: number of initialising frames.
-        windows: use only the first so many windows.
+        windows: use only this many windows, from the first.
 
     Returns:
         Squared error of hidden state and value, and KL between action distributions, per frame.

@@ -110,11 +110,11 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
             sums["start_small_objects"].append((error * top_hat(segment.obs[last, b])[..., None]).sum())
         state = starts[0].env
         states = [starts[0].env]
-        foretold = starts[0].env.motion
+        predicted_motion = starts[0].env.motion
         for t in range(K - 1, steps):
             i = t - (K - 1)
             frame = state.frame[0]
-            sums["motion"].append(huber(foretold - motion[t]))
+            sums["motion"].append(huber(predicted_motion - motion[t]))
             error = (frame - segment.obs[t, b] / 255) ** 2
             sums["recon"].append(error.sum())
             sums["small_objects"].append((error * top_hat(segment.obs[t, b])[..., None]).sum())
@@ -129,11 +129,11 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
             action = torch.nn.functional.one_hot(
                 segment.action[t - shift, b : b + 1], model.config.num_actions
             ).float()
-            deter, foretold = model.rssm.core(
+            deter, predicted_motion = model.rssm.core(
                 state.deter, state.sample, state.motion, model.embed(seen[t]), action
             )
-            prior = model.prior(deter, foretold, noise.prior[i, b : b + 1])
-            outcomes(model.outcome(deter, foretold, seen[t] / 255), t)
+            prior = model.prior(deter, predicted_motion, noise.prior[i, b : b + 1])
+            outcomes(model.outcome(deter, predicted_motion, seen[t] / 255), t)
             if t + 1 < steps:
                 state = model.posterior(
                     deter, motion[t + 1], model.embed(seen[t + 1]), noise.posterior[i, b : b + 1]
@@ -171,7 +171,7 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
         begin = int(max(2 * noise.rollout_times[b] - 1, 0) * (STEPS - ROLLOUT_STEPS))
         state = states[begin] if begin < len(states) else None
         way = []
-        foretold_way = []
+        predicted_path = []
         for i in range(ROLLOUT_STEPS):
             if K - 1 + begin + i >= steps:
                 break
@@ -187,8 +187,8 @@ def brute_force_terms(model, segment, noise, agent, shift=0):
             picture = model.decoder(deter, torch.zeros_like(state.sample), warp_frame(state.frame, ahead))
             state = EnvState(deter, state.logits, torch.zeros_like(state.sample), ahead, picture)
             way.append(motion[K + begin + i][0])
-            foretold_way.append(ahead[0])
-            sums["deterministic_motion"].append(huber(sum(foretold_way) - sum(way)))
+            predicted_path.append(ahead[0])
+            sums["deterministic_motion"].append(huber(sum(predicted_path) - sum(way)))
             squares = ((picture[0] - segment.obs[K + begin + i, b] / 255) ** 2).sum(-1)
             sums["deterministic_recon"].append(
                 sum(squares[p] * (1.0 if was_in_view(p, way) else 0.1) for p in np.ndindex(*squares.shape))
@@ -350,7 +350,7 @@ def test_overshooting_trains_the_core_and_not_the_posteriors_it_starts_from(mode
 
 def test_frames_of_deterministic_rollouts_have_no_gradient_to_the_motion(model, segment):
     with torch.no_grad():
-        model.decoder.in_conv.weight[:, : model.config.map_channels] = 0  # the map is moved too, and painted
+        model.decoder.in_conv.weight[:, : model.config.map_channels] = 0  # the map is warped too, and decoded
     noise = noise_for(model, segment)
     noise = noise._replace(
         rollout_times=torch.zeros_like(noise.rollout_times)

@@ -130,7 +130,7 @@ def test_what_was_in_view_all_along_is_what_a_walk_by_hand_finds():
 
 
 def test_best_shift_minimises_the_mean_squared_difference_of_visible_overlapping_pixels():
-    """Brute force over all whole shifts, with a hidden rectangle, on noise and on an image shifted with noise."""
+    """Brute force over all whole shifts, with a masked rectangle, on noise and on noisy shifted images."""
     rng = torch.Generator().manual_seed(0)
     reach = 4
     before = torch.rand(6, 2, 11, 13, generator=rng) - 0.5

@@ -46,7 +46,7 @@ def starts(simulator, tmp_path_factory):
 
 
 def made(simulator, starts, num=N, **changed) -> SimVecEnv:
-    """Slot i stands at starting place i."""
+    """Slot i is at starting point i."""
     env = SimVecEnv(simulator, starts, num, SPACE, **{"horizon": STEPS} | changed)
     env.open_levels(range(num), range(num))
     return env

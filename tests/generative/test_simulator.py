@@ -173,7 +173,7 @@ def test_an_end_masks_what_follows_and_only_that(simulator, z):
 
 
 def test_a_batch_that_has_ended_is_not_simulated_further(simulator, z):
-    """Neither a step is computed nor a bit changed: against the same rows with one beside them that goes on."""
+    """Ended rows are computed no further; bits equal those of a batch in which one row continues."""
     many = z.repeat(8, 1)
     whole = simulator.simulate(many, STEPS, keys(48))
     length = whole.mask.sum(0)
@@ -194,7 +194,7 @@ def test_a_batch_that_has_ended_is_not_simulated_further(simulator, z):
         alone = simulator.simulate(many[rows], STEPS, NoiseKeys(0, rows))
         few = len(taken)
         rows[-1] = longest
-        beside = simulator.simulate(many[rows], STEPS, NoiseKeys(0, rows))
+        batched = simulator.simulate(many[rows], STEPS, NoiseKeys(0, rows))
     finally:
         del simulator.step
     assert few == int(length[short].max()) < STEPS
@@ -212,8 +212,8 @@ def test_a_batch_that_has_ended_is_not_simulated_further(simulator, z):
         "log_prob",
         "hidden",
     ):
-        assert torch.equal(getattr(alone, name)[:, :4], getattr(beside, name)[:, :4]), name
-    assert all(torch.equal(alone.extra[name][:, :4], beside.extra[name][:, :4]) for name in EXTRA_STEPS)
+        assert torch.equal(getattr(alone, name)[:, :4], getattr(batched, name)[:, :4]), name
+    assert all(torch.equal(alone.extra[name][:, :4], batched.extra[name][:, :4]) for name in EXTRA_STEPS)
 
 
 @pytest.mark.parametrize("batch", [1, 6, 100])

@@ -79,7 +79,7 @@ def toy_episode(rng: np.random.Generator, longest: int) -> dict[str, np.ndarray]
 
 
 def with_agent(episode: dict[str, np.ndarray], agent: ActorCritic) -> dict[str, np.ndarray]:
-    """The episode with what the agent made of it: hidden [T + 1, D], logits, value, log_prob."""
+    """The episode with the agent's columns: hidden [T + 1, D], logits, value, log_prob."""
     with torch.no_grad():
         first = torch.zeros(len(episode["obs"]), 1, dtype=torch.bool)
         after = agent.unroll(torch.from_numpy(episode["obs"])[:, None], agent.initial_state(1), first)[:, 0]

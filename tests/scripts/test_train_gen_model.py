@@ -156,11 +156,11 @@ def test_weights_to_begin_with_are_taken_where_they_fit_and_the_rest_is_named(ca
     other = WorldModel(toy_config())
     model = WorldModel(toy_config(num_initializing_steps=2))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    anew = trainer_module.load_partial(model, other.state_dict())
-    assert anew == ["latent_head.convs.0.weight", "latent_head.global_head.0.0.weight"]
-    assert all(name in caplog.text for name in anew)
+    missing = trainer_module.load_partial(model, other.state_dict())
+    assert missing == ["latent_head.convs.0.weight", "latent_head.global_head.0.0.weight"]
+    assert all(name in caplog.text for name in missing)
     for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, before[name] if name in anew else other.state_dict()[name]), name
+        assert torch.equal(tensor, before[name] if name in missing else other.state_dict()[name]), name
     assert trainer_module.load_partial(WorldModel(toy_config()), other.state_dict()) == []
 
 
