@@ -2,8 +2,8 @@
 far, and how the episode ends.
 
 The store's episodes are replayed in the real game and checked frame by frame. Columns are aligned with the
-store's steps and written shard by shard to results/concepts_precomp; the same command again goes on where it
-was. Read them with analysis.probing.store_concepts.load_concepts.
+store's steps and written shard by shard to results/concepts_precomp; an unfinished run is resumed. Read them
+with analysis.probing.store_concepts.load_concepts.
 """
 
 import logging
@@ -19,9 +19,9 @@ class Args:
     data_dir: Path = Path("data")
     """Store of real CoinRun rollouts."""
     out_dir: Path = Path("results")
-    """Where concepts_precomp is written."""
+    """Directory that receives concepts_precomp."""
     new: bool = False
-    """Make them again even where they are done."""
+    """Compute again even if it is done."""
     log_level: LogLevel = logging.INFO
 
 
@@ -68,7 +68,7 @@ def main(args: Args) -> None:
 
 
 def compute(rollouts: Rollouts, run: Run) -> None:
-    """Writes the columns of every shard that has none yet."""
+    """Computes and writes the columns of every shard that has none yet."""
     env = replay_env(rollouts, SLOTS)
     with progress_bar(total=rollouts.num_steps, unit="step", unit_scale=True, desc="concepts") as bar:
         for entry in rollouts.entries:
@@ -78,7 +78,7 @@ def compute(rollouts: Rollouts, run: Run) -> None:
                 part_name(entry["shard"]),
                 lambda: shard_concepts(rollouts, entry["shard"], env, bar.update),
             )
-            bar.update(begun + entry["num_steps"] - bar.n)  # those of a shard that was there already
+            bar.update(begun + entry["num_steps"] - bar.n)  # of a shard that is already there
     env.close()
 
 

@@ -1,9 +1,9 @@
-"""When does a concept appear? What is read from the hidden state at each checkpoint of an agent, over the
-same baselines, and what responds.
+"""When does a concept appear in training? Probes the hidden state at every checkpoint of an agent, with the
+same baselines, and measures responses to constructed scenes.
 
-Every checkpoint is shown the same recorded episodes and lives through them with its own memory; then its
-probes see the same made scenes. Numbers go to results/emergence_precomp, a part for each checkpoint; python
--m analysis.emergence_plotting draws them; the same command again goes on where it was.
+Every checkpoint runs over the same recorded episodes with its own memory, and then sees the same scenes.
+Writes numbers to results/emergence_precomp, one part for each checkpoint, and resumes an unfinished run; draw
+them with python -m analysis.emergence_plotting.
 """
 
 import logging
@@ -17,29 +17,27 @@ from common.shared_flags import Device, LogLevel, PrecisionName
 @dataclass
 class Args:
     runs: tuple[Path, ...]
-    """Directories that hold checkpoints/ of an agent; each goes on from the last checkpoint of the one
-    before.
-    """
+    """Training runs with checkpoints/; each continues from the last checkpoint of the previous one."""
     scenes_dir: Path
-    """A scene bank that was made from this store (python -m analysis.scene_bank)."""
+    """Scene bank made from this store (python -m analysis.scene_bank)."""
     data_dir: Path = Path("data")
-    """Store of real CoinRun rollouts, by whichever agent: its episodes are what all checkpoints are shown."""
+    """Store of real CoinRun rollouts by any agent, shown to all checkpoints."""
     every: int = 1
-    """Take every so many-th checkpoint, and always the last."""
+    """Take every n-th checkpoint, and always the last."""
     num_episodes: int = 500
-    """The most episodes that are shown, drawn at random and each whole."""
+    """Whole episodes, at most, drawn at random."""
     frame_episodes: int = 1500
-    """Episodes of the frame network, a baseline: as many as analysis.probes_precompute took, so that it need
-    not be trained again.
+    """Episodes of the single-frame CNN, a baseline; with the number of analysis.probes_precompute, its CNN is
+    reused.
     """
     epochs: int = 2
-    """Of that network, likewise."""
+    """Training epochs of that CNN, likewise."""
     seed: int = 0
-    """Seed of the choice of episodes, of folds, control tasks and baselines."""
+    """Seed of the sample of episodes, of folds, control tasks and baselines."""
     out_dir: Path = Path("results")
-    """Where concepts_precomp is, and emergence_precomp is written."""
+    """Directory that holds concepts_precomp and receives emergence_precomp."""
     new: bool = False
-    """Make it again where it is done."""
+    """Compute again even if it is done."""
     device: Device = "auto"
     precision: PrecisionName = "auto"
     log_level: LogLevel = logging.INFO
@@ -55,8 +53,14 @@ from analysis.io.artefacts import cached_part
 from analysis.io.size_limits import check_least, fit_sizes
 from analysis.io.steps import finish_step, open_step, point_latest
 from analysis.probing.baselines import baseline_predictions
-from analysis.probing.dataset import ProbeDataset, encoded, episodes_limit, open_study
-from analysis.probing.direction_selectivity import columns_of, responding, responses, scene_states, unit_of
+from analysis.probing.dataset import ProbeDataset, encoder_features, episodes_limit, open_probe_dataset
+from analysis.probing.direction_selectivity import (
+    fit_score_scale,
+    is_responsive,
+    responses,
+    scene_states,
+    visible_columns,
+)
 from analysis.probing.frame_baseline import frame_baseline
 from analysis.probing.store_concepts import VERSION as CONCEPTS_VERSION
 from analysis.tuning_precompute import open_bank
@@ -77,8 +81,14 @@ COMMAND = "python -m analysis.emergence_precompute --runs RUN --data_dir STORE -
 
 
 def checkpoints_of(runs: tuple[Path, ...], every: int) -> dict[int, Path]:
-    """Checkpoints by the steps of training behind them, those of earlier runs included. Raises UsageError for
-    a directory without any.
+    """Checkpoints by environment steps, counted over all runs.
+
+    Args:
+        runs: training runs, each continuing the one before.
+        every: take every n-th checkpoint, and the last.
+
+    Raises:
+        UsageError: for a run without checkpoints.
     """
     found = {}
     behind = 0
@@ -89,9 +99,8 @@ def checkpoints_of(runs: tuple[Path, ...], every: int) -> dict[int, Path]:
             if file.stem[6:].isdecimal()
         }
         if not files:
-            raise UsageError(
-                f"{run} holds no checkpoints/model_<steps>.safetensors: give a run of train.py, or a published one"
-            )
+            missing = f"{run} holds no checkpoints/model_<steps>.safetensors"
+            raise UsageError(f"{missing}: give a run of train.py, or a published one")
         found |= {
             behind + steps: file for steps, file in sorted(files.items()) if behind + steps not in found
         }
@@ -100,11 +109,9 @@ def checkpoints_of(runs: tuple[Path, ...], every: int) -> dict[int, Path]:
     return {step: found[step] for i, step in enumerate(steps) if i % every == 0 or step == steps[-1]}
 
 
-def frames_read(study: ProbeDataset, args: Args) -> np.ndarray:
-    """What the frame network reads of the study's targets, [n, K], by networks that never saw the layout; NaN
-    at steps that it was not made for.
-    """
-    wide = open_study(study.rollouts, args.frame_episodes, args.seed, args.out_dir)
+def frame_predictions(dataset: ProbeDataset, args: Args) -> np.ndarray:
+    """Out-of-fold predictions [n, K] of the dataset's targets by the single-frame CNN."""
+    wide = open_probe_dataset(dataset.rollouts, args.frame_episodes, args.seed, args.out_dir)
     read = frame_baseline(
         wide,
         args.frame_episodes,
@@ -114,13 +121,13 @@ def frames_read(study: ProbeDataset, args: Args) -> np.ndarray:
         False,
         choose_precision(args.precision, "cpu"),
     )
-    columns = [wide.targets.names.index(name) for name in study.targets.names]
-    return read[np.searchsorted(wide.rows, study.rows)][:, columns]
+    columns = [wide.targets.names.index(name) for name in dataset.targets.names]
+    return read[np.searchsorted(wide.rows, dataset.rows)][:, columns]
 
 
 def probed(
     bench: ProbeBench,
-    study: ProbeDataset,
+    dataset: ProbeDataset,
     agent: ActorCritic,
     bank: SceneBank,
     frames: np.ndarray,
@@ -131,28 +138,30 @@ def probed(
     concept's probe responds ([K]: 1, 0, or -1 where that is not defined) with its move [1 + R, K].
     """
     targets = bench.targets
-    encoder = encoded(agent, study, ("encoder",), device, advance)["encoder"]
-    hidden = rerun_core(agent.core, encoder, study.first_step, study.length, device)
+    encoder = encoder_features(agent, dataset, ("encoder",), device, advance)["encoder"]
+    hidden = rerun_core(agent.core, encoder, dataset.first_step, dataset.length, device)
     baselines = baseline_predictions(
-        bench, study, agent, encoder, targets.truth[:, targets.names.index("x")], frames
+        bench, dataset, agent, encoder, targets.truth[:, targets.names.index("x")], frames
     )
     arrays = score_reader(bench, "hidden", hidden, baselines)
-    row_of = np.full(len(study.rollouts), -1)
-    row_of[study.episodes] = study.first_step
+    row_of = np.full(len(dataset.rollouts), -1)
+    row_of[dataset.episodes] = dataset.first_step
     rows = row_of[bank.columns["episode"]] + bank.columns["step"]
-    states = scene_states(agent, bank, states_before(hidden, study.first_step)[rows], device)
+    states = scene_states(agent, bank, states_before(hidden, dataset.first_step)[rows], device)
     shown = bank.columns["shown"]
 
     def scores(x):
         return x @ arrays["weights"].T.astype(np.float32) + arrays["offset"].astype(np.float32)
 
     moved = responses(
-        unit_of(scores(hidden)).of(scores(states[shown])), columns_of(bank), bank.about["kinds"]
+        fit_score_scale(scores(hidden)).standardize(scores(states[shown])),
+        visible_columns(bank),
+        bank.about["kinds"],
     )
     responds = np.full(len(targets.names), -1)
     moves = np.full(arrays["value"].shape, np.nan)
     for k, name in enumerate(targets.names):
-        found = responding(moved, name)
+        found = is_responsive(moved, name)
         if found is not None:
             responds[k], moves[:, k] = found[k], moved[f"{name}/move"][:, k]
     return arrays | decodability(arrays, targets.classes) | {"responds": responds, "move": moves}
@@ -168,13 +177,13 @@ def within(bank: SceneBank, episodes: np.ndarray) -> SceneBank:
 
 
 def told(
-    study: ProbeDataset, steps: int, arrays: dict[str, np.ndarray], first: dict[str, np.ndarray]
+    dataset: ProbeDataset, steps: int, arrays: dict[str, np.ndarray], first: dict[str, np.ndarray]
 ) -> dict:
     """One checkpoint as JSON: every concept's numbers, marks, and its number's difference from the first
     checkpoint's.
     """
     entries = {}
-    for k, name in enumerate(study.targets.names):
+    for k, name in enumerate(dataset.targets.names):
         numbers = {one: json_estimate(arrays[one][:, k], arrays["n"][k]) for one in ("value", "gain", "move")}
         numbers |= {"encoder": json_estimate(arrays["baseline/encoder"][:, k], arrays["n"][k])}
         numbers |= {"learned": json_estimate(arrays["value"][:, k] - first["value"][:, k], arrays["n"][k])}
@@ -205,9 +214,8 @@ def appears(checkpoints: list[dict], name: str) -> dict[str, int | None]:
 def main(args: Args) -> None:
     check_least(args, every=1, num_episodes=1, epochs=1)
     if args.frame_episodes < args.num_episodes:
-        raise UsageError(
-            f"--frame_episodes is {args.frame_episodes}, and {args.num_episodes} are shown: give as many or more"
-        )
+        shown = f"--frame_episodes is {args.frame_episodes}, and {args.num_episodes} are shown"
+        raise UsageError(f"{shown}: give as many or more")
     device = choose_device(args.device)
     rollouts = Rollouts.open(args.data_dir)
     files = checkpoints_of(args.runs, args.every)
@@ -215,8 +223,8 @@ def main(args: Args) -> None:
     for file in files.values():
         check_store(rollouts, *load_agent(file), file)
     args = fit_sizes(args, dict.fromkeys(("num_episodes", "frame_episodes"), episodes_limit(rollouts)))
-    study = open_study(rollouts, args.num_episodes, args.seed, args.out_dir)
-    bank = within(bank, study.episodes)
+    dataset = open_probe_dataset(rollouts, args.num_episodes, args.seed, args.out_dir)
+    bank = within(bank, dataset.episodes)
     inputs = {"data_dir": rollouts.id, "scenes": file_id(args.scenes_dir / "scenes.h5")}
     inputs |= {f"{steps:09d}": file_id(file) for steps, file in files.items()}
     asked = {name: getattr(args, name) for name in ("num_episodes", "frame_episodes", "epochs", "seed")} | {
@@ -226,11 +234,11 @@ def main(args: Args) -> None:
         args.out_dir, NAME, VERSION, asked, inputs, args.new, choose_precision(args.precision, device)
     )
     if not run.done:
-        bench = ProbeBench(study.targets, study.groups, study.folds, study.time, args.seed)
-        frames = frames_read(study, args)
+        bench = ProbeBench(dataset.targets, dataset.groups, dataset.folds, dataset.time, args.seed)
+        frames = frame_predictions(dataset, args)
         found = {}
         with progress_bar(
-            total=len(files) * len(study.rows), unit="frame", unit_scale=True, desc="checkpoints"
+            total=len(files) * len(dataset.rows), unit="frame", unit_scale=True, desc="checkpoints"
         ) as bar:
             for steps, file in files.items():
                 begun = bar.n
@@ -239,16 +247,16 @@ def main(args: Args) -> None:
                 found[steps] = cached_part(
                     run,
                     f"steps_{steps:09d}",
-                    lambda: probed(bench, study, agent, bank, frames, device, bar.update),
+                    lambda: probed(bench, dataset, agent, bank, frames, device, bar.update),
                 )
-                bar.update(begun + len(study.rows) - bar.n)
+                bar.update(begun + len(dataset.rows) - bar.n)
         first = found[min(found)]
-        checkpoints = [told(study, steps, arrays, first) for steps, arrays in found.items()]
+        checkpoints = [told(dataset, steps, arrays, first) for steps, arrays in found.items()]
         counts = {
-            "steps": len(study.rows),
-            "episodes": len(study.episodes),
-            "layouts": int(study.groups.max()) + 1,
-            "levels": study.levels,
+            "steps": len(dataset.rows),
+            "episodes": len(dataset.episodes),
+            "layouts": int(dataset.groups.max()) + 1,
+            "levels": dataset.levels,
         }
         counts |= {
             "pairs": int(bank.columns["shown"].sum()),
@@ -257,11 +265,11 @@ def main(args: Args) -> None:
         about = {
             "measures": {
                 name: "AUROC" if one else "R2"
-                for name, one in zip(study.targets.names, study.targets.classes)
+                for name, one in zip(dataset.targets.names, dataset.targets.classes)
             }
         }
         about |= {
-            "appears": {name: appears(checkpoints, name) for name in study.targets.names},
+            "appears": {name: appears(checkpoints, name) for name in dataset.targets.names},
             "checkpoints": checkpoints,
         }
         finish_step(run, counts | about)

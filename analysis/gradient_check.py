@@ -1,10 +1,10 @@
-"""Checks the straight-through gradient: what it predicts of small moves of the latent against what many
-rollouts show, path by path.
+"""Checks the straight-through gradient: the change it predicts for small moves of the latent, against the
+change over many rollouts, by gradient path.
 
-Writes gradient_check.json, the numbers behind it and a figure. Where the correlation is below 0.3, or may be
-0, gradients are `greyed`: no figure may show them in colour. That can also mean that too few rollouts were
-taken to see anything, as `ceiling` then says: what a changed action brings about is rare. Runs on the CPU, as
-PyTorch's GRU has no forward derivative on a GPU.
+Writes gradient_check.json, the numbers behind it and a figure. Gradients with a correlation below 0.3, or not
+significantly above 0, are `greyed`: figures must not show them in colour. A low `ceiling` means that too few
+rollouts were taken to tell, because changed actions rarely matter. Runs on the CPU: PyTorch's GRU has no
+forward-mode derivative on a GPU.
 """
 
 import logging
@@ -20,30 +20,28 @@ from common.shared_flags import LogLevel
 @dataclass
 class Args:
     world_model_file: Path
-    """The world model."""
+    """The world model to check."""
     agent_file: Path
-    """Its agent."""
+    """The agent it was trained with."""
     data_dir: Path = Path("data")
-    """Store of real rollouts, whose windows are the states."""
+    """Store of real rollouts that windows are taken from."""
     num_states: int = 200
-    """Starting places, each with one random move of its latent."""
+    """Starting windows, each with one random move of its latent."""
     num_rollouts: int = 16
-    """Rollouts from each state, with the same noise on all sides. Half of them predict what the other half
-    show; so an even number.
-    """
+    """Rollouts from each state, with common noise; an even number, as one half predicts the other."""
     horizons: tuple[int, ...] = (1, 2, 4, 8)
-    """Steps after the first simulated one at which quantities are read."""
+    """Steps after the first simulated one at which quantities are compared."""
     share: float = 0.05
-    """Length of a move, as a share of the latent's own."""
+    """Length of a move as a share of the latent's length."""
     batch_size: int = 64
-    """Rollouts simulated together."""
+    """Rollouts simulated at a time."""
     seed: int = 0
-    """Which states, moves, hidden units and noise."""
+    """Seed of states, moves, hidden units and noise."""
     log_level: LogLevel = logging.INFO
     out_dir: Path = Path("results/gradient_check")
-    """Where results go."""
+    """Directory of the runs."""
     new: bool = False
-    """Check again even though this command has."""
+    """Start another run even if this command already has one."""
 
 
 if __name__ == "__main__":
@@ -73,16 +71,16 @@ from interpret.attribution.gradient_estimator import (
 from rollouts.store import Rollouts
 
 GREY_BELOW = 0.3
-_MOVE_SEED = 5_000_011  # added to the seed: the moves' noise
+_MOVE_SEED = 5_000_011  # added to the seed, for the noise of the moves
 _UNIT_SEED = 6_000_011
 
 
 def main(args: Args) -> None:
-    check_asked(args)
+    check_flags(args)
     simulator = to_float32(load_simulator(args.world_model_file, args.agent_file)[0])
     rollouts = open_agent_rollouts(args.data_dir, args.agent_file)
     starts = InformedStarts(simulator, rollouts, args.seed)
-    args = fitted(args, simulator, starts)
+    args = fit_flags(args, simulator, starts)
     asked = {
         name: value
         for name, value in vars(args).items()
@@ -96,7 +94,7 @@ def main(args: Args) -> None:
     run = open_run(args.out_dir, f"seed_{args.seed}", asked, args.new, inputs)
     if run.done:
         return
-    predicted, measured = gather(args, simulator, starts)
+    predicted, measured = measure_changes(args, simulator, starts)
     level = rollouts.episodes["level_seed"][starts.source(np.arange(args.num_states))[:, 0]]
     results = summary(args.horizons, predicted, measured, level)
     arrays = {"predicted": torch.from_numpy(predicted), "measured": torch.from_numpy(measured)}
@@ -114,41 +112,44 @@ def main(args: Args) -> None:
     logging.info("written to %s", run.dir)
 
 
-def check_asked(args: Args) -> None:
-    """Raises UsageError for numbers that make no sense."""
+def check_flags(args: Args) -> None:
+    """Raises UsageError for flags that cannot be satisfied."""
     check_least(args, num_states=2, num_rollouts=2, horizons=0, batch_size=1)
     if args.num_rollouts % 2:
         raise UsageError(
-            f"--num_rollouts is {args.num_rollouts}: give an even number, as half of them predict what the other half show"
+            f"--num_rollouts is {args.num_rollouts}: give an even number, as one half predicts the other"
         )
     if args.share <= 0:
         raise UsageError(f"--share is {args.share}: give a number above 0, such as 0.05")
 
 
-def fitted(args: Args, simulator: Simulator, starts: InformedStarts) -> Args:
-    """The flags with the sizes that the store carries. Raises UsageError for more rollouts at a time than the
-    machine's memory holds.
+def fit_flags(args: Args, simulator: Simulator, starts: InformedStarts) -> Args:
+    """The flags with sizes lowered to what the store has.
+
+    Raises:
+        UsageError: if memory cannot hold the rollouts simulated at a time.
     """
-    args = fit_sizes(args, {"num_states": Limit(starts.count, counted(starts.count, "starting place"), 2)})
-    together = states_at_once(args) * args.num_rollouts
-    frames = together * (max(args.horizons) + 1)
+    args = fit_sizes(args, {"num_states": Limit(starts.count, counted(starts.count, "starting window"), 2)})
+    batch = states_per_batch(args) * args.num_rollouts
+    frames = batch * (max(args.horizons) + 1)
     check_memory(
         4 * frames * math.prod(simulator.model.config.obs_shape),
-        f"{together:,} rollouts at a time (--num_rollouts, --batch_size, --horizons)",
+        f"{batch:,} rollouts at a time (--num_rollouts, --batch_size, --horizons)",
     )
     return args
 
 
-def states_at_once(args: Args) -> int:
+def states_per_batch(args: Args) -> int:
+    """States whose rollouts are simulated at a time."""
     return min(max(args.batch_size // args.num_rollouts, 1), args.num_states)
 
 
-def gather(args: Args, simulator: Simulator, starts: InformedStarts) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted and measured changes, each in two halves of the rollouts: [2, paths, quantities, horizons,
-    n].
-    """
+def measure_changes(
+    args: Args, simulator: Simulator, starts: InformedStarts
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted and measured changes [2, paths, quantities, horizons, n], for two halves of the rollouts."""
     predicted, measured = np.zeros((2, 2, len(PATHS), len(QUANTITIES), len(args.horizons), args.num_states))
-    per_batch = states_at_once(args)
+    per_batch = states_per_batch(args)
     for begin in progress_bar(range(0, args.num_states, per_batch), unit="batch", desc="gradient check"):
         states = np.arange(begin, min(begin + per_batch, args.num_states))
         for whole, part in zip((predicted, measured), _batch(args, simulator, starts, states)):
@@ -176,8 +177,13 @@ def _batch(
 
 
 def summary(horizons, predicted: np.ndarray, measured: np.ndarray, level: np.ndarray) -> dict:
-    """By path, quantity and horizon: slope, correlation and sign agreement with intervals, and the ceiling
-    that noise sets.
+    """Slope, correlation, sign agreement and noise ceiling, by path, quantity and horizon.
+
+    Args:
+        horizons: [K].
+        predicted: from `measure_changes`.
+        measured: likewise.
+        level: [n], of each state.
     """
     cells = []
     for p, path in enumerate(PATHS):
@@ -204,17 +210,18 @@ def summary(horizons, predicted: np.ndarray, measured: np.ndarray, level: np.nda
 
 
 def _is_grey(correlation: float | None, low: float | None) -> bool:
-    """A correlation that is not known, as nothing changed, supports no picture either."""
+    """Whether a correlation is too low, not significant, or undefined because nothing changed."""
     return correlation is None or low is None or correlation < GREY_BELOW or low <= 0
 
 
 def levels_of(rollouts: Rollouts, level: np.ndarray) -> str:
+    """Range of levels and mode of the game, for the caption."""
     game = (rollouts.manifest.get("env") or {}).get("distribution_mode", "")
     return f"{level.min():,}-{level.max():,}" + (f", {game}" if game else "")
 
 
 def draw(results: dict, args: Args, levels: str, path: Path) -> None:
-    """Correlation above, slope below, a column for each path; what is greyed is grey here too."""
+    """Correlation (top) and slope (bottom) by horizon, a column for each path; greyed results in grey."""
     figure, axes = new_figure(2, len(PATHS), (3.0, 2.5), sharex=True, sharey="row")
     for column, name in enumerate(PATHS):
         axes[0, column].set_title(f"path: {name}")
@@ -235,9 +242,10 @@ def draw(results: dict, args: Args, levels: str, path: Path) -> None:
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     text = (
         "Change of each quantity at step k predicted by the straight-through gradient, against the change over "
-        f"other common-noise rollouts ({args.num_rollouts // 2} each), for a random move of {args.share:.0%} of the latent's length. "
-        f"Bars: 95%, by level. Open grey marks: correlation below {GREY_BELOW}, or not told from 0. Ticks: what a perfect estimator would show "
-        "with so many rollouts."
+        f"other common-noise rollouts ({args.num_rollouts // 2} each), for a random move of "
+        f"{args.share:.0%} of the latent's length. Bars: 95%, by level. Open grey marks: correlation below "
+        f"{GREY_BELOW}, or not significantly above 0. Ticks: ceiling, what a perfect estimator would show with "
+        "as many rollouts."
     )
     add_caption(figure, text, f"{results['states']} states", levels)
     save_figure(figure, path)

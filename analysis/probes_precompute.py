@@ -1,11 +1,11 @@
-"""What can be read of every concept from the agent's hidden states, its encoder, and a world model's latents
-and environment states, over the best of simpler readers.
+"""Linear probes of every concept in the agent's hidden states, its encoder, and a world model's latents and
+environment states.
 
-Linear probes are tested on layouts that they were not fit on (baselines: majority, encoder before the
-recurrence, a network on the single frame, an untrained recurrence, nuisances; and a control task for what a
-probe can learn by heart). The probes of the hidden state are kept as directions, with their stability.
-Numbers go to results/probes_precomp; python -m analysis.probes_plotting draws them; the same command again
-goes on where it was.
+Probes are tested on held-out layouts and compared with baselines (majority, encoder before the recurrence, a
+CNN on the single frame, an untrained recurrence, nuisance features) and with a control task (Hewitt & Liang
+2019), which measures what a probe can memorize. Probes of the hidden state are kept as directions, with their
+stability. Writes numbers to results/probes_precomp and resumes an unfinished run; draw them with
+python -m analysis.probes_plotting.
 """
 
 import logging
@@ -19,25 +19,23 @@ from common.shared_flags import Device, LogLevel, PrecisionName
 @dataclass
 class Args:
     agent_file: Path
-    """The agent, which recorded the store."""
+    """The agent that recorded the store."""
     data_dir: Path = Path("data")
-    """Store of real CoinRun rollouts, whose concepts are there (python -m analysis.concepts_precompute)."""
+    """Store of real CoinRun rollouts with concepts (python -m analysis.concepts_precompute)."""
     world_model_file: Path | None = None
-    """A world model of this agent: its latents and environment states are probed too."""
+    """World model of this agent, whose latents and environment states are probed too."""
     sites: tuple[str, ...] = ()
-    """Further places of the agent's encoder that are probed, by the names of interpret.hooks
-    (encoder.stages.1, ...).
-    """
+    """Further sites of the agent's encoder to probe, by hook name (encoder.stages.1, ...)."""
     num_episodes: int = 1500
-    """The most episodes that are used, drawn at random and each whole."""
+    """Whole episodes, at most, drawn at random."""
     epochs: int = 2
-    """Of the network that learns concepts from single frames, one of the baselines."""
+    """Training epochs of the CNN on single frames, one of the baselines."""
     seed: int = 0
-    """Seed of the choice of episodes, of folds, control tasks and baselines."""
+    """Seed of the sample of episodes, of folds, control tasks and baselines."""
     out_dir: Path = Path("results")
-    """Where concepts_precomp is, and probes_precomp is written."""
+    """Directory that holds concepts_precomp and receives probes_precomp."""
     new: bool = False
-    """Make it again where it is done."""
+    """Compute again even if it is done."""
     device: Device = "auto"
     precision: PrecisionName = "auto"
     log_level: LogLevel = logging.INFO
@@ -55,7 +53,14 @@ from analysis.io.artefacts import cached_part
 from analysis.io.size_limits import check_least, fit_sizes
 from analysis.io.steps import cached_directions, finish_step, open_step, point_latest
 from analysis.probing.baselines import baseline_predictions
-from analysis.probing.dataset import ProbeDataset, check_finite, encoded, episodes_limit, narrowed, open_study
+from analysis.probing.dataset import (
+    ProbeDataset,
+    check_finite,
+    encoder_features,
+    episodes_limit,
+    open_probe_dataset,
+    reduce_dimension,
+)
 from analysis.probing.frame_baseline import frame_baseline
 from analysis.probing.store_concepts import VERSION as CONCEPTS_VERSION
 from analysis.probing.store_concepts import check_store as check_concepts
@@ -79,18 +84,19 @@ NAME = "probes"
 VERSION = 2
 COMMAND = "python -m analysis.probes_precompute --agent_file AGENT --data_dir STORE"
 FRAME_AND_MEMORY = "frame and memory"
-"""Encoder output and the state before the observation, side by side: over the encoder alone, it says what the
-agent's memory adds to the frame.
+"""Reader of the encoder's output and the state before the observation, concatenated.
+
+Its gain over the encoder alone is what the agent's memory adds to the frame.
 """
 
 
-def check_asked(args: Args) -> None:
-    """Raises UsageError for sizes that make no sense."""
+def check_flags(args: Args) -> None:
+    """Raises UsageError for flags that cannot be satisfied."""
     check_least(args, num_episodes=1, epochs=1)
 
 
 def check_sites(agent: ActorCritic, asked: tuple[str, ...]) -> None:
-    """Raises UsageError for a site that is no part of the agent's encoder."""
+    """Raises UsageError for a site outside the agent's encoder."""
     known = [name for name in all_sites(agent) if name.split(".")[0] == "encoder"]
     unknown = [name for name in asked if name not in known]
     if unknown:
@@ -98,7 +104,7 @@ def check_sites(agent: ActorCritic, asked: tuple[str, ...]) -> None:
 
 
 def settings(args: Args) -> dict:
-    """What the numbers depend on, besides the inputs."""
+    """Flags that the numbers depend on, besides the inputs."""
     return {name: getattr(args, name) for name in ("sites", "num_episodes", "epochs", "seed")} | {
         "concepts": CONCEPTS_VERSION
     }
@@ -107,8 +113,18 @@ def settings(args: Args) -> dict:
 def fit_directions(
     bench: ProbeBench, hidden: np.ndarray, arrays: dict[str, np.ndarray], about: dict
 ) -> Directions:
-    """The hidden state's probes of decodable concepts as directions, with the stability of what they read; of
-    more than half its width, the best read.
+    """Probes of the decodable concepts as directions, with their stability.
+
+    At most half as many as the hidden state is wide, the best decoded first.
+
+    Args:
+        bench: targets, groups and seed.
+        hidden: hidden states [n, D].
+        arrays: of the reader `hidden`, by `score_reader`.
+        about: provenance.
+
+    Raises:
+        UsageError: if no concept is decodable.
     """
     targets = bench.targets
     found = decodability(arrays, bench.targets.classes)["decodable"]
@@ -118,7 +134,8 @@ def fit_directions(
     ).astype(int)
     if not len(chosen):
         raise UsageError(
-            f"no concept can be read from the hidden states on other layouts: take a trained agent, or {RECORD_MORE}"
+            "no concept is decodable from the hidden states on held-out layouts: take a trained agent, or "
+            f"{RECORD_MORE}"
         )
     varied = np.flatnonzero(hidden.std(0) > 1e-6)
     asked = (
@@ -136,13 +153,13 @@ def fit_directions(
     return directions.within(varied, hidden.shape[1])
 
 
-def compute(args: Args, study: ProbeDataset, agent: ActorCritic, device, run: Run) -> dict:
-    """Every reader as a part of the run, the directions, and the summary."""
-    bench = ProbeBench(study.targets, study.groups, study.folds, study.time, args.seed)
-    hidden = study.column("hidden_after")
-    check_finite(hidden, f"the hidden states of {study.rollouts.path}")
+def compute(args: Args, dataset: ProbeDataset, agent: ActorCritic, device, run: Run) -> dict:
+    """Scores every reader and fits directions, as parts of the run; returns the numbers."""
+    bench = ProbeBench(dataset.targets, dataset.groups, dataset.folds, dataset.time, args.seed)
+    hidden = dataset.column("hidden_after")
+    check_finite(hidden, f"the hidden states of {dataset.rollouts.path}")
     frames = frame_baseline(
-        study,
+        dataset,
         args.num_episodes,
         args.epochs,
         args.seed,
@@ -150,45 +167,43 @@ def compute(args: Args, study: ProbeDataset, agent: ActorCritic, device, run: Ru
         args.new,
         choose_precision(args.precision, "cpu"),
     )
-    with progress_bar(total=len(study.rows), unit="frame", unit_scale=True, desc="encoder") as bar:
-        sites = encoded(agent, study, ("encoder", *args.sites), device, bar.update)
-    x = study.targets.truth[:, study.targets.names.index("x")]
-    baselines = baseline_predictions(bench, study, agent, sites["encoder"], x, frames)
-    both = np.concatenate([sites["encoder"], states_before(hidden, study.first_step)], 1)
+    with progress_bar(total=len(dataset.rows), unit="frame", unit_scale=True, desc="encoder") as bar:
+        sites = encoder_features(agent, dataset, ("encoder", *args.sites), device, bar.update)
+    x = dataset.targets.truth[:, dataset.targets.names.index("x")]
+    baselines = baseline_predictions(bench, dataset, agent, sites["encoder"], x, frames)
+    both = np.concatenate([sites["encoder"], states_before(hidden, dataset.first_step)], 1)
     readers = {
         name: (states, slice(None))
         for name, states in ({"hidden": hidden, FRAME_AND_MEMORY: both} | sites).items()
     }
     if args.world_model_file:
         readers |= world_model_states(
-            args.world_model_file, args.agent_file, study, args.seed, device, run.precision
+            args.world_model_file, args.agent_file, dataset, args.seed, device, run.precision
         )
-    told = {}
-    found = {}
+    summaries = {}
+    arrays = {}
     for name, (wide, rows) in progress_bar(readers.items(), desc="readers", unit="reader"):
-        states = narrowed(wide, args.seed)
-        found[name] = cached_part(
+        states = reduce_dimension(wide, args.seed)
+        arrays[name] = cached_part(
             run, name.replace(" ", "_"), lambda: score_reader(bench, name, states, baselines, rows)
         )
-        told[name] = reader_summary(bench, found[name])
+        summaries[name] = reader_summary(bench, arrays[name])
     about = {
         "site": "hidden after the observation",
-        "store": study.rollouts.id,
+        "store": dataset.rollouts.id,
         "agent": file_id(args.agent_file),
     }
-    refused = why_no_directions(run, lambda: fit_directions(bench, hidden, found["hidden"], about))
-    added = memory(bench, found[FRAME_AND_MEMORY], found["encoder"])
+    reason = try_directions(run, lambda: fit_directions(bench, hidden, arrays["hidden"], about))
+    added = memory_gain(bench, arrays[FRAME_AND_MEMORY], arrays["encoder"])
     return (
-        described(study)
+        described(dataset)
         | about
-        | {"baselines": list(BASELINES), "readers": told, "memory": added, "no_directions": refused}
+        | {"baselines": list(BASELINES), "readers": summaries, "memory": added, "no_directions": reason}
     )
 
 
-def why_no_directions(run: Run, fit: Callable[[], Directions]) -> str | None:
-    """Fits directions as a part of the run; where none can be fit, the probes stand without them, and this
-    says why.
-    """
+def try_directions(run: Run, fit: Callable[[], Directions]) -> str | None:
+    """Fits directions as a part of the run; returns why they cannot be fit, if so."""
     try:
         cached_directions(run, "directions", fit)
     except UsageError as error:
@@ -197,44 +212,45 @@ def why_no_directions(run: Run, fit: Callable[[], Directions]) -> str | None:
     return None
 
 
-def memory(bench: ProbeBench, both: dict[str, np.ndarray], encoder: dict[str, np.ndarray]) -> dict[str, dict]:
-    """What the state before the observation adds to the encoder's output: {concept: interval}."""
+def memory_gain(
+    bench: ProbeBench, both: dict[str, np.ndarray], encoder: dict[str, np.ndarray]
+) -> dict[str, dict]:
+    """Gain of the state before the observation over the encoder's output, with its interval, by concept."""
     added = both["value"] - encoder["value"]
     return {name: json_estimate(added[:, k], both["n"][k]) for k, name in enumerate(bench.targets.names)}
 
 
-def described(study: ProbeDataset) -> dict:
-    """For captions: how much of what."""
-    layouts = int(study.groups.max()) + 1
+def described(dataset: ProbeDataset) -> dict:
+    """Sample sizes and targets, for captions."""
+    layouts = int(dataset.groups.max()) + 1
     counted = {
-        "steps": len(study.rows),
-        "episodes": len(study.episodes),
+        "steps": len(dataset.rows),
+        "episodes": len(dataset.episodes),
         "layouts": layouts,
-        "levels": study.levels,
+        "levels": dataset.levels,
     }
     return counted | {
-        "concepts": study.targets.names,
-        "classes": study.targets.classes.tolist(),
-        "too_rare": study.rare,
+        "concepts": dataset.targets.names,
+        "classes": dataset.targets.classes.tolist(),
+        "too_rare": dataset.rare,
     }
 
 
 def main(args: Args) -> None:
-    check_asked(args)
+    check_flags(args)
     device = choose_device(args.device)
     rollouts = Rollouts.open(args.data_dir)
     check_concepts(rollouts)
     agent, meta = load_agent(args.agent_file, device)
     check_store(rollouts, agent, meta, args.agent_file)
     if not recorded_by(rollouts, file_id(args.agent_file)):
-        raise UsageError(
-            f"{args.data_dir} was recorded by another agent than {args.agent_file}; record with this one"
-        )
+        other_agent = f"{args.data_dir} was recorded by another agent than {args.agent_file}"
+        raise UsageError(f"{other_agent}; record with this one")
     check_sites(agent, args.sites)
     args = fit_sizes(args, {"num_episodes": episodes_limit(rollouts)})
-    study = open_study(rollouts, args.num_episodes, args.seed, args.out_dir)
+    dataset = open_probe_dataset(rollouts, args.num_episodes, args.seed, args.out_dir)
     if args.world_model_file:
-        choose_windows(load_simulator(args.world_model_file, args.agent_file)[0], study, args.seed)
+        choose_windows(load_simulator(args.world_model_file, args.agent_file)[0], dataset, args.seed)
     inputs = {"agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
     inputs |= {"world_model_file": file_id(args.world_model_file)} if args.world_model_file else {}
     run = open_step(
@@ -248,7 +264,7 @@ def main(args: Args) -> None:
     )
     set_precision(run.precision, agent)
     if not run.done:
-        finish_step(run, compute(args, study, agent, device, run))
+        finish_step(run, compute(args, dataset, agent, device, run))
     point_latest(run)
     logging.info("probes and directions: %s; draw them with: python -m analysis.probes_plotting", run.dir)
 

@@ -1,9 +1,9 @@
-"""About 2,000 made scenes: at a real moment of CoinRun an object is put some tiles ahead of the player, at
-some height and velocity; its twin is the same moment without it.
+"""Constructs about 2,000 pairs of CoinRun scenes: at a recorded step an object is placed ahead of the player;
+its twin is the same state without the object.
 
-Moments come from a store of real rollouts, so the agent's memory of what came before is known. The game
-restores and judges every pair (analysis.probing.scene_checks); what fails is left out and counted. Written to
-results/scene_bank_precomp, with a picture of some of them; read it with rollouts.scene_bank.SceneBank.open.
+Scenes start from recorded steps, so the agent's memory of what came before is known. The game restores and
+checks every pair (analysis.probing.scene_checks); invalid ones are left out and counted. Writes the bank and
+a figure to results/scene_bank_precomp; read it with rollouts.scene_bank.SceneBank.open.
 """
 
 import dataclasses
@@ -22,27 +22,25 @@ from envs.scene_kinds import KINDS
 @dataclass
 class Args:
     data_dir: Path = Path("data")
-    """Store of real CoinRun rollouts, whose concepts are there (python -m analysis.concepts_precompute)."""
+    """Store of real CoinRun rollouts with concepts (python -m analysis.concepts_precompute)."""
     num_scenes: int = 2000
-    """About how many pairs: they are shared evenly by the settings of kind, distance, height and velocity."""
+    """Approximate number of pairs, shared evenly by settings of kind, distance, height and velocity."""
     kinds: tuple[str, ...] = KINDS
     """Kinds of objects."""
     distances: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7)
-    """Columns from the player's to the object's; at 7 no more than an edge of it is on the screen."""
+    """Columns between player and object; at 7 only the object's edge is on the screen."""
     heights: tuple[int, ...] = (0, 1, 2)
-    """Tiles above the ground; of crates and walls the height of the topmost of a pile. Lava and pits lie in
-    the ground: height 0.
-    """
+    """Tiles above the ground; for crates and walls, of the top of a pile. Lava and pits have height 0."""
     velocities: tuple[tuple[float, float], ...] = ((0.0, 0.0), (0.25, 0.0), (0.5, 0.0))
-    """The player's velocity to the right and upwards, in tiles per step. It is not on the screen."""
+    """The player's velocity to the right and upwards, in tiles per step; no single frame shows it."""
     per_layout: int = 1
-    """The most pairs from one layout."""
+    """Pairs per layout, at most."""
     seed: int = 0
-    """Seed of the choice of moments and settings."""
+    """Seed of the choice of steps and settings."""
     out_dir: Path = Path("results")
-    """Where concepts_precomp is, and scene_bank_precomp is written."""
+    """Directory that holds concepts_precomp and receives scene_bank_precomp."""
     new: bool = False
-    """Make them again even where they are done."""
+    """Compute again even if it is done."""
     log_level: LogLevel = logging.INFO
 
 
@@ -69,14 +67,14 @@ from rollouts.states import replay_env, replay_states
 from rollouts.store import Rollouts
 
 VERSION = 1
-AT_ONCE = 64
-"""Moments that are replayed, and pairs that are judged, at a time."""
-TRIES = 12
-"""Settings that are tried at one moment before it is given up."""
+BATCH_SIZE = 64
+"""Steps replayed, and pairs checked, at a time."""
+MAX_TRIES = 12
+"""Settings tried at one step."""
 
 
 class Setting(NamedTuple):
-    """What is put where, and how fast the player is."""
+    """Which object is placed where, and the player's velocity."""
 
     kind: str
     distance: int
@@ -85,7 +83,7 @@ class Setting(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A pair to be judged, its setting and its moment."""
+    """A pair to be checked, its setting, and the recorded step that it starts from."""
 
     made: ScenePair
     setting: Setting
@@ -93,10 +91,8 @@ class Pair(NamedTuple):
     step: int
 
 
-def settings_of(args: Args) -> list[Setting]:
-    """Every setting that can be: an object is not put into the player, and what lies in the ground has no
-    height.
-    """
+def all_settings(args: Args) -> list[Setting]:
+    """Every possible setting: no object overlaps the player, and lava and pits have height 0."""
     found = [
         Setting(kind, distance, height, velocity)
         for kind in args.kinds
@@ -107,13 +103,14 @@ def settings_of(args: Args) -> list[Setting]:
     ]
     if not found:
         raise UsageError(
-            "no setting is left: at distance 0 only a height of 2 or more is possible, and lava and pits have height 0"
+            "no setting is left: at distance 0 only a height of 2 or more is possible, and lava and pits "
+            "have height 0"
         )
     return found
 
 
-def check_asked(args: Args) -> None:
-    """Raises UsageError for what makes no sense."""
+def check_flags(args: Args) -> None:
+    """Raises UsageError for flags that cannot be satisfied."""
     unknown = [kind for kind in args.kinds if kind not in KINDS]
     if unknown:
         raise UsageError(f"there is no object {unknown[0]!r}; choose from: {', '.join(KINDS)}")
@@ -122,15 +119,22 @@ def check_asked(args: Args) -> None:
             raise UsageError(f"--{name} is {getattr(args, name)}: give {least} or more")
     if min(args.distances, default=0) < 0 or min(args.heights, default=0) < 0:
         raise UsageError(
-            "--distances and --heights are 0 or more: objects stand ahead of the player and on the ground or above"
+            "--distances and --heights are 0 or more: objects are placed ahead of the player and on the "
+            "ground or above"
         )
 
 
-def moments(
+def candidate_steps(
     rollouts: Rollouts, concepts: dict[str, np.ndarray], layouts: np.ndarray, seed: int, per_layout: int
 ) -> Iterator[np.ndarray]:
-    """Steps [n] (of the whole store) at which the player stands on the ground, in chunks; layouts in random
-    order, no more than 4 * per_layout of each.
+    """Yields batches of random steps (rows of the store) at which the player stands on the ground.
+
+    Args:
+        rollouts: the store.
+        concepts: its concept columns.
+        layouts: [E], the layout of each episode.
+        seed: of the order.
+        per_layout: pairs per layout; at most four times as many steps of each are tried.
     """
     steps = np.random.default_rng(seed).permutation(
         np.flatnonzero(concepts["support"] & ~concepts["on_crate"])
@@ -140,27 +144,25 @@ def moments(
     size = np.bincount(layout)
     rank = np.arange(len(steps)) - np.repeat(np.cumsum(size) - size, size)
     kept = order[np.argsort(rank, kind="stable")][: (rank < 4 * per_layout).sum()]
-    yield from np.array_split(steps[kept], range(AT_ONCE, len(kept), AT_ONCE))
+    yield from np.array_split(steps[kept], range(BATCH_SIZE, len(kept), BATCH_SIZE))
 
 
-class Maker:
-    """Finds for moments the settings that are still short of pairs, and keeps what passes its judges."""
+class SceneBuilder:
+    """Constructs pairs for settings that still lack some, and keeps the valid ones."""
 
-    def __init__(self, args: Args, rollouts: Rollouts, looks: dict[str, np.void]):
+    def __init__(self, args: Args, rollouts: Rollouts, entities: dict[str, np.void]):
         self.args = args
         self.rollouts = rollouts
-        self.looks = looks
+        self.entities = entities
         self.rng = np.random.default_rng([args.seed, 1])
-        self.settings = settings_of(args)
+        self.settings = all_settings(args)
         self.wanted = dict.fromkeys(self.settings, -(-args.num_scenes // len(self.settings)))
         self.kept: list[tuple[Pair, CheckedPairs, int]] = []
         self.faults = Counter()
         self.taken = Counter()
 
     def pairs(self, steps: np.ndarray, concepts: dict[str, np.ndarray], places: np.ndarray) -> Iterator[Pair]:
-        """At most one pair of each moment, for settings in random order, of which those come first that most
-        are wanted of.
-        """
+        """Yields at most one pair for each step, of a random setting among those that lack most pairs."""
         table = self.rollouts.step_table()[steps]
         for (episode, step), at, state in zip(
             table, steps, (parse(one.data) for one in replay_states(self.rollouts, *table.T))
@@ -175,7 +177,7 @@ class Maker:
                 for i in order
                 if self.wanted[self.settings[i]] > 0 and self._is_new(self.settings[i], at, concepts)
             )
-            for setting, _ in zip(fitting, range(TRIES)):
+            for setting, _ in zip(fitting, range(MAX_TRIES)):
                 made = self._make(state, setting, episode, step)
                 if made:
                     self.wanted[setting] -= 1
@@ -183,26 +185,26 @@ class Maker:
                     yield Pair(made, setting, int(episode), int(step))
                     break
 
-    def judge(self, pairs: list[Pair], env, places: np.ndarray) -> None:
-        """Keeps the pairs that are as they should be; the others' settings are wanted again."""
-        judged = check_pairs([pair.made for pair in pairs], env)
-        for i, (pair, fault) in enumerate(zip(pairs, judged.fault)):
+    def check(self, pairs: list[Pair], env, places: np.ndarray) -> None:
+        """Keeps the valid pairs; the settings of the others lack a pair again."""
+        checked = check_pairs([pair.made for pair in pairs], env)
+        for i, (pair, fault) in enumerate(zip(pairs, checked.fault)):
             if fault:
                 self.faults[str(fault)] += 1
                 self.wanted[pair.setting] += 1
                 self.taken[places[pair.episode]] -= 1
             else:
-                self.kept.append((pair, judged, i))
+                self.kept.append((pair, checked, i))
 
     def _is_new(self, setting: Setting, at: int, concepts: dict[str, np.ndarray]) -> bool:
-        """Whether the moment has no such object ahead (of walls: none that is as near)."""
+        """Whether the recorded step has no such object ahead (of walls: none as near)."""
         there, tiles, _ = (concepts[name][at] for name in columns_of(setting.kind))
         return not there or (setting.kind == "wall" and tiles > setting.distance + 1.5)
 
     def _make(self, state: State, setting: Setting, episode: int, step: int) -> ScenePair | None:
         twin = copy(state, vx=setting.velocity[0], vy=setting.velocity[1])
         try:
-            scene, box = insert(twin, setting.kind, setting.distance, setting.height, self.looks)
+            scene, box = insert(twin, setting.kind, setting.distance, setting.height, self.entities)
         except NoRoom:
             return None
         shard = self.rollouts.shard(self.rollouts.episodes["shard"][episode])
@@ -211,30 +213,32 @@ class Maker:
 
 
 def collect(args: Args, rollouts: Rollouts, concepts: dict[str, np.ndarray]) -> SceneBank:
-    """Goes through the moments until every setting has its pairs, or no moment is left."""
+    """Constructs pairs until every setting has enough, or no step is left."""
     places = episode_layouts(rollouts)
-    env = replay_env(rollouts, 2 * AT_ONCE)
+    env = replay_env(rollouts, 2 * BATCH_SIZE)
     args = dataclasses.replace(args, kinds=shown_kinds(rollouts, concepts, args.kinds))
-    maker = Maker(args, rollouts, looks(rollouts, concepts, args.kinds))
-    with progress_bar(total=sum(maker.wanted.values()), unit="scene", desc="scenes") as bar:
-        for steps in moments(rollouts, concepts, places, args.seed, args.per_layout):
-            pairs = list(maker.pairs(steps, concepts, places))
+    builder = SceneBuilder(args, rollouts, entity_templates(rollouts, concepts, args.kinds))
+    with progress_bar(total=sum(builder.wanted.values()), unit="scene", desc="scenes") as bar:
+        for steps in candidate_steps(rollouts, concepts, places, args.seed, args.per_layout):
+            pairs = list(builder.pairs(steps, concepts, places))
             if pairs:
-                maker.judge(pairs, env, places)
-            bar.update(len(maker.kept) - bar.n)
-            if not any(maker.wanted.values()):
+                builder.check(pairs, env, places)
+            bar.update(len(builder.kept) - bar.n)
+            if not any(builder.wanted.values()):
                 break
     env.close()
-    if not maker.kept:
-        raise UsageError(f"no scene could be made at any moment of {rollouts.path}: {RECORD_MORE}")
-    return bank(maker, rollouts, places)
+    if not builder.kept:
+        raise UsageError(f"no scene could be made at any step of {rollouts.path}: {RECORD_MORE}")
+    return make_bank(builder, rollouts, places)
 
 
 def shown_kinds(
     rollouts: Rollouts, concepts: dict[str, np.ndarray], kinds: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The kinds of which the store shows one to copy; a warning names the others. Raises UsageError where
-    none is left.
+    """Kinds that the store shows an object of, to copy; a warning names the others.
+
+    Raises:
+        UsageError: if none is left.
     """
     models = {kind: "saw" if kind == "pit" else kind for kind in kinds}  # pits are made with saws
     missing = [
@@ -243,25 +247,26 @@ def shown_kinds(
         if model in ENTITY_KINDS and not concepts[f"{model}_ahead"].any()
     ]
     if len(missing) == len(kinds):
-        raise UsageError(
-            f"{rollouts.path} shows no {' and no '.join(missing)} to copy: give other --kinds, or {RECORD_MORE}"
-        )
+        shown = f"{rollouts.path} shows no {' and no '.join(missing)} to copy"
+        raise UsageError(f"{shown}: give other --kinds, or {RECORD_MORE}")
     if missing:
         logging.warning("left out, for %s shows none to copy: %s", rollouts.path, ", ".join(missing))
     return tuple(kind for kind in kinds if kind not in missing)
 
 
-def looks(rollouts: Rollouts, concepts: dict[str, np.ndarray], kinds: tuple[str, ...]) -> dict[str, np.void]:
-    """A real entity of each kind that is needed (pits are made with saws)."""
+def entity_templates(
+    rollouts: Rollouts, concepts: dict[str, np.ndarray], kinds: tuple[str, ...]
+) -> dict[str, np.void]:
+    """A recorded entity of each kind that is needed, to copy (pits are made with saws)."""
     needed = [kind for kind in ENTITY_KINDS if kind in kinds or (kind == "saw" and "pit" in kinds)]
     first = [np.flatnonzero(concepts[f"{kind}_ahead"])[:1] for kind in needed]
     table = rollouts.step_table()[np.concatenate(first).astype(int)] if first else np.zeros((0, 2), int)
     return templates(parse(one.data) for one in replay_states(rollouts, *table.T))
 
 
-def bank(maker: Maker, rollouts: Rollouts, places: np.ndarray) -> SceneBank:
-    """What was kept, in the order of the settings."""
-    kept = sorted(maker.kept, key=lambda one: maker.settings.index(one[0].setting))
+def make_bank(builder: SceneBuilder, rollouts: Rollouts, places: np.ndarray) -> SceneBank:
+    """The scene bank of all valid pairs, in the order of the settings."""
+    kept = sorted(builder.kept, key=lambda one: builder.settings.index(one[0].setting))
     pairs = [pair for pair, _, _ in kept]
     episode = np.array([pair.episode for pair in pairs])
     columns = {
@@ -277,27 +282,28 @@ def bank(maker: Maker, rollouts: Rollouts, places: np.ndarray) -> SceneBank:
         name: np.array([getattr(pair.setting, name) for pair in pairs]) for name in ("distance", "height")
     }
     columns |= {
-        name: np.array([getattr(judged, name)[i] for _, judged, i in kept]) for name in ("survives", "shown")
+        name: np.array([getattr(checked, name)[i] for _, checked, i in kept])
+        for name in ("survives", "shown")
     }
-    columns |= {name: np.array([judged.concepts[name][i] for _, judged, i in kept]) for name in CONCEPTS}
-    wanted = {"/".join(map(str, setting)): count for setting, count in maker.wanted.items() if count > 0}
+    columns |= {name: np.array([checked.concepts[name][i] for _, checked, i in kept]) for name in CONCEPTS}
+    wanted = {"/".join(map(str, setting)): count for setting, count in builder.wanted.items() if count > 0}
     about = {
         "kinds": list(KINDS),
         "store": rollouts.id,
         "env": rollouts.manifest["env"],
-        "left_out": dict(maker.faults),
+        "left_out": dict(builder.faults),
         "missing": wanted,
     }
     return SceneBank(
         about,
         columns,
-        np.stack([judged.frames[i] for _, judged, i in kept]),
-        [judged.states[i] for _, judged, i in kept],
+        np.stack([checked.frames[i] for _, checked, i in kept]),
+        [checked.states[i] for _, checked, i in kept],
     )
 
 
 def main(args: Args) -> None:
-    check_asked(args)
+    check_flags(args)
     rollouts = Rollouts.open(args.data_dir)
     concepts = load_concepts(rollouts, args.out_dir)
     asked = {

@@ -1,11 +1,10 @@
-"""What directions of the hidden state are about: scores on made scenes with an object at 0 to 7 tiles and
-without it, the concepts that each score decodes alone, and the recorded moments at which it is highest,
-middling and lowest.
+"""What directions of the hidden state represent: concepts that each score decodes, responses to objects in
+constructed scenes, and the recorded steps with the highest, median and lowest scores.
 
-A concept gets two marks (a third, `used`, needs interventions): *decodable*, from the score on other layouts;
-*responds*, where putting the object there, with the same memory, moves the score, and more than any other
-object of that size and distance. Numbers go to results/tuning_precomp; python -m analysis.tuning_plotting
-draws them; the same command again goes on where it was.
+A concept gets two marks (a third, `used`, needs interventions). *decodable*: from the score, on held-out
+layouts. *responds*: placing the object in a scene, with the same memory, moves the score, and more than any
+other object of that size and distance. Writes numbers to results/tuning_precomp and resumes an unfinished
+run; draw them with python -m analysis.tuning_plotting.
 """
 
 import logging
@@ -19,23 +18,21 @@ from common.shared_flags import Device, LogLevel, PrecisionName
 @dataclass
 class Args:
     agent_file: Path
-    """The agent, which recorded the store."""
+    """The agent that recorded the store."""
     scenes_dir: Path
-    """A scene bank that was made from this store (python -m analysis.scene_bank)."""
+    """Scene bank made from this store (python -m analysis.scene_bank)."""
     data_dir: Path = Path("data")
     """Store of real CoinRun rollouts."""
     probes_dir: Path | None = None
-    """A finished run of analysis.probes_precompute on this store: its baselines are compared with, its
-    directions are the default. Left out, the latest.
-    """
+    """Finished run of analysis.probes_precompute, for its baselines and directions; default: the latest."""
     directions: Path | None = None
-    """Other directions of the hidden state: a file that a fit has saved."""
+    """File of other directions of the hidden state; default: those of the probes."""
     clips: int = 3
-    """Moments per direction that are kept at the top, in the middle and at the bottom."""
+    """Clips per direction with the highest, median and lowest scores, each."""
     out_dir: Path = Path("results")
-    """Where concepts_precomp is, and tuning_precomp is written."""
+    """Directory that holds concepts_precomp and receives tuning_precomp."""
     new: bool = False
-    """Make it again where it is done."""
+    """Compute again even if it is done."""
     device: Device = "auto"
     precision: PrecisionName = "auto"
     log_level: LogLevel = logging.INFO
@@ -50,16 +47,16 @@ from agents.actor_critic import load_agent
 from analysis import probes_precompute
 from analysis.io.artefacts import cached_part
 from analysis.io.steps import find_step, finish_step, open_step, point_latest, read_numbers, read_part
-from analysis.probing.dataset import ProbeDataset, open_study
+from analysis.probing.dataset import ProbeDataset, open_probe_dataset
 from analysis.probing.direction_selectivity import (
-    columns_of,
-    decodes,
-    extremes,
-    responding,
+    decode_concepts,
+    direction_scores,
+    extreme_steps,
+    fit_score_scale,
+    is_responsive,
     responses,
     scene_states,
-    scores_of,
-    unit_of,
+    visible_columns,
 )
 from analysis.probing.store_concepts import VERSION as CONCEPTS_VERSION
 from common.precision import choose_precision, set_precision
@@ -76,11 +73,11 @@ NAME = "tuning"
 VERSION = 1
 COMMAND = "python -m analysis.tuning_precompute --agent_file AGENT --data_dir STORE --scenes_dir SCENES"
 CLIP = (-9, -6, -3, 0)
-"""Steps of a clip, counted from the moment that it is about."""
+"""Steps of a clip, relative to the step of its score."""
 
 
 def open_bank(path: Path, store: str) -> SceneBank:
-    """A scene bank of that store. Raises UsageError for another's."""
+    """The scene bank. Raises UsageError if it was made from another store."""
     bank = SceneBank.open(path)
     if bank.about["store"] != store:
         found = f"the scenes in {path} were made from store {bank.about['store']}, not {store}"
@@ -89,7 +86,7 @@ def open_bank(path: Path, store: str) -> SceneBank:
 
 
 def find_probes(args: Args, store: str, agent: str) -> Path:
-    """The probes of that store and agent. Raises UsageError for those that are missing, stale or of others."""
+    """Directory of the probes. Raises UsageError if missing, stale, or of another store or agent."""
     directory = find_step(
         args.out_dir,
         probes_precompute.NAME,
@@ -103,35 +100,38 @@ def find_probes(args: Args, store: str, agent: str) -> Path:
         theirs = f"store {found['store']} and agent {found['agent']}"
         raise UsageError(f"the probes in {directory} are of {theirs}, not {store} and {agent}; {again}")
     if read_config(directory)["concepts"] != CONCEPTS_VERSION:
-        raise UsageError(
-            f"the probes in {directory} are stale: concepts are defined otherwise by now; {again}"
-        )
+        raise UsageError(f"the probes in {directory} are stale: concepts have since changed; {again}")
     return directory
 
 
 def check_directions(directions: Directions, width: int, path: Path) -> None:
-    """Raises UsageError for directions of another space than the hidden state."""
+    """Raises UsageError for directions that are not of the hidden state."""
     if directions.width != width:
-        raise UsageError(
-            f"{path} holds directions of width {directions.width}, and hidden states have {width}: fit them on hidden states"
-        )
+        found = f"{path} holds directions of width {directions.width}, and hidden states have {width}"
+        raise UsageError(f"{found}: fit them on hidden states")
 
 
-def clips_of(study: ProbeDataset, scores: np.ndarray, count: int) -> np.ndarray:
-    """Frames [K, 3, count, len(CLIP), H, W, C] around the moments of each direction; before an episode begins
-    its first frame again.
+def extract_clips(dataset: ProbeDataset, scores: np.ndarray, count: int) -> np.ndarray:
+    """Frames [K, 3, count, len(CLIP), H, W, C] up to the `extreme_steps` of each direction.
+
+    Before the beginning of an episode, its first frame is repeated.
+
+    Args:
+        dataset: n recorded steps.
+        scores: [n, K].
+        count: clips of each kind.
     """
-    rows = np.stack([extremes(column, study.groups, count) for column in scores.T])[..., None]
-    shown = np.maximum(rows + np.array(CLIP), rows - study.time[rows])
-    steps = study.rows[shown.ravel()]
+    rows = np.stack([extreme_steps(column, dataset.groups, count) for column in scores.T])[..., None]
+    shown = np.maximum(rows + np.array(CLIP), rows - dataset.time[rows])
+    steps = dataset.rows[shown.ravel()]
     wanted, back = np.unique(steps, return_inverse=True)
-    shards = study.rollouts.episodes["shard"][study.rollouts.step_table()[wanted, 0]]
+    shards = dataset.rollouts.episodes["shard"][dataset.rollouts.step_table()[wanted, 0]]
     begin = 0
     frames = []
-    for entry in study.rollouts.entries:
+    for entry in dataset.rollouts.entries:
         mine = wanted[shards == entry["shard"]]
         if len(mine):
-            frames.append(study.rollouts.shard(entry["shard"]).rows("obs", mine - begin))
+            frames.append(dataset.rollouts.shard(entry["shard"]).rows("obs", mine - begin))
         begin += entry["num_steps"]
     return np.concatenate(frames)[back.reshape(-1)].reshape(*shown.shape, *frames[0].shape[1:])
 
@@ -139,41 +139,43 @@ def clips_of(study: ProbeDataset, scores: np.ndarray, count: int) -> np.ndarray:
 def compute(
     args: Args,
     probes: Path,
-    study: ProbeDataset,
+    dataset: ProbeDataset,
     bank: SceneBank,
     directions: Directions,
     agent,
     device,
     run: Run,
 ) -> dict:
-    """Scores, responses, decoding and clips as parts of the run, and the table of marks."""
-    hidden = study.column("hidden_after")
-    scores = scores_of(directions, hidden)
-    unit = unit_of(scores)
-    bench = ProbeBench(study.targets, study.groups, study.folds, study.time, read_config(probes)["seed"])
+    """Computes scores, responses, decoding and clips as parts of the run; returns the numbers."""
+    hidden = dataset.column("hidden_after")
+    scores = direction_scores(directions, hidden)
+    unit = fit_score_scale(scores)
+    bench = ProbeBench(
+        dataset.targets, dataset.groups, dataset.folds, dataset.time, read_config(probes)["seed"]
+    )
     readers = read_part(probes, "hidden")
 
     def on_scenes() -> dict[str, np.ndarray]:
-        rows = study.rollouts.first_step[bank.columns["episode"]] + bank.columns["step"]
-        states = scene_states(agent, bank, study.rollouts.steps("hidden")[rows], device)
-        told = {name: bank.columns[name] for name in ("kind", "distance", "height", "shown", "level")}
-        told["layout"] = np.unique(bank.columns["layout"], return_inverse=True)[1]
-        return told | {"scores": unit.of(scores_of(directions, states))}
+        rows = dataset.rollouts.first_step[bank.columns["episode"]] + bank.columns["step"]
+        states = scene_states(agent, bank, dataset.rollouts.steps("hidden")[rows], device)
+        columns = {name: bank.columns[name] for name in ("kind", "distance", "height", "shown", "level")}
+        columns["layout"] = np.unique(bank.columns["layout"], return_inverse=True)[1]
+        return columns | {"scores": unit.standardize(direction_scores(directions, states))}
 
     def decoding() -> dict[str, np.ndarray]:
-        found = decodes(bench, scores, np.stack([readers[f"baseline/{name}"] for name in BASELINES]))
+        found = decode_concepts(bench, scores, np.stack([readers[f"baseline/{name}"] for name in BASELINES]))
         own_file = probes / "directions.safetensors"
         if own_file.exists() and directions.id == load_directions(own_file).id:
-            own = [study.targets.names.index(name) for name in directions.names]
-            found = with_own(found, readers | decodability(readers, study.targets.classes), own)
-        return found | {"histogram": histogram(unit.of(scores))}
+            own = [dataset.targets.names.index(name) for name in directions.names]
+            found = with_own(found, readers | decodability(readers, dataset.targets.classes), own)
+        return found | {"histogram": histogram(unit.standardize(scores))}
 
     scenes = cached_part(run, "scenes", on_scenes)
     shown = scenes["scores"][scenes["shown"]]
-    moved = cached_part(run, "responses", lambda: responses(shown, columns_of(bank), bank.about["kinds"]))
+    moved = cached_part(run, "responses", lambda: responses(shown, visible_columns(bank), bank.about["kinds"]))
     decoded = cached_part(run, "decoding", decoding)
-    cached_part(run, "clips", lambda: {"frames": clips_of(study, scores, args.clips)})
-    table = rows_of(study, directions, decoded, moved, bank.about["kinds"])
+    cached_part(run, "clips", lambda: {"frames": extract_clips(dataset, scores, args.clips)})
+    table = table_rows(dataset, directions, decoded, moved, bank.about["kinds"])
     counts = {
         "pairs": len(bank),
         "pairs_shown": int(scenes["shown"].sum()),
@@ -181,11 +183,11 @@ def compute(
     }
     about = {
         "agent": file_id(args.agent_file),
-        "store": study.rollouts.id,
+        "store": dataset.rollouts.id,
         "directions": directions.id,
         "kinds": bank.about["kinds"],
     }
-    counts |= {"steps": len(study.rows), "layouts": int(study.groups.max()) + 1, "levels": study.levels}
+    counts |= {"steps": len(dataset.rows), "layouts": int(dataset.groups.max()) + 1, "levels": dataset.levels}
     about |= {
         "names": list(directions.names),
         "labels": labels(directions),
@@ -195,8 +197,14 @@ def compute(
 
 
 def with_own(found: dict, readers: dict, own: list[int]) -> dict:
-    """What `decodes` found, with the numbers of the probes' own concepts own [K] in place of those of their
-    scores, which knew all layouts.
+    """Replaces the numbers of each direction's own concept by those of its out-of-fold probe.
+
+    The direction itself was fit on all layouts, so its score on them is not held out.
+
+    Args:
+        found: from `decode_concepts`.
+        readers: arrays of the reader `hidden`.
+        own: the concept of each direction [K].
     """
     for k, c in enumerate(own):
         for name, table in found.items():
@@ -205,23 +213,23 @@ def with_own(found: dict, readers: dict, own: list[int]) -> dict:
 
 
 def histogram(scores: np.ndarray) -> np.ndarray:
-    """[K, 60]: shares of recorded states by score, from -4 to 4 standard deviations."""
+    """Histograms [K, 60] of scores [n, K] from -4 to 4 standard deviations, as shares."""
     return np.stack([np.histogram(column, 60, (-4, 4))[0] / len(column) for column in scores.T])
 
 
-def rows_of(
-    study: ProbeDataset, directions: Directions, decoded: dict, moved: dict, kinds: list[str]
+def table_rows(
+    dataset: ProbeDataset, directions: Directions, decoded: dict, moved: dict, kinds: list[str]
 ) -> list[dict]:
-    """The table of directions and concepts: one entry for each pair, with its marks and their numbers."""
+    """Table of directions and concepts: one row for each pair, with its marks and their numbers."""
     entries = []
-    for c, concept in enumerate(study.targets.names):
-        responds = responding(moved, concept)
-        n = int(np.isfinite(study.targets.truth[:, c]).sum())
+    for c, concept in enumerate(dataset.targets.names):
+        responds = is_responsive(moved, concept)
+        n = int(np.isfinite(dataset.targets.truth[:, c]).sum())
         for k, name in enumerate(directions.names):
             entry = {
                 "direction": name,
                 "concept": concept,
-                "measure": "AUROC" if study.targets.classes[c] else "R2",
+                "measure": "AUROC" if dataset.targets.classes[c] else "R2",
             }
             entry |= {mark: json_estimate(decoded[mark][:, k, c], n) for mark in ("value", "gain")}
             entry |= {mark: bool(decoded[mark][k, c]) for mark in ("decodable", "beyond")}
@@ -245,15 +253,13 @@ def main(args: Args) -> None:
     check_store(rollouts, agent, meta, args.agent_file)
     agent_id = file_id(args.agent_file)
     if not recorded_by(rollouts, agent_id):
-        raise UsageError(
-            f"{args.data_dir} was recorded by another agent than {args.agent_file}; record with this one"
-        )
+        other_agent = f"{args.data_dir} was recorded by another agent than {args.agent_file}"
+        raise UsageError(f"{other_agent}; record with this one")
     probes = find_probes(args, rollouts.id, agent_id)
     path = args.directions or probes / "directions.safetensors"
     if not args.directions and not path.exists():
-        raise UsageError(
-            f"the probes in {probes} left no directions ({read_numbers(probes).get('no_directions')}): give --directions"
-        )
+        reason = read_numbers(probes).get("no_directions")
+        raise UsageError(f"the probes in {probes} left no directions ({reason}): give --directions")
     directions = load_directions(path)
     bank = open_bank(args.scenes_dir, rollouts.id)
     check_directions(directions, agent.core.state_size, path)
@@ -274,8 +280,8 @@ def main(args: Args) -> None:
     set_precision(run.precision, agent)
     if not run.done:
         config = read_config(probes)
-        study = open_study(rollouts, config["num_episodes"], config["seed"], args.out_dir)
-        finish_step(run, compute(args, probes, study, bank, directions, agent, device, run))
+        dataset = open_probe_dataset(rollouts, config["num_episodes"], config["seed"], args.out_dir)
+        finish_step(run, compute(args, probes, dataset, bank, directions, agent, device, run))
     point_latest(run)
     logging.info("tuning: %s; draw it with: python -m analysis.tuning_plotting", run.dir)
 

@@ -1,6 +1,4 @@
-"""A store as probes need it: concepts to be read, layouts that divide it into folds, frames, and what an
-agent made of them.
-"""
+"""A store as probes need it: concepts as targets, folds by layout, and features of the agent's encoder."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,10 +10,9 @@ from torch.nn import functional as F
 
 from agents.actor_critic import ActorCritic
 from analysis.io.size_limits import Limit
-from analysis.probing.store_concepts import EPISODE_CONCEPTS, EPISODE_ENDS, load_concepts
+from analysis.probing.store_concepts import EPISODE_ENDS, load_concepts
 from common.runs import UsageError
 from common.words import counted
-from envs.concepts import CONCEPTS
 from generative.training.data import episode_layouts
 from interpret.hooks import run_with_cache
 from interpret.probing.bench import Targets
@@ -23,36 +20,40 @@ from rollouts.growth import RECORD_MORE
 from rollouts.store import Rollouts
 
 FOLDS = 3
-FEWEST_LAYOUTS = 12
-"""In which a concept must be true, and false (of numbers: be known), to be probed at all."""
-WIDEST = 384
-"""Features that probes see: states that have more are read through as many leading principal components."""
-_SQUARES = 1024
-"""A picture's features are averaged over squares, so many that this is not exceeded."""
-ACTIONS_BACK = 4
-_FRAMES_AT_ONCE = 512
+MIN_LAYOUTS = 12
+"""Layouts in which a concept must be true, and false (a number: known), to be probed."""
+MAX_FEATURES = 384
+"""Wider states are reduced to this many principal components."""
+_MAX_POOLED_FEATURES = 1024
+"""Feature maps are average-pooled to at most this many features."""
+NUM_PAST_ACTIONS = 4
+_FRAMES_PER_CALL = 512
 
 
 @dataclass(frozen=True)
 class ProbeDataset:
-    """n steps of whole episodes of a store. rows [n]: which steps of the store; first_step, length [E]: of
-    the episodes, among these n; episodes [E]: their numbers in the store; groups [n]: number of the layout;
-    folds [n], by layout; rare: concepts that too few layouts show, and how many do.
-    """
+    """n steps of E whole episodes of a store."""
 
     rollouts: Rollouts
     episodes: np.ndarray
+    """[E]: numbers of the episodes in the store."""
     rows: np.ndarray
+    """[n]: rows of the steps in the store."""
     first_step: np.ndarray
+    """[E]: first of the n steps of each episode."""
     length: np.ndarray
+    """[E]: steps of each episode."""
     groups: np.ndarray
+    """[n]: number of the layout."""
     folds: np.ndarray
+    """[n]: cross-validation fold, the same for all steps of a layout."""
     targets: Targets
     rare: dict[str, int]
+    """Concepts that too few layouts show, and how many do."""
 
     @property
     def levels(self) -> str:
-        """Where the episodes are from, for captions."""
+        """Range of the episodes' levels, for captions."""
         level = self.rollouts.episodes["level_seed"][self.episodes]
         return f"{level.min():,}-{level.max():,}"
 
@@ -74,9 +75,17 @@ class ProbeDataset:
         return np.arange(len(self.rows)) - np.repeat(self.first_step, self.length)
 
 
-def open_study(rollouts: Rollouts, num_episodes: int, seed: int, concepts_dir) -> ProbeDataset:
-    """At most num_episodes whole episodes, drawn at random. Raises UsageError for a store without concepts or
-    with too few layouts for probes.
+def open_probe_dataset(rollouts: Rollouts, num_episodes: int, seed: int, concepts_dir) -> ProbeDataset:
+    """A random sample of whole episodes with their concepts.
+
+    Args:
+        rollouts: the store.
+        num_episodes: episodes, at most.
+        seed: of the sample and of the folds.
+        concepts_dir: the --out_dir of analysis.concepts_precompute.
+
+    Raises:
+        UsageError: if the store has no concepts, or too few layouts for probes.
     """
     concepts = load_concepts(rollouts, concepts_dir)
     layouts = episode_layouts(rollouts)
@@ -85,30 +94,31 @@ def open_study(rollouts: Rollouts, num_episodes: int, seed: int, concepts_dir) -
     length = rollouts.episodes["length"][episodes]
     rows = np.flatnonzero(np.isin(rollouts.step_table()[:, 0], episodes))
     names, places = np.unique(layouts[episodes], return_inverse=True)
-    if len(names) < FOLDS * FEWEST_LAYOUTS:
-        found = f"{counted(len(names), 'layout')} of {rollouts.path}, and probes, which are tested on others, need {FOLDS * FEWEST_LAYOUTS}"
-        raise UsageError(
-            f"--num_episodes {num_episodes} shows {found}: give a larger number, or {RECORD_MORE}"
-        )
+    if len(names) < FOLDS * MIN_LAYOUTS:
+        shown = f"--num_episodes {num_episodes} shows {counted(len(names), 'layout')} of {rollouts.path}"
+        needed = f"and probes, which are tested on others, need {FOLDS * MIN_LAYOUTS}"
+        raise UsageError(f"{shown}, {needed}: give a larger number, or {RECORD_MORE}")
     groups = np.repeat(places, length)
     folds = (rng.permutation(len(names)) % FOLDS)[groups]
-    kept, rare = _common(targets_of({name: column[rows] for name, column in concepts.items()}), groups, folds)
-    if not kept.names:
+    targets, rare = _select_targets(
+        probe_targets({name: column[rows] for name, column in concepts.items()}), groups, folds
+    )
+    if not targets.names:
         raise UsageError(
-            f"no concept is shown by {FEWEST_LAYOUTS} layouts of {rollouts.path}, each way: {RECORD_MORE}"
+            f"no concept is shown by {MIN_LAYOUTS} layouts of {rollouts.path}, each way: {RECORD_MORE}"
         )
     return ProbeDataset(
-        rollouts, episodes, rows, np.cumsum(length) - length, length, groups, folds, kept, rare
+        rollouts, episodes, rows, np.cumsum(length) - length, length, groups, folds, targets, rare
     )
 
 
 def episodes_limit(rollouts: Rollouts) -> Limit:
-    """The episodes that a study can show."""
+    """Largest number of episodes of a dataset."""
     return Limit(len(rollouts), counted(len(rollouts), "episode"))
 
 
-def targets_of(concepts: dict[str, np.ndarray]) -> Targets:
-    """Concept columns [n] as targets; how an episode ends becomes a truth value for each way."""
+def probe_targets(concepts: dict[str, np.ndarray]) -> Targets:
+    """Concept columns [n] as targets; `end` becomes one binary target for each of EPISODE_ENDS."""
     columns = {name: column for name, column in concepts.items() if name != "end"}
     columns |= {f"end_{name}": concepts["end"] == i for i, name in enumerate(EPISODE_ENDS)}
     classes = np.array([column.dtype == bool for column in columns.values()])
@@ -117,23 +127,16 @@ def targets_of(concepts: dict[str, np.ndarray]) -> Targets:
     )
 
 
-def definition(name: str) -> str:
-    """What a target means, in a line."""
-    return (
-        f"The episode will end by: {name[4:]}."
-        if name.startswith("end_")
-        else (CONCEPTS | EPISODE_CONCEPTS)[name].definition
-    )
-
-
-def _common(targets: Targets, groups: np.ndarray, folds: np.ndarray) -> tuple[Targets, dict[str, int]]:
-    """The targets that enough layouts show, both ways, some in every fold; and of the others how many do."""
+def _select_targets(
+    targets: Targets, groups: np.ndarray, folds: np.ndarray
+) -> tuple[Targets, dict[str, int]]:
+    """Targets that enough layouts show, both values in every fold; of the others, how many layouts do."""
     rare = {}
     for name, is_class, column in zip(targets.names, targets.classes, targets.truth.T):
         sides = [column == 0, column == 1] if is_class else [np.isfinite(column)]
         shown = min(len(np.unique(groups[side])) for side in sides)
         if (
-            shown < FEWEST_LAYOUTS
+            shown < MIN_LAYOUTS
             or any(len(np.unique(folds[side])) < FOLDS for side in sides)
             or np.nanstd(column) == 0
         ):
@@ -142,60 +145,64 @@ def _common(targets: Targets, groups: np.ndarray, folds: np.ndarray) -> tuple[Ta
     return Targets([targets.names[i] for i in kept], targets.classes[kept], targets.truth[:, kept]), rare
 
 
-def nuisances(study: ProbeDataset, x: np.ndarray) -> np.ndarray:
-    """What a probe may read without any thought: the step, the player's place x [n], and the last four
-    actions. [n, 2 + 4 * A].
-    """
-    action = study.column("action").astype(int)
-    time = study.time
-    width = study.rollouts.manifest["num_actions"]
+def nuisance_features(dataset: ProbeDataset, x: np.ndarray) -> np.ndarray:
+    """Nuisance features [n, 2 + 4 * A]: the step, the player's position x [n], and the last four actions."""
+    action = dataset.column("action").astype(int)
+    time = dataset.time
+    num_actions = dataset.rollouts.manifest["num_actions"]
     parts = [time, x]
-    for back in range(1, ACTIONS_BACK + 1):
-        one_hot = np.eye(width, dtype=np.float32)[np.roll(action, back)]
+    for back in range(1, NUM_PAST_ACTIONS + 1):
+        one_hot = np.eye(num_actions, dtype=np.float32)[np.roll(action, back)]
         parts += list((one_hot * (time >= back)[:, None]).T)
     return np.stack(parts, 1).astype(np.float32)
 
 
-def encoded(
-    agent: ActorCritic, study: ProbeDataset, sites: Sequence[str], device, advance: Callable[[int], object]
+def encoder_features(
+    agent: ActorCritic, dataset: ProbeDataset, sites: Sequence[str], device, advance: Callable[[int], object]
 ) -> dict[str, np.ndarray]:
-    """What the agent's encoder makes of every frame, {site: [n, F]}: places in the network by the names of
-    interpret.hooks; pictures are averaged over squares.
+    """Features [n, F] of every frame at some sites of the agent's encoder, by site; feature maps are pooled.
 
-    Raises UsageError for a place that is no part of the encoder, and for NaN or infinity.
+    Args:
+        agent: the agent.
+        dataset: whose frames are encoded.
+        sites: hook names of interpret.hooks.
+        device: that the agent is on.
+        advance: called with the number of frames done.
+
+    Raises:
+        UsageError: for a site outside the encoder, and for NaN or infinity.
     """
-    found = {site: [] for site in sites}
+    parts = {site: [] for site in sites}
     with torch.inference_mode():
-        for chunk in study.chunks("obs"):
-            for begin in range(0, len(chunk), _FRAMES_AT_ONCE):
-                frames = torch.from_numpy(chunk[begin : begin + _FRAMES_AT_ONCE]).to(device)
+        for chunk in dataset.chunks("obs"):
+            for begin in range(0, len(chunk), _FRAMES_PER_CALL):
+                frames = torch.from_numpy(chunk[begin : begin + _FRAMES_PER_CALL]).to(device)
                 kept = run_with_cache(agent, sites, agent.encoder, frames)[1]
                 for site, value in kept.items():
-                    found[site].append(_flat(value).float().cpu().numpy())
+                    parts[site].append(_pool(value).float().cpu().numpy())
                 advance(len(frames))
-    columns = {site: np.concatenate(parts) for site, parts in found.items()}
+    columns = {site: np.concatenate(chunks) for site, chunks in parts.items()}
     for site, column in columns.items():
-        check_finite(column, f"what comes out of {site}")
+        check_finite(column, f"the output of {site}")
     return columns
 
 
-def _flat(value: torch.Tensor) -> torch.Tensor:
-    """[n, F] of vectors, or of pictures [n, C, H, W]."""
+def _pool(value: torch.Tensor) -> torch.Tensor:
+    """Features [n, F] of vectors, or of feature maps [n, C, H, W]."""
     if value.ndim == 4:
-        side = max(int((_SQUARES / value.shape[1]) ** 0.5), 1)
+        side = max(int((_MAX_POOLED_FEATURES / value.shape[1]) ** 0.5), 1)
         value = F.adaptive_avg_pool2d(value, [min(side, size) for size in value.shape[2:]])
     return value.flatten(1)
 
 
-def narrowed(x: np.ndarray, seed: int) -> np.ndarray:
-    """States [n, D] as they are, or their WIDEST leading principal components (Halko et al. 2011), which know
-    nothing of concepts.
+def reduce_dimension(x: np.ndarray, seed: int) -> np.ndarray:
+    """States [n, D], or their MAX_FEATURES leading principal components (Halko et al. 2011).
+
+    The components are fit without labels, so held-out scores stay honest.
     """
-    return (
-        x
-        if x.shape[1] <= WIDEST
-        else PCA(WIDEST, svd_solver="randomized", random_state=seed).fit_transform(x)
-    )
+    if x.shape[1] <= MAX_FEATURES:
+        return x
+    return PCA(MAX_FEATURES, svd_solver="randomized", random_state=seed).fit_transform(x)
 
 
 def check_finite(x: np.ndarray, name: str) -> None:

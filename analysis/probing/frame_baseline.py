@@ -1,5 +1,5 @@
-"""What single frames of a study show of its concepts, read by networks that never saw the layout: made once
-for a store, shared by all agents.
+"""Concepts predicted from single frames by CNNs tested on held-out layouts: one baseline for all agents of a
+store.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ VERSION = 1
 
 
 def frame_baseline(
-    study: ProbeDataset,
+    dataset: ProbeDataset,
     num_episodes: int,
     epochs: int,
     seed: int,
@@ -27,27 +27,35 @@ def frame_baseline(
     new: bool,
     precision: Precision,
 ) -> np.ndarray:
-    """[n, K]: what is read of every target from the frame alone. Trained fold by fold; a fold that is there
-    already is not trained again.
+    """Out-of-fold predictions [n, K] of every target from the frame alone; finished folds are only read.
+
+    Args:
+        dataset: frames and targets.
+        num_episodes: of the dataset; part of the step's key.
+        epochs: training epochs per fold.
+        seed: of the networks.
+        out_dir: where the step is kept.
+        force: train again even if it is done.
+        precision: of the networks.
     """
     asked = {"concepts": CONCEPTS_VERSION, "num_episodes": num_episodes, "epochs": epochs, "seed": seed}
-    run = open_step(out_dir, NAME, VERSION, asked, {"data_dir": study.rollouts.id}, new, precision)
-    frames = None if run.done else study.column("obs")
-    read = np.empty(study.targets.truth.shape, np.float32)
-    shown = (FOLDS - 1) * len(study.rows) * epochs
+    run = open_step(out_dir, NAME, VERSION, asked, {"data_dir": dataset.rollouts.id}, new, precision)
+    frames = None if run.done else dataset.column("obs")
+    read = np.empty(dataset.targets.truth.shape, np.float32)
+    shown = (FOLDS - 1) * len(dataset.rows) * epochs
     with progress_bar(
         total=shown, unit="frame", unit_scale=True, desc="frame baseline", disable=run.done
     ) as bar:
         for fold in range(FOLDS):
-            test = np.flatnonzero(study.folds == fold)
+            test = np.flatnonzero(dataset.folds == fold)
             begun = bar.n
 
             def train() -> dict[str, np.ndarray]:
                 return {
                     "read": predict_from_frames(
                         frames,
-                        study.targets.truth,
-                        study.targets.classes,
+                        dataset.targets.truth,
+                        dataset.targets.classes,
                         test,
                         epochs,
                         seed + fold,
@@ -57,7 +65,7 @@ def frame_baseline(
                 }
 
             read[test] = cached_part(run, f"fold_{fold}", train)["read"]
-            bar.update(begun + epochs * (len(study.rows) - len(test)) - bar.n)
+            bar.update(begun + epochs * (len(dataset.rows) - len(test)) - bar.n)
     if not run.done:
-        finish_step(run, {"store": study.rollouts.id, "concepts": study.targets.names})
+        finish_step(run, {"store": dataset.rollouts.id, "concepts": dataset.targets.names})
     return read

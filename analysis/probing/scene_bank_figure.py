@@ -1,4 +1,4 @@
-"""A picture of a scene bank: for each kind and distance one scene, and below it its twin."""
+"""Figure of a scene bank: one scene for each kind and distance, above its twin."""
 
 from pathlib import Path
 
@@ -13,9 +13,7 @@ MARK = GROUPS[-1]
 
 
 def draw(bank: SceneBank, path: Path) -> Path:
-    """Rows: kinds, each with and without the object; columns: distances. The first pair of each that has the
-    least height.
-    """
+    """Rows: kinds, with and without the object; columns: distances. Shows the first pair of least height."""
     kinds = np.unique(bank.columns["kind"])
     distances = np.unique(bank.columns["distance"])
     figure, axes = new_figure(2 * len(kinds), len(distances), panel=(PANEL, PANEL))
@@ -32,8 +30,10 @@ def draw(bank: SceneBank, path: Path) -> Path:
     for axis, distance in zip(axes[0], distances):
         axis.set_title(f"{distance} tiles", fontsize=8, fontweight="normal", loc="center")
     level = bank.columns["level"]
-    text = "Made scenes and, below each, the same moment without the object, as the game draws them, by the object's distance in columns."
-    text += " Framed: the pixels that differ."
+    text = (
+        "Constructed scenes and, below each, the same state without the object, rendered by the game, by the "
+    )
+    text += "object's distance. Framed: pixels that differ."
     add_caption(
         figure,
         text,
@@ -44,10 +44,10 @@ def draw(bank: SceneBank, path: Path) -> Path:
 
 
 def _show(bank: SceneBank, axes, kind: int, distance: int) -> None:
-    """A scene and its twin, one above the other; nothing where the bank has none."""
-    here = np.flatnonzero((bank.columns["kind"] == kind) & (bank.columns["distance"] == distance))
-    if len(here):
-        chosen = here[np.argmin(bank.columns["height"][here])]
+    """A scene above its twin; nothing if the bank has none."""
+    candidates = np.flatnonzero((bank.columns["kind"] == kind) & (bank.columns["distance"] == distance))
+    if len(candidates):
+        chosen = candidates[np.argmin(bank.columns["height"][candidates])]
         for axis, side in zip(axes, (WITH, WITHOUT)):
             axis.imshow(bank.frames[chosen, side])
         rows, columns = np.nonzero((bank.frames[chosen, WITH] != bank.frames[chosen, WITHOUT]).any(-1))

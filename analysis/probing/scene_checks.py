@@ -1,6 +1,4 @@
-"""Is a made scene what it says? Asked of the game: it restores scene and twin, draws them and plays a step;
-and of the concepts, read anew from the bytes.
-"""
+"""Checks constructed scenes in the game, which restores, renders and plays them, and by their concepts."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,48 +14,55 @@ from envs.symbols import Symbols
 from rollouts.scene_bank import WITH, WITHOUT
 
 CONTACT_DISTANCE = 1.0
-"""Tiles between player and object: from here on it cannot touch the player within a step."""
+"""Tiles: an object this far from the player cannot touch it within one step."""
 EDGE_PIXELS = 1.0
-"""Pixels by which the middle of a changed one may lie outside the object's box: pictures are drawn with soft
-edges.
-"""
+"""Pixels that rendering may change beyond the object's box, by antialiasing."""
 FAULTS = ("unread", "repainted", "misplaced", "spilt", "unseen", "twin ends", "ends too soon")
-"""What a pair can fail by, in the order in which it is asked; see `judge`."""
+"""Faults of a pair, in the order in which they are checked; see `check_pairs`."""
 
 
 class ScenePair(NamedTuple):
-    """One pair that is to be judged. recorded [H, W, C]: the frame of the moment it was made from."""
+    """A scene with an object, and its twin without it."""
 
     kind: str
     scene: State
     twin: State
     box: Box
+    """Of the object."""
     recorded: np.ndarray
+    """[H, W, C]: recorded frame of the state that the scene was made from."""
 
 
 class CheckedPairs(NamedTuple):
-    """B pairs. fault [B]: one of FAULTS, or "" for a pair as it should be. states [B][2], frames [B, 2, H, W,
-    C], survives [B, 2] a step of doing nothing, shown [B]: whether the picture has the object; concepts:
-    {name: [B, 2]}.
-    """
+    """What the game makes of B pairs."""
 
     fault: np.ndarray
+    """[B]: the first of FAULTS, or "" for a valid pair."""
     states: list[tuple[Snapshot, Snapshot]]
     frames: np.ndarray
+    """[B, 2, H, W, C]."""
     survives: np.ndarray
+    """[B, 2]: whether the episode continues after a no-op."""
     shown: np.ndarray
+    """[B]: whether the object is visible."""
     concepts: dict[str, np.ndarray]
+    """[B, 2] by name."""
 
 
 def check_pairs(made: Sequence[ScenePair], env) -> CheckedPairs:
-    """Restores every pair in `env` (at least 2 * B slots, used up) and compares what it shows and does with
-    what it should.
+    """Restores every pair in the game and looks for FAULTS.
 
-    unread: the bytes do not read back as the state. repainted: the twin is not drawn as the moment was
-    recorded. misplaced: the concepts do not find the object where it was put, or find one in the twin that is
-    as near. spilt: pixels changed outside the object's box. unseen: none changed though the box is on the
-    screen. twin ends: the twin's episode ends within a step of doing nothing. ends too soon: the scene's
-    does, though the object is out of reach.
+    - unread: the bytes do not parse back to the state.
+    - repainted: the twin is not rendered as the recorded frame.
+    - misplaced: the concepts do not find the object in its place, or find one as near in the twin.
+    - spilt: pixels differ outside the object's box.
+    - unseen: no pixel differs although the box is on the screen.
+    - twin ends: the twin's episode ends after a no-op.
+    - ends too soon: the scene's does, although the object is out of reach.
+
+    Args:
+        made: B pairs.
+        env: CoinRun with at least 2 * B slots, which are overwritten.
     """
     data = [(serialize(pair.scene), serialize(pair.twin)) for pair in made]
     unread = np.array([[serialize(parse(one)) != one for one in pair] for pair in data]).any(1)
@@ -87,9 +92,7 @@ def check_pairs(made: Sequence[ScenePair], env) -> CheckedPairs:
 
 
 def _play(data: Sequence[tuple[bytes, bytes]], env) -> tuple[np.ndarray, Symbols, np.ndarray]:
-    """Frames [B, 2, H, W, C] of the pairs, what the game says of them once it has drawn them, and whether
-    each goes on after a step of doing nothing [B, 2].
-    """
+    """Frames [B, 2, H, W, C] of the pairs, their symbols, and whether each continues after a no-op [B, 2]."""
     slots = range(2 * len(data))
     env.restore([Snapshot(one) for pair in data for one in pair], slots)
     frames = env.observe()[1][: len(slots)].copy()
@@ -101,33 +104,31 @@ def _play(data: Sequence[tuple[bytes, bytes]], env) -> tuple[np.ndarray, Symbols
 def _correctly_placed(
     made: Sequence[ScenePair], concepts: dict[str, np.ndarray], x: np.ndarray
 ) -> np.ndarray:
-    """Whether the nearest of its kind is the object, in its column, in the scene; and in the twin nothing of
-    the kind is as near. Out of view, nothing is.
+    """Whether the nearest object of the kind is the one placed, and the twin has none as near: [B].
+
+    An object out of view must not be found at all. x: [B], the player's position.
     """
-    right = np.zeros(len(made), bool)
+    correct = np.zeros(len(made), bool)
     for i, pair in enumerate(made):
-        there, tiles, _ = (concepts[name][i] for name in columns_of(pair.kind))
-        asked = pair.box.left + 0.5 - x[i]
-        here = there[WITH] and abs(tiles[WITH] - asked) < 1e-3
-        beyond = not there[WITHOUT] or tiles[WITHOUT] > asked + 0.5
-        right[i] = (here and beyond) or (not there.any() and _out_of_view(pair, asked))
-    return right
+        ahead, tiles, _ = (concepts[name][i] for name in columns_of(pair.kind))
+        distance = pair.box.left + 0.5 - x[i]
+        is_found = ahead[WITH] and abs(tiles[WITH] - distance) < 1e-3
+        is_nearest = not ahead[WITHOUT] or tiles[WITHOUT] > distance + 0.5
+        correct[i] = (is_found and is_nearest) or (not ahead.any() and _out_of_view(pair, distance))
+    return correct
 
 
-def _out_of_view(pair: ScenePair, asked: float) -> bool:
-    """Whether the middle of the object is not on the right half of the picture, where things count as ahead."""
+def _out_of_view(pair: ScenePair, distance: float) -> bool:
+    """Whether the object's centre is outside the right half of the screen, where objects count as ahead."""
     reach = pair.scene.scene["view_dim"] / 2
     y = pair.scene.player["y"]
-    return (
-        asked > reach
-        or abs((pair.box.bottom + pair.box.top) / 2 - y) > reach - (pair.box.top - pair.box.bottom) / 2
-    )
+    centre = (pair.box.bottom + pair.box.top) / 2
+    half_height = (pair.box.top - pair.box.bottom) / 2
+    return distance > reach or abs(centre - y) > reach - half_height
 
 
 def _box_pixels(box: Box, camera: Camera, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels [B, H, W] within EDGE of each box, and [B] whether a whole tile's half of it is on the
-    screen.
-    """
+    """Pixels [B, H, W] within EDGE_PIXELS of each box, and whether half a tile of it is on the screen [B]."""
     left, right = (x_to_columns(camera, x[:, None]) for x in (box.left, box.right))
     top, bottom = (y_to_rows(camera, y[:, None]) for y in (box.top, box.bottom))
     pixel = np.arange(size) + 0.5

@@ -1,8 +1,8 @@
-"""The concepts of every step of a store: its episodes are walked through in the real game, and what killed
-the player is found by deletion.
+"""The concepts of every step of a store: its episodes are replayed in the real game, and causes of death are
+found by deleting hazards.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,9 @@ from rollouts.store import Rollouts
 from rollouts.walk import walk
 
 EPISODE_ENDS = ("coin", *HAZARDS, UNKNOWN, "time")
-"""How episodes end; the column `end` holds indices. unknown: dead, and no single kind of hazard is to blame
-(see envs.coinrun).
+"""How episodes end; the column `end` holds indices.
+
+UNKNOWN: a death that deleting no single kind of hazard prevents (see envs.coinrun).
 """
 EPISODE_CONCEPTS = {
     "end": Concept(
@@ -26,17 +27,21 @@ EPISODE_CONCEPTS = {
     ),
     "steps_left": Concept("steps", "Actions until the episode ends, including the next one."),
 }
-"""Columns that the state itself does not say."""
+"""Concepts that depend on the rest of the episode, not on the state alone."""
 GROUP = "concepts_precomp"
 VERSION = 1
-"""Of the definitions: raised when a column would come out otherwise."""
+"""Of the definitions; raised when a column changes."""
+
+_COMMAND = "python -m analysis.concepts_precompute"
+_REMAKE = f"delete its directory and make it again with: {_COMMAND}"
 
 
 def check_store(rollouts: Rollouts) -> None:
-    """Raises UsageError for a store that has no concepts."""
+    """Raises UsageError for a store whose states have no concepts."""
     if rollouts.simulated:
         raise UsageError(
-            f"{rollouts.path} holds simulated episodes, which have no states to read concepts from; give a store that record.py made"
+            f"{rollouts.path} holds simulated episodes, which have no states to read concepts from; give a "
+            "store that record.py made"
         )
     check_game(rollouts.manifest.get("env", {}).get("env_name", "unnamed"))
 
@@ -44,8 +49,13 @@ def check_store(rollouts: Rollouts) -> None:
 def shard_concepts(
     rollouts: Rollouts, shard: int, env, advance: Callable[[int], object] = lambda steps: None
 ) -> dict[str, np.ndarray]:
-    """Columns of all concepts [steps of the shard], in the shard's order. env: rollouts.states.replay_env,
-    whose slots are used up; advance: told of the steps as they are done.
+    """Columns of all concepts over the steps of one shard, in the shard's order.
+
+    Args:
+        rollouts: the store.
+        shard: number of the shard.
+        env: from rollouts.states.replay_env; its slots are overwritten.
+        advance: called with the number of steps done.
     """
     episodes = np.flatnonzero(rollouts.episodes["shard"] == shard)
     offset, length = (rollouts.episodes[name][episodes] for name in ("offset", "length"))
@@ -65,7 +75,7 @@ def shard_concepts(
 def _walk_batch(
     rollouts: Rollouts, episodes: np.ndarray, env, columns: dict[str, np.ndarray], advance
 ) -> list[str]:
-    """Fills in the columns of some episodes of one shard; how each of them ends."""
+    """Fills in the columns of some episodes of one shard, and returns how each of them ends."""
     about = {name: rollouts.episodes[name][episodes] for name in ("offset", "length", "complete", "end")}
     end = np.where(about["complete"], "coin", np.where(about["end"] == "truncated", "time", UNKNOWN)).tolist()
     died = np.array([name == UNKNOWN for name in end])
@@ -84,31 +94,33 @@ def _walk_batch(
 
 
 def load_concepts(rollouts: Rollouts, directory: Path = Path("results")) -> dict[str, np.ndarray]:
-    """All columns [num_steps], aligned with rollouts.steps(...): the value at a step describes the state in
-    which its obs is on show.
+    """The newest columns [num_steps] of a store, aligned with rollouts.steps(...).
 
-    The last made ones. directory: the --out_dir of analysis.concepts_precompute. Raises UsageError where it
-    has not been run for this store, and for a store that has none.
+    The value at a step describes the state that its obs shows.
+
+    Args:
+        rollouts: the store.
+        directory: the --out_dir of analysis.concepts_precompute.
+
+    Raises:
+        UsageError: if the concepts have not been computed, or the store can have none.
     """
-    for done in sorted(
-        (Path(directory) / GROUP).glob("*/done.json"), key=lambda path: path.stat().st_mtime, reverse=True
-    ):
-        if read_json(
-            done, "delete its directory and make it again with: python -m analysis.concepts_precompute"
-        ) == run_summary(rollouts):
-            parts = [
-                load_checkpoint(done.parent / f"{part_name(entry['shard'])}.safetensors")[0]
-                for entry in rollouts.entries
-            ]
+    for done in _newest_first((Path(directory) / GROUP).glob("*/done.json")):
+        if read_json(done, _REMAKE) == run_summary(rollouts):
+            files = [done.parent / f"{part_name(entry['shard'])}.safetensors" for entry in rollouts.entries]
+            parts = [load_checkpoint(file)[0] for file in files]
             return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
     check_store(rollouts)
-    raise UsageError(
-        f"no concepts of {rollouts.path} in {directory}; make them with: python -m analysis.concepts_precompute --data_dir {rollouts.path}"
-    )
+    command = f"{_COMMAND} --data_dir {rollouts.path}"
+    raise UsageError(f"no concepts of {rollouts.path} in {directory}; make them with: {command}")
+
+
+def _newest_first(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def run_summary(rollouts: Rollouts) -> dict:
-    """What a run that is done says of itself."""
+    """The content of done.json of a finished run."""
     return {
         "data_dir": rollouts.id,
         "steps": rollouts.num_steps,
@@ -118,4 +130,5 @@ def run_summary(rollouts: Rollouts) -> dict:
 
 
 def part_name(shard: int) -> str:
+    """Name of the artefact of one shard."""
     return f"shard_{shard:05d}"

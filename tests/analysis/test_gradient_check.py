@@ -275,5 +275,5 @@ def test_states_beyond_the_store_are_lowered_before_work_begins(made, caplog):
     simulator = load_simulator(made / "model.safetensors", made / "agent.safetensors")[0]
     starts = InformedStarts(simulator, Rollouts.open(made / "store"), 0)
     asked = gradient_check.Args(made / "model.safetensors", made / "agent.safetensors", num_states=10**6)
-    assert gradient_check.fitted(asked, simulator, starts).num_states == starts.count
+    assert gradient_check.fit_flags(asked, simulator, starts).num_states == starts.count
     assert f"--num_states 1000000 to {starts.count} ({starts.count} starting places)" in caplog.text

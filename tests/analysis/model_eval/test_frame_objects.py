@@ -12,7 +12,7 @@ from analysis import concepts_precompute, scene_bank
 from analysis.probing.scene_bank_figure import draw
 from analysis.probing.scene_checks import ScenePair, check_pairs
 from analysis.probing.store_concepts import load_concepts
-from analysis.scene_bank import Args, Setting, collect, settings_of
+from analysis.scene_bank import Args, Setting, all_settings, collect
 from common.runs import UsageError
 from envs.coinrun import COIN, CRATE, ENEMY, LAVAS, SAW, WALLS, first_states
 from envs.concepts import columns_of, measure
@@ -285,12 +285,12 @@ def test_every_flag_changes_the_bank(store, bank):
 
 
 def test_settings_leave_out_what_cannot_be():
-    found = settings_of(Args(velocities=((0.0, 0.0),)))
+    found = all_settings(Args(velocities=((0.0, 0.0),)))
     assert Setting("saw", 0, 2, (0.0, 0.0)) in found
     assert Setting("saw", 0, 1, (0.0, 0.0)) not in found
     assert Setting("lava", 3, 0, (0.0, 0.0)) in found
     assert not any(s.kind in ("lava", "pit") and s.height for s in found)
-    assert len(settings_of(Args())) == 3 * len(found)
+    assert len(all_settings(Args())) == 3 * len(found)
 
 
 def test_what_makes_no_sense_is_refused(store, tmp_path):

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.probing.direction_selectivity import extremes, responding, responses, scores_of, unit_of
+from analysis.probing.direction_selectivity import (
+    direction_scores,
+    extreme_steps,
+    fit_score_scale,
+    is_responsive,
+    responses,
+)
 from interpret.directions.probe_directions import probe_directions, probe_stability
 from interpret.directions.stability import labels, matched_cosines, standardised_metric, with_stability
 from interpret.probing.bench import decodability
@@ -94,7 +100,9 @@ def test_stability_of_what_is_read_is_the_correlation_of_scores(world):
     read, _ = probe_stability(x, y, groups, NAMES, penalty, 3)
     count = len(np.unique(groups))
     weights = np.random.default_rng([3, 14]).multinomial(count, np.full(count, 1 / count))
-    whole, again = (scores_of(probe_directions(x, y, groups, NAMES, penalty, w), x) for w in (None, weights))
+    whole, again = (
+        direction_scores(probe_directions(x, y, groups, NAMES, penalty, w), x) for w in (None, weights)
+    )
     expected = [abs(np.corrcoef(whole[:, k], again[:, k])[0, 1]) for k in range(COUNT)]
     assert np.allclose(read.cosines[0], expected, atol=1e-6)
 
@@ -102,7 +110,7 @@ def test_stability_of_what_is_read_is_the_correlation_of_scores(world):
 def test_probes_read_the_concepts_in_their_own_units(world):
     x, y, groups = world
     found = probe_directions(x, y, groups, NAMES, arrays_of(x, y, groups)["penalty"])
-    assert np.abs(scores_of(found, x)[:, 3] - y[:, 3]).mean() < 0.1
+    assert np.abs(direction_scores(found, x)[:, 3] - y[:, 3]).mean() < 0.1
 
 
 def test_labels_of_other_levels_are_not_decodable(world):
@@ -134,17 +142,17 @@ def scenes(agent, world, seen=(0,), strength=2.0):
     for name in KINDS:
         columns |= {f"tiles_to_{name}": there * place[:, None], f"{name}_rise": there * 0}
     found = probe_directions(x, y, groups, NAMES, arrays_of(x, y, groups)["penalty"])
-    return unit_of(scores_of(found, x)).of(scores_of(found, states)), columns
+    return fit_score_scale(direction_scores(found, x)).standardize(direction_scores(found, states)), columns
 
 
 def test_what_is_decodable_but_does_not_respond_gets_only_one_mark(agent, world):
     """The agent's memory of pits is not moved by pits on the screen."""
     scores, columns = scenes(agent, world)
     found = responses(scores, columns, KINDS)
-    assert responding(found, "saw_ahead").tolist() == [True, False, False, False]
+    assert is_responsive(found, "saw_ahead").tolist() == [True, False, False, False]
     for deaf in ("pit_ahead", "coin_ahead"):
-        assert responding(found, deaf).tolist() == [False] * COUNT
-    assert responding(found, "speed") is None
+        assert is_responsive(found, deaf).tolist() == [False] * COUNT
+    assert is_responsive(found, "speed") is None
     assert abs(found["saw_ahead/move"][0, 0] - 2) < 0.1
     assert found["saw_ahead/n"] == PER_KIND
 
@@ -155,11 +163,11 @@ def test_an_object_that_moves_a_score_no_more_than_another_is_no_response(agent,
     others = columns["kind"] == 2
     same[others, 0, 0] = same[others, 1, 0] + 2  # the coin moves the score of saws as much
     found = responses(same, columns, KINDS)
-    assert not responding(found, "saw_ahead")[0]
+    assert not is_responsive(found, "saw_ahead")[0]
     assert KINDS[found["saw_ahead/rival"][0]] == "coin"
     weaker = scores.copy()
     weaker[others, 0, 0] = weaker[others, 1, 0] - 1  # half as much, the other way
-    assert responding(responses(weaker, columns, KINDS), "saw_ahead")[0]
+    assert is_responsive(responses(weaker, columns, KINDS), "saw_ahead")[0]
 
 
 def test_objects_are_compared_with_those_of_their_size_and_distance_only(agent, world):
@@ -167,15 +175,15 @@ def test_objects_are_compared_with_those_of_their_size_and_distance_only(agent, 
     far = columns | {
         "distance": np.where(columns["kind"] == 0, columns["distance"], columns["distance"] + 20)
     }
-    assert responding(responses(scores, far, KINDS), "saw_ahead") is None
+    assert is_responsive(responses(scores, far, KINDS), "saw_ahead") is None
     large = columns["box"].copy()
     large[columns["kind"] != 0, 3] = 2
-    assert responding(responses(scores, columns | {"box": large}, KINDS), "saw_ahead") is None
+    assert is_responsive(responses(scores, columns | {"box": large}, KINDS), "saw_ahead") is None
     few = np.flatnonzero(
         (columns["kind"] == 0) | (np.arange(len(large)) % (PER_KIND // (MIN_SCENES - 2)) == 0)
     )
     assert (
-        responding(
+        is_responsive(
             responses(scores[few], {name: column[few] for name, column in columns.items()}, KINDS),
             "saw_ahead",
         )
@@ -189,25 +197,25 @@ def test_a_score_that_follows_the_distance_responds_by_its_slope(agent, world):
     saws = columns["kind"] == 0
     graded[saws, 0, 3] = graded[saws, 1, 3] + 0.5 * columns["distance"][saws]
     found = responses(graded, columns, KINDS)
-    assert responding(found, "tiles_to_saw").tolist() == [False, False, False, True]
+    assert is_responsive(found, "tiles_to_saw").tolist() == [False, False, False, True]
     assert found["tiles_to_saw/move"][0, 3] == pytest.approx(0.5, abs=0.02)
-    assert not responding(found, "tiles_to_coin").any()
+    assert not is_responsive(found, "tiles_to_coin").any()
     assert "saw_rise/move" not in found
     edge = columns | {
         "tiles_to_saw": np.where(columns["distance"][:, None] == 7, np.nan, columns["tiles_to_saw"])
     }  # shown, but not ahead
-    assert responding(responses(graded, edge, KINDS), "tiles_to_saw")[3]
+    assert is_responsive(responses(graded, edge, KINDS), "tiles_to_saw")[3]
     constant = scores.copy()
     constant[saws, 0, 3] = constant[saws, 1, 3] + 2  # moved, but the same at every distance
-    assert not responding(responses(constant, columns, KINDS), "tiles_to_saw")[3]
+    assert not is_responsive(responses(constant, columns, KINDS), "tiles_to_saw")[3]
 
 
 def test_extremes_are_of_different_layouts():
     scores = np.arange(12.0)
     groups = np.repeat(np.arange(4), 3)
-    found = extremes(scores, groups, 3)
+    found = extreme_steps(scores, groups, 3)
     assert found[0].tolist() == [11, 8, 5]
     assert found[2].tolist() == [0, 3, 6]
     assert len(np.unique(groups[found[1]])) == 3
     assert found[1, 0] in (5, 6)
-    assert extremes(scores, groups, 6).shape == (3, 6)
+    assert extreme_steps(scores, groups, 6).shape == (3, 6)

@@ -21,7 +21,15 @@ from analysis import (
 from analysis.io.shared_args import PlotArgs
 from analysis.io.steps import read_numbers, read_part
 from analysis.probing import frame_baseline
-from analysis.probing.dataset import FOLDS, check_finite, encoded, narrowed, nuisances, open_study, targets_of
+from analysis.probing.dataset import (
+    FOLDS,
+    check_finite,
+    encoder_features,
+    nuisance_features,
+    open_probe_dataset,
+    probe_targets,
+    reduce_dimension,
+)
 from analysis.probing.store_concepts import check_store as concepts_check
 from analysis.probing.store_concepts import load_concepts
 from common.precision import Precision
@@ -71,36 +79,36 @@ def tuned(world, probed):
 
 
 @pytest.fixture(scope="module")
-def study(world):
-    return open_study(world.store, EPISODES, 0, world.root)
+def dataset(world):
+    return open_probe_dataset(world.store, EPISODES, 0, world.root)
 
 
-def test_a_study_divides_layouts_and_knows_its_steps(world, study):
+def test_a_study_divides_layouts_and_knows_its_steps(world, dataset):
     store = world.store
-    assert len(study.rows) == store.num_steps
-    assert np.array_equal(study.column("action"), store.steps("action"))
-    assert all(len(np.unique(study.folds[study.groups == g])) == 1 for g in np.unique(study.groups))
-    assert study.folds.max() == FOLDS - 1
-    part = open_study(store, 140, 0, world.root)
+    assert len(dataset.rows) == store.num_steps
+    assert np.array_equal(dataset.column("action"), store.steps("action"))
+    assert all(len(np.unique(dataset.folds[dataset.groups == g])) == 1 for g in np.unique(dataset.groups))
+    assert dataset.folds.max() == FOLDS - 1
+    part = open_probe_dataset(store, 140, 0, world.root)
     assert len(part.episodes) == 140
     assert np.array_equal(part.column("obs"), store.steps("obs")[part.rows])
     assert np.array_equal(part.time, store.step_table()[part.rows, 1])
-    assert not np.array_equal(open_study(store, 140, 1, world.root).episodes, part.episodes)
+    assert not np.array_equal(open_probe_dataset(store, 140, 1, world.root).episodes, part.episodes)
     concepts = load_concepts(store, world.root)
-    truth = targets_of(concepts)
+    truth = probe_targets(concepts)
     ends = [name for name in truth.names if name.startswith("end_")]
     assert np.array_equal(
         truth.truth[:, [truth.names.index(name) for name in ends]].argmax(1), concepts["end"]
     )
-    assert study.rare["end_time"] == 0
-    assert "x" in study.targets.names
+    assert dataset.rare["end_time"] == 0
+    assert "x" in dataset.targets.names
 
 
-def test_nuisances_are_the_step_the_place_and_the_last_actions(study):
-    x = np.arange(len(study.rows), dtype=np.float32)
-    found = nuisances(study, x)
-    action = study.column("action")
-    begin = study.first_step[study.length.argmax()]
+def test_nuisances_are_the_step_the_place_and_the_last_actions(dataset):
+    x = np.arange(len(dataset.rows), dtype=np.float32)
+    found = nuisance_features(dataset, x)
+    action = dataset.column("action")
+    begin = dataset.first_step[dataset.length.argmax()]
     row = begin + 5
     assert found[row, 0] == 5
     assert found[row, 1] == row
@@ -109,21 +117,21 @@ def test_nuisances_are_the_step_the_place_and_the_last_actions(study):
     assert np.array_equal(opening, np.tri(4, 4, -1))  # of the actions that this episode has had, no more
 
 
-def test_the_agent_lives_through_its_recording_again(world, study):
+def test_the_agent_lives_through_its_recording_again(world, dataset):
     agent = load_agent(world.agent_file)[0]
-    features = encoded(agent, study, ("encoder",), "cpu", lambda n: None)["encoder"]
-    again = rerun_core(agent.core, features, study.first_step, study.length)
-    hidden = study.column("hidden_after")
+    features = encoder_features(agent, dataset, ("encoder",), "cpu", lambda n: None)["encoder"]
+    again = rerun_core(agent.core, features, dataset.first_step, dataset.length)
+    hidden = dataset.column("hidden_after")
     np.testing.assert_allclose(again, hidden, atol=1e-4)
-    np.testing.assert_allclose(states_before(hidden, study.first_step), study.column("hidden"), atol=0)
-    shuffled = rerun_core(agent.core, features[::-1].copy(), study.first_step, study.length)
+    np.testing.assert_allclose(states_before(hidden, dataset.first_step), dataset.column("hidden"), atol=0)
+    shuffled = rerun_core(agent.core, features[::-1].copy(), dataset.first_step, dataset.length)
     assert np.abs(shuffled - hidden).max() > 0.01
 
 
 def test_wide_states_are_narrowed_and_bad_ones_refused():
     wide = np.random.default_rng(0).normal(size=(500, 400)).astype(np.float32)
-    assert narrowed(wide, 0).shape == (500, 384)
-    assert narrowed(wide[:, :9], 0).shape == (500, 9)
+    assert reduce_dimension(wide, 0).shape == (500, 384)
+    assert reduce_dimension(wide[:, :9], 0).shape == (500, 9)
     wide[7, 3] = np.nan
     with pytest.raises(
         UsageError,
@@ -188,16 +196,18 @@ def test_the_same_command_does_nothing_and_flags_are_felt(world, probed, monkeyp
     ) == len(changes)
 
 
-def test_training_longer_changes_what_frames_show(study, world):
+def test_training_longer_changes_what_frames_show(dataset, world):
     out = world.root / "frames"
     once, twice = (
-        frame_baseline.frame_baseline(study, EPISODES, epochs, 0, out, False, FLOAT32) for epochs in (1, 2)
+        frame_baseline.frame_baseline(dataset, EPISODES, epochs, 0, out, False, FLOAT32) for epochs in (1, 2)
     )
-    assert once.shape == study.targets.truth.shape
+    assert once.shape == dataset.targets.truth.shape
     assert np.isfinite(once).all()
     assert not np.array_equal(once, twice)
-    assert np.array_equal(frame_baseline.frame_baseline(study, EPISODES, 1, 0, out, False, FLOAT32), once)
-    assert not np.array_equal(frame_baseline.frame_baseline(study, EPISODES, 1, 1, out, False, FLOAT32), once)
+    assert np.array_equal(frame_baseline.frame_baseline(dataset, EPISODES, 1, 0, out, False, FLOAT32), once)
+    assert not np.array_equal(
+        frame_baseline.frame_baseline(dataset, EPISODES, 1, 1, out, False, FLOAT32), once
+    )
 
 
 def test_marks_stand_beside_their_numbers(world, tuned):
@@ -224,12 +234,12 @@ def test_marks_stand_beside_their_numbers(world, tuned):
     assert read_part(tuned, "clips")["frames"].shape == (len(found["names"]), 3, 2, 4, SIZE, SIZE, 3)
 
 
-def test_clips_end_in_the_moments_that_they_are_about(world, study):
-    scores = np.arange(len(study.rows), dtype=np.float64)[:, None]
-    clips = tuning_precompute.clips_of(study, scores, 2)
-    obs = study.column("obs")
+def test_clips_end_in_the_moments_that_they_are_about(world, dataset):
+    scores = np.arange(len(dataset.rows), dtype=np.float64)[:, None]
+    clips = tuning_precompute.extract_clips(dataset, scores, 2)
+    obs = dataset.column("obs")
     assert np.array_equal(clips[0, 0, 0, -1], obs[-1])
-    assert np.array_equal(clips[0, 0, 0, 0], obs[-1 - min(9, study.time[-1])])
+    assert np.array_equal(clips[0, 0, 0, 0], obs[-1 - min(9, dataset.time[-1])])
     assert np.array_equal(clips[0, 2, 0, 0], obs[0])  # nothing before an episode begins
 
 
@@ -320,9 +330,9 @@ def test_mistakes_are_said_in_one_line(world, probed, tmp_path):
     with pytest.raises(
         UsageError, match=r"--num_episodes 8 shows \d+ layouts? of .* need 36: give a larger number"
     ):
-        open_study(world.store, 8, 0, world.root)
+        open_probe_dataset(world.store, 8, 0, world.root)
     with pytest.raises(UsageError, match="only coinrun has"):
-        open_study(world.store, EPISODES, 0, tmp_path)
+        open_probe_dataset(world.store, EPISODES, 0, tmp_path)
     other = toy_agent()
     other.core.cell.bias_ih.data += 1
     save_agent(tmp_path / "other.safetensors", other, {"env": {"env_name": "toy"}})
@@ -400,7 +410,7 @@ def test_probes_without_directions_stand_and_tuning_says_why(world, probed, tmp_
     def refuse():
         raise UsageError("no concept can be read")
 
-    assert probes_precompute.why_no_directions(None, refuse) == "no concept can be read"
+    assert probes_precompute.try_directions(None, refuse) == "no concept can be read"
     assert "left out: no concept" in caplog.text
     bare = tmp_path / "bare"
     shutil.copytree(probed, bare)
