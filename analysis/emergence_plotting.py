@@ -1,5 +1,5 @@
-"""Draws when concepts appear in an agent's hidden state, from the numbers of analysis.emergence_precompute
-alone: a panel for each concept.
+"""Draws when concepts appear in an agent's hidden state, a panel for each concept, from the numbers of
+analysis.emergence_precompute.
 """
 
 from pathlib import Path
@@ -29,9 +29,7 @@ def main(args: PlotArgs) -> None:
 
 
 def ordered(about: dict) -> list[str]:
-    """Concepts that are ever decodable: those learned first, then the others, each by what is read at the
-    end.
-    """
+    """Concepts that are ever decodable, in the order in which they are learned, then by final score."""
     last = about["checkpoints"][-1]["concepts"]
     late = about["checkpoints"][-1]["steps"] + 1
     kept = [name for name in last if any(one["concepts"][name]["decodable"] for one in about["checkpoints"])]
@@ -49,7 +47,7 @@ def _height(about: dict, name: str, entry: dict) -> float:
 
 
 def draw(about: dict, path: Path) -> Path:
-    """A panel for each concept: what is read from the hidden state and from the encoder, by training steps."""
+    """Scores of the hidden state and of the encoder by training steps, a panel for each concept."""
     names = ordered(about)
     rows = -(-len(names) // COLUMNS)
     figure, axes = new_figure(rows, COLUMNS, panel=(1.55, max(1.25, 3.0 / rows)), sharex=True)
@@ -75,16 +73,16 @@ def draw(about: dict, path: Path) -> Path:
         if found or label != "responds"
     ]
     figure.legend(*zip(*keys), loc="outside upper left", ncols=4, fontsize=7.5)
-    text = "What probes read on layouts that they were not fit on, at checkpoints that were all shown the same recorded episodes. "
+    text = "Probes on held-out layouts, at checkpoints that are all shown the same recorded episodes. "
     ring = (
-        "red ring: the probe's score responds to its object in made scenes"
+        "red ring: the probe's score responds to its object in constructed scenes"
         if found
-        else "no probe's score responds to its object in made scenes"
+        else "no probe's score responds to its object in constructed scenes"
     )
-    text += f"Filled: decodable; {ring}. Bands: 95%, by layout. Concepts "
-    text += f"stand in the order in which they are learned (dotted line: from there on read surely better than {_at_first(about)})."
-    n = f"{len(about['checkpoints'])} checkpoints of one training seed, each on {about['steps']:,} steps of {about['episodes']:,} episodes "
-    n += f"on {about['layouts']:,} layouts; {about['pairs']:,} pairs of scenes"
+    text += f"Filled: decodable; {ring}. Bands: 95%, by layout. Concepts are in the order in which they are "
+    text += f"learned (dotted line: from there on significantly better than {_at_first(about)})."
+    n = f"{len(about['checkpoints'])} checkpoints of one training seed, each on {about['steps']:,} steps of "
+    n += f"{about['episodes']:,} episodes on {about['layouts']:,} layouts; {about['pairs']:,} pairs of scenes"
     add_caption(figure, text, n, about["levels"])
     return save_figure(figure, path)[0]
 

@@ -125,7 +125,7 @@ def frame_predictions(dataset: ProbeDataset, args: Args) -> np.ndarray:
     return read[np.searchsorted(wide.rows, dataset.rows)][:, columns]
 
 
-def probed(
+def score_checkpoint(
     bench: ProbeBench,
     dataset: ProbeDataset,
     agent: ActorCritic,
@@ -134,8 +134,20 @@ def probed(
     device,
     advance,
 ) -> dict[str, np.ndarray]:
-    """One checkpoint's arrays: those of `score_reader` for its hidden state, and whether each
-    concept's probe responds ([K]: 1, 0, or -1 where that is not defined) with its move [1 + R, K].
+    """Arrays of one checkpoint: `score_reader` of its hidden state, and its responses to scenes.
+
+    Args:
+        bench: K concepts of n steps.
+        dataset: the recorded steps.
+        agent: the checkpoint.
+        bank: constructed scenes.
+        frames: out-of-fold predictions of the single-frame CNN, [n, K].
+        device: that the agent is on.
+        advance: called with the number of frames done.
+
+    Returns:
+        The arrays of `score_reader` and `decodability`; `responds` [K], 1, 0, or -1 if undefined; and `move`
+        [1 + R, K], the response.
     """
     targets = bench.targets
     encoder = encoder_features(agent, dataset, ("encoder",), device, advance)["encoder"]
@@ -168,7 +180,7 @@ def probed(
 
 
 def within(bank: SceneBank, episodes: np.ndarray) -> SceneBank:
-    """The scenes of some episodes. Raises UsageError where there is none."""
+    """The scenes of some episodes. Raises UsageError if there are none."""
     kept = np.flatnonzero(np.isin(bank.columns["episode"], episodes))
     if not len(kept):
         raise UsageError("none of the scenes is from an episode that is shown: take more with --num_episodes")
@@ -176,11 +188,16 @@ def within(bank: SceneBank, episodes: np.ndarray) -> SceneBank:
     return SceneBank(bank.about, columns, bank.frames[kept], [bank.states[i] for i in kept])
 
 
-def told(
+def checkpoint_summary(
     dataset: ProbeDataset, steps: int, arrays: dict[str, np.ndarray], first: dict[str, np.ndarray]
 ) -> dict:
-    """One checkpoint as JSON: every concept's numbers, marks, and its number's difference from the first
-    checkpoint's.
+    """Scores and marks of one checkpoint by concept, with the change since the first checkpoint, as JSON.
+
+    Args:
+        dataset: the recorded steps.
+        steps: environment steps of the checkpoint.
+        arrays: from `score_checkpoint`.
+        first: arrays of the first checkpoint.
     """
     entries = {}
     for k, name in enumerate(dataset.targets.names):
@@ -195,8 +212,9 @@ def told(
 
 
 def appears(checkpoints: list[dict], name: str) -> dict[str, int | None]:
-    """The steps of training from which on, at every later checkpoint, a concept is decodable and read surely
-    better than at the first; and from which on it responds. None where it never is.
+    """Training steps from which on a concept is `learned`, and from which on it `responds`; None if never.
+
+    Learned: at this and every later checkpoint decodable, and significantly better than at the first.
     """
 
     def since(holds) -> int | None:
@@ -236,7 +254,7 @@ def main(args: Args) -> None:
     if not run.done:
         bench = ProbeBench(dataset.targets, dataset.groups, dataset.folds, dataset.time, args.seed)
         frames = frame_predictions(dataset, args)
-        found = {}
+        by_steps = {}
         with progress_bar(
             total=len(files) * len(dataset.rows), unit="frame", unit_scale=True, desc="checkpoints"
         ) as bar:
@@ -244,14 +262,16 @@ def main(args: Args) -> None:
                 begun = bar.n
                 agent = load_agent(file, device)[0]
                 set_precision(run.precision, agent)
-                found[steps] = cached_part(
+                by_steps[steps] = cached_part(
                     run,
                     f"steps_{steps:09d}",
-                    lambda: probed(bench, dataset, agent, bank, frames, device, bar.update),
+                    lambda: score_checkpoint(bench, dataset, agent, bank, frames, device, bar.update),
                 )
                 bar.update(begun + len(dataset.rows) - bar.n)
-        first = found[min(found)]
-        checkpoints = [told(dataset, steps, arrays, first) for steps, arrays in found.items()]
+        first = by_steps[min(by_steps)]
+        checkpoints = [
+            checkpoint_summary(dataset, steps, arrays, first) for steps, arrays in by_steps.items()
+        ]
         counts = {
             "steps": len(dataset.rows),
             "episodes": len(dataset.episodes),

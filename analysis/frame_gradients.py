@@ -1,11 +1,9 @@
-"""Gradient maps: how the agent's value depends on the pixels of a frame, directly and through the
-simulator, each with its controls.
+"""Gradient maps: how the agent's value depends on the pixels of a frame, directly and through the simulator.
 
-The value of the agent that sees the frame; its value some steps later in the simulator that is given the
-frame, along the recorded
-actions; and the value of the same network with untrained weights. The first two are checked by finite
-differences: one patch of the frame
-is made brighter and darker. Numbers go to <out_dir>/frame_gradients_precomp; the demo's report draws them.
+Three routes: the value of the agent that sees the frame; its value some steps later in the simulator, given
+the frame and the recorded actions; and the value of the same network with random weights, as a control
+(Adebayo et al. 2018). The first two are checked by finite differences: patches of the frame are made brighter
+and darker. Writes numbers to <out_dir>/frame_gradients_precomp; the demo's report draws them.
 """
 
 import logging
@@ -20,29 +18,29 @@ from common.shared_flags import LogLevel
 @dataclass
 class Args:
     world_model_file: Path
-    """The world model."""
+    """World model of the simulator."""
     agent_file: Path
-    """Its agent, which recorded the store."""
+    """The agent it was trained with, which also recorded the store."""
     data_dir: Path = Path("data")
     """Store of real rollouts."""
     num_states: int = 32
-    """Recorded steps that maps are made of, of different levels."""
+    """Recorded steps that maps are computed for, each of another level."""
     steps: int = 4
-    """How many steps later the value is read in the simulator."""
+    """Steps after which the value is read in the simulator."""
     draws: int = 8
     """Rollouts over which a simulated value and its gradient are averaged; the same noise for every patch."""
     num_patches: int = 16
-    """Patches of each frame that are made brighter and darker."""
+    """Patches of each frame for the finite differences."""
     patch: int = 8
     """Side of a patch, in pixels."""
     change: float = 0.05
-    """By how much a patch is made brighter and darker; a pixel's range is 1."""
+    """Change of a patch's brightness, pixels in [0, 1]."""
     seed: int = 0
-    """Which states, patches, noise, and untrained weights."""
+    """Seed of states, patches, noise and untrained weights."""
     out_dir: Path = Path("results")
-    """Where frame_gradients_precomp is written."""
+    """Directory that receives frame_gradients_precomp."""
     new: bool = False
-    """Make them again where the same command has."""
+    """Compute again even if it is done."""
     log_level: LogLevel = logging.INFO
 
 
@@ -87,7 +85,7 @@ NOT_SETTINGS = ("world_model_file", "agent_file", "data_dir", "out_dir", "new", 
 
 
 def main(args: Args) -> None:
-    check_asked(args)
+    check_flags(args)
     simulator = to_float32(load_simulator(args.world_model_file, args.agent_file)[0])
     rollouts = open_agent_rollouts(args.data_dir, args.agent_file)
     check_recorder(rollouts, file_id(args.agent_file))
@@ -100,7 +98,7 @@ def main(args: Args) -> None:
     settings = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}
     run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.new)
     if run.done:
-        logging.info("%s is done; --new makes it again", run.dir)
+        logging.info("%s is done; --new computes it again", run.dir)
         return
     arrays = cached_part(run, "gradients", lambda: gradients(args, simulator, windows))
     finish_step(
@@ -109,22 +107,22 @@ def main(args: Args) -> None:
     logging.info("gradient maps of %s: %s", counted(len(arrays["level"]), "state"), run.dir)
 
 
-def check_asked(args: Args) -> None:
-    """Raises UsageError for numbers that make no sense."""
+def check_flags(args: Args) -> None:
+    """Raises UsageError for flags that cannot be satisfied."""
     check_least(args, num_states=2, steps=1, draws=1, num_patches=3, patch=1)
     if args.change <= 0:
         raise UsageError(f"--change is {args.change}: give a number above 0, such as 0.05")
 
 
 def choose_states(args: Args, simulator: Simulator, rollouts: Rollouts) -> tuple[Args, Windows]:
-    """The recorded windows, and the flags with the sizes that these and their frames carry.
+    """Recorded windows, and the flags with sizes lowered to what the store and its frames have.
 
-    Raises UsageError for too few levels, for patches of which a frame has too few, and for more rollouts at a
-    time than the machine's memory holds.
+    Raises:
+        UsageError: for too few levels, too large patches, or more rollouts at a time than memory can hold.
     """
     k = simulator.model.config.num_initializing_steps
     shape = simulator.model.config.obs_shape
-    windows = choose(rollouts, k + args.steps, args.num_states, args.seed)
+    windows = draw_windows(rollouts, k + args.steps, args.num_states, args.seed)
     has = math.ceil(shape[1] / args.patch) ** 2
     if has < 3:
         found = f"a frame of {shape[1]} pixels has {counted(has, 'such patch')}, and 3 or more are needed"
@@ -144,32 +142,39 @@ def choose_states(args: Args, simulator: Simulator, rollouts: Rollouts) -> tuple
     return args, windows
 
 
-def choose(rollouts: Rollouts, length: int, count: int, seed: int) -> Windows:
-    """Up to `count` random windows of `length` steps, of different levels. Raises UsageError for fewer than
-    two."""
+def draw_windows(rollouts: Rollouts, length: int, count: int, seed: int) -> Windows:
+    """Up to `count` random windows of `length` steps, each of another level.
+
+    Raises:
+        UsageError: for fewer than two levels.
+    """
     table = np.random.default_rng([seed, 17]).permutation(
         rollouts.windows(length, anchor="start", pad="none").table
     )
     levels = rollouts.episodes["level_seed"][table[:, 0]] if len(table) else np.zeros(0)
     first = np.sort(np.unique(levels, return_index=True)[1])[:count]
     if len(first) < 2:
+        found = f"episodes of {counted(length, 'step')} on {counted(len(first), 'level')}"
         raise UsageError(
-            f"{rollouts.path} has episodes of {counted(length, 'step')} on {counted(len(first), 'level')}, and 2 levels are "
-            f"needed: lower --steps, or {RECORD_MORE}"
+            f"{rollouts.path} has {found}, and 2 levels are needed: lower --steps, or {RECORD_MORE}"
         )
     return Windows(rollouts, length, table[first])
 
 
 def gradients(args: Args, simulator: Simulator, windows: Windows) -> dict[str, np.ndarray]:
-    """frame [n, H, W, C]; map/<route> [n, H, W], the gradient's length over colours; predicted/<route> and
-    measured/<route> [n, P];
-    value, later [n]; level, episode, step [n]."""
+    """Gradient maps and their checks for n windows.
+
+    Returns:
+        `frame` [n, H, W, C]; `map/<route>` [n, H, W], the norm of the gradient over colours;
+        `predicted/<route>` and `measured/<route>` [n, P], changes of the value by patch; `value`, and `later`
+        in the simulator [n]; `level`, `episode` and `step` [n].
+    """
     k = simulator.model.config.num_initializing_steps
     untrained = randomised_agent(simulator.agent, args.seed)
-    found = []
+    states = []
     for i in progress_bar(range(len(windows)), unit="state", desc="frame gradients"):
-        found.append(one_state(args, simulator, untrained, windows.batch([i]), k, i))
-    arrays = {name: np.stack([one[name] for one in found]) for name in found[0]}
+        states.append(one_state(args, simulator, untrained, windows.batch([i]), k, i))
+    arrays = {name: np.stack([one[name] for one in states]) for name in states[0]}
     episode, start = windows.table.T
     return arrays | {
         "episode": episode,
@@ -205,8 +210,7 @@ def one_state(
 def _route(
     args, simulator, untrained, frames, hidden, actions, k, i, corners, route
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradient [H, W, C], measured changes [P] and value of one route, averaged over draws where it has
-    any."""
+    """Gradient [H, W, C], measured changes [P] and value of one route, averaged over its noise draws."""
 
     def value_of(patches_: int):
         draws = args.draws if route == "simulator" else 1
@@ -234,18 +238,19 @@ def _route(
 
 
 def summary(arrays: dict[str, np.ndarray]) -> dict:
-    """Agreement of gradient and finite difference by route, and of the trained map with the untrained one:
-    each a mean over states with
-    its interval by level."""
+    """Agreement of gradient and finite difference by route, and of the agent's map with the other two.
+
+    Means over states with intervals by level.
+    """
     level = arrays["level"]
     checks = {
         route: correlation(arrays[f"predicted/{route}"], arrays[f"measured/{route}"]) for route in ROUTES
     }
     flat = {route: coarse(arrays[f"map/{route}"]).reshape(len(level), -1) for route in ROUTES}
-    told = {f"check/{route}": _interval(values, level) for route, values in checks.items()}
-    told["like untrained"] = _interval(rank_correlation(flat["agent"], flat["untrained"]), level)
-    told["like the simulator's"] = _interval(rank_correlation(flat["agent"], flat["simulator"]), level)
-    return told
+    report = {f"check/{route}": _interval(values, level) for route, values in checks.items()}
+    report["like untrained"] = _interval(rank_correlation(flat["agent"], flat["untrained"]), level)
+    report["like the simulator's"] = _interval(rank_correlation(flat["agent"], flat["simulator"]), level)
+    return report
 
 
 def coarse(maps: np.ndarray, side: int = 8) -> np.ndarray:

@@ -129,7 +129,7 @@ def fit_flags(args: Args, simulator: Simulator, starts: InformedStarts) -> Args:
     Raises:
         UsageError: if memory cannot hold the rollouts simulated at a time.
     """
-    args = fit_sizes(args, {"num_states": Limit(starts.count, counted(starts.count, "starting window"), 2)})
+    args = fit_sizes(args, {"num_states": Limit(starts.count, counted(starts.count, "starting place"), 2)})
     batch = states_per_batch(args) * args.num_rollouts
     frames = batch * (max(args.horizons) + 1)
     check_memory(
@@ -241,11 +241,11 @@ def draw(results: dict, args: Args, levels: str, path: Path) -> None:
     axes[1, 0].set_ylim(-0.5, 2.5)
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     text = (
-        "Change of each quantity at step k predicted by the straight-through gradient, against the change over "
-        f"other common-noise rollouts ({args.num_rollouts // 2} each), for a random move of "
+        "Change of each quantity at step k predicted by the straight-through gradient, against the change "
+        f"over other common-noise rollouts ({args.num_rollouts // 2} each), for a random move of "
         f"{args.share:.0%} of the latent's length. Bars: 95%, by level. Open grey marks: correlation below "
-        f"{GREY_BELOW}, or not significantly above 0. Ticks: ceiling, what a perfect estimator would show with "
-        "as many rollouts."
+        f"{GREY_BELOW}, or not significantly above 0. Ticks: ceiling, what a perfect estimator would show "
+        "with as many rollouts."
     )
     add_caption(figure, text, f"{results['states']} states", levels)
     save_figure(figure, path)

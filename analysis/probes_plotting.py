@@ -1,5 +1,5 @@
-"""Draws what is read of every concept from the numbers of analysis.probes_precompute alone: readers beside
-their baselines, and what each gains.
+"""Draws the probes' scores from the numbers of analysis.probes_precompute: readers, baselines and gains by
+concept.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from analysis.probes_precompute import COMMAND, NAME, VERSION
 
 SHAPES = {"encoder": "s", "frame network": "^", "untrained recurrence": "x", "nuisances": "d"}
 CHANCE = {"AUROC": 0.5, "R2": 0.0}
-WORDS = {"AUROC": ("truth values", "AUROC"), "R2": ("numbers", "R²")}
+WORDS = {"AUROC": ("binary concepts", "AUROC"), "R2": ("numbers", "R²")}
 MEMORY = GROUPS[1]
 LOWEST = -1.0
 LOWEST_GAIN = -1.5
-"""R² has no lower bound: values below these are drawn at the edge with their number."""
+"""R² has no lower bound: lower values are drawn at the edge of the axis, with their number."""
 _USUAL = {"AUROC": (0.45, 1.0), "R2": (-0.1, 1.0)}
 _USUAL_GAIN = (-0.1, 0.1)
 _MARGIN = 0.03
@@ -38,7 +38,7 @@ def main(args: PlotArgs) -> None:
 
 
 def sample_of(about: dict) -> tuple[str, str]:
-    """For captions: how much of what, and the levels."""
+    """Sample sizes and levels, for captions."""
     return (
         f"{about['steps']:,} steps of {about['episodes']:,} episodes on {about['layouts']:,} layouts",
         about["levels"],
@@ -46,7 +46,7 @@ def sample_of(about: dict) -> tuple[str, str]:
 
 
 def by_measure(about: dict) -> dict[str, list[str]]:
-    """The concepts of each measure, those that the hidden state reads best first."""
+    """The concepts of each measure, best decoded from the hidden state first."""
     entries = about["readers"]["hidden"]
     best_first = sorted(entries, key=lambda name: -entries[name]["value"]["value"])
     return {
@@ -55,8 +55,8 @@ def by_measure(about: dict) -> dict[str, list[str]]:
 
 
 def draw_gains(about: dict, path: Path) -> Path:
-    """Left: what the hidden state and each baseline read; right: what the hidden state gains over the best of
-    them, and memory over the encoder.
+    """Left: scores of the hidden state and of each baseline. Right: gain of the hidden state over the best
+    baseline, and of memory over the encoder.
     """
     groups = by_measure(about)
     entries = about["readers"]["hidden"]
@@ -88,8 +88,8 @@ def draw_gains(about: dict, path: Path) -> Path:
         right.axvline(0, **NULL | {"linewidth": 1.0})
         left.axvline(
             CHANCE[measure], label="majority", **NULL | {"linewidth": 1.0}
-        )  # what it reads is chance, by definition
-        left.set_xlabel(f"{WORDS[measure][1]} on other layouts")
+        )  # its score is chance, by definition
+        left.set_xlabel(f"{WORDS[measure][1]} on held-out layouts")
         right.set_xlabel(f"gain in {WORDS[measure][1]}")
         hidden = [entries[name] for name in names]
         read = [(y, entry["baselines"][baseline]) for y, entry in zip(place, hidden) for baseline in SHAPES]
@@ -118,18 +118,25 @@ def draw_gains(about: dict, path: Path) -> Path:
         borderaxespad=0.1,
     )
     axes[0, 1].legend(loc="lower left", bbox_to_anchor=(-0.05, 1.0), fontsize=7, borderaxespad=0.1)
-    text = "Linear probes tested on layouts that they were not fit on; grey, the baselines. Bars: 95%, bootstrapped by layout. In "
-    text += "brackets: not decodable, that is not surely above the majority and the control task. Arrows: values beyond the "
-    text += "axis, in numbers; a bar that reaches the edge goes on beyond it."
+    text = (
+        "Linear probes tested on held-out layouts; grey: baselines. Bars: 95%, bootstrapped by layout. In "
+        "brackets: not decodable, that is not significantly above the majority and the control task. Arrows: "
+        "values beyond the axis; a bar that reaches the edge continues beyond it."
+    )
     add_caption(figure, text, *sample_of(about))
     return save_figure(figure, path)[0]
 
 
 def fit_axis(axis, points: Sequence[tuple[float, dict]], usual: tuple[float, float], lowest: float) -> None:
-    """Limits of an axis on which every value and interval of points (y, numbers) is seen, down to `lowest` at
-    most and at least `usual`.
+    """Sets the limits of an axis so that every value and interval is visible.
 
-    A value below has an arrow at the edge and its number beside it.
+    Values below `lowest` get an arrow at the edge, with their number.
+
+    Args:
+        axis: to fit.
+        points: y and estimate of each.
+        usual: the smallest range shown.
+        lowest: the lower limit, at most.
     """
     known = [
         (y, one["value"], one.get("low"), one.get("high")) for y, one in points if one["value"] is not None
@@ -158,7 +165,7 @@ def _named(name: str, entry: dict) -> str:
 
 
 def _ranges(axis, numbers: list[dict], place: np.ndarray, color: str, label: str) -> None:
-    """Points with their intervals, lying; what is not known is left out."""
+    """Points with horizontal intervals; undefined ones are left out."""
     kept = [(y, one) for y, one in zip(place, numbers) if one["value"] is not None]
     value = np.array([one["value"] for _, one in kept])
     low, high = (np.array([one[end] for _, one in kept]) for end in ("low", "high"))
@@ -177,7 +184,7 @@ def _ranges(axis, numbers: list[dict], place: np.ndarray, color: str, label: str
 
 
 def draw_readers(about: dict, path: Path) -> Path:
-    """A table of numbers: concepts by readers, baselines after them."""
+    """Heat map of scores: concepts by readers, baselines last."""
     groups = by_measure(about)
     readers = about["readers"]
     names = [name for measure in groups.values() for name in measure]
@@ -213,8 +220,10 @@ def draw_readers(about: dict, path: Path) -> Path:
     axis.tick_params(length=0)
     axis.grid(False)
     axis.spines[:].set_visible(False)
-    text = "What linear probes of each place read of every concept on layouts that they were not fit on: AUROC of truth values "
-    text += "above the white line, R² of numbers below it. The last columns are baselines."
+    text = (
+        "Linear probes of each site on held-out layouts: AUROC of binary concepts above the white line, R² "
+        "of numbers below it. The last columns are baselines."
+    )
     add_caption(figure, text, *sample_of(about))
     return save_figure(figure, path)[0]
 

@@ -146,7 +146,7 @@ class Check:
         return fork_point_columns(points) | match_frames(real, simulated)._asdict() | moved | scores
 
     def closed_loop(self) -> dict[str, np.ndarray]:
-        """The agent in both worlds, a mismatched baseline, and frames of the first draw at steps STRIP_STEPS."""
+        """The agent in both worlds, a mismatched baseline, and frames of the first draw at STRIP_STEPS."""
         points = self.sampler.sample(self.args.num_fork_points)
         found = fork_point_columns(points)
         for name, world in self._worlds().items():

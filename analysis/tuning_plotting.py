@@ -1,5 +1,5 @@
-"""Draws what directions are about from the artefacts of analysis.tuning_precompute alone: tuning curves, the
-table of directions and concepts with its marks, and a card for each direction.
+"""Draws what directions represent from the artefacts of analysis.tuning_precompute: tuning curves, a table of
+directions and concepts with their marks, and a card for each direction.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,9 @@ from common.cli import parse, run_main
 @dataclass
 class Args(PlotArgs):
     rows: tuple[str, ...] = ()
-    """Directions that have a row of tuning curves; left out, those named after an object ahead, or the first
-    eight.
-    """
+    """Directions with a row of tuning curves; default: those named after an object, or the first eight."""
     cards: tuple[str, ...] = ()
-    """Directions that have a card; left out, all. Cards are not copied to --images."""
+    """Directions with a card; default: all. Cards are not copied to --images."""
 
 
 if __name__ == "__main__":
@@ -36,8 +34,8 @@ from rollouts.scene_bank import WITH, WITHOUT
 
 RESAMPLES = 500
 RESPONDS = GROUPS[-1]
-LEAST = 7.5
-"""Inches: no figure is narrower, for its caption."""
+MIN_WIDTH = 7.5
+"""Inches that a caption needs."""
 
 
 def main(args: Args) -> None:
@@ -60,7 +58,7 @@ def main(args: Args) -> None:
 
 
 def chosen(names: tuple[str, ...], known: list[str]) -> list[str]:
-    """The names as given. Raises UsageError for one that is not there."""
+    """The names as a list. Raises UsageError for an unknown one."""
     for name in names:
         if name not in known:
             raise UsageError(f"no direction {name!r}; these were measured: {', '.join(known)}")
@@ -68,17 +66,19 @@ def chosen(names: tuple[str, ...], known: list[str]) -> list[str]:
 
 
 def quotable(about: dict) -> dict:
-    """The numbers with, of the table, each direction's own concept, and the pairs that have a mark beyond
-    *decodable*.
-    """
+    """The numbers for documentation pages; of the table only own concepts and pairs with a further mark."""
     own = {entry["concept"]: entry for entry in about["table"] if entry["direction"] == entry["concept"]}
     marked = [entry for entry in about["table"] if entry["beyond"] or entry["responds"]]
     return {name: value for name, value in about.items() if name != "table"} | {"own": own, "marked": marked}
 
 
 def curve(scores: np.ndarray, distance: np.ndarray, layout: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distances [m] and the mean score there with its 95% interval by layout [3, m]: scores, distance, layout
-    [n].
+    """Distances [m], and the mean score at each with its 95% interval by layout [3, m].
+
+    Args:
+        scores: [n].
+        distance: [n].
+        layout: [n].
     """
     where = np.unique(distance)
     found = []
@@ -89,9 +89,9 @@ def curve(scores: np.ndarray, distance: np.ndarray, layout: np.ndarray) -> tuple
 
 
 def draw_tuning(about: dict, scenes: dict[str, np.ndarray], rows: list[str], path: Path) -> Path:
-    """Rows: directions; columns: objects. Blue: the score with the object, grey: the same scenes without it."""
+    """Tuning curves. Rows: directions; columns: objects. Blue: with the object; grey: without it."""
     kinds = np.unique(scenes["kind"])
-    panel = max(1.25, LEAST / len(kinds)), max(1.05, 3.0 / len(rows))
+    panel = max(1.25, MIN_WIDTH / len(kinds)), max(1.05, 3.0 / len(rows))
     figure, axes = new_figure(len(rows), len(kinds), panel=panel, sharex=True, sharey="row")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0.02, hspace=0.02)
     marks = {(entry["direction"], entry["concept"]): entry for entry in about["table"]}
@@ -114,9 +114,12 @@ def draw_tuning(about: dict, scenes: dict[str, np.ndarray], rows: list[str], pat
         axis.set(xticks=[0, 2, 4, 6])
         axis.set_xlabel("tiles", fontsize=7)
     figure.supylabel("score (sd)", fontsize=8)
-    text = "Score of each direction (rows) against tiles to an object (columns), in standard deviations of recorded states: blue with the object, grey the same moments "
-    text += "without it, with the same memory. Bands: 95%, by layout. Shaded: the direction's own object. The word 'responds': the "
-    text += "object moves the score, and surely more than any other object of that size and distance."
+    text = (
+        "Score of each direction (rows) against tiles to an object (columns), in standard deviations over "
+        "recorded states. Blue: with the object; grey: the same scenes without it, with the same memory. "
+        "Bands: 95%, by layout. Shaded: the direction's own object. 'responds': the object moves the score, "
+        "and significantly more than any other object of that size and distance."
+    )
     add_caption(figure, text, _pairs(about), about["levels"])
     return save_figure(figure, path)[0]
 
@@ -137,17 +140,17 @@ def _tuned(axis, scenes: dict[str, np.ndarray], k: int, kind: int) -> None:
 
 
 def draw_marks(about: dict, path: Path) -> Path:
-    """Directions by concepts: how well the score alone decodes each concept, with marks."""
+    """Heat map of directions by concepts: how well the score alone decodes each concept, with marks."""
     names = about["names"]
     concepts = list(dict.fromkeys(entry["concept"] for entry in about["table"]))
     entries = {(entry["direction"], entry["concept"]): entry for entry in about["table"]}
     strength = np.array([[_strength(entries[name, concept]) for concept in concepts] for name in names])
-    figure, axes = new_figure(panel=(max(LEAST, 1.6 + 0.27 * len(concepts)), 2.2 + 0.24 * len(names)))
+    figure, axes = new_figure(panel=(max(MIN_WIDTH, 1.6 + 0.27 * len(concepts)), 2.2 + 0.24 * len(names)))
     axis = axes[0, 0]
     image = axis.imshow(strength, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for i, name in enumerate(names):
         for j, concept in enumerate(concepts):
-            _marked(axis, j, i, entries[name, concept], strength[i, j])
+            _draw_marks(axis, j, i, entries[name, concept], strength[i, j])
             if name == concept:
                 axis.add_patch(_frame(j, i))
     axis.set_xticks(
@@ -159,9 +162,12 @@ def draw_marks(about: dict, path: Path) -> Path:
     axis.grid(False)
     axis.spines[:].set_visible(False)
     figure.colorbar(image, ax=axis, fraction=0.025, pad=0.01, label="decoded from the score alone")
-    text = "Directions (rows) and concepts (columns). Colour: R², or 2 AUROC - 1, of the concept from that score alone on other "
-    text += "layouts. Small dot: decodable, that is surely above the majority and the control task; large dot: beyond every "
-    text += "baseline; red ring: the score responds to the object. Framed: a direction's own concept."
+    text = (
+        "Directions (rows) and concepts (columns). Colour: R², or 2 AUROC - 1, of the concept from that "
+        "score alone on held-out layouts. Small dot: decodable, that is significantly above the majority and "
+        "the control task; large dot: above every baseline; red ring: the score responds to the object. "
+        "Framed: a direction's own concept."
+    )
     n = f"{about['steps']:,} steps on {about['layouts']:,} layouts; {_pairs(about)} of scenes"
     add_caption(figure, text, n, about["levels"])
     return save_figure(figure, path)[0]
@@ -172,7 +178,7 @@ def _strength(entry: dict) -> float:
     return 0.0 if value is None else max(2 * value - 1 if entry["measure"] == "AUROC" else value, 0.0)
 
 
-def _marked(axis, x: int, y: int, entry: dict, strength: float) -> None:
+def _draw_marks(axis, x: int, y: int, entry: dict, strength: float) -> None:
     """The marks of one pair."""
     color = "white" if strength > 0.6 else "#1a1a1a"
     if entry["decodable"]:
@@ -202,27 +208,36 @@ def draw_card(
     name: str,
     path: Path,
 ) -> Path:
-    """One direction: what it is tuned to, how its scores are spread, what it decodes, and what the agent saw
-    where it is high, middling and low.
+    """The card of one direction: responses, score distribution, decoded concepts, and clips by score.
+
+    Args:
+        about: the numbers.
+        scenes: the part `scenes`.
+        decoding: the part `decoding`.
+        clips: frames [K, 3, count, F, H, W, C].
+        name: of the direction.
+        path: where the figure goes.
     """
     k = about["names"].index(name)
     kinds = np.unique(scenes["kind"])
     figure, _ = new_figure(panel=(8.6, 7.6))
     figure.clear()
     top, upper, lower = figure.subfigures(3, 1, height_ratios=[0.72, 0.9, 1.45])
-    _moved(top, about, scenes, k, kinds)
-    spread, said = upper.subplots(1, 2, width_ratios=[1, 1.2])
+    _response_curves(top, about, scenes, k, kinds)
+    spread, decoded = upper.subplots(1, 2, width_ratios=[1, 1.2])
     edges = np.linspace(-4, 4, decoding["histogram"].shape[1] + 1)
     spread.stairs(decoding["histogram"][k], edges, fill=True, color=REAL["color"], alpha=0.8)
     spread.set(xlabel="score (sd)", yticks=[])
     spread.set_title("recorded states")
-    _said(said, about, name)
+    _decoded_bars(decoded, about, name)
     figure.suptitle(
         f"{about['labels'][k]}: {_stability(about, k)}", fontsize=11, fontweight="bold", x=0.01, ha="left"
     )
     _strips(lower, clips[k])
-    text = f"Moments from different layouts; each strip shows the frames {', '.join(map(str, CLIP))} steps from the moment, which "
-    text += "is the last. Bands: 95%, by layout. Grey bars: not decodable."
+    text = (
+        f"Clips from different layouts: frames {', '.join(map(str, CLIP))} steps from the scored step, which "
+        "is the last. Bands: 95%, by layout. Grey bars: not decodable."
+    )
     add_caption(
         figure,
         text,
@@ -232,8 +247,8 @@ def draw_card(
     return save_figure(figure, path)[0]
 
 
-def _moved(figure, about: dict, scenes: dict[str, np.ndarray], k: int, kinds: np.ndarray) -> None:
-    """How an object put there changes the score, a panel for each kind of object, on one scale."""
+def _response_curves(figure, about: dict, scenes: dict[str, np.ndarray], k: int, kinds: np.ndarray) -> None:
+    """Change of the score by an object against its distance, a panel for each kind."""
     axes = figure.subplots(1, len(kinds), sharex=True, sharey=True, squeeze=False)[0]
     for axis, kind in zip(axes, kinds):
         rows = scenes["kind"] == kind
@@ -249,19 +264,19 @@ def _moved(figure, about: dict, scenes: dict[str, np.ndarray], k: int, kinds: np
 
 
 def _stability(about: dict, k: int) -> str:
-    """How well the direction is found again, in words: what it reads and what it writes, where they were
-    judged apart.
-    """
+    """Stability of the direction over resamples, in words."""
     found, written = (about["provenance"].get(name) for name in ("stability", "written"))
     if found is None:
         return "stability untested"
     if written is None:
-        return f"found again at |cosine| {found['median'][k]:.2f}, the median of {found['draws']} draws of layouts"
-    return f"read again at |r| {found['median'][k]:.2f}, written again at |cosine| {written['median'][k]:.2f}, medians of {found['draws']} draws of layouts"
+        return f"stability |cosine| {found['median'][k]:.2f}, median of {found['draws']} resamples of layouts"
+    read, write = found["median"][k], written["median"][k]
+    resamples = f"medians of {found['draws']} resamples of layouts"
+    return f"stability of reading |r| {read:.2f}, of writing |cosine| {write:.2f}, {resamples}"
 
 
-def _said(axis, about: dict, name: str) -> None:
-    """The concepts that the score alone decodes best, with marks in words."""
+def _decoded_bars(axis, about: dict, name: str) -> None:
+    """The concepts that the score alone decodes best."""
     entries = sorted(
         (entry for entry in about["table"] if entry["direction"] == name), key=lambda entry: -_strength(entry)
     )[:8]
@@ -276,7 +291,7 @@ def _said(axis, about: dict, name: str) -> None:
 
 
 def _strips(figure, clips: np.ndarray) -> None:
-    """clips [3, count, F, H, W, C]: rows top, middle, bottom; strips side by side."""
+    """Clips [3, count, F, H, W, C] by score: highest, median and lowest."""
     axes = figure.subplots(3, clips.shape[1], squeeze=False)
     for line, name, strips in zip(axes, ("highest", "median", "lowest"), clips):
         for axis, strip in zip(line, strips):

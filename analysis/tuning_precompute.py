@@ -172,7 +172,9 @@ def compute(
 
     scenes = cached_part(run, "scenes", on_scenes)
     shown = scenes["scores"][scenes["shown"]]
-    moved = cached_part(run, "responses", lambda: responses(shown, visible_columns(bank), bank.about["kinds"]))
+    moved = cached_part(
+        run, "responses", lambda: responses(shown, visible_columns(bank), bank.about["kinds"])
+    )
     decoded = cached_part(run, "decoding", decoding)
     cached_part(run, "clips", lambda: {"frames": extract_clips(dataset, scores, args.clips)})
     table = table_rows(dataset, directions, decoded, moved, bank.about["kinds"])

@@ -212,8 +212,8 @@ def _closed_loop(report: Report, arrays: Arrays) -> dict:
         f"Single runs are compared for {PAIRED_STEPS} steps; beyond, only distributions.",
     )
     page.text(
-        f"Control: forks {again} Beyond {PAIRED_STEPS} steps the frequencies of effect classes differ by a total "
-        f"variation of {far:.2f}.",
+        f"Control: forks {again} Beyond {PAIRED_STEPS} steps the frequencies of effect classes differ by a "
+        f"total variation of {far:.2f}.",
         note=True,
     )
     return {

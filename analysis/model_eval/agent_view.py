@@ -1,4 +1,4 @@
-"""The agent's responses to simulated frames compared with those to recorded ones: policy, hidden state, value.
+"""The agent's policy, hidden state and value on simulated frames, compared with those on recorded frames.
 
 Policies are compared over effect classes (actions with the same effect count as one).
 """

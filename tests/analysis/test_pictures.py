@@ -92,7 +92,7 @@ def test_a_card_has_a_panel_and_one_band_for_each_object():
     }
     scenes["scores"] = rng.normal(size=(140, 2, 3))
     figure = Figure(figsize=(8.6, 2))
-    tuning_plotting._moved(figure, {"kinds": kinds}, scenes, 1, np.arange(7))
+    tuning_plotting._response_curves(figure, {"kinds": kinds}, scenes, 1, np.arange(7))
     assert [axis.get_title(loc="center") for axis in figure.axes] == kinds
     assert all(
         sum(isinstance(item, PolyCollection) for item in axis.collections) == 1 for axis in figure.axes

@@ -429,7 +429,7 @@ def test_a_game_without_concepts_is_refused(world):
 
 def test_stale_probes_are_refused(world, probed, monkeypatch):
     monkeypatch.setattr(tuning_precompute, "CONCEPTS_VERSION", 99)
-    with pytest.raises(UsageError, match="stale: concepts are defined otherwise"):
+    with pytest.raises(UsageError, match="stale: concepts have since changed"):
         tuning_precompute.find_probes(tuning_args(world), world.store.id, read_numbers(probed)["agent"])
     monkeypatch.setattr(probes_plotting, "VERSION", 0)
     with pytest.raises(UsageError, match="is stale: it is of version 2"):
