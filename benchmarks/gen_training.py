@@ -195,7 +195,7 @@ def loops(args: Args, model_config, train: TrainConfig) -> tuple[Loop, Loop]:
 
 
 def paired(args: Args, model_config, train: TrainConfig, source: WindowSource) -> dict:
-    """Frames per second of both loops over `rounds` turns on the same batches, and their losses on the first."""
+    """Frames per second of both loops over `rounds` turns, and their losses on the first batch."""
     pair = loops(args, model_config, train)
     seconds = []
     losses = []

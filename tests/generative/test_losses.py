@@ -418,7 +418,7 @@ def test_ends_are_as_likely_as_recorded_whatever_windows_are_drawn(model):
     weight = torch.where(fatal, 0.02 / 0.5, 0.98 / 0.5)
 
     def chance(weight):
-        """The mean probability of an end, once the two numbers have been fit, over the windows as recorded."""
+        """The mean calibrated probability of an end over the recorded windows, after fitting."""
         model.done_calibration.data.zero_()
         optimizer = torch.optim.LBFGS([model.done_calibration], lr=0.02, max_iter=400, tolerance_change=1e-12)
 

@@ -231,7 +231,7 @@ def test_foreign_snapshots_are_refused_and_change_nothing(simulator, starts):
 
 
 def test_playing_in_it_is_recording_in_the_simulator(simulator, starts, tmp_path):
-    """`play`, the loop of the real game, against record_gen_samples' store: another loop over the same steps."""
+    """`play`, the loop for the real game, against the store that record_gen_samples writes."""
     sampling = Sampling(10, STEPS, 10, 0, env_state="none")
     record_samples(simulator, starts, sampling, tmp_path / "store", MANIFEST, "toy", "cpu")
     store = Rollouts.open(tmp_path / "store")
