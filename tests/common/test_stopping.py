@@ -42,6 +42,14 @@ def stopped(main, capsys, **flags) -> tuple[int, str]:
     return ended.value.code, capsys.readouterr().err
 
 
+@pytest.fixture(autouse=True)
+def hang_up_is_not_ignored():
+    """Under nohup the tests' own process ignores SIGHUP; here it has its default action."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_a_script_with_its_code_and_one_line(number, capsys):
     before = [signal.getsignal(one) for one in SIGNALS]
