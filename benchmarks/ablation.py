@@ -31,7 +31,7 @@ class Args:
     num_windows: int = 256
     """Held-out windows that each is scored on."""
     training_windows: int = 128
-    """Windows of training levels, which the scores' yardsticks are fit on."""
+    """Windows of training levels, that the scores' baselines are fit on."""
     seed: int = 0
     """Seed of training, of windows and of noise."""
     out_dir: Path = Path("benchmarks/results/ablation")

@@ -27,7 +27,7 @@ class Args:
     width: int = 64
     """Features of each state."""
     num_directions: int = 16
-    """Directions to fit; a dictionary has 16 times as many and uses so many at a time."""
+    """Directions to fit; a dictionary has 16 times as many and activates this many at a time."""
     methods: tuple[str, ...] = METHODS
     """Which of pca, ica, nmf, dictionary and probes."""
     num_threads: int = 2

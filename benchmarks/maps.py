@@ -24,7 +24,7 @@ class Args:
     width: int = 64
     """Features of each state."""
     num_directions: int = 16
-    """Directions to fit; a dictionary has 16 times as many and uses so many at a time."""
+    """Directions to fit; a dictionary has 16 times as many and activates this many at a time."""
     tsne_points: int = 50_000
     """Points of the paired run of t-SNE; 0 leaves it out."""
     num_threads: int = 2
@@ -146,11 +146,11 @@ def paired_tsne(
 
 def main(args: Args) -> None:
     torch.set_num_threads(args.num_threads)
-    told: dict = {"threads": args.num_threads, "manifest": manifest()}
+    results: dict = {"threads": args.num_threads, "manifest": manifest()}
 
     def save(name: str, value) -> None:
-        write_json(args.out_file, told | {name: value})
-        told[name] = value
+        write_json(args.out_file, results | {name: value})
+        results[name] = value
 
     with threadpool_limits(args.num_threads):
         rows = growth(args, save)

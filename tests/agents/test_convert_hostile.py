@@ -112,7 +112,7 @@ def test_damaged_files_of_torch_are_one_line(tmp_path, archive):
 
 
 def _overwritten(whole: bytes, drawn: random.Random) -> bytes:
-    """With four bytes drawn anew."""
+    """With four random bytes."""
     damaged = bytearray(whole)
     for _ in range(4):
         damaged[drawn.randrange(2, len(damaged))] = drawn.randrange(256)

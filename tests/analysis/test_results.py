@@ -14,7 +14,7 @@ ARTEFACT = {
 
 @pytest.fixture
 def template(tmp_path, monkeypatch):
-    """A page's template beside the artefact that it quotes; call it with the template's text."""
+    """A page's template and the artefact that it quotes; call it with the template's text."""
     monkeypatch.setattr(results, "ROOT", tmp_path)
     for folder in ("docs/results", "docs/templates"):
         (tmp_path / folder).mkdir(parents=True)

@@ -308,7 +308,7 @@ def test_steps_are_rounded_up_to_whole_iterations(tmp_path):
 
 
 def test_the_same_command_at_the_same_time_is_refused(tmp_path, tiny_presets, capsys):
-    """While one process trains, the second is told which one it is; the run goes on unharmed to the same
+    """While one process trains, the second learns which one it is; the run goes on unharmed to the same
     bits.
     """
     asked = dict(num_timesteps=32 * 40, save_every=32)

@@ -32,7 +32,7 @@ def overlapping(figure: Figure, texts) -> list[tuple[str, str]]:
 
 
 def cut_texts(figure: Figure) -> list[str]:
-    """Texts that reach beyond the edge of the picture; those of ticks apart, some of which are never drawn."""
+    """Texts that reach beyond the edge of the figure, except tick labels, some of which are never drawn."""
     ticks = {
         label
         for axis in figure.findobj(Axis)

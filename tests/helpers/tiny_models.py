@@ -17,8 +17,16 @@ SIZE = 16
 NEVER = 10**9
 
 PRESETS = """
-tiny: {n_envs: 4, n_steps: 8, epoch: 1, mini_batch_per_epoch: 2, architecture: nature, feature_size: 16, core: gru, hidden_size: 8}
-tiny-lstm: {n_envs: 4, n_steps: 8, epoch: 1, mini_batch_per_epoch: 2, architecture: nature, feature_size: 16, core: lstm, hidden_size: 8}
+tiny: &tiny
+  n_envs: 4
+  n_steps: 8
+  epoch: 1
+  mini_batch_per_epoch: 2
+  architecture: nature
+  feature_size: 16
+  core: gru
+  hidden_size: 8
+tiny-lstm: {<<: *tiny, core: lstm}
 broken: {n_envs: 4, speed: 11}
 """
 

@@ -23,7 +23,7 @@ def lengths(episodes: int = 120, seed: int = 0) -> np.ndarray:
 
 
 def slow(length, count: int = 3, seed: int = 1) -> np.ndarray:
-    """Independent autoregressive scores [n, count] that begin anew in every episode."""
+    """Independent autoregressive scores [n, count] that start independently in every episode."""
     rng = np.random.default_rng(seed)
     out = rng.normal(size=(length.sum(), count))
     opens = np.zeros(len(out), bool)

@@ -58,7 +58,7 @@ def test_the_level_is_the_jobs(agent):
 
 
 def unrolled(agent, steps, first_at=0):
-    """States after each step, logits and values recomputed from the stored frames, told a reset at step
+    """States after each step, logits and values recomputed from the stored frames, given a reset at step
     `first_at` of each episode.
     """
     obs = torch.from_numpy(steps["obs"].reshape(9, 5, *steps["obs"].shape[1:])).transpose(0, 1)

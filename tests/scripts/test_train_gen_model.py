@@ -1,4 +1,4 @@
-"""Training a world model from a store: keyed batches, the log, resuming to the same bits, and clear refusals."""
+"""Training a world model from a store: keyed batches, the log, exact resuming, clear refusals."""
 
 import csv
 import hashlib
@@ -182,7 +182,7 @@ def test_every_batch_has_noise_of_its_own_and_validations_and_looks_at_what_is_s
     assert len(torch.stack(drawn[False]).unique(dim=0)) == 1
 
 
-def test_the_agents_terms_and_the_runs_without_frames_are_left_out_of_training_but_not_of_validation_when_unweighted(
+def test_unweighted_agent_and_rollout_terms_are_left_out_of_training_but_not_of_validation(
     recorded, tmp_path
 ):
     off = dict(

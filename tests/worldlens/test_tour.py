@@ -1,4 +1,4 @@
-"""The tour notebook runs from top to bottom, and its committed outputs are of the code beside them."""
+"""The tour notebook runs from top to bottom, and its committed outputs name no machine."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
 """Made scenes: an object is put where it was asked for and nowhere else, the judges catch every fault, and
-banks come back whole.
+banks are read back whole.
 """
 
 import json
