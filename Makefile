@@ -1,5 +1,6 @@
 # make demo     every analysis on real CoinRun at a small size, ending in a report
-# make test     fast tests, under six minutes on two cores
+# make lint     ruff: format and rules
+# make test     lint and fast tests, under six minutes on two cores
 # make test-full  slow tests too, and the demo on a second game
 # make results  pages with quoted numbers, from docs/templates and the artefacts
 # make docs     the documentation as a site, site/index.html
@@ -7,15 +8,19 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-full results docs clean
+.PHONY: demo lint test test-full results docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/python demo.py
 
-test: $(VENV)/installed
+lint: $(VENV)/installed
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+
+test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" --durations=20
 
-test-full: $(VENV)/installed
+test-full: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --durations=20
 	$(BIN)/python demo.py --env_name jumper --num_batches 500 --out_dir demo/jumper
 

@@ -111,7 +111,7 @@ def _first_steps(worlds: Worlds) -> np.ndarray:
 
 
 def _line_with_end_bar(axis, x: np.ndarray, statistic: np.ndarray, label: str, style: dict) -> None:
-    """A line, and the interval of its last point beside it: four overlapping bands would be unreadable."""
+    """A line and the interval of its last point only: four overlapping bands would be unreadable."""
     axis.plot(x, statistic[0], label=label, **style)
     end = x[-1] + 0.025 * len(x) * len(axis.lines)
     low, high = percentile_interval(statistic[:, -1])

@@ -33,7 +33,7 @@ class Report(NamedTuple):
 
 
 def build_page(arrays: Arrays, about: dict, path: Path) -> dict:
-    """Draws the figures beside `path`, writes the page there, and returns all its numbers.
+    """Draws the figures in the directory of `path`, writes the page there, and returns all its numbers.
 
     Args:
         arrays: the artefact.

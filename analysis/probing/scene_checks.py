@@ -53,7 +53,7 @@ def check_pairs(made: Sequence[ScenePair], env) -> CheckedPairs:
     """Restores every pair in the game and looks for FAULTS.
 
     - unread: the bytes do not parse back to the state.
-    - repainted: the twin is not rendered as the recorded frame.
+    - `repainted`: the twin is not rendered as the recorded frame.
     - misplaced: the concepts do not find the object in its place, or find one as near in the twin.
     - spilt: pixels differ outside the object's box.
     - unseen: no pixel differs although the box is on the screen.

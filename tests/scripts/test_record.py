@@ -447,7 +447,7 @@ def test_an_agent_that_cannot_play_the_game_is_refused(tmp_path):
 
 
 def test_the_same_command_at_the_same_time_is_refused_and_other_shards_are_not(models, tmp_path):
-    """Another process is at work on shard 1; the shards beside it can be recorded, and it itself once that
+    """Another process is at work on shard 1; other shards can be recorded, and it itself once that
     process is gone.
     """
     make(models, tmp_path, shards=(0, 0))

@@ -1,4 +1,4 @@
-"""Planted truth for the marks of a concept: known concepts are recovered, shuffled labels give nothing, and what
+"""Planted truth for the marks of a concept: known ones are recovered, shuffled labels give nothing, and what
 is decodable but does not respond gets one mark.
 """
 
