@@ -1,9 +1,20 @@
 """Tests compute in float32 whatever the machine is faster in, unless they ask for bf16 by name: bits and
-tolerances are those of one arithmetic.
+tolerances are those of one arithmetic. WORLDLENS_PRECISION=bf16 runs the suite in bf16; modules that compare
+bits use the fixture `float32` and stay in float32 even then.
 """
 
 import os
 
+import pytest
+
 from common.precision import VARIABLE
 
 os.environ.setdefault(VARIABLE, "fp32")
+
+
+@pytest.fixture(scope="module")
+def float32():
+    """The precision `auto` is float32: in bf16 a result depends on how many rows are computed together."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, "fp32")
+        yield

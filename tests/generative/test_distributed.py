@@ -19,6 +19,8 @@ from generative.training.distributed import DistContext, join_ranks
 from tests.helpers import toy_world
 from tests.helpers.toy_world import toy_agent, toy_episode, with_agent, write_toy_store
 
+pytestmark = pytest.mark.usefixtures("float32")
+
 ROOT = Path(__file__).parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 FLAGS = {

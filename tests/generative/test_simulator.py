@@ -17,6 +17,8 @@ from generative.simulator import EXTRA_STEPS, STATE_NOISE, NoiseKeys, Simulator,
 from tests.helpers.toy_simulator import toy_simulator
 from tests.helpers.toy_world import ACTIONS, NOOP, SIZE, toy_agent, toy_config
 
+pytestmark = pytest.mark.usefixtures("float32")
+
 STEPS = 5
 
 

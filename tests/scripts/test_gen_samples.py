@@ -19,6 +19,8 @@ from rollouts.store import Rollouts
 from tests.helpers.toy_simulator import NAMES, save_toy_files
 from tests.helpers.toy_world import toy_agent
 
+pytestmark = pytest.mark.usefixtures("float32")
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):

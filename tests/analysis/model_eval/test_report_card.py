@@ -32,6 +32,8 @@ from rollouts.store import Rollouts
 from tests.helpers.coinrun_store import PER_PART, write_world
 from tests.helpers.refusal_checks import refused_at_once
 
+pytestmark = pytest.mark.usefixtures("float32")
+
 CLASSES = action_space("coinrun").effect_classes
 K = 3
 STEPS = 12
@@ -420,7 +422,7 @@ def test_sizes_that_cannot_be_had_are_refused_before_work_begins(world, tmp_path
         "--num_windows is 1: give 2 or more; --batch_size is 0: give 2 or more", num_windows=1, batch_size=0
     )
     monkeypatch.setattr(
-        "analysis.model_eval.eval_windows.split", lambda layouts: np.full(len(layouts), "train")
+        "analysis.model_eval.eval_windows.split_by_layout", lambda layouts: np.full(len(layouts), "train")
     )
     refused("fewer than two layouts for test .*larger --num_episodes")
     monkeypatch.undo()

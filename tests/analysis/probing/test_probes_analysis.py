@@ -40,6 +40,8 @@ from rollouts.store import Rollouts
 from tests.helpers.probe_world import EPISODES, WIDTH, World, write_world
 from tests.helpers.toy_world import SIZE, toy_agent
 
+pytestmark = pytest.mark.usefixtures("float32")
+
 FLOAT32 = Precision("fp32", "fp32")
 
 
