@@ -112,10 +112,11 @@ def draw_gains(about: dict, path: Path) -> Path:
         loc="lower right",
         bbox_to_anchor=(1.0, 1.0),
         ncols=3,
-        fontsize=6.5,
-        handletextpad=0.2,
-        columnspacing=1.0,
-        borderaxespad=0.1,
+        fontsize=6.3,
+        handletextpad=0.1,
+        handlelength=1.1,
+        columnspacing=0.6,
+        borderaxespad=0.0,
     )
     axes[0, 1].legend(loc="lower left", bbox_to_anchor=(-0.05, 1.0), fontsize=7, borderaxespad=0.1)
     text = (
