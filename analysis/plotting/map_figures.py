@@ -137,10 +137,10 @@ def _draw_path(axis: Axes, steps: np.ndarray, clock: ScalarMappable, hop: float)
     """Steps [T, 2] as dots joined by lines, coloured by time; jumps longer than `hop` are faint."""
     colors = clock.to_rgba(np.arange(len(steps)))
     jumps = np.hypot(*np.diff(steps, axis=0).T) > hop
-    look = {"linewidths": np.where(jumps, 0.4, 1.2), "alpha": np.where(jumps, 0.18, 0.8)}
-    axis.add_collection(
-        LineCollection(np.stack([steps[:-1], steps[1:]], 1), colors=colors[:-1], zorder=2, **look)
-    )
+    if len(jumps):  # an episode of one step has no line
+        look = {"linewidths": np.where(jumps, 0.4, 1.2), "alpha": np.where(jumps, 0.18, 0.8)}
+        lines = np.stack([steps[:-1], steps[1:]], 1)
+        axis.add_collection(LineCollection(lines, colors=colors[:-1], zorder=2, **look))
     axis.scatter(*steps.T, s=11, c=colors, linewidths=0, zorder=3)
     ends = {"s": 42, "edgecolors": "#222222", "linewidths": 1.1, "zorder": 4}
     axis.scatter(*steps[:1].T, marker="o", c=colors[:1], **ends)

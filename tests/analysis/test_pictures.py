@@ -147,6 +147,14 @@ def test_a_long_jump_of_a_path_is_fainter_than_a_step_to_a_neighbour(drawn, monk
     assert list(np.array(lines.get_linewidths()) > 1) == [True, False, True]
 
 
+def test_an_episode_of_one_step_is_a_dot_without_a_line(drawn, monkeypatch):
+    monkeypatch.setattr(map_figures, "_PIXELS", 60)
+    ground = np.random.default_rng(0).normal(size=(50, 2))
+    map_figures.draw_paths("pca", ground, [("level 1", ground[:1])], Caption("50", "0-1"), None)
+    dots, first, last = drawn[0].axes[0].collections
+    assert [len(marks.get_offsets()) for marks in (dots, first, last)] == [1, 1, 1]
+
+
 @pytest.mark.parametrize("count", [12, 40, 130])
 def test_the_largest_clusters_are_numbered_and_no_number_lies_on_another(drawn, monkeypatch, count):
     monkeypatch.setattr(map_figures, "_PIXELS", 60)
