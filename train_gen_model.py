@@ -59,7 +59,7 @@ class Args:
     overshooting_runs: int | None = None
     """Overshooting rollouts per window."""
     extra_starts: int | None = None
-    """Steps per window, besides its first, whose frames are also decoded from a latent of their own."""
+    """Further steps per window at which a new latent is encoded and the frame decoded from it."""
     deterministic_rollout_steps: int | None = None
     """Length of the deterministic rollouts, which predict frames without sampling."""
     agent_loss_fraction: float | None = None

@@ -169,7 +169,9 @@ def load_agent(path: Path, device: torch.device | str = "cpu") -> tuple[ActorCri
     """
     tensors, meta = load_checkpoint(path)
     if meta.get("kind") != "agent":
-        raise BadCheckpoint(f"{path} holds {described(meta.get('kind', 'something unnamed'))}, not an agent")
+        fix = ": give it as --world_model_file" if meta.get("kind") == "world model" else ""
+        held = described(meta.get("kind", "something unnamed"))
+        raise BadCheckpoint(f"{path} holds {held}, not an agent{fix}")
     check_entries(meta, _ENTRIES, path, BadCheckpoint)
     weights = without_prefix("agent", tensors)
     agent = build(lambda: ActorCritic(NetworkConfig(**meta["network"])), weights, path)

@@ -10,9 +10,7 @@ from torch import nn
 
 
 def _add_to_second_gate(cell: nn.RNNCellBase, bias: float) -> None:
-    """Index of the gate that keeps the past (a GRU's update gate, an LSTM's forget gate) among the cell's
-    gates.
-    """
+    """Adds `bias` to the gate that keeps the past (GRU update gate, LSTM forget gate)."""
     with torch.no_grad():
         cell.bias_hh[cell.hidden_size : 2 * cell.hidden_size] += bias
 

@@ -1,7 +1,7 @@
 """When does a concept appear in training? Probes the hidden state at every checkpoint of an agent, with the
 same baselines, and measures responses to constructed scenes.
 
-Every checkpoint runs over the same recorded episodes with its own memory, and then sees the same scenes.
+Every checkpoint is run on the same recorded episodes, with its own hidden state, and on the same scenes.
 Writes numbers to results/emergence_precomp, one part for each checkpoint, and resumes an unfinished run; draw
 them with python -m analysis.emergence_plotting.
 """
@@ -21,17 +21,17 @@ class Args:
     scenes_dir: Path
     """Scene bank made from this store (python -m analysis.scene_bank)."""
     data_dir: Path = Path("data")
-    """Store of real CoinRun rollouts by any agent, shown to all checkpoints."""
+    """Store of real CoinRun rollouts by any agent; every checkpoint is run on its frames."""
     every: int = 1
     """Take every n-th checkpoint, and always the last."""
     num_episodes: int = 500
     """Whole episodes, at most, drawn at random."""
     frame_episodes: int = 1500
-    """Episodes of the single-frame CNN, a baseline; with the number of analysis.probes_precompute, its CNN is
-    reused.
+    """Episodes of the single-frame CNN, a baseline; as many as in analysis.probes_precompute reuse its
+    CNN.
     """
     epochs: int = 2
-    """Training epochs of that CNN, likewise."""
+    """Training epochs of that CNN."""
     seed: int = 0
     """Seed of the sample of episodes, of folds, control tasks and baselines."""
     out_dir: Path = Path("results")

@@ -24,7 +24,7 @@ class Args:
     data_dir: Path = Path("data")
     """Store of real rollouts."""
     num_states: int = 32
-    """Recorded steps that maps are computed for, each of another level."""
+    """Recorded steps that maps are computed for, each from a different level."""
     steps: int = 4
     """Steps after which the value is read in the simulator."""
     draws: int = 8
@@ -143,7 +143,7 @@ def choose_states(args: Args, simulator: Simulator, rollouts: Rollouts) -> tuple
 
 
 def draw_windows(rollouts: Rollouts, length: int, count: int, seed: int) -> Windows:
-    """Up to `count` random windows of `length` steps, each of another level.
+    """Up to `count` random windows of `length` steps, each from a different level.
 
     Raises:
         UsageError: for fewer than two levels.

@@ -74,7 +74,7 @@ def parse(args_type: type, description: str = "", words: Sequence[str] | None = 
     def explain(event) -> None:
         message = _refusal(event, args_type, given)
         if message:  # a kind of mistake that our flags do not have is left to tyro
-            refuse(f"{message}; --help lists the flags")
+            refuse(f"{message}{'' if message.endswith('?') else ';'} --help lists the flags")
 
     with _until_the_reader_leaves(), refusals.on_parse_error(explain):
         args = read_flags(args_type, description, given)

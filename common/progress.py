@@ -39,6 +39,8 @@ class LinesAboveBars(logging.StreamHandler):
 def start_logging(level: int) -> None:
     """Logs lines of `level` and above to stderr; hides library warnings except at DEBUG."""
     logging.basicConfig(level=level, format="%(message)s", handlers=[LinesAboveBars()], force=True)
+    # openTSNE logs the details of every fit
+    logging.getLogger("openTSNE").setLevel(logging.WARNING if level > logging.DEBUG else logging.NOTSET)
     if level > logging.DEBUG:
         for library in LIBRARIES:
             warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")

@@ -19,7 +19,7 @@ def check_store(rollouts: Rollouts, agent, agent_meta: dict, agent_file: Path) -
         rollouts: the store.
         agent: an ActorCritic.
         agent_meta: the description in its file.
-        agent_file: for messages.
+        agent_file: named in error messages.
     """
     manifest = rollouts.manifest
     path = rollouts.path

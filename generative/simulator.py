@@ -192,8 +192,7 @@ class Simulator:
             keys: of the noise.
             policy: acts instead of the agent (the agent under an intervention, for example).
             actions: [T, B] integers or [T, B, A] weights, taken instead of the policy's; the policy still
-                sees
-                every frame.
+                sees every frame.
             hidden: the policy's hidden state at the start [B, D], instead of the one that z describes.
             greedy: take the most likely action instead of sampling.
             use_mode: take the mode of the environment states instead of sampling.
@@ -203,8 +202,7 @@ class Simulator:
             detach_agent: no gradient to z through the agent's hidden state at the start.
             detach_actions: no gradient through the choice of actions.
             ends: an episode ends where the model says so (sampled, or above 0.5 with use_mode) and later
-            steps
-                are masked. Otherwise all steps exist.
+                steps are masked. Otherwise all steps exist.
 
         Returns:
             A Segment [T, B]. reward[t] and terminated[t] are of action[t], read from the prior state it leads

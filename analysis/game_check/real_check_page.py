@@ -120,20 +120,34 @@ def _hazard_numbers(changes: Arrays, weights: np.ndarray, fitted: Line) -> dict[
 
 
 def _hazard_sentences(numbers: dict[str, Estimate]) -> list[str]:
-    slope = numbers["slope"]
-    verdict = "within" if ACCEPTED[0] <= slope.value <= ACCEPTED[1] else "outside"
     return [
         f"Deleting a hazard changes the risk of death by {_points(numbers['real'])} in the game and "
-        f"{_points(numbers['simulated'])} in the simulator; slope {slope}, {verdict} "
-        f"{ACCEPTED[0]}-{ACCEPTED[1]}; correlation {numbers['correlation']}, both free of sampling error.",
+        f"{_points(numbers['simulated'])} in the simulator; {_slope_verdict(numbers)}.",
         "Teacher-forced by the game's frames, the simulator predicts a change of "
         f"{_points(numbers['watched'])}; slope {numbers['watched slope']}, correlation "
         f"{numbers['watched correlation']}: what it knows of hazards, even if its own frames lose them.",
     ]
 
 
+def _slope_verdict(numbers: dict[str, Estimate]) -> str:
+    slope = numbers["slope"]
+    if not np.isfinite(slope.value):
+        return "too few hazard deaths to estimate the slope"
+    verdict = "within" if ACCEPTED[0] <= slope.value <= ACCEPTED[1] else "outside"
+    return (
+        f"slope {slope}, {verdict} {ACCEPTED[0]}-{ACCEPTED[1]}; correlation {numbers['correlation']}, both "
+        "free of sampling error"
+    )
+
+
 def _points(change: Estimate) -> str:
-    return f"{100 * change.value:+.0f} points [{100 * change.low:+.0f}, {100 * change.high:+.0f}]"
+    value, low, high = (_signed_percent(one) for one in change)
+    return f"{value} points [{low}, {high}]"
+
+
+def _signed_percent(fraction: float) -> str:
+    text = f"{100 * fraction:+.0f}"
+    return "0" if text in ("+0", "-0") else text
 
 
 def _effects(report: Report, by_hold: dict[int, Arrays]) -> dict[int, dict]:

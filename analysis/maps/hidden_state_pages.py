@@ -9,6 +9,7 @@ from analysis.maps.hidden_state_figures import NAMES, draw_numbers
 from analysis.maps.hidden_state_tables import clusters_table, numbers_tables
 from analysis.maps.map_artefacts import MapArtefacts
 from analysis.maps.map_pictures import Fact, Figure, draw_clusters, grid_figures, path_figures
+from analysis.maps.map_summary import COMMAND
 from analysis.plotting.colourings import HIDDEN_COLOURINGS, Colouring, colour
 from analysis.plotting.explorer import ExplorerData, write_explorer
 from analysis.plotting.map_figures import draw_worlds
@@ -39,7 +40,7 @@ def draw_page(artefacts: MapArtefacts, out: Path, animations: Sequence[str], exp
         animations: labels that colour a rotating animation.
         explorer: write explorer.html.
     """
-    colourings = [colouring for colouring in HIDDEN_COLOURINGS if colouring.label in artefacts.labels["real"]]
+    colourings = artefacts.available(HIDDEN_COLOURINGS, COMMAND)
     page = Page("The agent's hidden states")
     page.text(
         "Standardised hidden states after each observation, without outliers. A map preserves "

@@ -1,13 +1,19 @@
 """Artefacts of a map, hidden states and simulated states alike, as the plots read them."""
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from analysis.io.steps import read_labels, read_numbers, read_part
+from analysis.plotting.colourings import Colouring
 from analysis.plotting.map_figures import Caption
 from common.words import counted
+
+FIT_ON_REQUEST = ("ica", "nmf")
+"""Labels that artefacts lack where the method was not asked for, or its fit failed, which was logged."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,19 @@ class MapArtefacts:
     def actions(self) -> list[str]:
         """Action names."""
         return self.numbers["actions"]
+
+    def available(self, colourings: Sequence[Colouring], command: str) -> list[Colouring]:
+        """The colourings that have labels; warns of the others, which the command computes with --new."""
+        labels = self.labels["real"]
+        missing = [one.label for one in colourings if one.label not in (*labels, *FIT_ON_REQUEST)]
+        if missing:
+            logging.warning(
+                "the artefacts have no labels for %s, so these colourings are left out; compute them with: "
+                "%s --new",
+                ", ".join(missing),
+                command,
+            )
+        return [one for one in colourings if one.label in labels]
 
     def members(self, cluster: int) -> np.ndarray:
         """Example frames [M, H, W, C] of a cluster."""

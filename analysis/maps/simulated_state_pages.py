@@ -46,7 +46,7 @@ def draw_page(step: MapStep, args: MapPlotArgs) -> Path:
 
 
 def _figures(step: MapStep, artefacts: MapArtefacts, out: Path) -> list[Figure]:
-    colourings = [colouring for colouring in step.colourings if colouring.label in artefacts.labels["real"]]
+    colourings = artefacts.available(step.colourings, step.command)
     numbers = Figure(
         "Explained variance, and stability of clusters",
         "Principal components of each space; clusters over refits on resampled episodes.",

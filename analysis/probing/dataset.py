@@ -1,4 +1,4 @@
-"""A store as probes need it: concepts as targets, folds by layout, and features of the agent's encoder."""
+"""The data of probes, from a store: concepts as targets, folds by layout, and encoder features."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from rollouts.store import Rollouts
 
 FOLDS = 3
 MIN_LAYOUTS = 12
-"""Layouts in which a concept must be true, and false (a number: known), to be probed."""
+"""Least number of layouts in which a probed concept is true, and false (for numbers: known)."""
 MAX_FEATURES = 384
 """Wider states are reduced to this many principal components."""
 _MAX_POOLED_FEATURES = 1024

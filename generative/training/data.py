@@ -54,7 +54,7 @@ def split_by_layout(layouts: np.ndarray) -> np.ndarray:
 
 
 def ends_in_death(windows: Windows) -> np.ndarray:
-    """Which windows [n] hold the end of an episode that terminates without a reward (most of them deaths)."""
+    """Mask [n] of the windows that contain a termination without a reward, which is usually a death."""
     rollouts, (episode, start) = windows.rollouts, windows.table.T
     table = rollouts.episodes
     last_step = table["offset"] + table["length"] - 1
@@ -66,8 +66,7 @@ def ends_in_death(windows: Windows) -> np.ndarray:
 
 
 class WindowSource:
-    """Batches of windows of a store; training and validation windows have different layouts, and windows of
-    test layouts are never drawn.
+    """Batches of windows of a store; training and validation layouts differ, and test layouts are not used.
 
     Args:
         windows: the store's windows, from `Rollouts.windows`.

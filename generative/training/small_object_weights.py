@@ -1,9 +1,9 @@
-"""Weights on small objects, which a squared error neglects but the agent's fate depends on.
+"""Weights of pixels on small objects, such as hazards, which a squared error neglects.
 
-Weights on moving pixels were no alternative: the camera scrolls, so everything moves. The change since the
-last frame, registered by the camera, averages 0.21 on CoinRun's saws (0.020 over all pixels), because a saw
-does not move in its world, and half of it is jitter at the edges of walls. The top-hat below averages 0.61 on
-saws, 0.65 on walking enemies and 0.040 over all pixels.
+Weighting moving pixels instead fails: the camera scrolls, so every pixel moves. After registration by the
+camera, the change since the last frame averages only 0.21 on CoinRun's saws (0.020 over all pixels), because
+saws do not move within the level, and half of the change is jitter at the edges of walls. The top-hat
+transform below averages 0.61 on saws, 0.65 on walking enemies and 0.040 over all pixels.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,4 @@
-"""Gradients of the agent's value with respect to the pixels of a frame, and finite differences that check
-them.
+"""Saliency: gradients of the agent's value with respect to pixels, and finite differences that check them.
 
 Two paths from frame to value: the agent sees the frame itself; or the frame is the last that the simulator is
 given, and the value is that of a simulated frame some steps later, along given actions (the straight-through

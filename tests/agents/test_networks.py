@@ -257,7 +257,9 @@ def test_other_files_are_not_agents(tmp_path):
     from common.checkpoints import save_checkpoint
 
     save_checkpoint(tmp_path / "a.safetensors", {"x": torch.zeros(1)}, {"kind": "world model"})
-    with pytest.raises(BadCheckpoint, match="holds 'world model', not an agent"):
+    with pytest.raises(
+        BadCheckpoint, match="holds 'world model', not an agent: give it as --world_model_file"
+    ):
         load_agent(tmp_path / "a.safetensors")
 
 

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from agents.actor_critic import load_agent
 from analysis import real_check, true_q
 from analysis.game_check.death_risk import death_risk, deletion_effects, teacher_forced_risk
-from analysis.game_check.real_check_page import build_page
+from analysis.game_check.real_check_page import _hazard_sentences, build_page
 from common.checkpoints import load_checkpoint
 from common.runs import UsageError
-from common.stats import level_weights
+from common.stats import Estimate, level_weights
 from envs.edits import hazards, next_hazard
 from envs.procgen_body import parse
 from generative.model.motion import estimate_motion
@@ -312,6 +312,29 @@ def test_the_mismatched_baseline_acts_by_this_fork_points_noise_and_the_next_one
     assert np.array_equal(own.action[:6][both], real.action[:6][both])
     wrong = mismatched_baseline(real._replace(logits=np.roll(real.logits, -1, axis=1)), points, SEED + 1)
     assert not np.array_equal(wrong.action[:6][both], real.action[:6][both])
+
+
+def test_an_undefined_slope_has_no_verdict():
+    undefined = Estimate(np.nan, np.nan, np.nan)
+    zero = Estimate(-0.0, -0.001, 0.001)
+    names = ("slope", "correlation", "watched slope", "watched correlation")
+    numbers = dict.fromkeys(names, undefined) | dict.fromkeys(("real", "simulated", "watched"), zero)
+    first = _hazard_sentences(numbers)[0]
+    assert "by 0 points [0, 0] in the game" in first
+    assert "too few hazard deaths" in first
+    assert "undefined" not in first
+    assert "outside" not in first
+
+
+def test_a_defined_slope_is_judged_by_the_accepted_range():
+    change = Estimate(-0.2, -0.3, 0.004)
+    numbers = dict.fromkeys(("real", "simulated", "watched", "correlation"), change)
+    numbers |= dict.fromkeys(("watched slope", "watched correlation"), change)
+    outside = _hazard_sentences(numbers | {"slope": Estimate(0.2, 0.1, 0.3)})[0]
+    within = _hazard_sentences(numbers | {"slope": Estimate(0.9, 0.8, 1.1)})[0]
+    assert "by -20 points [-30, 0] in the game" in outside
+    assert "outside 0.5-1.5" in outside
+    assert "within 0.5-1.5" in within
 
 
 def test_the_command_writes_a_page_goes_on_and_depends_on_its_flags(files, monkeypatch):

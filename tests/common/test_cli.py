@@ -351,8 +351,7 @@ def test_an_unknown_flag_is_refused(tiny_presets):
     ended = subprocess.run([*script(tiny_presets), "--num_level", "11"], capture_output=True, text=True)
     assert ended.returncode == 2
     assert (
-        ended.stderr
-        == "error: unknown flag --num_level, did you mean --num_levels?; --help lists the flags\n"
+        ended.stderr == "error: unknown flag --num_level, did you mean --num_levels? --help lists the flags\n"
     )
 
 

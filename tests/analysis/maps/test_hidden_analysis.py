@@ -20,9 +20,10 @@ from analysis.maps.hidden_state_pages import describe_episode
 from analysis.maps.hidden_states import load_hidden_states, step_labels
 from analysis.maps.map_artefacts import read_hidden_state_map
 from analysis.maps.map_pictures import episode_paths
-from analysis.maps.map_summary import mean_over_episodes
+from analysis.maps.map_summary import COMMAND, mean_over_episodes
 from analysis.plotting import map_figures, style
 from analysis.plotting import rotating_map as map_spin
+from analysis.plotting.colourings import HIDDEN_COLOURINGS
 from common.runs import UsageError
 from common.video import read_video
 from envs.vecenv import ActionSpace
@@ -134,6 +135,18 @@ def test_short_paths_come_first_and_long_ones_are_truncated(whole, tmp_path, mon
     assert map_figures.draw_paths(
         "pca", made.maps["pca"]["real"], cut, map_figures.Caption("1", "0"), tmp_path / "paths"
     ).exists()
+
+
+def test_a_colouring_without_labels_is_named_in_a_warning(whole, caplog):
+    made = read_hidden_state_map(whole[1])
+    complete = made.available(HIDDEN_COLOURINGS, COMMAND)
+    assert not caplog.text
+    for label in ("value", "nmf"):
+        del made.labels["real"][label]
+    left = made.available(HIDDEN_COLOURINGS, COMMAND)
+    assert {one.label for one in complete} - {one.label for one in left} == {"value", "nmf"}
+    assert "no labels for value, so" in caplog.text
+    assert f"{COMMAND} --new" in caplog.text
 
 
 def test_animations_and_explorer_can_be_left_out(whole, drawn, tmp_path, monkeypatch):
