@@ -95,7 +95,7 @@ def _errors(simulators: dict[str, Simulator], real: Rollouts, num_windows: int) 
     segment = test.windows.batch(np.arange(len(test.table)))
     mean_frame = compute_mean_frame(train.windows.batch(np.arange(len(train.table))))
     errors = frame_errors(simulators, segment, replay_cameras(real, segment), mean_frame)
-    return errors | {"layout": test.clusters, "level": real.episodes["level_seed"][test.table[:, 0]]}
+    return errors | {"layout": test.layout, "level": real.episodes["level_seed"][test.table[:, 0]]}
 
 
 def add_clips(page: Page, results: DemoResults, out: Path) -> None:

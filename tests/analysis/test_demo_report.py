@@ -1,10 +1,12 @@
 """The sections of the demo's report on small artefacts: rules of choice, sentences and figures."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import demo
-from analysis.demo_report import deletion_section
+from analysis.demo_report import deletion_section, model_section
 from analysis.demo_report.deletion_section import (
     FEWEST_FOR_SLOPE,
     add_deletions,
@@ -26,11 +28,14 @@ from analysis.demo_report.figures import (
 from analysis.demo_report.gradient_section import check_supports
 from analysis.demo_report.probe_section import add_probes
 from analysis.demo_report.report import SECTIONS
+from analysis.model_eval import eval_windows
 from analysis.plotting.page import Page
 from analysis.plotting.style import REAL
 from common.runs import UsageError
 from common.stats import Estimate
 from interpret.errors_in_variables import Line
+from rollouts.store import Rollouts
+from tests.scripts.test_record import models, store  # noqa: F401
 
 STEPS = 13
 POINTS = 4
@@ -169,3 +174,15 @@ def test_next_commands_name_the_demos_results(tmp_path):
     assert f"DATA={tmp_path}" in text
     assert "probes_plotting" in text
     assert "probes_plotting" not in demo.next_commands(results(tmp_path, "jumper", shipped=False))
+
+
+def test_errors_of_demo_windows_carry_the_layout_and_level_of_each(store, monkeypatch):
+    rollouts = Rollouts.open(store.path)
+    parts = np.resize(["test", "train"], len(rollouts))
+    monkeypatch.setattr(eval_windows, "split_by_layout", lambda layouts: parts)
+    monkeypatch.setattr(model_section, "replay_cameras", lambda rollouts, segment: None)
+    monkeypatch.setattr(model_section, "frame_errors", lambda *args: {"mse": np.zeros(1)})
+    simulator = SimpleNamespace(model=SimpleNamespace(config=SimpleNamespace(num_initializing_steps=3)))
+    found = model_section._errors({"own": simulator}, rollouts, 4)
+    assert len(found["layout"]) == len(found["level"]) > 0
+    assert set(found["level"]) <= set(rollouts.episodes["level_seed"][parts == "test"])
