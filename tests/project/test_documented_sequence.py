@@ -72,4 +72,4 @@ def test_every_command_and_snippet_runs_as_it_is_written(tmp_path):
         if one["rc"]
     ]
     assert not wrong, "\n\n".join(wrong)
-    assert len(ran[FIRST[0].relative_to(ROOT)]) > 50
+    assert len(ran[FIRST[0].relative_to(ROOT)]) > 40
