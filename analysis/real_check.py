@@ -240,7 +240,7 @@ def open_worlds(args: Args) -> Check:
     args = fit_sizes(args, limits(args, sampler))
     check_memory(
         bytes_kept(args, rollouts),
-        "what is kept of so many fork points, draws and steps (--num_fork_points, --draws, --num_hazards, "
+        "the results of these fork points, draws and steps (--num_fork_points, --draws, --num_hazards, "
         "--hazard_draws, --steps)",
     )
     real = RealWorld(replay_env(rollouts, min(args.batch_size, most_runs(args))), simulator.agent, device)

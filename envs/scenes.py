@@ -136,9 +136,9 @@ def _check_free(state: State, box: Box) -> None:
     """Raises NoRoom unless the cells are empty and no entity, the player included, overlaps them."""
     cells = state.grid[int(box.bottom) : int(box.top), int(box.left) : int(box.right)]
     things = state.entities
-    beside = (things["x"] + things["rx"] <= box.left) | (things["x"] - things["rx"] >= box.right)
+    at_side = (things["x"] + things["rx"] <= box.left) | (things["x"] - things["rx"] >= box.right)
     above = (things["y"] - things["ry"] >= box.top) | (things["y"] + things["ry"] <= box.bottom)
-    if (cells != EMPTY).any() or not (beside | above).all():
+    if (cells != EMPTY).any() or not (at_side | above).all():
         raise NoRoom("something stands there")
 
 

@@ -3,6 +3,7 @@ tolerances are those of one arithmetic. WORLDLENS_PRECISION=bf16 runs the suite 
 bits use the fixture `float32` and stay in float32 even then.
 """
 
+import logging
 import os
 
 import pytest
@@ -18,3 +19,13 @@ def float32():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, "fp32")
         yield
+
+
+@pytest.fixture
+def restored_logging():
+    """Scripts point the root logger at the terminal of the moment; afterwards it is as before."""
+    root = logging.getLogger()
+    handlers = root.handlers[:]
+    level = root.level
+    yield
+    root.handlers[:], root.level = handlers, level

@@ -17,7 +17,7 @@ CONTACT_DISTANCE = 1.0
 """Tiles: an object this far from the player cannot touch it within one step."""
 EDGE_PIXELS = 1.0
 """Pixels that rendering may change beyond the object's box, by antialiasing."""
-FAULTS = ("unread", "repainted", "misplaced", "spilt", "unseen", "twin ends", "ends too soon")
+FAULTS = ("unread", "render_mismatch", "misplaced", "leaked_pixels", "unseen", "twin ends", "ends too soon")
 """Faults of a pair, in the order in which they are checked; see `check_pairs`."""
 
 
@@ -53,9 +53,9 @@ def check_pairs(made: Sequence[ScenePair], env) -> CheckedPairs:
     """Restores every pair in the game and looks for FAULTS.
 
     - unread: the bytes do not parse back to the state.
-    - `repainted`: the twin is not rendered as the recorded frame.
+    - render_mismatch: the twin is not rendered as the recorded frame.
     - misplaced: the concepts do not find the object in its place, or find one as near in the twin.
-    - spilt: pixels differ outside the object's box.
+    - leaked_pixels: pixels differ outside the object's box.
     - unseen: no pixel differs although the box is on the screen.
     - twin ends: the twin's episode ends after a no-op.
     - ends too soon: the scene's does, although the object is out of reach.
@@ -78,9 +78,9 @@ def check_pairs(made: Sequence[ScenePair], env) -> CheckedPairs:
     far = box.left - player["x"] - player["rx"] >= CONTACT_DISTANCE
     faults = {
         "unread": unread,
-        "repainted": (frames[:, WITHOUT] != [pair.recorded for pair in made]).any((1, 2, 3)),
+        "render_mismatch": (frames[:, WITHOUT] != [pair.recorded for pair in made]).any((1, 2, 3)),
         "misplaced": ~_correctly_placed(made, concepts, player["x"]),
-        "spilt": (changed & ~inside).any((1, 2)),
+        "leaked_pixels": (changed & ~inside).any((1, 2)),
         "unseen": on_screen & ~changed.any((1, 2)),
         "twin ends": ~survives[:, WITHOUT],
         "ends too soon": far & ~survives[:, WITH],

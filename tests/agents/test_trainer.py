@@ -165,7 +165,7 @@ def test_the_log_says_what_happened(tmp_path):
                     else (float(logged) == pytest.approx(function(values), abs=1e-6))
                 )
     last = [episode[3] for episode in episodes]
-    assert min(last) < np.mean(last) < max(last)  # the three columns could be told apart
+    assert min(last) < np.mean(last) < max(last)  # so the three columns differ
     due = [any(step % 100 == 0 for step in range(32 * i + 1, 32 * i + 33)) for i in range(20)]
     due[-1] = True  # the end is always evaluated
     assert [row["num_episodes_val"] for row in rows] == ["3" if now else "" for now in due]

@@ -216,9 +216,8 @@ def test_a_simulator_that_is_the_game_has_slope_one(planted):
     assert fitted.slope[0] == pytest.approx(1)
     assert fitted.correlation[0] == pytest.approx(1)
     assert fitted.intercept[0] == pytest.approx(0)
-    assert not changes[
-        "watched"
-    ].any()  # which is the blind one here, and the game itself beside the blind simulator
+    # "watched" is the blind simulator here, and the game itself where the blind simulator is compared
+    assert not changes["watched"].any()
     np.testing.assert_array_equal(deletion_effects(planted["blind"])["watched"], changes["real"])
 
 

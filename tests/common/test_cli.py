@@ -27,7 +27,7 @@ from common.runs import UsageError
 from tests.helpers.tiny_models import NEVER, PRESETS, run_dirs, tiny_args, tiny_presets  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.usefixtures("tiny_presets")
+pytestmark = pytest.mark.usefixtures("restored_logging", "tiny_presets")
 
 
 def trained(out_dir, **changed):
@@ -45,16 +45,6 @@ def rows(run):
         {name: value for name, value in row.items() if name not in CLOCK_COLUMNS}
         for row in csv.DictReader(open(run / "log.csv"))
     ]
-
-
-@pytest.fixture(autouse=True)
-def quiet_logging():
-    """run_main points the root logger at the terminal of the moment; afterwards it is as before."""
-    root = logging.getLogger()
-    handlers = root.handlers[:]
-    level = root.level
-    yield
-    root.handlers[:], root.level = handlers, level
 
 
 @pytest.fixture(scope="module")

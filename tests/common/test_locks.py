@@ -106,7 +106,7 @@ def test_a_run_that_is_being_written_is_refused(tmp_path):
     ):
         open_run(tmp_path, "seed_0", {"a": 1})
     others = [open_run(tmp_path, "seed_0", {"a": 1}, new=True), open_run(tmp_path, "seed_0", {"a": 2})]
-    assert len({run.dir for run in others}) == 2  # another run and another question go ahead beside it
+    assert len({run.dir for run in others}) == 2  # another run and another question go ahead meanwhile
     other.kill()
     other.wait()
     assert open_run(tmp_path, "seed_0", {"a": 1}).resumed

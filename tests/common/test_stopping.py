@@ -188,12 +188,12 @@ def test_ctrl_c_in_a_destructor_is_not_lost(capsys):
 
 
 def test_other_errors_in_a_destructor_are_told_as_ever(monkeypatch):
-    told = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: reported.append(unraisable.exc_type))
     with StopOnSignal():
         wait_after_freeing(ValueError())
     wait_after_freeing(KeyboardInterrupt())  # as it is without
-    assert told == [ValueError, KeyboardInterrupt]
+    assert reported == [ValueError, KeyboardInterrupt]
 
 
 def test_a_thread_that_fails_of_a_full_disk_prints_no_traceback_beside_the_line(
@@ -217,8 +217,8 @@ def test_a_thread_that_fails_of_a_full_disk_prints_no_traceback_beside_the_line(
 
 
 def test_other_failures_of_threads_are_told_as_ever(monkeypatch):
-    told = []
-    monkeypatch.setattr(threading, "excepthook", lambda failure: told.append(failure.exc_type))
+    reported = []
+    monkeypatch.setattr(threading, "excepthook", lambda failure: reported.append(failure.exc_type))
 
     def main(args):
         thread = threading.Thread(target=lambda: 1 / 0)
@@ -226,7 +226,7 @@ def test_other_failures_of_threads_are_told_as_ever(monkeypatch):
         thread.join()
 
     run_main(main, SimpleNamespace())
-    assert told == [ZeroDivisionError]
+    assert reported == [ZeroDivisionError]
 
 
 HEADER = """

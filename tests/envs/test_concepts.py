@@ -98,8 +98,8 @@ def test_velocity_is_what_moves_the_player(play, columns):
     now_next = both(columns, play[2])
     for place, speed in (("x", "vx"), ("y", "vy")):
         moved = now_next[place][1] - now_next[place][0]
-        told = now_next[speed][1]
-        assert (np.abs(moved - told) < 1e-4).mean() > 0.95
+        expected = now_next[speed][1]
+        assert (np.abs(moved - expected) < 1e-4).mean() > 0.95
         assert (
             np.abs(moved - now_next[speed][0]) < 1e-4
         ).mean() < 0.8  # the velocity of before the step does not

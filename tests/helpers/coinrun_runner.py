@@ -14,6 +14,7 @@ from generative.model.config import WorldModelConfig
 from generative.model.world_model import WorldModel, save_world_model
 from rollouts.record import Actor, Plan, record
 from rollouts.store import Rollouts, create_store
+from tests.helpers.tiny_models import MODEL_SIZES
 
 RIGHT = 7
 JUMP_RIGHT = 8
@@ -59,20 +60,14 @@ def record_runner(path: Path, agent_file: Path, episodes: int = 30, seed: int = 
 
 def save_untrained(path: Path, agent_file: Path) -> Path:
     torch.manual_seed(1)
-    sizes = dict(
-        latent_global=8,
-        latent_cell=1,
-        vector_size=32,
-        blocks=4,
-        map_channels=4,
-        groups=1,
-        classes=4,
-        units=16,
-        depth=8,
-    )
     model = WorldModel(
         WorldModelConfig(
-            15, (64, 64, 3), hidden_size=8, num_initializing_steps=FRAMES, precision="fp32", **sizes
+            15,
+            (64, 64, 3),
+            hidden_size=8,
+            num_initializing_steps=FRAMES,
+            precision="fp32",
+            **MODEL_SIZES,
         )
     )
     about = {

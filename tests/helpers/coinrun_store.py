@@ -19,6 +19,7 @@ from generative.training.data import split_by_layout
 from rollouts.play import EpisodeSpec
 from rollouts.record import Actor, play_shard
 from rollouts.store import Rollouts, create_store, write_shard
+from tests.helpers.tiny_models import MODEL_SIZES
 
 WIDTH = 8
 RIGHT = 7
@@ -102,18 +103,7 @@ def _some_frames() -> torch.Tensor:
 
 def _write_model(path: Path, agent_file: Path) -> None:
     torch.manual_seed(0)
-    sizes = dict(
-        latent_global=8,
-        latent_cell=1,
-        vector_size=32,
-        blocks=4,
-        map_channels=4,
-        groups=1,
-        classes=4,
-        units=16,
-        depth=8,
-    )
-    model = WorldModel(WorldModelConfig(15, (64, 64, 3), hidden_size=WIDTH, precision="fp32", **sizes))
+    model = WorldModel(WorldModelConfig(15, (64, 64, 3), hidden_size=WIDTH, precision="fp32", **MODEL_SIZES))
     save_world_model(
         path, model, {"agent": {"id": file_id(agent_file)}, "noop": action_space("coinrun").noop}
     )

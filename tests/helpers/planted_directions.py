@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common.policy import categorical_log_prob, sample
+from common.policy import CategoricalPolicy
 
 WIDTH = 12
 LEVELS = 120
@@ -12,7 +12,7 @@ STEPS = 40
 SIDE = 4  # a frame of SIDE x SIDE x 3 numbers: the concepts, then the noise of each hidden unit, then nothing
 
 
-class PlantedAgent(nn.Module):
+class PlantedAgent(CategoricalPolicy, nn.Module):
     """A Policy: state = mixing @ concepts + noise, where a frame spells out both. Heads read the concepts
     numbered `value` and `policy`.
     """
@@ -46,15 +46,6 @@ class PlantedAgent(nn.Module):
 
     def heads(self, state):
         return self.policy_head(state), self.value_head(state).squeeze(-1)
-
-    def choose(self, logits, noise):
-        return sample(logits, noise)
-
-    def log_prob(self, logits, action):
-        return categorical_log_prob(logits, action)
-
-    def hidden(self, state):
-        return state
 
 
 def frames_of(sources: np.ndarray, seed: int = 1) -> torch.Tensor:

@@ -16,6 +16,19 @@ from envs.diagnostic_envs import DiagnosticVecEnv
 SIZE = 16
 NEVER = 10**9
 
+MODEL_SIZES = {
+    "latent_global": 8,
+    "latent_cell": 1,
+    "vector_size": 32,
+    "blocks": 4,
+    "map_channels": 4,
+    "groups": 1,
+    "classes": 4,
+    "units": 16,
+    "depth": 8,
+}
+"""Of an untrained world model on real frames."""
+
 PRESETS = """
 tiny: &tiny
   n_envs: 4

@@ -203,9 +203,8 @@ def test_a_cluster_is_measured_on_its_own_members():
         assert found.episodes == len(np.unique(np.repeat(np.arange(len(length)), length)[sign == side]))
     assert abs(lagged_correlations(scores, length, LAGS, draws=20).correlation[0, 0, 1]) < 0.3
     count = (sign == 1).sum()
-    of_the_first = lagged_correlations(
-        scores, length, LAGS, np.arange(len(sign)) < count, draws=20
-    )  # so many, but not its own
+    # as many episodes, but not the group's own
+    of_the_first = lagged_correlations(scores, length, LAGS, np.arange(len(sign)) < count, draws=20)
     assert of_the_first.correlation[0, 0, 1] < 0.4
 
 

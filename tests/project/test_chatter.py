@@ -10,15 +10,7 @@ import pytest
 
 from common.progress import LinesAboveBars, progress_bar, start_logging
 
-
-@pytest.fixture(autouse=True)
-def quiet_logging():
-    """start_logging points the root logger at the terminal of the moment; afterwards it is as before."""
-    root = logging.getLogger()
-    handlers = root.handlers[:]
-    level = root.level
-    yield
-    root.handlers[:], root.level = handlers, level
+pytestmark = pytest.mark.usefixtures("restored_logging")
 
 
 def test_a_log_line_does_not_share_a_line_with_a_bar(monkeypatch):

@@ -20,6 +20,8 @@ import tyro
 from common.cli import parse, run_main
 from common.errors import BadCheckpoint, UsageError
 
+pytestmark = pytest.mark.usefixtures("restored_logging")
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
     "agents",
@@ -120,16 +122,6 @@ MISTAKES = {
     "--agent_file x --blink=yes": "--blink takes True, False, not 'yes'",
     "--agent_file x --no_blink=True": "unexpected '--no_blink=True'",
 }
-
-
-@pytest.fixture(autouse=True)
-def quiet_logging():
-    """run_main points the root logger at the terminal of the moment; afterwards it is as before."""
-    root = logging.getLogger()
-    handlers = root.handlers[:]
-    level = root.level
-    yield
-    root.handlers[:], root.level = handlers, level
 
 
 def refused(capsys, args_type, words) -> str:

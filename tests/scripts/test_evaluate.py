@@ -351,7 +351,7 @@ def test_the_same_command_again_says_that_it_is_done_and_shows_the_scores(
     assert f"{tmp_path / 'scores.json'} is done; delete it" in caplog.text
     for damage in ("", "null", "[]", "{}", '{"asked": 3}'):
         (tmp_path / "scores.json").write_text(damage)
-        with pytest.raises(TypeError):  # scored anew
+        with pytest.raises(TypeError):  # scored again
             scored(tmp_path, agent_file)
 
 

@@ -203,13 +203,13 @@ def test_a_killed_recording_ends_with_the_same_bits(models, tmp_path, kill, code
     process.send_signal(kill)
     said = process.communicate()[1]
     done = len(checksums(killed)) // 2
-    told = (
+    expected = (
         f"interrupted by {kill.name}: {done} of 3 shards are whole in {killed}; the same command goes"
         " on from there\n"
     )
     assert process.returncode == code
     assert "Traceback" not in said
-    assert said.endswith(told if kill != signal.SIGKILL else "")
+    assert said.endswith(expected if kill != signal.SIGKILL else "")
     assert done < 3
     assert len(Rollouts.open(killed)) == 4 * done
     again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -426,13 +426,13 @@ def test_agents_of_other_games_mix_only_when_told_which_to_play(tmp_path):
         match="games that differ in distribution_mode, use_backgrounds, blink: give --distribution_mode$",
     ):
         record.main(asked(None, tmp_path, **small))
-    told = dict(distribution_mode="easy", use_backgrounds=False, blink=False)
-    assert make(None, tmp_path, **small, **told).manifest["env"] == vars(
+    game_flags = dict(distribution_mode="easy", use_backgrounds=False, blink=False)
+    assert make(None, tmp_path, **small, **game_flags).manifest["env"] == vars(
         ProcgenConfig(GAME, center_agent=False)
     )
     described(files[1])
     with pytest.raises(UsageError, match="differ in center_agent: record them apart"):
-        record.main(asked(None, tmp_path, exp_name="x", **small, **told))
+        record.main(asked(None, tmp_path, exp_name="x", **small, **game_flags))
 
 
 def test_an_agent_that_cannot_play_the_game_is_refused(tmp_path):

@@ -180,9 +180,9 @@ def test_every_fault_is_caught(env, plain, looks, monkeypatch):
     doomed.entities["x"][-1] = plain.player["x"] - 0.6
     onto.entities = np.concatenate([onto.entities, doomed.entities[-1:]])
     faulty = {
-        "repainted": good._replace(recorded=recorded),
+        "render_mismatch": good._replace(recorded=recorded),
         "misplaced": good._replace(scene=elsewhere),
-        "spilt": good._replace(scene=busy),
+        "leaked_pixels": good._replace(scene=busy),
         "twin ends": far._replace(
             twin=doomed, scene=insert(doomed, "saw", 5, 0, looks)[0], recorded=drawn(env, doomed)
         ),
