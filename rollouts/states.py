@@ -58,13 +58,14 @@ def replay_states(
     return [states[pair] for pair in zip(episodes.tolist(), steps.tolist())]
 
 
-def replay_env(rollouts: Rollouts, num: int):
+def replay_env(rollouts: Rollouts, num: int, num_threads: int = 2):
     """Creates `num` environments of the store's game. Raises UsageError if the manifest does not name one."""
     if not rollouts.manifest.get("env"):
         raise UsageError(
             f"{rollouts.path} does not name its game; record a store with: python record.py --help"
         )
-    return make_env(num, described_game(rollouts.manifest["env"], rollouts.path / "manifest.json"))
+    game = described_game(rollouts.manifest["env"], rollouts.path / "manifest.json")
+    return make_env(num, game, num_threads=num_threads)
 
 
 def longest_episode(rollouts: Rollouts) -> int:

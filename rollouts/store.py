@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from rollouts.growth import GROWN
 from rollouts.manifest import KIND, SCHEMA, check_manifest, read_manifest, write_manifest
 from rollouts.shard import BadStore, Shard
 from rollouts.windows import Windows, window_table
+
+if TYPE_CHECKING:
+    from rollouts.labels import Labels
 
 GROWING = {"plan": "num_episodes", "sampling": "num_samples"}
 """Where a manifest plans the number of episodes, the only entry that may change (upwards)."""
@@ -268,9 +272,19 @@ class Rollouts:
             axis=1,
         )
 
-    def windows(self, length: int, anchor: str = "start", pad: str = "right", min_steps: int = 1) -> Windows:
-        """Windows of `length` steps; see `window_table`. Raises ValueError for an invalid combination."""
-        return Windows(self, length, window_table(self.episodes["length"], length, anchor, pad, min_steps))
+    def windows(
+        self,
+        length: int,
+        anchor: str = "start",
+        pad: str = "right",
+        min_steps: int = 1,
+        labels: "Labels | None" = None,
+    ) -> Windows:
+        """Windows of `length` steps, with `labels` if given; see `window_table`. Raises ValueError for an
+        invalid combination.
+        """
+        table = window_table(self.episodes["length"], length, anchor, pad, min_steps)
+        return Windows(self, length, table, labels)
 
     def _open_shard(self, index: int, process: int) -> Shard:
         entry = next(entry for entry in self.entries if entry["shard"] == index)

@@ -8,6 +8,7 @@ import torch
 from rollouts.segment import Segment
 
 if TYPE_CHECKING:
+    from rollouts.labels import Labels
     from rollouts.store import Rollouts
 
 _SEGMENT_STEPS = (
@@ -58,14 +59,19 @@ class Windows:
     """Windows of `length` steps at (episode, start) in `table` [n, 2]; any start is allowed.
 
     A window may extend past either end of its episode. There mask is False, obs black, action the no-op,
-    everything else zero; the hidden row after an episode's last step holds its final state.
+    everything else zero; the hidden row after an episode's last step holds its final state. `labels` add
+    their fields to the Segment's `extra`; those of another store raise ValueError.
     """
 
-    def __init__(self, rollouts: "Rollouts", length: int, table: np.ndarray):
+    def __init__(self, rollouts: "Rollouts", length: int, table: np.ndarray, labels: "Labels | None" = None):
+        if labels is not None and labels.store_id != rollouts.id:
+            raise ValueError(f"{labels} describe another store than {rollouts.path}: open those of this one")
         self.rollouts = rollouts
         self.length = length
         self.table = np.asarray(table, np.int64)
-        self._extra_steps = [name for name in rollouts.step_fields if name not in _SEGMENT_STEPS]
+        self.labels = labels
+        self._fields = rollouts.step_fields | (labels.fields if labels else {})
+        self._extra_steps = [name for name in self._fields if name not in _SEGMENT_STEPS]
         extra = rollouts.manifest.get("extra_episode_fields", {})
         self._extra_episodes = [name for name, field in extra.items() if field["dtype"] != "str"]
 
@@ -112,7 +118,7 @@ class Windows:
         shard.
         """
         table = self.rollouts.episodes
-        fields = self.rollouts.step_fields
+        fields = self._fields
         rows = table["offset"][episode, None] + step
         shard = table["shard"][episode]
         height = {name: self.length + (name == "hidden") for name in fields}
@@ -127,5 +133,8 @@ class Windows:
             places = {self.length: np.nonzero(here[:, :-1]), self.length + 1: np.nonzero(here)}
             for name, target in out.items():
                 b, t = places[height[name]]
-                target[t, b] = source.rows(name, rows[b, t])
+                if name in self.rollouts.step_fields:
+                    target[t, b] = source.rows(name, rows[b, t])
+                else:
+                    target[t, b] = self.labels.rows(index, name, rows[b, t])
         return out

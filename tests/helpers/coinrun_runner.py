@@ -35,10 +35,12 @@ def save_runner(path: Path, seed: int = 0) -> Path:
     return path
 
 
-def record_runner(path: Path, agent_file: Path, episodes: int = 30, seed: int = 5) -> Rollouts:
+def record_runner(
+    path: Path, agent_file: Path, episodes: int = 30, seed: int = 5, per_shard: int | None = None
+) -> Rollouts:
     agent = load_agent(agent_file)[0]
     actions = action_space("coinrun")
-    plan = Plan(episodes, episodes, start_level=3000, num_levels=5000, seed=seed)
+    plan = Plan(episodes, per_shard or episodes, start_level=3000, num_levels=5000, seed=seed)
     manifest = {
         "num_actions": 15,
         "action_names": actions.names,
@@ -51,8 +53,8 @@ def record_runner(path: Path, agent_file: Path, episodes: int = 30, seed: int = 
     record(
         path,
         plan,
-        [0],
-        lambda: make_env(episodes, CONFIG),
+        range(plan.num_shards),
+        lambda: make_env(per_shard or episodes, CONFIG),
         lambda _: Actor(agent, "agent", file_id(agent_file)),
     )
     return Rollouts.open(path)
