@@ -35,13 +35,20 @@ from analysis.model_eval.eval_references import EvalReferences, fit_references, 
 from analysis.model_eval.eval_run import check_batch_memory, load_eval, open_eval_run
 from analysis.model_eval.eval_windows import EvalWindows, draw_windows
 from analysis.model_eval.film_strip import render_film_strip
+from analysis.model_eval.frame_scores import RESAMPLES
 from analysis.model_eval.report_card_page import build_page
 from analysis.model_eval.report_card_scores import NUM_STEPS, score_report
-from analysis.model_eval.report_card_targets import target_rows, targets
+from analysis.model_eval.report_card_targets import (
+    card_statistics,
+    generalization_gap,
+    statistic_scores,
+    target_rows,
+)
 from analysis.model_eval.window_scores import score_windows
 from common.checkpoints import write_json
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id, manifest
+from common.stats import level_weights
 from common.words import counted
 from envs.procgen import action_space
 from generative.compatibility import check_recorder, env_name_of
@@ -137,7 +144,14 @@ def evaluate(
         split.describe() | score_report(split_scores, split.layout, args.seed)
         for split, split_scores in zip(windows, scores)
     ]
-    return {"targets": target_rows(targets(*reports)), "held_out": reports[0], "training": reports[1]}
+    weights = level_weights(held_out.layout, RESAMPLES, seed=args.seed)
+    measured = statistic_scores(card_statistics(scores[0], weights))
+    return {
+        "targets": target_rows(measured),
+        "held_out": reports[0],
+        "training": reports[1],
+        "generalization_gap": generalization_gap(*reports),
+    }
 
 
 def score_split(

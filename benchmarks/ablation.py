@@ -46,6 +46,7 @@ if __name__ == "__main__":
 
 import train_gen_model
 from analysis import report_card
+from analysis.model_eval.report_card_targets import STEP
 from common.checkpoints import write_json
 from common.progress import progress_bar
 from common.runs import UsageError, manifest
@@ -115,24 +116,22 @@ def scored(name: str, scales: LossScales, args: Args) -> dict:
 
 def figures(report: dict) -> dict[str, dict]:
     """What the table shows of a report: each a value with its interval and n."""
-    asked = {target["name"]: target for target in report["targets"]}
     held_out = report["held_out"]
-    kept = (
-        "posterior frames, steps 1 to 12",
-        "open loop, one step",
-        "open loop, seen pixels at ten steps",
-        "kappa on decision steps, step 1",
-        "reward: AUROC, open loop",
-        "end: AUROC, open loop",
-    )
+    frames = held_out["frames"]
+    outcomes = held_out["outcomes"]["open_loop"]
     rows = {
-        "first frame": held_out["frames"]["whole"]["open_loop"][0],
+        "first frame": frames["whole"]["open_loop"][0],
         "hazards in the first frame": held_out["objects"]["hazards"]["open_loop"]["recall"][0],
+        "posterior frames, steps 1 to 12": frames["posterior"],
+        "open loop, one step": frames["whole"]["open_loop"][1],
+        "open loop, seen pixels at ten steps": frames["seen"]["open_loop"][STEP],
+        "open loop, in view all along at ten steps": frames["in_view"]["open_loop"][STEP],
+        "motion ten steps ahead: median error": held_out["motion"]["open_loop"]["sum"]["median"][STEP],
+        "kappa on decision steps, step 1": held_out["view"]["open_loop"]["kappa_deciding"][1],
+        "reward: AUROC, open loop": outcomes["reward"]["auroc"],
+        "end: AUROC, open loop": outcomes["done"]["auroc"],
     }
-    return {
-        name: {key: row[key] for key in ("value", "low", "high", "n")}
-        for name, row in (rows | {name: asked[name] for name in kept}).items()
-    }
+    return {name: {key: row[key] for key in ("value", "low", "high", "n")} for name, row in rows.items()}
 
 
 def main(args: Args) -> None:

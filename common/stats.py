@@ -145,6 +145,18 @@ def ratio(weights: np.ndarray, numerator: np.ndarray, denominator: np.ndarray, a
     return np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
 
 
+def weighted_quantile(weights: np.ndarray, values: np.ndarray, q: float) -> np.ndarray:
+    """The smallest of values [n] that at least a share q of the weight does not exceed, for each row of
+    weights [R, n]: [R]; NaN where a row has no weight.
+    """
+    if not len(values):
+        return np.full(len(weights), np.nan)
+    order = np.argsort(values, kind="stable")
+    below = weights[:, order].cumsum(1)
+    reached = below >= q * below[:, -1:] - 1e-9
+    return np.where(below[:, -1] > 0, values[order][reached.argmax(1)], np.nan)
+
+
 def mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Weighted mean [R, ...] of values [n, ...] for each row of bootstrap weights [R, n]."""
     return ratio(weights, values, np.ones_like(values, np.float64))

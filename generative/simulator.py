@@ -28,6 +28,7 @@ STATE_NOISE = 2_000_003
 END_NOISE = 3_000_017
 LATENT_NOISE = 4_000_037
 EXTRA_STEPS = ("env_state", "env_class", "done_prob", "reward_prob")
+"""What stores keep of each step besides a Segment's own fields."""
 START = -1
 """Step that keys the noise of the start state."""
 _ROWS = 64
@@ -92,6 +93,7 @@ class _Step(NamedTuple):
     hidden: torch.Tensor
     env_state: torch.Tensor
     env_class: torch.Tensor
+    motion: torch.Tensor
 
 
 def freeze(agent: Policy) -> None:
@@ -207,7 +209,8 @@ class Simulator:
         Returns:
             A Segment [T, B]. reward[t] and terminated[t] are of action[t], read from the prior state it leads
             to. log_prob is 0 where actions were given or greedy. `extra` holds latent [B, Z], previous_action
-            [B], and per step env_state [T, B, Dh], env_class [T, B, G], done_prob and reward_prob [T, B].
+            [B], and per step env_state [T, B, Dh], env_class [T, B, G], done_prob and reward_prob [T, B], and
+            motion [T, B, 2]: pixels, down and right, by which the picture moved on the way to the frame.
             Nothing is computed once all episodes have ended.
         """
         policy = policy or self.agent
@@ -257,6 +260,7 @@ class Simulator:
                         policy.hidden(state),
                         env.deter,
                         env.sample.argmax(-1).to(torch.uint8),
+                        env.motion,
                     )
                 )
                 env, over = next_env, over | ended
@@ -302,7 +306,7 @@ class Simulator:
             torch.arange(len(z), device=z.device),
             torch.zeros(len(z), dtype=torch.int64, device=z.device),
             {"latent": z, "previous_action": previous_action}
-            | {name: masked(getattr(s, name)) for name in EXTRA_STEPS},
+            | {name: masked(getattr(s, name)) for name in (*EXTRA_STEPS, "motion")},
         )
 
 

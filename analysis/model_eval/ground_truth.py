@@ -84,6 +84,11 @@ def baselines(
 
 def pixel_errors(frames: np.ndarray, truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
     """Squared errors [S, b], pixels in [0, 1]: mean over all pixels, sum over previously visible ones."""
-    pairs = zip(frames, truth.frames.astype(np.float32))
-    error = np.stack([((f.astype(np.float32) - r) / 255) ** 2 for f, r in pairs]).mean(-1)
+    error = squared_error(frames, truth)
     return error.mean((2, 3)), (error * truth.visible).sum((2, 3))
+
+
+def squared_error(frames: np.ndarray, truth: GroundTruth) -> np.ndarray:
+    """Squared error [S, b, H, W] of frames [S, b, H, W, C], pixels in [0, 1], averaged over channels."""
+    pairs = zip(frames, truth.frames.astype(np.float32))
+    return np.stack([((f.astype(np.float32) - r) / 255) ** 2 for f, r in pairs]).mean(-1)

@@ -30,6 +30,9 @@ class TeacherForced(NamedTuple):
     """[S, B]: probability that the step's action ends the episode."""
     reward_prob: torch.Tensor
     """[S, B]: probability that the step's action is rewarded."""
+    motion: torch.Tensor
+    """[S, B, 2]: pixels, down and right, by which the picture moves on the way to each step's frame,
+    predicted from states that have seen the true frames before it; of the first frame, the start's own."""
 
 
 @torch.no_grad()
@@ -75,7 +78,11 @@ def teacher_forced(simulator: Simulator, segment: Segment, seed: int = 0) -> Tea
     one_step[1:][after_first] = frames_to_bytes(model.decode_next(prior, prev_obs).frame)
     outcome = predicted.outcome
     return TeacherForced(
-        posterior, one_step, torch.sigmoid(outcome.done_logit), model.reward_probability(outcome)
+        posterior,
+        one_step,
+        torch.sigmoid(outcome.done_logit),
+        model.reward_probability(outcome),
+        predicted.predicted_motion,
     )
 
 

@@ -8,7 +8,8 @@ from analysis.plotting.style import NULL, REAL, SIMULATED, add_caption, new_figu
 
 LABELS = {
     "open_loop": "simulated, open loop",
-    "posterior": "posterior (ceiling)",
+    "posterior": "posterior",
+    "composite": "composite (ceiling of the view)",
     "shifted_copy": "camera-shifted copy",
     "copy": "copy of the last frame",
     "other_episode": "another episode",
@@ -17,50 +18,84 @@ LABELS = {
 LINE_STYLES = {
     "open_loop": SIMULATED,
     "posterior": SIMULATED | {"linestyle": ":"},
+    "composite": REAL | {"linestyle": ":"},
     "real": REAL,
     "shifted_copy": NULL | {"linestyle": "--"},
     "copy": NULL | {"linestyle": ":"},
     "other_episode": NULL | {"linestyle": "-."},
 }
 FRAME_LINES = ("open_loop", "posterior", "shifted_copy", "copy")
-VIEW_LINES = ("open_loop", "posterior", "shifted_copy", "other_episode")
+VIEW_LINES = ("open_loop", "composite", "posterior", "shifted_copy", "other_episode")
 OBJECT_LINES = ("real", "open_loop", "posterior", "shifted_copy")
 SHOWN_STEPS = (0, 1, 2, 4, 8, 12)
 _STRIP_ROWS = ("real", "simulated", "difference")
+_FRAME_PANELS = (
+    ("in_view", "In view all along"),
+    ("returned", "Came back into view"),
+    ("player", "The player and its ghost"),
+)
 _VIEW_PANELS = (
-    ("total_variation_deciding", "Policy, decision steps", "total variation", (0, None)),
+    ("kappa_deciding", "Policy, decision steps", "kappa", (None, 1.05)),
     ("hidden_r2", "Hidden state", "$R^2$", (-1, 1.05)),
     ("value_error", "Value", "mean error (agent's units)", (0, None)),
 )
 
 
 def draw_scores_by_step(part: dict, path: Path) -> Path:
-    """Six panels of scores by step after the last given frame. part: a report by `score_report`."""
-    figure, axes = new_figure(rows=2, columns=3, panel=(3.7, 2.7))
+    """Nine panels of scores by step after the last given frame. part: a report by `score_report`."""
+    figure, axes = new_figure(rows=3, columns=3, panel=(3.7, 2.6))
     frames = part["frames"]
-    hazards = part["objects"]["hazards"]
-    recall = {name: hazards[name]["recall"] for name in OBJECT_LINES}
-    for ax, kind, title in ((axes[0, 0], "seen", "Seen pixels"), (axes[0, 1], "whole", "Whole frames")):
+    for ax, (kind, title) in zip(axes[0], _FRAME_PANELS):
         _panel(ax, {name: frames[kind][name] for name in FRAME_LINES}, title, "PSNR (dB)")
-    _panel(axes[0, 2], recall, "Hazards within 6 tiles", "recall", (0, 1.05))
-    for ax, (score, title, unit, limits) in zip(axes[1], _VIEW_PANELS):
+    _panel(axes[1, 0], {name: frames["whole"][name] for name in FRAME_LINES}, "Whole frames", "PSNR (dB)")
+    _motion_panel(axes[1, 1], part["motion"])
+    kept = {name: part["objects"]["hazards"][name]["kept"] for name in OBJECT_LINES}
+    _panel(axes[1, 2], kept, "Hazards of the first frame", "recall", (0, 1.05))
+    for ax, (score, title, unit, limits) in zip(axes[2], _VIEW_PANELS):
         _panel(ax, {name: part["view"][name][score] for name in VIEW_LINES}, title, unit, limits)
         ax.set_xlabel("steps after the last given frame")
     _shared_legend(figure, axes)
     last = part["alive"][-1]
-    text = "Recorded actions, one sampled rollout; bands are 95% intervals by level. "
-    text += f"{last['value']:.0%} of the windows last to the end."
+    text = (
+        "Recorded actions, one sampled rollout; bands are 95% intervals by level. Hazards: within 6 tiles in "
+    )
+    text += (
+        "the first frame and still. Motion: median (thick) and 90th percentile (thin) of the distance to the "
+    )
+    text += f"true displacement. {last['value']:.0%} of the windows last to the end."
     add_caption(figure, text, f"{part['windows']} windows, {part['levels']} layouts", _levels(part))
     return save_figure(figure, path)[0]
 
 
-def _panel(ax, lines: dict[str, list[dict]], title: str, unit: str, limits: tuple = (None, None)) -> None:
+def _motion_panel(ax, motion: dict) -> None:
+    """Error of the accumulated motion by step, on own and on real pictures."""
+    for name, label, style in (
+        ("open_loop", LABELS["open_loop"], SIMULATED),
+        ("teacher_forced", "motion on real pictures", REAL | {"linestyle": "--"}),
+        ("still", LABELS["copy"], LINE_STYLES["copy"]),
+    ):
+        for score, width in (("median", 1.8), ("p90", 0.9)):
+            if name == "still" and score == "p90":
+                continue
+            line = motion[name]["sum"][score]
+            _panel(ax, {name: line}, "Motion", "error (pixels)", (0, 6), {name: style | {"linewidth": width}})
+            ax.lines[-1].set_label(label if score == "median" else "_")
+
+
+def _panel(
+    ax,
+    lines: dict[str, list[dict]],
+    title: str,
+    unit: str,
+    limits: tuple = (None, None),
+    styles: dict[str, dict] = LINE_STYLES,
+) -> None:
     """Scores by step, one line for each prediction, the simulator's with its interval."""
     for name, scores in lines.items():
         value, low, high = (
             np.array([np.nan if s[k] is None else s[k] for s in scores]) for k in ("value", "low", "high")
         )
-        ax.plot(value, label=LABELS[name], **LINE_STYLES[name])
+        ax.plot(value, label=LABELS.get(name), **styles[name])
         if name == "open_loop":
             steps = np.arange(len(value))
             ax.fill_between(steps, low, high, color=SIMULATED["color"], alpha=0.18, linewidth=0)

@@ -4,8 +4,10 @@ from pathlib import Path
 
 from analysis.model_eval.film_strip import CASE_QUANTILES
 from analysis.model_eval.frame_objects import KINDS
+from analysis.model_eval.pixel_kinds import MARGIN
 from analysis.model_eval.report_card_figures import draw_film_strip, draw_reliability, draw_scores_by_step
 from analysis.model_eval.report_card_scores import PREDICTIONS
+from analysis.model_eval.window_scores import AGENT_VIEWED
 from analysis.plotting.page import Page
 from common.checkpoints import load_checkpoint
 from common.descriptions import look_up, read_json
@@ -15,7 +17,8 @@ STEPS = (0, 1, 5, 10, 12)
 LABELS = {
     "open_loop": "open loop, sampled",
     "modal": "open loop, modal",
-    "posterior": "posterior (ceiling)",
+    "composite": "composite: real where seen, own sample where new (ceiling)",
+    "posterior": "posterior",
     "one_step": "one step after correction",
     "wrong_actions": "open loop, other actions",
     "copy": "copy of the last frame",
@@ -34,6 +37,30 @@ VIEW_SCORES = {
     "hidden_r2_whitened": "hidden state: R², whitened",
     "value_error": "value: mean error, agent's units",
     "encoder_distance": "distance in the agent's encoder (another episode = 1)",
+}
+FRAME_PARTS = {
+    "whole": "whole frames",
+    "in_view": "in view all along",
+    "returned": "came back into view",
+    "player": "the player and its ghost",
+    "seen": "seen pixels",
+}
+MOTION_LABELS = {
+    "open_loop": "own pictures",
+    "teacher_forced": "real pictures",
+    "registered": "measured between the real pictures",
+    "still": "no motion",
+}
+MOTION_SPANS = {"sum": "since the last given frame", "step": "in one step"}
+MOTION_SCORES = {
+    "median": ("median", 2),
+    "p90": ("90th percentile", 2),
+    "large": ("share above 1 px", 3),
+}
+MOTION_STEPS = (1, 4, 10)
+HAZARD_SCORES = {
+    "kept": "of the first frame's hazards, those still near: recall",
+    "drawn": "the same, of those found in the first frame",
 }
 DETECTION_SCORES = {
     "recall": "hazards: recall",
@@ -68,6 +95,7 @@ def build_page(run: Path) -> Path:
     _targets(page, report["targets"])
     _figures(page, held_out, run)
     _frames(page, report)
+    _motion(page, held_out)
     _objects(page, held_out)
     _view(page, held_out)
     _outcomes(page, held_out, run)
@@ -95,11 +123,18 @@ def _introduction(held_out: dict, inputs: dict[str, str]) -> str:
 def _targets(page: Page, targets: list[dict]) -> None:
     page.heading("Targets")
     answers = {True: "yes", False: "no", None: "not measured"}
-    rows = []
-    for target in targets:
-        bound = f"{'≥' if target['at_least'] else '≤'} {target['threshold']:g} {target['unit']}"
-        rows.append([target["name"], bound, with_interval(target), target["n"], answers[target["reached"]]])
-    page.table(["held-out levels", "target", "measured", "n", "reached"], rows)
+    rows = [
+        [
+            target["name"],
+            target["asked"],
+            with_interval(target),
+            target["n"],
+            answers[target["reached"]],
+            target["command"],
+        ]
+        for target in targets
+    ]
+    page.table(["held-out levels", "asked", "measured", "n", "reached", "command"], rows)
 
 
 def _figures(page: Page, held_out: dict, run: Path) -> None:
@@ -117,8 +152,15 @@ def _figures(page: Page, held_out: dict, run: Path) -> None:
         )
 
 
-def _by_step(page: Page, title: str, part: dict, rows: dict[str, list[dict]], digits: int = 1) -> None:
-    steps = [s for s in STEPS if s < len(part["alive"])]
+def _by_step(
+    page: Page,
+    title: str,
+    part: dict,
+    rows: dict[str, list[dict]],
+    digits: int = 1,
+    shown: tuple[int, ...] = STEPS,
+) -> None:
+    steps = [s for s in shown if s < len(part["alive"])]
     page.table(
         [title, *(f"step {s}" for s in steps)],
         [[name, *(with_interval(scores[s], digits) for s in steps)] for name, scores in rows.items()],
@@ -138,22 +180,40 @@ def _frames(page: Page, report: dict) -> None:
         ["windows that reach the step", *(f"step {s}" for s in STEPS)],
         [["share", *(f"{a['value']:.0%} (n = {a['n']})" for a in alive)]],
     )
-    whole, seen = ({LABELS[name]: frames[kind][name] for name in PREDICTIONS} for kind in ("whole", "seen"))
-    seen["training levels: open loop, sampled"] = report["training"]["frames"]["seen"]["open_loop"]
-    _by_step(page, "whole frames", held_out, whole)
-    _by_step(page, "seen pixels", held_out, seen)
-    _by_step(page, "share of seen pixels", held_out, {"share": frames["seen_share"]}, 2)
+    for kind, title in FRAME_PARTS.items():
+        rows = {LABELS[name]: frames[kind][name] for name in PREDICTIONS}
+        rows["training levels: open loop, sampled"] = report["training"]["frames"][kind]["open_loop"]
+        _by_step(page, title, held_out, rows)
+    rows = {FRAME_PARTS.get(kind, "never seen"): share for kind, share in frames["area"].items()}
+    _by_step(page, "share of the frame", held_out, rows, 2)
     page.text(
-        "Seen: the pixel's place was visible in one of the frames given to the model, by the camera in the "
-        "state bytes. Newly visible pixels get no PSNR.",
+        f"Player: {MARGIN} pixels around its box and around where a copy of the last given frame, and of the "
+        "frame before, leaves it. In view all along: in every frame from the last given one on. Came back: "
+        "seen in a given frame, out of view in a later one. Seen: any place that a given frame showed. Never "
+        "seen pixels get no PSNR. Camera and player are those of the state bytes.",
         note=True,
     )
+    gap = with_interval(report["generalization_gap"])
+    page.text(f"Training levels above held-out ones, largest gap of steps 1, 5, 10, seen pixels: {gap} dB.")
+
+
+def _motion(page: Page, part: dict) -> None:
+    page.heading("Motion")
+    page.text(
+        "Distance in pixels between the predicted motion of the picture and that of the camera in the state "
+        "bytes. Own pictures: open loop, recorded actions. Real pictures: each step predicted from the true "
+        "frames before it."
+    )
+    for span, title in MOTION_SPANS.items():
+        for score, (words, digits) in MOTION_SCORES.items():
+            rows = {label: part["motion"][name][span][score] for name, label in MOTION_LABELS.items()}
+            _by_step(page, f"{title}: {words}", part, rows, digits, MOTION_STEPS)
 
 
 def _objects(page: Page, part: dict) -> None:
     page.heading("Objects")
     hazards = part["objects"]["hazards"]
-    for score, title in DETECTION_SCORES.items():
+    for score, title in (DETECTION_SCORES | HAZARD_SCORES).items():
         _by_step(page, title, part, {LABELS[name]: scores[score] for name, scores in hazards.items()}, 2)
     by_kind = part["objects"]["kinds"]
     rows = [
@@ -172,7 +232,8 @@ def _objects(page: Page, part: dict) -> None:
     )
     page.text(
         "Saws, enemies and lava are hazards. Recall and precision: within 6 tiles of the player, at places "
-        "that had been visible. One detector reads every frame.",
+        "that had been visible. Of the first frame's hazards: those within 6 tiles in the last given frame "
+        "that still are. One detector reads every frame.",
         note=True,
     )
 
@@ -185,7 +246,9 @@ def _view(page: Page, part: dict) -> None:
         f"Decision steps: {sum(view['decision_steps'])} of {sum(a['n'] for a in part['alive'])}. "
         f"Standard deviation of the value: {view['value_standard_deviation']:.2f}."
     )
-    for name in ("open_loop", "posterior", "shifted_copy", "other_episode"):
+    share = {VIEW_SCORES[score]: values for score, values in view["share_of_composite"].items()}
+    _by_step(page, "open loop as a share of the composite", part, share, 2)
+    for name in AGENT_VIEWED:
         rows = {title: view[name][score] for score, title in VIEW_SCORES.items()}
         _by_step(page, LABELS[name], part, rows, 2)
 

@@ -8,10 +8,13 @@ import numpy as np
 from analysis.model_eval.agent_view import decision_steps, explained_variance, kappa
 from analysis.model_eval.frame_objects import HAZARDS, KINDS
 from analysis.model_eval.frame_scores import RESAMPLES
-from analysis.model_eval.window_scores import AGENT_VIEWED, DETECTOR_SEARCHED
-from common.stats import json_estimate, json_estimates, json_number, level_weights, ratio, sign_flip_test
-from interpret.classification_scores import DONE_HORIZON, calibration_scores, end_probability, ranking_scores
-from interpret.classification_scores import RESAMPLES as RANKING_RESAMPLES
+from analysis.model_eval.motion_error import MOTIONS, error_statistics
+from analysis.model_eval.object_scores import DETECTOR_SEARCHED
+from analysis.model_eval.outcome_scores import outcome_report
+from analysis.model_eval.pixel_kinds import PIXEL_KINDS, SCORED_KINDS
+from analysis.model_eval.report_card_targets import share_of_ceiling
+from analysis.model_eval.window_scores import AGENT_VIEWED
+from common.stats import json_estimate, json_estimates, level_weights, ratio, sign_flip_test
 from interpret.psnr import pooled_psnr, psnr_difference
 
 Arrays = Mapping[str, np.ndarray]
@@ -28,6 +31,13 @@ PREDICTIONS = (
     "other_episode",
 )
 BASELINES = ("copy", "mean_frame", "shifted_copy")
+BY_KIND = {
+    "recall": ("hit", "real"),
+    "precision": ("true_positive", "detected"),
+    "position_error": ("distance", "hit"),
+}
+MEASURES = BY_KIND | {"kept": ("kept_hit", "kept_real"), "drawn": ("drawn_hit", "drawn_real")}
+"""Numerator and denominator of each score of detected objects."""
 LATE_STEPS = slice(5, 11)
 """Steps over which whole frames are compared with the best baseline."""
 AFTER_FIRST = slice(1, None)
@@ -49,6 +59,7 @@ def score_report(a: Arrays, levels: np.ndarray, seed: int = 0) -> dict:
         "levels": len(np.unique(levels)),
         "alive": [{"value": float(alive.mean()), "n": int(alive.sum())} for alive in a["alive"]],
         "frames": frame_report(a, weights),
+        "motion": motion_report(a, weights),
         "view": view_report(a, weights),
         "objects": object_report(a, weights),
         "outcomes": outcome_report(a, weights),
@@ -57,23 +68,51 @@ def score_report(a: Arrays, levels: np.ndarray, seed: int = 0) -> dict:
 
 
 def frame_report(a: Arrays, weights: np.ndarray) -> dict:
-    """PSNR in dB of whole frames and of seen pixels, by prediction and step, and differences with targets."""
+    """PSNR in dB of whole frames, seen pixels and each kind of pixel, by prediction and step; differences."""
     alive = a["alive"]
     n = alive.sum(1)
     whole = {name: pooled_psnr(weights, a[f"error/{name}"], alive) for name in PREDICTIONS}
-    seen = {name: pooled_psnr(weights, a[f"seen_error/{name}"], a["seen_pixels"]) for name in PREDICTIONS}
+    by_kind = {kind: _kind_psnr(a, weights, kind) for kind in ("seen", *SCORED_KINDS)}
+    all_pixels = sum(a[f"{kind}_pixels"] for kind in PIXEL_KINDS)
+    area = {kind: window_ratio(weights, a[f"{kind}_pixels"], all_pixels) for kind in PIXEL_KINDS}
     dpsnr = psnr_difference(whole["open_loop"], whole["wrong_actions"])
-    above_shifted_copy = psnr_difference(seen["open_loop"], seen["shifted_copy"])
+    above_copy = psnr_difference(by_kind["in_view"]["open_loop"], by_kind["in_view"]["shifted_copy"])
+    counted_windows = {kind: (a[f"{kind}_pixels"] > 0).sum(1) for kind in by_kind}
     return {
         "whole": {name: json_estimates(x, n) for name, x in whole.items()},
-        "seen": {name: json_estimates(x, n) for name, x in seen.items()},
-        "seen_share": json_estimates(window_ratio(weights, a["seen_share"], alive), n),
+        **{
+            kind: {name: json_estimates(x, counted_windows[kind]) for name, x in psnr.items()}
+            for kind, psnr in by_kind.items()
+        },
+        "area": {kind: json_estimates(x, n) for kind, x in area.items()},
         "posterior": _pooled_over_steps(a, weights, "posterior"),
         "one_step_after_correction": _pooled_over_steps(a, weights, "one_step"),
         **_late_report(a, weights),
-        "seen_above_shifted_copy": json_estimates(above_shifted_copy, n),
+        "in_view_above_shifted_copy": json_estimates(above_copy, counted_windows["in_view"]),
         "dpsnr": json_estimates(dpsnr, n),
     }
+
+
+def _kind_psnr(a: Arrays, weights: np.ndarray, kind: str) -> dict[str, np.ndarray]:
+    """PSNR [1 + R, S] of one kind of pixel, by prediction."""
+    return {
+        name: pooled_psnr(weights, a[f"{kind}_error/{name}"], a[f"{kind}_pixels"]) for name in PREDICTIONS
+    }
+
+
+def motion_report(a: Arrays, weights: np.ndarray) -> dict:
+    """Errors of each of MOTIONS in pixels, by step: `step` of that step alone, `sum` of all since step 0."""
+    alive = a["alive"]
+    report = {}
+    for name in MOTIONS:
+        report[name] = {}
+        for span in ("step", "sum"):
+            by_step = [error_statistics(weights, *rows) for rows in zip(a[f"motion_{span}/{name}"], alive)]
+            report[name][span] = {
+                score: [json_estimate(found[score], n) for found, n in zip(by_step, alive.sum(1))]
+                for score in by_step[0]
+            }
+    return report
 
 
 def _pooled_over_steps(a: Arrays, weights: np.ndarray, name: str) -> dict:
@@ -107,7 +146,17 @@ def view_report(a: Arrays, weights: np.ndarray) -> dict:
         "decision_steps": [int(x) for x in deciding.sum(1)],
         "value_standard_deviation": float(np.sqrt(window_ratio(weights[:1], *squares))[0]),
         **{name: _prediction_view(a, weights, name, deciding) for name in AGENT_VIEWED},
+        "share_of_composite": {
+            "kappa": _kappa_share(a, weights, alive),
+            "kappa_deciding": _kappa_share(a, weights, deciding),
+        },
     }
+
+
+def _kappa_share(a: Arrays, weights: np.ndarray, counts: np.ndarray) -> list[dict]:
+    """Kappa of the open loop as a share of the composite's, by step."""
+    score, ceiling = (_kappa(a, name, weights, counts) for name in ("open_loop", "composite"))
+    return json_estimates(share_of_ceiling(score, ceiling), counts.sum(1))
 
 
 def _prediction_view(
@@ -142,12 +191,13 @@ def _prediction_view(
 def object_report(a: Arrays, weights: np.ndarray) -> dict:
     """Recall, precision and position error (tiles) by frames searched.
 
-    Of all hazards at each step, and of each kind over all steps but the first.
+    Of all hazards at each step, and of each kind over all steps but the first. `kept`: recall of hazards that
+    were near in the first frame too; `drawn`: the same of those that were detected in it.
     """
     hazards = list(HAZARDS)
     return {
         "hazards": {
-            name: _detection_scores(a, weights, name, lambda counts: counts[hazards].sum(0))
+            name: _detection_scores(a, weights, name, lambda counts: counts[hazards].sum(0), MEASURES)
             for name in DETECTOR_SEARCHED
         },
         "kinds": {
@@ -158,45 +208,6 @@ def object_report(a: Arrays, weights: np.ndarray) -> dict:
             for name in DETECTOR_SEARCHED
         },
     }
-
-
-def outcome_report(a: Arrays, weights: np.ndarray) -> dict:
-    """AUROC and AUPRC of reward, end, and coin against death given an end; calibration of the end within
-    DONE_HORIZON steps.
-    """
-    windows = a["alive"].shape[1]
-    predicted = end_probability(a["done_prob/open_loop"][:DONE_HORIZON].astype(np.float64))
-    calibrated = calibration_scores(
-        weights[: RANKING_RESAMPLES + 1], predicted, a["done"][:DONE_HORIZON].any(0)
-    )
-    scores = {name: json_estimate(calibrated[name], windows) for name in ("ece", "brier_skill")}
-    return {
-        "open_loop": _outcome_ranking(a, weights, "open_loop"),
-        "one_step": _outcome_ranking(a, weights, "one_step"),
-        "end_within": {"steps": DONE_HORIZON, "bins": calibrated["bins"], **scores},
-    }
-
-
-def _outcome_ranking(a: Arrays, weights: np.ndarray, name: str) -> dict[str, dict]:
-    """How well one prediction's probabilities rank the steps by their recorded outcome."""
-    steps, windows = a["alive"].shape
-    window = np.tile(np.arange(windows), steps)
-    alive, done, coin = (a[key].ravel() for key in ("alive", "done", "coin"))
-    done_prob, reward_prob = (a[f"{key}/{name}"].ravel() for key in ("done_prob", "reward_prob"))
-    outcomes = {
-        "done": (done_prob, done, alive),
-        "reward": (reward_prob, coin, alive),
-        "coin_given_end": (reward_prob, coin, alive & done),
-    }
-    report = {}
-    for outcome, (predicted, happened, counts) in outcomes.items():
-        ranked = ranking_scores(weights, predicted, happened, counts, window)
-        report[outcome] = {
-            "happened": int(happened[counts].sum()),
-            "base_rate": json_number(happened[counts].mean()) if counts.any() else None,
-            **{score: json_estimate(x, counts.sum()) for score, x in ranked.items()},
-        }
-    return report
 
 
 def new_places_report(a: Arrays, weights: np.ndarray, levels: np.ndarray, seed: int) -> dict:
@@ -226,22 +237,20 @@ def _kappa(a: Arrays, name: str, weights: np.ndarray, counts: np.ndarray) -> np.
     return kappa(weights, a[f"agrees/{name}"], a["real_class"], counts, int(a["real_class"].max()) + 1)
 
 
-def _detection_scores(a: Arrays, weights: np.ndarray, name: str, select) -> dict[str, list[dict]]:
-    """Recall, precision and position error by step.
+def _detection_scores(
+    a: Arrays, weights: np.ndarray, name: str, select, measures: Mapping[str, tuple[str, str]] = BY_KIND
+) -> dict[str, list[dict]]:
+    """Ratios of counts by step.
 
     Args:
         a: per-window scores.
         weights: bootstrap weights [1 + R, n].
         name: the frames searched.
         select: takes counts [kinds, S, n] to those of interest, [S', n].
+        measures: numerator and denominator of each score.
     """
-    pairs = {
-        "recall": ("hit", "real"),
-        "precision": ("true_positive", "detected"),
-        "position_error": ("distance", "hit"),
-    }
     scores = {}
-    for score, measures in pairs.items():
-        part, whole = (select(a[f"objects_{measure}/{name}"]) for measure in measures)
+    for score, counts in measures.items():
+        part, whole = (select(a[f"objects_{count}/{name}"]) for count in counts)
         scores[score] = json_estimates(window_ratio(weights, part, whole), whole.sum(-1))
     return scores

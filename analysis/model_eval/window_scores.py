@@ -12,28 +12,25 @@ import torch
 
 from agents.actor_critic import ActorCritic
 from analysis.model_eval.agent_view import (
-    HAZARD_RADIUS,
     Whitener,
     cosine_similarity,
     total_variation,
 )
-from analysis.model_eval.camera import Camera
 from analysis.model_eval.eval_references import EvalReferences
-from analysis.model_eval.frame_objects import HAZARDS, KINDS, Objects, Scenes
-from analysis.model_eval.ground_truth import GroundTruth, baselines, ground_truth, pixel_errors
-from analysis.model_eval.object_detector import Detector, detect, object_pixels
-from analysis.model_eval.object_matching import match_objects
+from analysis.model_eval.frame_objects import Scenes
+from analysis.model_eval.ground_truth import GroundTruth, baselines, ground_truth
+from analysis.model_eval.motion_error import motion_scores
+from analysis.model_eval.object_scores import detection_scores, hazard_near
+from analysis.model_eval.pixel_kinds import pixel_scores
 from analysis.model_eval.predictions import TeacherForced, open_loop, other_actions, teacher_forced
 from envs.vecenv import class_probabilities
 from generative.simulator import Simulator
 from rollouts.segment import Segment
 
-OBJECT_RADIUS = 6.0
-"""Objects are scored within this many tiles of the player, in x and in y; the screen ends at 6.5."""
-AGENT_VIEWED = ("open_loop", "posterior", "shifted_copy", "other_episode")
-"""Predictions that are shown to the agent."""
-DETECTOR_SEARCHED = ("real", "open_loop", "posterior", "shifted_copy")
-"""Frames that the object detector is run on."""
+AGENT_VIEWED = ("open_loop", "composite", "posterior", "shifted_copy", "other_episode")
+"""Frames that are shown to the agent. composite, the open loop's ceiling: real pixels where a given frame had
+shown the place, those of the open-loop rollout where it is new.
+"""
 
 
 @torch.no_grad()
@@ -83,32 +80,6 @@ def agent_view_scores(
     }
 
 
-def object_scores(detected: Objects, truth: GroundTruth) -> dict[str, np.ndarray]:
-    """Counts [kinds, S, b] of real and detected objects within OBJECT_RADIUS of the player.
-
-    Returns:
-        At previously visible places: `real` objects, those that were `detected`, the sum of their `distance`
-        to what was detected (tiles), `hit` real ones and `true_positive` detections. At newly visible places:
-        `new` detections.
-    """
-    shape = truth.alive.shape
-    detected = detected.take(truth.alive.ravel()[detected.frame])
-    matches = match_objects(truth.objects, detected)
-    real_counts, detected_counts = (
-        _within_radius(objects, truth) & _at_visible_place(objects, truth)
-        for objects in (truth.objects, detected)
-    )
-    hit = real_counts & ~np.isnan(matches.distance)
-    return {
-        "real": _count(truth.objects, real_counts, shape),
-        "hit": _count(truth.objects, hit, shape),
-        "distance": _count(truth.objects, hit, shape, matches.distance),
-        "detected": _count(detected, detected_counts, shape),
-        "true_positive": _count(detected, detected_counts & matches.true_positive, shape),
-        "new": _count(detected, ~_at_visible_place(detected, truth), shape),
-    }
-
-
 def visible_areas(truth: GroundTruth) -> dict[str, np.ndarray]:
     """Number and share of previously visible pixels, and the area of new places in square tiles: [S, b].
 
@@ -118,13 +89,6 @@ def visible_areas(truth: GroundTruth) -> dict[str, np.ndarray]:
     size = truth.visible[0, 0].size
     new = (size * truth.alive - pixels) / truth.camera.unit**2
     return {"seen_pixels": pixels, "seen_share": pixels / size, "new_tiles": new}
-
-
-def hazard_near(truth: GroundTruth, radius: float = HAZARD_RADIUS) -> np.ndarray:
-    """[S, b] bool: whether any hazard is within `radius` tiles of the player, in x and in y."""
-    hazards = truth.objects.of_kinds(HAZARDS)
-    near = hazards.take(_within_radius(hazards, truth, radius))
-    return np.bincount(near.frame, minlength=truth.alive.size).reshape(truth.alive.shape) > 0
 
 
 def score_windows(
@@ -165,12 +129,14 @@ def score_windows(
     frames = {name: x.cpu().numpy() for name, x in predictions.items()}
     frames |= baselines(truth, segment.obs[:k].cpu().numpy(), references.mean_frame, partner)
     scores = {"alive": truth.alive, "hazard_near": hazard_near(truth)} | visible_areas(truth)
-    for name, x in frames.items():
-        scores[f"error/{name}"], scores[f"seen_error/{name}"] = pixel_errors(x, truth)
+    scores |= pixel_scores(frames, truth)
+    motions = (x.float().cpu().numpy() for x in (rollout.extra["motion"], forced.motion))
+    scores |= motion_scores(truth.camera, truth.frames, *motions)
     in_simulator = (rollout.logits, rollout.value, rollout.hidden_after())
+    composite = np.where(truth.visible[..., None], truth.frames, frames["open_loop"])
     scores |= agent_scores(
         simulator.agent,
-        frames,
+        frames | {"composite": composite},
         truth,
         segment,
         k,
@@ -180,19 +146,6 @@ def score_windows(
     )
     scores |= detection_scores(references.detector, frames | {"real": truth.frames}, truth)
     return scores | outcome_scores(segment, rollout, forced, k)
-
-
-def detection_scores(
-    detector: Detector, frames: dict[str, np.ndarray], truth: GroundTruth
-) -> dict[str, np.ndarray]:
-    """`object_scores` of the DETECTOR_SEARCHED frames [S, b, H, W, C], as "objects_<measure>/<frames>"."""
-    scores = {}
-    camera = flatten_camera(truth.camera)
-    for name in DETECTOR_SEARCHED:
-        detected = detect(detector, frames[name].reshape(-1, *frames[name].shape[2:]), camera)
-        measures = object_scores(detected, truth)
-        scores |= {f"objects_{measure}/{name}": x for measure, x in measures.items()}
-    return scores
 
 
 def agent_scores(
@@ -262,35 +215,7 @@ def outcome_scores(
     return {name: x.cpu().numpy() for name, x in outcomes.items()}
 
 
-def flatten_camera(camera: Camera) -> Camera:
-    """Cameras [S, b] as [S * b]."""
-    return Camera(*(field.reshape(-1) for field in camera))
-
-
 def _recorded_view(segment: Segment, k: int) -> tuple[np.ndarray, ...]:
     """Recorded logits [S, b, A], value [S, b] and hidden states [S, b, D]."""
     recorded = (segment.logits, segment.value, segment.hidden_after())
     return tuple(x[k - 1 :].cpu().numpy() for x in recorded)
-
-
-def _within_radius(objects: Objects, truth: GroundTruth, radius: float = OBJECT_RADIUS) -> np.ndarray:
-    player = truth.player.reshape(-1, 2)[objects.frame]
-    return (np.abs(objects.x - player[:, 0]) <= radius) & (np.abs(objects.y - player[:, 1]) <= radius)
-
-
-def _at_visible_place(objects: Objects, truth: GroundTruth) -> np.ndarray:
-    size = truth.frames.shape[2]
-    row, column = (
-        pixels.clip(0, size - 1) for pixels in object_pixels(objects, flatten_camera(truth.camera))
-    )
-    return truth.visible.reshape(-1, size, size)[objects.frame, row, column]
-
-
-def _count(
-    objects: Objects, selected: np.ndarray, shape: tuple[int, int], amount: np.ndarray | None = None
-) -> np.ndarray:
-    """Number of selected objects, or the sum of an amount over them, as [kinds, S, b]."""
-    size = shape[0] * shape[1]
-    index = objects.kind[selected] * size + objects.frame[selected]
-    weights = None if amount is None else amount[selected]
-    return np.bincount(index, weights, minlength=len(KINDS) * size).reshape(len(KINDS), *shape)

@@ -37,21 +37,30 @@ def test_every_variant_changes_the_weights_that_it_names_and_no_other():
 
 
 def report(value):
-    number = {"value": value, "low": value - 1, "high": value + 1, "n": 7, "more": "not kept"}
-    names = (
-        "posterior frames, steps 1 to 12",
-        "open loop, one step",
-        "open loop, seen pixels at ten steps",
-        "kappa on decision steps, step 1",
-        "reward: AUROC, open loop",
-        "end: AUROC, open loop",
-    )
-    targets = [number | {"name": name, "value": value + 10 * i} for i, name in enumerate(names, 1)]
-    held_out = {
-        "frames": {"whole": {"open_loop": [number, None]}},
-        "objects": {"hazards": {"open_loop": {"recall": [number | {"value": 0.5}]}}},
+    """A report in which every number is another one, by its place."""
+    places = iter(range(100))
+
+    def number():
+        shown = value + 10 * next(places)
+        return {"value": shown, "low": shown - 1, "high": shown + 1, "n": 7, "more": "not kept"}
+
+    def by_step():
+        return [number() for _ in range(11)]
+
+    return {
+        "held_out": {
+            "frames": {
+                "whole": {"open_loop": by_step()},
+                "posterior": number(),
+                "seen": {"open_loop": by_step()},
+                "in_view": {"open_loop": by_step()},
+            },
+            "objects": {"hazards": {"open_loop": {"recall": by_step()}}},
+            "motion": {"open_loop": {"sum": {"median": by_step()}}},
+            "view": {"open_loop": {"kappa_deciding": by_step()}},
+            "outcomes": {"open_loop": {"reward": {"auroc": number()}, "done": {"auroc": number()}}},
+        }
     }
-    return {"targets": targets, "held_out": held_out}
 
 
 def test_each_model_is_trained_with_its_weights_and_scored_under_its_name(tmp_path, monkeypatch):
@@ -97,8 +106,19 @@ def test_each_model_is_trained_with_its_weights_and_scored_under_its_name(tmp_pa
     assert found["num_batches"] == 6
     for i, row in enumerate(found["rows"].values(), 1):
         assert row["first frame"] == {"value": i, "low": i - 1, "high": i + 1, "n": 7}
-        assert row["hazards in the first frame"]["value"] == 0.5
-        assert row["end: AUROC, open loop"]["value"] == i + 60
+        shown = {name: score["value"] - i for name, score in row.items()}
+        assert shown == {
+            "first frame": 0,
+            "open loop, one step": 10,
+            "posterior frames, steps 1 to 12": 110,
+            "open loop, seen pixels at ten steps": 220,
+            "open loop, in view all along at ten steps": 330,
+            "hazards in the first frame": 340,
+            "motion ten steps ahead: median error": 550,
+            "kappa on decision steps, step 1": 570,
+            "reward: AUROC, open loop": 670,
+            "end: AUROC, open loop": 680,
+        }
 
 
 def test_a_training_that_was_stopped_is_said_and_not_scored(tmp_path, monkeypatch):
@@ -111,5 +131,7 @@ def test_a_training_that_was_stopped_is_said_and_not_scored(tmp_path, monkeypatc
 
 
 def test_a_report_without_one_of_the_figures_is_refused():
+    incomplete = report(1)
+    del incomplete["held_out"]["frames"]["posterior"]
     with pytest.raises(KeyError):
-        ablation.figures(report(1) | {"targets": []})
+        ablation.figures(incomplete)

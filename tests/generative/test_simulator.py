@@ -62,6 +62,7 @@ def test_every_field_is_what_a_walk_by_hand_gives(simulator, z):
             assert torch.equal(out.action[t], action)
             torch.testing.assert_close(out.extra["env_state"][t], state.deter)
             assert torch.equal(out.extra["env_class"][t].long(), state.sample.argmax(-1))
+            torch.testing.assert_close(out.extra["motion"][t], state.motion)
             for found, expected in (
                 (out.hidden_after()[t], hidden),
                 (out.logits[t], logits),
@@ -215,7 +216,9 @@ def test_a_batch_that_has_ended_is_not_simulated_further(simulator, z):
         "hidden",
     ):
         assert torch.equal(getattr(alone, name)[:, :4], getattr(batched, name)[:, :4]), name
-    assert all(torch.equal(alone.extra[name][:, :4], batched.extra[name][:, :4]) for name in EXTRA_STEPS)
+    assert all(
+        torch.equal(alone.extra[name][:, :4], batched.extra[name][:, :4]) for name in (*EXTRA_STEPS, "motion")
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 6, 100])

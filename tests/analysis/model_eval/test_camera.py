@@ -14,30 +14,13 @@ from analysis.model_eval.camera import (
     y_to_rows,
 )
 from analysis.model_eval.frame_objects import read_scene, stack_scenes
-from envs.coinrun import first_states
 from envs.make import make_env
-from envs.procgen import ProcgenConfig, Snapshot
-from envs.procgen_body import parse, serialize
+from envs.procgen import ProcgenConfig
+from envs.procgen_body import parse
+from tests.helpers.coinrun_states import drawn_from
 
 SIZE = 64
-PIXEL = 13 / 64  # tiles: 13 of them fill the 64 pixels
 ABOUT_PLAYER = np.s_[24:40, 24:40]
-
-
-def drawn_from(moves):
-    """Frames [n, H, W, C] and scenes of one level with the player put elsewhere by (right, up) pixels."""
-    env = make_env(len(moves), ProcgenConfig())
-    (state,) = first_states(make_env(1, ProcgenConfig()), [10_004])
-    states = []
-    for right, up in moves:
-        moved = parse(serialize(state))
-        moved.player["x"], moved.player["y"] = 8.5 + right * PIXEL, 4.5 + up * PIXEL
-        states.append(Snapshot(serialize(moved)))
-    env.restore(states)
-    frames = env.observe()[1]
-    scenes = stack_scenes([read_scene(parse(snapshot.data)) for snapshot in env.snapshot()])
-    env.close()
-    return frames, scenes
 
 
 @pytest.fixture(scope="module")

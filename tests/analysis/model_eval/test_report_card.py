@@ -15,14 +15,19 @@ from analysis import plot_loss_over_time, report_card
 from analysis.model_eval.eval_references import fit_references, pack, unpack
 from analysis.model_eval.eval_windows import draw_windows, partners_of_other_layouts
 from analysis.model_eval.film_strip import choose_cases
+from analysis.model_eval.frame_scores import RESAMPLES
+from analysis.model_eval.ground_truth import ground_truth
 from analysis.model_eval.loss_over_time import open_loop_errors, summarize_errors
 from analysis.model_eval.predictions import TeacherForced, open_loop, other_actions, teacher_forced
 from analysis.model_eval.report_card_page import build_page, latest_report
 from analysis.model_eval.report_card_scores import PREDICTIONS, frame_report, score_report
+from analysis.model_eval.report_card_targets import CARD, TARGETS, card_statistics, statistic_scores
+from analysis.model_eval.window_scores import AGENT_VIEWED
 from common.cli import parse
 from common.runs import UsageError
 from common.stats import level_weights
 from envs.procgen import action_space
+from envs.vecenv import class_probabilities
 from generative.model.rssm import EnvState
 from generative.simulator import load_simulator
 from generative.training.data import episode_layouts, seeded_generator, split_by_layout
@@ -83,17 +88,18 @@ def plant(monkeypatch, segment, frames, view=None):
     where asked.
     """
     done, coin = (x[K - 1 :].float() for x in (segment.terminated, segment.reward > 0))
+    motion = torch.zeros(*frames.shape[:2], 2)
     real = replace(
         segment,
         obs=frames,
         hidden=segment.hidden[K - 1 :],
         logits=segment.logits[K - 1 :],
         value=segment.value[K - 1 :],
-        extra={"done_prob": done, "reward_prob": coin},
+        extra={"done_prob": done, "reward_prob": coin, "motion": motion},
     )
     monkeypatch.setattr(window_scores, "open_loop", lambda *a, **k: real)
     monkeypatch.setattr(
-        window_scores, "teacher_forced", lambda *a, **k: TeacherForced(frames, frames, done, coin)
+        window_scores, "teacher_forced", lambda *a, **k: TeacherForced(frames, frames, done, coin, motion)
     )
 
 
@@ -140,8 +146,74 @@ def test_a_model_that_copies_the_last_frame_equals_the_copy_baseline(simulator, 
     np.testing.assert_array_equal(scores["error/open_loop"], scores["error/copy"])
     report = reported(scores, batch)["frames"]
     assert report["whole"]["copy"][10]["value"] < report["whole"]["shifted_copy"][10]["value"]
-    assert report["seen_above_shifted_copy"][10]["value"] < 0
+    assert report["in_view_above_shifted_copy"][10]["value"] < 0
     assert report["whole"]["copy"][0]["value"] is None
+
+
+def test_the_table_quotes_the_report(simulator, batch):
+    scores = score(simulator, batch)
+    report = reported(scores, batch)
+    weights = level_weights(batch[0].layout, RESAMPLES)
+    found = statistic_scores(card_statistics(scores, weights))
+    frames, view, motion = report["frames"], report["view"], report["motion"]["open_loop"]["sum"]
+    hazards = report["objects"]["hazards"]["open_loop"]
+    outcomes = report["outcomes"]["open_loop"]
+    assert found == {
+        "motion_large": motion["large"][10],
+        "motion_median": motion["median"][10],
+        "first_frame": frames["whole"]["open_loop"][0],
+        "one_step": frames["whole"]["open_loop"][1],
+        "in_view": frames["in_view"]["open_loop"][10],
+        "in_view_above_copy": frames["in_view_above_shifted_copy"][10],
+        "returned": frames["returned"]["open_loop"][10],
+        "hazards_first": hazards["recall"][0],
+        "hazards_kept": hazards["kept"][12],
+        "kappa_first": view["open_loop"]["kappa_deciding"][1],
+        "kappa_share": view["share_of_composite"]["kappa_deciding"][10],
+        "end_auprc": outcomes["done"]["auprc"],
+        "reward_auprc": outcomes["reward"]["auprc"],
+    }
+    assert set(found) == {target.key for target in TARGETS if target.command == CARD}
+
+
+def test_the_ceiling_shows_the_agent_real_pixels_where_seen_and_the_models_where_new(
+    simulator, batch, monkeypatch
+):
+    segment = batch[1]
+    frames = torch.full_like(segment.obs[K - 1 :], 255)
+    plant(monkeypatch, segment, frames)
+    shown = {}
+    seen_by_agent = window_scores.run_agent
+
+    def look(agent, x, hidden):
+        shown[len(shown)] = x
+        return seen_by_agent(agent, x, hidden)
+
+    monkeypatch.setattr(window_scores, "run_agent", look)
+    scores = score(simulator, batch)
+    truth = ground_truth(segment, batch[2], K)
+    composite = shown[1 + AGENT_VIEWED.index("composite")]  # the real frames come first
+    np.testing.assert_array_equal(composite[truth.visible], truth.frames[truth.visible])
+    assert (composite[~truth.visible] == 255).all()
+    assert (~truth.visible).mean() > 0.05
+    alive = truth.alive
+    assert scores["tv/composite"][0][alive[0]].max() < 1e-3  # nothing is new yet
+    white = run_on(simulator, frames, segment)
+    assert np.abs(white - scores["tv/composite"])[alive].max() > 0.01
+
+
+def run_on(simulator, frames, segment):
+    """Total variation between the policy on given frames and the recorded one, [S, b]."""
+    logits = window_scores.run_agent(simulator.agent, frames.numpy(), segment.hidden[K - 1])[1]
+    p, q = (class_probabilities(x, CLASSES) for x in (logits, segment.logits[K - 1 :].numpy()))
+    return 0.5 * np.abs(p - q).sum(-1)
+
+
+def test_a_perfect_composite_makes_the_share_that_of_its_kappa(simulator, batch, monkeypatch):
+    plant(monkeypatch, batch[1], batch[1].obs[K - 1 :])
+    view = reported(score(simulator, batch), batch)["view"]
+    assert view["composite"]["kappa_deciding"][10]["value"] == pytest.approx(1)
+    assert view["share_of_composite"]["kappa_deciding"][10]["value"] == pytest.approx(1)
 
 
 def test_a_model_that_is_deaf_to_actions_has_no_dpsnr_and_one_that_hears_them_has(
@@ -216,6 +288,8 @@ def test_predictions_are_what_the_model_says_step_by_step(simulator, batch):
     assert not forced.posterior[~mask].any()
     assert torch.equal(forced.posterior[0], forced.one_step[0])
     torch.testing.assert_close(forced.done_prob, torch.sigmoid(made.outcome.done_logit))
+    torch.testing.assert_close(forced.motion, made.predicted_motion)
+    assert not torch.allclose(forced.motion, made.estimated_motion)
     alone = replace(
         segment,
         **{name: getattr(segment, name)[:, 3:4] for name in ("obs", "action")},
@@ -248,7 +322,7 @@ def test_windows_come_from_their_part_and_partners_from_another_layout(world):
 
 def test_one_command_writes_report_and_page_and_says_so_when_it_is_done(card, world, caplog):
     report = json.loads((card / "report.json").read_text())
-    assert len(report["targets"]) == 11
+    assert len(report["targets"]) == 19
     assert report["held_out"]["windows"] == 24
     assert report["held_out"]["levels"] <= PER_PART["test"]
     assert report["held_out"]["part"] == "test"

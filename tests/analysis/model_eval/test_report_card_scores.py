@@ -15,7 +15,17 @@ from analysis.model_eval.agent_view import (
     total_variation,
 )
 from analysis.model_eval.report_card_scores import window_ratio
-from analysis.model_eval.report_card_targets import Target, generalization_gap, is_reached, target_rows
+from analysis.model_eval.report_card_targets import (
+    TARGETS,
+    Statistic,
+    Target,
+    asked,
+    generalization_gap,
+    is_reached,
+    paired_rows,
+    share_of_ceiling,
+    target_rows,
+)
 from common.stats import cluster_bootstrap, json_estimate, level_weights, sign_flip_test
 from envs.vecenv import class_probabilities
 from interpret.classification_scores import calibration_scores, end_probability, ranking_scores
@@ -155,11 +165,51 @@ def test_the_sign_flip_test_finds_a_shift_and_nothing_else():
 
 def test_a_target_is_reached_from_its_own_side():
     number = {"value": 2.0, "low": 1.0, "high": 3.0, "n": 5}
-    assert is_reached(Target("", "dB", 1.5, True, number))
-    assert not is_reached(Target("", "dB", 1.5, False, number))
-    assert is_reached(Target("", "dB", 1.5, True, number | {"value": None})) is None
-    (row,) = target_rows([Target("x", "dB", 1.5, True, number)])
-    assert (row["threshold"], row["value"], row["n"], row["reached"]) == (1.5, 2.0, 5, True)
+    assert is_reached(Target("", "", "dB", least=1.5), number)
+    assert not is_reached(Target("", "", "dB", most=1.5), number)
+    assert is_reached(Target("", "", "dB", least=1.5), number | {"value": None}) is None
+    rows = {row["key"]: row for row in target_rows({"in_view": number | {"value": 25.0}})}
+    assert list(rows) == [target.key for target in TARGETS]
+    assert (rows["in_view"]["asked"], rows["in_view"]["reached"]) == ("≥ 24 dB", True)
+    assert (rows["one_step"]["n"], rows["one_step"]["reached"]) == (0, None)
+
+
+def test_a_target_on_the_interval_is_missed_by_an_interval_that_sticks_out():
+    (ratio,) = (target for target in TARGETS if target.key == "death_ratio")
+    (slope,) = (target for target in TARGETS if target.key == "deletion_slope")
+    inside = {"value": 1.0, "low": 0.6, "high": 1.9, "n": 5}
+    assert asked(ratio) == "0.7 to 1.4, interval within 0.5 to 2"
+    assert asked(slope) == "0.7 to 1.3, interval above 0.4"
+    assert is_reached(ratio, inside)
+    assert not is_reached(ratio, inside | {"high": 2.1})
+    assert not is_reached(ratio, inside | {"low": 0.4})
+    assert not is_reached(ratio, inside | {"value": 1.5})
+    assert is_reached(slope, inside | {"high": 9.0})
+    assert not is_reached(slope, inside | {"low": 0.3})
+    assert not is_reached(ratio, inside | {"low": None, "high": None})
+
+
+def test_a_share_of_a_ceiling_that_is_nothing_is_undefined():
+    share = share_of_ceiling(np.array([0.4, 0.4, 0.4]), np.array([0.8, 0.0, -0.1]))
+    assert share[0] == 0.5
+    assert np.isnan(share[1:]).all()
+
+
+def test_paired_intervals_are_those_of_the_differences_and_tighter_than_of_unpaired_ones():
+    levels = np.repeat(np.arange(40), 3)
+    common = 5 * RNG.normal(size=40)[levels]
+    weights = level_weights(levels, resamples=500)
+    values = [common + RNG.normal(0, 0.1, 120) for _ in range(2)]
+    values[1] += 0.3
+    one, two = (
+        {"in_view": Statistic(window_ratio(weights, x, np.ones(120)), 120), "other": None} for x in values
+    )
+    (row,) = paired_rows(one, two)
+    direct = json_estimate(window_ratio(weights, values[1] - values[0], np.ones(120)), 120)
+    assert row["difference"] == pytest.approx(direct)
+    assert 0.2 < row["difference"]["low"] < 0.3 < row["difference"]["high"] < 0.4
+    assert row["first"]["high"] - row["first"]["low"] > 10 * (direct["high"] - direct["low"])
+    assert paired_rows(one, {}) == []
 
 
 def test_memorisation_is_the_largest_gap_in_favour_of_training_levels():
