@@ -17,6 +17,10 @@ class Args(EvalArgs):
     """Windows of training levels, to measure the generalization gap and to train the object detector."""
     batch_size: int = 64
     """Windows scored at a time; memory grows with it, not with num_windows."""
+    compare_with: Path | None = None
+    """Another world model of the same agent, scored on the same windows: every row of the table with the
+    difference, paired by window.
+    """
     out_dir: Path = Path("results/report_card_precomp")
     """Directory of the runs."""
 
@@ -41,34 +45,40 @@ from analysis.model_eval.report_card_scores import NUM_STEPS, score_report
 from analysis.model_eval.report_card_targets import (
     card_statistics,
     generalization_gap,
+    paired_rows,
     statistic_scores,
     target_rows,
 )
 from analysis.model_eval.window_scores import score_windows
 from common.checkpoints import write_json
+from common.precision import set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id, manifest
 from common.stats import level_weights
 from common.words import counted
 from envs.procgen import action_space
 from generative.compatibility import check_recorder, env_name_of
-from generative.simulator import Simulator
+from generative.simulator import Simulator, load_simulator
 from generative.training.data import HELD_OUT
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
 
 REPLAY_SLOTS = 32
+VERSION = "2"
+"""Of the scores; a run of another version is not resumed."""
 
 
 def main(args: Args) -> None:
     check_flags(args)
     device = choose_device(args.device)
     simulator, rollouts = load(args, device)
+    other = load_other(args, simulator, device)
     args, windows = choose_windows(args, simulator, rollouts)
-    run, inputs = open_eval_run(args.out_dir, args, simulator, rollouts, device)
+    more = {"version": VERSION} | ({} if other is None else {"compare_with": file_id(args.compare_with)})
+    run, inputs = open_eval_run(args.out_dir, args, simulator, rollouts, device, more)
     if run.done:
         return
-    report = evaluate(args, simulator, windows, run, device)
+    report = evaluate(args, simulator, windows, run, device, other)
     write_json(run.dir / "report.json", {"manifest": manifest(inputs, run.precision)} | report)
     page = build_page(run.dir)
     reached = sum(bool(row["reached"]) for row in report["targets"])
@@ -97,6 +107,24 @@ def load(args: Args, device: torch.device) -> tuple[Simulator, Rollouts]:
     return simulator, rollouts
 
 
+def load_other(args: Args, simulator: Simulator, device: torch.device) -> Simulator | None:
+    """The simulator to compare with.
+
+    Raises:
+        UsageError: if it takes another number of given frames, so that the windows do not fit both.
+    """
+    if args.compare_with is None:
+        return None
+    other = load_simulator(args.compare_with, args.agent_file, device=device)[0]
+    counts = [each.model.config.num_initializing_steps for each in (simulator, other)]
+    if counts[0] != counts[1]:
+        raise UsageError(
+            f"{args.world_model_file} takes {counts[0]} first frames and {args.compare_with} {counts[1]}: "
+            "they cannot be scored on the same windows; give --compare_with a model with as many"
+        )
+    return other
+
+
 def choose_windows(args: Args, simulator: Simulator, rollouts: Rollouts) -> tuple[Args, list[EvalWindows]]:
     """Held-out and training windows, and the flags with sizes lowered to what the store has.
 
@@ -117,7 +145,12 @@ def choose_windows(args: Args, simulator: Simulator, rollouts: Rollouts) -> tupl
 
 
 def evaluate(
-    args: Args, simulator: Simulator, windows: list[EvalWindows], run: Run, device: torch.device
+    args: Args,
+    simulator: Simulator,
+    windows: list[EvalWindows],
+    run: Run,
+    device: torch.device,
+    other: Simulator | None = None,
 ) -> dict:
     """The content of report.json except its manifest. Parts that the run already has are read.
 
@@ -127,6 +160,7 @@ def evaluate(
         windows: held-out and training windows.
         run: where parts are kept.
         device: that the simulator is on.
+        other: another world model to compare with on the held-out windows.
     """
     held_out, training = windows
     env = replay_env(held_out.rollouts, REPLAY_SLOTS)
@@ -137,7 +171,10 @@ def evaluate(
         return pack(fit_references(training, times, args.batch_size, env, args.seed))
 
     references = unpack(cached_part(run, "references", fit))
+    if other is not None:
+        set_precision(run.precision, other.model, other.agent)
     scores = [score_split(run, split, simulator, references, args, env, device) for split in windows]
+    other_scores = other and score_split(run, held_out, other, references, args, env, device, "other_")
     env.close()
     cached_part(run, "film", lambda: render_film_strip(simulator, held_out, scores[0], args.seed, device))
     reports = [
@@ -145,9 +182,11 @@ def evaluate(
         for split, split_scores in zip(windows, scores)
     ]
     weights = level_weights(held_out.layout, RESAMPLES, seed=args.seed)
-    measured = statistic_scores(card_statistics(scores[0], weights))
+    measured = card_statistics(scores[0], weights)
+    compared = paired_rows(measured, card_statistics(other_scores, weights)) if other_scores else []
     return {
-        "targets": target_rows(measured),
+        "targets": target_rows(statistic_scores(measured)),
+        "compared": compared,
         "held_out": reports[0],
         "training": reports[1],
         "generalization_gap": generalization_gap(*reports),
@@ -155,9 +194,18 @@ def evaluate(
 
 
 def score_split(
-    run: Run, split: EvalWindows, simulator: Simulator, references: EvalReferences, args: Args, env, device
+    run: Run,
+    split: EvalWindows,
+    simulator: Simulator,
+    references: EvalReferences,
+    args: Args,
+    env,
+    device: torch.device,
+    prefix: str = "",
 ) -> dict[str, np.ndarray]:
-    """Scores of all windows of a split, windows last; computed in batches, each kept in a file of its own."""
+    """Scores of all windows of a split, windows last; computed in batches, each kept in a file of its own
+    whose name begins with `prefix`.
+    """
     classes = action_space("coinrun").effect_classes
 
     def score(batch: np.ndarray) -> dict[str, np.ndarray]:
@@ -166,7 +214,7 @@ def score_split(
 
     batches = progress_bar(split.batches(args.batch_size), unit="batch", desc=split.name)
     scores = [
-        cached_part(run, f"scores/{split.name}_{i:04d}", lambda: score(batch))
+        cached_part(run, f"scores/{prefix}{split.name}_{i:04d}", lambda: score(batch))
         for i, batch in enumerate(batches)
     ]
     return {name: np.concatenate([batch[name] for batch in scores], axis=-1) for name in scores[0]}

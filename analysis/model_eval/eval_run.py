@@ -30,14 +30,19 @@ def load_eval(args: EvalArgs, device: torch.device) -> tuple[Simulator, Rollouts
 
 
 def open_eval_run(
-    out_dir: Path, args: EvalArgs, simulator: Simulator, rollouts: Rollouts, device: torch.device
+    out_dir: Path,
+    args: EvalArgs,
+    simulator: Simulator,
+    rollouts: Rollouts,
+    device: torch.device,
+    more_inputs: dict[str, str] | None = None,
 ) -> tuple[Run, dict[str, str]]:
     """The run of this command, and the ids of its inputs; sets the precision of the networks."""
     inputs = {
         "world_model_file": file_id(args.world_model_file),
         "agent_file": file_id(args.agent_file),
         "data_dir": rollouts.id,
-    }
+    } | (more_inputs or {})
     precision = choose_precision(args.precision, device)
     run = open_run(out_dir, args.world_model_file.stem, args, args.new, inputs, precision=precision)
     set_precision(run.precision, simulator.model, simulator.agent)

@@ -67,6 +67,7 @@ DETECTION_SCORES = {
     "precision": "hazards: precision",
     "position_error": "hazards: position error, tiles",
 }
+COMPARED = {"first": "this model", "second": "the other", "difference": "difference"}
 OUTCOMES = {"reward": "reward", "done": "end", "coin_given_end": "coin against death, given an end"}
 _COMMAND = "python -m analysis.report_card"
 _REMAKE = f"make it again with the same {_COMMAND} command and --new"
@@ -90,9 +91,12 @@ def build_page(run: Path) -> Path:
     for part in ("held_out", "manifest.inputs"):
         look_up(report, part, dict, run / "report.json")
     held_out = report["held_out"]
+    if "motion" not in held_out:
+        raise UsageError(f"{run / 'report.json'} lacks the measures of this report card; {_REMAKE}")
     page = Page("Report card of a simulator")
     page.text(_introduction(held_out, report["manifest"]["inputs"]))
     _targets(page, report["targets"])
+    _compared(page, report)
     _figures(page, held_out, run)
     _frames(page, report)
     _motion(page, held_out)
@@ -135,6 +139,24 @@ def _targets(page: Page, targets: list[dict]) -> None:
         for target in targets
     ]
     page.table(["held-out levels", "asked", "measured", "n", "reached", "command"], rows)
+
+
+def _compared(page: Page, report: dict) -> None:
+    """The table of two models on the same windows, if there are two."""
+    if not report.get("compared"):
+        return
+    page.heading("Two models on the same windows")
+    rows = [
+        [f"{row['name']} {row['unit']}".strip(), *(with_interval(row[which]) for which in COMPARED)]
+        for row in report["compared"]
+    ]
+    page.table(["held-out levels", *COMPARED.values()], rows)
+    other = report["manifest"]["inputs"]["compare_with"]
+    page.text(
+        f"The other: {other}. Difference: the other's score minus this model's, with a 95% interval from the "
+        "same resamples of layouts for both.",
+        note=True,
+    )
 
 
 def _figures(page: Page, held_out: dict, run: Path) -> None:

@@ -29,6 +29,7 @@ from common.stats import level_weights
 from envs.procgen import action_space
 from envs.vecenv import class_probabilities
 from generative.model.rssm import EnvState
+from generative.model.world_model import WorldModel, load_world_model, save_world_model
 from generative.simulator import load_simulator
 from generative.training.data import episode_layouts, seeded_generator, split_by_layout
 from generative.training.teacher_forcing import draw_noise, predict
@@ -328,7 +329,8 @@ def test_one_command_writes_report_and_page_and_says_so_when_it_is_done(card, wo
     assert report["held_out"]["part"] == "test"
     assert report["training"]["part"] == "train"
     assert report["held_out"]["frames"]["whole"].keys() == set(PREDICTIONS)
-    assert len(report["manifest"]["inputs"]) == 3
+    assert list(report["manifest"]["inputs"]) == ["world_model_file", "agent_file", "data_dir", "version"]
+    assert report["compared"] == []
     page = (card / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert page.count("<img") == 3
@@ -353,6 +355,68 @@ def test_an_interrupted_run_goes_on_to_the_same_report(card, world):
     }
     remade = [path.name for path, when in kept.items() if path.stat().st_mtime_ns != when]
     assert remade == ["test_0001.safetensors"]
+
+
+@pytest.fixture(scope="module")
+def other_model(world, tmp_path_factory):
+    """A world model like the first, with other weights."""
+    torch.manual_seed(9)
+    path = tmp_path_factory.mktemp("other") / "model.safetensors"
+    model, meta = load_world_model(world.world_model_file)
+    for parameter in model.parameters():
+        parameter.data.mul_(1 + 0.3 * torch.randn_like(parameter))
+    save_world_model(path, model, meta)
+    return path
+
+
+def test_two_models_are_compared_on_the_same_windows(world, other_model, tmp_path):
+    def rows(model, other):
+        out_dir = tmp_path / f"{model.parent.name}_{other and other.parent.name}"
+        asked = replace(arguments(world, out_dir, compare_with=other), world_model_file=model)
+        report_card.main(asked)
+        (path,) = out_dir.glob("*/report.json")
+        return json.loads(path.read_text()), path.with_name("report.html").read_text()
+
+    pair, page = rows(world.world_model_file, other_model)
+    alone = {target["key"]: target for target in rows(other_model, None)[0]["targets"]}
+    back = {row["key"]: row for row in rows(other_model, world.world_model_file)[0]["compared"]}
+    assert [row["key"] for row in pair["compared"]] == [t.key for t in TARGETS if t.command == CARD]
+    for row in pair["compared"]:
+        # alone, the other model has the same windows and the same noise, and so the same scores
+        assert row["second"] == {name: alone[row["key"]][name] for name in row["second"]}, row["key"]
+        for name, sign in (("value", "value"), ("low", "high"), ("high", "low")):
+            there, back_again = row["difference"][name], back[row["key"]]["difference"][sign]
+            assert (there is None) == (back_again is None)
+            assert there is None or there == pytest.approx(-back_again)
+    assert any(row["difference"]["value"] for row in pair["compared"])
+    assert "Two models on the same windows" in page
+
+
+def test_a_model_compared_with_itself_differs_by_nothing(world, tmp_path):
+    report_card.main(arguments(world, tmp_path, compare_with=world.world_model_file))
+    (path,) = tmp_path.glob("*/report.json")
+    differences = [row["difference"] for row in json.loads(path.read_text())["compared"]]
+    assert {d["value"] for d in differences} <= {0.0, None}
+    assert {d["high"] for d in differences} <= {0.0, None}
+
+
+def test_models_that_are_given_different_frames_are_not_compared(world, tmp_path):
+    torch.manual_seed(0)
+    model, meta = load_world_model(world.world_model_file)
+    longer = WorldModel(replace(model.config, num_initializing_steps=K + 1))
+    save_world_model(
+        tmp_path / "longer.safetensors", longer, {name: meta[name] for name in ("agent", "noop")}
+    )
+    asked = arguments(world, tmp_path / "out", compare_with=tmp_path / "longer.safetensors")
+    refused_at_once(report_card.main, asked, tmp_path / "out", "takes 3 first frames and .* 4: they cannot")
+
+
+def test_a_report_of_the_former_card_is_refused_with_the_command_that_makes_it_again(card, tmp_path):
+    report = json.loads((card / "report.json").read_text())
+    del report["held_out"]["motion"]
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    with pytest.raises(UsageError, match="lacks the measures.*--new"):
+        build_page(tmp_path)
 
 
 def test_the_page_is_drawn_from_artefacts_alone(card, tmp_path, monkeypatch):
