@@ -70,7 +70,8 @@ from common.checkpoints import check_writable, write_json
 from common.precision import Precision, choose_precision, set_precision
 from common.runs import UsageError, agrees, choose_device, file_id, manifest, plain
 from common.words import counted
-from envs.coinrun import difficulty, first_states, layout_hash
+from envs.coinrun import difficulty
+from envs.layouts import first_states, layout_hash
 from envs.make import game_of, make_env
 from envs.procgen import NUM_LEVELS, ProcgenConfig, ProcgenVecEnv, action_space
 

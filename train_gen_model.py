@@ -97,9 +97,10 @@ from common.runs import Run, UsageError, choose_device, file_id, open_run
 from common.words import counted
 from generative.compatibility import check_recorder, check_store, frame_shape
 from generative.model.world_model import WorldModel, read_world_model
-from generative.training.data import WindowSource, episode_layouts
+from generative.training.data import WindowSource
 from generative.training.distributed import DistContext, join_ranks
 from generative.training.trainer import Trainer
+from rollouts.split import SPLIT_VERSION, episode_layouts
 from rollouts.store import Rollouts
 
 
@@ -132,7 +133,8 @@ def main(args: Args) -> None:
         {"world_model_file": file_id(args.world_model_file)} if args.world_model_file else {}
     )
     precision = choose_precision(model.precision if args.precision == "auto" else args.precision, device)
-    run = shared_run(args, ranks, {"args": args, "model": model, "train": train}, inputs, precision)
+    config = {"args": args, "model": model, "train": train, "split": SPLIT_VERSION}
+    run = shared_run(args, ranks, config, inputs, precision)
     if run.done:
         return
     model = replace(model, precision=run.precision)  # the checkpoint says what it was trained in
@@ -143,6 +145,7 @@ def main(args: Args) -> None:
         "action_names": rollouts.manifest["action_names"],
         "noop": rollouts.manifest["noop"],
         "data": rollouts.id,
+        "split": SPLIT_VERSION,
         "train": asdict(train),
         "loss_scales": asdict(args.scales),
         "seed": args.seed,

@@ -76,7 +76,7 @@ from rollouts.scene_bank import SceneBank
 from rollouts.store import Rollouts
 
 NAME = "emergence"
-VERSION = 1
+VERSION = 2
 COMMAND = "python -m analysis.emergence_precompute --runs RUN --data_dir STORE --scenes_dir SCENES"
 
 

@@ -81,7 +81,7 @@ from rollouts.growth import RECORD_MORE
 from rollouts.store import Rollouts
 
 NAME = "probes"
-VERSION = 2
+VERSION = 3
 COMMAND = "python -m analysis.probes_precompute --agent_file AGENT --data_dir STORE"
 FRAME_AND_MEMORY = "frame and memory"
 """Reader of the encoder's output and the state before the observation, concatenated.

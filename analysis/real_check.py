@@ -70,7 +70,7 @@ from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id, open_run
 from common.words import counted
-from generative.compatibility import check_store, frame_shape, recorded_by
+from generative.compatibility import check_split, check_store, frame_shape, recorded_by
 from generative.simulator import load_simulator
 from interpret.forks.action_effects import (
     effect_products,
@@ -87,7 +87,7 @@ from rollouts.segment import Segment
 from rollouts.states import longest_episode, replay_env
 from rollouts.store import Rollouts
 
-VERSION = 3
+VERSION = 4
 SETTINGS = (
     "part",
     "per_layout",
@@ -233,7 +233,8 @@ def open_worlds(args: Args) -> Check:
     if not recorded_by(rollouts, file_id(args.agent_file)):
         other_agent = f"{args.data_dir} was recorded by another agent than {args.agent_file}"
         raise UsageError(f"{other_agent}, whose forks would not retrace it; record with this one")
-    simulator, _ = load_simulator(args.world_model_file, args.agent_file, device=device)
+    simulator, meta = load_simulator(args.world_model_file, args.agent_file, device=device)
+    check_split(meta, args.world_model_file)
     sampler = ForkPointSampler(
         rollouts, simulator.model.config.num_initializing_steps, PARTS[args.part], args.seed, args.per_layout
     )

@@ -45,7 +45,7 @@ import numpy as np
 
 from analysis.rendering.two_rows import two_rows, write_animation
 from common.runs import UsageError, file_id
-from generative.compatibility import check_recorder
+from generative.compatibility import check_recorder, check_split
 from generative.simulator import load_simulator
 from generative.starts import open_agent_rollouts
 from interpret.forks.fork_points import PARTS, ForkPoints, ForkPointSampler, recording_seed
@@ -57,7 +57,8 @@ from rollouts.states import replay_env
 def main(args: Args) -> None:
     if args.num_fork_points < 1 or args.steps < 1:
         raise UsageError("--num_fork_points and --steps must be at least 1")
-    simulator, _ = load_simulator(args.world_model_file, args.agent_file)
+    simulator, meta = load_simulator(args.world_model_file, args.agent_file)
+    check_split(meta, args.world_model_file)
     rollouts = open_agent_rollouts(args.data_dir, args.agent_file)
     check_recorder(rollouts, file_id(args.agent_file))
     depth = simulator.model.config.num_initializing_steps

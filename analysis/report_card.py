@@ -57,9 +57,9 @@ from common.runs import Run, UsageError, choose_device, file_id, manifest
 from common.stats import level_weights
 from common.words import counted
 from envs.procgen import action_space
-from generative.compatibility import check_recorder, env_name_of
+from generative.compatibility import check_recorder, check_split, env_name_of
 from generative.simulator import Simulator, load_simulator
-from generative.training.data import HELD_OUT
+from rollouts.split import HELD_OUT
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
 
@@ -115,7 +115,8 @@ def load_other(args: Args, simulator: Simulator, device: torch.device) -> Simula
     """
     if args.compare_with is None:
         return None
-    other = load_simulator(args.compare_with, args.agent_file, device=device)[0]
+    other, meta = load_simulator(args.compare_with, args.agent_file, device=device)
+    check_split(meta, args.compare_with)
     counts = [each.model.config.num_initializing_steps for each in (simulator, other)]
     if counts[0] != counts[1]:
         raise UsageError(

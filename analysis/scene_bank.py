@@ -60,13 +60,13 @@ from common.words import counted
 from envs.concepts import CONCEPTS, columns_of
 from envs.procgen_body import State, parse
 from envs.scenes import ENTITY_KINDS, FLAT, NoRoom, copy, insert, templates
-from generative.training.data import episode_layouts
 from rollouts.growth import RECORD_MORE
 from rollouts.scene_bank import SceneBank
+from rollouts.split import episode_layouts
 from rollouts.states import replay_env, replay_states
 from rollouts.store import Rollouts
 
-VERSION = 1
+VERSION = 2
 BATCH_SIZE = 64
 """Steps replayed, and pairs checked, at a time."""
 MAX_TRIES = 12

@@ -67,7 +67,7 @@ from interpret.forks.true_q import fork_returns, policy_outputs
 from rollouts.states import longest_episode, replay_env
 from rollouts.store import Rollouts
 
-VERSION = 1
+VERSION = 2
 NUM_FRAMES = 1  # a fork needs only the current frame
 BYTES_PER_FORK = 33
 """Return, whether it was cut, and numbers of fork point, action and draw."""

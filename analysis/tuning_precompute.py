@@ -70,7 +70,7 @@ from rollouts.scene_bank import SceneBank
 from rollouts.store import Rollouts
 
 NAME = "tuning"
-VERSION = 1
+VERSION = 2
 COMMAND = "python -m analysis.tuning_precompute --agent_file AGENT --data_dir STORE --scenes_dir SCENES"
 CLIP = (-9, -6, -3, 0)
 """Steps of a clip, relative to the step of its score."""

@@ -61,13 +61,14 @@ from generative.model.motion import estimate_motion
 from generative.model.rssm import EnvState
 from generative.model.world_model import WorldModel
 from generative.simulator import freeze
-from generative.training.data import WindowSource, episode_layouts, prefetch, seeded_generator
+from generative.training.data import WindowSource, prefetch, seeded_generator
 from generative.training.errors import kl_to_standard_normal, squared_error
 from generative.training.losses import loss_terms, total_loss
 from generative.training.progress import ThroughputClock, peak_memory
 from generative.training.small_object_weights import small_object_weights
 from generative.training.teacher_forcing import Noise, draw_noise
 from rollouts.segment import Segment
+from rollouts.split import episode_layouts
 from rollouts.store import Rollouts
 
 SCALES = LossScales(loss_scale_overshooting=0, loss_scale_deterministic_rollout=0)

@@ -1,6 +1,5 @@
-"""CoinRun specifics: object ids, level difficulty, layout hashes, and causes of death."""
+"""CoinRun specifics: object ids, level difficulty, and causes of death."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -54,31 +53,6 @@ def level_plan(level_seeds, distribution_mode: str = "easy") -> tuple[np.ndarray
     )
     hard = draws[..., 0] % 3 + 1
     return hard, draws[..., 1] % hard + hard
-
-
-def layout_hash(state: State) -> str:
-    """Hash of a level's layout, equal for levels that differ only in seed and colours; levels are split by
-    it.
-
-    Computed from the grid and the set of (type, position, velocity, size) of entities in a level's first
-    state.
-    """
-    geometry = np.stack(
-        [state.entities[name].astype("<f4") for name in ("type", "x", "y", "vx", "vy", "rx", "ry")], axis=1
-    )
-    things = np.unique(geometry + np.float32(0), axis=0)  # sorted; a negative zero becomes zero
-    return hashlib.sha256(np.ascontiguousarray(state.grid, "<i4").tobytes() + things.tobytes()).hexdigest()[
-        :16
-    ]
-
-
-def first_states(env: ProcgenVecEnv, level_seeds: Sequence[int]) -> Iterator[State]:
-    """Yields the first state of each level, in order. The environment loses its episodes."""
-    for at in range(0, len(level_seeds), env.num):
-        seeds = level_seeds[at : at + env.num]
-        slots = range(len(seeds))
-        env.open_levels(slots, seeds)
-        yield from (parse(snapshot.data) for snapshot in env.snapshot(slots))
 
 
 def near(state: State, hazard: str, reach: float = REACH) -> tuple[np.ndarray, np.ndarray]:

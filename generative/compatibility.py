@@ -7,6 +7,8 @@ import numpy as np
 
 from common.runs import UsageError
 from common.words import counted
+from envs.procgen import GAMES
+from rollouts.split import SPLIT_VERSION
 from rollouts.store import Rollouts
 
 REMEDY = "give the agent that recorded the store"
@@ -76,6 +78,23 @@ def check_recorder(rollouts: Rollouts, agent_id: str) -> None:
             "not its own",
             100 * fraction,
             rollouts.path,
+        )
+
+
+def check_split(meta: dict, world_model_file: Path) -> None:
+    """Warns where a world model was trained under another split, which held out other levels.
+
+    Args:
+        meta: the description in the world model's file.
+        world_model_file: named in the warning.
+    """
+    if env_name_of(meta) in GAMES and meta.get("split", 1) != SPLIT_VERSION:
+        logging.warning(
+            "%s was trained under split %s, and this is split %s (rollouts/split.py): it was trained on some "
+            "of the levels that are held out here, and its scores on them are too good; train it again",
+            world_model_file,
+            meta.get("split", 1),
+            SPLIT_VERSION,
         )
 
 

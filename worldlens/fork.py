@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from common.policy import Policy
-from generative.training.data import episode_layouts
 from interpret.forks.fork_points import ForkPoints, fork_points_at, recording_seed
 from interpret.forks.worlds import RealWorld
 from rollouts.segment import Segment
+from rollouts.split import episode_layouts
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
 

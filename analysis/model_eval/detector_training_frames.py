@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.model_eval.frame_objects import Scenes, read_scene, stack_scenes
-from envs.coinrun import ENEMY, LAVAS, first_states
+from envs.coinrun import ENEMY, LAVAS
+from envs.layouts import first_states
 from envs.procgen import Snapshot
 from envs.procgen_body import State, parse, serialize
 

@@ -12,8 +12,9 @@ from common.integrity import check_memory
 from common.precision import choose_precision, set_precision
 from common.runs import Run, file_id, open_run
 from common.words import counted
-from generative.compatibility import check_store
+from generative.compatibility import check_split, check_store
 from generative.simulator import Simulator, load_simulator
+from rollouts.split import SPLIT_VERSION
 from rollouts.store import Rollouts
 
 
@@ -26,7 +27,9 @@ def load_eval(args: EvalArgs, device: torch.device) -> tuple[Simulator, Rollouts
     rollouts = Rollouts.open(args.data_dir)
     agent, agent_meta = load_agent(args.agent_file, device)
     check_store(rollouts, agent, agent_meta, args.agent_file)
-    return load_simulator(args.world_model_file, args.agent_file, device=device)[0], rollouts
+    simulator, meta = load_simulator(args.world_model_file, args.agent_file, device=device)
+    check_split(meta, args.world_model_file)
+    return simulator, rollouts
 
 
 def open_eval_run(
@@ -44,7 +47,8 @@ def open_eval_run(
         "data_dir": rollouts.id,
     } | (more_inputs or {})
     precision = choose_precision(args.precision, device)
-    run = open_run(out_dir, args.world_model_file.stem, args, args.new, inputs, precision=precision)
+    config = vars(args) | {"split": SPLIT_VERSION}
+    run = open_run(out_dir, args.world_model_file.stem, config, args.new, inputs, precision=precision)
     set_precision(run.precision, simulator.model, simulator.agent)
     return run, inputs
 

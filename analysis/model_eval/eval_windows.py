@@ -8,9 +8,9 @@ import numpy as np
 
 from analysis.model_eval.frame_objects import Scenes, replay_scenes
 from common.runs import UsageError
-from generative.training.data import episode_layouts, split_by_layout
 from rollouts.growth import RECORD_MORE
 from rollouts.segment import Segment
+from rollouts.split import SPLIT_VERSION, episode_layouts, split_by_layout
 from rollouts.store import Rollouts
 from rollouts.windows import Windows
 
@@ -86,6 +86,7 @@ class EvalWindows:
         seeds = self.rollouts.episodes["level_seed"][self.table[:, 0]]
         return {
             "part": self.name,
+            "split": SPLIT_VERSION,
             "episodes": len(np.unique(self.table[:, 0])),
             "first_level": int(seeds.min()),
             "last_level": int(seeds.max()),
@@ -111,7 +112,7 @@ def draw_windows(
 
     Args:
         rollouts: the store.
-        splits: names of `generative.training.data.split_by_layout`.
+        splits: names of `rollouts.split.split_by_layout`.
         length: frames of a window; shorter episodes are padded.
         min_steps: frames that a window has at least.
         counts: windows of each split, or as many as there are.

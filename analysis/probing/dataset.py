@@ -13,10 +13,10 @@ from analysis.io.size_limits import Limit
 from analysis.probing.store_concepts import EPISODE_ENDS, load_concepts
 from common.runs import UsageError
 from common.words import counted
-from generative.training.data import episode_layouts
 from interpret.hooks import run_with_cache
 from interpret.probing.bench import Targets
 from rollouts.growth import RECORD_MORE
+from rollouts.split import episode_layouts
 from rollouts.store import Rollouts
 
 FOLDS = 3

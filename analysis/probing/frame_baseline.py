@@ -15,7 +15,7 @@ from common.progress import progress_bar
 from interpret.probing.frame_cnn import predict_from_frames
 
 NAME = "frame_baseline"
-VERSION = 1
+VERSION = 2
 
 
 def frame_baseline(

@@ -1,6 +1,5 @@
-"""Training windows of a rollout store: the split by layout, keyed draws and prefetching."""
+"""Training windows of a rollout store: keyed draws and prefetching."""
 
-import hashlib
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -8,49 +7,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from common.progress import progress_bar
 from common.runs import UsageError
-from envs.coinrun import first_states, layout_hash
-from envs.procgen import ProcgenVecEnv, described_game
 from rollouts.growth import RECORD_MORE
 from rollouts.segment import Segment
-from rollouts.store import Rollouts
+from rollouts.split import split_by_layout
 from rollouts.windows import Windows
 
 VALIDATION_STREAM = 2**31
 """Takes the place of the batch number in the key of validation draws."""
-HELD_OUT = {"validation": 0.05, "test": 0.05}
-"""Fraction of the layouts in each held-out part."""
-_SLOTS = 64
-"""Environments that open levels together."""
-
-
-def episode_layouts(rollouts: Rollouts) -> np.ndarray:
-    """The layout of every episode of a store, [E] str: CoinRun's layout hash; in other games the level seed.
-
-    Levels with different seeds repeat layouts (a third of the easy ones share about 110), so only a split by
-    layout keeps held-out layouts unseen. Opens every level once, which takes a millisecond each.
-    """
-    levels, index = np.unique(rollouts.episodes["level_seed"], return_inverse=True)
-    game = rollouts.manifest.get("env", {})
-    if game.get("env_name") != "coinrun":
-        return levels.astype(str)[index]
-    env = ProcgenVecEnv(min(_SLOTS, len(levels)), described_game(game, "the store"))
-    states = progress_bar(first_states(env, levels.tolist()), total=len(levels), unit="level", desc="layouts")
-    hashes = np.array([layout_hash(state) for state in states])
-    env.close()
-    return hashes[index]
-
-
-def split_by_layout(layouts: np.ndarray) -> np.ndarray:
-    """The part of each layout [n]: 'train', 'validation' or 'test', 90 : 5 : 5, by a hash of its name.
-
-    The hash makes every run, store and report agree on the split.
-    """
-    unique, index = np.unique(np.asarray(layouts).astype(str), return_inverse=True)
-    score = np.array([int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) / 2**32 for name in unique])
-    edges = np.cumsum(list(HELD_OUT.values()))
-    return np.array([*HELD_OUT, "train"])[np.searchsorted(edges, score, side="right")][index]
 
 
 def ends_in_death(windows: Windows) -> np.ndarray:
@@ -70,7 +34,7 @@ class WindowSource:
 
     Args:
         windows: the store's windows, from `Rollouts.windows`.
-        layouts: layout of each episode of the store [E], from `episode_layouts`.
+        layouts: layout of each episode of the store [E], from `rollouts.split.episode_layouts`.
         seed: key of all draws.
         death_oversampling: fraction of training windows drawn among those with a death, which are rare.
             extra["weight"] [B] then holds importance weights that undo it.

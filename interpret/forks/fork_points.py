@@ -17,9 +17,9 @@ from common.words import counted
 from envs.edits import Hazard, delete, next_hazard
 from envs.procgen_body import parse
 from generative.simulator import NoiseKeys
-from generative.training.data import episode_layouts, split_by_layout
 from rollouts.growth import RECORD_MORE
 from rollouts.segment import Segment
+from rollouts.split import episode_layouts, split_by_layout
 from rollouts.states import replay_env, replay_states
 from rollouts.store import Rollouts
 from rollouts.windows import Windows
@@ -85,7 +85,7 @@ class ForkPointSampler:
         rollouts: a store of real rollouts.
         frames: K, the number of frames that a fork point holds; the first K - 1 steps of an episode are
             excluded.
-        parts: of `generative.training.data.split`.
+        parts: of `rollouts.split.split_by_layout`.
         seed: of the sampling.
         per_layout: the most fork points of one layout.
 

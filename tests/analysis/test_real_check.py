@@ -116,7 +116,7 @@ def test_parts_of_the_split_share_no_layout(bank):
 
 
 def real_part(bank):
-    from generative.training.data import split_by_layout
+    from rollouts.split import split_by_layout
 
     return split_by_layout(bank.layouts)[bank.episodes]
 

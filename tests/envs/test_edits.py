@@ -5,8 +5,9 @@ pass.
 import numpy as np
 import pytest
 
-from envs.coinrun import ENEMY, LAVAS, SAW, first_states
+from envs.coinrun import ENEMY, LAVAS, SAW
 from envs.edits import Hazard, delete, hazards, next_hazard
+from envs.layouts import first_states
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, Snapshot
 from envs.procgen_body import parse, serialize
 

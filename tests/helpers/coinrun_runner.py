@@ -13,6 +13,7 @@ from envs.procgen import ProcgenConfig, action_space
 from generative.model.config import WorldModelConfig
 from generative.model.world_model import WorldModel, save_world_model
 from rollouts.record import Actor, Plan, record
+from rollouts.split import SPLIT_VERSION
 from rollouts.store import Rollouts, create_store
 from tests.helpers.tiny_models import MODEL_SIZES
 
@@ -77,6 +78,7 @@ def save_untrained(path: Path, agent_file: Path) -> Path:
         "noop": 4,
         "action_names": list(action_space("coinrun").names),
         "env": vars(CONFIG),
+        "split": SPLIT_VERSION,
     }
     save_world_model(path, model, about)
     return path

@@ -3,7 +3,8 @@
 import numpy as np
 
 from analysis.model_eval.frame_objects import read_scene, stack_scenes
-from envs.coinrun import COIN, first_states
+from envs.coinrun import COIN
+from envs.layouts import first_states
 from envs.make import make_env
 from envs.procgen import ProcgenConfig, Snapshot
 from envs.procgen_body import State, parse, serialize

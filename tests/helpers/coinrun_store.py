@@ -10,14 +10,14 @@ import torch
 
 from agents.actor_critic import ActorCritic, NetworkConfig, load_agent, save_agent
 from common.runs import file_id
-from envs.coinrun import first_states, layout_hash
+from envs.layouts import first_states, layout_hash
 from envs.make import make_env
 from envs.procgen import ProcgenConfig, action_space
 from generative.model.config import WorldModelConfig
 from generative.model.world_model import WorldModel, save_world_model
-from generative.training.data import split_by_layout
 from rollouts.play import EpisodeSpec
 from rollouts.record import Actor, play_shard
+from rollouts.split import split_by_layout
 from rollouts.store import Rollouts, create_store, write_shard
 from tests.helpers.tiny_models import MODEL_SIZES
 
@@ -30,11 +30,13 @@ _SEARCHED = 160
 
 
 def levels_of_each_part() -> list[int]:
-    """The first levels from 10,000 on that give every part its layouts."""
+    """The first levels from 10,000 on that give every part its layouts, one level of each."""
     env = make_env(16, ProcgenConfig())
     levels = np.arange(10_000, 10_000 + _SEARCHED)
-    part = split_by_layout(np.array([layout_hash(state) for state in first_states(env, levels.tolist())]))
+    layouts = np.array([layout_hash(state) for state in first_states(env, levels.tolist())])
     env.close()
+    first = np.sort(np.unique(layouts, return_index=True)[1])
+    levels, part = levels[first], split_by_layout(layouts[first])
     return sorted(int(level) for name, count in PER_PART.items() for level in levels[part == name][:count])
 
 

@@ -1,7 +1,6 @@
 """Training a world model from a store: keyed batches, the log, exact resuming, clear refusals."""
 
 import csv
-import hashlib
 import json
 import os
 import shutil
@@ -11,7 +10,6 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,19 +22,18 @@ from common.checkpoints import BadCheckpoint, load_checkpoint
 from common.cli import parse as parse_flags
 from common.runs import UsageError, file_id
 from common.video import read_video
-from envs.coinrun import first_states, layout_hash
-from envs.procgen import ProcgenConfig, ProcgenVecEnv
 from generative.compatibility import check_recorder, recorded_by
 from generative.model.config import LossScales, TrainConfig
 from generative.model.frames import frames_to_bytes
 from generative.model.latent import agent_burn_in
 from generative.model.world_model import WorldModel, load_world_model, save_world_model
 from generative.training import trainer as trainer_module
-from generative.training.data import HELD_OUT, WindowSource, episode_layouts, prefetch, split_by_layout
+from generative.training.data import WindowSource, prefetch
 from generative.training.preview import preview_frames
 from generative.training.progress import CLOCK_COLUMNS, COLUMNS
 from generative.training.teacher_forcing import draw_noise
 from generative.training.trainer import Trainer, learning_rate_factor
+from rollouts.split import SPLIT_VERSION, episode_layouts, split_by_layout
 from rollouts.store import BadStore, Rollouts
 from tests.helpers.toy_world import toy_agent, toy_config, toy_episode, with_agent, write_toy_store
 
@@ -442,40 +439,6 @@ def test_weights_that_blew_up_take_no_checkpoints_place(recorded, tmp_path, ever
     assert all(int(row["batch"]) <= 6 for row in rows(tmp_path / "run"))
 
 
-def test_the_split_depends_on_the_layout_alone_and_holds_out_a_tenth():
-    layouts = np.repeat([f"{i:016x}" for i in range(4000)], 2)
-    parts = split_by_layout(layouts)
-    assert set(parts) == {"train", "validation", "test"}
-    assert (parts[::2] == parts[1::2]).all()
-    for name, share in HELD_OUT.items():
-        assert abs((parts == name).mean() - share) < 0.015
-    assert np.array_equal(split_by_layout(layouts[500:1500]), parts[500:1500])
-    assert np.array_equal(split_by_layout(layouts[::-1]), parts[::-1])
-    assert np.array_equal(split_by_layout(np.arange(50)), split_by_layout(np.arange(50).astype(str)))
-    assert len(split_by_layout(np.array([]))) == 0
-    assert split_by_layout(np.array(["a", "f", "0"])).tolist() == [part_of("a"), part_of("f"), part_of("0")]
-
-
-def part_of(name):
-    """The rule once more: the first 4 bytes of the name's SHA-256 as a share of all."""
-    score = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8
-    return "validation" if score < 0.05 else "test" if score < 0.1 else "train"
-
-
-def test_coinruns_levels_are_told_apart_by_layout_and_other_games_by_seed(recorded):
-    toy = Rollouts.open(recorded / "store")
-    assert np.array_equal(episode_layouts(toy), toy.episodes["level_seed"].astype(str))
-    env = ProcgenVecEnv(1, ProcgenConfig(), num_threads=0)
-    seeds = np.arange(10_000, 10_040)
-    expected = {seed: layout_hash(state) for seed, state in zip(seeds, first_states(env, seeds.tolist()))}
-    assert len(set(expected.values())) < len(seeds)  # different seeds, one place
-    real = SimpleNamespace(
-        episodes={"level_seed": np.random.default_rng(0).permutation(np.repeat(seeds, 2))},
-        manifest={"env": vars(env.config)},
-    )
-    assert episode_layouts(real).tolist() == [expected[seed] for seed in real.episodes["level_seed"]]
-
-
 def test_batches_are_keyed_by_step_and_keep_levels_apart(recorded):
     one = source(recorded)
     other = source(recorded)
@@ -492,9 +455,8 @@ def test_batches_are_keyed_by_step_and_keep_levels_apart(recorded):
     assert torch.equal(torch.stack([half.obs for half in halves], 2).flatten(1, 2), one.train_batch(3, 8).obs)
     windows = Rollouts.open(recorded / "store").windows(6, min_steps=3)
     with pytest.raises(UsageError, match="record more .*larger --num_episodes"):
-        WindowSource(
-            windows, np.full(len(levels), next(str(i) for i in range(99) if part_of(str(i)) == "test")), 0
-        )
+        held_out = next(str(i) for i in range(99) if split_by_layout([str(i)]) == "test")
+        WindowSource(windows, np.full(len(levels), held_out), 0)
 
 
 def deaths(segment):
@@ -676,6 +638,7 @@ def test_the_same_command_again_is_done_and_new_starts_another_from_given_weight
     assert meta["action_names"] == list("udlrn")
     assert meta["batches"] == 2
     assert meta["env"]["env_name"] == "toy"
+    assert meta["split"] == SPLIT_VERSION
     assert json.loads((run / "manifest.json").read_text())["inputs"]["data_dir"] == meta["data"]
     train_gen_model.main(arguments(recorded, new=True))
     train_gen_model.main(arguments(recorded, world_model_file=run / "model_2.safetensors", lr=1e-30))

@@ -14,8 +14,9 @@ from analysis.probing.scene_checks import ScenePair, check_pairs
 from analysis.probing.store_concepts import load_concepts
 from analysis.scene_bank import Args, Setting, all_settings, collect
 from common.runs import UsageError
-from envs.coinrun import COIN, CRATE, ENEMY, LAVAS, SAW, WALLS, first_states
+from envs.coinrun import COIN, CRATE, ENEMY, LAVAS, SAW, WALLS
 from envs.concepts import columns_of, measure
+from envs.layouts import first_states
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, Snapshot
 from envs.procgen_body import State, parse, serialize
 from envs.scenes import ENTITY_KINDS, KINDS, NoRoom, copy, insert, templates
@@ -252,7 +253,7 @@ def test_a_bank_holds_what_was_asked_for(store, bank, env):
     assert columns["support"].all()
     edge = columns["box"][:, 0] - columns["x"][:, WITH]
     assert columns["shown"][columns["distance"] == 3].all()
-    assert columns["shown"][edge < 6.3].all()
+    assert columns["shown"][edge < 6.1].all()  # a coin's picture is transparent at its edges
     assert not columns["shown"][edge > 6.6].any()
     assert np.array_equal(columns["level"], rollouts.episodes["level_seed"][columns["episode"]])
     for side in (WITH, WITHOUT):

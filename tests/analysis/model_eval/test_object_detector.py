@@ -9,7 +9,8 @@ from analysis.model_eval.detector_training_frames import hazard_frames, hazard_p
 from analysis.model_eval.frame_objects import KINDS, Objects, Scenes, concat_scenes, read_scene, stack_scenes
 from analysis.model_eval.object_detector import detect, fit_detector, object_pixels
 from analysis.model_eval.object_matching import match_objects
-from envs.coinrun import EMPTY, ENEMY, LAVAS, SAW, first_states
+from envs.coinrun import EMPTY, ENEMY, LAVAS, SAW
+from envs.layouts import first_states
 from envs.make import make_env
 from envs.procgen import ProcgenConfig, Snapshot
 from envs.procgen_body import parse, serialize

@@ -16,7 +16,7 @@ from analysis.model_eval.pixel_kinds import (
     pixel_scores,
 )
 from analysis.model_eval.window_scores import visible_areas
-from envs.coinrun import first_states
+from envs.layouts import first_states
 from envs.make import make_env
 from envs.procgen import ProcgenConfig
 from tests.helpers.coinrun_states import PIXEL, drawn_from

@@ -13,7 +13,7 @@ import analysis.model_eval.window_scores as window_scores
 import loss_over_time_exp
 from analysis import plot_loss_over_time, report_card
 from analysis.model_eval.eval_references import fit_references, pack, unpack
-from analysis.model_eval.eval_windows import draw_windows, partners_of_other_layouts
+from analysis.model_eval.eval_windows import EvalWindows, draw_windows, partners_of_other_layouts
 from analysis.model_eval.film_strip import choose_cases
 from analysis.model_eval.frame_scores import RESAMPLES
 from analysis.model_eval.ground_truth import ground_truth
@@ -31,8 +31,9 @@ from envs.vecenv import class_probabilities
 from generative.model.rssm import EnvState
 from generative.model.world_model import WorldModel, load_world_model, save_world_model
 from generative.simulator import load_simulator
-from generative.training.data import episode_layouts, seeded_generator, split_by_layout
+from generative.training.data import seeded_generator
 from generative.training.teacher_forcing import draw_noise, predict
+from rollouts.split import episode_layouts, split_by_layout
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
 from tests.helpers.coinrun_store import PER_PART, write_world
@@ -43,6 +44,9 @@ pytestmark = pytest.mark.usefixtures("float32")
 CLASSES = action_space("coinrun").effect_classes
 K = 3
 STEPS = 12
+STILL = 4
+COMMON_ACTIONS = (1, 4, 7, 9, 10, 11, 12, 13, 14)
+"""Left, right, and all that do nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +72,28 @@ def card(world, tmp_path_factory):
     return next(out_dir.glob("model_*"))
 
 
+def varied(windows):
+    """16 of the windows: 8 with an end, and 8 with a rare action at step 10, in 4 of which the likeliest
+    action is to stand still. So there are ends, and decision steps with different choices.
+    """
+    segment = windows.windows.batch(np.arange(len(windows.table)))
+    step = K - 1 + 10
+    ended = ~segment.mask.numpy().all(0)
+    rare = ~ended & ~np.isin(segment.action[step].numpy(), COMMON_ACTIONS)
+    still = class_probabilities(segment.logits[step].numpy(), CLASSES).argmax(-1) == STILL
+    chosen = [
+        np.flatnonzero(mask)[:count] for mask, count in ((ended, 8), (rare & still, 4), (rare & ~still, 4))
+    ]
+    table = windows.table[np.concatenate(chosen)]
+    assert len(table) == 16
+    return EvalWindows("test", windows.rollouts, K + STEPS, table, episode_layouts(windows.rollouts))
+
+
 @pytest.fixture(scope="module")
 def batch(world):
     """Held-out windows, their scenes, partners, and references fit on training windows."""
-    held_out, training = draw_windows(world.store, ("test", "train"), K + STEPS, K, (16, 24), 0)
+    drawn, training = draw_windows(world.store, ("test", "train"), K + STEPS, K, (600, 24), 0)
+    held_out = varied(drawn)
     env = replay_env(world[0], 4)
     references = unpack(pack(fit_references(training, range(K - 1, K + STEPS, 4), 24, env, 0)))
     segment, scenes, partner = held_out.read(np.arange(16), env)

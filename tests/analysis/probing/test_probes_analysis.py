@@ -434,5 +434,5 @@ def test_stale_probes_are_refused(world, probed, monkeypatch):
     with pytest.raises(UsageError, match="stale: concepts have since changed"):
         tuning_precompute.find_probes(tuning_args(world), world.store.id, read_numbers(probed)["agent"])
     monkeypatch.setattr(probes_plotting, "VERSION", 0)
-    with pytest.raises(UsageError, match="is stale: it is of version 2"):
+    with pytest.raises(UsageError, match="is stale: it is of version 3"):
         probes_plotting.main(PlotArgs(probed))
