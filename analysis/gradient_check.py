@@ -103,7 +103,7 @@ def main(args: Args) -> None:
         arrays,
         {"paths": PATHS, "quantities": QUANTITIES, "horizons": args.horizons},
     )
-    write_json(run.dir / "gradient_check.json", results)
+    write_json(run.dir / "gradient_check.json", {"inputs": inputs} | results)
     draw(results, args, levels_of(rollouts, level), run.dir / "gradient_check")
     run.finish({"paths": results["paths"]})
     for path, row in results["paths"].items():

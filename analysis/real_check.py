@@ -28,15 +28,15 @@ class Args:
     """Store of real rollouts that fork points are taken from."""
     part: Literal["test", "train", "all"] = "test"
     """Split that fork points are from: test (held out), train (to measure memorization), or all."""
-    per_layout: int = 1
-    """Fork points per layout and question, at most."""
-    num_fork_points: int = 64
+    per_layout: int = 4
+    """Fork points per layout and question, at most; a layout gets a second one only where layouts run out."""
+    num_fork_points: int = 256
     """Fork points for the questions on actions and on the agent."""
     draws: int = 4
     """Noise draws per fork point; the first is the recording's own."""
-    num_hazards: int = 64
+    num_hazards: int = 256
     """Fork points with a hazard 2-6 tiles ahead, played on with and without it."""
-    hazard_draws: int = 16
+    hazard_draws: int = 8
     """Noise draws per such fork point, with and without the hazard; a risk is their mean."""
     steps: int = 24
     """Steps that the agent plays on."""

@@ -2,7 +2,7 @@
 report.json and an HTML page.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.io.shared_args import EvalArgs
@@ -21,6 +21,10 @@ class Args(EvalArgs):
     """Another world model of the same agent, scored on the same windows: every row of the table with the
     difference, paired by window.
     """
+    results_dir: Path | None = None
+    """Directory with real_check.json, gradient_check.json, simulation.json and joint_training.json, or some:
+    the rows of the table that other commands measure. With it, the same command adds them to its report.
+    """
     out_dir: Path = Path("results/report_card_precomp")
     """Directory of the runs."""
 
@@ -28,6 +32,7 @@ class Args(EvalArgs):
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
+import json
 import logging
 
 import numpy as np
@@ -40,6 +45,7 @@ from analysis.model_eval.eval_run import check_batch_memory, load_eval, open_eva
 from analysis.model_eval.eval_windows import EvalWindows, draw_windows
 from analysis.model_eval.film_strip import render_film_strip
 from analysis.model_eval.frame_scores import RESAMPLES
+from analysis.model_eval.other_results import other_scores
 from analysis.model_eval.report_card_page import build_page
 from analysis.model_eval.report_card_scores import NUM_STEPS, score_report
 from analysis.model_eval.report_card_targets import (
@@ -75,15 +81,28 @@ def main(args: Args) -> None:
     other = load_other(args, simulator, device)
     args, windows = choose_windows(args, simulator, rollouts)
     more = {"version": VERSION} | ({} if other is None else {"compare_with": file_id(args.compare_with)})
-    run, inputs = open_eval_run(args.out_dir, args, simulator, rollouts, device, more)
-    if run.done:
+    elsewhere = args.results_dir and other_scores(args.results_dir, file_id(args.world_model_file))
+    asked = replace(args, results_dir=None)  # it does not affect what is computed
+    run, inputs = open_eval_run(args.out_dir, asked, simulator, rollouts, device, more)
+    if not run.done:
+        report = evaluate(args, simulator, windows, run, device, other)
+        write_json(run.dir / "report.json", {"manifest": manifest(inputs, run.precision)} | report)
+    elif not elsewhere:
         return
-    report = evaluate(args, simulator, windows, run, device, other)
-    write_json(run.dir / "report.json", {"manifest": manifest(inputs, run.precision)} | report)
+    if elsewhere:
+        add_rows(run.dir / "report.json", elsewhere)
     page = build_page(run.dir)
-    reached = sum(bool(row["reached"]) for row in report["targets"])
-    run.finish({"reached": reached, "of": len(report["targets"])})
-    logging.info("%d of %s reached; %s", reached, counted(len(report["targets"]), "target"), page)
+    rows = json.loads((run.dir / "report.json").read_text())["targets"]
+    reached = sum(bool(row["reached"]) for row in rows)
+    run.finish({"reached": reached, "of": len(rows)})
+    logging.info("%d of %s reached; %s", reached, counted(len(rows), "target"), page)
+
+
+def add_rows(path: Path, scores: dict[str, dict]) -> None:
+    """Adds scores by key of a target to the table of a report."""
+    report = json.loads(path.read_text())
+    measured = {row["key"]: row for row in report["targets"]}
+    write_json(path, report | {"targets": target_rows(measured | scores)})
 
 
 def check_flags(args: Args) -> None:
@@ -175,7 +194,7 @@ def evaluate(
     if other is not None:
         set_precision(run.precision, other.model, other.agent)
     scores = [score_split(run, split, simulator, references, args, env, device) for split in windows]
-    other_scores = other and score_split(run, held_out, other, references, args, env, device, "other_")
+    other_windows = other and score_split(run, held_out, other, references, args, env, device, "other_")
     env.close()
     cached_part(run, "film", lambda: render_film_strip(simulator, held_out, scores[0], args.seed, device))
     reports = [
@@ -184,7 +203,7 @@ def evaluate(
     ]
     weights = level_weights(held_out.layout, RESAMPLES, seed=args.seed)
     measured = card_statistics(scores[0], weights)
-    compared = paired_rows(measured, card_statistics(other_scores, weights)) if other_scores else []
+    compared = paired_rows(measured, card_statistics(other_windows, weights)) if other_windows else []
     return {
         "targets": target_rows(statistic_scores(measured)),
         "compared": compared,

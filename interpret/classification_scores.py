@@ -5,6 +5,7 @@ import numpy as np
 DONE_HORIZON = 8
 """Steps within which an end is predicted."""
 BINS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+DECILES = 10
 RESAMPLES = 200
 """Resamples of the ranking scores, which weigh every step rather than every window."""
 
@@ -46,6 +47,39 @@ def ranking_scores(
 def end_probability(done: np.ndarray) -> np.ndarray:
     """Probability [n] that an episode ends within S steps, from the hazard done [S, n] of each step."""
     return 1 - np.prod(1 - done, axis=0)
+
+
+def decile_calibration(
+    weights: np.ndarray, predicted: np.ndarray, happened: np.ndarray, counts: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Calibration of probabilities of steps, by tenths of the probability scale.
+
+    Args:
+        weights: [R, n] bootstrap weights of n windows.
+        predicted: [S, n] probabilities.
+        happened: [S, n] outcomes.
+        counts: [S, n] bool, the steps that are included.
+
+    Returns:
+        n [10]: steps in each tenth. predicted, observed [R, 10]: mean probability and share that happened;
+        NaN where there are none. ece [R]: expected calibration error. ratio [R]: sum of the probabilities
+        over the number that happened; NaN where none did.
+    """
+    tenth = np.minimum((predicted * DECILES).astype(np.int64), DECILES - 1)
+    cell = (tenth * predicted.shape[1] + np.arange(predicted.shape[1]))[counts]
+    size, promised, occurred = (
+        np.bincount(cell, x[counts].astype(np.float64), DECILES * predicted.shape[1]).reshape(DECILES, -1)
+        for x in (np.ones_like(predicted), predicted, happened)
+    )
+    total, expected, observed = (weights @ x.T for x in (size, promised, occurred))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {
+            "n": size.sum(1).astype(np.int64),
+            "predicted": expected / total,
+            "observed": observed / total,
+            "ece": np.abs(expected - observed).sum(1) / total.sum(1),
+            "ratio": np.where(observed.sum(1) > 0, expected.sum(1) / observed.sum(1), np.nan),
+        }
 
 
 def calibration_scores(weights: np.ndarray, predicted: np.ndarray, happened: np.ndarray) -> dict:

@@ -7,6 +7,7 @@ import numpy as np
 
 from analysis.game_check.closed_loop_figures import draw_closed_loop, draw_strips, strip_cases
 from analysis.game_check.death_risk import WORLDS, deletion_effects, runs_of
+from analysis.game_check.paired_outcomes import paired_outcomes
 from analysis.game_check.real_check_figures import draw_deletions, draw_effects, draw_hazards
 from analysis.plotting.page import Page
 from common.stats import Estimate, estimate, level_weights, mean, ratio
@@ -24,7 +25,7 @@ from interpret.forks.world_comparison import (
     restricted_mean_survival,
 )
 
-ACCEPTED = (0.5, 1.5)
+ACCEPTED = (0.7, 1.3)
 """Accepted slopes of the simulated on the real change of the death risk."""
 Arrays = dict[str, np.ndarray]
 
@@ -212,6 +213,7 @@ def _closed_loop(report: Report, arrays: Arrays) -> dict:
     retraced = float(arrays["retraced"].mean())
     far = _action_distance(worlds, about["effect_classes"], weights)
     _rates_table(page, per_step, event_names, len(arrays["real/done"]))
+    paired = paired_outcomes(page, worlds, event_names, weights)
     death = event_names["death"]
     rates_by_world = {name: _percent(row[death]) for name, row in per_step.items()}
     text = f"Probability per step of {death}: {rates_by_world['real']} in the game, "
@@ -234,6 +236,7 @@ def _closed_loop(report: Report, arrays: Arrays) -> dict:
         "rates": {
             name: {event: list(value) for event, value in row.items()} for name, row in per_step.items()
         },
+        "paired": paired,
         "retraced": retraced,
         "total variation beyond": far,
         **_agreement_by_step(worlds, null, classes, weights),

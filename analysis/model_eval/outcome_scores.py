@@ -5,9 +5,17 @@ from collections.abc import Mapping
 import numpy as np
 
 from common.stats import json_estimate, json_number
-from interpret.classification_scores import DONE_HORIZON, calibration_scores, end_probability, ranking_scores
+from interpret.classification_scores import (
+    DECILES,
+    DONE_HORIZON,
+    calibration_scores,
+    decile_calibration,
+    end_probability,
+    ranking_scores,
+)
 from interpret.classification_scores import RESAMPLES as RANKING_RESAMPLES
 
+CALIBRATED = ("end", "death", "coin", "coin_given_end")
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -25,7 +33,38 @@ def outcome_report(a: Arrays, weights: np.ndarray) -> dict:
         "open_loop": _outcome_ranking(a, weights, "open_loop"),
         "one_step": _outcome_ranking(a, weights, "one_step"),
         "end_within": {"steps": DONE_HORIZON, "bins": calibrated["bins"], **scores},
+        "calibration": {name: calibration_report(a, weights, name) for name in ("open_loop", "one_step")},
     }
+
+
+def calibration_report(a: Arrays, weights: np.ndarray, name: str) -> dict[str, dict]:
+    """Calibration by tenths of the probability of each of CALIBRATED at each step, for one prediction.
+
+    name: open_loop (own pictures) or one_step (real pictures).
+    """
+    done, coin = a["done"].astype(bool), a["coin"].astype(bool)
+    done_prob, coin_prob = (a[f"{key}/{name}"].astype(np.float64) for key in ("done_prob", "reward_prob"))
+    outcomes = {
+        "end": (done_prob, done, a["alive"]),
+        "death": (done_prob * (1 - coin_prob), done & ~coin, a["alive"]),
+        "coin": (coin_prob, coin, a["alive"]),
+        "coin_given_end": (coin_prob, coin, a["alive"] & done),
+    }
+    return {outcome: _calibration(weights, *outcomes[outcome]) for outcome in CALIBRATED}
+
+
+def _calibration(
+    weights: np.ndarray, predicted: np.ndarray, happened: np.ndarray, counts: np.ndarray
+) -> dict:
+    found = decile_calibration(weights, predicted, happened, counts)
+    bins = [
+        {"from": i / DECILES, "to": (i + 1) / DECILES}
+        | {side: json_estimate(found[side][:, i], n) for side in ("predicted", "observed")}
+        for i, n in enumerate(found["n"])
+        if n
+    ]
+    total = {name: json_estimate(found[name], counts.sum()) for name in ("ece", "ratio")}
+    return {"bins": bins, "happened": int(happened[counts].sum())} | total
 
 
 def _outcome_ranking(a: Arrays, weights: np.ndarray, name: str) -> dict[str, dict]:

@@ -27,6 +27,16 @@ LINE_STYLES = {
 FRAME_LINES = ("open_loop", "posterior", "shifted_copy", "copy")
 VIEW_LINES = ("open_loop", "composite", "posterior", "shifted_copy", "other_episode")
 OBJECT_LINES = ("real", "open_loop", "posterior", "shifted_copy")
+CALIBRATION_TITLES = {
+    "end": "End",
+    "death": "Death",
+    "coin": "Coin",
+    "coin_given_end": "Coin, given an end",
+}
+CALIBRATION_LINES = {
+    "open_loop": ("on own pictures, open loop", SIMULATED, "o"),
+    "one_step": ("on real pictures", REAL, "s"),
+}
 SHOWN_STEPS = (0, 1, 2, 4, 8, 12)
 _STRIP_ROWS = ("real", "simulated", "difference")
 _FRAME_PANELS = (
@@ -175,3 +185,29 @@ def draw_reliability(part: dict, path: Path) -> Path:
         figure, "Open loop. Numbers: windows in each bin.", f"{part['windows']} windows", _levels(part)
     )
     return save_figure(figure, path)[0]
+
+
+def draw_calibration(part: dict, path: Path) -> Path:
+    """What happened against its predicted probability, by tenths, on own and on real pictures."""
+    calibration = part["outcomes"]["calibration"]
+    figure, axes = new_figure(columns=len(CALIBRATION_TITLES), panel=(2.9, 2.9))
+    for ax, (outcome, title) in zip(axes[0], CALIBRATION_TITLES.items()):
+        ax.plot([0, 1], [0, 1], **NULL | {"linewidth": 1.0})
+        for pictures, (label, style, marker) in CALIBRATION_LINES.items():
+            _with_bars(ax, calibration[pictures][outcome]["bins"], style | {"marker": marker, "label": label})
+        ax.set(title=title, xlabel="predicted probability", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    axes[0, 0].set_ylabel("share that happened")
+    _shared_legend(figure, axes)
+    steps = sum(alive["n"] for alive in part["alive"])
+    text = "Probabilities of each step, in tenths; recorded actions. Bars: 95% intervals by level."
+    add_caption(figure, text, f"{steps:,} steps of {part['windows']} windows", _levels(part))
+    return save_figure(figure, path)[0]
+
+
+def _with_bars(ax, bins: list[dict], style: dict) -> None:
+    x, y, low, high = (
+        np.array([b[side][key] if b[side][key] is not None else np.nan for b in bins], float)
+        for side, key in (("predicted", "value"), *(("observed", key) for key in ("value", "low", "high")))
+    )
+    ax.vlines(x, low, high, color=style["color"], linewidth=1.0)
+    ax.plot(x, y, markersize=4, **style | {"linewidth": 1.2})

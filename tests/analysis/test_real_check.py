@@ -72,6 +72,7 @@ def args(files, **changed):
     path, agent, model = files
     small = dict(
         part="all",
+        per_layout=1,
         num_fork_points=6,
         draws=2,
         num_hazards=6,
@@ -332,8 +333,8 @@ def test_a_defined_slope_is_judged_by_the_accepted_range():
     outside = _hazard_sentences(numbers | {"slope": Estimate(0.2, 0.1, 0.3)})[0]
     within = _hazard_sentences(numbers | {"slope": Estimate(0.9, 0.8, 1.1)})[0]
     assert "by -20 points [-30, 0] in the game" in outside
-    assert "outside 0.5-1.5" in outside
-    assert "within 0.5-1.5" in within
+    assert "outside 0.7-1.3" in outside
+    assert "within 0.7-1.3" in within
 
 
 def test_the_command_writes_a_page_goes_on_and_depends_on_its_flags(files, monkeypatch):

@@ -355,7 +355,7 @@ def test_one_command_writes_report_and_page_and_says_so_when_it_is_done(card, wo
     assert report["compared"] == []
     page = (card / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
-    assert page.count("<img") == 3
+    assert page.count("<img") == 4
     assert "<h2>Targets" in page
     first = report["targets"][0]
     assert f"{first['value']:.2f} [{first['low']:.2f}, {first['high']:.2f}]" in page
@@ -439,6 +439,22 @@ def test_a_report_of_the_former_card_is_refused_with_the_command_that_makes_it_a
     (tmp_path / "report.json").write_text(json.dumps(report))
     with pytest.raises(UsageError, match="lacks the measures.*--new"):
         build_page(tmp_path)
+
+
+def test_rows_of_other_commands_join_a_finished_report(card, world, tmp_path):
+    before = json.loads((card / "report.json").read_text())
+    kept = {path: path.stat().st_mtime_ns for path in (card / "scores").iterdir()}
+    (tmp_path / "joint_training.json").write_text(json.dumps({"ratio": 2.5, "ratio_by_round": [2.4, 2.6]}))
+    report_card.main(arguments(world, card.parent, results_dir=tmp_path))
+    after = json.loads((card / "report.json").read_text())
+    changed = [b["key"] for a, b in zip(before["targets"], after["targets"]) if a != b]
+    assert changed == ["training_speed"]
+    assert "2.50 [2.40, 2.60]" in (card / "report.html").read_text()
+    assert {path: path.stat().st_mtime_ns for path in (card / "scores").iterdir()} == kept
+    assert {k: v for k, v in after.items() if k != "targets"} == {
+        k: v for k, v in before.items() if k != "targets"
+    }
+    (card / "report.json").write_text(json.dumps(before))
 
 
 def test_the_page_is_drawn_from_artefacts_alone(card, tmp_path, monkeypatch):

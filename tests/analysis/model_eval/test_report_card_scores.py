@@ -14,6 +14,7 @@ from analysis.model_eval.agent_view import (
     kappa,
     total_variation,
 )
+from analysis.model_eval.outcome_scores import calibration_report
 from analysis.model_eval.report_card_scores import window_ratio
 from analysis.model_eval.report_card_targets import (
     TARGETS,
@@ -28,7 +29,12 @@ from analysis.model_eval.report_card_targets import (
 )
 from common.stats import cluster_bootstrap, json_estimate, level_weights, sign_flip_test
 from envs.vecenv import class_probabilities
-from interpret.classification_scores import calibration_scores, end_probability, ranking_scores
+from interpret.classification_scores import (
+    calibration_scores,
+    decile_calibration,
+    end_probability,
+    ranking_scores,
+)
 from interpret.psnr import pooled_psnr
 
 RNG = np.random.default_rng(0)
@@ -154,6 +160,64 @@ def test_calibration_knows_honest_probabilities_from_overstated_ones():
         0
     ] == pytest.approx(0, abs=1e-6)
     np.testing.assert_allclose(end_probability(np.array([[0.5, 0.0], [0.5, 0.0]])), [0.75, 0.0])
+
+
+def test_calibration_by_tenths_is_that_of_a_loop():
+    predicted = RNG.random((5, 60))
+    happened = RNG.random((5, 60)) < predicted
+    counts = RNG.random((5, 60)) < 0.8
+    weights = level_weights(np.repeat(np.arange(20), 3), 6)
+    found = decile_calibration(weights, predicted, happened, counts)
+    for row, weight in enumerate(weights):
+        gap = total = 0.0
+        for i in range(10):
+            rows = counts & (predicted >= i / 10) & (predicted < (i + 1) / 10)
+            assert found["n"][i] == rows.sum()
+            drawn = np.broadcast_to(weight, rows.shape)[rows]
+            assert found["predicted"][row, i] == pytest.approx(np.average(predicted[rows], weights=drawn))
+            assert found["observed"][row, i] == pytest.approx(np.average(happened[rows], weights=drawn))
+            gap += abs(drawn @ predicted[rows] - drawn @ happened[rows])
+            total += drawn.sum()
+        assert found["ece"][row] == pytest.approx(gap / total)
+        drawn = np.broadcast_to(weight, counts.shape)[counts]
+        assert found["ratio"][row] == pytest.approx(drawn @ predicted[counts] / (drawn @ happened[counts]))
+
+
+def test_calibration_by_tenths_knows_overstated_probabilities_and_takes_the_last_tenth_to_one():
+    predicted = RNG.random((20, 400)) * 0.3
+    happened = RNG.random((20, 400)) < predicted
+    every = np.ones((20, 400), bool)
+    honest, overstated = (
+        decile_calibration(np.ones((1, 400)), p, happened, every) for p in (predicted, 3 * predicted)
+    )
+    assert honest["ratio"][0] == pytest.approx(1, abs=0.1)
+    assert overstated["ratio"][0] == pytest.approx(3, abs=0.3)
+    assert honest["ece"][0] < 0.02 < 0.2 < overstated["ece"][0]
+    certain = decile_calibration(
+        np.ones((1, 2)), np.array([[1.0, 0.0]]), np.array([[1, 0]]), np.ones((1, 2), bool)
+    )
+    assert certain["n"].tolist() == [1, *[0] * 8, 1]
+    assert certain["ece"][0] == 0
+    nothing = decile_calibration(np.ones((1, 2)), np.zeros((1, 2)), np.zeros((1, 2)), np.ones((1, 2), bool))
+    assert np.isnan(nothing["ratio"][0])
+
+
+def test_death_is_an_end_without_a_coin_on_own_and_on_real_pictures():
+    n = 200
+    done = RNG.random((3, n)) < 0.5
+    coin = done & (RNG.random((3, n)) < 0.5)
+    right = {"done_prob/open_loop": done.astype(float), "reward_prob/open_loop": coin.astype(float)}
+    swapped = {"done_prob/one_step": done.astype(float), "reward_prob/one_step": (done & ~coin).astype(float)}
+    a = {"alive": np.ones((3, n), bool), "done": done, "coin": coin} | right | swapped
+    weights = level_weights(np.arange(n), 20)
+    found = {name: calibration_report(a, weights, name) for name in ("open_loop", "one_step")}
+    assert {scores["ece"]["value"] for scores in found["open_loop"].values()} == {0.0}
+    assert found["open_loop"]["death"]["happened"] == (done & ~coin).sum()
+    assert found["open_loop"]["coin_given_end"]["ece"]["n"] == done.sum()
+    assert found["one_step"]["end"]["ece"]["value"] == 0
+    for outcome in ("death", "coin"):
+        assert found["one_step"][outcome]["ece"]["value"] == pytest.approx(done.mean())
+    assert found["one_step"]["coin_given_end"]["ece"]["value"] == 1
 
 
 def test_the_sign_flip_test_finds_a_shift_and_nothing_else():
