@@ -31,7 +31,7 @@ def paired_outcomes(page: Page, worlds: Worlds, event_names: dict[str, str], wei
     names = event_names | {"none": "none"}
     numbers = outcome_numbers(worlds, names, weights)
     runs = f"{numbers['runs']:,} paired runs"
-    _by_step_table(page, numbers["by step"], f"{runs}: share that has ended so by step")
+    _by_step_table(page, numbers["by step"], f"{runs}: share that has ended in this way by step")
     _times_table(page, numbers)
     table = np.array(numbers["outcomes"])[..., 0]
     header = [f"{runs}: in the game, in the simulator", *(names[outcome] for outcome in OUTCOMES)]
@@ -91,7 +91,9 @@ def _times_table(page: Page, numbers: dict) -> None:
         for event, ratio in numbers["ratios"].items()
         if event in times["real"]
     ]
-    page.table(["mean steps to the event, if it happens", *times, "rate per step, simulated over real"], rows)
+    page.table(
+        ["mean steps to the event, where it happens", *times, "rate per step, simulated over real"], rows
+    )
 
 
 def _percent(value: list[float]) -> str:

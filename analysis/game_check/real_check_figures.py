@@ -70,7 +70,7 @@ def _risk_changes(axis, changes: Arrays, fitted: Line) -> None:
     axis.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), aspect="equal")
     axis.set(xlabel="change in the real game", ylabel="change in the simulator")
     axis.set_title("change of the risk of death")
-    axis.legend(loc="lower right", **ON_DATA)  # deletion rarely raises the real risk: few points there
+    axis.legend(loc="upper left", **ON_DATA)  # few deletions that save the agent look deadly to the simulator
 
 
 def _standard_error(draws: np.ndarray) -> np.ndarray | None:

@@ -24,6 +24,7 @@ from generative.model.motion import estimate_motion
 from generative.simulator import load_simulator
 from interpret.errors_in_variables import fit_line
 from interpret.forks.fork_points import PARTS, ForkPointSampler, fork_points_at, state_after_frames
+from interpret.forks.paired_outcomes import equal_outcomes
 from interpret.forks.world_comparison import (
     Runs,
     action_agreement,
@@ -246,6 +247,7 @@ def test_the_same_game_has_the_same_rates_and_retraces(planted):
     for event, draws in event_rates(worlds[0], weights).items():
         np.testing.assert_array_equal(draws, event_rates(worlds[1], weights)[event])
     assert np.nanmin(action_agreement(*worlds, np.arange(15), weights)[0]) == 1
+    assert equal_outcomes(*worlds, weights) == pytest.approx(1)
     assert found["retraced"] == pytest.approx(1)
 
 
@@ -346,6 +348,10 @@ def test_the_command_writes_a_page_goes_on_and_depends_on_its_flags(files, monke
     assert "slope" in page
     assert summary["inputs"]["data_dir"] in page
     assert summary["closed_loop"]["retraced"] == 1
+    paired = summary["closed_loop"]["paired"]
+    assert paired["runs"] == 12
+    assert len(paired["by step"]["real"]["death"]) == STEPS
+    assert "12 paired runs" in page
     assert summary["hazards"]["real/intact"][0] >= summary["hazards"]["real/deleted"][0]
     made = {path.name: path.stat().st_mtime_ns for path in run.glob("*.safetensors")}
     (run / "hazards.safetensors").unlink()

@@ -99,6 +99,9 @@ def test_what_the_shifted_copy_gets_wrong_in_a_still_world_is_the_player_and_its
         ghost_and_sprite = 2 * 17
         assert in_player[s].sum() >= ghost_and_sprite
         assert elsewhere[s].sum() < 0.02 * truth.visible[s].sum()  # Qt rounds some edges the other way
+    of_the_frame_before = box_mask(truth.camera[2], truth.player[1], SIZE, margin=0)
+    assert not (of_the_frame_before & ~kinds["player"][2]).any()
+    assert (of_the_frame_before & ~box_mask(truth.camera[2], truth.player[2], SIZE)).any()
     no_ghost = box_mask(truth.camera, truth.player, SIZE)
     assert (wrong & kinds["player"] & ~no_ghost)[1:].sum((1, 2, 3)).min() >= 15
 
