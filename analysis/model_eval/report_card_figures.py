@@ -37,6 +37,8 @@ CALIBRATION_LINES = {
     "open_loop": ("on own pictures, open loop", SIMULATED, "o"),
     "one_step": ("on real pictures", REAL, "s"),
 }
+FEW = 5
+"""Steps in a tenth of the probability, below which its share means little."""
 SHOWN_STEPS = (0, 1, 2, 4, 8, 12)
 _STRIP_ROWS = ("real", "simulated", "difference")
 _FRAME_PANELS = (
@@ -199,15 +201,20 @@ def draw_calibration(part: dict, path: Path) -> Path:
     axes[0, 0].set_ylabel("share that happened")
     _shared_legend(figure, axes)
     steps = sum(alive["n"] for alive in part["alive"])
-    text = "Probabilities of each step, in tenths; recorded actions. Bars: 95% intervals by level."
+    text = "Probabilities of each step, in tenths; recorded actions. Bars: 95% intervals by level. "
+    text += f"Faint: tenths of fewer than {FEW} steps."
     add_caption(figure, text, f"{steps:,} steps of {part['windows']} windows", _levels(part))
     return save_figure(figure, path)[0]
 
 
 def _with_bars(ax, bins: list[dict], style: dict) -> None:
+    """Points with their intervals; tenths of fewer than FEW steps are faint, without interval and line."""
+    n = np.array([b["observed"]["n"] for b in bins])
     x, y, low, high = (
-        np.array([b[side][key] if b[side][key] is not None else np.nan for b in bins], float)
+        np.array([np.nan if b[side][key] is None else b[side][key] for b in bins], float)
         for side, key in (("predicted", "value"), *(("observed", key) for key in ("value", "low", "high")))
     )
-    ax.vlines(x, low, high, color=style["color"], linewidth=1.0)
-    ax.plot(x, y, markersize=4, **style | {"linewidth": 1.2})
+    many = n >= FEW
+    ax.vlines(x[many], low[many], high[many], color=style["color"], linewidth=1.0)
+    ax.plot(x[many], y[many], markersize=4, **style | {"linewidth": 1.2})
+    ax.plot(x[~many], y[~many], **style | {"linestyle": "", "markersize": 3, "alpha": 0.35, "label": "_"})
