@@ -20,6 +20,7 @@ from generative.model.config import (
     WorldModelConfig,
     check_scales,
     load_preset,
+    sizes_for_frames,
     window_length,
 )
 
@@ -37,12 +38,26 @@ class Args:
     world_model_file: Annotated[Path | None, SEED_MODEL_FILE] = None
     """Start from the weights of this world model; tensors of another shape are newly initialised, and logged.
     """
+    labels: Literal["auto", "use", "ignore"] = "auto"
+    """Labels of the store (python label.py) as training targets: auto uses them where there are some."""
     num_batches: int | None = None
-    """Batches to train for."""
+    """Batches in all; every stage keeps its share of the preset's."""
     epochs: int | None = None
     """Instead of num_batches: passes over the steps of the training levels."""
+    painter_batches: int | None = None
+    """Batches of stage 1, which draws tiles and the player; 0 leaves a stage out, as in those below."""
+    latent_batches: int | None = None
+    """Batches of stage 2, which learns the latent."""
+    motion_batches: int | None = None
+    """Batches of stage 3, which learns motion, rewards and ends."""
+    tiles_batches: int | None = None
+    """Batches of stage 4, which learns what comes into view."""
+    joint_batches: int | None = None
+    """Batches of stage 5, which trains everything on its own rollouts."""
     batch_size: int | None = None
     """Windows per batch."""
+    motion_batch_size: int | None = None
+    """Windows per batch of the motion stage."""
     num_sim_steps: int | None = None
     """Simulated frames per window; the first is the last initialising frame."""
     num_initializing_steps: int | None = None
@@ -50,24 +65,16 @@ class Args:
     latent: Literal["gaussian", "sphere"] | None = None
     """Latent space: Gaussian with a KL to N(0, I), or the unit sphere."""
     lr: float | None = None
-    """Learning rate of Adam after the warm-up."""
+    """Learning rate of Adam after the warm-up, in all stages but the joint one."""
+    joint_lr: float | None = None
+    """Learning rate of the joint stage."""
     ema_decay: float | None = None
     """Decay of the moving average of the weights that is validated and saved; 0 for the weights themselves.
     """
-    overshooting_steps: int | None = None
-    """Length of the overshooting rollouts, which see no frame."""
-    overshooting_runs: int | None = None
-    """Overshooting rollouts per window."""
-    extra_starts: int | None = None
-    """Further steps per window at which a new latent is encoded and the frame decoded from it."""
-    deterministic_rollout_steps: int | None = None
-    """Length of the deterministic rollouts, which predict frames without sampling."""
-    agent_loss_fraction: float | None = None
-    """Fraction of windows on which the losses of the agent on decoded frames are computed."""
+    free_running_fraction: float | None = None
+    """Fraction of windows that go on from their own motion in the motion stage."""
     death_oversampling: float | None = None
     """Fraction of each batch drawn from windows in which an episode terminates without a reward."""
-    outcome_only: bool | None = None
-    """Train only the prediction of reward and done; everything else stays as in --world_model_file."""
     log_interval: int | None = None
     """Batches between rows of progress.csv."""
     save_interval: int | None = None
@@ -100,6 +107,7 @@ from generative.model.world_model import WorldModel, read_world_model
 from generative.training.data import WindowSource
 from generative.training.distributed import DistContext, join_ranks
 from generative.training.trainer import Trainer
+from rollouts.labels import FOLDER, Labels
 from rollouts.split import SPLIT_VERSION, episode_layouts
 from rollouts.store import Rollouts
 
@@ -112,23 +120,22 @@ def main(args: Args) -> None:
     agent, agent_meta = load_agent(args.agent_file, device)
     rollouts = Rollouts.open(args.data_dir)
     check_store(rollouts, agent, agent_meta, args.agent_file)
-    model, train = resolve(args, agent, frame_shape(rollouts))
+    labels = open_labels(args, rollouts)
+    model, train = resolve(args, agent, frame_shape(rollouts), labels)
     ranks.check_batch(train.batch_size)
     length = window_length(model, train)
     check_length(length, rollouts)
     init_from = None
-    if train.outcome_only and not args.world_model_file:
-        raise UsageError(
-            "--outcome_only trains part of an existing world model; give it with --world_model_file"
-        )
     if args.world_model_file:
         found, init_from, _ = read_world_model(args.world_model_file)
         check_compatible(found.config, model, args.world_model_file)
     agent_id = file_id(args.agent_file)
     check_recorder(rollouts, agent_id)
-    windows = rollouts.windows(length, anchor="start", pad="right", min_steps=model.num_initializing_steps)
+    windows = rollouts.windows(
+        length, anchor="start", pad="right", min_steps=model.num_initializing_steps, labels=labels
+    )
     source = WindowSource(windows, episode_layouts(rollouts), args.seed, train.death_oversampling)
-    train = with_epochs(args, train, source)
+    train = with_total(args, train, source)
     inputs = {"agent_file": agent_id, "data_dir": rollouts.id} | (
         {"world_model_file": file_id(args.world_model_file)} if args.world_model_file else {}
     )
@@ -146,6 +153,7 @@ def main(args: Args) -> None:
         "noop": rollouts.manifest["noop"],
         "data": rollouts.id,
         "split": SPLIT_VERSION,
+        "labels": labels is not None,
         "train": asdict(train),
         "loss_scales": asdict(args.scales),
         "seed": args.seed,
@@ -173,7 +181,16 @@ def shared_run(
     return run
 
 
-def resolve(args: Args, agent, obs_shape) -> tuple[WorldModelConfig, TrainConfig]:
+def open_labels(args: Args, rollouts: Rollouts) -> Labels | None:
+    """The labels of the store, if they are asked for or, with auto, if there are some."""
+    if args.labels == "ignore" or (args.labels == "auto" and not (rollouts.path / FOLDER).exists()):
+        return None
+    return Labels.open(rollouts)
+
+
+def resolve(
+    args: Args, agent, obs_shape, labels: Labels | None = None
+) -> tuple[WorldModelConfig, TrainConfig]:
     """The preset overridden by the flags, for this agent and frame shape.
 
     Raises UsageError for values that are out of range or contradict each other.
@@ -189,6 +206,9 @@ def resolve(args: Args, agent, obs_shape) -> tuple[WorldModelConfig, TrainConfig
     shape |= {"bounded_hidden": agent.config.core == "gru"} | {
         k: v for k, v in given.items() if k in ("num_initializing_steps", "latent")
     }
+    if labels:
+        shape |= {"tile_pixels": labels.unit, "knows_phase": True}
+    shape |= sizes_for_frames(obs_shape, shape.get("tile_pixels", WorldModelConfig.tile_pixels))
     names = {field.name for field in fields(TrainConfig)}
     model, train = load_preset(
         args.interpreting_params_name, shape, {k: v for k, v in given.items() if k in names}
@@ -211,23 +231,22 @@ def check_length(length: int, rollouts: Rollouts) -> None:
         )
 
 
-def with_epochs(args: Args, train: TrainConfig, source: WindowSource) -> TrainConfig:
-    """Sets num_batches from --epochs. Raises UsageError when both are given."""
-    if args.epochs is None:
-        return train
-    if args.num_batches is not None:
+def with_total(args: Args, train: TrainConfig, source: WindowSource) -> TrainConfig:
+    """Scales the stages to --num_batches or --epochs in all. Raises UsageError when both are given."""
+    if args.num_batches is not None and args.epochs is not None:
         raise UsageError("--epochs and --num_batches both say how long to train; give one of them")
-    frames = len(source.training) * args.epochs  # one window begins at (nearly) every step
-    return TrainConfig(
-        **(asdict(train) | {"num_batches": max(frames // (train.batch_size * train.num_sim_steps), 1)})
-    )
+    total = args.num_batches
+    if args.epochs is not None:
+        frames = len(source.training) * args.epochs  # one window begins at (nearly) every step
+        total = max(frames // (train.batch_size * train.num_sim_steps), 1)
+    return train if total is None else train.with_total(total)
 
 
 def check_compatible(found: WorldModelConfig, wanted: WorldModelConfig, path: Path) -> None:
     """Raises UsageError when the initial weights are of a model of another game or agent."""
     differing = [
         name
-        for name in ("num_actions", "obs_shape", "hidden_size", "bounded_hidden")
+        for name in ("num_actions", "obs_shape", "hidden_size", "bounded_hidden", "tile_pixels")
         if vars(found)[name] != vars(wanted)[name]
     ]
     if differing:

@@ -70,6 +70,18 @@ def ci(estimate: Mapping | list, form: str = "") -> str:
     return f"{value} [{low}, {high}]"
 
 
+def score(row: Mapping, form: str = "") -> str:
+    """A row of a report card's table: `ci` of its value, or "not measured"."""
+    if row["value"] is None:
+        return "not measured"
+    return num(row["value"], form) if None in (row["low"], row["high"]) else ci(row, form)
+
+
+def by_key(rows: list[Mapping]) -> dict[str, Mapping]:
+    """Rows of a table by their `key`."""
+    return {row["key"]: row for row in rows}
+
+
 def templates() -> list[Path]:
     """Templates of all pages that quote numbers."""
     return sorted((ROOT / "docs" / "templates").rglob("*.md"))
@@ -86,7 +98,7 @@ def render(template: Path) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"num": num, "ci": ci}
+    environment.filters |= {"num": num, "ci": ci, "score": score, "by_key": by_key}
     sources = {
         "results": Artefacts(ROOT / "docs" / "results"),
         "pretrained": Artefacts(ROOT / "pretrained"),

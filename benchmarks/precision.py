@@ -49,7 +49,7 @@ from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id, manifest
 from generative.model.config import load_preset
-from generative.model.world_model import WorldModel
+from generative.model.world_model import View, WorldModel
 from interpret.probing.frame_cnn import FrameCNN
 from rollouts.store import Rollouts
 
@@ -83,8 +83,14 @@ def networks(
 
 
 def simulated(model: WorldModel, obs: torch.Tensor, z: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-    """A scalar that depends on every convolution: encodes frames, starts latents, and takes one step."""
-    return model.embed(obs).float().mean() + model.step(model.start(z).env, action).frame.mean()
+    """A scalar that depends on every convolution: encodes frames, starts from latents, and takes one step."""
+    c = model.config
+    still = z.new_zeros(c.num_initializing_steps, len(obs), 2)
+    encoded = model.encoder(obs, still[0])
+    canvas = model.add_frame(model.blank_canvas(len(obs)), encoded, still[0])
+    hidden = z.new_zeros(len(obs), c.hidden_size)
+    latent = model.latent(canvas, View(still, still[1:], still), encoded.pose, hidden)
+    return latent.mean.mean() + model.step(model.start(z).env, action).frame.mean()
 
 
 def seconds(network: nn.Module, run, precision: str, gradient: bool, device: torch.device) -> float:

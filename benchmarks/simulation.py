@@ -1,9 +1,10 @@
 """Simulation speed: frames per second by batch, steps, size and with gradients, peak memory, and the cost of
 what we do besides the networks.
 
-The alternative is a plain loop: the same networks in float32, PyTorch's own random numbers, no modes, no
-ends, nothing kept but the frames, actions and values. Both take turns in one process, on one thread, and are
-timed in CPU seconds (on a GPU: by the clock), so that whatever else the machine does matters little.
+The alternative is a plain loop: the same networks in the same precision, the default memory layout, PyTorch's
+own random numbers, tiles and texels picked by advanced indexing, no modes, no ends, nothing kept but the
+frames, actions and values. Both take turns in one process, on one thread, and are timed in CPU seconds (on a
+GPU: by the clock), so that whatever else the machine does matters little.
 """
 
 import logging
@@ -47,12 +48,22 @@ from torch.nn import functional as F
 
 from agents.actor_critic import ActorCritic, load_agent
 from common.checkpoints import write_json
-from common.precision import choose_precision
+from common.precision import autocast_context, choose_precision
 from common.progress import progress_bar
 from common.runs import choose_device, file_id, manifest
+from generative.model.canvas import base_tile
+from generative.model.categorical import sample_categorical
 from generative.model.config import load_preset
+from generative.model.frames import round_frames
+from generative.model.painter import texel_of
+from generative.model.player import NEIGHBOURHOOD, Surroundings, phase_features
+from generative.model.state import EnvState
+from generative.model.tile_dynamics import BORDER
 from generative.model.world_model import WorldModel
 from generative.simulator import NoiseKeys, Simulator
+
+TILE_PIXELS = 64 / 13
+"""Side of a tile of CoinRun, which a model trained with labels has."""
 
 
 def ours(simulator: Simulator, z: torch.Tensor, steps: int, grad: bool) -> None:
@@ -65,39 +76,107 @@ def plain(simulator: Simulator, z: torch.Tensor, steps: int, grad: bool) -> None
     """What one writes first. Straight-through draws, as without them nothing has a gradient."""
     model = simulator.model
     agent = simulator.agent
+    columns = model.config.view_shape[1]
 
-    def gumbel(shape):
+    def gumbel(*shape):
         return -torch.log(-torch.log(torch.rand(shape, device=z.device)))
 
     with torch.set_grad_enabled(grad):
-        start = model.start(z, gumbel((len(z), *model.config.stoch_shape)))
+        start = model.start(z)
         kept = []
         env = start.env
         hidden = start.hidden
         nothing = torch.zeros(len(z), device=z.device)
         for _ in range(steps):
-            frame = model.decode(env)
+            frame = round_frames(env.frame)
             hidden = agent.advance(frame, hidden, nothing.bool(), nothing)
             logits, value = agent.heads(hidden)
-            action = (logits + gumbel(logits.shape)).argmax(-1)
+            action = (logits + gumbel(*logits.shape)).argmax(-1)
             probabilities = logits.softmax(-1)
-            env = model.step(
-                env,
-                F.one_hot(action, logits.shape[-1]) + probabilities - probabilities.detach(),
-                gumbel(env.logits.shape),
-            )
+            weights = F.one_hot(action, logits.shape[-1]) + probabilities - probabilities.detach()
+            env = plain_step(model, env, weights, gumbel(len(z), columns, model.config.classes))
             kept.append((frame, action, value))
         _frames, _actions, values = (torch.stack(parts) for parts in zip(*kept))
         if grad:
             torch.autograd.grad(values[-1].sum(), z)
 
 
+def plain_step(model: WorldModel, env: EnvState, action: torch.Tensor, noise: torch.Tensor) -> EnvState:
+    """`WorldModel.step` with a canvas that is read and written by advanced indexing."""
+    c = model.config
+    centre = env.position + torch.tensor(c.obs_shape[:2], device=action.device) / 2
+    corner = base_tile(centre, c.tile_pixels) - NEIGHBOURHOOD // 2
+    tiles = window(env.canvas, corner, (NEIGHBOURHOOD, NEIGHBOURHOOD))
+    around = Surroundings(tiles.flatten(1), phase_features(centre / c.tile_pixels), centre)
+    motion = model.motion_head(env.vector, around, env.motion, action).choose()
+    outcome = model.outcome_head(env, around, motion, action)
+    vector, pose = model.vector_gru(env, around, motion, action)
+    position = env.position - motion
+    base = base_tile(position, c.tile_pixels)
+    ahead = model.tile_dynamics(window(env.canvas, base - BORDER, model.tile_dynamics.window_shape), vector)
+    logits = model.tile_dynamics.prior(ahead)
+    sample = sample_categorical(logits, model.tile_noise(noise))
+    codes = model.tile_dynamics.apply_sample(ahead, sample)
+    canvas = env.canvas.clone()
+    canvas[indices(canvas, base, c.view_shape)] = codes
+    frame = plain_frame(model, codes[..., : c.code_size], position, pose)
+    return EnvState(vector, canvas, position, motion, pose, logits, sample, outcome, frame)
+
+
+def indices(canvas: torch.Tensor, base: torch.Tensor, shape: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+    """Sample, row and column of the tiles of a window of a canvas, to index it by."""
+    rows, columns = (
+        (base[:, axis, None] + torch.arange(n, device=base.device)) % canvas.shape[1]
+        for axis, n in enumerate(shape)
+    )
+    samples = torch.arange(len(canvas), device=base.device)
+    return samples[:, None, None], rows[:, :, None], columns[:, None, :]
+
+
+def window(canvas: torch.Tensor, base: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    return canvas[indices(canvas, base, shape)]
+
+
+def plain_frame(
+    model: WorldModel, codes: torch.Tensor, position: torch.Tensor, pose: torch.Tensor
+) -> torch.Tensor:
+    """The painter, with all textures in one image of which every pixel takes its texel.
+
+    Where the position needs a gradient there is nothing plainer than the painter's own sums of texels.
+    """
+    if position.requires_grad:
+        return model.painter(codes, position, pose)
+    c = model.config
+    with autocast_context(model.painter.precision, codes.device.type):
+        textures = model.painter.texture(codes).unflatten(-1, (c.texels, c.texels, -1))
+        image = textures.transpose(2, 3).flatten(1, 2).flatten(2, 3)
+        at = []
+        for axis, (pixels, count) in enumerate(zip(c.obs_shape, c.view_shape)):
+            place = (
+                position[:, axis, None] + torch.arange(pixels, device=codes.device) + 0.5
+            ) / c.tile_pixels
+            place = place - base_tile(position, c.tile_pixels)[:, axis, None]
+            tile = place.floor().clamp(0, count - 1)
+            at.append(tile.long() * c.texels + texel_of(place - tile, c.texels))
+        samples = torch.arange(len(codes), device=codes.device)
+        frame = image[samples[:, None, None], at[0][:, :, None], at[1][:, None, :]].to(codes.dtype)
+        sprite = model.painter.sprite(pose).view(len(pose), c.sprite_pixels, c.sprite_pixels, -1)
+        rows, columns = c.sprite_slices
+        opacity = torch.sigmoid(sprite[..., -1:] - 2)
+        frame[:, rows, columns] = (1 - opacity) * frame[:, rows, columns] + opacity * sprite[..., :-1]
+    return frame + 0.5
+
+
 def networks(preset: str, agent: ActorCritic, precision: str, device) -> Simulator:
-    """A simulator with a world model of random weights and a copy of the agent, both in the precision."""
+    """A simulator of CoinRun whose world model has random weights, and a copy of the agent, both in the
+    precision.
+    """
     shape = {
         "num_actions": agent.num_actions,
         "obs_shape": agent.config.obs_shape,
         "hidden_size": agent.core.state_size,
+        "tile_pixels": TILE_PIXELS,
+        "knows_phase": True,
     }
     torch.manual_seed(0)
     model = (
@@ -171,7 +250,9 @@ def main(args: Args) -> None:
     asked = [(p, b, s, g) for p, b, s, g in asked if not g or b * s <= args.most_grad_frames]
     rows = []
     for preset, batch, steps, grad in progress_bar(asked, unit="cell", desc="simulation"):
-        fast, slow = (networks(preset, agent, precision, device) for precision in (args.precision, "fp32"))
+        fast, slow = (networks(preset, agent, args.precision, device) for _ in range(2))
+        for part in (slow.model, slow.agent):
+            part.to(memory_format=torch.contiguous_format)
         row = {"preset": preset, "batch": batch, "steps": steps, "grad": grad} | cell(
             fast, slow, batch, steps, grad, args.rounds, device
         )

@@ -55,7 +55,7 @@ class CsvLog:
             os.fsync(file.fileno())
         step = row[self.columns[0]]
         for name, value in row.items():
-            if name != self.columns[0]:
+            if name != self.columns[0] and not isinstance(value, str):
                 self._board.add_scalar(name, value, step)
         self._board.flush()
         if self.tracker is not None:

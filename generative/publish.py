@@ -1,9 +1,14 @@
-"""Publishes a world model with its report card and the logs and configurations of its training runs.
+"""Publishes a world model, in half precision, with its report card and the logs and configurations of its
+training runs.
+
+Publish it, run analysis.report_card on the published file, and publish again with --report_dir: a checkpoint
+always gives the same file.
 
 python -m generative.publish --help
 """
 
 import logging
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +27,9 @@ class Args:
     checkpoint: str = "best.safetensors"
     """Which checkpoint of the last run."""
     report_dir: Path | None = None
-    """Directory of a finished run of analysis.report_card on that checkpoint; its report is published too."""
+    """Directory of a finished run of analysis.report_card on the published model; its report is published
+    too.
+    """
     log_level: LogLevel = logging.INFO
 
 
@@ -30,12 +37,34 @@ if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
 from agents.publish import check_records, copy_all
-from common.checkpoints import write_json
+from common.checkpoints import load_checkpoint, save_checkpoint, write_json
 from common.csv_log import read_log
 from common.runs import UsageError, file_id
 from generative.model.world_model import load_world_model
 
 RECORDS = ("config.json", "manifest.json", "progress.csv")
+
+
+def save_half(source: Path, path: Path) -> dict:
+    """Writes a world model's checkpoint with its weights rounded to float16, and returns its description.
+
+    Loading it gives float32 weights again. Raises BadCheckpoint where a weight does not fit.
+    """
+    tensors, meta = load_checkpoint(source)
+    half = {name: x.half() if x.is_floating_point() else x for name, x in tensors.items()}
+    save_checkpoint(path, half, meta)
+    return load_world_model(path)[1]
+
+
+def stages_of(run: Path) -> list[dict]:
+    """Batches and seconds of each stage of a training run, from its log."""
+    stages, before = [], {"batch": 0, "wall_time": 0}
+    last = {row["stage"]: row for row in read_log(run / "progress.csv") if "stage" in row}
+    for stage, row in last.items():
+        batches, seconds = (float(row[name]) - float(before[name]) for name in ("batch", "wall_time"))
+        stages.append({"stage": stage, "batches": int(batches), "seconds": round(seconds)})
+        before = row
+    return stages
 
 
 def report_of(report_dir: Path | None, model_id: str) -> dict[str, Path]:
@@ -48,8 +77,8 @@ def report_of(report_dir: Path | None, model_id: str) -> dict[str, Path]:
         raise UsageError(f"{missing[0]} is missing: give --report_dir a finished run of analysis.report_card")
     if model_id not in files["report.json"].read_text():
         raise UsageError(
-            f"{report_dir} is a report card of another world model, not of {model_id}; run "
-            "analysis.report_card on this one"
+            f"{report_dir} is a report card of another world model, not of {model_id}; publish this one "
+            "without --report_dir, run analysis.report_card on the published file, and publish again"
         )
     return files
 
@@ -59,13 +88,14 @@ def main(args: Args) -> None:
         raise UsageError("no runs were given; list with --runs the run directories of train_gen_model.py")
     for run in args.runs:
         check_records(run, RECORDS)
-    model = args.runs[-1] / args.checkpoint
-    meta = load_world_model(model)[1]
-    model_id = file_id(model)
-    copies = {"model.safetensors": model} | report_of(args.report_dir, model_id)
-    for i, run in enumerate(args.runs):
-        copies |= {f"run_{i}/{name}": run / name for name in RECORDS}
-    copy_all(copies, args.out_dir)
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model.safetensors"
+        meta = save_half(args.runs[-1] / args.checkpoint, model)
+        model_id = file_id(model)
+        copies = {model.name: model} | report_of(args.report_dir, model_id)
+        for i, run in enumerate(args.runs):
+            copies |= {f"run_{i}/{name}": run / name for name in RECORDS}
+        copy_all(copies, args.out_dir)
     batches = [int(read_log(run / "progress.csv")[-1]["batch"]) for run in args.runs[:-1]] + [meta["batches"]]
     write_json(
         args.out_dir / "provenance.json",
@@ -75,6 +105,7 @@ def main(args: Args) -> None:
             "data": meta["data"],
             "seed": meta["seed"],
             "batches_logged": batches,
+            "stages": [stages_of(run) for run in args.runs],
             "env": meta["env"],
         },
     )

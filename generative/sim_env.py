@@ -12,8 +12,8 @@ from envs.procgen import GAMES, action_space
 from envs.procgen_state import BadState
 from envs.vecenv import ActionSpace
 from generative.model.frames import frames_to_bytes
-from generative.model.rssm import EnvState
-from generative.simulator import END_NOISE, START, NoiseKeys, Simulator
+from generative.model.state import EnvState
+from generative.simulator import END_NOISE, NoiseKeys, Simulator
 from generative.starts import Starts
 
 _SLOT_REPEAT = 0x53494D53
@@ -24,7 +24,7 @@ _SLOT_REPEAT = 0x53494D53
 class SimSnapshot:
     """The saved state of one slot.
 
-    env: deter [Dh], logits and sample [G, C], motion [2], frame [H, W, C]. hidden [D]: the agent's hidden
+    env: an EnvState without its batch axis. hidden [D]: the agent's hidden
     state at the start of its episode. queued: the next starting point, or -1.
     """
 
@@ -79,7 +79,7 @@ class SimVecEnv:
         self._level, self._step, self._episode = (np.zeros(num, np.int64) for _ in range(3))
         self._queued = np.full(num, -1)
         self._prev_level = np.zeros(num, np.int64)
-        self._env = EnvState(*(self._like.new_zeros(num, *shape) for shape in _shapes(config)))
+        self._env = EnvState(*(self._like.new_zeros(num, *shape) for shape in simulator.model.state_shapes()))
         self._hidden = self._like.new_zeros(num, config.hidden_size)
         self._outcome = np.zeros((3, num), np.float32)
         self._terminated = np.zeros(num, bool)
@@ -97,11 +97,10 @@ class SimVecEnv:
             raise ValueError(f"need {self.num} actions from 0 to {self.num_actions - 1}")
         keys = NoiseKeys(self.seed, self._level, 0, self._step)
         noise = None if self.use_mode else self.simulator.state_noise(keys, 0, self._like)
-        before = self._env
         self._env = self.simulator.step(
-            before, torch.from_numpy(action.astype(np.int64)).to(self._like.device), noise
+            self._env, torch.from_numpy(action.astype(np.int64)).to(self._like.device), noise
         )
-        outcome = self.simulator.outcome(self._env, before)
+        outcome = self.simulator.outcome(self._env)
         self._terminated = (
             (outcome[1] > (0.5 if self.use_mode else keys.uniform(END_NOISE, 0, self._like))).cpu().numpy()
         )
@@ -213,7 +212,7 @@ class SimVecEnv:
             return
         keys = NoiseKeys(self.seed, indices)
         z = self.starts.latents(indices, keys, self._like.device)
-        start = self.simulator.start(z, None if self.use_mode else self.simulator.state_noise(keys, START, z))
+        start = self.simulator.start(z)
         self._level[slots], self._step[slots] = indices, 0
         self._set_slots(slots, start.env, start.hidden)
 
@@ -226,11 +225,6 @@ class SimVecEnv:
     @torch.no_grad()
     def _render(self) -> None:
         self._obs = frames_to_bytes(self.simulator.decode(self._env)).cpu().numpy()
-
-
-def _shapes(config) -> tuple[tuple[int, ...], ...]:
-    """Shapes of one slot's deter, logits, sample, motion and frame."""
-    return (config.deter_size,), config.stoch_shape, config.stoch_shape, (2,), config.obs_shape
 
 
 def action_space_of(meta: dict) -> ActionSpace:

@@ -19,7 +19,7 @@ from common.words import counted
 from generative.model.categorical import sample_categorical
 from generative.model.frames import frames_to_bytes
 from generative.model.latent import agent_burn_in
-from generative.model.rssm import EnvState
+from generative.model.state import EnvState
 from generative.model.world_model import Latent, Start, WorldModel, load_world_model
 from rollouts.segment import Segment
 
@@ -29,8 +29,6 @@ END_NOISE = 3_000_017
 LATENT_NOISE = 4_000_037
 EXTRA_STEPS = ("env_state", "env_class", "done_prob", "reward_prob")
 """What stores keep of each step besides a Segment's own fields."""
-START = -1
-"""Step that keys the noise of the start state."""
 _ROWS = 64
 """Rows of noise per call of the generator; at batch 1, a call per step took a tenth of the time."""
 
@@ -115,7 +113,7 @@ class Simulator:
     """
 
     def __init__(self, model: WorldModel, agent: Policy, noop: int = 0, own_agent: bool = True):
-        self.model = model
+        self.model = model.eval()  # in training, contact has a gradient that it does not have here
         self.agent = agent
         self.noop = noop
         self.own_agent = own_agent
@@ -139,9 +137,9 @@ class Simulator:
             return agent_burn_in(self.agent, frames)
         return self.model.bins.new_zeros(frames.shape[1], self.model.config.hidden_size)
 
-    def start(self, z, noise=None, mode: str = "hard", detach_agent: bool = True) -> Start:
+    def start(self, z, mode: str = "hard", detach_agent: bool = True) -> Start:
         """The start that z [B, Z] describes: environment, agent's hidden state and previous action."""
-        start = self.model.start(z, noise, mode, detach_agent)
+        start = self.model.start(z, mode, detach_agent)
         return start if self.own_agent else start._replace(hidden=self.agent.initial_state(len(z)))
 
     def step(self, state: EnvState, action, noise=None, mode: str = "hard") -> EnvState:
@@ -152,13 +150,13 @@ class Simulator:
         """Frames [B, H, W, C]; in hard mode at 8 bits in [0, 1]."""
         return self.model.decode(state, mode)
 
-    def outcome(self, after: EnvState, before: EnvState) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Outcome of the action that led from `before` to the prior state `after`.
+    def outcome(self, after: EnvState) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Outcome of the action that led to the prior state `after`.
 
         Returns:
             Expected reward, probability of an end and probability of a positive reward, [B] each.
         """
-        outcome = self.model.outcome(after.deter, after.motion, before.frame)
+        outcome = self.model.outcome(after.outcome)
         return (
             self.model.reward(outcome),
             torch.sigmoid(outcome.done_logit),
@@ -166,8 +164,8 @@ class Simulator:
         )
 
     def state_noise(self, keys: NoiseKeys, i, like: torch.Tensor) -> torch.Tensor:
-        """Gumbel noise [B, G, C] of the environment state after step i (START: of the start state)."""
-        return keys.gumbel(STATE_NOISE, i, self.model.config.stoch_shape, like)
+        """Gumbel noise [B, columns, C] of the tiles in view after step i."""
+        return keys.gumbel(STATE_NOISE, i, self.model.config.noise_shape, like)
 
     def simulate(
         self,
@@ -215,7 +213,7 @@ class Simulator:
         """
         policy = policy or self.agent
         with torch.set_grad_enabled(grad):
-            start = self.start(z, None if use_mode else self.state_noise(keys, START, z), mode, detach_agent)
+            start = self.start(z, mode, detach_agent)
             env = start.env
             first_hidden = start.hidden if hidden is None else hidden
             state_noise = (
@@ -242,7 +240,7 @@ class Simulator:
                     weights = self.model.action_weights(actions[i])
                     action = weights.argmax(-1)
                 next_env = self.step(env, weights, next(state_noise), mode)
-                reward, done, reward_prob = self.outcome(next_env, env)
+                reward, done, reward_prob = self.outcome(next_env)
                 ended = (done.detach() > next(end_threshold)) & ends
                 history.append(
                     _Step(
@@ -258,7 +256,7 @@ class Simulator:
                         if actions is None and not greedy
                         else torch.zeros_like(reward),
                         policy.hidden(state),
-                        env.deter,
+                        self.model.flat_state(env),
                         env.sample.argmax(-1).to(torch.uint8),
                         env.motion,
                     )

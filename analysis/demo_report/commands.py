@@ -44,6 +44,7 @@ def run_pipeline(demo: Demo) -> DemoResults:
     agent = SHIPPED_AGENT if demo.is_coinrun else own_agent
     scores = score_agents(demo, own_agent, agent)
     recording = record_episodes(demo, agent)
+    label_frames(recording)
     own_model = train_world_model(demo, agent, recording)
     model = SHIPPED_SIMULATOR if demo.is_coinrun else own_model
     simulations = {path: simulate(demo, path, agent, recording) for path in dict.fromkeys((model, own_model))}
@@ -106,6 +107,11 @@ def record_episodes(demo: Demo, agent: Path) -> Path:
     where = ("--env_name", demo.env_name, "--exp_name", name, "--out_dir", demo.out)
     run("record.py", *where, "--agent_file", agent, *levels, *size)
     return demo.out / "data" / name
+
+
+def label_frames(recording: Path) -> None:
+    """The truth behind the recorded frames, from which the demo's world model learns where they lie."""
+    run("label.py", "--data_dir", recording)
 
 
 def train_world_model(demo: Demo, agent: Path, recording: Path) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 from analysis.model_eval.frame_objects import Scenes, replay_scenes
 from common.runs import UsageError
 from rollouts.growth import RECORD_MORE
+from rollouts.labels import Labels
 from rollouts.segment import Segment
 from rollouts.split import SPLIT_VERSION, episode_layouts, split_by_layout
 from rollouts.store import Rollouts
@@ -36,6 +37,10 @@ class EvalWindows:
         self.layout = np.unique(layouts[table[:, 0]], return_inverse=True)[1]
         """[n]: number of each window's layout."""
         self._in_split = split_by_layout(layouts) == name
+
+    def add_labels(self, labels: Labels) -> None:
+        """From now on, windows that are read have the store's labels in `extra`."""
+        self.windows = Windows(self.rollouts, self.windows.length, self.table, labels)
 
     def batches(self, size: int) -> list[np.ndarray]:
         """Window numbers in batches of `size`; the last has one more if otherwise a window were alone."""

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 
 from generative.model.frames import frames_to_bytes
-from generative.model.rssm import EnvState
 from generative.simulator import NoiseKeys, Simulator
 from generative.training.data import seeded_generator
 from generative.training.teacher_forcing import draw_noise, predict
@@ -64,25 +63,18 @@ def open_loop(
 def teacher_forced(simulator: Simulator, segment: Segment, seed: int = 0) -> TeacherForced:
     """Predictions of windows [L, B] by a forward pass in which every state sees its frame."""
     model = simulator.model
-    device = segment.obs.device
     k = model.config.num_initializing_steps
-    mask = segment.mask[k - 1 :]
-    noise = draw_noise(model.config, *mask.shape, seeded_generator(device, seed))
-    predicted = predict(model, segment, noise, simulator.agent)
-    posterior = torch.zeros_like(segment.obs[k - 1 :])
-    posterior[mask] = frames_to_bytes(predicted.frames)
-    one_step = posterior.clone()
-    after_first = mask[1:]
-    prev_obs = segment.obs[k - 1 : -1][after_first].to(predicted.frames.dtype) / 255
-    prior = EnvState(*(part[:-1][after_first] for part in predicted.prior))
-    one_step[1:][after_first] = frames_to_bytes(model.decode_next(prior, prev_obs).frame)
-    outcome = predicted.outcome
+    steps = len(segment.mask) - k + 1
+    noise = draw_noise(model.config, steps, segment.mask.shape[1], seeded_generator(segment.obs.device, seed))
+    predicted = predict(model, segment, simulator.agent, noise.z, list(noise.tiles))
+    exists = segment.mask[k - 1 :, :, None, None, None]
+    outcome = model.outcome(predicted.outcome)
     return TeacherForced(
-        posterior,
-        one_step,
+        frames_to_bytes(predicted.posterior) * exists,
+        frames_to_bytes(predicted.one_step) * exists,
         torch.sigmoid(outcome.done_logit),
         model.reward_probability(outcome),
-        predicted.predicted_motion,
+        predicted.motion,
     )
 
 

@@ -84,7 +84,7 @@ def world_model_states(
             later = state
             for action in segment.action[k - 1 : k - 1 + STEPS_AHEAD].to(device):
                 later = model.step(later, action)
-        for parts, value in zip(found.values(), (latent, state.features(), later.features())):
+        for parts, value in zip(found.values(), (latent, model.flat_state(state), model.flat_state(later))):
             parts.append(value.float().cpu().numpy())
     at = dict(zip(found, (rows, rows, rows + STEPS_AHEAD)))
     return {name: (np.concatenate(parts), at[name]) for name, parts in found.items()}

@@ -1,15 +1,17 @@
 """Configuration of a world model and of its training; named presets are in hyperparams/generative.yml."""
 
-from dataclasses import asdict, dataclass, fields
+import math
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from common.descriptions import check_values, read_preset
 from common.errors import UsageError
 
 PRESETS = Path(__file__).parents[2] / "hyperparams" / "generative.yml"
-CELL = 4
-"""Side of a cell of the map in pixels; embeddings, categorical variables and latent have cells of twice that.
-"""
+BANDS = 8
+"""Strips of the frame whose profiles the phase is read from (phase_head.py)."""
+STAGES = ("painter", "latent", "motion", "tiles", "joint")
+"""Stages of training, in order."""
 
 _MODEL_SIZES = (
     "num_actions",
@@ -17,11 +19,13 @@ _MODEL_SIZES = (
     "hidden_size",
     "num_initializing_steps",
     "latent_global",
-    "latent_cell",
+    "latent_tile",
     "vector_size",
-    "blocks",
-    "map_channels",
-    "groups",
+    "code_size",
+    "pose_size",
+    "sprite_pixels",
+    "texels",
+    "canvas_tiles",
     "classes",
     "units",
     "depth",
@@ -47,26 +51,36 @@ class WorldModelConfig:
     """gaussian: q(z) is a normal distribution with a KL to N(0, I). sphere: z is a point of the unit sphere,
     with a uniformity loss.
     """
+    tile_pixels: float = 4.0
+    """Side of a tile in pixels; with labels it is the game's own (64 / 13 in CoinRun)."""
+    knows_phase: bool = False
+    """Whether the place of a frame in its tile is read from the frame, as labels teach; otherwise every
+    window begins at phase 0.
+    """
     latent_global: int = 64
     """Width of the global part of the latent."""
-    latent_cell: int = 8
-    """Width of the latent's part for each 8 x 8 pixels."""
-    vector_size: int = 512
-    """Width of the vector part of the deterministic state h."""
-    blocks: int = 8
-    """Blocks of the GRU of the vector part, of vector_size / blocks units each."""
-    map_channels: int = 24
-    """Channels of the map part of h, which has a cell for each 4 x 4 pixels."""
-    groups: int = 1
-    """Categorical variables of the stochastic state for each 8 x 8 pixels."""
-    classes: int = 16
-    """Classes of each categorical variable."""
+    latent_tile: int = 4
+    """Width of the latent's part for each tile of the view."""
+    vector_size: int = 256
+    """Width V of the recurrent vector."""
+    code_size: int = 16
+    """Width K of the code of a tile."""
+    pose_size: int = 12
+    """Width of the code of the player's sprite."""
+    sprite_pixels: int = 20
+    """Side of the square in the centre of the frame where the player's sprite is drawn."""
+    texels: int = 14
+    """Texels along the side of a tile's texture."""
+    canvas_tiles: int = 32
+    """Side of the canvas in tiles; more than the view."""
+    classes: int = 32
+    """Classes of the categorical variable of each tile."""
     uniform_mix: float = 0.01
     """Share of the uniform distribution in every categorical, so that no probability is ever 0."""
     units: int = 256
     """Width of the dense layers."""
     depth: int = 64
-    """Channels of the convolutions."""
+    """Channels of the convolutions over tiles."""
     reward_bins: int = 41
     """Bins of the two-hot reward distribution."""
     reward_range: float = 5.0
@@ -81,18 +95,29 @@ class WorldModelConfig:
             object.__setattr__(self, "obs_shape", tuple(self.obs_shape))
         check_values(self, sizes=_MODEL_SIZES)
         height, width, _ = self.obs_shape
-        if height < 2 * CELL or width < 2 * CELL or height % (2 * CELL) or width % (2 * CELL):
+        if height % BANDS or width % BANDS:
             raise ValueError(
                 f"frames of {height} x {width} pixels: the world model takes heights and widths that are "
-                f"multiples of {2 * CELL}"
+                f"multiples of {BANDS}"
             )
         if self.num_initializing_steps < 2:
             raise ValueError(
                 "num_initializing_steps must be 2 or more: the latent predicts the action before the last "
                 "initialising frame"
             )
-        if self.vector_size % self.blocks:
-            raise ValueError(f"vector_size {self.vector_size} must be a multiple of blocks {self.blocks}")
+        if not self.tile_pixels >= 1:
+            raise ValueError(f"tile_pixels is {self.tile_pixels}; a tile has a pixel or more")
+        if self.texels < 3:
+            raise ValueError(
+                f"texels is {self.texels}; a tile has two edges and something between: 3 or more"
+            )
+        if max(self.view_shape) + 2 > self.canvas_tiles:
+            raise ValueError(
+                f"canvas_tiles is {self.canvas_tiles}; a view of {self.view_shape[0]} x {self.view_shape[1]} "
+                f"tiles needs at least {max(self.view_shape) + 2}"
+            )
+        if not self.sprite_pixels <= min(height, width):
+            raise ValueError(f"sprite_pixels is {self.sprite_pixels}, more than the frame has")
         for name, known in (("precision", ("auto", "bf16", "fp32")), ("latent", ("gaussian", "sphere"))):
             if getattr(self, name) not in known:
                 raise ValueError(
@@ -100,39 +125,41 @@ class WorldModelConfig:
                 )
 
     @property
-    def map_shape(self) -> tuple[int, int]:
-        """Rows and columns of the map."""
-        return self.obs_shape[0] // CELL, self.obs_shape[1] // CELL
+    def view_shape(self) -> tuple[int, int]:
+        """Rows and columns of tiles that cover the frame at any position."""
+        height, width, _ = self.obs_shape
+        return tuple(math.ceil(round(n / self.tile_pixels, 4)) + 1 for n in (height, width))
 
     @property
-    def grid_shape(self) -> tuple[int, int]:
-        """Rows and columns of the cells of embeddings, latent and categorical variables."""
-        return self.obs_shape[0] // (2 * CELL), self.obs_shape[1] // (2 * CELL)
+    def num_tiles(self) -> int:
+        """Tiles of the view."""
+        return self.view_shape[0] * self.view_shape[1]
 
     @property
-    def num_cells(self) -> int:
-        """Number of cells of the grid."""
-        return self.grid_shape[0] * self.grid_shape[1]
+    def sprite_slices(self) -> tuple[slice, slice]:
+        """Rows and columns of the frame where the sprite is drawn."""
+        corners = ((n - self.sprite_pixels) // 2 for n in self.obs_shape[:2])
+        return tuple(slice(corner, corner + self.sprite_pixels) for corner in corners)
 
     @property
     def latent_size(self) -> int:
-        """Z: the global part, then the part of every cell."""
-        return self.latent_global + self.num_cells * self.latent_cell
+        """Z: the global part, then the part of every tile."""
+        return self.latent_global + self.num_tiles * self.latent_tile
 
     @property
     def deter_size(self) -> int:
-        """Dh: the vector part of h, then the map in row-major order."""
-        return self.vector_size + self.map_shape[0] * self.map_shape[1] * self.map_channels
+        """Dh: width of the flattened deterministic state (`WorldModel.flat_state`)."""
+        return self.vector_size + self.pose_size + 4 + self.num_tiles * self.code_size
+
+    @property
+    def noise_shape(self) -> tuple[int, int]:
+        """Columns of the view, and classes: the shape of a step's Gumbel noise (`WorldModel.tile_noise`)."""
+        return self.view_shape[1], self.classes
 
     @property
     def stoch_shape(self) -> tuple[int, int]:
-        """G, C: number of categorical variables, cell by cell, and of their classes."""
-        return self.num_cells * self.groups, self.classes
-
-    @property
-    def stoch_size(self) -> int:
-        """Width of the flattened sample, G * C."""
-        return self.stoch_shape[0] * self.classes
+        """G, C: number of categorical variables, tile by tile of the view, and of their classes."""
+        return self.num_tiles, self.classes
 
 
 @dataclass(frozen=True)
@@ -140,142 +167,137 @@ class LossScales:
     """Weight of each term of the loss (generative/training/losses.py); 0 leaves a term out of training."""
 
     loss_scale_obs: float = 1.0
-    """Weight of the squared reconstruction error of the teacher-forced frames, summed over pixels and
-    channels in [0, 1], per frame.
+    """Weight of the squared error of decoded frames, summed over pixels and channels in [0, 1], per frame."""
+    loss_scale_phase: float = 20.0
+    """Weight of the squared error of the sine and cosine of the phase read from frames. Needs labels."""
+    loss_scale_tile_types: float = 20.0
+    """Weight of the cross-entropy, in nats per tile, of the kinds of tiles read from their codes. Needs
+    labels.
     """
-    loss_scale_small_objects: float = 4.0
-    """Extra weight of that error on small objects (saws, enemies, the agent, edges), times how much each
-    pixel stands out.
+    loss_scale_codes: float = 0.3
+    """Weight of the squared error of predicted tile codes and poses, summed over tiles in view, per step."""
+    loss_scale_kl: float = 0.3
+    """Weight of the balanced KL between posterior and prior of the tiles in nats per step: 1.0 dynamics loss
+    + 0.1 representation loss.
     """
-    loss_scale_start_recon: float = 1.0
-    """Weight of the reconstruction error of frames decoded from latents alone: each window's first, and
-    extra_starts further ones.
+    loss_scale_motion: float = 1.0
+    """Weight of the negative log-likelihood of the motion, per step."""
+    loss_scale_init: float = 1.0
+    """Weight of the start: squared errors of the agent's hidden state, of phase, motion and pose, and
+    cross-entropy of the previous action.
     """
-    loss_scale_start_small_objects: float = 4.0
-    """Extra weight of that error on small objects."""
-    loss_scale_deterministic_rollout: float = 0.5
-    """Weight of the reconstruction error in rollouts without sampling; newly visible pixels count a tenth. 0
-    leaves out these rollouts and all their terms.
-    """
-    loss_scale_self_conditioned_recon: float = 1.0
-    """Weight of the reconstruction error of frames decoded on the model's own previous frame instead of the
-    true one.
-    """
-    loss_scale_motion: float = 100.0
-    """Weight of the Huber loss, in pixels, of predicted against estimated motion: per step, and accumulated
-    in the deterministic rollouts.
+    loss_scale_bottleneck: float = 0.02
+    """Weight of the KL of q(z) from N(0, I), in nats per window, or of the uniformity loss of spherical
+    latents.
     """
     loss_scale_reward: float = 10.0
-    """Weight of the cross-entropy of the two-hot reward in nats per step, teacher-forced and in the
-    deterministic rollouts.
-    """
+    """Weight of the cross-entropy of the two-hot reward in nats per step."""
     loss_scale_done: float = 2.0
     """Weight of the done loss in nats per step: BCE on the raw logit (trains the network) plus weighted BCE
     on the calibrated logit (trains scale and bias only).
     """
-    loss_scale_kl: float = 1.0
-    """Weight of the balanced KL between posterior and prior in nats per step: 1.0 dynamics loss + 0.1
-    representation loss.
-    """
-    loss_scale_overshooting: float = 0.1
-    """Weight of latent overshooting: KL from the posterior to priors that have seen no frame for 1 to
-    overshooting_steps steps, in nats per step.
-    """
-    loss_scale_bottleneck: float = 0.02
-    """Weight of the KL of a Gaussian latent to N(0, I), in nats per window (1 / num_sim_steps is the evidence
-    bound, as other terms count per step), or of the uniformity loss of spherical ones.
-    """
-    loss_scale_init: float = 1.0
-    """Weight of the agent's start: squared error of its hidden state plus cross-entropy of its previous
-    action.
-    """
-    loss_scale_hx: float = 0.5
-    """Weight of the squared error of the agent's hidden state on decoded frames, per frame."""
-    loss_scale_act_log_probs: float = 2.0
-    """Weight of the KL of the agent's action distribution on decoded frames from the recorded one, in nats
-    per frame.
-    """
-    loss_scale_value: float = 0.1
-    """Weight of the squared error of the agent's value on decoded frames, per frame, in the agent's units."""
-    free_nats: float = 1.0
-    """Each direction of the balanced KL, summed over groups, has no gradient below this many nats."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How a world model is trained. A preset sets the values; flags override them."""
 
-    num_batches: int = 20_000
+    painter_batches: int = 3000
+    """Batches of the stage that learns to draw tiles and the player, and to read phases."""
+    latent_batches: int = 1500
+    """Batches of the stage that learns the latent."""
+    motion_batches: int = 3000
+    """Batches of the stage that learns motion, pose, rewards and ends on real pictures."""
+    tiles_batches: int = 2000
+    """Batches of the stage that learns which tiles come into view."""
+    joint_batches: int = 2000
+    """Batches of the stage that trains all parts on their own rollouts."""
     batch_size: int = 16
     """Windows per batch."""
-    num_sim_steps: int = 32
+    motion_batch_size: int = 128
+    """Windows per batch of the motion stage."""
+    num_sim_steps: int = 16
     """S: simulated frames per window; the first is the last initialising frame."""
-    lr: float = 4e-4
-    warmup: int = 500
-    """Batches over which the learning rate rises linearly from 0."""
-    final_lr_fraction: float = 0.1
-    """The learning rate decays linearly to this fraction of lr at the last batch."""
-    grad_clip_norm: float = 1000.0
-    ema_decay: float = 0.999
+    lr: float = 2e-3
+    """Learning rate of Adam after the warm-up, in all stages but the joint one."""
+    joint_lr: float = 5e-4
+    """The same in the joint stage."""
+    warmup: int = 100
+    """Batches over which the learning rate of each stage rises linearly from 0."""
+    final_lr_fraction: float = 0.03
+    """The learning rate decays linearly to this fraction at the last batch of the stage."""
+    grad_clip_norm: float = 30.0
+    ema_decay: float = 0.998
     """Decay of the exponential moving average of the weights, which checkpoints hold; after n batches at most
     (1 + n) / (10 + n).
     """
-    overshooting_steps: int = 5
-    """H: length of the overshooting rollouts, at most num_sim_steps - 1."""
-    overshooting_runs: int = 1
-    """Overshooting rollouts per window, each from a random step."""
-    extra_starts: int = 3
-    """Steps per window, besides its first, whose frames are also decoded from a latent of their own."""
-    deterministic_rollout_steps: int = 8
-    """Length of the deterministic rollouts, at most num_sim_steps - 1."""
-    agent_loss_fraction: float = 0.25
-    """Fraction of each batch's windows on which the agent's losses are computed; on all of them they cost as
-    much as the model.
-    """
+    free_running_fraction: float = 0.5
+    """Fraction of windows that go on from their own motion in the motion stage."""
     death_oversampling: float = 0.25
     """Fraction of each batch drawn from windows in which an episode terminates without a reward. Importance
     weights correct for it in the reward loss and in the calibration of done.
     """
-    outcome_only: bool = False
-    """Train only the prediction of reward and done, and freeze everything else."""
     log_interval: int = 100
     """Batches between rows of progress.csv."""
-    save_interval: int = 1000
+    save_interval: int = 500
     """Batches between checkpoints, which a killed run resumes from."""
     validation_batches: int = 4
     """Batches of held-out windows that each row of progress.csv is computed on."""
 
     def __post_init__(self):
-        check_values(
-            self,
-            sizes=(
-                "batch_size",
-                "num_sim_steps",
-                "overshooting_steps",
-                "overshooting_runs",
-                "deterministic_rollout_steps",
-                "validation_batches",
-            ),
-        )
-        for name in ("num_batches", "log_interval", "save_interval"):
+        check_values(self, sizes=("batch_size", "motion_batch_size", "num_sim_steps", "validation_batches"))
+        for stage in STAGES:
+            if self.stage_batches(stage) < 0:
+                raise ValueError(f"{stage}_batches is {self.stage_batches(stage)}; it must be 0 or more")
+        if self.num_batches < 1:
+            raise ValueError("every stage has 0 batches; give one of them some")
+        if self.num_sim_steps < 2:
+            raise ValueError(f"num_sim_steps is {self.num_sim_steps}; a rollout takes 2 or more")
+        for name in ("log_interval", "save_interval"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        for name in ("lr", "grad_clip_norm"):
+        for name in ("lr", "joint_lr", "grad_clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
-        if self.extra_starts < 0:
-            raise ValueError(f"extra_starts is {self.extra_starts}; it must be 0 or more")
-        if not 0 <= self.final_lr_fraction <= 1:
-            raise ValueError(f"final_lr_fraction is {self.final_lr_fraction}; it must lie in [0, 1]")
+        for name in ("final_lr_fraction", "free_running_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}; it must lie in [0, 1)")
         if not 0 <= self.death_oversampling < 1:
             raise ValueError(f"death_oversampling is {self.death_oversampling}; it must lie in [0, 1)")
-        if not 0 < self.agent_loss_fraction <= 1:
-            raise ValueError(
-                f"agent_loss_fraction is {self.agent_loss_fraction}; it must lie in (0, 1] (weights of 0 "
-                "leave the agent out)"
-            )
+
+    def stage_batches(self, stage: str) -> int:
+        """Batches of a stage."""
+        return getattr(self, f"{stage}_batches")
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of all stages."""
+        return sum(self.stage_batches(stage) for stage in STAGES)
+
+    def with_total(self, total: int) -> "TrainConfig":
+        """The same with `total` batches in all, in the same proportions; the last stage takes the rest."""
+        cumulative, done, counts = 0, 0, {}
+        for stage in STAGES:
+            cumulative += self.stage_batches(stage)
+            upto = total * cumulative // self.num_batches
+            counts[f"{stage}_batches"] = upto - done
+            done = upto
+        return replace(self, **counts)
+
+    def stage_left(self, batch: int) -> int:
+        """Batches from this one to the end of its stage."""
+        stage, at = self.stage_of(batch)
+        return self.stage_batches(stage) - at
+
+    def stage_of(self, batch: int) -> tuple[str, int]:
+        """The stage of a batch, and the batch's number in it."""
+        for stage in STAGES:
+            if batch < self.stage_batches(stage):
+                return stage, batch
+            batch -= self.stage_batches(stage)
+        raise ValueError(f"there are {self.num_batches} batches")
 
 
 def check_scales(scales: LossScales) -> None:
@@ -288,6 +310,17 @@ def check_scales(scales: LossScales) -> None:
 def window_length(model: WorldModelConfig, train: TrainConfig) -> int:
     """Frames per window, L = K + S - 1: the first simulated frame is the last initialising one."""
     return model.num_initializing_steps + train.num_sim_steps - 1
+
+
+def sizes_for_frames(obs_shape: tuple[int, int, int], tile_pixels: float) -> dict[str, int]:
+    """Sizes for frames that the presets do not fit: a sprite in the frame, a canvas larger than the view."""
+    sizes = {}
+    if min(obs_shape[:2]) < WorldModelConfig.sprite_pixels:
+        sizes["sprite_pixels"] = min(obs_shape[:2])
+    view = math.ceil(max(obs_shape[:2]) / tile_pixels) + 1
+    if view + 2 > WorldModelConfig.canvas_tiles:
+        sizes["canvas_tiles"] = 2 * view
+    return sizes
 
 
 def load_preset(name: str, model_values: dict, train_values: dict) -> tuple[WorldModelConfig, TrainConfig]:

@@ -1,19 +1,21 @@
-"""The bottleneck: first frames, their motion and the agent's hidden state to a latent, a latent to a state.
+"""The bottleneck: what the first frames show to a latent, a latent to a state.
 
-The latent has a global part and a part for each 8 x 8 cell of the frame.
+The latent has a global part and a part for each tile of the view.
 """
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from common.policy import Policy
 from common.precision import autocast_context
 from generative.model.config import WorldModelConfig
-from generative.model.layers import FiLM, as_flat, as_map, mlp, upsample
+from generative.model.layers import FiLM, mlp
 from generative.model.motion import MAX_MOTION
+from generative.model.phase_head import phase_target
 
-PROJ_CHANNELS = 16
-"""Channels per cell of the projection that the global part is computed from."""
+PROJ_CHANNELS = 8
+"""Channels per tile of the projection that the global part is computed from."""
 
 
 @torch.no_grad()
@@ -32,7 +34,11 @@ def agent_burn_in(agent: Policy, frames: torch.Tensor) -> torch.Tensor:
 
 
 class LatentHead(nn.Module):
-    """The parameters of q(z | first frames)."""
+    """The parameters of q(z | first frames).
+
+    Phase and last motion also have a linear way in and out: an error of a tenth of a pixel in the motion
+    becomes half a pixel ten steps later.
+    """
 
     def __init__(self, config: WorldModelConfig):
         super().__init__()
@@ -40,66 +46,75 @@ class LatentHead(nn.Module):
         self.precision = config.precision
         d = config.depth
         self.parts = 1 if config.latent == "sphere" else 2
-        self.convs = nn.Sequential(
-            nn.Conv2d(config.num_initializing_steps * d, d, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(d, d, 3, padding=1),
-            nn.SiLU(),
-        )
-        self.cell_head = nn.Conv2d(d, self.parts * config.latent_cell, 1)
-        self.projection = nn.Conv2d(d, PROJ_CHANNELS, 1)
-        inputs = PROJ_CHANNELS * config.num_cells + config.hidden_size
-        inputs += 2 * (config.num_initializing_steps - 1)
+        self.conv = nn.Conv2d(config.code_size, d, 3, padding=1)
+        self.tile_head = nn.Linear(d, self.parts * config.latent_tile)
+        self.projection = nn.Linear(d, PROJ_CHANNELS)
+        inputs = PROJ_CHANNELS * config.num_tiles + config.hidden_size + config.pose_size
+        inputs += 6 + 2 * (config.num_initializing_steps - 1)
         self.global_head = mlp(inputs, config.units, self.parts * config.latent_global)
+        self.place_layer = nn.Linear(4, self.parts * config.latent_global)
         self.to(memory_format=torch.channels_last)
 
     def forward(
-        self, embeddings: torch.Tensor, motion: torch.Tensor, hidden: torch.Tensor
+        self,
+        codes: torch.Tensor,
+        phase: torch.Tensor,
+        motion: torch.Tensor,
+        pose: torch.Tensor,
+        hidden: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         """Mean and log-variance of the latent, [B, Z] each; on the sphere the mean alone.
 
         Args:
-            embeddings: of the K first frames, [K, B, E].
-            motion: between them, [K - 1, B, 2].
-            hidden: the agent's hidden state before the last of them, [B, D].
+            codes: of the tiles in view at the last frame, [B, h, w, K].
+            phase: of the last frame, [B, 2] in tiles.
+            motion: between the frames, [K - 1, B, 2] in pixels.
+            pose: of the player in the last frame, [B, P].
+            hidden: the agent's hidden state before the last frame, [B, D].
         """
         c = self.config
-        maps = torch.cat([as_map(frame, c.grid_shape) for frame in embeddings], 1)
-        with autocast_context(self.precision, embeddings.device.type):
-            x = self.convs(maps)
-            cell_part = as_flat(self.cell_head(x)).to(embeddings.dtype)
-            projected = as_flat(self.projection(x)).to(embeddings.dtype)
-        global_part = self.global_head(torch.cat([projected, hidden, *motion / MAX_MOTION], -1))
-        cell_part = cell_part.unflatten(-1, (c.num_cells, self.parts, c.latent_cell)).unbind(2)
+        with autocast_context(self.precision, codes.device.type):
+            x = F.silu(self.conv(codes.permute(0, 3, 1, 2)))
+        x = x.permute(0, 2, 3, 1).to(codes.dtype)
+        inputs = [self.projection(x).flatten(1), phase, phase_target(phase).flatten(1), pose, hidden]
+        global_part = self.global_head(torch.cat([*inputs, *motion / MAX_MOTION], -1))
+        global_part = global_part + self.place_layer(torch.cat([phase, motion[-1] / MAX_MOTION], -1))
+        tile_part = self.tile_head(x).unflatten(-1, (self.parts, c.latent_tile)).unbind(3)
         return tuple(
-            torch.cat([one, cells.flatten(1)], -1)
-            for one, cells in zip(global_part.chunk(self.parts, -1), cell_part)
+            torch.cat([one, tiles.flatten(1)], -1)
+            for one, tiles in zip(global_part.chunk(self.parts, -1), tile_part)
         )
 
 
 class StartHead(nn.Module):
-    """The start state that a latent describes."""
+    """What a latent describes, besides the agent's part."""
 
     def __init__(self, config: WorldModelConfig):
         super().__init__()
         self.config = config
         self.precision = config.precision
         d = config.depth
-        self.vector_head = mlp(config.latent_size, config.units, config.vector_size)
-        self.in_conv = nn.Conv2d(config.latent_cell, d, 3, padding=1)
+        self.context_head = mlp(config.latent_global, config.units, config.vector_size)
+        self.player_head = mlp(config.latent_global, config.units, 2 + 2 + config.pose_size)
+        self.place_layer = nn.Linear(config.latent_global, 4)
+        self.in_conv = nn.Conv2d(config.latent_tile, d, 3, padding=1)
         self.film = FiLM(config.vector_size, d)
-        self.conv = nn.Sequential(nn.Conv2d(d, d, 3, padding=1), nn.SiLU())
-        self.map_head = upsample(d, config.map_channels)
-        self.stoch_head = nn.Conv2d(d, config.groups * config.classes, 1)
+        self.conv = nn.Conv2d(d, d, 3, padding=1)
+        self.code_head = nn.Linear(d, config.code_size)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """z [B, Z] -> h [B, Dh] in (-1, 1), and raw logits [B, G * C] of the categorical variables."""
+    def forward(self, z: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """From z [B, Z]: codes [B, h, w, K], phase in tiles [B, 2] (a line, not a circle: the codes belong to
+        the tiles from the first one on), motion in pixels [B, 2], and pose [B, P].
+        """
         c = self.config
-        vector = torch.tanh(self.vector_head(z))
+        global_part, tile_part = z.split([c.latent_global, z.shape[1] - c.latent_global], -1)
+        context = torch.tanh(self.context_head(global_part))
+        tiles = tile_part.unflatten(1, (*c.view_shape, c.latent_tile))
         with autocast_context(self.precision, z.device.type):
-            cell_part = as_map(z[:, c.latent_global :], c.grid_shape)
-            x = self.conv(self.film(self.in_conv(cell_part), vector))
-            cells = as_flat(self.map_head(x)).to(z.dtype)
-            raw = as_flat(self.stoch_head(x)).to(z.dtype)
-        return torch.cat([vector, torch.tanh(cells)], -1), raw
+            x = self.film(self.in_conv(tiles.permute(0, 3, 1, 2)), context)
+            x = x + F.silu(self.conv(x))
+        codes = torch.tanh(self.code_head(x.permute(0, 2, 3, 1).to(z.dtype)))
+        place, pose = self.player_head(global_part).split([4, c.pose_size], -1)
+        phase, motion = (place + self.place_layer(global_part)).chunk(2, -1)
+        return codes, 0.5 + phase, MAX_MOTION * motion, torch.tanh(pose)

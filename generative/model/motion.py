@@ -1,10 +1,8 @@
-"""Motion of a scrolling frame: estimated by image registration, and applied by warping.
+"""Motion of a scrolling frame, estimated by image registration.
 
-A scrolling frame is mostly the last one, shifted: a model that predicts the motion need not draw it again
-(Finn et al. 2016). Motion is in pixels, down and right: what was at row y is now at row y + motion[0].
+Motion is in pixels, down and right: what was at row y is now at row y + motion[0].
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -24,6 +22,8 @@ def estimate_motion(frames: torch.Tensor) -> torch.Tensor:
     The whole shift with the smallest mean squared difference where the frames overlap, refined by a quadratic
     through its neighbours. It has no gradient, and is 0 where nothing determines it (a uniform frame).
     """
+    if len(frames) < 2:  # an episode of one step
+        return frames.new_zeros(0, frames.shape[1], 2, dtype=torch.float32)
     grey = (frames / 255 if frames.dtype == torch.uint8 else frames).mean(-1)[..., None, :, :] - 0.5
     reach = tuple(int(min(MAX_MOTION + 1, size - 2)) for size in grey.shape[-2:])
     spectra = _spectra(grey, torch.ones_like(grey[0, 0, 0]), reach)
@@ -125,70 +125,3 @@ def _quadratic_minimum(error: torch.Tensor) -> torch.Tensor:
     )
     minimum = -step / determinant.clamp(min=_MIN_CURVATURE)[..., None]
     return torch.where((determinant > _MIN_CURVATURE)[..., None], minimum, 0.0).clamp(-0.5, 0.5)
-
-
-def warp_frame(frame: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
-    """Frames [N, H, W, C] around [0, 1], shifted by motions [N, 2] with cubic convolution (Keys 1981).
-
-    Returns:
-        [N, H, W, C + 1]: the shifted frames around 0, and in the last channel how much of each pixel the
-        frame before covers (1 or 0 except at the border); uncovered pixels are 0.
-    """
-    rows, columns = (
-        shift_matrix(size, by, keys_cubic) for size, by in zip(frame.shape[1:3], motion.unbind(-1))
-    )
-    coverage = rows.sum(-1)[:, :, None] * columns.sum(-1)[:, None]
-    return torch.cat([_shift(frame - 0.5, rows, columns), coverage[..., None]], -1)
-
-
-def warp_features(features: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
-    """Feature maps [N, C, H, W] shifted by motions [N, 2] in cells, zero-padded; values keep their range."""
-    rows, columns = (
-        shift_matrix(size, by, raised_cosine) for size, by in zip(features.shape[2:], motion.unbind(-1))
-    )
-    return _shift(features.permute(0, 2, 3, 1), rows, columns).permute(0, 3, 1, 2)
-
-
-def in_view(motion: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Which pixels show what has been in view since before the first of the motions [T, B, 2]: [T, B, H, W]
-    bool, after each of them.
-    """
-    position = torch.cat([torch.zeros_like(motion[:1]), motion]).cumsum(0)
-    visible = []
-    for i in range(1, len(position)):
-        displacement = position[i] - position[: i + 1]  # what is at p was at p - displacement
-        largest = displacement.amax(0)[..., None]
-        smallest = displacement.amin(0)[..., None]
-        pixels = [torch.arange(n, device=motion.device) for n in size]
-        row, column = (
-            (pixel >= largest[:, axis] - 0.5) & (pixel <= n - 0.5 + smallest[:, axis])
-            for axis, (pixel, n) in enumerate(zip(pixels, size))
-        )
-        visible.append(row[:, :, None] & column[:, None])
-    return torch.stack(visible)
-
-
-def _shift(x: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """Images [N, H, W, C] under shift matrices [N, H, H] and [N, W, W]."""
-    by_row = (rows @ x.flatten(2)).unflatten(-1, x.shape[2:]).transpose(1, 2)
-    return (columns @ by_row.flatten(2)).unflatten(-1, (x.shape[1], x.shape[3])).transpose(1, 2)
-
-
-def shift_matrix(size: int, by: torch.Tensor, kernel: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """Matrices [N, size, size] that shift a line of `size` values by [N], interpolating with a kernel of the
-    distance.
-    """
-    at = torch.arange(size, device=by.device, dtype=by.dtype)
-    return kernel((at[:, None] - at - by[:, None, None]).abs())
-
-
-def keys_cubic(x: torch.Tensor) -> torch.Tensor:
-    """The cubic convolution kernel with a = -1/2 at distances x >= 0."""
-    near = (1.5 * x - 2.5) * x.square() + 1
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
-
-
-def raised_cosine(x: torch.Tensor) -> torch.Tensor:
-    """A smooth, non-negative interpolation kernel at distances x >= 0."""
-    return torch.where(x < 1, 0.5 + 0.5 * torch.cos(torch.pi * x), 0.0)

@@ -2,8 +2,12 @@
 
 A window has L = K + S - 1 frames: K that the latent is encoded from and S simulated ones, the first of which
 is the last initialising frame. Simulated state i (0 .. S - 1) decodes frame K - 1 + i; the action taken there
-leads to state i + 1. Reward and done of an action are read from the prior of the state it leads to. So there
-are S frames but states 0 .. S: an action that ends its episode leads to a state with an outcome and no frame.
+leads to state i + 1, which also holds the reward and end of that action. So there are S frames but states
+0 .. S: an action that ends its episode leads to a state with an outcome and no frame.
+
+Three things take turns in a step: the player's motion (player.py) moves the view over the canvas (canvas.py),
+tiles that come into view are drawn from a categorical variable each (tile_dynamics.py), and the painter
+(painter.py) turns the tiles in view into a frame.
 """
 
 from pathlib import Path
@@ -26,13 +30,32 @@ from common.descriptions import check_entries, described
 from common.integrity import check_finite
 from common.precision import set_precision
 from generative.model import twohot
+from generative.model.canvas import (
+    KNOWN,
+    base_tile,
+    read_window,
+    tile_phase,
+    visible_share,
+    write_window,
+)
 from generative.model.categorical import sample_categorical
 from generative.model.config import WorldModelConfig, as_values, model_config
-from generative.model.frames import FrameDecoder, FrameEncoder, PatchEncoder, round_frames
+from generative.model.frames import round_frames
 from generative.model.latent import LatentHead, StartHead
 from generative.model.layers import mlp
-from generative.model.motion import MAX_MOTION, estimate_motion, warp_frame
-from generative.model.rssm import RSSM, EnvState
+from generative.model.motion import estimate_motion
+from generative.model.painter import EncodedFrame, Painter, TileEncoder
+from generative.model.phase_head import PhaseHead, align_motion
+from generative.model.player import (
+    MotionHead,
+    MotionOutcomes,
+    OutcomeHead,
+    Surroundings,
+    VectorGRU,
+    surroundings,
+)
+from generative.model.state import EnvState, no_frame
+from generative.model.tile_dynamics import BORDER, TileDynamics, TileFeatures
 
 _ENTRIES = {
     "env": dict | None,
@@ -41,13 +64,21 @@ _ENTRIES = {
     "noop": int,
     "batches": int,
     "data": str,
+    "split": int,
+    "labels": bool,
     "seed": int,
     "train": dict,
     "loss_scales": dict,
 }
 """Optional entries of a checkpoint's description besides the model's config, with their types."""
-OUTCOME_MODULES = ("outcome_encoder.", "outcome_head.", "done_calibration")
-"""Prefixes of the parameters that only the prediction of reward and done uses."""
+_FORMER = {"map_channels", "latent_cell", "blocks", "groups"}
+"""Entries of the config of world models of the former design."""
+LAST_PHASE = 0.9999
+"""Largest phase of a start: its codes belong to the tiles from its first one on."""
+KNOWN_SHARE = 0.5
+"""A tile is known once this share of it has been seen."""
+TILE_KINDS = 10
+"""Kinds of tiles in a store's labels (rollouts/labels.py)."""
 
 
 class Latent(NamedTuple):
@@ -90,6 +121,24 @@ class Outcome(NamedTuple):
     done_logit: torch.Tensor
 
 
+class View(NamedTuple):
+    """Where frames [L, B] lie: phase [L, B, 2] in tiles, motion [L - 1, B, 2] between them in pixels, and
+    position [L, B, 2] in pixels of a world whose first frame lies in tile 0, 0.
+    """
+
+    phase: torch.Tensor
+    motion: torch.Tensor
+    position: torch.Tensor
+
+
+class Step(NamedTuple):
+    """A prior step: the state after it, the possible motions, and what its tiles were predicted from."""
+
+    state: EnvState
+    outcomes: MotionOutcomes
+    tiles: TileFeatures
+
+
 class WorldModel(nn.Module):
     """All trained parts; the agent is not one of them (see generative/simulator.py)."""
 
@@ -97,18 +146,18 @@ class WorldModel(nn.Module):
         super().__init__()
         self.config = config
         c = config
-        self.encoder = FrameEncoder(c)
-        self.decoder = FrameDecoder(c)
-        self.rssm = RSSM(c)
+        self.encoder = TileEncoder(c)
+        self.painter = Painter(c)
+        self.phase_head = PhaseHead(c)
+        self.tile_types = nn.Linear(c.code_size, TILE_KINDS)
+        self.motion_head = MotionHead(c)
+        self.vector_gru = VectorGRU(c)
+        self.outcome_head = OutcomeHead(c)
+        self.tile_dynamics = TileDynamics(c)
         self.latent_head = LatentHead(c)
         self.start_head = StartHead(c)
-        self.start_hidden_head = mlp(c.latent_size, c.units, c.hidden_size)
-        self.start_action_head = mlp(c.latent_size, c.units, c.num_actions)
-        self.start_motion_head = mlp(c.latent_size, c.units, 2)
-        self.outcome_encoder = PatchEncoder(c.obs_shape[2] + 1, c.depth // 2, c.precision)
-        self.outcome_head = mlp(
-            c.vector_size + c.depth // 2 * c.num_cells, c.units, c.reward_bins + 1, zero=True
-        )
+        self.start_hidden_head = mlp(c.latent_global, c.units, c.hidden_size)
+        self.start_action_head = mlp(c.latent_global, c.units, c.num_actions)
         self.done_calibration = nn.Parameter(torch.zeros(2))
         self.register_buffer("bins", twohot.make_bins(c.reward_bins, c.reward_range), persistent=False)
 
@@ -117,111 +166,235 @@ class WorldModel(nn.Module):
         """Whether latents lie on the unit sphere."""
         return self.config.latent == "sphere"
 
-    def embed(self, obs: torch.Tensor) -> torch.Tensor:
-        """Embeddings [..., E] of frames [..., H, W, C], uint8 or float in [0, 1]."""
-        return self.encoder(obs)
-
     def encode(self, frames: torch.Tensor, hidden: torch.Tensor) -> Latent:
         """q(z | frames [K, B, H, W, C]), given the agent's hidden state [B, D] before the last of them."""
-        return self.latent(self.embed(frames), estimate_motion(frames), hidden)
+        view = self.locate(frames)
+        encoded = self.encode_frames(frames, view.position)
+        return self.latent(self.fuse(encoded, view.position), view, encoded.pose[-1], hidden)
 
-    def latent(self, embeddings: torch.Tensor, motion: torch.Tensor, hidden: torch.Tensor) -> Latent:
-        """q(z) from embeddings [K, B, E], motion [K - 1, B, 2] and the agent's hidden state [B, D]."""
-        parameters = self.latent_head(embeddings, motion, hidden)
+    def locate(self, frames: torch.Tensor) -> View:
+        """Where frames [L, B, H, W, C], uint8 or float, lie: motion by registration, phase by its head."""
+        motion = estimate_motion(frames).to(self.bins.dtype)
+        if not self.config.knows_phase:
+            return self.view_of(motion, motion.new_zeros(frames.shape[1], 2))
+        phase = self.phase_head.phase(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        motion = align_motion(motion, phase[:-1], phase[1:], self.config.tile_pixels)
+        return self.view_of(motion, phase[0])
+
+    def view_of(self, motion: torch.Tensor, first_phase: torch.Tensor) -> View:
+        """The view of frames with motion [L - 1, B, 2] between them, the first at a phase [B, 2]."""
+        tile = self.config.tile_pixels
+        moved = torch.cat([torch.zeros_like(first_phase)[None], motion]).cumsum(0)
+        position = first_phase * tile - moved
+        return View(tile_phase(position, tile), motion, position)
+
+    def encode_frames(self, frames: torch.Tensor, position: torch.Tensor) -> EncodedFrame:
+        """Encodes frames [..., H, W, C] at positions [..., 2] in one call."""
+        lead = position.shape[:-1]
+        encoded = self.encoder(frames.flatten(0, len(lead) - 1), position.flatten(0, -2))
+        return EncodedFrame(*(part.unflatten(0, lead) for part in encoded))
+
+    def blank_canvas(self, batch: int) -> torch.Tensor:
+        """A canvas [B, G, G, K + 1] of which nothing is known."""
+        c = self.config
+        return self.bins.new_zeros(batch, c.canvas_tiles, c.canvas_tiles, c.code_size + KNOWN)
+
+    def fuse(self, encoded: EncodedFrame, position: torch.Tensor) -> torch.Tensor:
+        """The canvas [B, G, G, K + 1] after frames [L, B, ...] at positions [L, B, 2]."""
+        canvas = self.blank_canvas(position.shape[1])
+        for i, at in enumerate(position):
+            canvas = self.add_frame(canvas, EncodedFrame(*(part[i] for part in encoded)), at)
+        return canvas
+
+    def add_frame(self, canvas: torch.Tensor, encoded: EncodedFrame, position: torch.Tensor) -> torch.Tensor:
+        """The canvas after one frame [B, ...]: its tiles replace what was known as far as their gates say.
+
+        A tile of which less than half has been seen is not known yet: its code is a first guess.
+        """
+        base = base_tile(position, self.config.tile_pixels)
+        window = read_window(canvas, base, self.config.view_shape)
+        old, known = window.split([self.config.code_size, KNOWN], -1)
+        share = encoded.share[..., None]
+        write = torch.where(known > 0, torch.sigmoid(encoded.gate)[..., None], 1.0) * (share > 0)
+        codes = old + write * (encoded.codes - old)
+        return write_window(
+            canvas, base, torch.cat([codes, torch.maximum(known, (share >= KNOWN_SHARE).float())], -1)
+        )
+
+    def latent(self, canvas: torch.Tensor, view: View, pose: torch.Tensor, hidden: torch.Tensor) -> Latent:
+        """q(z) from the canvas after K frames, their view, the last pose [B, P] and the agent's hidden state
+        [B, D].
+        """
+        codes = self.codes_in_view(canvas, view.position[-1])
+        parameters = self.latent_head(codes, view.phase[-1], view.motion, pose, hidden)
         return Latent(F.normalize(parameters[0], dim=-1)) if self.spherical else Latent(*parameters)
+
+    def codes_in_view(self, canvas: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        """Codes [B, h, w, K] of the tiles in view."""
+        base = base_tile(position, self.config.tile_pixels)
+        return read_window(canvas, base, self.config.view_shape)[..., : self.config.code_size]
 
     def random_latent(self, noise: torch.Tensor) -> torch.Tensor:
         """z [B, Z] from standard normal noise [B, Z]: from N(0, I), or uniform on the sphere."""
         return F.normalize(noise, dim=-1) if self.spherical else noise
 
-    def start(
-        self,
-        z: torch.Tensor,
-        noise: torch.Tensor | None = None,
-        mode: str = "hard",
-        detach_agent: bool = True,
-    ) -> Start:
+    def start(self, z: torch.Tensor, mode: str = "hard", detach_agent: bool = True) -> Start:
         """The start that z describes, with its frame.
 
         Args:
             z: latents [B, Z].
-            noise: Gumbel noise [B, G, C], or None for the mode of the distribution.
             mode: gradient mode, see `sample_categorical`.
             detach_agent: no gradient reaches z through the agent's hidden state and previous action.
         """
-        deter, raw = self.start_head(z)
-        logits = self.rssm.distribution(raw)
-        sample = sample_categorical(logits, noise, mode)
-        motion = MAX_MOTION * torch.tanh(self.start_motion_head(z) / MAX_MOTION)
-        agent_z = z.detach() if detach_agent else z
-        hidden = self.start_hidden_head(agent_z)
+        c = self.config
+        codes, phase, motion, pose = self.start_head(z)
+        inside = phase.clamp(0, LAST_PHASE) if c.knows_phase else torch.zeros_like(phase)
+        phase = phase + (inside - phase).detach()  # a clamp with a gradient
+        position = phase * c.tile_pixels
+        share = visible_share(position.detach(), c.tile_pixels, c.view_shape, c.obs_shape[:2])
+        tiles = torch.cat([codes, (share >= KNOWN_SHARE).to(codes.dtype)[..., None]], -1)
+        first_tile = torch.zeros_like(position, dtype=torch.int64)
+        canvas = write_window(self.blank_canvas(len(z)), first_tile, tiles)
+        uniform = z.new_full((len(z), *c.stoch_shape), 1 / c.classes)
+        state = EnvState(
+            z.new_zeros(len(z), c.vector_size),
+            canvas,
+            position,
+            motion,
+            pose,
+            uniform.log(),
+            uniform,
+            z.new_zeros(len(z), c.reward_bins + 1),
+            no_frame(motion),
+        )
+        agent_part = (z.detach() if detach_agent else z)[:, : c.latent_global]
+        hidden = self.start_hidden_head(agent_part)
         return Start(
-            EnvState(deter, logits, sample, motion, self.decoder(deter, sample)),
-            torch.tanh(hidden) if self.config.bounded_hidden else hidden,
-            self.start_action_head(agent_z),
+            self.paint(state, mode),
+            torch.tanh(hidden) if c.bounded_hidden else hidden,
+            self.start_action_head(agent_part),
         )
 
     def step(
         self, state: EnvState, action: torch.Tensor, noise: torch.Tensor | None = None, mode: str = "hard"
     ) -> EnvState:
-        """The prior state after an action, decoded on its own last frame.
+        """The prior state after an action, with its frame.
 
         Args:
-            state: decoded states [B, ...].
+            state: states [B, ...].
             action: [B] integers, or [B, A] weights with gradients.
-            noise: Gumbel noise [B, G, C], or None for the mode of the distribution.
+            noise: Gumbel noise [B, columns, C], or None for the mode of the distribution.
             mode: gradient mode, see `sample_categorical`.
         """
-        deter, motion = self.transition(state, self.embed(state.frame), self.action_weights(action))
-        return self.decode_next(self.prior(deter, motion, noise, mode), state.frame)
+        moved, _ = self.move(state, self.action_weights(action), mode)
+        tiles = self.tiles_ahead(moved)
+        logits = self.tile_dynamics.prior(tiles)
+        noise = None if noise is None else self.tile_noise(noise)
+        return self.paint(self.fill(moved, tiles, logits, sample_categorical(logits, noise, mode)), mode)
 
-    def transition(
-        self, state: EnvState, embedding: torch.Tensor, action: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """h [B, Dh] and predicted motion [B, 2] after an action.
+    def tile_noise(self, noise: torch.Tensor) -> torch.Tensor:
+        """Noise [..., G, C] of all tiles in view from that of their columns [..., columns, C].
+
+        The tiles of a column share it. Each is distributed as if it had its own, but together they agree on
+        what comes: ground up to one height, say, and not a wall with holes.
+        """
+        rows, _ = self.config.view_shape
+        return noise[..., None, :, :].expand(*noise.shape[:-2], rows, -1, -1).flatten(-3, -2)
+
+    def move(
+        self,
+        state: EnvState,
+        action: torch.Tensor,
+        mode: str = "hard",
+        around: Surroundings | None = None,
+    ) -> tuple[EnvState, MotionOutcomes]:
+        """The state after the player has moved, before new tiles are drawn, and the motions it chose from.
 
         Args:
-            state: states [B, ...]; their frames are not read.
-            embedding: of the frames that were shown in them, [B, E].
+            state: states [B, ...].
             action: weights [B, A].
+            mode: gradient mode.
+            around: what the player stands among; default: what the canvas says.
         """
-        return self.rssm.core(state.deter, state.sample, state.motion, embedding, action)
+        if around is None:
+            around = surroundings(state.canvas, state.position, self.config)
+        outcomes = self.motion_head(state.vector, around, state.motion, action)
+        motion = outcomes.choose(mode)
+        outcome = self.outcome_head(state, around, motion, action)
+        vector, pose = self.vector_gru(state, around, motion, action)
+        return (
+            state._replace(
+                vector=vector,
+                pose=pose,
+                motion=motion,
+                position=state.position - motion,
+                outcome=outcome,
+                frame=no_frame(motion),
+            ),
+            outcomes,
+        )
 
-    def prior(
-        self,
-        deter: torch.Tensor,
-        motion: torch.Tensor,
-        noise: torch.Tensor | None = None,
-        mode: str = "hard",
-    ) -> EnvState:
-        """The state of h [..., Dh] before it sees its frame (`RSSM.prior`); not decoded."""
-        return self.rssm.prior(deter, motion, noise, mode)
+    def tiles_ahead(self, moved: EnvState) -> TileFeatures:
+        """What the tiles in view are drawn from."""
+        base = base_tile(moved.position, self.config.tile_pixels) - BORDER
+        window = read_window(moved.canvas, base, self.tile_dynamics.window_shape)
+        return self.tile_dynamics(window, moved.vector)
 
-    def posterior(
-        self,
-        deter: torch.Tensor,
-        motion: torch.Tensor,
-        embedding: torch.Tensor,
-        noise: torch.Tensor | None = None,
+    def fill(
+        self, moved: EnvState, tiles: TileFeatures, logits: torch.Tensor, sample: torch.Tensor
     ) -> EnvState:
-        """The state of h [B, Dh] corrected by its frame (`RSSM.posterior`); not decoded."""
-        return self.rssm.posterior(deter, motion, embedding, noise)
+        """The state with the tiles in view drawn from a sample [B, G, C] of `logits`."""
+        window = self.tile_dynamics.apply_sample(tiles, sample)
+        base = base_tile(moved.position, self.config.tile_pixels)
+        canvas = write_window(moved.canvas, base, window)
+        return moved._replace(canvas=canvas, logits=logits, sample=sample)
 
     def observe(
         self,
-        start: EnvState,
-        action: torch.Tensor,
-        embeddings: torch.Tensor,
+        prior: EnvState,
+        canvas: torch.Tensor,
+        encoded: EncodedFrame,
+        position: torch.Tensor,
         motion: torch.Tensor,
-        noise: torch.Tensor | list[None],
-    ) -> tuple[torch.Tensor, torch.Tensor, EnvState]:
-        """Filters along recorded actions, every state corrected by its true frame (`RSSM.observe`)."""
-        return self.rssm.observe(start, action, embeddings, motion, noise)
+    ) -> EnvState:
+        """The state corrected by its true frame.
 
-    def decode_next(self, state: EnvState, prev_frame: torch.Tensor) -> EnvState:
-        """The states [N, ...] with their frames, decoded on the warped previous frames [N, H, W, C]."""
-        warped = warp_frame(prev_frame, state.motion)
-        return state._replace(frame=self.decoder(state.deter, state.sample, warped))
+        Args:
+            prior: the state before it saw the frame.
+            canvas: of the state before that, so that nothing the prior made up stays.
+            encoded: the frame [B, ...].
+            position: where the frame lies, [B, 2].
+            motion: that led there, [B, 2].
+        """
+        return prior._replace(
+            canvas=self.add_frame(canvas, encoded, position),
+            position=position,
+            motion=motion,
+            pose=encoded.pose,
+            frame=no_frame(motion),
+        )
+
+    def paint(self, state: EnvState, mode: str = "hard") -> EnvState:
+        """The states [B, ...] with their frames."""
+        codes = self.codes_in_view(state.canvas, state.position)
+        return state._replace(frame=self.painter(codes, state.position, state.pose, mode))
+
+    def flat_state(self, state: EnvState) -> torch.Tensor:
+        """The deterministic state as one vector [B, Dh]: recurrent vector, pose, motion and phase in tiles,
+        and the codes of the tiles in view, row by row.
+        """
+        tile = self.config.tile_pixels
+        parts = [state.vector, state.pose, state.motion / tile, tile_phase(state.position, tile)]
+        return torch.cat([*parts, self.codes_in_view(state.canvas, state.position).flatten(1)], -1)
+
+    def state_shapes(self) -> EnvState:
+        """Shapes of one sample's state with its frame."""
+        c = self.config
+        canvas = (c.canvas_tiles, c.canvas_tiles, c.code_size + KNOWN)
+        return EnvState(
+            (c.vector_size,), canvas, (2,), (2,), (c.pose_size,), c.stoch_shape, c.stoch_shape,
+            (c.reward_bins + 1,), c.obs_shape,
+        )  # fmt: skip
 
     def action_weights(self, action: torch.Tensor) -> torch.Tensor:
         """Integer actions [...] as one-hot weights [..., A]; weights are returned unchanged."""
@@ -230,27 +403,14 @@ class WorldModel(nn.Module):
         return F.one_hot(action, self.config.num_actions).to(self.bins.dtype)
 
     def decode(self, state: EnvState, mode: str = "hard") -> torch.Tensor:
-        """Frames [..., H, W, C] of decoded states.
+        """Frames [..., H, W, C] of painted states.
 
         In hard mode they are rounded to 8 bits in [0, 1] with a straight-through gradient.
         """
         return round_frames(state.frame) if mode == "hard" else state.frame
 
-    def outcome(self, deter: torch.Tensor, motion: torch.Tensor, prev_frame: torch.Tensor) -> Outcome:
-        """Predicted reward and done of the action that led to h.
-
-        An encoder of its own reads the warped previous frame, for what the player is about to touch.
-
-        Args:
-            deter: h [..., Dh], which has not seen its frame.
-            motion: predicted motion [..., 2].
-            prev_frame: frame in which the action was taken, [..., H, W, C] float.
-        """
-        lead = motion.shape[:-1]
-        vector = deter[..., : self.config.vector_size]
-        warped = warp_frame(prev_frame.reshape(-1, *prev_frame.shape[-3:]), motion.reshape(-1, 2))
-        features = self.outcome_encoder(warped.permute(0, 3, 1, 2)).reshape(*lead, -1)
-        logits = self.outcome_head(torch.cat([vector, features], -1))
+    def outcome(self, logits: torch.Tensor) -> Outcome:
+        """Predicted reward and end of the action that led to a state, from its `outcome` [..., bins + 1]."""
         reward_logits, done_logit = logits.split([self.config.reward_bins, 1], -1)
         done_logit = done_logit.squeeze(-1)
         return Outcome(reward_logits, done_logit, self.calibrate_done(done_logit))
@@ -272,12 +432,6 @@ class WorldModel(nn.Module):
         """Probability [...] that the reward is positive."""
         return torch.softmax(outcome.reward_logits, -1)[..., self.bins > 0].sum(-1)
 
-    def select_trainable(self, outcome_only: bool) -> list[nn.Parameter]:
-        """Freezes all but the outcome prediction where asked; returns the parameters to train."""
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(not outcome_only or name.startswith(OUTCOME_MODULES))
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
-
 
 def save_world_model(path: Path, model: WorldModel, meta: dict) -> None:
     """Writes weights and description of a model; meta names its agent, data and training."""
@@ -298,10 +452,20 @@ def read_world_model(path: Path) -> tuple[WorldModel, dict[str, torch.Tensor], d
         raise BadCheckpoint(
             f"{path} holds {described(meta.get('kind', 'something unnamed'))}, not a world model"
         )
+    refuse_former_design(meta.get("model"), path)
     check_entries(meta, _ENTRIES, path, BadCheckpoint)
     weights = without_prefix("model", tensors)
     check_finite(weights, path)
     return build(lambda: WorldModel(model_config(meta["model"])), weights, path), weights, meta
+
+
+def refuse_former_design(config: object, path: Path) -> None:
+    """Raises BadCheckpoint for the config of a model from before frames were drawn from tiles."""
+    if isinstance(config, dict) and _FORMER & config.keys():
+        raise BadCheckpoint(
+            f"{path} is a world model of the former design, which this version does not run; train its "
+            "successor with train_gen_model.py, or take pretrained/coinrun_simulator"
+        )
 
 
 def load_world_model(path: Path, device: torch.device | str = "cpu") -> tuple[WorldModel, dict]:

@@ -65,18 +65,28 @@ class WindowSource:
         """The batch of training step `step`, or this process's windows of it; it depends on seed and step
         alone.
         """
+        drawn, weight = self.draw(step, size, mine)
+        segment = self.windows.batch(drawn)
+        if self.death_fraction:
+            segment.extra["weight"] = weight
+        return segment
+
+    def draw(self, step: int, size: int, mine: slice = slice(None)) -> tuple[np.ndarray, torch.Tensor]:
+        """The windows of training step `step` and their importance weights, [B] each."""
         rng = self._rng(step)
         drawn = rng.choice(self.training, size)
-        if not self.death_fraction:
-            return self.windows.batch(drawn[mine])
-        drawn = np.where(rng.random(size) < self.death_fraction, rng.choice(self.deaths, size), drawn)[mine]
-        segment = self.windows.batch(drawn)
-        segment.extra["weight"] = torch.from_numpy(self.weight[drawn].astype(np.float32))
-        return segment
+        if self.death_fraction:
+            drawn = np.where(rng.random(size) < self.death_fraction, rng.choice(self.deaths, size), drawn)
+        drawn = drawn[mine]
+        return drawn, torch.from_numpy(self.weight[drawn].astype(np.float32))
 
     def validation_batch(self, i: int, size: int, mine: slice = slice(None)) -> Segment:
         """The i-th validation batch, the same throughout a run, or this process's windows of it."""
-        return self.windows.batch(self._rng(VALIDATION_STREAM + i).choice(self.validation, size)[mine])
+        return self.windows.batch(self.draw_validation(i, size, mine))
+
+    def draw_validation(self, i: int, size: int, mine: slice = slice(None)) -> np.ndarray:
+        """The windows of the i-th validation batch."""
+        return self._rng(VALIDATION_STREAM + i).choice(self.validation, size)[mine]
 
     def _rng(self, key: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, key])

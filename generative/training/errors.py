@@ -45,11 +45,6 @@ def importance_weights(segment: Segment) -> torch.Tensor:
     return segment.extra.get("weight", torch.ones_like(segment.reward[0]))
 
 
-def motion_error(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Huber loss of motions [..., 2] in pixels: [...]."""
-    return F.huber_loss(predicted, target, reduction="none").sum(-1)
-
-
 def squared_error(frames: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
     """Squared error per pixel, summed over channels: [n, H, W, C] float in [0, 1] and uint8 -> [n, H, W]."""
     return (frames - obs.to(frames.dtype) / 255).square().sum(-1)

@@ -1,203 +1,440 @@
-"""The terms of the world model's loss, each in its own units and masked after the end of its episode."""
+"""The terms of the world model's loss by stage, each in its own units and masked after the end of its
+episode.
+
+painter: tiles and player are drawn from recorded frames, also as seen from later places. latent: the start
+is encoded and decoded. motion: the player's motion, pose, rewards and ends, on the true canvas. tiles: what
+comes into view. joint: all of it on the model's own rollouts.
+"""
 
 import torch
 from torch.nn import functional as F
 
 from common.policy import Policy
+from generative.model.canvas import KNOWN, base_tile, read_window
 from generative.model.categorical import balanced_kl, kl
 from generative.model.config import LossScales
-from generative.model.frames import round_frames
-from generative.model.world_model import WorldModel
+from generative.model.phase_head import phase_target
+from generative.model.player import NEIGHBOURHOOD, Surroundings, centre_of, surroundings_of
+from generative.model.state import EnvState
+from generative.model.tile_dynamics import BORDER, TileFeatures
+from generative.model.world_model import View, WorldModel
 from generative.training.errors import (
     bottleneck,
+    image_error,
     importance_weights,
     masked_mean,
-    motion_error,
     outcome_errors,
     squared_error,
 )
-from generative.training.rollout_losses import (
-    deterministic_rollout_loss,
-    overshooting_loss,
-    self_conditioned_recon_loss,
+from generative.training.motion_data import MARGIN, MotionBatch, take_window
+from generative.training.teacher_forcing import (
+    Noise,
+    Recording,
+    frame_of,
+    observed_start,
+    read_windows,
+    sample_posterior,
+    true_view,
 )
-from generative.training.small_object_weights import small_object_weights
-from generative.training.teacher_forcing import Noise, Prediction, predict
 from rollouts.segment import Segment
 
 SCALE_OF = {
     "recon": "loss_scale_obs",
-    "small_objects": "loss_scale_small_objects",
-    "start_recon": "loss_scale_start_recon",
-    "start_small_objects": "loss_scale_start_small_objects",
-    "self_conditioned_recon": "loss_scale_self_conditioned_recon",
-    "deterministic_recon": "loss_scale_deterministic_rollout",
+    "phase": "loss_scale_phase",
+    "tile_types": "loss_scale_tile_types",
+    "codes": "loss_scale_codes",
+    "pose": "loss_scale_codes",
+    "kl_balanced": "loss_scale_kl",
     "motion": "loss_scale_motion",
-    "deterministic_motion": "loss_scale_motion",
+    "init_hidden": "loss_scale_init",
+    "init_action": "loss_scale_init",
+    "init_place": "loss_scale_init",
+    "bottleneck": "loss_scale_bottleneck",
     "reward": "loss_scale_reward",
     "done": "loss_scale_done",
     "uncalibrated_done": "loss_scale_done",
-    "deterministic_reward": "loss_scale_reward",
-    "deterministic_done": "loss_scale_done",
-    "deterministic_uncalibrated_done": "loss_scale_done",
-    "kl_balanced": "loss_scale_kl",
-    "overshooting_kl": "loss_scale_overshooting",
-    "bottleneck": "loss_scale_bottleneck",
-    "init_hidden": "loss_scale_init",
-    "init_action": "loss_scale_init",
-    "hx": "loss_scale_hx",
-    "act_log_probs": "loss_scale_act_log_probs",
-    "value": "loss_scale_value",
 }
 """The weight (a field of LossScales and a flag) of each term."""
-TERMS = (*SCALE_OF, "kl", "overshooting_recon")
-"""Logged besides the terms with a weight: the KL without free nats, and the squared error of the last frame
-of the overshooting rollouts. The latter is no loss: at weight 1 all predictions drew towards the mean of the
-futures, and a toy world was predicted 73% of the time instead of 99%.
+TERMS = (*SCALE_OF, "kl", "motion_error")
+"""Logged besides the terms with a weight: the KL without free nats, and the mean error of the motion in
+pixels.
 """
+TRAINED = {
+    "painter": ("encoder", "painter", "phase_head", "tile_types"),
+    "latent": ("latent_head", "start_head", "start_hidden_head", "start_action_head"),
+    "motion": ("motion_head", "vector_gru", "outcome_head", "done_calibration"),
+    "tiles": ("tile_dynamics",),
+    "joint": ("",),
+}
+"""Prefixes of the parameters that each stage trains."""
+CODE_NOISE = 0.05
+"""Standard deviation of the noise on codes while the painter learns, so that near codes look alike."""
+MOTION_SCALE = 0.05
+"""Scale in pixels of the Laplace distribution of each motion outcome."""
+PLACE_WEIGHT = 40.0
+"""Weight of the Huber loss of the start's place and motion, in pixels, against the other terms of the start.
+"""
+PLACE_OUTLIER = 0.3
+"""Pixels beyond which an error of the start's place counts linearly: sometimes frames are located wrongly."""
+LOST = 1.5
+"""Pixels off the true place beyond which a rollout teaches neither motion nor pixels."""
+INNER_WALL, OUTSIDE = 2, 9
+"""Labelled kinds of tiles (rollouts/labels.py)."""
+RARE_KINDS = (3, 5, 6, 7, 8)
+RARE_WEIGHT = 10.0
+"""Labelled kinds of tiles that count more: lava surface, coin, crate, saw and enemy."""
 
 
 def loss_terms(
-    model: WorldModel,
-    segment: Segment,
-    noise: Noise,
-    agent: Policy,
-    agent_windows: int | None = None,
-    free_nats: float = 1.0,
-    deterministic_rollout_steps: int = 0,
+    stage: str, model: WorldModel, segment: Segment, noise: Noise, agent: Policy
 ) -> dict[str, torch.Tensor]:
-    """Computes every term as a scalar: a mean over existing steps, frames or starts.
+    """Computes every term of a stage as a scalar: a mean over existing steps, frames or starts.
 
-    A step exists where segment.mask is True; it then has a frame, an action and an outcome. KL terms compare
-    states that have both a prior and a frame.
+    A step exists where segment.mask is True; it then has a frame, an action and an outcome.
 
     Args:
+        stage: one of STAGES but motion, which has `motion_terms`.
         model: the world model.
-        segment: recorded windows [L, B].
-        noise: see `draw_noise`; it also sets the overshooting rollouts.
+        segment: recorded windows [L, B], with labels in `extra` where there are some.
+        noise: see `draw_noise`.
         agent: the frozen agent.
-        agent_windows: the agent is run on the decoded frames of this many windows; None for all, and with 0
-            its terms are left out.
-        free_nats: floor of each direction of the balanced KL, in nats.
-        deterministic_rollout_steps: length of the deterministic rollout; with 0 its terms are left out.
 
     Returns:
         Terms by name, a subset of TERMS.
     """
-    k = model.config.num_initializing_steps
-    obs = segment.obs[k - 1 :]
-    mask = segment.mask[k - 1 :]
-    pred = predict(model, segment, noise, agent)
-    terms = (
-        outcome_terms(model, pred, segment, k)
-        | reconstruction_terms(pred, obs[mask])
-        | start_terms(pred, segment)
-        | {
-            "self_conditioned_recon": self_conditioned_recon_loss(model, pred, obs, mask),
-            "motion": masked_mean(motion_error(pred.predicted_motion, pred.estimated_motion), mask),
-        }
-        | kl_terms(pred, mask, free_nats)
-        | overshooting_loss(model, pred, obs, mask, noise)
-        | deterministic_rollout_loss(model, pred, segment, mask, noise, deterministic_rollout_steps)
-    )
-    if agent_windows == 0:
-        return terms
-    return terms | agent_terms(agent, pred.frames, segment, k, agent_windows)
+    if stage == "painter":
+        return painter_terms(model, segment, noise)
+    view = true_view(model, segment)
+    if stage == "joint":
+        return joint_terms(model, segment, noise, agent, view)
+    if stage == "latent":
+        k = model.config.num_initializing_steps
+        with torch.no_grad():
+            seen = model.locate(segment.obs[:k])  # as in a simulation, where there are no labels
+        return start_terms(model, segment, read_windows(model, segment, agent, noise.z, seen), view)
+    with torch.no_grad():
+        recording = read_windows(model, segment, agent, noise.z, view)
+    return tile_terms(model, segment, noise, recording)
 
 
-def reconstruction_terms(pred: Prediction, obs: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Squared error of the teacher-forced frames against the true ones [n, H, W, C], plain and where small
-    objects are.
+def painter_terms(model: WorldModel, segment: Segment, noise: Noise) -> dict[str, torch.Tensor]:
+    """Draws frames from the codes of earlier ones: of F frames of each window, frames i and i + 1 are drawn
+    from a canvas of frames 0 .. i. Only pixels that one of those showed count.
     """
-    error = squared_error(pred.frames, obs)
+    view = true_view(model, segment)
+    steps = (noise.times.sort(0).values * segment.mask.sum(0)).long()
+    window = torch.arange(steps.shape[1], device=steps.device)
+    frames, position = segment.obs[steps, window], view.position[steps, window]
+    encoded = model.encode_frames(frames, position)
+    encoded = encoded._replace(codes=encoded.codes + CODE_NOISE * noise.codes)
+    canvas = model.blank_canvas(len(window))
+    codes, drawn = [], []
+    for i in range(len(steps) - 1):
+        canvas = model.add_frame(canvas, frame_of(encoded, i), position[i])
+        codes += [model.codes_in_view(canvas, position[j]) for j in (i, i + 1)]
+        drawn += [i, i + 1]
+    images = model.painter(torch.cat(codes), position[drawn].flatten(0, 1), encoded.pose[drawn].flatten(0, 1))
+    shown = torch.cat([shown_before(position[: i + 1], position[j], model.config.obs_shape)
+                       for i in range(len(steps) - 1) for j in (i, i + 1)])  # fmt: skip
+    error = squared_error(images, frames[drawn].flatten(0, 1)) * shown
+    terms = {"recon": error.sum((1, 2)).mean()}
+    if "position" in segment.extra and model.config.knows_phase:
+        target = phase_target(view.phase[steps, window])
+        predicted = model.phase_head(frames.flatten(0, 1)).unflatten(0, steps.shape)
+        terms["phase"] = (predicted - target).square().sum((-1, -2)).mean()
+    if "tiles" in segment.extra:
+        rows, columns = model.config.view_shape
+        kinds = segment.extra["tiles"][steps, window][..., :rows, :columns].long()
+        kinds = torch.where(kinds == OUTSIDE, INNER_WALL, kinds)  # they look alike
+        weight = torch.ones(model.tile_types.out_features, device=kinds.device)
+        weight[list(RARE_KINDS)] = RARE_WEIGHT
+        each = F.cross_entropy(
+            model.tile_types(encoded.codes).flatten(0, -2), kinds.flatten(), weight, reduction="none"
+        )
+        terms["tile_types"] = masked_mean(each, encoded.share.flatten() >= 0.5)
+    return terms
+
+
+def shown_before(earlier: torch.Tensor, later: torch.Tensor, obs_shape) -> torch.Tensor:
+    """Which pixels of frames at positions [B, 2] were in any frame at `earlier` [n, B, 2]: [B, H, W]."""
+    inside = []
+    for axis, size in enumerate(obs_shape[:2]):
+        pixel = torch.arange(size, device=later.device) + 0.5 + (later - earlier)[..., axis, None]
+        inside.append((pixel >= 0) & (pixel < size))
+    return (inside[0][..., :, None] & inside[1][..., None, :]).any(0)
+
+
+def start_terms(
+    model: WorldModel, segment: Segment, recording: Recording, truth: View
+) -> dict[str, torch.Tensor]:
+    """How well the latent's start describes the last initialising frame.
+
+    truth: where the frames really lie; the recording may have its view from the frames, which is off by a
+    fraction of a pixel that the latent can make up for.
+    """
+    step = model.config.num_initializing_steps - 1
+    view, start = recording.view, recording.start
+    off = truth.phase[step] - view.phase[step]
+    position = model.config.tile_pixels * (view.phase[step] + off - torch.round(off))
+    true_codes = model.codes_in_view(recording.canvases[step], view.position[step]).detach()
+    codes = model.codes_in_view(start.env.canvas, torch.zeros_like(start.env.position))
+    error = (codes - true_codes).square().sum(-1) * recording.encoded.share[step]
+    place = F.huber_loss(
+        torch.stack([start.env.motion, start.env.position]),
+        torch.stack([truth.motion[step - 1], position]),
+        reduction="none",
+        delta=PLACE_OUTLIER,
+    ).sum((0, -1))
     return {
-        "recon": error.sum((1, 2)).mean(),
-        "small_objects": (error * small_object_weights(obs)).sum((1, 2)).mean(),
+        "recon": image_error(start.env.frame, segment.obs[step]).mean(),
+        "codes": error.sum((1, 2)).mean(),
+        "pose": (start.env.pose - recording.encoded.pose[step].detach()).square().sum(-1).mean(),
+        "init_hidden": (start.hidden - segment.hidden[step]).square().sum(-1).mean(),
+        "init_action": F.cross_entropy(start.action_logits, segment.action[step - 1]),
+        "init_place": PLACE_WEIGHT * place.mean(),
+        "bottleneck": bottleneck(recording.latent),
     }
 
 
-def start_terms(pred: Prediction, segment: Segment) -> dict[str, torch.Tensor]:
-    """Losses of the latents alone: frame, agent's hidden state and previous action, and the bottleneck."""
-    steps, window = pred.start_frames
-    obs = segment.obs[steps[-1], window]
-    error = squared_error(pred.start.env.frame, obs)
-    return {
-        "start_recon": error.sum((1, 2)).mean(),
-        "start_small_objects": (error * small_object_weights(obs)).sum((1, 2)).mean(),
-        "bottleneck": bottleneck(pred.latent),
-        "init_hidden": (pred.start.hidden - segment.hidden[steps[-1], window]).square().sum(-1).mean(),
-        "init_action": F.cross_entropy(pred.start.action_logits, segment.action[steps[-2], window]),
-    }
+def motion_terms(
+    model: WorldModel, batch: MotionBatch, free_running: float, code_noise: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Moves the player along recorded actions among the true tiles. The first windows of the batch run
+    freely, on their own motion and pose; the others are corrected at every step.
+
+    Args:
+        model: the world model.
+        batch: windows [L, B].
+        free_running: the fraction that runs freely.
+        code_noise: standard normal [B, SIDE, SIDE, K], added to the codes of all steps.
+    """
+    length, count = batch.mask.shape
+    free = (torch.arange(count, device=batch.mask.device) < free_running * count)[:, None]
+    true_motion = batch.position[:-1] - batch.position[1:]
+    like = model.start(batch.position.new_zeros(count, model.config.latent_size)).env
+    state = like._replace(
+        position=batch.position[1], motion=true_motion[0], pose=batch.pose[1], canvas=like.canvas[:, :0]
+    )
+    losses = _StepLosses(model, batch.mask[1:], batch.reward[1:], batch.terminated[1:], batch.weight)
+    for t, action in enumerate(model.action_weights(batch.action[1:]), 1):
+        around = _cached_surroundings(model, batch, t, state.position, code_noise)
+        moved, outcomes = model.move(state, action, around=around)
+        losses.add_outcome(moved)
+        if t + 1 == length:
+            break
+        losses.add_motion(state, outcomes, batch.position[t], batch.position[t + 1])
+        losses.add_pose(moved, batch.pose[t + 1])
+        state = moved._replace(
+            position=torch.where(free, moved.position, batch.position[t + 1]).detach(),
+            motion=torch.where(free, moved.motion, true_motion[t]).detach(),
+            pose=torch.where(free, moved.pose, batch.pose[t + 1]),
+        )
+    return losses.means()
 
 
-def kl_terms(pred: Prediction, mask: torch.Tensor, free_nats: float) -> dict[str, torch.Tensor]:
-    """KL between posterior and prior of states 1 .. S - 1: balanced, with free nats, and plain."""
-    posterior = pred.states.logits[1:]
-    prior = pred.prior.logits[:-1]
-    return {
-        "kl_balanced": masked_mean(balanced_kl(posterior, prior, free_nats), mask[1:]),
-        "kl": masked_mean(kl(posterior, prior), mask[1:]),
-    }
+def _cached_surroundings(
+    model: WorldModel, batch: MotionBatch, step: int, position: torch.Tensor, code_noise: torch.Tensor
+) -> Surroundings:
+    """Surroundings of a player at `position` [B, 2], at most a tile from the true place."""
+    c = model.config
+    centre = centre_of(position, c)
+    true_tile = base_tile(centre_of(batch.position[step], c), c.tile_pixels)
+    first = (base_tile(centre, c.tile_pixels) - true_tile).clamp(-MARGIN, MARGIN) + MARGIN
+    codes = take_window(batch.codes[step] + CODE_NOISE * code_noise, first, NEIGHBOURHOOD)
+    return surroundings_of(torch.cat([codes, torch.ones_like(codes[..., :KNOWN])], -1), centre, c)
 
 
-def outcome_terms(model: WorldModel, pred: Prediction, segment: Segment, k: int) -> dict[str, torch.Tensor]:
-    """Cross-entropies of reward and done in the teacher-forced pass."""
-    errors = outcome_errors(
+def tile_terms(
+    model: WorldModel, segment: Segment, noise: Noise, recording: Recording
+) -> dict[str, torch.Tensor]:
+    """Predicts the tiles in view after each step from the true canvas before it."""
+    k = model.config.num_initializing_steps
+    view = recording.view
+    state = observed_start(model, recording)
+    windows, vectors = [], []
+    actions = model.action_weights(segment.action[k - 1 : -1])
+    with torch.no_grad():
+        for i, action in enumerate(actions):
+            t = k + i
+            moved, _ = model.move(state, action)
+            moved = moved._replace(position=view.position[t])
+            base = base_tile(moved.position, model.config.tile_pixels) - BORDER
+            windows.append(read_window(moved.canvas, base, model.tile_dynamics.window_shape))
+            vectors.append(moved.vector)
+            frame = frame_of(recording.encoded, t)
+            state = model.observe(moved, state.canvas, frame, view.position[t], view.motion[t - 1])
+    tiles = model.tile_dynamics(torch.cat(windows), torch.cat(vectors))
+    targets = [true_tiles(model, recording, t, view.position[t]) for t in range(k, len(segment.mask))]
+    losses = _TileLosses(model, segment.mask[k:].flatten())
+    losses.add(tiles, torch.cat(targets), noise.tiles[: len(actions)].flatten(0, 1))
+    return losses.means()
+
+
+def true_tiles(model: WorldModel, recording: Recording, step: int, position: torch.Tensor) -> torch.Tensor:
+    """True codes and weights [B, h, w, K + 1] of the tiles in view at `position` [B, 2] and step `step`.
+
+    A tile that is known by then has the code it has then; one that comes into view has the code that it has
+    once the whole window has been seen.
+    """
+    base = base_tile(position, model.config.tile_pixels)
+    shape = model.config.view_shape
+    before, now, last = (read_window(recording.canvases[i], base, shape) for i in (step - 1, step, -1))
+    known_before = before[..., -KNOWN:]
+    return torch.where(known_before > 0, now, last).detach()
+
+
+def joint_terms(
+    model: WorldModel, segment: Segment, noise: Noise, agent: Policy, view: View
+) -> dict[str, torch.Tensor]:
+    """Rolls out from the latent along recorded actions, on the model's own motion, pose and tiles.
+
+    Tiles that come into view are samples of the posterior, so that frames can be compared.
+    """
+    k = model.config.num_initializing_steps
+    recording = read_windows(model, segment, agent, noise.z, view)
+    state = recording.start.env
+    losses = _StepLosses(
         model,
-        pred.outcome,
+        segment.mask[k - 1 :],
         segment.reward[k - 1 :],
         segment.terminated[k - 1 :],
         importance_weights(segment),
     )
-    mask = segment.mask[k - 1 :]
-    return {name: error[mask].mean() for name, error in errors.items()}
+    tile_losses = _TileLosses(model, segment.mask[k:].flatten())
+    states, tiles, targets, on_track = [], [], [], []
+    for i, action in enumerate(model.action_weights(segment.action[k - 1 :])):
+        t = k + i
+        moved, outcomes = model.move(state, action)
+        losses.add_outcome(moved)
+        if t == len(segment.mask):
+            break
+        losses.add_motion(state, outcomes, view.position[t - 1], view.position[t])
+        losses.add_pose(moved, recording.encoded.pose[t])
+        moved = moved._replace(position=moved.position.detach(), motion=moved.motion.detach())
+        ahead = model.tiles_ahead(moved)
+        target = true_tiles(model, recording, t, moved.position)
+        logits, sample = sample_posterior(model, ahead, target[..., :-KNOWN], noise.tiles[i])
+        state = model.fill(moved, ahead, logits, sample)
+        states.append(state)
+        tiles.append(ahead)
+        targets.append(target)
+        on_track.append((moved.position - view.position[t]).abs().amax(-1) < LOST)
+    tile_losses.add(
+        TileFeatures(*(torch.cat(parts) for parts in zip(*tiles))),
+        torch.cat(targets),
+        noise.tiles[: len(tiles)].flatten(0, 1),
+    )
+    terms = start_terms(model, segment, recording, view)
+    recon = _drawn_error(model, segment, states, torch.stack(on_track), noise.times)
+    steps = losses.means() | tile_losses.means()
+    shared = {name: terms[name] / len(states) + steps[name] for name in ("codes", "pose")}
+    return terms | steps | shared | {"recon": (terms["recon"] + recon) / 2}
 
 
-def agent_terms(
-    agent: Policy, frames: torch.Tensor, segment: Segment, k: int, windows: int | None = None
-) -> dict[str, torch.Tensor]:
-    """Runs the agent on the decoded frames, from its recorded hidden state before each, and compares what it
-    does with what is stored.
+def _drawn_error(
+    model: WorldModel,
+    segment: Segment,
+    states: list[EnvState],
+    on_track: torch.Tensor,
+    times: torch.Tensor,
+) -> torch.Tensor:
+    """Squared error of F frames per window, drawn from rolled out states; all of them would cost more than
+    the rollout itself.
 
     Args:
-        agent: the frozen agent.
-        frames: decoded frames [n, H, W, C] of the existing steps.
-        segment: the recorded windows [L, B].
-        k: number of initialising frames.
-        windows: use only this many windows, from the first.
-
-    Returns:
-        Squared error of hidden state and value, and KL between action distributions, per frame.
+        model: the world model.
+        segment: recorded windows [L, B].
+        states: 1 .. S - 1.
+        on_track: [S - 1, B], whether the state's place is about the true one.
+        times: uniform [F, B], which states are drawn.
     """
-    exists = segment.mask[k - 1 :]
-    chosen = exists.clone()
-    if windows is not None:
-        chosen[:, windows:] = False
-    frames = frames[chosen[exists]]
-    prev_reward = torch.where(segment.first, 0.0, segment.reward.roll(1, 0))[k - 1 :]
-    hidden_before = segment.hidden[k - 1 : -1][chosen]
-    hidden_after = segment.hidden_after()[k - 1 :][chosen]
-    stored_logits = segment.logits[k - 1 :][chosen]
-    hidden = agent.advance(
-        round_frames(frames), hidden_before, segment.first[k - 1 :][chosen], prev_reward[chosen]
+    k = model.config.num_initializing_steps
+    codes = torch.stack([model.codes_in_view(state.canvas, state.position) for state in states])
+    step = (times * len(states)).long()
+    window = torch.arange(step.shape[1], device=step.device).expand_as(step)
+    position, pose = (
+        torch.stack([getattr(state, name) for state in states]) for name in ("position", "pose")
     )
-    logits, value = agent.heads(hidden)
-    log_probs = torch.log_softmax(logits, -1)
-    stored_log_probs = torch.log_softmax(stored_logits, -1)
-    terms = {
-        "hx": (hidden - hidden_after).square().sum(-1).mean(),
-        "act_log_probs": (stored_log_probs.exp() * (stored_log_probs - log_probs)).sum(-1).mean(),
-    }
-    if value is None:
-        return terms
-    return terms | {"value": (value - segment.value[k - 1 :][chosen]).square().mean()}
+    chosen = [x[step, window].flatten(0, 1) for x in (codes, position, pose)]
+    error = image_error(model.painter(*chosen), segment.obs[k:][step, window].flatten(0, 1))
+    counts = (on_track & segment.mask[k:])[step, window].flatten()
+    return masked_mean(error, counts)
 
 
 def total_loss(terms: dict[str, torch.Tensor], scales: LossScales) -> torch.Tensor:
-    """The weighted sum of the terms; those of weight 0 are left out."""
-    weighted = [
-        getattr(scales, flag) * terms[name]
-        for name, flag in SCALE_OF.items()
-        if name in terms and getattr(scales, flag)
-    ]
+    """The weighted sum of the terms that have a weight."""
+    weighted = [getattr(scales, SCALE_OF[name]) * term for name, term in terms.items() if name in SCALE_OF]
     return torch.stack(weighted).sum()
+
+
+class _StepLosses:
+    """Collects the losses of successive steps.
+
+    Args:
+        model: the world model.
+        mask: [S, B], steps whose action exists.
+        reward, terminated: of those actions [S, B].
+        weight: importance weight of each window [B].
+    """
+
+    def __init__(self, model: WorldModel, mask, reward, terminated, weight):
+        self.model = model
+        self.mask = mask
+        self.truth = reward, terminated, weight
+        self.motion, self.error, self.on_track, self.pose, self.outcome = [], [], [], [], []
+
+    def add_outcome(self, moved: EnvState) -> None:
+        self.outcome.append(moved.outcome)
+
+    def add_motion(self, before: EnvState, outcomes, true_before: torch.Tensor, true_after: torch.Tensor):
+        """A step that should lead to position `true_after` [B, 2]; it counts where it began near its true
+        place.
+        """
+        wanted = before.position - true_after
+        self.motion.append(outcomes.loss(wanted, MOTION_SCALE))
+        self.error.append((outcomes.choose().detach() - wanted).abs().amax(-1))
+        self.on_track.append((before.position - true_before).abs().amax(-1) < LOST)
+
+    def add_pose(self, moved: EnvState, pose: torch.Tensor) -> None:
+        self.pose.append((moved.pose - pose.detach()).square().sum(-1))
+
+    def means(self) -> dict[str, torch.Tensor]:
+        """The terms motion, motion_error, pose, reward, done and uncalibrated_done."""
+        exists = self.mask[1:]
+        on_track = torch.stack(self.on_track) & exists
+        outcome = self.model.outcome(torch.stack(self.outcome))
+        errors = outcome_errors(self.model, outcome, *self.truth)
+        return {
+            "motion": masked_mean(torch.stack(self.motion), on_track),
+            "motion_error": masked_mean(torch.stack(self.error), on_track),
+            "pose": masked_mean(torch.stack(self.pose), exists),
+        } | {name: masked_mean(error, self.mask) for name, error in errors.items()}
+
+
+class _TileLosses:
+    """The losses of the tiles in view of N states, of which `exists` [N] bool count."""
+
+    def __init__(self, model: WorldModel, exists: torch.Tensor):
+        self.model = model
+        self.exists = exists
+
+    def add(self, tiles: TileFeatures, target: torch.Tensor, noise: torch.Tensor) -> None:
+        """target: true codes and weights [N, h, w, K + 1]; noise: Gumbel [N, columns, C]."""
+        dynamics = self.model.tile_dynamics
+        codes, weight = target[..., :-KNOWN], target[..., -1]
+        prior = dynamics.prior(tiles)
+        self.posterior, sample = sample_posterior(self.model, tiles, codes, noise)
+        self.prior = prior
+        self.weight = weight.flatten(1)[..., None]
+        predicted = dynamics.apply_sample(tiles, sample)[..., :-KNOWN]
+        self.codes = ((predicted - codes).square().sum(-1) * weight).sum((1, 2))
+
+    def means(self) -> dict[str, torch.Tensor]:
+        """The terms codes, kl_balanced and kl."""
+        prior, posterior = (torch.where(self.weight > 0, x, self.prior.detach()) for x in
+                            (self.prior, self.posterior))  # fmt: skip
+        return {
+            "codes": masked_mean(self.codes, self.exists),
+            "kl_balanced": masked_mean(balanced_kl(posterior, prior, 0.0), self.exists),
+            "kl": masked_mean(kl(posterior, prior).detach(), self.exists),
+        }

@@ -5,9 +5,9 @@ import torch
 
 from common.policy import Policy
 from generative.model.frames import frames_to_bytes
-from generative.model.rssm import stack_states
+from generative.model.latent import agent_burn_in
 from generative.model.world_model import WorldModel
-from generative.training.teacher_forcing import Noise, Prediction, predict
+from generative.training.teacher_forcing import predict
 from rollouts.segment import Segment
 
 GAP = 4
@@ -17,29 +17,24 @@ PER_ROW = 2
 
 
 @torch.no_grad()
-def preview_frames(model: WorldModel, segment: Segment, noise: Noise, agent: Policy) -> np.ndarray:
+def preview_frames(model: WorldModel, segment: Segment, agent: Policy) -> np.ndarray:
     """Video frames [S, H', W', 3] uint8 that show true | posterior | open loop of each window.
 
     Args:
         model: the world model.
         segment: recorded windows [L, B].
-        noise: see `draw_noise`.
         agent: the frozen agent.
     """
-    mask, obs = (x[model.config.num_initializing_steps - 1 :] for x in (segment.mask, segment.obs))
-    pred = predict(model, segment, noise, agent)
-    kinds = torch.stack([obs, torch.zeros_like(obs), torch.zeros_like(obs)])  # [3, S, B, H, W, C]
-    kinds[1][mask] = frames_to_bytes(pred.frames)
-    kinds[2][mask] = frames_to_bytes(open_loop(model, pred, noise))[mask]
-    return tile_windows(kinds.cpu().numpy())
-
-
-def open_loop(model: WorldModel, pred: Prediction, noise: Noise) -> torch.Tensor:
-    """Decoded frames [S, B, H, W, C] along the recorded actions, from the start states alone."""
-    states = [pred.start.env]
-    for action, step_noise in zip(pred.actions[:-1], noise.prior):
-        states.append(model.step(states[-1], action, step_noise))
-    return stack_states(states).frame
+    k = model.config.num_initializing_steps
+    mask, obs, action = segment.mask[k - 1 :], segment.obs[k - 1 :], segment.action[k - 1 :]
+    posterior = predict(model, segment, agent, None, [None] * len(mask)).posterior
+    state = model.start(model.encode(segment.obs[:k], agent_burn_in(agent, segment.obs[:k])).mean).env
+    rollout = [state.frame]
+    for step_action in action[:-1]:
+        state = model.step(state, step_action)
+        rollout.append(state.frame)
+    kinds = torch.stack([obs, frames_to_bytes(posterior), frames_to_bytes(torch.stack(rollout))])
+    return tile_windows((kinds * mask[..., None, None, None]).cpu().numpy())
 
 
 def tile_windows(frames: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ MEASURES = ("loss", "psnr", *TERMS)
 CLOCK_COLUMNS = ("wall_time", "frames_per_second", "wait_share", "peak_memory_mb", "peak_gpu_mb")
 COLUMNS = (
     "batch",
+    "stage",
     "wall_time",
     *MEASURES,
     *(f"val_{name}" for name in MEASURES),

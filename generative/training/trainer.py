@@ -4,6 +4,7 @@ import logging
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from common.checkpoints import (
@@ -30,18 +31,18 @@ from generative.training.data import VALIDATION_STREAM, WindowSource, prefetch, 
 from generative.training.distributed import DistContext
 from generative.training.ema import EMA
 from generative.training.errors import psnr
-from generative.training.losses import TERMS, loss_terms, total_loss
+from generative.training.losses import TERMS, TRAINED, loss_terms, motion_terms, total_loss
+from generative.training.motion_data import SIDE, MotionBatch, MotionData
 from generative.training.preview import preview_frames
 from generative.training.progress import COLUMNS, RunningMean, ThroughputClock
-from generative.training.teacher_forcing import Noise, draw_noise
+from generative.training.teacher_forcing import draw_noise
 from rollouts.segment import Segment
 
 _KIND = "world model training state"
+MOTION_FILE = "motion_data.bin"
 PREVIEW_WINDOWS = 8
 PREVIEW_FPS = 6
 PREVIEW_SCALE = 3
-AGENT_SCALES = ("loss_scale_hx", "loss_scale_act_log_probs", "loss_scale_value")
-"""Weights of the losses that the agent is run for."""
 
 
 class Trainer:
@@ -94,11 +95,10 @@ class Trainer:
         self.model = WorldModel(model).to(device)
         if init_from is not None:
             load_partial(self.model, init_from)
-        self.trained = self.model.select_trainable(config.outcome_only)
         self.average = EMA(self.model, config.ema_decay)
-        self.optimizer = torch.optim.Adam(self.trained, lr=config.lr, fused=True)
         self.batches = 0
-        self.best = math.inf
+        self._motion_data = None
+        self._enter_stage(0)
         self._sums = RunningMean()
         if self._state_path.exists():
             self._load()
@@ -115,7 +115,6 @@ class Trainer:
         term is not finite.
         """
         total = self.config.num_batches
-        mine = self.ranks.mine
         self._last_row = self.log.last if self.log else {}
         self._clock = ThroughputClock(self.log.wall_time if self.log else 0.0)
         self._save_clock = SaveClock()
@@ -131,18 +130,24 @@ class Trainer:
         with saving_on_stop(self._keep), bar:
             if self.batches and (self._lacks_row() or self._lacks_files()):
                 self._log_and_save()  # the run was stopped before it
-            batches = prefetch(
-                lambda step: self.source.train_batch(step, self.config.batch_size, mine), self.batches, total
-            )
-            for segment in self._clock.timed(batches):
-                self.update(segment.to(self.device))
-                self._log_and_save()
-                bar.update()
-                if self._last_row:
-                    bar.set_postfix_str(f"psnr {float(self._last_row['psnr']):.1f} dB", refresh=False)
+            while self.batches < total:
+                self._enter_stage_if_new()
+                last = self.batches + self.config.stage_left(self.batches)
+                for batch in self._clock.timed(prefetch(self._train_batch, self.batches, last)):
+                    self.update(batch.to(self.device))
+                    self._log_and_save()
+                    bar.update()
+                    bar.set_postfix_str(self._progress_note(), refresh=False)
+                self._close_motion_data()
         if self.log:
             self.log.close()
         return self._last_row
+
+    def _progress_note(self) -> str:
+        """The stage, and the last validation loss in it."""
+        row = self._last_row
+        loss = row.get("val_loss", row.get("loss")) if row and row.get("stage") == self.stage else None
+        return self.stage if loss in (None, "") else f"{self.stage}, loss {float(loss):.2f}"
 
     def _log_and_save(self) -> None:
         """Writes the log row and checkpoint that are due after a batch."""
@@ -154,25 +159,53 @@ class Trainer:
             self._refuse_broken()
             self._save_state()
 
-    def update(self, segment: Segment) -> None:
+    def _train_batch(self, step: int) -> Segment | MotionBatch:
+        """This process's windows of a batch of the current stage."""
+        if self.stage != "motion":
+            return self.source.train_batch(step, self.config.batch_size, self.ranks.mine)
+        windows, weight = self.source.draw(step, self.config.motion_batch_size, self.ranks.mine)
+        return self._motion_windows(windows, weight)
+
+    def _held_out_batch(self, i: int) -> Segment | MotionBatch:
+        """The i-th validation batch, of training windows where none are held out."""
+        if not len(self.source.validation):
+            return self._train_batch(i).to(self.device)
+        if self.stage != "motion":
+            batch = self.source.validation_batch(i, self.config.batch_size, self.ranks.mine)
+            return batch.to(self.device)
+        windows = self.source.draw_validation(i, self.config.motion_batch_size, self.ranks.mine)
+        return self._motion_windows(windows, torch.ones(len(windows))).to(self.device)
+
+    def _motion_windows(self, windows: np.ndarray, weight: torch.Tensor) -> MotionBatch:
+        table = self.source.windows.table[windows]
+        return self._open_motion_data().batch(table, self.source.windows.length, weight)
+
+    def _open_motion_data(self) -> MotionData:
+        """The encoded surroundings that the motion stage trains on; the first process encodes them."""
+        if self._motion_data is None:
+            path = self.directory / MOTION_FILE
+            make = lambda: MotionData(self.model, self.source.windows, path, self.device)  # noqa: E731
+            if self.ranks.first:
+                self._motion_data = make()
+            self.ranks.broadcast("encoded")
+            self._motion_data = self._motion_data or make()
+        return self._motion_data
+
+    def _close_motion_data(self) -> None:
+        """Deletes the encoded surroundings, which no other stage needs."""
+        self._motion_data = None
+        if self.ranks.first:
+            (self.directory / MOTION_FILE).unlink(missing_ok=True)
+
+    def update(self, segment: Segment | MotionBatch) -> None:
         """One optimiser step on this process's windows of a batch.
 
         Adds the loss terms, their sum and the gradient norm, averaged over processes, to the running means.
         """
+        self._enter_stage_if_new()
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(self.batches)
-        uses_agent = any(getattr(self.scales, name) for name in AGENT_SCALES)
-        agent_windows = math.ceil(self.config.agent_loss_fraction * segment.mask.shape[1])
-        agent_windows = agent_windows if uses_agent else 0
-        noise = self._noise(
-            segment, self.batches, self.config.overshooting_runs if self.scales.loss_scale_overshooting else 0
-        )
-        rollout_steps = (
-            self._deterministic_rollout_steps(segment) if self.scales.loss_scale_deterministic_rollout else 0
-        )
-        terms = loss_terms(
-            self.model, segment, noise, self.agent, agent_windows, self.scales.free_nats, rollout_steps
-        )
+        terms = self._terms(self.model, segment, self.batches)
         loss = total_loss(terms, self.scales)
         values = as_numbers(terms | {"loss": loss, "frames": segment.mask.sum()}) | {
             "due": float(self._save_clock.due)
@@ -203,41 +236,37 @@ class Trainer:
             return {}
         sums = RunningMean()
         for i in range(self.config.validation_batches):
-            segment = self.source.validation_batch(i, self.config.batch_size, self.ranks.mine).to(self.device)
-            noise = self._noise(segment, VALIDATION_STREAM + i, self.config.overshooting_runs)
-            terms = loss_terms(
-                self.average.model,
-                segment,
-                noise,
-                self.agent,
-                None,
-                self.scales.free_nats,
-                self._deterministic_rollout_steps(segment),
-            )
+            terms = self._terms(self.average.model, self._held_out_batch(i), VALIDATION_STREAM + i)
             sums.add(as_numbers(terms | {"loss": total_loss(terms, self.scales)}))
         means = self.ranks.mean(sums.means())
         self._refuse_bad(means)
         return {f"val_{name}": value for name, value in self._with_psnr(means).items()}
 
-    def _noise(self, segment: Segment, key: int, overshooting_runs: int) -> Noise:
-        """This process's part of the noise of a batch."""
-        steps = self._simulated(segment)
-        overshooting = min(self.config.overshooting_steps, steps - 1), overshooting_runs
+    def _enter_stage_if_new(self) -> None:
+        if self.config.stage_of(self.batches)[0] != self.stage:
+            self._enter_stage(self.batches)
+
+    def _enter_stage(self, batch: int) -> None:
+        """Begins the stage of a batch: its parameters, with a new optimiser."""
+        self.stage, _ = self.config.stage_of(batch)
+        prefixes = TRAINED[self.stage]
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name.startswith(prefixes))
+        self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.Adam(self.trained, lr=self._learning_rate(batch), fused=True)
+        self.best = math.inf
+
+    def _terms(self, model: WorldModel, batch: Segment | MotionBatch, key: int) -> dict[str, torch.Tensor]:
+        """The loss terms of this process's windows of a batch, with the noise of `key`."""
         generator = seeded_generator(self.device, self.seed, key)
-        return draw_noise(
-            self.model.config,
-            steps,
-            self.config.batch_size,
-            generator,
-            *overshooting,
-            self.config.extra_starts,
-        ).windows(self.ranks.mine)
-
-    def _simulated(self, segment: Segment) -> int:
-        return len(segment.mask) - self.model.config.num_initializing_steps + 1
-
-    def _deterministic_rollout_steps(self, segment: Segment) -> int:
-        return min(self.config.deterministic_rollout_steps, self._simulated(segment) - 1)
+        c = model.config
+        if self.stage == "motion":
+            shape = (self.config.motion_batch_size, SIDE, SIDE, c.code_size)
+            noise = torch.randn(shape, generator=generator, device=self.device)[self.ranks.mine]
+            return motion_terms(model, batch, self.config.free_running_fraction, noise)
+        steps = len(batch.mask) - c.num_initializing_steps + 1
+        noise = draw_noise(c, steps, self.config.batch_size, generator).windows(self.ranks.mine)
+        return loss_terms(self.stage, model, batch, noise, self.agent)
 
     def _refuse_bad(self, values: dict[str, float]) -> None:
         bad = [name for name, value in values.items() if not math.isfinite(value)]
@@ -257,8 +286,7 @@ class Trainer:
     @torch.no_grad()
     def _refuse_broken(self) -> None:
         """Computes the loss of the current weights, so that diverged ones replace no good checkpoint."""
-        segment = self._preview_windows(self.ranks.mine)
-        terms = loss_terms(self.model, segment, self._noise(segment, VALIDATION_STREAM, 0), self.agent, 0)
+        terms = self._terms(self.model, self._held_out_batch(0), VALIDATION_STREAM)
         self._refuse_bad(self.ranks.mean(as_numbers(terms)))
 
     def _preview_windows(self, mine: slice) -> Segment:
@@ -267,19 +295,28 @@ class Trainer:
         return draw(0, self.config.batch_size, mine).to(self.device)
 
     def _learning_rate(self, batch: int) -> float:
-        return self.config.lr * learning_rate_factor(self.config, batch)
+        return learning_rate(self.config, batch)
 
     def _due(self, every: int) -> bool:
-        return self.batches % every == 0 or self.batches == self.config.num_batches
+        return self.batches % every == 0 or self._stage_is_over()
+
+    def _stage_is_over(self) -> bool:
+        """Whether the last batch was the last of its stage."""
+        if not self.batches:
+            return False
+        stage, number = self.config.stage_of(self.batches - 1)
+        return number + 1 == self.config.stage_batches(stage)
 
     def _lacks_row(self) -> bool:
         """Whether a log row is due and not yet written (writing it resets the running means)."""
         return self._due(self.config.log_interval) and self._sums.count > 0
 
     def _row(self) -> dict:
-        row = {"batch": self.batches, "lr": self._learning_rate(self.batches - 1)} | self._with_psnr(
-            self._sums.means()
-        )
+        row = {
+            "batch": self.batches,
+            "stage": self.stage,
+            "lr": self._learning_rate(self.batches - 1),
+        } | self._with_psnr(self._sums.means())
         row |= self._clock.read() | self.validate()
         with uninterrupted():
             self._sums = RunningMean()
@@ -292,6 +329,8 @@ class Trainer:
         return row
 
     def _with_psnr(self, means: dict[str, float]) -> dict[str, float]:
+        if "recon" not in means:
+            return means
         return means | {"psnr": psnr(means["recon"], self.model.config.obs_shape)}
 
     def _save(self) -> None:
@@ -341,13 +380,7 @@ class Trainer:
 
     def _write_preview(self) -> None:
         segment = self._preview_windows(slice(PREVIEW_WINDOWS))
-        noise = draw_noise(
-            self.model.config,
-            self._simulated(segment),
-            segment.mask.shape[1],
-            seeded_generator(self.device, self.seed, VALIDATION_STREAM),
-        )
-        frames = preview_frames(self.average.model, segment, noise, self.agent)
+        frames = preview_frames(self.average.model, segment, self.agent)
         write_video(self.directory / f"preview_{self.batches}.mp4", frames, PREVIEW_FPS, PREVIEW_SCALE)
 
     def _load(self) -> None:
@@ -355,8 +388,9 @@ class Trainer:
         with resuming(self._state_path):
             load_module(self.model, without_prefix("model", tensors), str(self._state_path))
             load_module(self.average.model, without_prefix("average", tensors), str(self._state_path))
-            load_optimizer(self.optimizer, without_prefix("optimizer", tensors))
             self.batches = look_up(meta, "batches", int, self._state_path)
+            self._enter_stage(max(self.batches - 1, 0))  # the stage that the saved optimiser is of
+            load_optimizer(self.optimizer, without_prefix("optimizer", tensors))
             best = look_up(meta, "best", float | None, self._state_path)
             self.best = math.inf if best is None else best
             self._sums = RunningMean(
@@ -382,11 +416,12 @@ def load_partial(model: WorldModel, weights: dict[str, torch.Tensor]) -> list[st
     return missing
 
 
-def learning_rate_factor(config: TrainConfig, batch: int) -> float:
-    """Factor of the learning rate at a batch: linear warm-up times linear decay to final_lr_fraction."""
-    return min(1.0, (batch + 1) / max(config.warmup, 1)) * (
-        1 - (1 - config.final_lr_fraction) * batch / config.num_batches
-    )
+def learning_rate(config: TrainConfig, batch: int) -> float:
+    """The learning rate at a batch: in each stage linear warm-up times linear decay to final_lr_fraction."""
+    stage, at = config.stage_of(batch)
+    peak = config.joint_lr if stage == "joint" else config.lr
+    decay = 1 - (1 - config.final_lr_fraction) * at / config.stage_batches(stage)
+    return peak * min(1.0, (at + 1) / max(config.warmup, 1)) * decay
 
 
 def as_numbers(tensors: dict[str, torch.Tensor]) -> dict[str, float]:

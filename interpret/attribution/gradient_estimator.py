@@ -68,20 +68,21 @@ def predicted_and_measured_changes(
 
 
 def _derivative(simulator, z, move, keys, steps, unit, actions) -> tuple[Segment, torch.Tensor]:
+    leaf = z.detach().requires_grad_()  # the painter keeps no slope for what asks for no gradient
     with forward_ad.dual_level():
         out = simulator.simulate(
-            forward_ad.make_dual(z, move), steps, keys, grad=True, ends=False, actions=actions
+            forward_ad.make_dual(leaf, move), steps, keys, grad=True, ends=False, actions=actions
         )
         dual = quantities(out, out.action, unit)
         tangent = forward_ad.unpack_dual(dual).tangent
         base = Segment(
             **{
-                name: forward_ad.unpack_dual(getattr(out, name)).primal
+                name: forward_ad.unpack_dual(getattr(out, name)).primal.detach()
                 for name in vars(out)
                 if name != "extra"
             }
         )
-    return base, torch.zeros_like(dual) if tangent is None else tangent
+    return base, torch.zeros_like(dual) if tangent is None else tangent.detach()
 
 
 def _difference(simulator, z, move, keys, steps, unit, base: Segment, actions) -> torch.Tensor:

@@ -7,6 +7,7 @@ probability that it then earned a reward; in the real game these are 0 or 1.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -14,8 +15,8 @@ import torch
 
 from common.policy import Policy
 from common.policy import step as policy_step
-from generative.model.motion import estimate_motion
 from generative.simulator import NoiseKeys, Simulator
+from generative.training.teacher_forcing import predict
 from interpret.forks.fork_points import ForkPoints
 from rollouts.segment import Segment
 
@@ -113,17 +114,28 @@ class TeacherForcedWorld:
         """
         model = self.simulator.model
         device = next(model.parameters()).device
-        obs = segment.obs.to(device)
-        start = model.start(self.simulator.encode(first.to(device)).mean).env
-        motion = estimate_motion(obs).to(model.bins.dtype)
-        taken = model.action_weights(segment.action.to(device))
-        deter, ahead, _ = model.observe(start, taken, model.embed(obs), motion, [None] * len(motion))
-        outcome = model.outcome(deter, ahead, obs.to(model.bins.dtype) / 255)
+        window = _with_frames_before(segment, first[:-1]).to(device)
+        modes = [None] * len(segment.mask)
+        predicted = predict(model, window, self.simulator.agent, None, modes)
+        outcome = model.outcome(predicted.outcome)
         outcomes = {
             "done_prob": torch.sigmoid(outcome.done_logit),
             "reward_prob": model.reward_probability(outcome),
         }
         return {name: torch.where(segment.mask, x.float().cpu(), 0.0) for name, x in outcomes.items()}
+
+
+def _with_frames_before(segment: Segment, earlier: torch.Tensor) -> Segment:
+    """The window that also holds the frames [K - 1, B, H, W, C] before a segment, for `predict`; other
+    columns than obs, action and mask stay those of the segment.
+    """
+    lead = earlier.shape[:2]
+    return replace(
+        segment,
+        obs=torch.cat([earlier, segment.obs]),
+        action=torch.cat([segment.action.new_zeros(lead), segment.action]),
+        mask=torch.cat([segment.mask.new_ones(lead), segment.mask]),
+    )
 
 
 class ForkStep(NamedTuple):

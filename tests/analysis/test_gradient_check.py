@@ -26,6 +26,7 @@ from interpret.attribution.gradient_estimator import (
 from rollouts.store import Rollouts
 from tests.helpers.refusal_checks import HUGE, refused_at_once
 from tests.helpers.toy_simulator import save_toy_files, toy_simulator
+from tests.helpers.toy_world import toy_config
 
 B = 6
 STEPS = 4
@@ -38,7 +39,8 @@ def simulator():
 
 def latents(n=B, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(n, 16, generator=generator), 0.3 * torch.randn(n, 16, generator=generator)
+    size = toy_config().latent_size
+    return torch.randn(n, size, generator=generator), 0.3 * torch.randn(n, size, generator=generator)
 
 
 def backward(simulator, z, move, keys, unit, **given):

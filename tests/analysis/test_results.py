@@ -60,6 +60,14 @@ def test_an_estimate_may_be_a_mapping(template):
     assert body(template('{{ results.a.auroc | ci(".0%") }}')) == "90% [80%, 100%]"
 
 
+def test_a_row_of_the_card_is_found_by_its_key_and_may_lack_a_value(template, tmp_path):
+    nothing = {"value": None, "low": None, "high": None}
+    rows = [{"key": "a", **ARTEFACT["auroc"]}, {"key": "b", **nothing}, {"key": "c", **nothing, "value": 1}]
+    (tmp_path / "docs/results/card.json").write_text(json.dumps(rows))
+    text = '{% set t = results.card | by_key %}{{ t.a | score(".1f") }}; {{ t.b | score }}; {{ t.c | score }}'
+    assert body(template(text)) == "0.9 [0.8, 1.0]; not measured; 1"
+
+
 def test_a_changed_artefact_changes_the_page(template, tmp_path):
     path = template('{{ results.a.score.mean | num(".1f") }}')
     (tmp_path / "docs/results/a.json").write_text('{"score": {"mean": 2}}')

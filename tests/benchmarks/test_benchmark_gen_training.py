@@ -1,69 +1,68 @@
-"""The benchmark of the world model's training: both loops compute the same loss, so that only their speed
-differs.
+"""The benchmark of the world model's training: both designs take turns on the same batches, and the ratio is
+that of their frames per second.
 """
 
 import json
+from contextlib import contextmanager
 
-import numpy as np
 import pytest
-import torch
 
-from agents.actor_critic import save_agent
 from benchmarks import gen_training
-from benchmarks.gen_training import Args, ours, plain
-from generative.model.world_model import WorldModel
-from generative.training.teacher_forcing import draw_noise
-from tests.helpers.toy_world import toy_agent, toy_config, toy_episode, with_agent, write_toy_store
+from common.runs import UsageError
+from tests.helpers.coinrun_runner import record_runner, save_runner
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    path = tmp_path_factory.mktemp("recorded")
-    rng = np.random.default_rng(0)
-    agent = toy_agent()
-    save_agent(path / "agent.safetensors", agent, {"env": {"env_name": "toy"}})
-    write_toy_store(path / "store", [with_agent(toy_episode(rng, 30), agent) for _ in range(80)], agent, 1)
-    return path
+class Paced:
+    """A loop of given seconds per turn."""
+
+    def __init__(self, seconds, calls):
+        self.seconds = iter(seconds)
+        self.calls = calls
+        self.about = {"parameters": 3}
+
+    def step(self, batch):
+        self.calls.append((self, batch))
+        return {"seconds": next(self.seconds), "frames": 10}
 
 
-@pytest.mark.parametrize("shown", [1, 4])
-def test_both_loops_have_one_loss_and_one_gradient(recorded, shown):
-    source = gen_training.full_windows(gen_training.Rollouts.open(recorded / "store"), 8, 0)
-    segment = source.train_batch(0, 4)
-    agent = toy_agent()
-    torch.manual_seed(0)
-    model = WorldModel(toy_config())
-    torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.3)
-    noise = draw_noise(model.config, 6, 4, torch.Generator().manual_seed(0))
-    gradients = []
-    for loss in (ours, plain):
-        model.zero_grad()
-        value = loss(model, agent, segment, noise, shown)
-        value.backward()
-        gradients.append([value.detach(), *(p.grad.clone() for p in model.parameters())])
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+def test_turns_alternate_on_the_same_batches_and_the_first_is_not_timed():
+    calls = []
+    ours, former = Paced([99, 1, 3], calls), Paced([1, 4, 4], calls)
+    found = gen_training.paired({"ours": ours, "former": former}, 2)
+    assert calls == [(loop, batch) for batch in range(3) for loop in (ours, former)]
+    assert found["ours"] == {"frames_per_second": 20 / 4, "parameters": 3}
+    assert found["former"] == {"frames_per_second": 20 / 8, "parameters": 3}
+    assert found["ratio"] == 2
+    assert found["ratio_by_round"] == [4, pytest.approx(4 / 3)]
 
 
-def test_the_figures_are_those_of_paired_turns(recorded, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        gen_training,
-        "load_preset",
-        lambda name, shape, values: (toy_config(), gen_training.TrainConfig(**values)),
+@pytest.fixture
+def args(tmp_path):
+    """Asked of the smallest preset on a little real play."""
+    save_runner(tmp_path / "agent.safetensors")
+    record_runner(tmp_path / "store", tmp_path / "agent.safetensors")
+    sizes = dict(rounds=1, batch_size=2, num_sim_steps=4, out_file=tmp_path / "out.json")
+    return gen_training.Args(
+        tmp_path / "agent.safetensors", tmp_path / "store", interpreting_params_name="tiny", **sizes
     )
-    args = Args(
-        recorded / "agent.safetensors",
-        recorded / "store",
-        batch_size=2,
-        num_sim_steps=4,
-        rounds=2,
-        reading_batches=3,
-    )
-    args.out_file = tmp_path / "out.json"
+
+
+def test_each_design_trains_in_a_process_of_its_own(args, monkeypatch):
+    @contextmanager
+    def present_code():
+        yield gen_training.ROOT
+
+    monkeypatch.setattr(gen_training, "former_code", present_code)
     gen_training.main(args)
     found = json.loads(args.out_file.read_text())
-    assert len(found["ratio_by_round"]) == 2
-    assert found["ratio"] == pytest.approx(found["ours"] / found["plain"])
-    assert found["first_losses"][0] == pytest.approx(found["first_losses"][1], rel=1e-3)
-    assert 0 <= found["wait_share"] < 1
-    assert found["peak_memory_bytes"] > 1e7
+    assert found["ours"]["parameters"] == found["former"]["parameters"] > 1e5
+    assert found["ratio"] == pytest.approx(
+        found["ours"]["frames_per_second"] / found["former"]["frames_per_second"]
+    )
+    assert found["former_commit"] == gen_training.FORMER
+
+
+def test_without_its_history_the_benchmark_says_what_it_needs(monkeypatch):
+    monkeypatch.setattr(gen_training, "FORMER", "0" * 40)
+    with pytest.raises(UsageError, match="run it in a clone with its history"), gen_training.former_code():
+        pass

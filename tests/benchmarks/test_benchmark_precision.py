@@ -43,6 +43,14 @@ def test_every_network_is_timed_with_and_without_gradient(monkeypatch, tmp_path)
     assert found["chosen"] in ("bf16", "fp32")
 
 
+def test_a_world_models_run_uses_every_convolution():
+    model, run = benchmark.networks(("tiny",), 2, torch.device("cpu"))["world model, tiny"]
+    run(model).backward()
+    convolutions = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert convolutions
+    assert all(module.weight.grad.any() for module in convolutions)
+
+
 def test_a_model_without_a_store_is_refused(tmp_path):
     with pytest.raises(UsageError, match="give both, or neither"):
         main(Args(agent_file=tmp_path / "a.safetensors"))

@@ -2,8 +2,10 @@
 with gradients are left out.
 """
 
+import gc
 import json
 
+import pytest
 import torch
 
 from agents.actor_critic import save_agent
@@ -14,29 +16,48 @@ from tests.helpers.toy_world import toy_agent
 
 def test_both_loops_do_the_same_work_and_reach_the_latent():
     simulator = toy_simulator()
-    calls = {"step": 0, "decode": 0, "advance": 0}
-
-    def counted(owner, name):
-        real = getattr(owner, name)
-
-        def call(*given):
-            calls[name] += 1
-            return real(*given)
-
-        object.__setattr__(owner, name, call)
-
-    counted(simulator.model, "step"), counted(simulator.model, "decode"), counted(simulator.agent, "advance")
+    calls = {"advance": 0, "motion_head": 0, "tile_dynamics": 0, "outcome_head": 0}
+    for name in calls:
+        owner = simulator.agent if name == "advance" else simulator.model
+        count_calls(owner, name, calls)
+    z = torch.randn(3, simulator.model.config.latent_size)
     for run in (simulation.ours, simulation.plain):
         calls.update(dict.fromkeys(calls, 0))
-        run(simulator, torch.randn(3, 16), 5, False)
-        assert calls == {"step": 5, "decode": 5, "advance": 5}, run
-        run(
-            simulator, torch.randn(3, 16, requires_grad=True), 5, True
-        )  # raises when the value does not depend on z
+        run(simulator, z, 5, False)
+        assert calls == dict.fromkeys(calls, 5), run
+        run(simulator, z.clone().requires_grad_(), 5, True)  # raises when the value does not depend on z
+
+
+def count_calls(owner, name, calls):
+    real = getattr(owner, name)
+    if isinstance(real, torch.nn.Module):
+        real.register_forward_hook(lambda *_: calls.update({name: calls[name] + 1}))
+        return
+
+    def call(*given):
+        calls[name] += 1
+        return real(*given)
+
+    object.__setattr__(owner, name, call)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_the_plain_step_is_the_models(grad):
+    model = toy_simulator().model
+    z = torch.randn(6, model.config.latent_size, requires_grad=grad)
+    ours = plain = model.start(z).env
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        action = torch.nn.functional.one_hot(torch.randint(5, (6,), generator=generator), 5).float()
+        noise = torch.rand(6, model.config.view_shape[1], model.config.classes, generator=generator)
+        ours, plain = model.step(ours, action, noise), simulation.plain_step(model, plain, action, noise)
+        for name in ours._fields:
+            torch.testing.assert_close(getattr(plain, name), getattr(ours, name), rtol=1e-4, atol=1e-5)
 
 
 def test_peak_memory_is_that_since_the_reset():
     device = torch.device("cpu")
+    gc.collect()  # what earlier tests left would be freed in between
     simulation.peak_bytes(device, reset=True)
     before = simulation.peak_bytes(device)
     torch.ones(40_000_000)

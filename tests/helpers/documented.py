@@ -26,11 +26,12 @@ SMALL = {
     "render --world_model_file": "--num_sim_steps 4",
     "record": "--num_episodes 80",
     "record coinrun": "--num_episodes 160",
-    "train_gen_model": "--interpreting_params_name tiny --num_batches 2 --batch_size 4 --extra_starts 0",
+    "train_gen_model": "--interpreting_params_name tiny --num_batches 2 --batch_size 4",
     "train_gen_model coinrun": (
         "--interpreting_params_name small --world_model_file pretrained/coinrun_simulator/model.safetensors"
     ),
     "analysis.report_card": "--num_windows 4 --training_windows 4 --batch_size 4",
+    "analysis.oracle_table": "--num_windows 4 --batch_size 4",
     "analysis.real_check": (
         "--part all --num_fork_points 4 --draws 2 --num_hazards 4 --hazard_draws 2 --steps 4"
     ),

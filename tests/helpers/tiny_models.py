@@ -18,11 +18,12 @@ NEVER = 10**9
 
 MODEL_SIZES = {
     "latent_global": 8,
-    "latent_cell": 1,
-    "vector_size": 32,
-    "blocks": 4,
-    "map_channels": 4,
-    "groups": 1,
+    "latent_tile": 1,
+    "vector_size": 16,
+    "code_size": 4,
+    "pose_size": 2,
+    "texels": 4,
+    "canvas_tiles": 24,
     "classes": 4,
     "units": 16,
     "depth": 8,

@@ -19,30 +19,26 @@ def toy_model(end_bias: float = 0.0, **config) -> WorldModel:
     """Weights times 2.5 and the outcome head filled, as an untrained model's states barely differ; one step
     in five more likely than not ends.
 
-    Those of the motion and of outcomes do not: pictures that jump by pixels, and rewards of large logits,
-    make much of the last bit of a sum, which is another in every batch.
+    Those of the motion and of outcomes are not scaled: pictures that jump by pixels, and rewards of large
+    logits, make much of the last bit of a sum, which is another in every batch. For the same reason contacts
+    are at no tile's edge.
     """
     torch.manual_seed(3)
     model = WorldModel(toy_config(**config))
-    torch.nn.init.normal_(model.outcome_head[-1].weight, std=0.1)
-    left = {
-        module
-        for part in (model.rssm.motion_head, model.start_motion_head, model.outcome_head)
-        for module in part.modules()
-    }
+    torch.nn.init.normal_(model.outcome_head.out.weight, std=0.5)
+    model.outcome_head.out.weight.data[-1] *= 4
+    left = {module for part in (model.motion_head, model.outcome_head) for module in part.modules()}
     for module in model.modules():
-        if (
-            isinstance(module, (torch.nn.Linear, torch.nn.Conv2d, torch.nn.ConvTranspose2d))
-            and module not in left
-        ):
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)) and module not in left:
             module.weight.data.mul_(2.5)
-    model.rssm.motion_head.out[-1].weight.data.mul_(0.2)
-    model.decoder.out_conv.weight.data.mul_(4)  # frames that the agent can tell apart
-    model.decoder.out_conv.bias.data[-4:] -= 4  # and in which what is new shows
+    model.start_head.player_head[-1].weight.data[:4] *= 0.1
+    model.start_head.place_layer.weight.data *= 0.04
+    model.painter.texture[-1].weight.data *= 0.3
+    model.motion_head.snap_phase.data = torch.tensor([[0.3, 0.7], [0.2, 0.6]])
     model.requires_grad_(False)
     z = model.random_latent(torch.randn(64, model.config.latent_size))
     out = Simulator(model, toy_agent(), NOOP).simulate(z, 6, NoiseKeys(0, np.arange(64)), ends=False)
-    model.outcome_head[-1].bias.data[-1] -= torch.logit(out.extra["done_prob"], 1e-6).quantile(0.8) - end_bias
+    model.outcome_head.out.bias.data[-1] -= torch.logit(out.extra["done_prob"], 1e-6).quantile(0.8) - end_bias
     return model
 
 

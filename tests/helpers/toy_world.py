@@ -20,14 +20,17 @@ GOAL = np.array([0, 0])
 def toy_config(**values) -> WorldModelConfig:
     world = dict(num_actions=ACTIONS, obs_shape=(SIZE, SIZE, 3), hidden_size=8, precision="fp32")
     sizes = dict(
+        tile_pixels=SIZE / CELLS,
         latent_global=12,
-        latent_cell=4,
-        vector_size=64,
-        blocks=4,
-        map_channels=8,
-        groups=8,
+        latent_tile=1,
+        vector_size=32,
+        code_size=6,
+        pose_size=4,
+        sprite_pixels=4,
+        texels=4,
+        canvas_tiles=12,
         classes=4,
-        units=64,
+        units=32,
         depth=16,
     )
     return WorldModelConfig(**(world | sizes | values))

@@ -18,29 +18,35 @@ import torch
 import common.stopping
 import train_gen_model
 from agents.actor_critic import save_agent
-from common.checkpoints import BadCheckpoint, load_checkpoint
+from common.checkpoints import BadCheckpoint, load_checkpoint, save_checkpoint
 from common.cli import parse as parse_flags
 from common.runs import UsageError, file_id
 from common.video import read_video
 from generative.compatibility import check_recorder, recorded_by
-from generative.model.config import LossScales, TrainConfig
+from generative.model.config import STAGES, LossScales, TrainConfig
 from generative.model.frames import frames_to_bytes
 from generative.model.latent import agent_burn_in
 from generative.model.world_model import WorldModel, load_world_model, save_world_model
 from generative.training import trainer as trainer_module
 from generative.training.data import WindowSource, prefetch
+from generative.training.losses import TRAINED
 from generative.training.preview import preview_frames
 from generative.training.progress import CLOCK_COLUMNS, COLUMNS
-from generative.training.teacher_forcing import draw_noise
-from generative.training.trainer import Trainer, learning_rate_factor
+from generative.training.trainer import Trainer, learning_rate
+from rollouts.labels import BadLabels, label_fields, write_labels, write_manifest
 from rollouts.split import SPLIT_VERSION, episode_layouts, split_by_layout
 from rollouts.store import BadStore, Rollouts
 from tests.helpers.toy_world import toy_agent, toy_config, toy_episode, with_agent, write_toy_store
 
 ROOT = Path(__file__).parents[2]
 SHORT = TrainConfig(
-    num_batches=6,
+    painter_batches=1,
+    latent_batches=1,
+    motion_batches=2,
+    tiles_batches=1,
+    joint_batches=1,
     batch_size=3,
+    motion_batch_size=4,
     num_sim_steps=4,
     log_interval=2,
     save_interval=2,
@@ -87,12 +93,21 @@ def same_state(one, other):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_the_log_holds_every_term_for_training_and_held_out_levels(recorded, tmp_path):
+def test_the_log_holds_every_term_of_its_stage_for_training_and_held_out_levels(recorded, tmp_path):
     make(recorded, tmp_path / "run").train()
     log = rows(tmp_path / "run")
-    assert [row["batch"] for row in log] == ["2", "4", "6"]
+    assert [(row["batch"], row["stage"]) for row in log] == [
+        ("1", "painter"), ("2", "latent"), ("4", "motion"), ("5", "tiles"), ("6", "joint"),
+    ]  # fmt: skip
     assert set(log[0]) == set(COLUMNS) - set(CLOCK_COLUMNS)
-    assert all(np.isfinite(float(value)) for row in log for value in row.values())
+    for row in log:
+        filled = {name for name, value in row.items() if value != ""}
+        assert all(np.isfinite(float(row[name])) for name in filled - {"stage"})
+        assert {name.removeprefix("val_") for name in filled if name.startswith("val_")} == (
+            filled & {name.removeprefix("val_") for name in row if name.startswith("val_")}
+        )
+        assert ("motion" in filled) == (row["stage"] in ("motion", "joint"))
+        assert ("recon" in filled) == (row["stage"] in ("painter", "latent", "joint"))
     with open(tmp_path / "run" / "progress.csv") as file:
         clocks = list(csv.DictReader(file))
     assert all(
@@ -111,41 +126,82 @@ def test_training_depends_on_seed_and_flags_and_on_nothing_else(recorded, tmp_pa
     assert rows(tmp_path / "a") == rows(tmp_path / "b")
     make(recorded, tmp_path / "c", seed=1).train()
     assert not same_state(tmp_path / "a", tmp_path / "c")
-    changes = [
-        dict(lr=1e-3),
-        dict(warmup=1),
-        dict(grad_clip_norm=0.01),
-        dict(agent_loss_fraction=1.0),
-        dict(death_oversampling=0.0),
-    ]
-    changes += [
-        dict(final_lr_fraction=1.0),
-        dict(ema_decay=0.0),
-        dict(overshooting_steps=1),
-        dict(overshooting_runs=3),
-        dict(deterministic_rollout_steps=1),
-        dict(extra_starts=0),
-    ]
+    changes = [dict(lr=1e-3), dict(joint_lr=1e-3), dict(warmup=1), dict(grad_clip_norm=0.01)]
+    changes += [dict(death_oversampling=0.0), dict(final_lr_fraction=1.0), dict(ema_decay=0.0)]
+    changes += [dict(free_running_fraction=0.0), dict(painter_batches=2), dict(tiles_batches=0)]
     for i, change in enumerate(changes):
         make(recorded, tmp_path / f"d{i}", replace(SHORT, **change)).train()
         assert not same_state(tmp_path / "a", tmp_path / f"d{i}"), change
 
 
-def test_outcomes_may_be_trained_alone(recorded, tmp_path):
-    trainer = make(recorded, tmp_path / "a", replace(SHORT, outcome_only=True))
-    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+def test_every_stage_trains_its_own_parts(recorded, tmp_path, monkeypatch):
+    trainer = make(recorded, tmp_path / "a", replace(SHORT, lr=1e-2))
+    seen = []
+    update = Trainer.update
+
+    def watched(self, segment):
+        before = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        update(self, segment)
+        after = self.model.state_dict()
+        seen.append((self.stage, {name for name in before if not torch.equal(before[name], after[name])}))
+
+    monkeypatch.setattr(Trainer, "update", watched)
     trainer.train()
-    changed = {
-        name for name, tensor in trainer.model.state_dict().items() if not torch.equal(tensor, before[name])
+    assert [stage for stage, _ in seen] == ["painter", "latent", "motion", "motion", "tiles", "joint"]
+    for stage, changed in seen:
+        assert changed, stage
+        assert all(name.startswith(TRAINED[stage]) for name in changed), stage
+        others = {name.split(".")[0] for name in changed}
+        assert others >= {name.split(".")[0] for name in TRAINED[stage] if name} - {
+            "phase_head",
+            "tile_types",
+        }
+    assert {name.split(".")[0] for name in seen[-1][1]} > {
+        "encoder",
+        "painter",
+        "motion_head",
+        "tile_dynamics",
     }
-    assert changed == {
-        name
-        for name in before
-        if name.split(".")[0] in ("outcome_encoder", "outcome_head", "done_calibration")
-    }
-    make(recorded, tmp_path / "b", replace(SHORT, outcome_only=True, num_batches=4)).train()
-    shutil.copytree(tmp_path / "b", tmp_path / "c")
-    assert make(recorded, tmp_path / "c", replace(SHORT, outcome_only=True)).batches == 4
+
+
+def test_a_stage_begins_with_a_new_optimiser_and_keeps_it_to_its_end(recorded, tmp_path, monkeypatch):
+    counts = []
+    update = Trainer.update
+
+    def watched(self, batch):
+        update(self, batch)
+        states = [state["step"].item() for state in self.optimizer.state.values()]
+        counts.append((self.stage, int(max(states)), len(self.optimizer.param_groups[0]["params"])))
+
+    monkeypatch.setattr(Trainer, "update", watched)
+    trainer = make(recorded, tmp_path / "a", replace(SHORT, painter_batches=2, latent_batches=0))
+    trainer.train()
+    assert [(stage, count) for stage, count, _ in counts] == [
+        ("painter", 1), ("painter", 2), ("motion", 1), ("motion", 2), ("tiles", 1), ("joint", 1),
+    ]  # fmt: skip
+    assert counts[-1][2] == len(list(trainer.model.parameters()))
+
+
+def test_batches_belong_to_stages_in_order_and_a_total_keeps_their_proportions():
+    config = TrainConfig(
+        painter_batches=2, latent_batches=0, motion_batches=3, tiles_batches=1, joint_batches=2
+    )
+    expected = ["painter"] * 2 + ["motion"] * 3 + ["tiles"] + ["joint"] * 2
+    assert [config.stage_of(i)[0] for i in range(8)] == expected
+    assert [config.stage_of(i)[1] for i in range(8)] == [0, 1, 0, 1, 2, 0, 0, 1]
+    assert config.num_batches == 8
+    with pytest.raises(ValueError, match="there are 8 batches"):
+        config.stage_of(8)
+    for total in (1, 2, 5, 8, 80, 801):
+        scaled = config.with_total(total)
+        assert scaled.num_batches == total
+        for stage in STAGES:
+            share = config.stage_batches(stage) / 8
+            assert abs(scaled.stage_batches(stage) - share * total) <= 1
+    assert config.with_total(8) == config
+    for bad in (dict(painter_batches=-1), {f"{stage}_batches": 0 for stage in STAGES}, dict(num_sim_steps=1)):
+        with pytest.raises(ValueError):
+            TrainConfig(**bad)
 
 
 def test_weights_to_begin_with_are_taken_where_they_fit_and_the_rest_is_named(caplog):
@@ -154,7 +210,7 @@ def test_weights_to_begin_with_are_taken_where_they_fit_and_the_rest_is_named(ca
     model = WorldModel(toy_config(num_initializing_steps=2))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     missing = trainer_module.load_partial(model, other.state_dict())
-    assert missing == ["latent_head.convs.0.weight", "latent_head.global_head.0.0.weight"]
+    assert missing == ["latent_head.global_head.0.0.weight"]
     assert all(name in caplog.text for name in missing)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name] if name in missing else other.state_dict()[name]), name
@@ -167,63 +223,44 @@ def test_every_batch_has_noise_of_its_own_and_validations_and_looks_at_what_is_s
     real = trainer_module.loss_terms
     drawn = {True: [], False: []}
 
-    def watched(model, segment, noise, *rest):
+    def watched(stage, model, segment, noise, *rest):
         drawn[torch.is_grad_enabled()].append(noise.z.clone())
-        return real(model, segment, noise, *rest)
+        return real(stage, model, segment, noise, *rest)
 
     monkeypatch.setattr(trainer_module, "loss_terms", watched)
     make(recorded, tmp_path / "run").train()
-    assert len(drawn[True]) == 6
-    assert len(torch.stack(drawn[True]).unique(dim=0)) == 6
-    assert len(drawn[False]) == 3 + 3
+    assert len(drawn[True]) == 4  # the motion stage has noise of another kind
+    assert len(torch.stack(drawn[True]).unique(dim=0)) == 4
+    assert len(drawn[False]) == 4 + 4
     assert len(torch.stack(drawn[False]).unique(dim=0)) == 1
 
 
-def test_unweighted_agent_and_rollout_terms_are_left_out_of_training_but_not_of_validation(
-    recorded, tmp_path
+@pytest.mark.parametrize("stopped", range(1, 11))
+def test_a_run_that_stops_anywhere_in_any_stage_goes_on_as_if_it_had_not(
+    recorded, tmp_path_factory, monkeypatch, stopped
 ):
-    off = dict(
-        loss_scale_hx=0,
-        loss_scale_act_log_probs=0,
-        loss_scale_value=0,
-        loss_scale_overshooting=0,
-        loss_scale_deterministic_rollout=0,
-    )
-    make(recorded, tmp_path / "run", scales=LossScales(**off)).train()
-    last = rows(tmp_path / "run")[-1]
-    for name in (
-        "hx",
-        "act_log_probs",
-        "value",
-        "overshooting_kl",
-        "overshooting_recon",
-        "deterministic_recon",
-    ):
-        assert last[name] == ""
-        assert float(last[f"val_{name}"]) > 0
+    """Each stage has two batches: a stop falls within it and at its end."""
+    config = replace(SHORT, **{f"{stage}_batches": 2 for stage in STAGES}, log_interval=3, save_interval=3)
+    whole = tmp_path_factory.getbasetemp() / "whole_run"
+    if not whole.exists():
+        make(recorded, whole, config).train()
+    broken = tmp_path_factory.mktemp("broken")
+    update = Trainer.update
 
-
-def test_a_run_that_stopped_between_rows_and_saves_goes_on_as_if_it_had_not(recorded, tmp_path, monkeypatch):
-    config = replace(SHORT, log_interval=3, save_interval=2)
-    make(recorded, tmp_path / "whole", config).train()
-    real = trainer_module.loss_terms
-    seen = []
-
-    def fails_at_fifth(*given):
-        seen.append(1)
-        if len(seen) == 8:  # four batches, a validation and two looks at what was to be saved went before
+    def interrupted(self, segment):
+        update(self, segment)
+        if self.batches == stopped:
             raise KeyboardInterrupt
-        return real(*given)
 
-    monkeypatch.setattr(trainer_module, "loss_terms", fails_at_fifth)
-    with pytest.raises(KeyboardInterrupt):
-        make(recorded, tmp_path / "broken", config).train()
-    monkeypatch.setattr(trainer_module, "loss_terms", real)
-    again = make(recorded, tmp_path / "broken", config)
-    assert again.batches == 4
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "update", interrupted)
+        make(recorded, broken, config).train()
+    again = make(recorded, broken, config)
+    assert again.batches == stopped
+    assert again.stage == STAGES[(stopped - 1) // 2]
     again.train()
-    assert same_state(tmp_path / "whole", tmp_path / "broken")
-    assert rows(tmp_path / "whole") == rows(tmp_path / "broken")
+    assert same_state(whole, broken)
+    assert rows(whole) == rows(broken)
 
 
 @pytest.mark.parametrize("place", ["validate", "_refuse_broken", "_write_preview", "_save_state"])
@@ -237,7 +274,7 @@ def test_a_stop_between_a_batch_and_its_row_and_files_is_made_up_for(recorded, t
 
     def interrupted(self):
         calls.append(self.batches)
-        if calls == [2, 4]:
+        if calls[-2:] == [2, 4]:
             raise KeyboardInterrupt
         return real(self)
 
@@ -259,7 +296,7 @@ def test_a_stop_between_a_batch_and_its_row_and_files_is_made_up_for(recorded, t
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes()
 
 
-@pytest.mark.parametrize(("seconds", "batches"), [(0.0, [1, 2, 3, 4, 5, 6]), (1e9, [2, 4, 6])])
+@pytest.mark.parametrize(("seconds", "batches"), [(0.0, [1, 2, 3, 4, 5, 6]), (1e9, [1, 2, 4, 5, 6])])
 def test_training_saves_by_time_too(recorded, tmp_path, monkeypatch, seconds, batches):
     monkeypatch.setattr(common.stopping, "SAVE_SECONDS", seconds)
     seen = []
@@ -270,7 +307,8 @@ def test_training_saves_by_time_too(recorded, tmp_path, monkeypatch, seconds, ba
 
 
 def test_checkpoints_hold_the_average_of_the_weights(recorded, tmp_path):
-    trainer = make(recorded, tmp_path / "run", replace(SHORT, ema_decay=0.3, save_interval=1))
+    only_joint = dict.fromkeys((f"{stage}_batches" for stage in STAGES), 0) | {"joint_batches": 5}
+    trainer = make(recorded, tmp_path / "run", replace(SHORT, **only_joint, ema_decay=0.3, save_interval=1))
     mean = {name: x.clone() for name, x in trainer.model.state_dict().items()}
     raw = []
     real = trainer.optimizer.step
@@ -287,11 +325,13 @@ def test_checkpoints_hold_the_average_of_the_weights(recorded, tmp_path):
         saved = load_world_model(tmp_path / "run" / f"model_{n}.safetensors")[0].state_dict()
         for name, x in saved.items():
             torch.testing.assert_close(x, mean[name], rtol=1e-4, atol=1e-6)
-    assert not torch.equal(raw[-1]["encoder.layers.1.weight"], saved["encoder.layers.1.weight"])
+    assert not torch.equal(raw[-1]["encoder.patch.0.weight"], saved["encoder.patch.0.weight"])
 
 
-def test_the_best_checkpoint_is_the_one_of_the_least_validation_loss(recorded, tmp_path, monkeypatch):
-    losses = iter([5.0, 3.0, 4.0, 4.0, None, 3.5, 2.0])
+def test_the_best_checkpoint_is_the_one_of_the_least_validation_loss_of_its_stage(
+    recorded, tmp_path, monkeypatch
+):
+    losses = iter([1.0, 5.0, 3.0, 4.0, None, 3.5, 2.0])
 
     def validate(self):
         loss = next(losses)
@@ -300,23 +340,26 @@ def test_the_best_checkpoint_is_the_one_of_the_least_validation_loss(recorded, t
         return {"val_loss": loss}
 
     monkeypatch.setattr(Trainer, "validate", validate)
-    config = replace(SHORT, log_interval=1, save_interval=2)
+    batches = dict(painter_batches=1, latent_batches=0, motion_batches=5, tiles_batches=0, joint_batches=0)
+    config = replace(SHORT, **batches, log_interval=1, save_interval=2)
     with pytest.raises(KeyboardInterrupt):
         make(recorded, tmp_path / "run", config).train()
-    assert load_world_model(tmp_path / "run" / "best.safetensors")[1]["batches"] == 2
+    assert load_world_model(tmp_path / "run" / "best.safetensors")[1]["batches"] == 3  # not of the painter's
     make(
         recorded, tmp_path / "run", config
-    ).train()  # goes on from batch 4, and remembers that 3.5 is not the best
+    ).train()  # goes on from batch 5, and remembers that 3.5 is not the best
     assert load_world_model(tmp_path / "run" / "best.safetensors")[1]["batches"] == 6
 
 
-def test_the_learning_rate_rises_and_falls(recorded, tmp_path):
-    config = replace(SHORT, num_batches=10, warmup=4, lr=1.0, final_lr_fraction=0.2)
-    factors = [learning_rate_factor(config, batch) for batch in range(10)]
-    assert factors[:4] == pytest.approx([0.25, 0.5 * 0.92, 0.75 * 0.84, 0.76])
-    assert factors[9] == pytest.approx(1 - 0.8 * 0.9)
+def test_the_learning_rate_rises_and_falls_in_every_stage():
+    ten = {f"{stage}_batches": 10 for stage in STAGES}
+    config = replace(SHORT, **ten, warmup=4, lr=1.0, joint_lr=0.5, final_lr_fraction=0.2)
+    for begin, peak in ((0, 1.0), (10, 1.0), (30, 1.0), (40, 0.5)):
+        rates = [learning_rate(config, begin + i) / peak for i in range(10)]
+        assert rates[:4] == pytest.approx([0.25, 0.5 * 0.92, 0.75 * 0.84, 0.76])
+        assert rates[9] == pytest.approx(1 - 0.8 * 0.9)
     flat = replace(config, final_lr_fraction=1.0, warmup=0)
-    assert all(learning_rate_factor(flat, batch) == 1 for batch in range(10))
+    assert [learning_rate(flat, batch) for batch in range(50)] == [1.0] * 40 + [0.5] * 10
 
 
 def test_every_save_leaves_a_film_of_real_posterior_and_open_loop(recorded, tmp_path):
@@ -338,9 +381,8 @@ def test_open_loop_frames_are_those_of_the_simulator_and_end_black(recorded):
     torch.manual_seed(0)
     model = WorldModel(toy_config())
     segment = source(recorded).validation_batch(0, 6)
-    noise = draw_noise(model.config, 4, 6, torch.Generator().manual_seed(0))
     pictures = (
-        preview_frames(model, segment, noise, toy_agent())
+        preview_frames(model, segment, toy_agent())
         .reshape(4, 3, 12, 2, 3, 12, 3)
         .transpose(4, 0, 1, 3, 2, 5, 6)
         .reshape(3, 4, 6, 12, 12, 3)
@@ -349,14 +391,14 @@ def test_open_loop_frames_are_those_of_the_simulator_and_end_black(recorded):
     assert (pictures[..., 8:, :] == 255).all()
     real, posterior, free = pictures[..., :8, :8, :]
     with torch.no_grad():
-        z = model.encode(segment.obs[:3], agent_burn_in(toy_agent(), segment.obs[:3])).sample(noise.z[0])
-        state = model.start(z, noise.start[0]).env
+        z = model.encode(segment.obs[:3], agent_burn_in(toy_agent(), segment.obs[:3])).mean
+        state = model.start(z).env
         for t in range(4):
             there = segment.mask[2 + t].numpy()
             assert np.array_equal(free[t][there], frames_to_bytes(model.decode(state)).numpy()[there]), t
             assert np.array_equal(real[t][there], segment.obs[2 + t].numpy()[there])
             assert not free[t][~there].any()
-            state = model.step(state, segment.action[2 + t], noise.prior[t])
+            state = model.step(state, segment.action[2 + t])
     assert np.array_equal(posterior[0], free[0])
     assert not np.array_equal(posterior[1], free[1])
 
@@ -405,18 +447,20 @@ def test_a_term_that_is_not_finite_stops_training_and_is_named(recorded, tmp_pat
     def poisoned(*given):
         terms = real(*given)
         seen.append(1)
-        if len(seen) == 6:  # the fourth batch, after one validation and one look at what is saved
-            terms["reward"] = terms["reward"] * float("nan")
+        if (
+            len(seen) == 7
+        ):  # the fifth batch: two stages had a batch, a validation and a look at what is saved
+            terms["codes"] = terms["codes"] * float("nan")
         return terms
 
     monkeypatch.setattr(trainer_module, "loss_terms", poisoned)
     with pytest.raises(
         FloatingPointError,
-        match="reward, loss not finite at batch 3.*last good weights are .*model_2.safetensors",
+        match="codes, loss not finite at batch 4.*last good weights are .*model_4.safetensors",
     ):
         make(recorded, tmp_path / "run").train()
     tensors, meta = load_checkpoint(tmp_path / "run" / "train_state.safetensors")
-    assert meta["batches"] == 2
+    assert meta["batches"] == 4
     assert all(torch.isfinite(x).all() for x in tensors.values())
 
 
@@ -426,11 +470,11 @@ def test_a_term_that_is_not_finite_stops_training_and_is_named(recorded, tmp_pat
 def test_weights_that_blew_up_take_no_checkpoints_place(recorded, tmp_path, every):
     make(recorded, tmp_path / "run", replace(SHORT, **every)).train()
     good = (tmp_path / "run" / "train_state.safetensors").read_bytes()
-    again = make(recorded, tmp_path / "run", replace(SHORT, **every, num_batches=12, lr=1e30))
+    again = make(recorded, tmp_path / "run", replace(SHORT, **every, joint_batches=7, joint_lr=1e30))
     with pytest.raises(
         FloatingPointError,
         match=(
-            "every term of the loss not finite at batch 7: .*last good weights are"
+            "recon, .* not finite at batch 7: .*last good weights are"
             " .*model_6.safetensors.*--world_model_file"
         ),
     ):
@@ -552,11 +596,6 @@ def test_windows_longer_than_every_episode_are_refused_before_any_work(recorded,
         train_gen_model.main(arguments(recorded, num_sim_steps=500))
 
 
-def test_parts_trained_alone_ask_for_the_weights_of_the_others(recorded, here):
-    with pytest.raises(UsageError, match="--outcome_only trains part of an existing world model"):
-        train_gen_model.main(arguments(recorded, outcome_only=True))
-
-
 def test_how_much_of_a_store_is_by_the_agent_is_said(recorded, caplog):
     rollouts = Rollouts.open(recorded / "store")
     check_recorder(rollouts, rollouts.episodes["policy_id"][0])
@@ -596,8 +635,10 @@ def test_flags_stand_over_the_preset():
     )
     for words in (
         *refused,
-        ["--loss_scale_deterministic_rollout", "nan"],
-        ["--deterministic_rollout_steps", "0"],
+        ["--loss_scale_motion", "nan"],
+        ["--painter_batches", "-1"],
+        ["--num_sim_steps", "1"],
+        ["--free_running_fraction", "1.5"],
     ):
         with pytest.raises(UsageError):
             train_gen_model.resolve(parse(*words), toy_agent(), (64, 64, 3))
@@ -605,14 +646,15 @@ def test_flags_stand_over_the_preset():
         train_gen_model.resolve(parse("--interpreting_params_name", "huge"), toy_agent(), (64, 64, 3))
 
 
-def test_epochs_are_passes_over_the_training_steps(recorded):
+def test_epochs_are_passes_over_the_training_steps_and_a_total_scales_every_stage(recorded):
     windows = source(recorded)
-    config = train_gen_model.with_epochs(parse("--epochs", "3"), SHORT, windows)
+    config = train_gen_model.with_total(parse("--epochs", "3"), SHORT, windows)
     assert config.num_batches == 3 * len(windows.training) // (3 * 4)
-    assert replace(config, num_batches=6) == SHORT
-    assert train_gen_model.with_epochs(parse(), SHORT, windows) == SHORT
+    assert config == SHORT.with_total(config.num_batches)
+    assert train_gen_model.with_total(parse("--num_batches", "60"), SHORT, windows).motion_batches == 20
+    assert train_gen_model.with_total(parse(), SHORT, windows) == SHORT
     with pytest.raises(UsageError, match="give one"):
-        train_gen_model.with_epochs(parse("--epochs", "3", "--num_batches", "2"), SHORT, windows)
+        train_gen_model.with_total(parse("--epochs", "3", "--num_batches", "2"), SHORT, windows)
 
 
 @pytest.fixture
@@ -684,3 +726,56 @@ def test_episodes_too_short_for_a_window_are_said_to_be(recorded):
     store = Rollouts.open(recorded / "store")
     with pytest.raises(UsageError, match="long enough"):
         WindowSource(store.windows(40, min_steps=40), episode_layouts(store), 0)
+
+
+def label_store(store) -> None:
+    """Writes made labels of the whole store."""
+    write_manifest(store, 2.0)
+    for entry in store.entries:
+        steps = entry["num_steps"]
+        fields = {
+            name: np.zeros((steps, *field.shape), field.dtype) for name, field in label_fields(store).items()
+        }
+        write_labels(store.path, entry, fields)
+
+
+def test_labels_are_used_where_there_are_some_or_asked_for_and_ignored_on_request(recorded, here):
+    shutil.copytree(recorded / "store", here / "store")
+    store = Rollouts.open(here / "store")
+    for choice in ("auto", "ignore"):
+        assert train_gen_model.open_labels(arguments(recorded, labels=choice), store) is None
+    with pytest.raises(BadLabels, match="has no labels: make them with: python label.py"):
+        train_gen_model.open_labels(arguments(recorded, labels="use"), store)
+    label_store(store)
+    assert train_gen_model.open_labels(arguments(recorded, labels="ignore"), store) is None
+    for choice in ("auto", "use"):
+        labels = train_gen_model.open_labels(arguments(recorded, labels=choice), store)
+        model, _ = train_gen_model.resolve(arguments(recorded), toy_agent(), (8, 8, 3), labels)
+        assert (model.tile_pixels, model.knows_phase) == (2.0, True)
+    model, _ = train_gen_model.resolve(arguments(recorded), toy_agent(), (8, 8, 3), None)
+    assert (model.tile_pixels, model.knows_phase) == (4.0, False)
+    assert model.sprite_pixels == 8  # the frames are smaller than the preset's sprite
+
+
+def test_labels_of_another_store_or_of_no_game_are_refused(recorded, here):
+    shutil.copytree(recorded / "store", here / "store")
+    label_store(Rollouts.open(here / "store"))
+    other = write_toy_store(
+        here / "other", [with_agent(toy_episode(np.random.default_rng(5), 8), toy_agent())], toy_agent()
+    )
+    shutil.copytree(here / "store" / "labels", here / "other" / "labels")
+    for choice in ("auto", "use"):
+        with pytest.raises(BadLabels, match="describes labels of store"):
+            train_gen_model.open_labels(arguments(recorded, labels=choice), other)
+    other.manifest = other.manifest | {"env": {}}
+    with pytest.raises(UsageError, match="does not name a Procgen game"):
+        train_gen_model.open_labels(arguments(recorded, labels="use"), other)
+
+
+def test_a_model_of_the_former_design_names_its_successor(recorded, here):
+    old = here / "old.safetensors"
+    config = {"num_actions": 5, "map_channels": 32, "latent_cell": 16}
+    save_checkpoint(old, {"model.x": torch.zeros(1)}, {"kind": "world model", "model": config})
+    with pytest.raises(BadCheckpoint, match="former design.*pretrained/coinrun_simulator"):
+        train_gen_model.main(arguments(recorded, world_model_file=old))
+    assert not Path("results").exists()

@@ -28,11 +28,12 @@ from common.runs import UsageError
 from common.stats import level_weights
 from envs.procgen import action_space
 from envs.vecenv import class_probabilities
-from generative.model.rssm import EnvState
+from generative.model.frames import frames_to_bytes
+from generative.model.painter import EncodedFrame
 from generative.model.world_model import WorldModel, load_world_model, save_world_model
 from generative.simulator import load_simulator
 from generative.training.data import seeded_generator
-from generative.training.teacher_forcing import draw_noise, predict
+from generative.training.teacher_forcing import draw_noise
 from rollouts.split import episode_layouts, split_by_layout
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
@@ -300,19 +301,32 @@ def test_predictions_are_what_the_model_says_step_by_step(simulator, batch):
     segment = batch[1]
     forced = teacher_forced(simulator, segment)
     mask = segment.mask[K - 1 :]
-    noise = draw_noise(simulator.model.config, *mask.shape, seeded_generator(torch.device("cpu"), 0))
+    model = simulator.model
+    noise = draw_noise(model.config, *mask.shape, seeded_generator(torch.device("cpu"), 0))
     with torch.no_grad():
-        made = predict(simulator.model, segment, noise, simulator.agent)
-        fifth = EnvState(*(part[4] for part in made.prior))
-        second = (
-            simulator.model.decode_next(fifth, segment.obs[K - 1 + 4] / 255).frame.clamp(0, 1) * 255
-        ).round()
-    torch.testing.assert_close(forced.one_step[5][mask[5]].float(), second[mask[5]], atol=1.01, rtol=0)
+        view = model.locate(segment.obs)
+        hidden = simulator.agent_burn_in(segment.obs[:K])
+        seen = model.encode_frames(segment.obs, view.position)
+        latent = model.encode(segment.obs[:K], hidden)
+        state = prior = model.start(latent.sample(noise.z)).env
+        canvas = model.fuse(EncodedFrame(*(part[: K - 1] for part in seen)), view.position[: K - 1])
+        for i in range(6):
+            t = K - 1 + i
+            encoded = EncodedFrame(*(part[t] for part in seen))
+            state = model.observe(state, canvas, encoded, view.position[t], view.motion[t - 1])
+            canvas = state.canvas
+            here = mask[i]
+            posterior = model.paint(state) if i else prior
+            for ours, by_hand in ((forced.one_step, prior), (forced.posterior, posterior)):
+                shown = frames_to_bytes(by_hand.frame)[here].float()
+                torch.testing.assert_close(ours[i][here].float(), shown, atol=1.01, rtol=0)
+            state = prior = model.step(state, segment.action[t], noise.tiles[i])
+            done = torch.sigmoid(model.outcome(state.outcome).done_logit)
+            torch.testing.assert_close(forced.done_prob[i][here], done[here], rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(forced.motion[i + 1][here], state.motion[here], rtol=1e-3, atol=1e-4)
     assert not forced.posterior[~mask].any()
     assert torch.equal(forced.posterior[0], forced.one_step[0])
-    torch.testing.assert_close(forced.done_prob, torch.sigmoid(made.outcome.done_logit))
-    torch.testing.assert_close(forced.motion, made.predicted_motion)
-    assert not torch.allclose(forced.motion, made.estimated_motion)
+    assert not torch.allclose(forced.motion[1:], view.motion[K - 1 :])
     alone = replace(
         segment,
         **{name: getattr(segment, name)[:, 3:4] for name in ("obs", "action")},

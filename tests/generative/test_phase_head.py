@@ -1,0 +1,66 @@
+"""The phase of a frame: its circle, the motion that it corrects, and that it can be read from stripes."""
+
+import pytest
+import torch
+
+from generative.model.config import WorldModelConfig
+from generative.model.phase_head import PhaseHead, align_motion, angle_phase, phase_target
+
+TILE = 64 / 13
+
+
+def circular(difference: torch.Tensor) -> torch.Tensor:
+    """Distances of phases around the circle."""
+    return (difference - torch.round(difference)).abs()
+
+
+def test_sine_and_cosine_hold_the_phase():
+    phase = torch.rand(500, 2, generator=torch.Generator().manual_seed(0))
+    target = phase_target(phase)
+    assert target.shape == (500, 2, 2)
+    torch.testing.assert_close(target.square().sum(-1), torch.ones(500, 2))
+    assert circular(angle_phase(3 * target) - phase).max() < 1e-5  # whatever their scale
+    assert circular(angle_phase(target.flip(-1)) - phase).max() > 0.1
+    torch.testing.assert_close(phase_target(phase + 1), target, atol=1e-5, rtol=0)
+
+
+def test_a_motion_is_corrected_to_the_planted_one():
+    rng = torch.Generator().manual_seed(0)
+    position = 100 * torch.rand(300, 2, generator=rng)
+    motion = 16 * torch.rand(300, 2, generator=rng) - 8
+    error = 0.98 * TILE * (torch.rand(300, 2, generator=rng) - 0.5)
+    before, after = ((p / TILE) % 1 for p in (position, position - motion))
+    found = align_motion(motion + error, before, after, TILE)
+    torch.testing.assert_close(found, motion, atol=1e-4, rtol=0)
+    backwards = align_motion(motion + error, after, before, TILE)
+    assert (backwards - motion).abs().median() > 0.5
+    assert (align_motion(motion, before, after + 0.5, TILE) - motion).abs().max() <= TILE / 2 + 1e-4
+
+
+def stripes(phase: torch.Tensor, size: int = 24) -> torch.Tensor:
+    """Frames [N, size, size, 1] of tiles with dark edges, their corner at phase [N, 2]; drawn by nearest
+    neighbour.
+    """
+    at = (torch.arange(size) + 0.5) / TILE + phase[..., None]  # [N, 2, size]
+    edge = (at % 1 < 0.25).float()
+    return torch.maximum(edge[:, 0, :, None], edge[:, 1, None, :])[..., None]
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_the_phase_is_learned_from_stripes_and_not_from_other_frames_phases(shuffled):
+    torch.manual_seed(0)
+    head = PhaseHead(WorldModelConfig(3, (24, 24, 1), units=64, sprite_pixels=8))
+    optimizer = torch.optim.Adam(head.parameters(), lr=3e-3)
+    for _ in range(250):
+        phase = torch.rand(64, 2)
+        seen = stripes(phase)
+        loss = (
+            (head(seen) - phase_target(phase.roll(1, 0) if shuffled else phase)).square().sum((1, 2)).mean()
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    phase = torch.rand(500, 2)
+    with torch.no_grad():
+        error = circular(head.phase(stripes(phase)) - phase)
+    assert (error.median() > 0.15) if shuffled else (error.quantile(0.9) < 0.06), error.quantile(0.9)
