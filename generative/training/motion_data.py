@@ -13,7 +13,7 @@ import torch
 from common.checkpoints import write_atomically
 from common.progress import progress_bar
 from generative.model.canvas import ON_EDGE, base_tile
-from generative.model.player import NEIGHBOURHOOD
+from generative.model.player import NEIGHBOURHOOD, centre_of
 from generative.model.world_model import WorldModel
 from rollouts.windows import Windows
 
@@ -143,8 +143,7 @@ class MotionData:
         origin = np.floor(position / self.tile + ON_EDGE) * self.tile
         at = torch.from_numpy(position - origin).float().to(obs.device)
         encoded = model.encoder(obs, at)
-        height, width, _ = model.config.obs_shape
-        first = base_tile(at + at.new_tensor([height / 2, width / 2]), self.tile) - SIDE // 2
+        first = base_tile(centre_of(at, model.config), self.tile) - SIDE // 2
         codes = take_window(encoded.codes, first, SIDE)
         return ((_SCALE * x).round().to(torch.int8).cpu().numpy() for x in (codes, encoded.pose))
 
