@@ -168,8 +168,8 @@ class LossScales:
 
     loss_scale_obs: float = 1.0
     """Weight of the squared error of decoded frames, summed over pixels and channels in [0, 1], per frame."""
-    loss_scale_phase: float = 20.0
-    """Weight of the squared error of the sine and cosine of the phase read from frames. Needs labels."""
+    loss_scale_phase: float = 5.0
+    """Weight of the KL in nats, per frame, of the phase read from it from the true one. Needs labels."""
     loss_scale_tile_types: float = 20.0
     """Weight of the cross-entropy, in nats per tile, of the kinds of tiles read from their codes. Needs
     labels.

@@ -12,7 +12,7 @@ from common.precision import autocast_context
 from generative.model.config import WorldModelConfig
 from generative.model.layers import FiLM, mlp
 from generative.model.motion import MAX_MOTION
-from generative.model.phase_head import phase_target
+from generative.model.player import NUM_PHASE_FEATURES, phase_features
 
 PROJ_CHANNELS = 8
 """Channels per tile of the projection that the global part is computed from."""
@@ -50,7 +50,7 @@ class LatentHead(nn.Module):
         self.tile_head = nn.Linear(d, self.parts * config.latent_tile)
         self.projection = nn.Linear(d, PROJ_CHANNELS)
         inputs = PROJ_CHANNELS * config.num_tiles + config.hidden_size + config.pose_size
-        inputs += 6 + 2 * (config.num_initializing_steps - 1)
+        inputs += NUM_PHASE_FEATURES + 2 * (config.num_initializing_steps - 1)
         self.global_head = mlp(inputs, config.units, self.parts * config.latent_global)
         self.place_layer = nn.Linear(4, self.parts * config.latent_global)
         self.to(memory_format=torch.channels_last)
@@ -76,7 +76,7 @@ class LatentHead(nn.Module):
         with autocast_context(self.precision, codes.device.type):
             x = F.silu(self.conv(codes.permute(0, 3, 1, 2)))
         x = x.permute(0, 2, 3, 1).to(codes.dtype)
-        inputs = [self.projection(x).flatten(1), phase, phase_target(phase).flatten(1), pose, hidden]
+        inputs = [self.projection(x).flatten(1), phase_features(phase), pose, hidden]
         global_part = self.global_head(torch.cat([*inputs, *motion / MAX_MOTION], -1))
         global_part = global_part + self.place_layer(torch.cat([phase, motion[-1] / MAX_MOTION], -1))
         tile_part = self.tile_head(x).unflatten(-1, (self.parts, c.latent_tile)).unbind(3)

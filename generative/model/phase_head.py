@@ -1,10 +1,9 @@
 """The phase of a frame: where its top-left corner lies inside its tile, read from one picture.
 
 Edges of tiles stand at regular distances that are no whole number of pixels, so thirteen of them tell the
-phase to a few hundredths of a pixel, like a vernier.
+phase to a few hundredths of a pixel, like a vernier. The phase is a choice between bins and not a regression:
+two phases can fit the same edges, and what lies between them fits neither.
 """
-
-import math
 
 import torch
 from torch import nn
@@ -13,48 +12,68 @@ from torch.nn import functional as F
 from generative.model.config import BANDS, WorldModelConfig
 from generative.model.frames import as_float
 
+BINS = 96
+"""Bins of the phase along each axis."""
+BLUR = 1.0
+"""Standard deviation in bins of the target around the true phase; the mean of the bins near the best one
+tells the place between them.
+"""
+NEAR = 4
+"""Bins on either side of the best one that its place is a mean of."""
+VISIBLE_EDGE = 0.02
+"""Difference between neighbouring pixels, of [0, 1], from which on they count as an edge."""
+
 
 class PhaseHead(nn.Module):
     """The phase [N, 2] in [0, 1) tiles, from the profiles of the differences between neighbouring pixels."""
 
     def __init__(self, config: WorldModelConfig):
         super().__init__()
-        height, width, channels = config.obs_shape
+        height, width, _ = config.obs_shape
         self.heads = nn.ModuleList(
             nn.Sequential(
-                nn.Linear(BANDS * size * channels, config.units),
+                nn.Linear(2 * BANDS * size, config.units),
                 nn.SiLU(),
                 nn.Linear(config.units, config.units),
                 nn.SiLU(),
-                nn.Linear(config.units, 2),
+                nn.Linear(config.units, BINS),
             )
             for size in (height, width)
         )
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """Sine and cosine [N, 2 axes, 2] of the phase of frames [N, H, W, C], up to their scale."""
+        """Logits [N, 2 axes, BINS] of the phase of frames [N, H, W, C]."""
         x = as_float(frames)
-        profiles = []
-        for axis in (1, 2):
+        logits = []
+        for axis, head in zip((1, 2), self.heads):
             across = x if axis == 1 else x.transpose(1, 2)
-            change = F.pad((across[:, 1:] - across[:, :-1]).abs(), (0, 0, 0, 0, 0, 1))
-            profiles.append(change.unflatten(2, (BANDS, -1)).mean(3).flatten(1))
-        return torch.stack([head(profile) for head, profile in zip(self.heads, profiles)], 1)
+            change = F.pad((across[:, 1:] - across[:, :-1]).abs().amax(-1), (0, 0, 0, 1))
+            edges = torch.stack([change, (change > VISIBLE_EDGE).to(change.dtype)], 1)
+            logits.append(head(edges.unflatten(3, (BANDS, -1)).mean(4).flatten(1)))
+        return torch.stack(logits, 1)
 
     def phase(self, frames: torch.Tensor) -> torch.Tensor:
         """The phase [N, 2] in [0, 1)."""
-        return angle_phase(self(frames))
+        return likeliest_phase(self(frames))
 
 
-def angle_phase(sine_cosine: torch.Tensor) -> torch.Tensor:
-    """Phases [...] in [0, 1) of sines and cosines [..., 2]."""
-    return (torch.atan2(sine_cosine[..., 0], sine_cosine[..., 1]) / (2 * math.pi)) % 1
+def likeliest_phase(logits: torch.Tensor) -> torch.Tensor:
+    """Phases [...] in [0, 1) of logits [..., BINS]: the mean of the bins around the best one."""
+    probabilities = logits.softmax(-1)
+    around = torch.arange(-NEAR, NEAR + 1, device=logits.device)
+    best = logits.argmax(-1, keepdim=True)
+    near = probabilities.gather(-1, (best + around) % BINS)
+    place = best[..., 0] + 0.5 + (near * around).sum(-1) / near.sum(-1)
+    return (place / BINS) % 1
 
 
-def phase_target(phase: torch.Tensor) -> torch.Tensor:
-    """Sines and cosines [..., 2] of phases [...]."""
-    angle = 2 * math.pi * phase
-    return torch.stack([angle.sin(), angle.cos()], -1)
+def phase_loss(logits: torch.Tensor, phase: torch.Tensor) -> torch.Tensor:
+    """KL [...] of the predicted bins [..., BINS] from the true ones, blurred around phases [...]."""
+    centres = (torch.arange(BINS, device=phase.device) + 0.5) / BINS
+    distance = phase[..., None] - centres
+    distance = BINS * (distance - torch.round(distance))
+    target = (-0.5 * (distance / BLUR).square()).log_softmax(-1)
+    return (target.exp() * (target - logits.log_softmax(-1))).sum(-1)
 
 
 def align_motion(motion: torch.Tensor, before: torch.Tensor, after: torch.Tensor, tile: float):

@@ -13,7 +13,7 @@ from common.policy import Policy
 from generative.model.canvas import KNOWN, base_tile, read_window
 from generative.model.categorical import balanced_kl, kl
 from generative.model.config import LossScales
-from generative.model.phase_head import phase_target
+from generative.model.phase_head import phase_loss
 from generative.model.player import NEIGHBOURHOOD, Surroundings, centre_of, surroundings_of
 from generative.model.state import EnvState
 from generative.model.tile_dynamics import BORDER, TileFeatures
@@ -139,9 +139,8 @@ def painter_terms(model: WorldModel, segment: Segment, noise: Noise) -> dict[str
     error = squared_error(images, frames[drawn].flatten(0, 1)) * shown
     terms = {"recon": error.sum((1, 2)).mean()}
     if "position" in segment.extra and model.config.knows_phase:
-        target = phase_target(view.phase[steps, window])
-        predicted = model.phase_head(frames.flatten(0, 1)).unflatten(0, steps.shape)
-        terms["phase"] = (predicted - target).square().sum((-1, -2)).mean()
+        logits = model.phase_head(segment.obs[segment.mask])
+        terms["phase"] = phase_loss(logits, view.phase[segment.mask]).sum(-1).mean()
     if "tiles" in segment.extra:
         rows, columns = model.config.view_shape
         kinds = segment.extra["tiles"][steps, window][..., :rows, :columns].long()

@@ -1,10 +1,10 @@
-"""The phase of a frame: its circle, the motion that it corrects, and that it can be read from stripes."""
+"""The phase of a frame: its bins, the motion that it corrects, and that it can be read from stripes."""
 
 import pytest
 import torch
 
 from generative.model.config import WorldModelConfig
-from generative.model.phase_head import PhaseHead, align_motion, angle_phase, phase_target
+from generative.model.phase_head import BINS, PhaseHead, align_motion, likeliest_phase, phase_loss
 
 TILE = 64 / 13
 
@@ -14,14 +14,30 @@ def circular(difference: torch.Tensor) -> torch.Tensor:
     return (difference - torch.round(difference)).abs()
 
 
-def test_sine_and_cosine_hold_the_phase():
-    phase = torch.rand(500, 2, generator=torch.Generator().manual_seed(0))
-    target = phase_target(phase)
-    assert target.shape == (500, 2, 2)
-    torch.testing.assert_close(target.square().sum(-1), torch.ones(500, 2))
-    assert circular(angle_phase(3 * target) - phase).max() < 1e-5  # whatever their scale
-    assert circular(angle_phase(target.flip(-1)) - phase).max() > 0.1
-    torch.testing.assert_close(phase_target(phase + 1), target, atol=1e-5, rtol=0)
+def planted(phase: torch.Tensor, share: float = 1.0) -> torch.Tensor:
+    """Logits [..., BINS] of a Gaussian around phases [...], with a lower one a third of a tile away."""
+    centres = (torch.arange(BINS) + 0.5) / BINS
+    bumps = [
+        (-0.5 * (BINS * circular(phase[..., None] + shift - centres)).square()).exp() for shift in (0, 1 / 3)
+    ]
+    return (share * bumps[0] + (1 - share) * bumps[1] + 1e-30).log()
+
+
+def test_the_likeliest_phase_is_found_between_bins_and_around_the_edge():
+    phase = torch.cat([torch.rand(500, 2, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 2)])
+    for share in (1.0, 0.6):  # the second bump does not pull it
+        found = likeliest_phase(planted(phase, share))
+        assert found.min() >= 0 and found.max() < 1
+        assert circular(found - phase).max() < 0.02 / BINS
+    assert circular(likeliest_phase(planted(phase, 0.4)) - phase).min() > 0.3
+
+
+def test_the_loss_is_zero_at_the_blurred_truth_alone():
+    phase = torch.rand(50, 2, generator=torch.Generator().manual_seed(0))
+    assert phase_loss(planted(phase), phase).abs().max() < 1e-4
+    torch.testing.assert_close(phase_loss(planted(phase), phase + 1), phase_loss(planted(phase), phase))
+    assert phase_loss(planted(phase + 1 / BINS), phase).min() > 0.3
+    assert phase_loss(torch.zeros(50, 2, BINS), phase).min() > 2
 
 
 def test_a_motion_is_corrected_to_the_planted_one():
@@ -54,9 +70,7 @@ def test_the_phase_is_learned_from_stripes_and_not_from_other_frames_phases(shuf
     for _ in range(250):
         phase = torch.rand(64, 2)
         seen = stripes(phase)
-        loss = (
-            (head(seen) - phase_target(phase.roll(1, 0) if shuffled else phase)).square().sum((1, 2)).mean()
-        )
+        loss = phase_loss(head(seen), phase.roll(1, 0) if shuffled else phase).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

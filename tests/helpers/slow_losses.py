@@ -100,22 +100,32 @@ class SlowLosses:
     def add(self, name: str, value: torch.Tensor) -> None:
         self.sums[name].append(value)
 
+    def phases(self, w) -> None:
+        """The KL of a Gaussian around the true phase, wrapped around the tile's edge, from the prediction."""
+        for frame, position in zip(w.obs, w.position):
+            logits = self.model.phase_head(frame)[0].log_softmax(-1)
+            total = 0.0
+            for axis, phase in enumerate((position[0] / self.model.config.tile_pixels).tolist()):
+                bins = [96 * abs((phase - (i + 0.5) / 96 + 0.5) % 1 - 0.5) for i in range(96)]
+                weights = torch.tensor([math.exp(-x * x / 2) for x in bins])
+                target = weights / weights.sum()
+                total = total + torch.nn.functional.kl_div(logits[axis], target, reduction="sum")
+            self.add("phase", total)
+
     def painter(self, w) -> None:
         """F frames in order; i and i + 1 from the tiles of 0 .. i."""
         model, c = self.model, self.model.config
         times = sorted(int(x * w.n) for x in self.noise.times[:, w.b].tolist())
         canvas = model.blank_canvas(1)
         kinds_seen = []
+        if "position" in self.segment.extra and c.knows_phase:
+            self.phases(w)
         for i, t in enumerate(times):
             noisy = w.encoded[t]._replace(
                 codes=w.encoded[t].codes + CODE_NOISE * self.noise.codes[i, w.b : w.b + 1]
             )
             if "tiles" in self.segment.extra:
                 self.tile_kinds(noisy, self.segment.extra["tiles"][t, w.b], kinds_seen)
-            if "position" in self.segment.extra and c.knows_phase:
-                angle = 2 * math.pi * w.position[t] / c.tile_pixels
-                target = torch.stack([angle.sin(), angle.cos()], -1)
-                self.add("phase", (model.phase_head(w.obs[t]) - target).square().sum())
             if i == len(times) - 1:
                 break
             canvas = model.add_frame(canvas, noisy, w.position[t])
