@@ -1,7 +1,8 @@
 """Which tiles come into view, and how tiles change: a categorical variable for each tile of the view.
 
 The prior sees the tiles already known; the posterior also the tile's true code. A sample of the variable
-decides between the codes that would fit. Known tiles stay as they are unless a gate opens.
+decides between the codes that would fit. Known tiles stay bit for bit as they are unless a gate opens, so that
+most steps change few tiles.
 """
 
 from typing import NamedTuple
@@ -18,6 +19,8 @@ from generative.model.layers import FiLM
 
 BORDER = 1
 """Tiles around the view that the prior also sees."""
+CLOSED = 2.0
+"""Logit that a gate has to overcome."""
 
 
 class TileFeatures(NamedTuple):
@@ -45,7 +48,8 @@ class TileDynamics(nn.Module):
             nn.Linear(d + config.code_size, 2 * d), nn.SiLU(), nn.Linear(2 * d, config.classes)
         )
         self.class_embedding = nn.Linear(config.classes, d, bias=False)
-        self.update = nn.Sequential(nn.Linear(d, 2 * d), nn.SiLU(), nn.Linear(2 * d, config.code_size + 1))
+        self.gate_head = nn.Linear(d, 1)
+        self.update = nn.Sequential(nn.Linear(d, 2 * d), nn.SiLU(), nn.Linear(2 * d, config.code_size))
         self.to(memory_format=torch.channels_last)
 
     @property
@@ -72,13 +76,28 @@ class TileDynamics(nn.Module):
         raw = self.posterior_head(torch.cat([tiles.features, codes], -1)).flatten(1, 2)
         return unimix(raw, self.config.uniform_mix)
 
-    def apply_sample(self, tiles: TileFeatures, sample: torch.Tensor) -> torch.Tensor:
-        """Codes and known flags [N, h, w, K + 1] after the step, given samples [N, h * w, C]."""
-        embedded = self.class_embedding(sample).unflatten(1, tiles.features.shape[1:3])
-        with autocast_context(self.precision, sample.device.type):
-            updated = self.update(F.silu(tiles.features + embedded)).to(sample.dtype)
-        codes, gate = updated.split([self.config.code_size, 1], -1)
+    def apply_sample(self, tiles: TileFeatures, sample: torch.Tensor, mode: str = "hard") -> torch.Tensor:
+        """Codes and known flags [N, h, w, K + 1] after the step, given samples [N, h * w, C].
+
+        mode: "hard": gates of known tiles are open or closed, with the gradient of "relaxed", where the new
+            code replaces a share of the old one.
+        """
         old, known = tiles.before.split([self.config.code_size, KNOWN], -1)
-        keep = known * torch.sigmoid(4 - gate)
-        codes = keep * old + (1 - keep) * torch.tanh(codes)
+        gate = torch.sigmoid(self.gate_head(tiles.features) - CLOSED)
+        sample = sample.unflatten(1, tiles.features.shape[1:3])
+        if mode == "hard" and not any(x.requires_grad for x in (gate, sample, old)):
+            changed = ((known == 0) | (gate > 0.5)).squeeze(-1)
+            new = self._new_codes(tiles.features[changed], sample[changed])
+            codes = old.masked_scatter(changed[..., None], new)
+        else:
+            if mode == "hard":
+                gate = (gate > 0.5).to(gate.dtype) + (gate - gate.detach())
+            keep = known * (1 - gate)
+            codes = keep * old + (1 - keep) * self._new_codes(tiles.features, sample)
         return torch.cat([codes, torch.ones_like(known)], -1)
+
+    def _new_codes(self, features: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
+        """Codes [..., K] of samples [..., C] and features [..., D]."""
+        with autocast_context(self.precision, sample.device.type):
+            updated = self.update(F.silu(features + self.class_embedding(sample)))
+        return torch.tanh(updated.to(sample.dtype))

@@ -290,7 +290,8 @@ class WorldModel(nn.Module):
         tiles = self.tiles_ahead(moved)
         logits = self.tile_dynamics.prior(tiles)
         noise = None if noise is None else self.tile_noise(noise)
-        return self.paint(self.fill(moved, tiles, logits, sample_categorical(logits, noise, mode)), mode)
+        sample = sample_categorical(logits, noise, mode)
+        return self.paint(self.fill(moved, tiles, logits, sample, mode), mode)
 
     def tile_noise(self, noise: torch.Tensor) -> torch.Tensor:
         """Noise [..., G, C] of all tiles in view from that of their columns [..., columns, C].
@@ -341,10 +342,15 @@ class WorldModel(nn.Module):
         return self.tile_dynamics(window, moved.vector)
 
     def fill(
-        self, moved: EnvState, tiles: TileFeatures, logits: torch.Tensor, sample: torch.Tensor
+        self,
+        moved: EnvState,
+        tiles: TileFeatures,
+        logits: torch.Tensor,
+        sample: torch.Tensor,
+        mode: str = "hard",
     ) -> EnvState:
         """The state with the tiles in view drawn from a sample [B, G, C] of `logits`."""
-        window = self.tile_dynamics.apply_sample(tiles, sample)
+        window = self.tile_dynamics.apply_sample(tiles, sample, mode)
         base = base_tile(moved.position, self.config.tile_pixels)
         canvas = write_window(moved.canvas, base, window)
         return moved._replace(canvas=canvas, logits=logits, sample=sample)

@@ -425,7 +425,7 @@ class _TileLosses:
         self.posterior, sample = sample_posterior(self.model, tiles, codes, noise)
         self.prior = prior
         self.weight = weight.flatten(1)[..., None]
-        predicted = dynamics.apply_sample(tiles, sample)[..., :-KNOWN]
+        predicted = dynamics.apply_sample(tiles, sample, "relaxed")[..., :-KNOWN]
         self.codes = ((predicted - codes).square().sum(-1) * weight).sum((1, 2))
 
     def means(self) -> dict[str, torch.Tensor]:

@@ -5,7 +5,7 @@ not.
 import pytest
 import torch
 
-from generative.model.tile_dynamics import BORDER, TileDynamics
+from generative.model.tile_dynamics import BORDER, CLOSED, TileDynamics
 from tests.helpers.toy_world import toy_config
 
 K = 6
@@ -36,8 +36,8 @@ def one_class(config, index: int) -> torch.Tensor:
 
 
 def with_gate(dynamics, gate: float):
-    dynamics.update[-1].weight[-1] = 0
-    dynamics.update[-1].bias[-1] = gate
+    dynamics.gate_head.weight[:] = 0
+    dynamics.gate_head.bias[:] = gate
     return dynamics
 
 
@@ -96,3 +96,22 @@ def test_an_open_gate_has_a_gradient_to_what_was_known(dynamics, window, vector)
         known = tiles.before[..., K] > 0
         torch.testing.assert_close(gradient[known], torch.full_like(gradient[known], reached))
         assert not gradient[~known].any()
+
+
+def test_few_changed_tiles_are_what_all_of_them_would_be(dynamics, window, vector):
+    dynamics.gate_head.weight *= 5
+    dynamics.gate_head.bias[:] = CLOSED
+    tiles = dynamics(window, vector)
+    sample = one_class(dynamics.config, 1)
+    sparse = dynamics.apply_sample(tiles, sample)
+    dense = dynamics.apply_sample(tiles, sample.clone().requires_grad_()).detach()
+    torch.testing.assert_close(sparse, dense)
+    known = tiles.before[..., K] > 0
+    stayed = (sparse[..., :K] == tiles.before[..., :K]).all(-1)
+    assert torch.equal(stayed, (dense[..., :K] == tiles.before[..., :K]).all(-1))
+    assert stayed[known].any()
+    assert not stayed[known].all()
+    relaxed = dynamics.apply_sample(tiles, sample, "relaxed")
+    assert (relaxed[known] != tiles.before[known])[:, :K].all()
+    assert not torch.allclose(relaxed[known], dense[known])
+    torch.testing.assert_close(relaxed[~known], dense[~known])

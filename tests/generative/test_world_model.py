@@ -192,6 +192,7 @@ def test_a_model_file_of_the_former_design_names_its_successor(tmp_path):
 def test_a_step_moves_the_view_and_leaves_what_it_does_not_see(model):
     """The position goes against the picture's motion; tiles out of view keep their bits."""
     model.requires_grad_(False)
+    model.tile_dynamics.gate_head.bias[:] = 4.0
     before = random_state(model)
     after = model.step(before, torch.tensor([0, 1, 2]), torch.zeros(3, *model.config.noise_shape))
     torch.testing.assert_close(after.position, before.position - after.motion)
@@ -209,12 +210,11 @@ def test_a_step_moves_the_view_and_leaves_what_it_does_not_see(model):
 def test_what_left_the_view_and_came_back_is_drawn_as_it_was(model):
     """With tiles that stay and a planted way there and back, the last frame is the first to the bit."""
     model.requires_grad_(False)
-    model.tile_dynamics.update[-1].weight[-1] = 0
-    model.tile_dynamics.update[-1].bias[-1] = -100
+    model.tile_dynamics.gate_head.weight[:] = 0
     way = torch.tensor([[3.0, -2.5], [3.0, -2.5], [-3.0, 2.5], [-3.0, 2.5]])
 
     def frames(gate):
-        model.tile_dynamics.update[-1].bias[-1] = gate
+        model.tile_dynamics.gate_head.bias[:] = gate
         state = random_state(model)._replace(position=torch.full((3, 2), 4.5))
         shown = [model.paint(state).frame]
         for motion in way:

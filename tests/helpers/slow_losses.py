@@ -278,7 +278,7 @@ class SlowLosses:
         prior, posterior = dynamics.prior(features), dynamics.posterior(features, codes)
         noise = self.model.tile_noise(self.noise.tiles[t - self.k, w.b : w.b + 1])
         sample = torch.nn.functional.one_hot((posterior + noise).argmax(-1), prior.shape[-1]).float()
-        predicted = dynamics.apply_sample(features, sample)[..., :-1]
+        predicted = dynamics.apply_sample(features, sample, "relaxed")[..., :-1]
         self.add("codes", ((predicted - codes).square().sum(-1) * weight).sum())
         each = kl_divergence(Categorical(logits=posterior), Categorical(logits=prior))
         divergence = (each * (weight.flatten(1) > 0)).sum()
