@@ -53,7 +53,7 @@ class Args:
     tiles_batches: int | None = None
     """Batches of stage 4, which learns what comes into view."""
     joint_batches: int | None = None
-    """Batches of stage 5, which trains everything on its own rollouts."""
+    """Batches of stage 5, which learns outcomes and what comes into view on its own rollouts."""
     batch_size: int | None = None
     """Windows per batch."""
     motion_batch_size: int | None = None

@@ -211,7 +211,7 @@ class TrainConfig:
     tiles_batches: int = 2000
     """Batches of the stage that learns which tiles come into view."""
     joint_batches: int = 2000
-    """Batches of the stage that trains all parts on their own rollouts."""
+    """Batches of the stage that learns outcomes and what comes into view on the model's own rollouts."""
     batch_size: int = 16
     """Windows per batch."""
     motion_batch_size: int = 128

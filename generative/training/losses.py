@@ -3,7 +3,7 @@ episode.
 
 painter: tiles and player are drawn from recorded frames, also as seen from later places. latent: the start
 is encoded and decoded. motion: the player's motion, pose, rewards and ends, on the true canvas. tiles: what
-comes into view. joint: all of it on the model's own rollouts.
+comes into view. joint: rewards, ends and what comes into view, on the model's own rollouts.
 """
 
 import torch
@@ -64,7 +64,7 @@ TRAINED = {
     "latent": ("latent_head", "start_head", "start_hidden_head", "start_action_head"),
     "motion": ("motion_head", "vector_gru", "outcome_head", "done_calibration"),
     "tiles": ("tile_dynamics",),
-    "joint": ("",),
+    "joint": ("tile_dynamics", "outcome_head", "done_calibration"),
 }
 """Prefixes of the parameters that each stage trains."""
 CODE_NOISE = 0.05
@@ -285,79 +285,55 @@ def true_tiles(model: WorldModel, recording: Recording, step: int, position: tor
 def joint_terms(
     model: WorldModel, segment: Segment, noise: Noise, agent: Policy, view: View
 ) -> dict[str, torch.Tensor]:
-    """Rolls out from the latent along recorded actions, on the model's own motion, pose and tiles.
+    """What comes into view and what actions lead to, on the model's own rollouts along recorded actions.
 
-    Tiles that come into view are samples of the posterior, so that frames can be compared.
+    The first half of the windows begins from its latent, the others from their true first frames. Tiles that
+    come into view are samples of the posterior, so that they can be compared. Steps that begin off the true
+    place teach nothing: what ended the recorded episode is not what the player meets there.
     """
     k = model.config.num_initializing_steps
-    recording = read_windows(model, segment, agent, noise.z, view)
-    state = recording.start.env
-    losses = _StepLosses(
-        model,
-        segment.mask[k - 1 :],
-        segment.reward[k - 1 :],
-        segment.terminated[k - 1 :],
-        importance_weights(segment),
-    )
-    tile_losses = _TileLosses(model, segment.mask[k:].flatten())
-    states, tiles, targets, on_track = [], [], [], []
+    with torch.no_grad():
+        recording = read_windows(model, segment, agent, noise.z, view)
+        state = _own_or_observed_start(model, recording)
+    outcomes, tiles, targets, on_track = [], [], [], []
     for i, action in enumerate(model.action_weights(segment.action[k - 1 :])):
         t = k + i
-        moved, outcomes = model.move(state, action)
-        losses.add_outcome(moved)
+        on_track.append((state.position - view.position[t - 1]).abs().amax(-1) < LOST)
+        moved, _ = model.move(state, action)
+        outcomes.append(moved.outcome)
         if t == len(segment.mask):
             break
-        losses.add_motion(state, outcomes, view.position[t - 1], view.position[t])
-        losses.add_pose(moved, recording.encoded.pose[t])
-        moved = moved._replace(position=moved.position.detach(), motion=moved.motion.detach())
         ahead = model.tiles_ahead(moved)
         target = true_tiles(model, recording, t, moved.position)
-        logits, sample = sample_posterior(model, ahead, target[..., :-KNOWN], noise.tiles[i])
-        state = model.fill(moved, ahead, logits, sample)
-        states.append(state)
+        with torch.no_grad():
+            logits, sample = sample_posterior(model, ahead, target[..., :-KNOWN], noise.tiles[i])
+            state = model.fill(moved, ahead, logits, sample)
         tiles.append(ahead)
         targets.append(target)
-        on_track.append((moved.position - view.position[t]).abs().amax(-1) < LOST)
+    exists = torch.stack(on_track) & segment.mask[k - 1 :]
+    truth = segment.reward[k - 1 :], segment.terminated[k - 1 :], importance_weights(segment)
+    errors = outcome_errors(model, model.outcome(torch.stack(outcomes)), *truth)
+    tile_losses = _TileLosses(model, (exists[:-1] & segment.mask[k:]).flatten())
     tile_losses.add(
         TileFeatures(*(torch.cat(parts) for parts in zip(*tiles))),
         torch.cat(targets),
         noise.tiles[: len(tiles)].flatten(0, 1),
     )
-    terms = start_terms(model, segment, recording, view)
-    recon = _drawn_error(model, segment, states, torch.stack(on_track), noise.times)
-    steps = losses.means() | tile_losses.means()
-    shared = {name: terms[name] / len(states) + steps[name] for name in ("codes", "pose")}
-    return terms | steps | shared | {"recon": (terms["recon"] + recon) / 2}
+    return {name: masked_mean(error, exists) for name, error in errors.items()} | tile_losses.means()
 
 
-def _drawn_error(
-    model: WorldModel,
-    segment: Segment,
-    states: list[EnvState],
-    on_track: torch.Tensor,
-    times: torch.Tensor,
-) -> torch.Tensor:
-    """Squared error of F frames per window, drawn from rolled out states; all of them would cost more than
-    the rollout itself.
-
-    Args:
-        model: the world model.
-        segment: recorded windows [L, B].
-        states: 1 .. S - 1.
-        on_track: [S - 1, B], whether the state's place is about the true one.
-        times: uniform [F, B], which states are drawn.
+def _own_or_observed_start(model: WorldModel, recording: Recording) -> EnvState:
+    """The starts that the latents of the first half of the windows describe, and those that the true frames of
+    the others show.
     """
-    k = model.config.num_initializing_steps
-    codes = torch.stack([model.codes_in_view(state.canvas, state.position) for state in states])
-    step = (times * len(states)).long()
-    window = torch.arange(step.shape[1], device=step.device).expand_as(step)
-    position, pose = (
-        torch.stack([getattr(state, name) for state in states]) for name in ("position", "pose")
-    )
-    chosen = [x[step, window].flatten(0, 1) for x in (codes, position, pose)]
-    error = image_error(model.painter(*chosen), segment.obs[k:][step, window].flatten(0, 1))
-    counts = (on_track & segment.mask[k:])[step, window].flatten()
-    return masked_mean(error, counts)
+    told, shown = recording.start.env, observed_start(model, recording)
+    own = torch.arange(len(recording.z), device=recording.z.device) < len(recording.z) / 2
+    parts = {
+        name: torch.where(own.view(-1, *[1] * (getattr(told, name).dim() - 1)), getattr(told, name), x)
+        for name, x in shown._asdict().items()
+        if name in ("canvas", "position", "motion", "pose")
+    }
+    return told._replace(**parts)
 
 
 def total_loss(terms: dict[str, torch.Tensor], scales: LossScales) -> torch.Tensor:

@@ -38,14 +38,15 @@ from tests.helpers.toy_windows import (
 from tests.helpers.toy_world import toy_config
 
 START_TERMS = {"init_hidden", "init_action", "init_place", "bottleneck", "codes", "pose", "recon"}
-STEP_TERMS = {"motion", "motion_error", "pose", "reward", "done", "uncalibrated_done"}
+OUTCOME_TERMS = {"reward", "done", "uncalibrated_done"}
+STEP_TERMS = OUTCOME_TERMS | {"motion", "motion_error", "pose"}
 TILE_TERMS = {"codes", "kl_balanced", "kl"}
 EXPECTED = {
     "painter": {"recon"},
     "latent": START_TERMS,
     "motion": STEP_TERMS,
     "tiles": TILE_TERMS,
-    "joint": START_TERMS | STEP_TERMS | TILE_TERMS,
+    "joint": OUTCOME_TERMS | TILE_TERMS,
 }
 WITH_LABELS = {"phase", "tile_types"}
 NOT_OF_ACTIONS = START_TERMS | WITH_LABELS
@@ -151,8 +152,7 @@ def test_what_lies_after_an_end_changes_no_term_and_the_last_step_changes_all(
         torch.testing.assert_close(after_end[name], term, rtol=1e-5, atol=1e-6, msg=name)
     if stage not in ("painter", "latent"):  # these need not look at the last step
         changed = {name for name, term in plain.items() if (at_last[name] - term).abs() > 1e-4}
-        off_track = {"motion", "motion_error"} if stage == "joint" else set()
-        assert changed >= plain.keys() - START_TERMS - off_track
+        assert changed >= plain.keys() - START_TERMS
 
 
 def test_an_action_that_ends_an_episode_has_an_outcome_though_no_frame_follows(model, store, agent):
@@ -165,7 +165,6 @@ def test_an_action_that_ends_an_episode_has_an_outcome_though_no_frame_follows(m
         if stage == "joint":  # every target in these windows is an end: the logit is pulled up
             gradient = torch.autograd.grad(terms["uncalibrated_done"], model.outcome_head.out.bias)[0][-1]
             assert gradient < -0.1
-            assert terms["motion"] == 0  # there is no next frame
         assert terms["reward"] > 0
         assert terms.get("kl", 0) == 0
 
@@ -186,7 +185,7 @@ def test_each_stage_trains_its_own_parts_and_all_of_them(windows, agent):
         trained = {n for n, _ in model.named_parameters() if n.startswith(TRAINED[stage])}
         idle = trained - with_gradient
         # phases and kinds of tiles are taught by labels, in the first stage alone
-        taught = stage != "joint" and (stage != "painter" or "position" in windows.extra)
+        taught = stage != "painter" or "position" in windows.extra
         assert all(not taught and n.startswith(("phase_head", "tile_types")) for n in idle), (stage, idle)
         assert with_gradient <= trained
     assert all(p.grad is None for p in agent.parameters())
@@ -240,7 +239,7 @@ def test_a_painter_that_knows_the_tiles_has_no_error(stage_model, segment, agent
         part[-1].weight.zero_()
         part[-1].bias.fill_(0.2 - 0.5)
     model.painter.sprite[-1].bias.view(-1, 4)[:, 3] = -100
-    for stage in ("painter", "latent", "joint"):
+    for stage in ("painter", "latent"):
         terms = stage_terms(stage, model, grey, noise_for(model, grey), agent)
         assert terms["recon"] < 1e-9, stage
     model.painter.texture[-1].bias.add_(0.1)

@@ -64,15 +64,7 @@ class SlowLosses:
     def terms(self, stage: str) -> dict[str, torch.Tensor]:
         for b in range(self.segment.mask.shape[1]):
             getattr(self, stage)(self.window(b))
-        means = {
-            name: torch.stack([x.squeeze() for x in values]).mean() for name, values in self.sums.items()
-        }
-        if stage == "joint":
-            states = len(self.segment.mask) - self.k
-            for name in ("codes", "pose"):
-                means[name] = means.pop(f"start_{name}") / states + means[name]
-            means["recon"] = (means.pop("start_recon") + means.get("recon", 0)) / 2
-        return means
+        return {name: torch.stack([x.squeeze() for x in values]).mean() for name, values in self.sums.items()}
 
     def window(self, b: int, labels: bool = True) -> SimpleNamespace:
         """Its frames, where they lie, their encoding, and the canvas after each of them; without labels only
@@ -166,23 +158,22 @@ class SlowLosses:
         z = mean + deviation * self.noise.z[w.b : w.b + 1]
         return z, model.start(z, detach_agent=False)
 
-    def latent(self, w, prefix: str = "") -> None:
+    def latent(self, w) -> None:
         model, last = self.model, self.k - 1
         true_position = w.position
-        if not prefix:  # the stage of its own sees the frames only
-            w = self.window(w.b, labels=False)
+        w = self.window(w.b, labels=False)  # this stage sees the frames only
         z, start = self.start(w)
         env = start.env
         standard = Independent(Normal(torch.zeros_like(z), 1.0), 1)
         self.add("bottleneck", kl_divergence(self.q, standard))
-        self.add(f"{prefix}recon", (env.frame[0] - w.obs[last, 0] / 255).square().sum())
+        self.add("recon", (env.frame[0] - w.obs[last, 0] / 255).square().sum())
         size = model.config.code_size
         wanted = model.codes_in_view(w.canvases[last], w.position[last])
         rows, columns = model.config.view_shape
         found = env.canvas[:, :rows, :columns, :size]
         error = (found - wanted).square().sum(-1) * w.encoded[last].share
-        self.add(f"{prefix}codes", error.sum())
-        self.add(f"{prefix}pose", (env.pose - w.encoded[last].pose).square().sum())
+        self.add("codes", error.sum())
+        self.add("pose", (env.pose - w.encoded[last].pose).square().sum())
         moved = env.motion - (true_position[last - 1] - true_position[last])
         off = env.position - true_position[last]
         tiles = ((true_position[last] - w.position[last]) / model.config.tile_pixels).round()
@@ -205,8 +196,8 @@ class SlowLosses:
             pose=w.encoded[last].pose,
         )
 
-    def moved(self, w, t: int, state, with_losses: bool = True, around=None):
-        """The state after the action at step t, with the losses of motion, pose and outcome."""
+    def moved(self, w, t: int, state, around=None, losses=("outcome", "motion")):
+        """The state after the action at step t, with losses of its outcome, and of motion and pose."""
         model, action = self.model, self.action(w, t)
         around = around or surroundings(state.canvas, state.position, model.config)
         found = model.motion_head(state.vector, around, state.motion, action)
@@ -214,17 +205,18 @@ class SlowLosses:
         motion = torch.stack([found.motion[0, axis, best[axis]] for axis in range(2)])[None]
         logits = model.outcome_head(state, around, motion, action)
         vector, pose = model.vector_gru(state, around, motion, action)
-        if with_losses:
+        near = (state.position - w.position[t]).abs().max() < LOST
+        if "outcome" in losses and (near or "motion" in losses):
             self.outcome(w, t, logits[0])
-            if t + 1 < w.n:
-                self.add("pose", (pose - w.encoded[t + 1].pose).square().sum())
-                if (state.position - w.position[t]).abs().max() < LOST:
-                    wanted = state.position - w.position[t + 1]
-                    each = MixtureSameFamily(
-                        Categorical(logits=found.log_probs), Laplace(found.motion, MOTION_SCALE)
-                    )
-                    self.add("motion", -each.log_prob(wanted).sum() - 2 * math.log(2 * MOTION_SCALE))
-                    self.add("motion_error", (motion - wanted).abs().max())
+        if "motion" in losses and t + 1 < w.n:
+            self.add("pose", (pose - w.encoded[t + 1].pose).square().sum())
+            if near:
+                wanted = state.position - w.position[t + 1]
+                each = MixtureSameFamily(
+                    Categorical(logits=found.log_probs), Laplace(found.motion, MOTION_SCALE)
+                )
+                self.add("motion", -each.log_prob(wanted).sum() - 2 * math.log(2 * MOTION_SCALE))
+                self.add("motion_error", (motion - wanted).abs().max())
         return state._replace(
             vector=vector, pose=pose, motion=motion, position=state.position - motion, frame=no_frame(motion)
         )
@@ -270,7 +262,7 @@ class SlowLosses:
             found[0, row, column] = now if before[-1] > 0 else last
         return found[..., :-1], found[..., -1]
 
-    def tiles_of(self, w, t: int, features):
+    def tiles_of(self, w, t: int, features, counts: bool = True):
         """The losses of the tiles in view at step t; returns the posterior and its sample."""
         dynamics = self.model.tile_dynamics
         position = self.place
@@ -279,6 +271,8 @@ class SlowLosses:
         noise = self.model.tile_noise(self.noise.tiles[t - self.k, w.b : w.b + 1])
         sample = torch.nn.functional.one_hot((posterior + noise).argmax(-1), prior.shape[-1]).float()
         predicted = dynamics.apply_sample(features, sample, "relaxed")[..., :-1]
+        if not counts:
+            return posterior, sample
         self.add("codes", ((predicted - codes).square().sum(-1) * weight).sum())
         each = kl_divergence(Categorical(logits=posterior), Categorical(logits=prior))
         divergence = (each * (weight.flatten(1) > 0)).sum()
@@ -289,25 +283,22 @@ class SlowLosses:
     def tiles(self, w) -> None:
         state = self.observed(w, self.start(w)[1].env)
         for t in range(self.k - 1, w.n - 1):
-            moved = self.moved(w, t, state, with_losses=False)
+            moved = self.moved(w, t, state, losses=())
             self.place = w.position[t + 1]
             self.tiles_of(w, t + 1, self.model.tiles_ahead(moved._replace(position=self.place)))
             motion = w.position[t] - w.position[t + 1]
             state = self.model.observe(moved, state.canvas, w.encoded[t + 1], self.place, motion)
 
     def joint(self, w) -> None:
-        """From the latent, on its own motion, with samples of the posterior; F of its frames are drawn."""
-        self.latent(w, prefix="start_")
+        """On its own motion, with samples of the posterior; the first half from the latent."""
         state = self.start(w)[1].env
-        times = (self.noise.times[:, w.b] * (len(self.segment.mask) - self.k)).int().tolist()
+        if w.b >= 0.5 * self.segment.mask.shape[1]:
+            state = self.observed(w, state)
         for t in range(self.k - 1, w.n):
-            moved = self.moved(w, t, state)
+            near = (state.position - w.position[t]).abs().max() < LOST
+            moved = self.moved(w, t, state, losses=("outcome",))
             if t + 1 == w.n:
                 break
             self.place = moved.position
             features = self.model.tiles_ahead(moved)
-            state = self.model.paint(self.model.fill(moved, features, *self.tiles_of(w, t + 1, features)))
-            if (state.position - w.position[t + 1]).abs().max() < LOST:
-                error = (state.frame[0] - w.obs[t + 1, 0] / 255).square().sum()
-                for _ in range(times.count(t + 1 - self.k)):
-                    self.add("recon", error)
+            state = self.model.fill(moved, features, *self.tiles_of(w, t + 1, features, near))

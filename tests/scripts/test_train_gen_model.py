@@ -106,15 +106,15 @@ def test_the_log_holds_every_term_of_its_stage_for_training_and_held_out_levels(
         assert {name.removeprefix("val_") for name in filled if name.startswith("val_")} == (
             filled & {name.removeprefix("val_") for name in row if name.startswith("val_")}
         )
-        assert ("motion" in filled) == (row["stage"] in ("motion", "joint"))
-        assert ("recon" in filled) == (row["stage"] in ("painter", "latent", "joint"))
+        assert ("motion" in filled) == (row["stage"] == "motion")
+        assert ("recon" in filled) == (row["stage"] in ("painter", "latent"))
     with open(tmp_path / "run" / "progress.csv") as file:
         clocks = list(csv.DictReader(file))
     assert all(
         50 < float(row["peak_memory_mb"]) < 1e5 and 0 <= float(row["wait_share"]) < 1 for row in clocks
     )
-    assert float(log[-1]["psnr"]) == pytest.approx(
-        -10 * np.log10(float(log[-1]["recon"]) / (8 * 8 * 3)), abs=1e-4
+    assert float(log[1]["psnr"]) == pytest.approx(
+        -10 * np.log10(float(log[1]["recon"]) / (8 * 8 * 3)), abs=1e-4
     )
     assert any(path.name.startswith("events.out") for path in (tmp_path / "run").iterdir())
 
@@ -156,12 +156,6 @@ def test_every_stage_trains_its_own_parts(recorded, tmp_path, monkeypatch):
             "phase_head",
             "tile_types",
         }
-    assert {name.split(".")[0] for name in seen[-1][1]} > {
-        "encoder",
-        "painter",
-        "motion_head",
-        "tile_dynamics",
-    }
 
 
 def test_a_stage_begins_with_a_new_optimiser_and_keeps_it_to_its_end(recorded, tmp_path, monkeypatch):
@@ -179,7 +173,8 @@ def test_a_stage_begins_with_a_new_optimiser_and_keeps_it_to_its_end(recorded, t
     assert [(stage, count) for stage, count, _ in counts] == [
         ("painter", 1), ("painter", 2), ("motion", 1), ("motion", 2), ("tiles", 1), ("joint", 1),
     ]  # fmt: skip
-    assert counts[-1][2] == len(list(trainer.model.parameters()))
+    own = [name for name, _ in trainer.model.named_parameters() if name.startswith(TRAINED["joint"])]
+    assert counts[-1][2] == len(own)
 
 
 def test_batches_belong_to_stages_in_order_and_a_total_keeps_their_proportions():
@@ -307,8 +302,8 @@ def test_training_saves_by_time_too(recorded, tmp_path, monkeypatch, seconds, ba
 
 
 def test_checkpoints_hold_the_average_of_the_weights(recorded, tmp_path):
-    only_joint = dict.fromkeys((f"{stage}_batches" for stage in STAGES), 0) | {"joint_batches": 5}
-    trainer = make(recorded, tmp_path / "run", replace(SHORT, **only_joint, ema_decay=0.3, save_interval=1))
+    only_painter = dict.fromkeys((f"{stage}_batches" for stage in STAGES), 0) | {"painter_batches": 5}
+    trainer = make(recorded, tmp_path / "run", replace(SHORT, **only_painter, ema_decay=0.3, save_interval=1))
     mean = {name: x.clone() for name, x in trainer.model.state_dict().items()}
     raw = []
     real = trainer.optimizer.step
@@ -473,10 +468,7 @@ def test_weights_that_blew_up_take_no_checkpoints_place(recorded, tmp_path, ever
     again = make(recorded, tmp_path / "run", replace(SHORT, **every, joint_batches=7, joint_lr=1e30))
     with pytest.raises(
         FloatingPointError,
-        match=(
-            "recon, .* not finite at batch 7: .*last good weights are"
-            " .*model_6.safetensors.*--world_model_file"
-        ),
+        match=("not finite at batch 7: .*last good weights are .*model_6.safetensors.*--world_model_file"),
     ):
         again.train()
     assert (tmp_path / "run" / "train_state.safetensors").read_bytes() == good
