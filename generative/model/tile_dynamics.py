@@ -1,8 +1,8 @@
 """Which tiles come into view, and how tiles change: a categorical variable for each tile of the view.
 
 The prior sees the tiles already known; the posterior also the tile's true code. A sample of the variable
-decides between the codes that would fit. Known tiles stay bit for bit as they are unless a gate opens, so that
-most steps change few tiles.
+decides between the codes that would fit. Known tiles stay bit for bit as they are unless a gate opens, so
+that most steps change few tiles.
 """
 
 from typing import NamedTuple

@@ -323,8 +323,8 @@ def joint_terms(
 
 
 def _own_or_observed_start(model: WorldModel, recording: Recording) -> EnvState:
-    """The starts that the latents of the first half of the windows describe, and those that the true frames of
-    the others show.
+    """Starts as the latents of the first half of the windows describe them, and as the true frames of the
+    others show them.
     """
     told, shown = recording.start.env, observed_start(model, recording)
     own = torch.arange(len(recording.z), device=recording.z.device) < len(recording.z) / 2

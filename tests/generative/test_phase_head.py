@@ -27,7 +27,8 @@ def test_the_likeliest_phase_is_found_between_bins_and_around_the_edge():
     phase = torch.cat([torch.rand(500, 2, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 2)])
     for share in (1.0, 0.6):  # the second bump does not pull it
         found = likeliest_phase(planted(phase, share))
-        assert found.min() >= 0 and found.max() < 1
+        assert found.min() >= 0
+        assert found.max() < 1
         assert circular(found - phase).max() < 0.02 / BINS
     assert circular(likeliest_phase(planted(phase, 0.4)) - phase).min() > 0.3
 
