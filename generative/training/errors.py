@@ -38,6 +38,22 @@ def outcome_errors(
     }
 
 
+def outcome_terms(
+    model: WorldModel,
+    logits: torch.Tensor,
+    reward: torch.Tensor,
+    terminated: torch.Tensor,
+    weight: torch.Tensor,
+    exists: torch.Tensor,
+) -> dict[str, torch.Tensor]:
+    """The terms reward, done and uncalibrated_done: means of `outcome_errors` where `exists` [T, B].
+
+    logits: [T, B, bins + 1].
+    """
+    errors = outcome_errors(model, model.outcome(logits), reward, terminated, weight)
+    return {name: masked_mean(error, exists) for name, error in errors.items()}
+
+
 def importance_weights(segment: Segment) -> torch.Tensor:
     """Importance weight [B] of each window, which undoes death oversampling (see `WindowSource`); 1 where
     none is stored.

@@ -31,8 +31,9 @@ from generative.training.data import VALIDATION_STREAM, WindowSource, prefetch, 
 from generative.training.distributed import DistContext
 from generative.training.ema import EMA
 from generative.training.errors import psnr
-from generative.training.losses import TERMS, TRAINED, loss_terms, motion_terms, total_loss
+from generative.training.losses import TERMS, TRAINED, loss_terms, total_loss
 from generative.training.motion_data import SIDE, MotionBatch, MotionData
+from generative.training.motion_loss import motion_terms
 from generative.training.preview import preview_frames
 from generative.training.progress import COLUMNS, RunningMean, ThroughputClock
 from generative.training.teacher_forcing import draw_noise

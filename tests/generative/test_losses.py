@@ -9,19 +9,11 @@ import torch
 from generative.model.config import STAGES, LossScales
 from generative.model.world_model import WorldModel
 from generative.simulator import freeze
-from generative.training.losses import (
-    PLACE_OUTLIER,
-    PLACE_WEIGHT,
-    SCALE_OF,
-    TERMS,
-    TRAINED,
-    loss_terms,
-    motion_terms,
-    shown_before,
-    start_terms,
-    total_loss,
-)
+from generative.training.losses import SCALE_OF, TERMS, TRAINED, loss_terms, total_loss
 from generative.training.motion_data import SIDE, MotionBatch, MotionData
+from generative.training.motion_loss import motion_terms
+from generative.training.painter_loss import shown_before
+from generative.training.start_loss import PLACE_OUTLIER, PLACE_WEIGHT, start_terms
 from generative.training.teacher_forcing import draw_noise, read_windows, true_view
 from tests.helpers.slow_losses import SlowLosses, codes_around
 from tests.helpers.toy_windows import (

@@ -12,17 +12,9 @@ from generative.model import twohot
 from generative.model.painter import EncodedFrame
 from generative.model.player import NEIGHBOURHOOD, centre_of, surroundings, surroundings_of
 from generative.model.state import no_frame
-from generative.training.losses import (
-    CODE_NOISE,
-    INNER_WALL,
-    LOST,
-    MOTION_SCALE,
-    OUTSIDE,
-    PLACE_OUTLIER,
-    PLACE_WEIGHT,
-    RARE_KINDS,
-    RARE_WEIGHT,
-)
+from generative.training.motion_loss import LOST, MOTION_SCALE
+from generative.training.painter_loss import CODE_NOISE, INNER_WALL, OUTSIDE, RARE_KINDS, RARE_WEIGHT
+from generative.training.start_loss import PLACE_OUTLIER, PLACE_WEIGHT
 
 NO = torch.tensor([False])
 

@@ -1,0 +1,73 @@
+"""The loss of the motion stage: the player's motion and pose, rewards and ends, on the true canvas."""
+
+import torch
+
+from generative.model.canvas import KNOWN, base_tile
+from generative.model.player import NEIGHBOURHOOD, Surroundings, centre_of, surroundings_of
+from generative.model.world_model import WorldModel
+from generative.training.errors import masked_mean, outcome_terms
+from generative.training.motion_data import MARGIN, MotionBatch, take_window
+from generative.training.painter_loss import CODE_NOISE
+
+MOTION_SCALE = 0.05
+"""Scale in pixels of the Laplace distribution of each motion outcome."""
+LOST = 1.5
+"""Pixels off the true place beyond which a rollout teaches nothing that depends on its place."""
+
+
+def motion_terms(
+    model: WorldModel, batch: MotionBatch, free_running: float, code_noise: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Moves the player along recorded actions among the true tiles. The first windows of the batch run
+    freely, on their own motion and pose; the others are corrected at every step.
+
+    Args:
+        model: the world model.
+        batch: windows [L, B].
+        free_running: the fraction that runs freely.
+        code_noise: standard normal [B, SIDE, SIDE, K], added to the codes of all steps.
+    """
+    length, count = batch.mask.shape
+    free = (torch.arange(count, device=batch.mask.device) < free_running * count)[:, None]
+    true_motion = batch.position[:-1] - batch.position[1:]
+    like = model.start(batch.position.new_zeros(count, model.config.latent_size)).env
+    state = like._replace(
+        position=batch.position[1], motion=true_motion[0], pose=batch.pose[1], canvas=like.canvas[:, :0]
+    )
+    logits, errors, misses, on_track, poses = [], [], [], [], []
+    for t, action in enumerate(model.action_weights(batch.action[1:]), 1):
+        around = _cached_surroundings(model, batch, t, state.position, code_noise)
+        moved, outcomes = model.move(state, action, around=around)
+        logits.append(moved.outcome)
+        if t + 1 == length:
+            break
+        wanted = state.position - batch.position[t + 1]
+        errors.append(outcomes.loss(wanted, MOTION_SCALE))
+        misses.append((outcomes.choose().detach() - wanted).abs().amax(-1))
+        on_track.append((state.position - batch.position[t]).abs().amax(-1) < LOST)
+        poses.append((moved.pose - batch.pose[t + 1]).square().sum(-1))
+        state = moved._replace(
+            position=torch.where(free, moved.position, batch.position[t + 1]).detach(),
+            motion=torch.where(free, moved.motion, true_motion[t]).detach(),
+            pose=torch.where(free, moved.pose, batch.pose[t + 1]),
+        )
+    exists = batch.mask[2:]
+    on_track = torch.stack(on_track) & exists
+    truth = batch.reward[1:], batch.terminated[1:], batch.weight
+    return {
+        "motion": masked_mean(torch.stack(errors), on_track),
+        "motion_error": masked_mean(torch.stack(misses), on_track),
+        "pose": masked_mean(torch.stack(poses), exists),
+    } | outcome_terms(model, torch.stack(logits), *truth, batch.mask[1:])
+
+
+def _cached_surroundings(
+    model: WorldModel, batch: MotionBatch, step: int, position: torch.Tensor, code_noise: torch.Tensor
+) -> Surroundings:
+    """Surroundings of a player at `position` [B, 2], at most a tile from the true place."""
+    c = model.config
+    centre = centre_of(position, c)
+    true_tile = base_tile(centre_of(batch.position[step], c), c.tile_pixels)
+    first = (base_tile(centre, c.tile_pixels) - true_tile).clamp(-MARGIN, MARGIN) + MARGIN
+    codes = take_window(batch.codes[step] + CODE_NOISE * code_noise, first, NEIGHBOURHOOD)
+    return surroundings_of(torch.cat([codes, torch.ones_like(codes[..., :KNOWN])], -1), centre, c)
