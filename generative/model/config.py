@@ -276,6 +276,13 @@ class TrainConfig:
         """Batches of all stages."""
         return sum(self.stage_batches(stage) for stage in STAGES)
 
+    def learning_rate(self, batch: int) -> float:
+        """Of a batch: in each stage linear warm-up times linear decay to final_lr_fraction."""
+        stage, at = self.stage_of(batch)
+        peak = self.joint_lr if stage == "joint" else self.lr
+        decay = 1 - (1 - self.final_lr_fraction) * at / self.stage_batches(stage)
+        return peak * min(1.0, (at + 1) / max(self.warmup, 1)) * decay
+
     def with_total(self, total: int) -> "TrainConfig":
         """The same with `total` batches in all, in the same proportions; the last stage takes the rest."""
         cumulative, done, counts = 0, 0, {}

@@ -87,3 +87,8 @@ def peak_memory() -> int:
 def peak_gpu() -> int:
     """Peak GPU memory of tensors, in bytes; 0 without a GPU."""
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+
+
+def as_numbers(tensors: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Scalar tensors as Python numbers, in one transfer from the device."""
+    return dict(zip(tensors, torch.stack([x.detach().float() for x in tensors.values()]).tolist()))

@@ -1,6 +1,5 @@
 """The training loop of the world model; a stopped run resumes bit for bit."""
 
-import logging
 import math
 from pathlib import Path
 
@@ -34,8 +33,9 @@ from generative.training.errors import psnr
 from generative.training.losses import TERMS, TRAINED, loss_terms, total_loss
 from generative.training.motion_data import SIDE, MotionBatch, MotionData
 from generative.training.motion_loss import motion_terms
+from generative.training.partial_weights import load_partial
 from generative.training.preview import preview_frames
-from generative.training.progress import COLUMNS, RunningMean, ThroughputClock
+from generative.training.progress import COLUMNS, RunningMean, ThroughputClock, as_numbers
 from generative.training.teacher_forcing import draw_noise
 from rollouts.segment import Segment
 
@@ -205,7 +205,7 @@ class Trainer:
         """
         self._enter_stage_if_new()
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(self.batches)
+            group["lr"] = self.config.learning_rate(self.batches)
         terms = self._terms(self.model, segment, self.batches)
         loss = total_loss(terms, self.scales)
         values = as_numbers(terms | {"loss": loss, "frames": segment.mask.sum()}) | {
@@ -254,7 +254,7 @@ class Trainer:
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name.startswith(prefixes))
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.Adam(self.trained, lr=self._learning_rate(batch), fused=True)
+        self.optimizer = torch.optim.Adam(self.trained, lr=self.config.learning_rate(batch), fused=True)
         self.best = math.inf
 
     def _terms(self, model: WorldModel, batch: Segment | MotionBatch, key: int) -> dict[str, torch.Tensor]:
@@ -295,9 +295,6 @@ class Trainer:
         draw = self.source.validation_batch if len(self.source.validation) else self.source.train_batch
         return draw(0, self.config.batch_size, mine).to(self.device)
 
-    def _learning_rate(self, batch: int) -> float:
-        return learning_rate(self.config, batch)
-
     def _due(self, every: int) -> bool:
         return self.batches % every == 0 or self._stage_is_over()
 
@@ -316,7 +313,7 @@ class Trainer:
         row = {
             "batch": self.batches,
             "stage": self.stage,
-            "lr": self._learning_rate(self.batches - 1),
+            "lr": self.config.learning_rate(self.batches - 1),
         } | self._with_psnr(self._sums.means())
         row |= self._clock.read() | self.validate()
         with uninterrupted():
@@ -398,33 +395,3 @@ class Trainer:
                 look_up(meta, "sums.count", int, self._state_path),
                 look_up(meta, "sums.totals", dict[str, float], self._state_path),
             )
-
-
-def load_partial(model: WorldModel, weights: dict[str, torch.Tensor]) -> list[str]:
-    """Loads the weights of another model where names and shapes match; returns and logs the names of the
-    others.
-    """
-    own = model.state_dict()
-    matching = {
-        name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape
-    }
-    model.load_state_dict(matching, strict=False)
-    missing = sorted(own.keys() - matching.keys())
-    if missing:
-        logging.warning(
-            "%d of %d tensors are newly initialised: %s", len(missing), len(own), ", ".join(missing)
-        )
-    return missing
-
-
-def learning_rate(config: TrainConfig, batch: int) -> float:
-    """The learning rate at a batch: in each stage linear warm-up times linear decay to final_lr_fraction."""
-    stage, at = config.stage_of(batch)
-    peak = config.joint_lr if stage == "joint" else config.lr
-    decay = 1 - (1 - config.final_lr_fraction) * at / config.stage_batches(stage)
-    return peak * min(1.0, (at + 1) / max(config.warmup, 1)) * decay
-
-
-def as_numbers(tensors: dict[str, torch.Tensor]) -> dict[str, float]:
-    """Scalar tensors as Python numbers, in one transfer from the device."""
-    return dict(zip(tensors, torch.stack([x.detach().float() for x in tensors.values()]).tolist()))

@@ -30,9 +30,10 @@ from generative.model.world_model import WorldModel, load_world_model, save_worl
 from generative.training import trainer as trainer_module
 from generative.training.data import WindowSource, prefetch
 from generative.training.losses import TRAINED
+from generative.training.partial_weights import load_partial
 from generative.training.preview import preview_frames
 from generative.training.progress import CLOCK_COLUMNS, COLUMNS
-from generative.training.trainer import Trainer, learning_rate
+from generative.training.trainer import Trainer
 from rollouts.labels import BadLabels, label_fields, write_labels, write_manifest
 from rollouts.split import SPLIT_VERSION, episode_layouts, split_by_layout
 from rollouts.store import BadStore, Rollouts
@@ -204,12 +205,12 @@ def test_weights_to_begin_with_are_taken_where_they_fit_and_the_rest_is_named(ca
     other = WorldModel(toy_config())
     model = WorldModel(toy_config(num_initializing_steps=2))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    missing = trainer_module.load_partial(model, other.state_dict())
+    missing = load_partial(model, other.state_dict())
     assert missing == ["latent_head.global_head.0.0.weight"]
     assert all(name in caplog.text for name in missing)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name] if name in missing else other.state_dict()[name]), name
-    assert trainer_module.load_partial(WorldModel(toy_config()), other.state_dict()) == []
+    assert load_partial(WorldModel(toy_config()), other.state_dict()) == []
 
 
 def test_every_batch_has_noise_of_its_own_and_validations_and_looks_at_what_is_saved_always_the_same(
@@ -350,11 +351,11 @@ def test_the_learning_rate_rises_and_falls_in_every_stage():
     ten = {f"{stage}_batches": 10 for stage in STAGES}
     config = replace(SHORT, **ten, warmup=4, lr=1.0, joint_lr=0.5, final_lr_fraction=0.2)
     for begin, peak in ((0, 1.0), (10, 1.0), (30, 1.0), (40, 0.5)):
-        rates = [learning_rate(config, begin + i) / peak for i in range(10)]
+        rates = [config.learning_rate(begin + i) / peak for i in range(10)]
         assert rates[:4] == pytest.approx([0.25, 0.5 * 0.92, 0.75 * 0.84, 0.76])
         assert rates[9] == pytest.approx(1 - 0.8 * 0.9)
     flat = replace(config, final_lr_fraction=1.0, warmup=0)
-    assert [learning_rate(flat, batch) for batch in range(50)] == [1.0] * 40 + [0.5] * 10
+    assert [flat.learning_rate(batch) for batch in range(50)] == [1.0] * 40 + [0.5] * 10
 
 
 def test_every_save_leaves_a_film_of_real_posterior_and_open_loop(recorded, tmp_path):
