@@ -2,14 +2,17 @@
 what we do besides the networks.
 
 The alternative is a plain loop: the same networks in the same precision, the default memory layout, PyTorch's
-own random numbers, tiles and texels picked by advanced indexing, no modes, no ends, nothing kept but the
-frames, actions and values. Both take turns in one process, on one thread, and are timed in CPU seconds (on a
-GPU: by the clock), so that whatever else the machine does matters little.
+own random numbers, tiles and texels picked by advanced indexing, every tile computed in every step, no modes,
+no ends, nothing kept but the frames, actions and values. Both take turns in one process, on one thread, and
+are timed in CPU seconds (on a GPU: by the clock), so that whatever else the machine does matters little.
+
+The simulator computes only the textures of tiles that changed, so its speed depends on what the model plays:
+the share of those tiles is given with each figure. Random weights change far more than trained ones.
 """
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import parse, run_main
@@ -19,7 +22,15 @@ from common.shared_flags import Device, LogLevel, PrecisionName
 @dataclass
 class Args:
     agent_file: Path = Path("pretrained/coinrun_easy_200/seed_0_finished/model.safetensors")
-    """The agent in the loop; the world models have random weights."""
+    """The agent in the loop."""
+    world_model_file: Path = Path("pretrained/coinrun_simulator/model.safetensors")
+    """Trained weights for the preset of their size; the other presets have random ones."""
+    random_weights: bool = False
+    """Random weights for all presets."""
+    data_dir: Path | None = None
+    """Store of recorded play that the trained model starts from; by default the one it was trained on, in
+    data/.
+    """
     presets: tuple[str, ...] = ("tiny", "small")
     """Sizes of world model."""
     batch_sizes: tuple[int, ...] = (1, 256)
@@ -46,21 +57,22 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from agents.actor_critic import ActorCritic, load_agent
+from agents.actor_critic import load_agent
 from common.checkpoints import write_json
-from common.precision import autocast_context, choose_precision
+from common.precision import autocast_context, choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import choose_device, file_id, manifest
-from generative.model.canvas import base_tile
+from generative.model.canvas import KNOWN, base_tile
 from generative.model.categorical import sample_categorical
 from generative.model.config import load_preset
 from generative.model.frames import round_frames
 from generative.model.painter import texel_of
 from generative.model.player import NEIGHBOURHOOD, Surroundings, phase_features
 from generative.model.state import EnvState
-from generative.model.tile_dynamics import BORDER
+from generative.model.tile_dynamics import BORDER, CLOSED, TileDynamics, TileFeatures
 from generative.model.world_model import WorldModel
-from generative.simulator import NoiseKeys, Simulator
+from generative.simulator import NoiseKeys, Simulator, load_simulator
+from generative.starts import RandomStarts, Starts, open_starts
 
 TILE_PIXELS = 64 / 13
 """Side of a tile of CoinRun, which a model trained with labels has."""
@@ -116,11 +128,23 @@ def plain_step(model: WorldModel, env: EnvState, action: torch.Tensor, noise: to
     ahead = model.tile_dynamics(window(env.canvas, base - BORDER, model.tile_dynamics.window_shape), vector)
     logits = model.tile_dynamics.prior(ahead)
     sample = sample_categorical(logits, model.tile_noise(noise))
-    codes = model.tile_dynamics.apply_sample(ahead, sample)
+    codes = plain_codes(model.tile_dynamics, ahead, sample)
     canvas = env.canvas.clone()
     canvas[indices(canvas, base, c.view_shape)] = codes
     frame = plain_frame(model, codes[..., : c.code_size], position, pose)
     return EnvState(vector, canvas, position, motion, pose, logits, sample, outcome, frame)
+
+
+def plain_codes(dynamics: TileDynamics, tiles: TileFeatures, sample: torch.Tensor) -> torch.Tensor:
+    """`TileDynamics.apply_sample` that computes the new codes of all tiles."""
+    old, known = tiles.before.split([dynamics.config.code_size, KNOWN], -1)
+    gate = torch.sigmoid(dynamics.gate_head(tiles.features) - CLOSED)
+    keep = known * (1 - ((gate > 0.5).float() + gate - gate.detach()))
+    embedded = dynamics.class_embedding(sample).unflatten(1, tiles.features.shape[1:3])
+    with autocast_context(dynamics.precision, sample.device.type):
+        updated = dynamics.update(F.silu(tiles.features + embedded))
+    codes = keep * old + (1 - keep) * torch.tanh(updated.to(sample.dtype))
+    return torch.cat([codes, torch.ones_like(known)], -1)
 
 
 def indices(canvas: torch.Tensor, base: torch.Tensor, shape: tuple[int, int]) -> tuple[torch.Tensor, ...]:
@@ -167,10 +191,11 @@ def plain_frame(
     return frame + 0.5
 
 
-def networks(preset: str, agent: ActorCritic, precision: str, device) -> Simulator:
-    """A simulator of CoinRun whose world model has random weights, and a copy of the agent, both in the
-    precision.
+def networks(preset: str, args: Args, device) -> tuple[Simulator, dict | None]:
+    """A simulator of CoinRun of the preset's size, and the description of its world model's file; None where
+    that is of another size and the weights are random.
     """
+    agent, _ = load_agent(args.agent_file, device)
     shape = {
         "num_actions": agent.num_actions,
         "obs_shape": agent.config.obs_shape,
@@ -179,15 +204,18 @@ def networks(preset: str, agent: ActorCritic, precision: str, device) -> Simulat
         "knows_phase": True,
     }
     torch.manual_seed(0)
-    model = (
-        WorldModel(load_preset(preset, shape | {"precision": precision}, {})[0])
-        .to(device)
-        .eval()
-        .requires_grad_(False)
-    )
-    copy = ActorCritic(replace(agent.config, precision=precision)).to(device)
-    copy.load_state_dict(agent.state_dict())
-    return Simulator(model, copy)
+    model = WorldModel(load_preset(preset, shape, {})[0]).to(device).requires_grad_(False)
+    simulator, meta = Simulator(model, agent), None
+    if not args.random_weights:
+        trained = load_simulator(args.world_model_file, args.agent_file, device=device)
+        if weight_shapes(trained[0].model) == weight_shapes(model):
+            simulator, meta = trained
+    set_precision(args.precision, simulator.model, simulator.agent)
+    return simulator, meta
+
+
+def weight_shapes(model: WorldModel) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in model.state_dict().items()}
 
 
 def seconds(run, *given) -> float:
@@ -221,24 +249,43 @@ def peak_bytes(device, reset: bool = False) -> int:
     return int(line.split()[1]) * 1024
 
 
-def cell(fast: Simulator, slow: Simulator, batch: int, steps: int, grad: bool, rounds: int, device) -> dict:
-    """Speeds of both, in frames per second, and our peak memory."""
-    z = torch.randn(batch, fast.model.config.latent_size, device=device, requires_grad=grad)
+def changed_share(simulator: Simulator, z: torch.Tensor, steps: int, grad: bool) -> float:
+    """Share of the tiles in view whose texture `ours` computes in a step, after the first frame."""
+    computed = []
+    hook = simulator.model.painter.texture.register_forward_hook(
+        lambda _, given, textures: computed.append(textures[..., 0].numel())
+    )
+    ours(simulator, z, steps, grad)
+    hook.remove()
+    return sum(computed[1:]) / (steps * len(z) * simulator.model.config.num_tiles)
+
+
+def cell(
+    fast: Simulator, slow: Simulator, starts: Starts, batch: int, steps: int, grad: bool, rounds: int, device
+) -> dict:
+    """Speeds of both, in frames per second, the share of tiles that change, and our peak memory."""
+    places = np.arange(batch)
+    z = starts.latents(places, NoiseKeys(0, places), device).detach().requires_grad_(grad)
     seconds(plain, slow, z, steps, grad)
     peak_bytes(device, reset=True)
-    seconds(ours, fast, z, steps, grad)
+    changed = changed_share(fast, z, steps, grad)
     peak = peak_bytes(device)
     times = np.array(
         [[seconds(ours, fast, z, steps, grad), seconds(plain, slow, z, steps, grad)] for _ in range(rounds)]
     )
     speed = batch * steps / times.mean(0)
-    return {"ours": speed[0], "plain": speed[1], "ratio": speed[0] / speed[1], "peak_bytes": peak}
+    return {
+        "changed": changed,
+        "ours": speed[0],
+        "plain": speed[1],
+        "ratio": speed[0] / speed[1],
+        "peak_bytes": peak,
+    }
 
 
 def main(args: Args) -> None:
     torch.set_num_threads(1)
     device = choose_device(args.device)
-    agent = load_agent(args.agent_file, device)[0]
     # memory grows
     asked = [
         (p, b, s, g)
@@ -250,33 +297,50 @@ def main(args: Args) -> None:
     asked = [(p, b, s, g) for p, b, s, g in asked if not g or b * s <= args.most_grad_frames]
     rows = []
     for preset, batch, steps, grad in progress_bar(asked, unit="cell", desc="simulation"):
-        fast, slow = (networks(preset, agent, args.precision, device) for _ in range(2))
+        (fast, meta), (slow, _) = (networks(preset, args, device) for _ in range(2))
         for part in (slow.model, slow.agent):
             part.to(memory_format=torch.contiguous_format)
-        row = {"preset": preset, "batch": batch, "steps": steps, "grad": grad} | cell(
-            fast, slow, batch, steps, grad, args.rounds, device
+        starts = (
+            open_starts(fast, meta, args.data_dir, False, args.agent_file, 0)[0]
+            if meta
+            else RandomStarts(fast)
         )
-        rows.append(row)
-    logging.info("preset  batch  steps  gradients  frames/s  plain loop  ratio  peak GB")
+        row = {
+            "preset": preset,
+            "weights": "trained" if meta else "random",
+            "batch": batch,
+            "steps": steps,
+            "grad": grad,
+        }
+        rows.append(row | cell(fast, slow, starts, batch, steps, grad, args.rounds, device))
+    logging.info(
+        "preset  weights  batch  steps  gradients  tiles changed  frames/s  plain loop  ratio  peak GB"
+    )
     for row in rows:
         logging.info(
-            "%-6s %6d %6d  %-9s %9.0f  %10.0f  %5.2f  %7.2f",
+            "%-6s  %-7s %6d %6d  %-9s %13.1f%% %9.0f  %10.0f  %5.2f  %7.2f",
             row["preset"],
+            row["weights"],
             row["batch"],
             row["steps"],
             "yes" if row["grad"] else "no",
+            100 * row["changed"],
             row["ours"],
             row["plain"],
             row["ratio"],
             row["peak_bytes"] / 1e9,
         )
+    inputs = {"agent_file": args.agent_file}
+    if not args.random_weights:
+        inputs["world_model_file"] = args.world_model_file
     write_json(
         args.out_file,
         {
             "device": str(device),
             "rows": rows,
             "manifest": manifest(
-                {"agent_file": file_id(args.agent_file)}, choose_precision(args.precision, device).name
+                {name: file_id(path) for name, path in inputs.items()},
+                choose_precision(args.precision, device).name,
             ),
         },
     )

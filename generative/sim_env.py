@@ -13,6 +13,7 @@ from envs.procgen_state import BadState
 from envs.vecenv import ActionSpace
 from generative.model.frames import frames_to_bytes
 from generative.model.state import EnvState
+from generative.model.texture_cache import TextureCache
 from generative.simulator import END_NOISE, NoiseKeys, Simulator
 from generative.starts import Starts
 
@@ -80,6 +81,7 @@ class SimVecEnv:
         self._queued = np.full(num, -1)
         self._prev_level = np.zeros(num, np.int64)
         self._env = EnvState(*(self._like.new_zeros(num, *shape) for shape in simulator.model.state_shapes()))
+        self._textures = TextureCache(config, num, self._like.device)
         self._hidden = self._like.new_zeros(num, config.hidden_size)
         self._outcome = np.zeros((3, num), np.float32)
         self._terminated = np.zeros(num, bool)
@@ -98,7 +100,10 @@ class SimVecEnv:
         keys = NoiseKeys(self.seed, self._level, 0, self._step)
         noise = None if self.use_mode else self.simulator.state_noise(keys, 0, self._like)
         self._env = self.simulator.step(
-            self._env, torch.from_numpy(action.astype(np.int64)).to(self._like.device), noise
+            self._env,
+            torch.from_numpy(action.astype(np.int64)).to(self._like.device),
+            noise,
+            textures=self._textures,
         )
         outcome = self.simulator.outcome(self._env)
         self._terminated = (
@@ -224,7 +229,7 @@ class SimVecEnv:
 
     @torch.no_grad()
     def _render(self) -> None:
-        self._obs = frames_to_bytes(self.simulator.decode(self._env)).cpu().numpy()
+        self._obs = frames_to_bytes(self._env.frame).cpu().numpy()
 
 
 def action_space_of(meta: dict) -> ActionSpace:

@@ -20,6 +20,7 @@ from generative.model.categorical import sample_categorical
 from generative.model.frames import frames_to_bytes
 from generative.model.latent import agent_burn_in
 from generative.model.state import EnvState
+from generative.model.texture_cache import TextureCache
 from generative.model.world_model import Latent, Start, WorldModel, load_world_model
 from rollouts.segment import Segment
 
@@ -137,14 +138,18 @@ class Simulator:
             return agent_burn_in(self.agent, frames)
         return self.model.bins.new_zeros(frames.shape[1], self.model.config.hidden_size)
 
-    def start(self, z, mode: str = "hard", detach_agent: bool = True) -> Start:
+    def start(
+        self, z, mode: str = "hard", detach_agent: bool = True, textures: TextureCache | None = None
+    ) -> Start:
         """The start that z [B, Z] describes: environment, agent's hidden state and previous action."""
-        start = self.model.start(z, mode, detach_agent)
+        start = self.model.start(z, mode, detach_agent, textures)
         return start if self.own_agent else start._replace(hidden=self.agent.initial_state(len(z)))
 
-    def step(self, state: EnvState, action, noise=None, mode: str = "hard") -> EnvState:
+    def step(
+        self, state: EnvState, action, noise=None, mode: str = "hard", textures: TextureCache | None = None
+    ) -> EnvState:
         """The prior state after an action ([B] integers or [B, A] weights)."""
-        return self.model.step(state, action, noise, mode)
+        return self.model.step(state, action, noise, mode, textures)
 
     def decode(self, state: EnvState, mode: str = "hard") -> torch.Tensor:
         """Frames [B, H, W, C]; in hard mode at 8 bits in [0, 1]."""
@@ -213,7 +218,9 @@ class Simulator:
         """
         policy = policy or self.agent
         with torch.set_grad_enabled(grad):
-            start = self.start(z, mode, detach_agent)
+            as_bytes = mode == "hard" and not grad
+            textures = TextureCache(self.model.config, len(z), z.device) if as_bytes else None
+            start = self.start(z, mode, detach_agent, textures)
             env = start.env
             first_hidden = start.hidden if hidden is None else hidden
             state_noise = (
@@ -228,8 +235,7 @@ class Simulator:
             history = []
             first, over = (torch.zeros(len(z), dtype=torch.bool, device=z.device) for _ in range(2))
             for i in range(steps):
-                frame = self.decode(env, mode)
-                obs = frame if grad or mode == "relaxed" else frames_to_bytes(frame)
+                obs = frames_to_bytes(env.frame) if as_bytes else self.decode(env, mode)
                 state = policy.advance(obs, state, first, reward)
                 logits, value = policy.heads(state)
                 if actions is None:
@@ -239,7 +245,7 @@ class Simulator:
                 else:
                     weights = self.model.action_weights(actions[i])
                     action = weights.argmax(-1)
-                next_env = self.step(env, weights, next(state_noise), mode)
+                next_env = self.step(env, weights, next(state_noise), mode, textures)
                 reward, done, reward_prob = self.outcome(next_env)
                 ended = (done.detach() > next(end_threshold)) & ends
                 history.append(
@@ -281,10 +287,11 @@ class Simulator:
     def _segment(self, history: list[_Step], steps: int, hidden, z, previous_action) -> Segment:
         """Stacks the steps; those after an end, or not computed, are blank as in any Segment."""
         s = _Step(*(torch.stack(parts) for parts in zip(*history)))
-        alive = torch.cat([torch.zeros_like(s.terminated[:1]), s.terminated[:-1]]).int().cumsum(0) == 0
+        over = torch.cat([torch.zeros_like(s.terminated[:1]), s.terminated[:-1]]).cumsum(0) > 0
+        blanks = over.nonzero(as_tuple=True)  # indices, as a mask would write all of x
 
         def masked(x, blank=0):
-            x = torch.where(alive.reshape(*alive.shape, *[1] * (x.ndim - 2)), x, torch.full_like(x, blank))
+            x[blanks] = blank
             return torch.cat([x, x.new_full((steps - len(x), *x.shape[1:]), blank)]) if len(x) < steps else x
 
         terminated = masked(s.terminated)
@@ -296,7 +303,7 @@ class Simulator:
             terminated,
             none,
             none.clone(),
-            masked(alive),
+            masked(~over),
             masked(s.value),
             masked(s.logits),
             masked(s.log_prob),

@@ -38,24 +38,25 @@ def read_window(canvas: torch.Tensor, base: torch.Tensor, shape: tuple[int, int]
     Returns:
         [B, h, w, C].
     """
-    index = _window_index(canvas, base, shape)
+    index = window_index(canvas, base, shape)
     return canvas.flatten(0, 2).index_select(0, index.flatten()).view(*index.shape, -1)
 
 
 def write_window(canvas: torch.Tensor, base: torch.Tensor, window: torch.Tensor) -> torch.Tensor:
     """A copy of the canvas [B, G, G, C] with `window` [B, h, w, C] written from tile `base` [B, 2] on."""
-    index = _window_index(canvas, base, window.shape[1:3])
+    index = window_index(canvas, base, window.shape[1:3])
     return canvas.flatten(0, 2).index_copy(0, index.flatten(), window.flatten(0, 2)).view(canvas.shape)
 
 
-def _window_index(canvas: torch.Tensor, base: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """Row of each tile of the window in the flattened canvas [B * G * G, C]: [B, h, w]."""
-    batch, size = canvas.shape[:2]
+def window_index(torus: torch.Tensor, base: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """Row of each tile of the window in the flattened torus [B * G * G', C]: [B, h, w]."""
+    batch, *sizes = torus.shape[:3]
     rows, columns = (
-        (base[:, axis, None] + torch.arange(n, device=base.device)) % size for axis, n in enumerate(shape)
+        (base[:, axis, None] + torch.arange(n, device=base.device)) % size
+        for axis, (n, size) in enumerate(zip(shape, sizes))
     )
-    sample = torch.arange(batch, device=base.device)[:, None, None] * size * size
-    return sample + rows[:, :, None] * size + columns[:, None]
+    sample = torch.arange(batch, device=base.device)[:, None, None] * sizes[0]
+    return (sample + rows[:, :, None]) * sizes[1] + columns[:, None]
 
 
 def visible_share(position: torch.Tensor, tile: float, view: tuple[int, int], frame: tuple[int, int]):

@@ -1,7 +1,6 @@
 """Groups of categorical variables: uniform mixing, straight-through sampling and KL."""
 
 import torch
-from torch.nn import functional as F
 
 MODES = ("hard", "relaxed")
 
@@ -22,11 +21,14 @@ def sample_categorical(logits: torch.Tensor, noise: torch.Tensor | None, mode: s
     """
     if mode not in MODES:
         raise ValueError(f"unknown gradient mode {mode!r}; choose hard or relaxed")
-    probabilities = torch.softmax(logits, -1)
     if mode == "relaxed":
-        return probabilities
-    index = (logits if noise is None else logits + noise).argmax(-1)
-    return F.one_hot(index, logits.shape[-1]).to(logits.dtype) + (probabilities - probabilities.detach())
+        return torch.softmax(logits, -1)
+    index = (logits if noise is None else logits + noise).argmax(-1, keepdim=True)
+    sample = torch.zeros_like(logits).scatter_(-1, index, 1.0)
+    if not logits.requires_grad:
+        return sample
+    probabilities = torch.softmax(logits, -1)
+    return sample + (probabilities - probabilities.detach())
 
 
 def kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:

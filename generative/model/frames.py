@@ -15,4 +15,4 @@ def round_frames(frames: torch.Tensor) -> torch.Tensor:
 
 def frames_to_bytes(frames: torch.Tensor) -> torch.Tensor:
     """Decoded frames as uint8, at the levels of `round_frames`."""
-    return torch.round(frames.detach().clamp(0, 1) * 255).to(torch.uint8)
+    return frames.detach().clamp(0, 1).mul_(255).round_().to(torch.uint8)

@@ -14,6 +14,7 @@ from common.precision import autocast_context
 from generative.model.canvas import base_tile, visible_share
 from generative.model.config import WorldModelConfig
 from generative.model.frames import as_float
+from generative.model.texture_cache import TextureCache
 
 PATCH = 7
 """Side in pixels of the patch that a tile's code is computed from."""
@@ -153,6 +154,7 @@ class Painter(nn.Module):
         pose: torch.Tensor,
         mode: str = "hard",
         base: torch.Tensor | None = None,
+        cache: TextureCache | None = None,
     ) -> torch.Tensor:
         """Frames [N, H, W, C] around [0, 1], neither clipped nor rounded.
 
@@ -163,14 +165,17 @@ class Painter(nn.Module):
             mode: "hard": a pixel takes the texel under its centre; its gradient is that of "relaxed", where
                 it averages texels with a triangle of 2 pixels.
             base: first tile of the codes, [N, 2]; default: the tile at `position`.
+            cache: of these N samples, in hard mode without gradients.
         """
         base = base_tile(position, self.config.tile_pixels) if base is None else base
         with autocast_context(self.precision, codes.device.type):
-            textures = self.texture(codes).unflatten(-1, (self.config.texels**2, -1))
-            if mode == "hard" and not position.requires_grad:
-                image = self._look_up(textures, position, base)
+            if cache is not None:
+                textures = cache.update(codes, base, self.texture)
+                image = self._look_up(textures, position, base, cell=base)
+            elif mode == "hard" and not position.requires_grad:
+                image = self._look_up(self.texture(codes), position, base, cell=torch.zeros_like(base))
             else:
-                image = self._average(textures, position, base, mode)
+                image = self._average(self.texture(codes), position, base, mode)
             return self._with_sprite(image.to(codes.dtype), pose) + 0.5
 
     def _places(self, position: torch.Tensor, base: torch.Tensor, axis: int) -> torch.Tensor:
@@ -178,27 +183,32 @@ class Painter(nn.Module):
         pixels = torch.arange(self.config.obs_shape[axis], device=position.device) + 0.5
         return (position[:, axis, None] + pixels) / self.config.tile_pixels - base[:, axis, None]
 
-    def _look_up(self, textures: torch.Tensor, position: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-        """The texel under the centre of every pixel: [N, H, W, C] of textures [N, h, w, S * S, C]."""
+    def _look_up(
+        self, textures: torch.Tensor, position: torch.Tensor, base: torch.Tensor, cell: torch.Tensor
+    ) -> torch.Tensor:
+        """The texel under the centre of every pixel: [N, H, W, C] of textures [N, h, w, S * S * C].
+
+        cell [N, 2] is where the texture of tile `base` lies; they go on from there and wrap around.
+        """
         c = self.config
         n, rows, columns = textures.shape[:3]
         tiles, texels = [], []
         for axis, count in enumerate((rows, columns)):
             place = self._places(position, base, axis)
             tile = torch.floor(place).nan_to_num(0).clamp(0, count - 1)
-            tiles.append(tile.long())
+            tiles.append((cell[:, axis, None] + tile.long()) % count)
             texels.append(texel_of(place - tile, c.texels))
         sample = torch.arange(n, device=position.device)[:, None]
         row = ((sample * rows + tiles[0]) * columns * c.texels + texels[0]) * c.texels
         column = tiles[1] * c.texels**2 + texels[1]
         index = row[:, :, None] + column[:, None]
-        return textures.flatten(0, 3).index_select(0, index.flatten()).view(*index.shape, -1)
+        return textures.view(-1, c.obs_shape[2]).index_select(0, index.flatten()).view(*index.shape, -1)
 
     def _average(self, textures, position, base, mode: str) -> torch.Tensor:
         """The same as weighted sums of texels, which have a gradient to the position."""
         c = self.config
         n, rows, columns = textures.shape[:3]
-        channels = textures.shape[-1]
+        channels = c.obs_shape[2]
         image = textures.view(n, rows, columns, c.texels, c.texels, channels).transpose(2, 3)
         by_row = self._weights(self._places(position, base, 0), rows, mode).to(textures.dtype)
         by_column = self._weights(self._places(position, base, 1), columns, mode).to(textures.dtype)
@@ -225,6 +235,6 @@ class Painter(nn.Module):
         rows, columns = c.sprite_slices
         sprite = self.sprite(pose).view(len(pose), c.sprite_pixels, c.sprite_pixels, -1)
         opacity = torch.sigmoid(sprite[..., -1:] - 2)
-        drawn = image.clone()
+        drawn = image.clone() if torch.is_grad_enabled() else image
         drawn[:, rows, columns] = (1 - opacity) * image[:, rows, columns] + opacity * sprite[..., :-1]
         return drawn

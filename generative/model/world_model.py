@@ -55,6 +55,7 @@ from generative.model.player import (
     surroundings,
 )
 from generative.model.state import EnvState, no_frame
+from generative.model.texture_cache import TextureCache
 from generative.model.tile_dynamics import BORDER, TileDynamics, TileFeatures
 
 _ENTRIES = {
@@ -238,13 +239,20 @@ class WorldModel(nn.Module):
         """z [B, Z] from standard normal noise [B, Z]: from N(0, I), or uniform on the sphere."""
         return F.normalize(noise, dim=-1) if self.spherical else noise
 
-    def start(self, z: torch.Tensor, mode: str = "hard", detach_agent: bool = True) -> Start:
+    def start(
+        self,
+        z: torch.Tensor,
+        mode: str = "hard",
+        detach_agent: bool = True,
+        textures: TextureCache | None = None,
+    ) -> Start:
         """The start that z describes, with its frame.
 
         Args:
             z: latents [B, Z].
             mode: gradient mode, see `sample_categorical`.
             detach_agent: no gradient reaches z through the agent's hidden state and previous action.
+            textures: of these samples, see `paint`.
         """
         c = self.config
         codes, phase, motion, pose = self.start_head(z)
@@ -270,13 +278,18 @@ class WorldModel(nn.Module):
         agent_part = (z.detach() if detach_agent else z)[:, : c.latent_global]
         hidden = self.start_hidden_head(agent_part)
         return Start(
-            self.paint(state, mode),
+            self.paint(state, mode, textures),
             torch.tanh(hidden) if c.bounded_hidden else hidden,
             self.start_action_head(agent_part),
         )
 
     def step(
-        self, state: EnvState, action: torch.Tensor, noise: torch.Tensor | None = None, mode: str = "hard"
+        self,
+        state: EnvState,
+        action: torch.Tensor,
+        noise: torch.Tensor | None = None,
+        mode: str = "hard",
+        textures: TextureCache | None = None,
     ) -> EnvState:
         """The prior state after an action, with its frame.
 
@@ -285,13 +298,14 @@ class WorldModel(nn.Module):
             action: [B] integers, or [B, A] weights with gradients.
             noise: Gumbel noise [B, columns, C], or None for the mode of the distribution.
             mode: gradient mode, see `sample_categorical`.
+            textures: of these samples, see `paint`.
         """
         moved, _ = self.move(state, self.action_weights(action), mode)
         tiles = self.tiles_ahead(moved)
         logits = self.tile_dynamics.prior(tiles)
         noise = None if noise is None else self.tile_noise(noise)
         sample = sample_categorical(logits, noise, mode)
-        return self.paint(self.fill(moved, tiles, logits, sample, mode), mode)
+        return self.paint(self.fill(moved, tiles, logits, sample, mode), mode, textures)
 
     def tile_noise(self, noise: torch.Tensor) -> torch.Tensor:
         """Noise [..., G, C] of all tiles in view from that of their columns [..., columns, C].
@@ -380,10 +394,14 @@ class WorldModel(nn.Module):
             frame=no_frame(motion),
         )
 
-    def paint(self, state: EnvState, mode: str = "hard") -> EnvState:
-        """The states [B, ...] with their frames."""
+    def paint(self, state: EnvState, mode: str = "hard", textures: TextureCache | None = None) -> EnvState:
+        """The states [B, ...] with their frames.
+
+        textures: of earlier steps of these samples, updated here; in hard mode without gradients.
+        """
         codes = self.codes_in_view(state.canvas, state.position)
-        return state._replace(frame=self.painter(codes, state.position, state.pose, mode))
+        frame = self.painter(codes, state.position, state.pose, mode, cache=textures)
+        return state._replace(frame=frame)
 
     def flat_state(self, state: EnvState) -> torch.Tensor:
         """The deterministic state as one vector [B, Dh]: recurrent vector, pose, motion and phase in tiles,

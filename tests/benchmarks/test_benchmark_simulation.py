@@ -5,14 +5,14 @@ with gradients are left out.
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
-from agents.actor_critic import save_agent
 from benchmarks import simulation
-from tests.helpers.toy_simulator import toy_simulator
-from tests.helpers.toy_world import toy_agent
+from tests.helpers.toy_simulator import NAMES, save_toy_files, toy_simulator
+from tests.helpers.toy_world import toy_config
 
 
 def test_both_loops_do_the_same_work_and_reach_the_latent():
@@ -77,15 +77,53 @@ def test_peak_memory_is_that_since_the_reset():
     assert reset < after - 100e6
 
 
+def test_the_share_of_tiles_that_change_is_that_of_open_gates():
+    simulator = toy_simulator()
+    gate = simulator.model.tile_dynamics.gate_head
+    gate.weight[:] = 0
+    z = torch.randn(5, simulator.model.config.latent_size)
+    shares = []
+    for bias in (-100.0, 100.0):
+        gate.bias[:] = bias
+        shares.append(simulation.changed_share(simulator, z, 4, False))
+    assert shares[0] < 0.5  # those that come into view
+    assert shares[1] == 1
+    gate.bias[:] = -100
+    assert simulation.changed_share(simulator, z.requires_grad_(), 4, True) == 1
+
+
+def test_the_presets_of_the_files_size_has_its_weights_and_the_others_random_ones(tmp_path, monkeypatch):
+    save_toy_files(tmp_path)
+    sizes = {"toy": toy_config(), "other": toy_config(vector_size=16)}
+    monkeypatch.setattr(simulation, "load_preset", lambda name, *_: (sizes[name], None))
+    args = simulation.Args(tmp_path / "agent.safetensors", tmp_path / "model.safetensors", precision="fp32")
+    expected = toy_simulator().model.state_dict()
+    simulator, meta = simulation.networks("toy", args, "cpu")
+    assert all(torch.equal(weight, expected[name]) for name, weight in simulator.model.state_dict().items())
+    assert meta["action_names"] == NAMES
+    assert simulation.networks("other", args, "cpu")[1] is None
+    assert simulation.networks("toy", replace(args, random_weights=True), "cpu")[1] is None
+
+
 def test_the_table_has_a_row_for_every_cell_but_the_widest_with_gradients(tmp_path, monkeypatch):
-    save_agent(tmp_path / "agent.safetensors", toy_agent(), {})
-    monkeypatch.setattr(simulation, "networks", lambda preset, agent, float32, device: toy_simulator())
+    save_toy_files(tmp_path)
+    monkeypatch.setattr(simulation, "load_preset", lambda *_: (toy_config(), None))
     monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
     args = simulation.Args(
-        tmp_path / "agent.safetensors", ("tiny",), (1, 4), (2, 3), 1, 8, "cpu", tmp_path / "out.json"
+        agent_file=tmp_path / "agent.safetensors",
+        world_model_file=tmp_path / "model.safetensors",
+        data_dir=tmp_path / "store",
+        presets=("tiny",),
+        batch_sizes=(1, 4),
+        horizons=(2, 3),
+        rounds=1,
+        most_grad_frames=8,
+        device="cpu",
+        out_file=tmp_path / "out.json",
     )
     simulation.main(args)
     rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert {row["weights"] for row in rows} == {"trained"}
     cells = [(batch, steps, grad) for grad in (False, True) for batch in (1, 4) for steps in (2, 3)]
     assert [(r["batch"], r["steps"], r["grad"]) for r in rows] == cells[:-1]  # 4 x 3 frames are more than 8
     assert all(
