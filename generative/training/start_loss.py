@@ -8,7 +8,7 @@ from generative.training.errors import bottleneck, image_error
 from generative.training.teacher_forcing import Recording
 from rollouts.segment import Segment
 
-PLACE_WEIGHT = 40.0
+PLACE_WEIGHT = 400.0
 """Weight of the Huber loss of the start's place and motion, in pixels, against the other terms of the start.
 """
 PLACE_OUTLIER = 0.3
