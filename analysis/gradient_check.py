@@ -2,9 +2,9 @@
 change over many rollouts, by gradient path.
 
 Writes gradient_check.json, the numbers behind it and a figure. Gradients with a correlation below 0.3, or not
-significantly above 0, are `greyed`: figures must not show them in colour. A low `ceiling` means that too few
-rollouts were taken to tell, because changed actions rarely matter. Runs on the CPU: PyTorch's GRU has no
-forward-mode derivative on a GPU.
+significantly above 0, or with a `ceiling` of 0 are `greyed`: figures must not show them in colour. A low
+ceiling means that too few rollouts were taken to tell, because changed actions rarely matter. Runs on the
+CPU: PyTorch's GRU has no forward-mode derivative on a GPU.
 """
 
 import logging
@@ -33,6 +33,10 @@ class Args:
     """Steps after the first simulated one at which quantities are compared."""
     share: float = 0.05
     """Length of a move as a share of the latent's length."""
+    hold_place: bool = False
+    """Moves leave the start's place in its tile and its motion as they are: pictures that move by part of a
+    pixel change in ways that no gradient foretells.
+    """
     batch_size: int = 64
     """Rollouts simulated at a time."""
     seed: int = 0
@@ -63,6 +67,7 @@ from interpret.attribution.gradient_estimator import (
     PATHS,
     QUANTITIES,
     cross_half_agreement,
+    holding_place,
     noise_ceiling,
     perturbations,
     predicted_and_measured_changes,
@@ -166,6 +171,8 @@ def _batch(
         z = starts.latents(states, own, "cpu")
     noise = NoiseKeys(args.seed + _MOVE_SEED, states).normal(z.shape[1], z)
     move = perturbations(z, noise, args.share, simulator.model.spherical)
+    if args.hold_place:
+        move = holding_place(simulator, z, move)
     width = simulator.agent.core.state_size
     unit = (NoiseKeys(args.seed + _UNIT_SEED, states).uniform(0, 0, z) * width).long()
     z, move, unit = (x.repeat_interleave(args.num_rollouts, 0) for x in (z, move, unit))
@@ -197,7 +204,7 @@ def summary(horizons, predicted: np.ndarray, measured: np.ndarray, level: np.nda
                         "quantity": quantity,
                         "k": k,
                         **found,
-                        "greyed": _is_grey(*found["correlation"][:2]),
+                        "greyed": not found["ceiling"] or _is_grey(*found["correlation"][:2]),
                     }
                 )
     paths = {}
@@ -240,12 +247,13 @@ def draw(results: dict, args: Args, levels: str, path: Path) -> None:
     axes[0, 0].set_ylim(-0.4, 1.05)
     axes[1, 0].set_ylim(-0.5, 2.5)
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    held = " that leaves the view's place and motion as they are" if args.hold_place else ""
     text = (
         "Change of each quantity at step k predicted by the straight-through gradient, against the change "
         f"over other common-noise rollouts ({args.num_rollouts // 2} each), for a random move of "
-        f"{args.share:.0%} of the latent's length. Bars: 95%, by level. Open grey marks: correlation below "
-        f"{GREY_BELOW}, or not significantly above 0. Ticks: ceiling, what a perfect estimator would show "
-        "with as many rollouts."
+        f"{args.share:.0%} of the latent's length{held}. Bars: 95%, by level. Open grey marks: correlation "
+        f"below {GREY_BELOW}, or not significantly above 0, or a ceiling of 0. Ticks: ceiling, what a perfect "
+        "estimator would show with as many rollouts."
     )
     add_caption(figure, text, f"{results['states']} states", levels)
     save_figure(figure, path)

@@ -33,6 +33,21 @@ def perturbations(z: torch.Tensor, noise: torch.Tensor, share: float, spherical:
     return share * z.norm(dim=-1, keepdim=True) * noise / noise.norm(dim=-1, keepdim=True)
 
 
+def holding_place(simulator: Simulator, z: torch.Tensor, move: torch.Tensor) -> torch.Tensor:
+    """The part of moves [B, Z] that leaves the start's place in its tile and its motion, to first order.
+
+    A picture drawn by nearest neighbour changes by whole pixels when it moves by a part of one, in the game
+    as in the simulator: no gradient foretells which.
+    """
+    leaf = z.detach().requires_grad_()
+    with torch.enable_grad():
+        _, phase, motion, _ = simulator.model.start_head(leaf)
+        rows = torch.cat([phase, motion], -1).sum(0)
+        slopes = torch.stack([torch.autograd.grad(row, leaf, retain_graph=True)[0] for row in rows], -1)
+    basis, _ = torch.linalg.qr(slopes.detach())  # [B, Z, 4]
+    return move - (basis @ (basis.mT @ move[..., None]))[..., 0]
+
+
 def to_float32(simulator: Simulator) -> Simulator:
     """The same simulator in float32: PyTorch's autocast drops forward-mode tangents."""
     set_precision("fp32", simulator.model, simulator.agent)

@@ -17,6 +17,7 @@ from interpret.attribution.gradient_estimator import (
     QUANTITIES,
     cross_half_agreement,
     gradient_agreement,
+    holding_place,
     noise_ceiling,
     perturbations,
     predicted_and_measured_changes,
@@ -192,6 +193,24 @@ def test_moves_have_their_length_and_keep_to_the_sphere():
     torch.testing.assert_close((moves * point).sum(-1), torch.zeros(B), atol=1e-6, rtol=0)
 
 
+def test_a_move_that_holds_the_place_keeps_all_else(simulator):
+    z, noise = latents()
+    move = perturbations(z, noise, 0.01, spherical=False)
+    held = holding_place(simulator, z, move)
+
+    def change(step):
+        after, before = (simulator.model.start_head(z + sign * step) for sign in (1, -1))
+        return [(a - b).abs().flatten(1).amax(1) / 2 for a, b in zip(after, before)]
+
+    with torch.no_grad():
+        codes, phase, motion, pose = (new / old for new, old in zip(change(held), change(move)))
+    assert phase.max() < 0.05
+    assert motion.max() < 0.05
+    assert codes.min() > 0.3
+    assert pose.median() > 0.3
+    torch.testing.assert_close(holding_place(simulator, z, held), held)
+
+
 @pytest.fixture(scope="module", params=["gaussian", "sphere"])
 def made(request, tmp_path_factory):
     path = tmp_path_factory.mktemp(request.param)
@@ -228,7 +247,8 @@ def test_the_artefact_says_path_by_path_what_may_be_shown(made, tmp_path):
         middle, low, _ = cell["correlation"]
         if middle is not None:
             assert middle == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-6)
-        assert cell["greyed"] == (middle is None or middle < 0.3 or low is None or low <= 0)
+        unsure = middle is None or middle < 0.3 or low is None or low <= 0
+        assert cell["greyed"] == (unsure or not cell["ceiling"])
     still = [
         cell
         for cell in result["cells"]
@@ -248,6 +268,7 @@ def test_every_flag_of_the_check_changes_its_numbers(made, tmp_path):
     for change in (
         dict(seed=1),
         dict(share=0.2),
+        dict(hold_place=True),
         dict(num_rollouts=2),
         dict(horizons=(1, 2)),
         dict(num_states=11),
