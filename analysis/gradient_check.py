@@ -252,8 +252,8 @@ def draw(results: dict, args: Args, levels: str, path: Path) -> None:
         "Change of each quantity at step k predicted by the straight-through gradient, against the change "
         f"over other common-noise rollouts ({args.num_rollouts // 2} each), for a random move of "
         f"{args.share:.0%} of the latent's length{held}. Bars: 95%, by level. Open grey marks: correlation "
-        f"below {GREY_BELOW}, or not significantly above 0, or a ceiling of 0. Ticks: ceiling, what a perfect "
-        "estimator would show with as many rollouts."
+        f"below {GREY_BELOW}, or not significantly above 0, or a ceiling of 0. Ticks: ceiling, what a "
+        "perfect estimator would show with as many rollouts."
     )
     add_caption(figure, text, f"{results['states']} states", levels)
     save_figure(figure, path)
