@@ -35,7 +35,7 @@ class Args:
     """Length of a move as a share of the latent's length."""
     hold_place: bool = False
     """Moves leave the start's place in its tile and its motion as they are: pictures that move by part of a
-    pixel change in ways that no gradient foretells.
+    pixel change in ways that no gradient predicts.
     """
     batch_size: int = 64
     """Rollouts simulated at a time."""

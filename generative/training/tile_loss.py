@@ -135,11 +135,11 @@ def _own_or_observed_start(model: WorldModel, recording: Recording) -> EnvState:
     """Starts as the latents of the first half of the windows describe them, and as the true frames of the
     others show them.
     """
-    told, shown = recording.start.env, observed_start(model, recording)
+    decoded, observed = recording.start.env, observed_start(model, recording)
     own = torch.arange(len(recording.z), device=recording.z.device) < len(recording.z) / 2
     parts = {
-        name: torch.where(own.view(-1, *[1] * (getattr(told, name).dim() - 1)), getattr(told, name), x)
-        for name, x in shown._asdict().items()
+        name: torch.where(own.view(-1, *[1] * (getattr(decoded, name).dim() - 1)), getattr(decoded, name), x)
+        for name, x in observed._asdict().items()
         if name in ("canvas", "position", "motion", "pose")
     }
-    return told._replace(**parts)
+    return decoded._replace(**parts)

@@ -37,7 +37,7 @@ def holding_place(simulator: Simulator, z: torch.Tensor, move: torch.Tensor) -> 
     """The part of moves [B, Z] that leaves the start's place in its tile and its motion, to first order.
 
     A picture drawn by nearest neighbour changes by whole pixels when it moves by a part of one, in the game
-    as in the simulator: no gradient foretells which.
+    as in the simulator: no gradient predicts which.
     """
     leaf = z.detach().requires_grad_()
     with torch.enable_grad():
