@@ -76,6 +76,10 @@ class TileDynamics(nn.Module):
         raw = self.posterior_head(torch.cat([tiles.features, codes], -1)).flatten(1, 2)
         return unimix(raw, self.config.uniform_mix)
 
+    def gate(self, tiles: TileFeatures) -> torch.Tensor:
+        """How far the gate of each tile is open, [N, h, w, 1]; that of an unknown tile has no effect."""
+        return torch.sigmoid(self.gate_head(tiles.features) - CLOSED)
+
     def apply_sample(self, tiles: TileFeatures, sample: torch.Tensor, mode: str = "hard") -> torch.Tensor:
         """Codes and known flags [N, h, w, K + 1] after the step, given samples [N, h * w, C].
 
@@ -83,7 +87,7 @@ class TileDynamics(nn.Module):
             code replaces a share of the old one.
         """
         old, known = tiles.before.split([self.config.code_size, KNOWN], -1)
-        gate = torch.sigmoid(self.gate_head(tiles.features) - CLOSED)
+        gate = self.gate(tiles)
         sample = sample.unflatten(1, tiles.features.shape[1:3])
         if mode == "hard" and not any(x.requires_grad for x in (gate, sample, old)):
             changed = ((known == 0) | (gate > 0.5)).squeeze(-1)

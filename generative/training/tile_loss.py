@@ -22,6 +22,11 @@ from generative.training.teacher_forcing import (
 )
 from rollouts.segment import Segment
 
+OPEN_COST = 0.3
+"""Added to the squared error of a known tile's code as far as its gate is open: it opens where the code
+changes, and not where a new code would be as good as the old one.
+"""
+
 
 def tile_terms(
     model: WorldModel, segment: Segment, noise: Noise, recording: Recording
@@ -81,7 +86,9 @@ def _tile_losses(
     prior = model.tile_dynamics.prior(tiles)
     posterior, sample = sample_posterior(model, tiles, codes, noise)
     predicted = model.tile_dynamics.apply_sample(tiles, sample, "relaxed")[..., :-KNOWN]
-    error = ((predicted - codes).square().sum(-1) * weight).sum((1, 2))
+    known = tiles.before[..., -1]
+    cost = OPEN_COST * known * model.tile_dynamics.gate(tiles).squeeze(-1)
+    error = (((predicted - codes).square().sum(-1) + cost) * weight).sum((1, 2))
     counts = weight.flatten(1)[..., None] > 0
     prior, posterior = (torch.where(counts, x, prior.detach()) for x in (prior, posterior))
     return {

@@ -12,9 +12,11 @@ from generative.model import twohot
 from generative.model.painter import EncodedFrame
 from generative.model.player import NEIGHBOURHOOD, centre_of, surroundings, surroundings_of
 from generative.model.state import no_frame
+from generative.model.tile_dynamics import CLOSED
 from generative.training.motion_loss import LOST, MOTION_SCALE
 from generative.training.painter_loss import CODE_NOISE, INNER_WALL, OUTSIDE, RARE_KINDS, RARE_WEIGHT
 from generative.training.start_loss import PLACE_OUTLIER, PLACE_WEIGHT
+from generative.training.tile_loss import OPEN_COST
 
 NO = torch.tensor([False])
 
@@ -265,7 +267,9 @@ class SlowLosses:
         predicted = dynamics.apply_sample(features, sample, "relaxed")[..., :-1]
         if not counts:
             return posterior, sample
-        self.add("codes", ((predicted - codes).square().sum(-1) * weight).sum())
+        opened = torch.sigmoid(dynamics.gate_head(features.features) - CLOSED)[..., 0]
+        cost = OPEN_COST * opened * features.before[..., -1]
+        self.add("codes", (((predicted - codes).square().sum(-1) + cost) * weight).sum())
         each = kl_divergence(Categorical(logits=posterior), Categorical(logits=prior))
         divergence = (each * (weight.flatten(1) > 0)).sum()
         self.add("kl", divergence)
