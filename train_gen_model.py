@@ -103,7 +103,8 @@ from common.precision import Precision, choose_precision, set_precision
 from common.runs import Run, UsageError, choose_device, file_id, open_run
 from common.words import counted
 from generative.compatibility import check_recorder, check_store, frame_shape
-from generative.model.world_model import WorldModel, read_world_model
+from generative.model.world_model import WorldModel
+from generative.model.world_model_file import read_world_model
 from generative.training.data import WindowSource
 from generative.training.distributed import DistContext, join_ranks
 from generative.training.trainer import Trainer

@@ -40,7 +40,7 @@ from agents.publish import check_records, copy_all
 from common.checkpoints import load_checkpoint, save_checkpoint, write_json
 from common.csv_log import read_log
 from common.runs import UsageError, file_id
-from generative.model.world_model import load_world_model
+from generative.model.world_model_file import load_world_model
 
 RECORDS = ("config.json", "manifest.json", "progress.csv")
 

@@ -21,7 +21,8 @@ from generative.model.frames import frames_to_bytes
 from generative.model.latent import agent_burn_in
 from generative.model.state import EnvState
 from generative.model.texture_cache import TextureCache
-from generative.model.world_model import Latent, Start, WorldModel, load_world_model
+from generative.model.world_model import Latent, Start, WorldModel
+from generative.model.world_model_file import load_world_model
 from rollouts.segment import Segment
 
 STATE_NOISE = 2_000_003

@@ -10,25 +10,12 @@ tiles that come into view are drawn from a categorical variable each (tile_dynam
 (painter.py) turns the tiles in view into a frame.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common.checkpoints import (
-    BadCheckpoint,
-    build,
-    load_checkpoint,
-    load_module,
-    save_checkpoint,
-    with_prefix,
-    without_prefix,
-)
-from common.descriptions import check_entries, described
-from common.integrity import check_finite
-from common.precision import set_precision
 from generative.model import twohot
 from generative.model.canvas import (
     KNOWN,
@@ -39,7 +26,7 @@ from generative.model.canvas import (
     write_window,
 )
 from generative.model.categorical import sample_categorical
-from generative.model.config import WorldModelConfig, as_values, model_config
+from generative.model.config import WorldModelConfig
 from generative.model.frames import round_frames
 from generative.model.latent import LatentHead, StartHead
 from generative.model.layers import mlp
@@ -58,22 +45,6 @@ from generative.model.state import EnvState, no_frame
 from generative.model.texture_cache import TextureCache
 from generative.model.tile_dynamics import BORDER, TileDynamics, TileFeatures
 
-_ENTRIES = {
-    "env": dict | None,
-    "agent": dict,
-    "action_names": list[str],
-    "noop": int,
-    "batches": int,
-    "data": str,
-    "split": int,
-    "labels": bool,
-    "seed": int,
-    "train": dict,
-    "loss_scales": dict,
-}
-"""Optional entries of a checkpoint's description besides the model's config, with their types."""
-_FORMER = {"map_channels", "latent_cell", "blocks", "groups"}
-"""Entries of the config of world models of the former design."""
 LAST_PHASE = 0.9999
 """Largest phase of a start: its codes belong to the tiles from its first one on."""
 KNOWN_SHARE = 0.5
@@ -455,50 +426,3 @@ class WorldModel(nn.Module):
     def reward_probability(self, outcome: Outcome) -> torch.Tensor:
         """Probability [...] that the reward is positive."""
         return torch.softmax(outcome.reward_logits, -1)[..., self.bins > 0].sum(-1)
-
-
-def save_world_model(path: Path, model: WorldModel, meta: dict) -> None:
-    """Writes weights and description of a model; meta names its agent, data and training."""
-    save_checkpoint(
-        path,
-        with_prefix("model", model.state_dict()),
-        {"kind": "world model", "model": as_values(model.config), **meta},
-    )
-
-
-def read_world_model(path: Path) -> tuple[WorldModel, dict[str, torch.Tensor], dict]:
-    """Reads a checkpoint: a model of its config, its weights (not loaded into the model), its description.
-
-    Raises BadCheckpoint for anything that `save_world_model` did not write.
-    """
-    tensors, meta = load_checkpoint(path)
-    if meta.get("kind") != "world model":
-        raise BadCheckpoint(
-            f"{path} holds {described(meta.get('kind', 'something unnamed'))}, not a world model"
-        )
-    refuse_former_design(meta.get("model"), path)
-    check_entries(meta, _ENTRIES, path, BadCheckpoint)
-    weights = without_prefix("model", tensors)
-    check_finite(weights, path)
-    return build(lambda: WorldModel(model_config(meta["model"])), weights, path), weights, meta
-
-
-def refuse_former_design(config: object, path: Path) -> None:
-    """Raises BadCheckpoint for the config of a model from before frames were drawn from tiles."""
-    if isinstance(config, dict) and _FORMER & config.keys():
-        raise BadCheckpoint(
-            f"{path} is a world model of the former design, which this version does not run; train its "
-            "successor with train_gen_model.py, or take pretrained/coinrun_simulator"
-        )
-
-
-def load_world_model(path: Path, device: torch.device | str = "cpu") -> tuple[WorldModel, dict]:
-    """Loads a checkpoint: the model in evaluation mode, and its description.
-
-    It runs in the precision that suits this machine (`set_precision` changes it); its config holds the one it
-    was trained in. Raises BadCheckpoint for anything that `save_world_model` did not write.
-    """
-    model, weights, meta = read_world_model(path)
-    load_module(model, weights, str(path))
-    set_precision("auto", model)
-    return model.to(device).eval(), meta

@@ -24,7 +24,8 @@ from common.progress import progress_bar
 from common.stopping import SaveClock, saving_on_stop, uninterrupted
 from common.video import write_video
 from generative.model.config import LossScales, TrainConfig, WorldModelConfig
-from generative.model.world_model import WorldModel, save_world_model
+from generative.model.world_model import WorldModel
+from generative.model.world_model_file import save_world_model
 from generative.simulator import freeze
 from generative.training.data import VALIDATION_STREAM, WindowSource, prefetch, seeded_generator
 from generative.training.distributed import DistContext

@@ -21,7 +21,7 @@ from common.checkpoints import (
     save_checkpoint,
 )
 from common.integrity import at_most
-from generative.model.world_model import load_world_model, read_world_model
+from generative.model.world_model_file import load_world_model, read_world_model
 from generative.simulator import load_simulator
 from tests.helpers.toy_simulator import save_toy_files
 

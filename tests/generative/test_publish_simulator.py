@@ -9,7 +9,7 @@ import torch
 from common.checkpoints import BadCheckpoint, load_checkpoint
 from common.runs import UsageError, file_id
 from generative import publish
-from generative.model.world_model import load_world_model, save_world_model
+from generative.model.world_model_file import load_world_model, save_world_model
 from tests.helpers.toy_simulator import toy_model
 
 

@@ -12,7 +12,8 @@ from common.noise import gumbel_noise
 from common.policy import Policy, sample
 from common.runs import file_id
 from generative.model.frames import frames_to_bytes, round_frames
-from generative.model.world_model import WorldModel, load_world_model, save_world_model
+from generative.model.world_model import WorldModel
+from generative.model.world_model_file import load_world_model, save_world_model
 from generative.simulator import EXTRA_STEPS, STATE_NOISE, NoiseKeys, Simulator, load_simulator
 from tests.helpers.toy_simulator import toy_simulator
 from tests.helpers.toy_world import ACTIONS, NOOP, SIZE, toy_agent, toy_config

@@ -14,7 +14,8 @@ from generative.model.config import LossScales, WorldModelConfig, load_preset
 from generative.model.frames import frames_to_bytes, round_frames
 from generative.model.latent import agent_burn_in
 from generative.model.painter import TileEncoder
-from generative.model.world_model import Latent, WorldModel, load_world_model, read_world_model
+from generative.model.world_model import Latent, WorldModel
+from generative.model.world_model_file import load_world_model, read_world_model
 from generative.simulator import Simulator
 from generative.training.errors import uniformity_loss
 from generative.training.losses import loss_terms, total_loss

@@ -11,7 +11,8 @@ from common.runs import file_id
 from envs.make import make_env
 from envs.procgen import ProcgenConfig, action_space
 from generative.model.config import WorldModelConfig
-from generative.model.world_model import WorldModel, save_world_model
+from generative.model.world_model import WorldModel
+from generative.model.world_model_file import save_world_model
 from rollouts.record import Actor, Plan, record
 from rollouts.split import SPLIT_VERSION
 from rollouts.store import Rollouts, create_store

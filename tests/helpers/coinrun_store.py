@@ -14,7 +14,8 @@ from envs.layouts import first_states, layout_hash
 from envs.make import make_env
 from envs.procgen import ProcgenConfig, action_space
 from generative.model.config import WorldModelConfig
-from generative.model.world_model import WorldModel, save_world_model
+from generative.model.world_model import WorldModel
+from generative.model.world_model_file import save_world_model
 from rollouts.play import EpisodeSpec
 from rollouts.record import Actor, play_shard
 from rollouts.split import split_by_layout

@@ -13,7 +13,7 @@ from analysis.probing.store_concepts import GROUP, run_summary
 from common.checkpoints import save_checkpoint, write_json
 from common.runs import file_id
 from envs.procgen import Snapshot
-from generative.model.world_model import save_world_model
+from generative.model.world_model_file import save_world_model
 from rollouts.scene_bank import SceneBank
 from rollouts.store import Rollouts
 from tests.helpers.toy_simulator import toy_model

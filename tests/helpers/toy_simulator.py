@@ -7,7 +7,8 @@ import torch
 
 from agents.actor_critic import save_agent
 from common.runs import file_id
-from generative.model.world_model import WorldModel, save_world_model
+from generative.model.world_model import WorldModel
+from generative.model.world_model_file import save_world_model
 from generative.simulator import NoiseKeys, Simulator
 from rollouts.store import Rollouts
 from tests.helpers.toy_world import NOOP, toy_agent, toy_config, toy_episode, with_agent, write_toy_store

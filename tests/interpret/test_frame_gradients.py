@@ -12,7 +12,8 @@ from agents.actor_critic import save_agent
 from analysis.frame_gradients import Args, choose_states, coarse, correlation, main, summary
 from common.checkpoints import load_checkpoint
 from common.runs import UsageError, file_id
-from generative.model.world_model import WorldModel, save_world_model
+from generative.model.world_model import WorldModel
+from generative.model.world_model_file import save_world_model
 from generative.simulator import NoiseKeys, Simulator, load_simulator
 from interpret.attribution.frame_gradients import (
     brighten_patches,

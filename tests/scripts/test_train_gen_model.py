@@ -26,7 +26,8 @@ from generative.compatibility import check_recorder, recorded_by
 from generative.model.config import STAGES, LossScales, TrainConfig
 from generative.model.frames import frames_to_bytes
 from generative.model.latent import agent_burn_in
-from generative.model.world_model import WorldModel, load_world_model, save_world_model
+from generative.model.world_model import WorldModel
+from generative.model.world_model_file import load_world_model, save_world_model
 from generative.training import trainer as trainer_module
 from generative.training.data import WindowSource, prefetch
 from generative.training.losses import TRAINED

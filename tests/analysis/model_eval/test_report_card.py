@@ -30,7 +30,8 @@ from envs.procgen import action_space
 from envs.vecenv import class_probabilities
 from generative.model.frames import frames_to_bytes
 from generative.model.painter import EncodedFrame
-from generative.model.world_model import WorldModel, load_world_model, save_world_model
+from generative.model.world_model import WorldModel
+from generative.model.world_model_file import load_world_model, save_world_model
 from generative.simulator import load_simulator
 from generative.training.data import seeded_generator
 from generative.training.teacher_forcing import draw_noise
