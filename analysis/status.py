@@ -27,9 +27,16 @@ import shlex
 from functools import cache
 from typing import NamedTuple
 
-from analysis import emergence_precompute, probes_precompute, scene_bank, tuning_precompute
+from analysis import (
+    emergence_precompute,
+    probes_precompute,
+    saliency_truth_precompute,
+    scene_bank,
+    tuning_precompute,
+)
 from analysis.io.sequence import PAGE, PICTURES, Command, command_of, next_command, parse_sequence
 from analysis.io.steps import LATEST
+from analysis.lagged import consistency, cross_causation, stored_jacobians
 from analysis.lagged import store_correlations as xcorr
 from analysis.maps import latents, map_summary
 from analysis.maps.simulated_state_steps import COMBINED, ENV_H, SML
@@ -44,10 +51,28 @@ from rollouts.store import KIND, Rollouts
 OUTPUT_DIRS = ("logs", "data", "demo", "results")
 """Directories that the scripts write to."""
 VERSIONS = {
-    **{module.STEP: module.VERSION for module in (map_summary, latents, memory_summary, overlap)},
+    **{
+        module.STEP: module.VERSION
+        for module in (
+            map_summary,
+            latents,
+            memory_summary,
+            overlap,
+            saliency_truth_precompute,
+        )
+    },
     **{
         module.NAME: module.VERSION
-        for module in (xcorr, probes_precompute, tuning_precompute, emergence_precompute, frame_baseline)
+        for module in (
+            xcorr,
+            stored_jacobians,
+            cross_causation,
+            consistency,
+            probes_precompute,
+            tuning_precompute,
+            emergence_precompute,
+            frame_baseline,
+        )
     },
     **{step.name: step.version for step in (ENV_H, SML, COMBINED)},
     "concepts": concepts.VERSION,

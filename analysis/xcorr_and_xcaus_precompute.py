@@ -54,7 +54,7 @@ import numpy as np
 
 from analysis.io.artefacts import cached_part
 from analysis.io.size_limits import Limit, fit_sizes
-from analysis.io.steps import find_step, finish_step, open_step, point_latest
+from analysis.io.steps import finish_step, open_step, point_latest
 from analysis.lagged.store_correlations import (
     ALL,
     NAME,
@@ -64,16 +64,14 @@ from analysis.lagged.store_correlations import (
     from_arrays,
     joint_scores,
     large_enough,
+    latest_directions,
     part_name,
     significant_correlations,
     summarise_correlations,
 )
-from analysis.maps.map_summary import COMMAND as STEP_COMMAND
-from analysis.maps.map_summary import STEP, choose_method
-from analysis.maps.map_summary import VERSION as STEP_VERSION
 from analysis.maps.step_fields import levels_in_words, steps_mask
 from common.progress import progress_bar
-from common.runs import Run, UsageError, read_config
+from common.runs import Run, UsageError
 from common.words import counted
 from interpret.directions.directions import Directions, load_directions
 from interpret.lagged import NULLS, LaggedCorrelations, check_episodes, lagged_correlations
@@ -116,20 +114,13 @@ def chosen_episodes(args: Args, rollouts: Rollouts) -> np.ndarray:
 
 def load_fields(args: Args) -> dict[str, Directions]:
     """{step field: directions that read it}."""
-    agent = latest_directions(args) if args.directions is None else load_directions(args.directions)
+    agent = (
+        latest_directions(args.out_dir)[0] if args.directions is None else load_directions(args.directions)
+    )
     fields = {"hidden_after": agent}
     if args.env_directions is not None:
         fields["env_state"] = load_directions(args.env_directions)
     return fields
-
-
-def latest_directions(args: Args) -> Directions:
-    """Directions of the latest hidden-state analysis; if ICA was not fit, the same number of leading PCs."""
-    directory = find_step(args.out_dir, STEP, STEP_VERSION, STEP_COMMAND)
-    method = choose_method(directory)
-    directions = load_directions(directory / f"{method}.safetensors")
-    logging.info("directions: %s of %s", method, directory)
-    return directions.first(read_config(directory)["components"]) if method == "pca" else directions
 
 
 def compute(args: Args, rollouts: Rollouts, fields: dict[str, Directions], run: Run) -> None:

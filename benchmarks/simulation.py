@@ -66,9 +66,9 @@ from generative.model.canvas import KNOWN, base_tile
 from generative.model.categorical import sample_categorical
 from generative.model.config import load_preset
 from generative.model.frames import round_frames
-from generative.model.painter import texel_of
 from generative.model.player import NEIGHBOURHOOD, Surroundings, phase_features
 from generative.model.state import EnvState
+from generative.model.texels import texel_of
 from generative.model.tile_dynamics import BORDER, CLOSED, TileDynamics, TileFeatures
 from generative.model.world_model import WorldModel
 from generative.simulator import NoiseKeys, Simulator, load_simulator

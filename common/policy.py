@@ -5,6 +5,7 @@ intervention may act between the two. Step t of an episode: obs[t] is processed 
 gives hidden[t + 1], from which logits[t] and value[t] are read.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -47,6 +48,13 @@ class Policy(Protocol):
 
     def hidden(self, state: State) -> torch.Tensor:
         """The [N, D] float tensor that rollout stores keep of a state."""
+
+
+def class_log_probs(logits: torch.Tensor, effect_classes: Sequence[int]) -> torch.Tensor:
+    """Log of the total probability of each effect class [..., J]; classes by ascending representative."""
+    log_probs = torch.log_softmax(logits, -1)
+    classes = torch.as_tensor(effect_classes, device=logits.device)
+    return torch.stack([log_probs[..., classes == one].logsumexp(-1) for one in classes.unique()], -1)
 
 
 class CategoricalPolicy:

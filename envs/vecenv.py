@@ -23,6 +23,16 @@ class ActionSpace:
     noop: int
     effect_classes: tuple[int, ...]
 
+    @property
+    def groups(self) -> dict[str, tuple[int, ...]]:
+        """Actions whose names share a direction, by group: leftwards, rightwards, upwards, downwards."""
+        words = {"leftwards": "left", "rightwards": "right", "upwards": "up", "downwards": "down"}
+        members = {
+            group: tuple(i for i, name in enumerate(self.names) if word in name.split("-"))
+            for group, word in words.items()
+        }
+        return {group: actions for group, actions in members.items() if actions}
+
 
 def class_probabilities(logits: np.ndarray, effect_classes: Sequence[int]) -> np.ndarray:
     """Probability of each effect class [..., J] from logits [..., A]; classes by ascending representative."""

@@ -13,7 +13,7 @@ from agents.actor_critic import load_agent
 from common.checkpoints import BadCheckpoint
 from common.descriptions import look_up
 from common.noise import gumbel_noise, uniform_noise
-from common.policy import Policy
+from common.policy import Policy, State
 from common.runs import file_id
 from common.words import counted
 from generative.model.categorical import sample_categorical
@@ -31,6 +31,9 @@ END_NOISE = 3_000_017
 LATENT_NOISE = 4_000_037
 EXTRA_STEPS = ("env_state", "env_class", "done_prob", "reward_prob")
 """What stores keep of each step besides a Segment's own fields."""
+_KEPT = (
+    "obs", "action", "reward", "done_prob", "reward_prob", "terminated", "value", "logits", "log_prob",
+)  # fmt: skip
 _ROWS = 64
 """Rows of noise per call of the generator; at batch 1, a call per step took a tenth of the time."""
 
@@ -78,10 +81,17 @@ class NoiseKeys:
         return tuple(key.reshape(-1) for key in keys)
 
 
-class _Step(NamedTuple):
-    """One simulated step, [B, ...] each: the frame, the agent's reaction, and the outcome of its action."""
+class SimStep(NamedTuple):
+    """One simulated step, [B, ...] each: the environment's state and its frame, the agent's reaction, and the
+    outcome of its action.
 
+    weights [B, A]: of the actions, as the environment takes them. state: the policy's, after the frame.
+    """
+
+    env: EnvState
     obs: torch.Tensor
+    state: State
+    weights: torch.Tensor
     action: torch.Tensor
     reward: torch.Tensor
     done_prob: torch.Tensor
@@ -90,10 +100,14 @@ class _Step(NamedTuple):
     value: torch.Tensor
     logits: torch.Tensor
     log_prob: torch.Tensor
-    hidden: torch.Tensor
-    env_state: torch.Tensor
-    env_class: torch.Tensor
-    motion: torch.Tensor
+
+
+Edge = Callable[[torch.Tensor], torch.Tensor]
+"""What happens to a tensor on its way from environment to agent or back."""
+
+
+def _unchanged(x: torch.Tensor) -> torch.Tensor:
+    return x
 
 
 def freeze(agent: Policy) -> None:
@@ -222,58 +236,88 @@ class Simulator:
             as_bytes = mode == "hard" and not grad
             textures = TextureCache(self.model.config, len(z), z.device) if as_bytes else None
             start = self.start(z, mode, detach_agent, textures)
-            env = start.env
             first_hidden = start.hidden if hidden is None else hidden
-            state_noise = (
-                repeat(None) if use_mode else keys.ahead(lambda i: self.state_noise(keys, i, z), steps)
-            )
-            action_noise = keys.ahead(lambda i: keys.gumbel(0, i, (policy.num_actions,), z), steps)
-            end_threshold = (
-                repeat(0.5) if use_mode else keys.ahead(lambda i: keys.uniform(END_NOISE, i, z), steps)
-            )
-            state = first_hidden
-            reward = z.new_zeros(len(z))
             history = []
-            first, over = (torch.zeros(len(z), dtype=torch.bool, device=z.device) for _ in range(2))
-            for i in range(steps):
-                obs = frames_to_bytes(env.frame) if as_bytes else self.decode(env, mode)
-                state = policy.advance(obs, state, first, reward)
-                logits, value = policy.heads(state)
-                if actions is None:
-                    action, weights = self._act(
-                        policy, logits, None if greedy else next(action_noise), mode, detach_actions
-                    )
-                else:
-                    weights = self.model.action_weights(actions[i])
-                    action = weights.argmax(-1)
-                next_env = self.step(env, weights, next(state_noise), mode, textures)
-                reward, done, reward_prob = self.outcome(next_env)
-                ended = (done.detach() > next(end_threshold)) & ends
-                history.append(
-                    _Step(
-                        obs,
-                        action,
-                        reward,
-                        done,
-                        reward_prob,
-                        ended,
-                        torch.full_like(reward, torch.nan) if value is None else value,
-                        logits,
-                        policy.log_prob(logits, action)
-                        if actions is None and not greedy
-                        else torch.zeros_like(reward),
-                        policy.hidden(state),
-                        self.model.flat_state(env),
-                        env.sample.argmax(-1).to(torch.uint8),
-                        env.motion,
-                    )
-                )
-                env, over = next_env, over | ended
+            over = torch.zeros(len(z), dtype=torch.bool, device=z.device)
+            walk = self.rollout(
+                start._replace(hidden=first_hidden), steps, keys, policy=policy, actions=actions,
+                greedy=greedy, use_mode=use_mode, mode=mode, detach_actions=detach_actions, ends=ends,
+                textures=textures,
+            )  # fmt: skip
+            for step in walk:
+                history.append(self._kept(step, policy))
+                over = over | step.terminated
                 if ends and over.all():
                     break
             return self._segment(
                 history, steps, policy.hidden(first_hidden), z, start.action_logits.argmax(-1)
             )
+
+    def rollout(
+        self,
+        start: Start,
+        steps: int,
+        keys: NoiseKeys,
+        *,
+        policy: Policy | None = None,
+        actions: torch.Tensor | None = None,
+        greedy: bool = False,
+        use_mode: bool = False,
+        mode: str = "hard",
+        detach_actions: bool = False,
+        ends: bool = True,
+        textures: TextureCache | None = None,
+        on_frame: Edge = _unchanged,
+        on_action: Edge = _unchanged,
+    ) -> Iterator[SimStep]:
+        """Yields `steps` simulated steps from a start; nothing is masked after an end.
+
+        Keeps gradients where they are enabled. The arguments are those of `simulate`, besides:
+
+        Args:
+            start: environment, hidden state and previous action, of B samples.
+            steps: T.
+            keys: of the noise.
+            textures: of the start's tiles; without gradients only.
+            on_frame: applied to each frame [B, H, W, C] before the policy sees it.
+            on_action: applied to the weights [B, A] of each action before the environment takes it.
+        """
+        policy = policy or self.agent
+        env, state = start.env, start.hidden
+        like = env.motion
+        as_bytes = mode == "hard" and not torch.is_grad_enabled()
+        state_noise = (
+            repeat(None) if use_mode else keys.ahead(lambda i: self.state_noise(keys, i, like), steps)
+        )
+        action_noise = keys.ahead(lambda i: keys.gumbel(0, i, (policy.num_actions,), like), steps)
+        end_threshold = (
+            repeat(0.5) if use_mode else keys.ahead(lambda i: keys.uniform(END_NOISE, i, like), steps)
+        )
+        reward = like.new_zeros(len(like))
+        first = torch.zeros(len(like), dtype=torch.bool, device=like.device)
+        for i in range(steps):
+            obs = frames_to_bytes(env.frame) if as_bytes else self.decode(env, mode)
+            state = policy.advance(on_frame(obs), state, first, reward)
+            logits, value = policy.heads(state)
+            if actions is None:
+                noise = None if greedy else next(action_noise)
+                action, weights = self._act(policy, logits, noise, mode, detach_actions)
+            else:
+                weights = self.model.action_weights(actions[i])
+                action = weights.argmax(-1)
+            next_env = self.step(env, on_action(weights), next(state_noise), mode, textures)
+            reward, done, reward_prob = self.outcome(next_env)
+            ended = (done.detach() > next(end_threshold)) & ends
+            log_prob = (
+                policy.log_prob(logits, action)
+                if actions is None and not greedy
+                else torch.zeros_like(reward)
+            )
+            value = torch.full_like(reward, torch.nan) if value is None else value
+            yield SimStep(
+                env, obs, state, weights, action, reward, done, reward_prob, ended, value, logits, log_prob
+            )
+            env = next_env
 
     def _act(self, policy, logits, noise, mode, detach):
         """The action [B] that the policy chooses, and its weights [B, A] for the environment's step."""
@@ -285,34 +329,46 @@ class Simulator:
             weights = self.model.action_weights(action) + (probabilities - probabilities.detach())
         return action, weights.detach() if detach else weights
 
-    def _segment(self, history: list[_Step], steps: int, hidden, z, previous_action) -> Segment:
+    def _kept(self, step: SimStep, policy: Policy) -> dict[str, torch.Tensor]:
+        """What a Segment keeps of a step."""
+        parts = {name: getattr(step, name) for name in _KEPT}
+        return parts | {
+            "hidden": policy.hidden(step.state),
+            "env_state": self.model.flat_state(step.env),
+            "env_class": step.env.sample.argmax(-1).to(torch.uint8),
+            "motion": step.env.motion,
+        }
+
+    def _segment(
+        self, history: list[dict[str, torch.Tensor]], steps: int, hidden, z, previous_action
+    ) -> Segment:
         """Stacks the steps; those after an end, or not computed, are blank as in any Segment."""
-        s = _Step(*(torch.stack(parts) for parts in zip(*history)))
-        over = torch.cat([torch.zeros_like(s.terminated[:1]), s.terminated[:-1]]).cumsum(0) > 0
+        s = {name: torch.stack([step[name] for step in history]) for name in history[0]}
+        over = torch.cat([torch.zeros_like(s["terminated"][:1]), s["terminated"][:-1]]).cumsum(0) > 0
         blanks = over.nonzero(as_tuple=True)  # indices, as a mask would write all of x
 
         def masked(x, blank=0):
             x[blanks] = blank
             return torch.cat([x, x.new_full((steps - len(x), *x.shape[1:]), blank)]) if len(x) < steps else x
 
-        terminated = masked(s.terminated)
+        terminated = masked(s["terminated"])
         none = torch.zeros_like(terminated)
         return Segment(
-            masked(s.obs),
-            masked(s.action, self.noop),
-            masked(s.reward),
+            masked(s["obs"]),
+            masked(s["action"], self.noop),
+            masked(s["reward"]),
             terminated,
             none,
             none.clone(),
             masked(~over),
-            masked(s.value),
-            masked(s.logits),
-            masked(s.log_prob),
-            torch.cat([hidden[None], masked(s.hidden)]),
+            masked(s["value"]),
+            masked(s["logits"]),
+            masked(s["log_prob"]),
+            torch.cat([hidden[None], masked(s["hidden"])]),
             torch.arange(len(z), device=z.device),
             torch.zeros(len(z), dtype=torch.int64, device=z.device),
             {"latent": z, "previous_action": previous_action}
-            | {name: masked(getattr(s, name)) for name in (*EXTRA_STEPS, "motion")},
+            | {name: masked(s[name]) for name in (*EXTRA_STEPS, "motion")},
         )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from common.progress import progress_bar
 from envs.layouts import first_states, layout_hash
-from envs.procgen import GAMES, ProcgenVecEnv, described_game
+from envs.procgen import GAMES, ProcgenConfig, ProcgenVecEnv, described_game
 from rollouts.store import Rollouts
 
 HELD_OUT = {"validation": 0.05, "test": 0.05}
@@ -31,11 +31,25 @@ def episode_layouts(rollouts: Rollouts) -> np.ndarray:
     game = rollouts.manifest.get("env", {})
     if game.get("env_name") not in GAMES:
         return levels.astype(str)[index]
-    env = ProcgenVecEnv(min(_SLOTS, len(levels)), described_game(game, "the store"))
+    return level_layouts(levels, described_game(game, "the store"))[index]
+
+
+def level_layouts(levels: np.ndarray, game: ProcgenConfig) -> np.ndarray:
+    """The layout of each level seed [n] of a game, [n] str."""
+    env = ProcgenVecEnv(min(_SLOTS, len(levels)), game)
     states = progress_bar(first_states(env, levels.tolist()), total=len(levels), unit="level", desc="layouts")
     hashes = np.array([layout_hash(state) for state in states])
     env.close()
-    return hashes[index]
+    return hashes
+
+
+def training_layouts(game: dict) -> np.ndarray:
+    """Layouts of the levels that an agent was trained on, from the description of its game; none if it was
+    trained on all levels.
+    """
+    config = described_game(game, "the agent")
+    levels = config.start_level + np.arange(config.num_levels)
+    return np.unique(level_layouts(levels, config)) if len(levels) else levels.astype(str)
 
 
 def split_by_layout(layouts: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ PICTURES = {
     "show_hx_overlap": ("hx_overlap", "hx_overlap"),
     "plot_value_and_action_weights": ("hx_analysis", "plot_act_and_val_weights"),
     "xcorr_and_xcaus_plots": ("xcorr", "xcorr"),
+    "saliency_truth_plotting": ("saliency_truth", "saliency_truth"),
 } | {
     f"{name}_plotting": (name, name)
     for name in (
@@ -27,7 +28,15 @@ PICTURES = {
     )
 }
 """Plotting script -> (step whose latest artefacts it reads, NAME of its output folder results/NAME_plots)."""
-LEAVE_NOTHING = ("evaluate", "inspect_store", "plot_training_csv", "publish", "real_vs_simulated", "status")
+LEAVE_NOTHING = (
+    "evaluate",
+    "inspect_store",
+    "plot_training_csv",
+    "publish",
+    "real_vs_simulated",
+    "saliency_panel",
+    "status",
+)
 """Scripts that only print, or write to where they read from: nothing shows whether they have been run."""
 PAGE = Path("docs") / "pipeline.md"
 """The page that holds the sequence."""

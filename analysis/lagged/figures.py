@@ -2,28 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
+from analysis.lagged.matrices import FigureText, finish_grid, mark, name_scores, named, show_matrix
 from analysis.plotting.style import NULL, add_caption, new_figure, save_figure
 from interpret.lagged import LaggedCorrelations
 
-COLOURS = "RdBu_r"
-NAMED = 36
-"""Largest number of scores whose names fit along a matrix."""
 PANELS = 12
-_UNKNOWN = "#dddddd"
-
-
-class FigureText(NamedTuple):
-    """Caption of a figure: its first sentence, the sample size and the levels."""
-
-    first: str
-    n: str
-    levels: str
 
 
 def clustered_order(correlation: np.ndarray) -> np.ndarray:
@@ -33,6 +21,12 @@ def clustered_order(correlation: np.ndarray) -> np.ndarray:
     distance = 1 - np.abs(np.nan_to_num((correlation + correlation.T) / 2))
     np.fill_diagonal(distance, 0)
     return leaves_list(linkage(squareform(distance, checks=False), "average", optimal_ordering=True))
+
+
+def effect_order(effects: np.ndarray) -> np.ndarray:
+    """`clustered_order` by effects [K, K] of any size."""
+    size = np.abs(np.nan_to_num(effects))
+    return clustered_order(size / max(size.max(), 1e-12))
 
 
 def draw_matrices(
@@ -57,21 +51,20 @@ def draw_matrices(
     """
     columns = min(len(lags), 3 if len(lags) in (5, 6, 9) else 4)
     rows = -(-len(lags) // columns)
-    named = len(names) <= NAMED
-    height = 3.0 + 0.9 / rows if named else 2.6 + 0.6 / rows  # names and caption take their height once
+    height = 3.0 + 0.9 / rows if named(names) else 2.6 + 0.6 / rows  # names and caption count once
     figure, axes = new_figure(rows, columns, panel=(max(2.9, 4.6 / columns), height))
     limit = _limit(found.correlation[list(lags)])
     for ax, lag in zip(axes.flat, lags):
-        image = _matrix(ax, found.correlation[lag], order, limit)
-        _mark(ax, significant[lag], order)
+        image = show_matrix(ax, found.correlation[lag], order, limit)
+        mark(ax, significant[lag], order)
         ax.set_title(f"lag {lag}")
-        if named:
-            _name_scores(ax, [names[i] for i in order])
+        if named(names):
+            name_scores(ax, [names[i] for i in order])
     for row in axes:
         row[0].set_ylabel("score at step t")
     for ax in axes[-1]:
         ax.set_xlabel("score at step t + lag")
-    _finish_grid(figure, axes, len(lags), image, "correlation")
+    finish_grid(figure, axes, len(lags), image, "correlation", image.norm.vmax < 1)
     dots = "Dots: significant against both nulls, at one false discovery rate over all tests."
     add_caption(figure, f"{text.first} {dots}", text.n, text.levels)
     return save_figure(figure, path)[0]
@@ -86,10 +79,10 @@ def draw_overview(
     figure, axes = new_figure(-(-len(subsets) // columns), columns, panel=(side, side + 0.15))
     limit = _limit(np.stack([found.correlation[lag] for found in subsets.values()]))
     for ax, (name, found) in zip(axes.flat, subsets.items()):
-        image = _matrix(ax, found.correlation[lag], order, limit)
+        image = show_matrix(ax, found.correlation[lag], order, limit)
         ax.set_title(f"{name} ({found.episodes})", fontsize=7, fontweight="normal")
         ax.set(xticks=[], yticks=[])
-    _finish_grid(figure, axes, len(subsets), image, f"correlation at lag {lag}")
+    finish_grid(figure, axes, len(subsets), image, f"correlation at lag {lag}", image.norm.vmax < 1)
     axes_text = (
         f"Rows: score at step t; columns: score {lag} step{'s' * (lag != 1)} later, in the same order."
     )
@@ -176,32 +169,6 @@ def two_sided(values: np.ndarray, i: int, j: int) -> np.ndarray:
 def symmetric_at_lag_0(significant: np.ndarray) -> np.ndarray:
     """Marks [L + 1, K, K] with lag 0, where each pair is tested once, mirrored at the diagonal."""
     return np.concatenate([(significant[0] | significant[0].T)[None], significant[1:]])
-
-
-def _matrix(ax, values: np.ndarray, order: np.ndarray, limit: float):
-    image = ax.imshow(values[np.ix_(order, order)], cmap=COLOURS, vmin=-limit, vmax=limit)
-    ax.set_facecolor(_UNKNOWN)
-    ax.grid(False)
-    return image
-
-
-def _name_scores(ax, names: Sequence[str]) -> None:
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_ticks(range(len(names)), names, fontsize=min(5, 115 / len(names)))
-    ax.tick_params("x", rotation=90)
-
-
-def _finish_grid(figure, axes: np.ndarray, count: int, image, label: str) -> None:
-    """Removes the panels after the first `count`, and adds one colour bar for all."""
-    for ax in axes.flat[count:]:
-        ax.remove()
-    extend = "both" if image.norm.vmax < 1 else "neither"
-    figure.colorbar(image, ax=list(axes.flat[:count]), shrink=0.6, label=label, extend=extend)
-
-
-def _mark(ax, significant: np.ndarray, order: np.ndarray) -> None:
-    rows, columns = np.nonzero(significant[np.ix_(order, order)])
-    ax.scatter(columns, rows, s=60 / len(order), color="#111111", linewidths=0)
 
 
 def _limit(values: np.ndarray) -> float:

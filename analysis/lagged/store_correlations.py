@@ -1,13 +1,16 @@
 """Lagged correlations of direction scores over a store, for all episodes and for each cluster of episodes."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
 
-from analysis.io.steps import read_numbers, read_part
+from analysis.io.steps import find_step, read_numbers, read_part
+from analysis.maps import map_summary
+from analysis.maps.map_summary import choose_method
 from analysis.maps.step_fields import direction_scores
-from common.runs import UsageError
-from interpret.directions.directions import Directions
+from common.runs import UsageError, read_config
+from interpret.directions.directions import Directions, load_directions
 from interpret.lagged import MIN_EPISODES, NULLS, LaggedCorrelations, discoveries
 from rollouts.store import Rollouts
 
@@ -21,6 +24,22 @@ _SHORT = {"hidden_after": "agent", "env_state": "env"}
 def part_name(subset: str) -> str:
     """Name of the part that holds the correlations of a subset of episodes."""
     return subset.replace(" ", "_")
+
+
+def latest_directions(out_dir: Path) -> tuple[Directions, Path]:
+    """Directions of the latest hidden-state analysis, and their file.
+
+    Where ICA was not fit, they are the same number of leading principal components.
+    """
+    step = map_summary.STEP, map_summary.VERSION, map_summary.COMMAND
+    directory = find_step(out_dir, *step)
+    method = choose_method(directory)
+    path = directory / f"{method}.safetensors"
+    directions = load_directions(path)
+    logging.info("directions: %s of %s", method, directory)
+    if method == "pca":
+        directions = directions.first(read_config(directory)["components"])
+    return directions, path
 
 
 def joint_scores(
@@ -46,28 +65,33 @@ def joint_scores(
 
 
 def episode_subsets(rollouts: Rollouts, mask: np.ndarray, clusters_dir: Path | None) -> dict[str, np.ndarray]:
-    """{subset: [n] bool}: of the masked steps, all, and those of the episodes of each cluster.
+    """`cluster_subsets` of the masked steps [num_steps] of a store."""
+    return cluster_subsets(rollouts.step_table()[mask, 0], rollouts.id, clusters_dir)
+
+
+def cluster_subsets(episode: np.ndarray, store: str, clusters_dir: Path | None) -> dict[str, np.ndarray]:
+    """{subset: [n] bool}: all steps or samples, and those of the episodes of each cluster.
 
     Args:
-        rollouts: the store.
-        mask: steps that are used [num_steps] bool.
+        episode: of each step or sample [n].
+        store: id of the store of these episodes.
         clusters_dir: a finished map of simulated steps, whose part `behaviours` holds the most common cluster
             of each episode.
 
     Raises:
         UsageError: the clusters are of another store.
     """
-    episode = rollouts.step_table()[mask, 0]
     subsets = {ALL: np.ones(len(episode), bool)}
     if clusters_dir is None:
         return subsets
     behaviours = read_part(clusters_dir, "behaviours")
     numbers = read_numbers(clusters_dir)
-    if numbers["store"] != rollouts.id:
+    if numbers["store"] != store:
         raise UsageError(
-            f"{clusters_dir} holds clusters of another store than {rollouts.path}: give those of this store"
+            f"{clusters_dir} holds clusters of another store ({numbers['store']}) than {store}: give those "
+            "of this store"
         )
-    cluster = np.full(len(rollouts), -1)
+    cluster = np.full(max(episode.max(), behaviours["episode"].max()) + 1, -1)
     cluster[behaviours["episode"]] = behaviours["cluster"]
     return subsets | {f"cluster {c}": cluster[episode] == c for c in range(numbers["clusters"])}
 

@@ -8,7 +8,12 @@ from analysis.plotting.map_figures import Caption
 from analysis.plotting.style import GROUPS, NULL, SIMULATED, add_caption, new_figure, save_figure
 from interpret.clustering import STABLE
 
-_SPACES = {"env": "environment", "joint_axes": "joint state", "moving_axes": "joint state and its changes"}
+_SPACES = {
+    "env": "environment",
+    "joint_axes": "joint state",
+    "moving_axes": "joint state and its changes",
+    "jacobian_axes": "Jacobians",
+}
 _CLUSTERINGS = {"cluster": "clusters", "moving": "clusters of state and change"}
 
 

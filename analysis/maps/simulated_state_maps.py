@@ -33,8 +33,11 @@ from interpret.embedding import MIN_POINTS
 from interpret.subsample import scores_of, subsample, varying_columns
 from rollouts.store import Rollouts
 
-NOT_SETTINGS = ("data_dir", "agent_file", "precision", "num_threads", "new", "out_dir", "log_level")
-"""Flags that do not change the result; stores and agents enter by their ids."""
+NOT_SETTINGS = (
+    "data_dir", "agent_file", "world_model_file", "directions", "batch_size", "device", "precision",
+    "num_threads", "new", "out_dir", "log_level",
+)  # fmt: skip
+"""Flags that do not change the result; stores, networks and directions enter by their ids."""
 _MIN_NMF_COMPONENTS = 2
 
 
@@ -48,6 +51,7 @@ class Points:
         features: [n, F], factorised by NMF.
         numbers: about the space, for numbers.json.
         more: {label: points [n, .]}: further clusterings of the same rows.
+        averaged: {name: [n, ...]}: arrays whose means over each cluster become the part `cluster_means`.
     """
 
     x: np.ndarray
@@ -55,6 +59,7 @@ class Points:
     features: np.ndarray
     numbers: dict
     more: Mapping[str, np.ndarray] = field(default_factory=dict)
+    averaged: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def spaces(self) -> dict[str, np.ndarray]:
@@ -167,6 +172,8 @@ def compute_map(args: MapArgs, run: Run, rollouts: Rollouts, make_points: MakePo
         labels = _labels(rollouts, states, points, clusters)
         labels |= _nmf_label(args, run, points.features, groups, sample)
         cached_part(run, "behaviours", lambda: most_common_cluster(episode, labels["cluster"]))
+        if points.averaged:
+            cached_part(run, "cluster_means", lambda: cluster_means(points.averaged, labels["cluster"], args))
         cached_part(run, "labels", lambda: by_sample(_label_samples(labels, samples)))
         cached_part(run, "frames", lambda: _frames(args, rollouts, states, points.rows, labels["cluster"]))
         bar.update()
@@ -249,6 +256,15 @@ def most_common_cluster(episode: np.ndarray, cluster: np.ndarray) -> dict[str, n
     counts = np.zeros((len(episodes), cluster.max() + 1), np.int64)
     np.add.at(counts, (index, cluster), 1)
     return {"episode": episodes, "cluster": counts.argmax(1)}
+
+
+def cluster_means(
+    averaged: Mapping[str, np.ndarray], cluster: np.ndarray, args: MapArgs
+) -> dict[str, np.ndarray]:
+    """{name: [C, ...]}: means of arrays [n, ...] over the members of each cluster [n]; NaN if it has none."""
+    counts = np.bincount(cluster, minlength=args.clusters)
+    members = (cluster == np.arange(args.clusters)[:, None]) / np.where(counts > 0, counts, np.nan)[:, None]
+    return {name: np.tensordot(members, x, 1).astype(np.float32) for name, x in averaged.items()}
 
 
 def episode_outcomes(states: HiddenStates) -> dict[str, np.ndarray]:

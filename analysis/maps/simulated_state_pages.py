@@ -37,7 +37,7 @@ def draw_page(step: MapStep, args: MapPlotArgs) -> Path:
     for heading, caption, draw in progress_bar(_figures(step, artefacts, out), unit="figure", desc="draw"):
         page.heading(heading)
         page.picture(draw(), caption)
-    _add_trustworthiness(page, artefacts)
+    add_trustworthiness(page, artefacts)
     if args.clusters:
         draw_clusters(artefacts, FACTS, out)
     page.write(out / f"{step.name}.html")
@@ -60,7 +60,8 @@ def _describe_episode(labels: Mapping[str, np.ndarray], row: int) -> tuple[str, 
     return f"episode {labels['episode'][row]}", "ends" if labels["ever_done"][row] else "truncated"
 
 
-def _add_trustworthiness(page: Page, artefacts: MapArtefacts) -> None:
+def add_trustworthiness(page: Page, artefacts: MapArtefacts) -> None:
+    """Adds a table of how far each map can be trusted."""
     page.heading("Trustworthiness of the maps")
     header = ["map", "trustworthiness (chance: 0.5)", "neighbours kept by projected episodes", "chance"]
     rows = [

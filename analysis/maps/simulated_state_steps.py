@@ -59,3 +59,15 @@ COMBINED = _step(
     "agent and environment states and their changes over the next steps, each with equal weight",
     "entropy likeliest cluster behaviour t ever_done value max_reward reward",
 )
+JACOBIAN = _step(
+    "jacobian_analysis",
+    "Jacobians",
+    "principal components of the Jacobian of all scores with respect to the states of agent and environment",
+    "cluster value entropy likeliest taken ever_done max_reward reward done",
+)._replace(
+    version=1,
+    command=(
+        "python analysis/jacobian_analysis_precompute.py --world_model_file MODEL --agent_file AGENT "
+        "--data_dir STORE"
+    ),
+)

@@ -14,16 +14,11 @@ from common.precision import autocast_context
 from generative.model.canvas import base_tile, visible_share
 from generative.model.config import WorldModelConfig
 from generative.model.frames import as_float
+from generative.model.texels import LEAST_WEIGHT, SOFTNESS, TexelLookUp, nearest_texel, texel_centres
 from generative.model.texture_cache import TextureCache
 
 PATCH = 7
 """Side in pixels of the patch that a tile's code is computed from."""
-EDGE = 0.02
-"""Procgen draws every tile larger by this share of its side on all sides, over what was drawn before: the
-first and last texel of a tile are as thin as that.
-"""
-SOFTNESS = 1.0
-"""Half-width in pixels of the triangle that pixels have in place of a point where gradients need a slope."""
 
 
 class EncodedFrame(NamedTuple):
@@ -73,18 +68,6 @@ def gather_patches(frames: torch.Tensor, position: torch.Tensor, config: WorldMo
     pixels = padded.index_select(0, index.flatten()).view(*index.shape[:3], PATCH * PATCH * channels)
     offset = torch.stack(torch.broadcast_tensors(offsets[0][:, :, None], offsets[1][:, None]), -1)
     return torch.cat([pixels, offset], -1)
-
-
-def texel_of(place: torch.Tensor, texels: int) -> torch.Tensor:
-    """The texel of places [...] in [0, 1) of a tile's side: thin ones at its edges, equal ones between."""
-    inner = 1 + torch.floor((place - EDGE) / (1 - 2 * EDGE) * (texels - 2))
-    return inner.nan_to_num(0).clamp(0, texels - 1).long()  # of NaN weights: the loss tells
-
-
-def texel_centres(texels: int) -> torch.Tensor:
-    """The centres [texels] of a tile's texels, in sides of the tile."""
-    inner = EDGE + (1 - 2 * EDGE) * (torch.arange(texels - 2) + 0.5) / (texels - 2)
-    return torch.cat([torch.tensor([EDGE / 2]), inner, torch.tensor([1 - EDGE / 2])])
 
 
 class TileEncoder(nn.Module):
@@ -172,10 +155,10 @@ class Painter(nn.Module):
             if cache is not None:
                 textures = cache.update(codes, base, self.texture)
                 image = self._look_up(textures, position, base, cell=base)
-            elif mode == "hard" and not position.requires_grad:
-                image = self._look_up(self.texture(codes), position, base, cell=torch.zeros_like(base))
+            elif mode == "hard":
+                image = self._look_up_with_slope(self.texture(codes), position, base)
             else:
-                image = self._average(self.texture(codes), position, base, mode)
+                image = self._average(self.texture(codes), position, base)
             return self._with_sprite(image.to(codes.dtype), pose) + 0.5
 
     def _places(self, position: torch.Tensor, base: torch.Tensor, axis: int) -> torch.Tensor:
@@ -190,45 +173,85 @@ class Painter(nn.Module):
 
         cell [N, 2] is where the texture of tile `base` lies; they go on from there and wrap around.
         """
+        index = self._texel_index(textures, position, base, cell)
+        flat = textures.view(-1, self.config.obs_shape[2])
+        return flat.index_select(0, index.flatten()).view(*index.shape, -1)
+
+    def _texel_index(self, textures, position, base, cell) -> torch.Tensor:
+        """Row of each pixel's texel in the flattened textures: [N, H, W]."""
         c = self.config
         n, rows, columns = textures.shape[:3]
         tiles, texels = [], []
         for axis, count in enumerate((rows, columns)):
-            place = self._places(position, base, axis)
-            tile = torch.floor(place).nan_to_num(0).clamp(0, count - 1)
-            tiles.append((cell[:, axis, None] + tile.long()) % count)
-            texels.append(texel_of(place - tile, c.texels))
+            tile, texel = nearest_texel(self._places(position, base, axis), count, c.texels)
+            tiles.append((cell[:, axis, None] + tile) % count)
+            texels.append(texel)
         sample = torch.arange(n, device=position.device)[:, None]
         row = ((sample * rows + tiles[0]) * columns * c.texels + texels[0]) * c.texels
         column = tiles[1] * c.texels**2 + texels[1]
-        index = row[:, :, None] + column[:, None]
-        return textures.view(-1, c.obs_shape[2]).index_select(0, index.flatten()).view(*index.shape, -1)
+        return row[:, :, None] + column[:, None]
 
-    def _average(self, textures, position, base, mode: str) -> torch.Tensor:
-        """The same as weighted sums of texels, which have a gradient to the position."""
+    def _look_up_with_slope(self, textures, position, base) -> torch.Tensor:
+        """`_look_up`, with the slope of `_average` along each axis where the position has a gradient."""
+        if not position.requires_grad:
+            return self._look_up(textures, position, base, cell=torch.zeros_like(base))
+        c = self.config
+        n, rows, columns = textures.shape[:3]
+        places = [self._places(position, base, axis) for axis in (0, 1)]
+        with torch.no_grad():
+            index = self._texel_index(textures, position, base, torch.zeros_like(base))
+            image = textures.detach().view(n, rows, columns, c.texels, c.texels, -1).transpose(2, 3)
+            image = image.reshape(n, rows * c.texels, columns * c.texels, -1)
+            slopes = [self._slopes(image, places, axis) for axis in (0, 1)]
+        flat = textures.view(-1, c.obs_shape[2])
+        return TexelLookUp.apply(flat, *places, index, *slopes)
+
+    def _slopes(self, image: torch.Tensor, places: list[torch.Tensor], axis: int) -> torch.Tensor:
+        """Change [N, H, W, C] of every pixel per tile along one axis, where the other axis is looked up.
+
+        image: all texels, [N, rows, columns, C].
+        """
+        if axis == 1:
+            return self._slopes(image.transpose(1, 2), places[::-1], 0).transpose(1, 2)
+        count = image.shape[2] // self.config.texels
+        tile, texel = nearest_texel(places[1], count, self.config.texels)
+        column = (tile * self.config.texels + texel)[:, None, :, None]
+        columns = image.gather(2, column.expand(-1, image.shape[1], -1, image.shape[3]))
+        slopes = self._weight_slopes(places[0], image.shape[1] // self.config.texels).to(image.dtype)
+        return (slopes @ columns.flatten(2)).unflatten(2, columns.shape[2:])
+
+    def _average(self, textures, position, base) -> torch.Tensor:
+        """Weighted sums of texels: relaxed mode."""
         c = self.config
         n, rows, columns = textures.shape[:3]
         channels = c.obs_shape[2]
         image = textures.view(n, rows, columns, c.texels, c.texels, channels).transpose(2, 3)
-        by_row = self._weights(self._places(position, base, 0), rows, mode).to(textures.dtype)
-        by_column = self._weights(self._places(position, base, 1), columns, mode).to(textures.dtype)
+        by_row = self._weights(self._places(position, base, 0), rows).to(textures.dtype)
+        by_column = self._weights(self._places(position, base, 1), columns).to(textures.dtype)
         image = by_row @ image.reshape(n, rows * c.texels, -1)
         image = image.unflatten(2, (-1, channels)).transpose(1, 2).flatten(2)
         return (by_column @ image).unflatten(2, (-1, channels)).transpose(1, 2)
 
-    def _weights(self, place: torch.Tensor, tiles: int, mode: str) -> torch.Tensor:
+    def _weights(self, place: torch.Tensor, tiles: int) -> torch.Tensor:
         """Weights [N, pixels, tiles * texels] of the texels of one axis in pixels at `place` [N, pixels]."""
-        c = self.config
+        triangle = (1 - self._distance(place, tiles).abs()).clamp(min=0)
+        return triangle / triangle.sum(-1, keepdim=True).clamp(min=LEAST_WEIGHT)
+
+    def _weight_slopes(self, place: torch.Tensor, tiles: int) -> torch.Tensor:
+        """Derivative of `_weights` with respect to `place`."""
+        distance = self._distance(place, tiles)
+        triangle = (1 - distance.abs()).clamp(min=0)
+        slope = torch.where(triangle > 0, -distance.sign(), 0) * self.config.tile_pixels / SOFTNESS
+        total = triangle.sum(-1, keepdim=True)
+        within = (total > LEAST_WEIGHT).to(total.dtype)
+        total = total.clamp(min=LEAST_WEIGHT)
+        return (slope - triangle / total * slope.sum(-1, keepdim=True) * within) / total
+
+    def _distance(self, place: torch.Tensor, tiles: int) -> torch.Tensor:
+        """Signed distances [N, pixels, tiles * texels] of pixels from texels, in units of SOFTNESS."""
         tile = torch.arange(tiles, device=place.device)[:, None]
-        centres = (tile + texel_centres(c.texels).to(place)).flatten()
-        triangle = (1 - (place[..., None] - centres).abs() * c.tile_pixels / SOFTNESS).clamp(min=0)
-        soft = triangle / triangle.sum(-1, keepdim=True).clamp(min=1e-6)
-        if mode == "relaxed":
-            return soft
-        first = torch.floor(place).nan_to_num(0).clamp(0, tiles - 1)
-        nearest = first.long() * c.texels + texel_of(place - first, c.texels)
-        hard = torch.nn.functional.one_hot(nearest, tiles * c.texels).to(place.dtype)
-        return hard + (soft - soft.detach())
+        centres = (tile + texel_centres(self.config.texels).to(place)).flatten()
+        return (place[..., None] - centres) * (self.config.tile_pixels / SOFTNESS)
 
     def _with_sprite(self, image: torch.Tensor, pose: torch.Tensor) -> torch.Tensor:
         c = self.config

@@ -29,6 +29,16 @@ class EnvState(NamedTuple):
     frame: torch.Tensor
 
 
+def as_coordinates(state: EnvState) -> EnvState:
+    """The state with vector, canvas, position, motion and pose as graph nodes of their own.
+
+    Within a step they are computed from one another, the position from the motion for example. What follows
+    depends on these nodes alone, so that gradients with respect to them are those of a point in state space.
+    """
+    parts = ("vector", "canvas", "position", "motion", "pose")
+    return state._replace(**{name: getattr(state, name).view_as(getattr(state, name)) for name in parts})
+
+
 def stack_states(states: list[EnvState]) -> EnvState:
     """States of successive steps as one time-major state."""
     return EnvState(*(torch.stack(parts) for parts in zip(*states)))

@@ -41,7 +41,7 @@ from generative.model.player import (
     VectorGRU,
     surroundings,
 )
-from generative.model.state import EnvState, no_frame
+from generative.model.state import EnvState, as_coordinates, no_frame
 from generative.model.texture_cache import TextureCache
 from generative.model.tile_dynamics import BORDER, TileDynamics, TileFeatures
 
@@ -276,7 +276,8 @@ class WorldModel(nn.Module):
         logits = self.tile_dynamics.prior(tiles)
         noise = None if noise is None else self.tile_noise(noise)
         sample = sample_categorical(logits, noise, mode)
-        return self.paint(self.fill(moved, tiles, logits, sample, mode), mode, textures)
+        filled = self.fill(moved, tiles, logits, sample, mode)
+        return self.paint(as_coordinates(filled) if torch.is_grad_enabled() else filled, mode, textures)
 
     def tile_noise(self, noise: torch.Tensor) -> torch.Tensor:
         """Noise [..., G, C] of all tiles in view from that of their columns [..., columns, C].

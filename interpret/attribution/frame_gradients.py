@@ -12,6 +12,7 @@ import torch
 from scipy.stats import rankdata
 
 from agents.actor_critic import ActorCritic
+from common.precision import set_precision
 from generative.simulator import NoiseKeys, Simulator
 
 ValueOf = Callable[[torch.Tensor], torch.Tensor]
@@ -104,7 +105,9 @@ def randomised_agent(agent: ActorCritic, seed: int) -> ActorCritic:
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return ActorCritic(agent.config).eval().requires_grad_(False)
+        fresh = ActorCritic(agent.config).eval().requires_grad_(False)
+    set_precision(agent.encoder.precision, fresh)
+    return fresh
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:

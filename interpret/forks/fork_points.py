@@ -5,8 +5,9 @@ step key the action noise, so that a fork can draw exactly the noise of the reco
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from common.policy import Policy
 from common.runs import UsageError
 from common.words import counted
 from envs.edits import Hazard, delete, next_hazard
+from envs.procgen import Snapshot
 from envs.procgen_body import parse
 from generative.simulator import NoiseKeys
 from rollouts.growth import RECORD_MORE
@@ -24,6 +26,7 @@ from rollouts.states import replay_env, replay_states
 from rollouts.store import Rollouts
 from rollouts.windows import Windows
 
+T = TypeVar("T")
 PARTS = {"test": ("test",), "train": ("train",), "all": ("test", "validation", "train")}
 """Parts of a store's layouts, by the names that scripts take."""
 STEPS_PER_LAYOUT = 6
@@ -88,6 +91,7 @@ class ForkPointSampler:
         parts: of `rollouts.split.split_by_layout`.
         seed: of the sampling.
         per_layout: the most fork points of one layout.
+        excluded: layouts that are left out, such as those that the agent was trained on.
 
     Raises:
         UsageError: if no episode in these parts is long enough.
@@ -100,6 +104,7 @@ class ForkPointSampler:
         parts: Sequence[str] = PARTS["test"],
         seed: int = 0,
         per_layout: int = 1,
+        excluded: Sequence[str] = (),
     ):
         self.rollouts = rollouts
         self.frames = frames
@@ -107,7 +112,9 @@ class ForkPointSampler:
         self.per_layout = per_layout
         self.layouts = episode_layouts(rollouts)
         self.episodes = np.flatnonzero(
-            np.isin(split_by_layout(self.layouts), parts) & (rollouts.episodes["length"] >= frames)
+            np.isin(split_by_layout(self.layouts), parts)
+            & ~np.isin(self.layouts, list(excluded))
+            & (rollouts.episodes["length"] >= frames)
         )
         if not len(self.episodes):
             where = f"the part {' or '.join(parts)} of {rollouts.path}"
@@ -133,29 +140,47 @@ class ForkPointSampler:
         Raises:
             UsageError: if no such step is found.
         """
-        candidates = self._candidate_steps(STEPS_PER_LAYOUT * self.per_layout, 1)
-        pairs_and_hazards = []
+        pairs, ahead = self.search(lambda snapshot: next_hazard(parse(snapshot.data)), count, "hazard ahead")
+        intact = fork_points_at(self.rollouts, *pairs.T, self.frames, self.layouts)
+        return intact, without_hazards(self.rollouts, policy, intact, ahead), ahead
+
+    def search(
+        self, find: Callable[[Snapshot], T | None], count: int, what: str, stream: int = 1
+    ) -> tuple[np.ndarray, list[T]]:
+        """Up to `count` random steps at whose state `find` finds something, at most `per_layout` of a layout.
+
+        Args:
+            find: what it finds in the state of a step, or None.
+            count: the most steps.
+            what: is looked for, for the error message.
+            stream: of random numbers; another one takes other steps.
+
+        Returns:
+            Episode and step [n, 2], and what was found at each [n].
+
+        Raises:
+            UsageError: if nothing is found at STEPS_PER_LAYOUT steps of every layout.
+        """
+        candidates = self._candidate_steps(STEPS_PER_LAYOUT * self.per_layout, stream)
+        found = []
         taken = Counter()
         for at in range(0, len(candidates), SEARCH_BATCH):
             batch = candidates[at : at + SEARCH_BATCH]
             batch = batch[[taken[self.layouts[episode]] < self.per_layout for episode in batch[:, 0]]]
             for pair, snapshot in zip(batch, replay_states(self.rollouts, *batch.T)):
-                hazard = next_hazard(parse(snapshot.data))
                 layout = self.layouts[pair[0]]
-                if hazard is not None and taken[layout] < self.per_layout:
-                    pairs_and_hazards.append((pair, hazard))
+                thing = find(snapshot) if taken[layout] < self.per_layout else None
+                if thing is not None:
+                    found.append((pair, thing))
                     taken[layout] += 1
-            if len(pairs_and_hazards) >= count:
+            if len(found) >= count:
                 break
-        if not pairs_and_hazards:
+        if not found:
             raise UsageError(
-                f"no hazard ahead at any of {counted(len(candidates), 'step')} of {self.rollouts.path}: "
+                f"no {what} at any of {counted(len(candidates), 'step')} of {self.rollouts.path}: "
                 f"{RECORD_MORE}"
             )
-        pairs = np.array([pair for pair, _ in pairs_and_hazards[:count]])
-        ahead = [hazard for _, hazard in pairs_and_hazards[:count]]
-        intact = fork_points_at(self.rollouts, *pairs.T, self.frames, self.layouts)
-        return intact, without_hazards(self.rollouts, policy, intact, ahead), ahead
+        return np.array([pair for pair, _ in found[:count]]), [thing for _, thing in found[:count]]
 
     def _candidate_steps(self, per_layout: int, stream: int) -> np.ndarray:
         """Candidate (episode, step) pairs [n, 2]: up to `per_layout` random steps of every layout, the first

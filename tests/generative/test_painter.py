@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from generative.model.config import WorldModelConfig
-from generative.model.painter import EDGE, PATCH, Painter, TileEncoder, gather_patches, texel_centres
+from generative.model.painter import PATCH, Painter, TileEncoder, gather_patches
+from generative.model.texels import EDGE, texel_centres
 
 TEXELS = 6
 POSITIONS = [[0.0, 0.0], [2.5, 1.25], [-3.1, 7.7], [10.03, -0.5]]
@@ -149,6 +151,66 @@ def test_hard_frames_are_the_same_with_and_without_a_gradient_and_codes_have_one
     reached = torch.autograd.grad(painter(codes, position, pose).sum(), codes)[0]
     assert reached.sum().item() == pytest.approx(2 * 16 * 24 * 3, rel=1e-5)  # every pixel has one texel
     assert reached.eq(0).any()
+
+
+def straight_through(painter, codes, position):
+    """Hard mode, spelled out: one-hot weights forward, the slopes of the soft ones backward."""
+    config = painter.config
+    base = torch.floor(position / config.tile_pixels).long()
+    weights = []
+    for axis, count in enumerate(config.view_shape):
+        place = painter._places(position, base, axis)
+        soft = painter._weights(place, count)
+        tile = torch.floor(place).clamp(0, count - 1)
+        texel = [[texel_by_hand(one) for one in row] for row in (place - tile).tolist()]
+        hard = torch.nn.functional.one_hot(tile.long() * TEXELS + torch.tensor(texel), count * TEXELS)
+        weights.append(hard + soft - soft.detach())
+    image = codes.unflatten(-1, (TEXELS, TEXELS, 3))
+    image = image.transpose(2, 3).flatten(1, 2).flatten(2, 3)
+    return torch.einsum("nrp,npqc,nsq->nrsc", weights[0], image, weights[1]) + 0.5
+
+
+@pytest.fixture
+def drawn_both_ways(painter):
+    """Codes, position, and what the painter and the spelled-out formula draw of them, in float64."""
+    painter = painter.double()
+    position = (torch.tensor(POSITIONS, dtype=torch.float64) + 0.013).requires_grad_()
+    codes = textures(len(POSITIONS), painter.config).double().requires_grad_()
+    pose = torch.zeros(len(POSITIONS), 3, dtype=torch.float64)
+    return codes, position, painter(codes, position, pose), straight_through(painter, codes, position)
+
+
+def test_the_hard_gradient_is_that_of_a_straight_through_average(drawn_both_ways):
+    codes, position, drawn, expected = drawn_both_ways
+    weights = torch.rand(drawn.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    torch.testing.assert_close(drawn, expected)
+    found, wanted = (
+        torch.autograd.grad((frames * weights).sum(), [codes, position]) for frames in (drawn, expected)
+    )
+    torch.testing.assert_close(found[0], wanted[0])
+    torch.testing.assert_close(found[1], wanted[1])
+    assert wanted[1].abs().min() > 1e-3
+    assert (found[1] + wanted[1]).abs().min() > 1e-3  # the mutant: the other sign
+
+
+def test_the_hard_gradient_is_the_same_forward(painter):
+    painter = painter.double()
+    position = torch.tensor(POSITIONS, dtype=torch.float64) + 0.013
+    codes = textures(len(POSITIONS), painter.config).double()
+    pose = torch.zeros(len(POSITIONS), 3, dtype=torch.float64)
+    moves = torch.cos(codes), torch.tensor([[0.3, -1.0]], dtype=torch.float64).expand(len(POSITIONS), -1)
+    with forward_ad.dual_level():
+        duals = [
+            forward_ad.make_dual(x.clone().requires_grad_(), move)
+            for x, move in zip((codes, position), moves)
+        ]
+        tangent = forward_ad.unpack_dual(painter(*duals, pose)).tangent.detach()
+    leaves = [codes.requires_grad_(), position.requires_grad_()]
+    weights = torch.rand(tangent.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    backward = torch.autograd.grad((painter(*leaves, pose) * weights).sum(), leaves)
+    along = sum((gradient * move).sum() for gradient, move in zip(backward, moves))
+    torch.testing.assert_close((tangent * weights).sum(), along)
+    assert along.abs() > 1e-2
 
 
 def test_texels_have_their_centres_between_their_edges():

@@ -42,6 +42,14 @@ SMALL = {
     "record_gen_samples": "--num_samples 100 --num_sim_steps 12",
     "record_gen_samples --action_grid": "--num_samples 2",
     "interpolation_exp": "--num_pairs 1 --num_points 3 --num_sim_steps 4",
+    "saliency_exps": "--sample_ids 0 1 --draws 1 --num_sim_steps 6",
+    "analysis.saliency_truth_precompute": (
+        "--part all --num_states 6 --min_objects 2 --fork_steps 2 --fork_draws 1 --randomised_states 2"
+        " --smooth_draws 2 --ig_steps 2 --patch 32 --stride 32"
+    ),
+    "analysis.saliency_truth_plotting": (
+        "--results results/saliency.json --images results/images --benchmark results/saliency_v1"
+    ),
     "analysis.memory_precompute": "--num_episodes 12 --num_levels 4 --num_fork_points 10 --play_frames 0 1",
     "analysis.scene_bank": "--num_scenes 60",
     "analysis.probes_precompute": "--epochs 1",
@@ -55,6 +63,12 @@ SMALL = {
     "analysis.sml_analysis_precompute": "--draws 0 --maps --points 300 --clusters 8",
     "analysis.combined_agent_env_hx_analysis_precompute": "--draws 0 --maps --points 300 --clusters 4",
     "analysis.xcorr_and_xcaus_precompute": "--draws 20 --lags 2",
+    "analysis.jacobian_analysis_precompute": (
+        "--score_step 2 --env_components 8 --draws 0 --maps --clusters 4"
+    ),
+    "analysis.jacobian_check": "--written_lags 1 2 --num_episodes 20",
+    "analysis.xcaus_precompute": "--resamples 50 --extrema_steps 0 --extrema_quantile 0.3",
+    "analysis.dynamics_grads_consistency_precompute": "--draws 20 --permutations 100 --resamples 20",
 }
 """Flags appended to a script's own, by module; a second word limits the entry to commands with that word.
 

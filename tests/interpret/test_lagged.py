@@ -64,6 +64,20 @@ def test_correlations_equal_a_brute_force_loop():
     assert np.allclose(np.diagonal(whole.correlation[0]), 1)
 
 
+def test_a_correlation_depends_on_neither_offset_nor_scale_nor_the_number_of_scores():
+    """Defect 17 of the original system: products were divided by the number of components, uncentred."""
+    length = lengths(40)
+    scores = slow(length)
+    plain = lagged_correlations(scores, length, LAGS, draws=20).correlation
+    moved = lagged_correlations(7 * scores + [30, -5, 1], length, LAGS, draws=20).correlation
+    np.testing.assert_allclose(moved, plain, atol=1e-9)
+    more = lagged_correlations(np.concatenate([scores, slow(length, seed=9)], 1), length, LAGS, draws=20)
+    np.testing.assert_allclose(more.correlation[:, :3, :3], plain, atol=1e-9)
+    assert np.abs(plain).max() <= 1 + 1e-9
+    uncentred = (scores + 30).T @ (scores + 30) / 3
+    assert np.abs(uncentred).max() > 1000
+
+
 def test_a_null_correlates_the_rows_of_its_surrogate():
     length = lengths(30)
     scores = slow(length)

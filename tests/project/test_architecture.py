@@ -30,7 +30,7 @@ ROOMS = {
         ("plotting",),
         ("game_check", "model_eval", "training_curves"),
         ("maps", "memory", "oracles", "probing"),
-        ("lagged",),
+        ("lagged", "panel"),
         ("",),
         ("demo_report",),
     ),

@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 from agents.actor_critic import save_agent
 from analysis.frame_gradients import Args, choose_states, coarse, correlation, main, summary
 from common.checkpoints import load_checkpoint
+from common.precision import set_precision
 from common.runs import UsageError, file_id
 from generative.model.world_model import WorldModel
 from generative.model.world_model_file import save_world_model
@@ -104,6 +105,14 @@ def test_randomised_agents_differ_and_leave_the_global_seed_unchanged(agent):
     assert torch.equal(torch.rand(1), expected)
     assert not torch.equal(other.value_head.weight, agent.value_head.weight)
     assert torch.equal(other.value_head.weight, randomised_agent(agent, 0).value_head.weight)
+
+
+def test_a_randomised_agent_computes_in_the_same_precision():
+    agent = toy_agent()
+    set_precision("bf16", agent)
+    assert randomised_agent(agent, 0).encoder.precision == "bf16"
+    set_precision("fp32", agent)
+    assert randomised_agent(agent, 0).encoder.precision == "fp32"
 
 
 def test_correlations_are_those_of_numpy_and_scipy():

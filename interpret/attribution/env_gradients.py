@@ -1,0 +1,55 @@
+"""What gradients through the environment add to saliency maps: the maps by path, compared."""
+
+import numpy as np
+
+from common.stats import cluster_bootstrap
+from interpret.attribution.saliency_store import SaliencyStore
+from interpret.attribution.trace_gradients import PATHS
+
+
+def whole_functions(store: SaliencyStore) -> list[str]:
+    """Functions without the parts of their gradients."""
+    return [name for name in store.functions if "@" not in name]
+
+
+def held_map(store: SaliencyStore, sample: int, function: str) -> np.ndarray:
+    """The map [S, H, W] without gradients from actions to the environment: agent and environment path."""
+    return store.map(sample, f"{function}@agent") + store.map(sample, f"{function}@environment")
+
+
+def compare_paths(store: SaliencyStore) -> dict[str, dict]:
+    """By function: the cosine between the maps with and without gradients from actions to the environment,
+    and the share of each path in the sum of their norms; means over samples with intervals by level.
+    """
+    level = np.array(store.facts["source"]["level"])
+    return {name: _compare(store, name, level) for name in whole_functions(store)}
+
+
+def _compare(store: SaliencyStore, function: str, level: np.ndarray) -> dict:
+    rows = []
+    for sample in store.samples:
+        whole, held = store.map(sample, function), held_map(store, sample, function)
+        norms = np.array([np.linalg.norm(store.map(sample, f"{function}@{path}")) for path in PATHS])
+        size = np.linalg.norm(whole) * np.linalg.norm(held)
+        cosine = (whole * held).sum() / size if size else np.nan
+        rows.append([cosine, *norms / (norms.sum() or np.nan)])
+    names = ("cosine", *(f"share of the {path} path" for path in PATHS))
+    return {name: _interval(column, level) for name, column in zip(names, np.array(rows).T)}
+
+
+def _interval(values: np.ndarray, level: np.ndarray) -> dict | None:
+    known = np.isfinite(values)
+    return cluster_bootstrap(values[known], level[known])._asdict() if known.any() else None
+
+
+def describe_comparison(numbers: dict) -> str:
+    """One function's comparison in words."""
+    cosine = numbers["cosine"]
+    if cosine is None:
+        return "the maps are zero"
+    shares = {path: numbers[f"share of the {path} path"]["mean"] for path in PATHS}
+    parts = ", ".join(f"{path} {share:.0%}" for path, share in shares.items())
+    return (
+        f"cosine {cosine['mean']:.2f} [{cosine['low']:.2f}, {cosine['high']:.2f}] between the maps with and "
+        f"without gradients from actions to the environment; norm by path: {parts}"
+    )
