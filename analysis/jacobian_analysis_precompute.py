@@ -86,11 +86,13 @@ from analysis.maps.joint_states import environment_axes, joint_vectors, principa
 from analysis.maps.simulated_state_maps import Points, StepSelection, open_simulated, run_map_step
 from analysis.maps.simulated_state_steps import JACOBIAN
 from analysis.maps.step_fields import levels_in_words, steps_mask
+from common.integrity import check_memory
 from common.precision import Precision, choose_precision, set_precision
 from common.runs import Run, UsageError, choose_device, file_id
 from common.words import counted
 from generative.simulator import Simulator, load_simulator
-from interpret.attribution.replay import check_recorded_with, stored_sampling
+from interpret.attribution.graph_memory import graph_bytes
+from interpret.attribution.replay import check_recorded_with, replayed_trace, stored_sampling
 from interpret.directions.directions import Directions, load_directions
 from rollouts.store import Rollouts, recorded_precision
 
@@ -119,6 +121,7 @@ def run_jacobians(args: Args, rollouts: Rollouts) -> Run:
     directions = load_directions(args.directions) if args.directions else latest_directions(args.out_dir)[0]
     check_width(directions, rollouts)
     episodes = long_enough(args, rollouts)
+    simulator = load_networks(args, rollouts)
     inputs |= {"data_dir": rollouts.id, "directions": directions.id}
     names = ("num_episodes", "score_step", "env_components", "environment_path", "keep_float", "seed")
     settings = {name: getattr(args, name) for name in names}
@@ -126,12 +129,20 @@ def run_jacobians(args: Args, rollouts: Rollouts) -> Run:
     if run.done:
         point_latest(run)
     else:
-        compute(args, run, rollouts, episodes, directions)
+        set_precision(run.precision, simulator.model, simulator.agent)
+        compute(args, run, simulator, rollouts, episodes, directions)
     logging.info("Jacobians: %s", run.dir)
     return run
 
 
-def compute(args: Args, run: Run, rollouts: Rollouts, episodes: np.ndarray, directions: Directions) -> None:
+def compute(
+    args: Args,
+    run: Run,
+    simulator: Simulator,
+    rollouts: Rollouts,
+    episodes: np.ndarray,
+    directions: Directions,
+) -> None:
     """Computes the Jacobians of the episodes, then finishes the run with its numbers."""
     mask = steps_mask(rollouts, sample_episodes(rollouts, args.num_episodes, args.seed))
     env_axes, numbers = environment_axes(run, rollouts, mask, FIRST_ENV_STEP, args.env_components, args.seed)
@@ -139,9 +150,7 @@ def compute(args: Args, run: Run, rollouts: Rollouts, episodes: np.ndarray, dire
     plan = JacobianPlan(
         args.score_step, directions, env_axes, args.environment_path, args.keep_float, args.batch_size
     )
-    replayed, difference = compute_jacobians(
-        run, load_networks(args, run, rollouts), rollouts, episodes, plan
-    )
+    replayed, difference = compute_jacobians(run, simulator, rollouts, episodes, plan)
     check_replayed(replayed, rollouts)
     states = load_hidden_states(rollouts, episodes)
     samples = cached_part(
@@ -158,11 +167,14 @@ def run_precision(args: Args) -> Precision:
     return choose_precision(asked, device)
 
 
-def load_networks(args: Args, run: Run, rollouts: Rollouts) -> Simulator:
-    """The simulator with its agent, in the precision of the run."""
+def load_networks(args: Args, rollouts: Rollouts) -> Simulator:
+    """The simulator with its agent. Raises UsageError if a batch does not fit into memory."""
     other = rollouts.manifest.get("allow_other_agent", False)
     simulator, _ = load_simulator(args.world_model_file, args.agent_file, other, choose_device(args.device))
-    set_precision(run.precision, simulator.model, simulator.agent)
+    one = long_enough(args, rollouts)[:1]
+    size = graph_bytes(lambda: replayed_trace(simulator, rollouts, one, args.score_step + 1))
+    batch = min(args.batch_size, len(rollouts))
+    check_memory(size * batch, f"{counted(batch, 'episode')} at a time (--batch_size, --score_step)")
     return simulator
 
 

@@ -159,6 +159,7 @@ def stored_count(directory) -> int:
         ({"environment_path": True}, 0, "batch_0000", "env_state/environment"),
         ({"keep_float": True}, 0, "batch_0000", "full_env_state/total"),
         ({"directions": "two"}, 0, "batch_0000", "hidden/total"),
+        ({"precision": "bf16"}, 0, "batch_0000", "hidden/total"),
         ({"lag": 2}, 1, "map_pca", "real"),
         ({"normalise": False}, 1, "map_pca", "real"),
         ({"components": 3}, 1, "jacobian_axes", "axes"),
@@ -262,6 +263,13 @@ def test_directions_are_those_of_the_latest_analysis_by_default(made, tmp_path):
     script.finish_step(step, {"methods": {"pca": {}}, "refused": {"ica": "all Gaussian"}})
     directory, _ = run(made, tmp_path, directions=None)
     assert read_numbers(directory)["names"] == ["d0", "d1"]
+
+
+def test_batches_that_do_not_fit_into_memory_are_refused(made, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr("common.integrity.machine_memory", lambda: 10**5)
+    message = r"9 episodes at a time \(--batch_size, --score_step\) takes .* GiB of memory; ask for less"
+    refused_at_once(main, asked(made, out, batch_size=9), out, message)
 
 
 def test_invalid_input_is_refused_in_one_line(made, tmp_path):
