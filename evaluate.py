@@ -65,18 +65,15 @@ from agents.actor_critic import check_fits, load_agent
 from agents.behaviours import check_behaviour, make_behaviour
 from agents.death_causes import ActionLog, causes
 from agents.evaluate import OUTCOMES, evaluate, jobs_over
+from agents.level_lists import unseen_layouts
 from agents.scores import score, table
 from common.checkpoints import check_writable, write_json
 from common.precision import Precision, choose_precision, set_precision
 from common.runs import UsageError, agrees, choose_device, file_id, manifest, plain
 from common.words import counted
 from envs.coinrun import difficulty
-from envs.layouts import first_states, layout_hash
 from envs.make import game_of, make_env
 from envs.procgen import NUM_LEVELS, ProcgenConfig, ProcgenVecEnv, action_space
-
-MAX_SEARCH_FACTOR = 10
-"""Levels opened at most, relative to those requested, in search of layouts that are not excluded."""
 
 
 def check_flags(args: Args, config: ProcgenConfig) -> None:
@@ -103,39 +100,6 @@ def check_flags(args: Args, config: ProcgenConfig) -> None:
         raise UsageError("no agent given: use --agent_file, or --behaviour random")
     if args.out_file:
         check_writable(args.out_file)
-
-
-def unseen_layouts(env, start: int, num: int, excluded: tuple[int, int] | None) -> list[int]:
-    """The first `num` levels from `start` on whose layout occurs in none of the excluded levels.
-
-    Raises:
-        UsageError: MAX_SEARCH_FACTOR times as many levels do not contain them.
-    """
-    if excluded is None:
-        return list(range(start, start + num))
-    known = {layout_hash(state) for state in first_states(env, range(excluded[0], sum(excluded)))}
-    kept = []
-    at = start
-    while len(kept) < num and at < start + MAX_SEARCH_FACTOR * num:
-        levels = range(at, at + num - len(kept))
-        kept += [
-            level
-            for level, state in zip(levels, first_states(env, levels))
-            if layout_hash(state) not in known
-        ]
-        at = levels.stop
-    if len(kept) < num:
-        shortfall = (
-            f"only {len(kept)} of the {counted(at - start, 'level')} from {start} on have a layout that"
-            " is not excluded"
-        )
-        raise UsageError(
-            f"{shortfall}: ask for no more --num_levels than that, or choose another --start_level"
-        )
-    logging.info(
-        "passed over %d of the levels %d to %d: they have an excluded layout", at - start - num, start, at - 1
-    )
-    return kept
 
 
 def main(args: Args) -> None:

@@ -59,7 +59,9 @@ from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id, open_run
 from common.video import write_video
 from generative.interpolation import interpolate_latents
-from generative.simulator import NoiseKeys, Simulator, load_simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
+from generative.simulator_file import load_simulator
 from generative.starts import check_start_count, open_starts
 from rollouts.segment import Segment
 

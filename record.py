@@ -1,7 +1,7 @@
 """Records real rollouts into a store. The same command resumes; array jobs share a store by --shards."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +11,7 @@ import tyro
 from agents.defaults import TEMPERATURE, TOP_K
 from common.cli import parse, run_main
 from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
+from interpret.interventions.flags import EditFlags
 
 
 @dataclass
@@ -59,6 +60,10 @@ class Args:
     log_level: LogLevel = logging.INFO
     out_dir: Annotated[Path, tyro.conf.arg(aliases=["--logdir"])] = Path(".")
     """Parent directory of data/."""
+    edit: tyro.conf.OmitArgPrefixes[EditFlags] = field(default_factory=EditFlags)
+    """Edits of the agent's hidden state; a recording of the same levels and seed without them has the same
+    action noise and is its control arm.
+    """
 
 
 if __name__ == "__main__":
@@ -66,12 +71,16 @@ if __name__ == "__main__":
 
 from agents.actor_critic import ActorCritic, check_fits, load_agent
 from agents.behaviours import check_behaviour, make_behaviour
+from common.policy import unwrapped
 from common.precision import choose_precision, set_precision
 from common.runs import UsageError, choose_device, file_id
 from common.words import counted
 from envs.make import OPTIONS, game_of, make_env
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
 from envs.vecenv import ActionSpace
+from interpret.interventions.from_flags import load_interventions, manifest_entry
+from interpret.interventions.intervened import Intervened
+from interpret.interventions.interventions import NO_INTERVENTIONS, Interventions
 from rollouts.growth import extent
 from rollouts.record import Actor, Plan, record, take_turns
 from rollouts.store import create_store, recorded_precision
@@ -88,7 +97,8 @@ def main(args: Args) -> None:
     agents = [load_agent(path, device) for path in files_of(args)]
     env_config = common_game(args, [meta.get("env") or {} for _, meta in agents])
     actions = action_space(env_config.env_name)
-    actors = build_actors(args, [agent for agent, _ in agents], actions)
+    interventions = interventions_of(args, [agent for agent, _ in agents])
+    actors = build_actors(args, [agent for agent, _ in agents], actions, interventions)
     precision = choose_precision(args.precision, device).keep(recorded_precision(store), store)
     set_precision(precision, *(agent for agent, _ in agents))
     create_store(
@@ -105,6 +115,7 @@ def main(args: Args) -> None:
             "plan": plan.values(),
             "num_envs": args.num_envs,
             "precision": precision,
+            **manifest_entry(interventions),
         },
     )
     if room.there is not None:
@@ -167,18 +178,30 @@ def common_game(args: Args, own: list[dict]) -> ProcgenConfig:
     return games.pop()
 
 
-def build_actors(args: Args, agents: list[ActorCritic], actions: ActionSpace) -> list[Actor]:
-    """The actors: one agent with its behaviour, or several for a mixture. Raises UsageError if one cannot
-    play.
+def interventions_of(args: Args, agents: list[ActorCritic]) -> Interventions:
+    """The edits of the one agent that plays; none by default. Raises UsageError for edits of a mixture."""
+    only = agents[0] if args.agent_file and agents else None
+    return load_interventions(args.edit, only, file_id(args.agent_file) if only else "none")
+
+
+def build_actors(
+    args: Args,
+    agents: list[ActorCritic],
+    actions: ActionSpace,
+    interventions: Interventions = NO_INTERVENTIONS,
+) -> list[Actor]:
+    """The actors: one agent with its edits and behaviour, or several for a mixture. Raises UsageError if one
+    cannot play.
     """
     for agent in agents:
         check_fits(agent, len(actions.names), ProcgenVecEnv.obs_shape, "the game")
     if args.behaviour == "mixture":
         return [Actor(agent, "agent", file_id(path)) for agent, path in zip(agents, args.mixture_files)]
-    policy = make_behaviour(
-        agents[0] if agents else None, args.behaviour, args.temperature, args.top_k, actions
-    )
-    return [Actor(policy, args.behaviour, file_id(args.agent_file) if args.agent_file else "none")]
+    agent = agents[0] if agents else None
+    edited = Intervened(agent, interventions) if interventions else agent
+    policy = make_behaviour(edited, args.behaviour, args.temperature, args.top_k, actions)
+    agent_id = file_id(args.agent_file) if args.agent_file else "none"
+    return [Actor(policy, args.behaviour, interventions.policy_id(agent_id))]
 
 
 def hidden_layout(actors: list[Actor]) -> dict:
@@ -191,7 +214,7 @@ def hidden_layout(actors: list[Actor]) -> dict:
             "the agents of a mixture must have hidden states of one width; these have"
             f" {', '.join(map(str, sorted(widths)))}"
         )
-    core = getattr(getattr(actors[0].policy, "policy", actors[0].policy), "core", None)
+    core = getattr(unwrapped(actors[0].policy), "core", None)
     parts = {name: [part.start, part.stop] for name, part in core.parts.items()} if core else {}
     return {"hidden_size": widths.pop(), "core_parts": parts}
 

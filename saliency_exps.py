@@ -62,6 +62,10 @@ class Args:
     """Draw each map with and without gradients from actions to the environment, and compare them; implies
     --paths.
     """
+    gradient_check: Path | None = None
+    """gradient_check.json of the same world model and agent: pictures show gradients that fail it without
+    colour. By default that of the shipped simulator, where the world model is that one.
+    """
     sampling: Literal["stochastic", "modal"] = "stochastic"
     """Sample latents and environment states, or take the mode of each."""
     greedy: bool = False
@@ -88,15 +92,17 @@ if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
 from analysis.io.steps import point_latest
+from analysis.rendering.path_trust import PathTrust, path_trust
 from analysis.rendering.saliency_clips import draw_demo, draw_samples
 from common.checkpoints import write_json
 from common.precision import choose_precision, set_precision
 from common.runs import Run, UsageError, choose_device, file_id, open_run
 from common.words import counted
 from envs.vecenv import ActionSpace
+from generative.action_space import action_space_of
 from generative.compatibility import check_recorder
-from generative.sim_env import action_space_of
-from generative.simulator import Simulator, load_simulator
+from generative.simulator import Simulator
+from generative.simulator_file import load_simulator
 from generative.starts import open_starts
 from interpret.attribution.env_gradients import compare_paths, describe_comparison
 from interpret.attribution.functions import choose_functions, known_functions
@@ -116,7 +122,7 @@ from interpret.directions.directions import Directions, save_directions
 
 FILES = ("world_model_file", "agent_file", "data_dir", "direction_files")
 """Flags that count by the content of their files."""
-DRAWN = ("save_videos", "env_gradients_demo")
+DRAWN = ("save_videos", "env_gradients_demo", "gradient_check")
 """Flags that change no map; env_gradients_demo enters as paths."""
 
 
@@ -140,6 +146,7 @@ def main(args: Args) -> None:
         "agent_file": agent_id,
         "data_dir": rollouts.id,
     } | {f"directions_{kind}": one.id for kind, one in directions.items()}
+    trust = path_trust(inputs, args.real_frames, args.gradient_check)
     kind = kind_of(args)
     run = start_run(args, ids, inputs, kind)
     set_precision(run.precision, simulator.model, simulator.agent)
@@ -154,7 +161,7 @@ def main(args: Args) -> None:
         maps = counted(len(facts["functions"]), "function")
         samples = counted(len(facts["samples"]), "sample")
         logging.info("%s of %s in %s; %.1f GiB of memory at most", maps, samples, run.dir, peak)
-    draw(args, run)
+    draw(args, run, trust)
 
 
 def kind_of(args: Args) -> Kind:
@@ -247,17 +254,17 @@ def start_run(args: Args, ids: list[int], inputs: dict[str, str], kind: Kind) ->
     return open_run(args.out_dir, name_of(ids, kind), asked, args.new, inputs, precision)
 
 
-def draw(args: Args, run: Run) -> None:
+def draw(args: Args, run: Run, trust: PathTrust) -> None:
     """Pictures, where asked for and not there yet, and the comparison with and without gradients through the
     environment.
     """
     store = SaliencyStore.open(run.dir)
     if args.save_videos:
-        draw_samples(store, run.dir / "videos")
+        draw_samples(store, run.dir / "videos", trust)
     if args.env_gradients_demo:
         found = compare_paths(store)
         write_json(run.dir / "env_gradients.json", found)
-        draw_demo(store, run.dir / "demo_with_without_env_grads")
+        draw_demo(store, run.dir / "demo_with_without_env_grads", trust)
         for name, numbers in found.items():
             logging.info("%s: %s", name, describe_comparison(numbers))
 

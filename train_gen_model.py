@@ -98,6 +98,7 @@ if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
 from agents.actor_critic import load_agent
+from common.distributed import DistContext, join_ranks
 from common.integrity import check_memory, within_memory
 from common.precision import Precision, choose_precision, set_precision
 from common.runs import Run, UsageError, choose_device, file_id, open_run
@@ -106,7 +107,6 @@ from generative.compatibility import check_recorder, check_store, frame_shape
 from generative.model.world_model import WorldModel
 from generative.model.world_model_file import read_world_model
 from generative.training.data import WindowSource
-from generative.training.distributed import DistContext, join_ranks
 from generative.training.trainer import Trainer
 from rollouts.labels import FOLDER, Labels
 from rollouts.split import SPLIT_VERSION, episode_layouts

@@ -76,7 +76,7 @@ from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id
 from common.words import counted
-from generative.simulator import load_simulator
+from generative.simulator_file import load_simulator
 from interpret.clustering import fit_clusters
 from interpret.embedding import MIN_POINTS
 from interpret.overlap import FOLDS

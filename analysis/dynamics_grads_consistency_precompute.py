@@ -86,7 +86,7 @@ def main(args: Args) -> None:
         raise UsageError(
             f"{counted(len(stored.names), 'direction')} cannot be relabelled: the null needs 3 or more"
         )
-    inputs = {"jacobians": stored.directory.name}
+    inputs = {"jacobians_dir": stored.directory.name}
     inputs |= {"clusters_dir": args.clusters_dir.resolve().name} if args.clusters_dir else {}
     names = ("lags", "norm_quantile", "null", "draws", "permutations", "resamples", "fdr", "seed")
     run = open_step(

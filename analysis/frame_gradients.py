@@ -60,7 +60,9 @@ from common.runs import UsageError, file_id
 from common.stats import cluster_bootstrap
 from common.words import counted
 from generative.compatibility import check_recorder
-from generative.simulator import NoiseKeys, Simulator, load_simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
+from generative.simulator_file import load_simulator
 from generative.starts import open_agent_rollouts
 from interpret.attribution.frame_gradients import (
     direct_value,

@@ -61,7 +61,9 @@ from common.integrity import check_memory
 from common.progress import progress_bar
 from common.runs import UsageError, file_id, open_run
 from common.words import counted
-from generative.simulator import NoiseKeys, Simulator, load_simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
+from generative.simulator_file import load_simulator
 from generative.starts import InformedStarts, open_agent_rollouts
 from interpret.attribution.gradient_estimator import (
     PATHS,

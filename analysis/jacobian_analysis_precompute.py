@@ -90,7 +90,8 @@ from common.integrity import check_memory
 from common.precision import Precision, choose_precision, set_precision
 from common.runs import Run, UsageError, choose_device, file_id
 from common.words import counted
-from generative.simulator import Simulator, load_simulator
+from generative.simulator import Simulator
+from generative.simulator_file import load_simulator
 from interpret.attribution.graph_memory import graph_bytes
 from interpret.attribution.replay import check_recorded_with, replayed_trace, stored_sampling
 from interpret.directions.directions import Directions, load_directions

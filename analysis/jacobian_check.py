@@ -58,7 +58,8 @@ from common.checkpoints import write_json
 from common.precision import set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, file_id
-from generative.simulator import Simulator, load_simulator
+from generative.simulator import Simulator
+from generative.simulator_file import load_simulator
 from interpret.attribution.gradient_estimator import gradient_agreement
 from interpret.attribution.replay import check_recorded_with
 from interpret.attribution.written_scores import effect_in_simulator, effect_on_memory
@@ -77,7 +78,8 @@ def main(args: Args) -> None:
     check_flags(args, stored, rollouts)
     names = ("written_lags", "size", "num_episodes", "seed")
     settings = {name: getattr(args, name) for name in names}
-    run = open_step(args.out_dir, NAME, VERSION, settings, {"jacobians": stored.directory.name}, args.new)
+    inputs = {"jacobians_dir": stored.directory.name}
+    run = open_step(args.out_dir, NAME, VERSION, settings, inputs, args.new)
     if run.done:
         point_latest(run)
     else:

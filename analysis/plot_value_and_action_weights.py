@@ -41,7 +41,7 @@ from analysis.plotting.style import add_caption, new_figure, save_figure
 from common.checkpoints import write_json
 from common.runs import UsageError, file_id
 from envs.vecenv import ActionSpace
-from generative.sim_env import action_space_of
+from generative.action_space import action_space_of
 from interpret.directions.directions import Directions, load_directions
 from interpret.directions.stability import labels
 

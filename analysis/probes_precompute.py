@@ -70,7 +70,7 @@ from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id
 from common.stats import json_estimate
 from generative.compatibility import check_store, recorded_by
-from generative.simulator import load_simulator
+from generative.simulator_file import load_simulator
 from interpret.directions.directions import Directions
 from interpret.directions.probe_directions import probe_directions, probe_stability
 from interpret.directions.stability import MIN_RESAMPLES, with_stability

@@ -71,7 +71,7 @@ from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id, open_run
 from common.words import counted
 from generative.compatibility import check_split, check_store, frame_shape, recorded_by
-from generative.simulator import load_simulator
+from generative.simulator_file import load_simulator
 from interpret.forks.action_effects import (
     effect_products,
     match_frames,

@@ -46,7 +46,7 @@ import numpy as np
 from analysis.rendering.two_rows import two_rows, write_animation
 from common.runs import UsageError, file_id
 from generative.compatibility import check_recorder, check_split
-from generative.simulator import load_simulator
+from generative.simulator_file import load_simulator
 from generative.starts import open_agent_rollouts
 from interpret.forks.fork_points import PARTS, ForkPoints, ForkPointSampler, recording_seed
 from interpret.forks.worlds import RealWorld, SimulatedWorld

@@ -64,7 +64,8 @@ from common.stats import level_weights
 from common.words import counted
 from envs.procgen import action_space
 from generative.compatibility import check_recorder, check_split, env_name_of
-from generative.simulator import Simulator, load_simulator
+from generative.simulator import Simulator
+from generative.simulator_file import load_simulator
 from rollouts.split import HELD_OUT
 from rollouts.states import replay_env
 from rollouts.store import Rollouts

@@ -40,6 +40,10 @@ class Args:
     """Refits on resampled levels that test the stability of the regions; 0 skips the test."""
     seed: int = 0
     """Seed of clusters and regions."""
+    gradient_check: Path | None = None
+    """gradient_check.json of the run's world model and agent: maps of gradients that fail it have no colour.
+    By default that of the shipped simulator, where the run is of that one.
+    """
     out_file: Path | None = None
     """The page; default: panel.html in the run's directory."""
     log_level: LogLevel = logging.INFO
@@ -56,6 +60,7 @@ from analysis.panel.factor_gallery import make_gallery
 from analysis.panel.run_samples import RunSamples, read_samples
 from analysis.panel.sample_clusters import clusters_of_map, clusters_of_samples
 from analysis.panel.write_panel import Panel, write_panel
+from analysis.rendering.path_trust import path_trust
 from common.checkpoints import check_writable
 from common.words import counted
 from interpret.attribution.saliency_store import SaliencyStore
@@ -68,6 +73,7 @@ def main(args: Args) -> None:
     store = SaliencyStore.open(args.saliency_dir)
     path = args.out_file or args.saliency_dir / "panel.html"
     check_writable(path)
+    trust = path_trust(store.facts["inputs"], bool(store.facts.get("real_frames")), args.gradient_check)
     samples = read_samples(store, args.saliency_func_type, args.num_samples)
     clusters, source = choose_clusters(args, samples)
     sets = choose_sets(samples, args.direction_files, args.num_directions)
@@ -75,7 +81,7 @@ def main(args: Args) -> None:
     gallery = (
         make_gallery(samples, args.nmf_components, args.draws, args.seed) if args.nmf_components else None
     )
-    write_panel(path, Panel(samples, directions, clusters, source, gallery))
+    write_panel(path, Panel(samples, directions, clusters, source, gallery, trust))
     logging.info(
         "%s, %s: %s (%.1f MB)",
         counted(len(samples.ids), "sample"),

@@ -78,7 +78,9 @@ from common.runs import Run, UsageError, file_id
 from common.words import counted
 from envs.concepts import check_game
 from generative.compatibility import check_recorder, check_split, check_store, env_name_of, frame_shape
-from generative.simulator import NoiseKeys, Simulator, load_simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
+from generative.simulator_file import load_simulator
 from interpret.attribution.frame_gradients import randomised_agent
 from interpret.attribution.gradient_estimator import to_float32
 from interpret.attribution.leaderboard import Benchmark

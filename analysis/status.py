@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 from analysis import (
     emergence_precompute,
+    jacobian_check,
     probes_precompute,
     saliency_truth_precompute,
     scene_bank,
@@ -39,7 +40,7 @@ from analysis.io.steps import LATEST
 from analysis.lagged import consistency, cross_causation, stored_jacobians
 from analysis.lagged import store_correlations as xcorr
 from analysis.maps import latents, map_summary
-from analysis.maps.simulated_state_steps import COMBINED, ENV_H, SML
+from analysis.maps.simulated_state_steps import COMBINED, ENV_H, JACOBIAN, SML
 from analysis.memory import summary as memory_summary
 from analysis.probing import frame_baseline
 from analysis.probing import store_concepts as concepts
@@ -68,13 +69,14 @@ VERSIONS = {
             stored_jacobians,
             cross_causation,
             consistency,
+            jacobian_check,
             probes_precompute,
             tuning_precompute,
             emergence_precompute,
             frame_baseline,
         )
     },
-    **{step.name: step.version for step in (ENV_H, SML, COMBINED)},
+    **{step.name: step.version for step in (ENV_H, SML, COMBINED, JACOBIAN)},
     "concepts": concepts.VERSION,
     "scenes": scene_bank.VERSION,
 }
@@ -155,7 +157,8 @@ def find_runs(root: Path) -> Iterator[FoundRun]:
 def stale_reason(run: FoundRun, ids: Mapping[Path, str], root: Path) -> str | None:
     """Why the artefacts of a run are stale, or None.
 
-    An input is looked up at the path given by the run's command; a missing input makes nothing stale.
+    An input is looked up at the path given by the run's command, or among the latest artefacts; a missing
+    input makes nothing stale.
 
     Args:
         run: to check.
@@ -166,15 +169,24 @@ def stale_reason(run: FoundRun, ids: Mapping[Path, str], root: Path) -> str | No
     if known is not None and run.version != known:
         return f"of version {run.version} of the step; the current version is {known}"
     for name, recorded in run.inputs.items():
-        (path,) = run.command.flags.get(f"--{name}") or (None,)
+        (path,) = run.command.flags.get(f"--{name}") or (_latest_of(name, run, root),)
         now = path and _id_of(root / path, ids)
         if now and now != recorded:
             return f"--{name} {path} has changed since (it was {recorded} and is {now})"
     return None
 
 
+def _latest_of(name: str, run: FoundRun, root: Path) -> Path | None:
+    """The artefacts that a command without the flag --<step>_dir reads, the latest; None for another flag."""
+    if not name.endswith("_dir"):
+        return None
+    return (run.dir.parents[1] / f"{name.removesuffix('_dir')}_precomp" / LATEST).relative_to(root)
+
+
 def _id_of(path: Path, ids: Mapping[Path, str]) -> str | None:
-    """Id of a store or a file; None if there is neither."""
+    """Id of a store or a file, or name of a directory of artefacts; None if there is none of these."""
+    if (path / "config.json").is_file():
+        return path.resolve().name
     return _file_id(path) if path.is_file() else ids.get(path)
 
 

@@ -75,7 +75,7 @@ def main(args: Args) -> None:
             f"--extrema_steps {beyond[0]} is after step {stored.numbers['step']}, whose scores these "
             "Jacobians are of: give earlier ones"
         )
-    inputs = {"jacobians": stored.directory.name}
+    inputs = {"jacobians_dir": stored.directory.name}
     inputs |= {"clusters_dir": args.clusters_dir.resolve().name} if args.clusters_dir else {}
     names = ("norm_quantile", "extrema_steps", "extrema_quantile", "resamples", "fdr", "seed")
     run = open_step(

@@ -63,9 +63,9 @@ from analysis.lagged.xcaus_figures import (
     draw_paths,
     draw_strongest,
     draw_subsets,
-    untrusted_paths,
 )
 from analysis.plotting.style import REAL, SIMULATED
+from analysis.rendering.path_trust import untrusted_paths
 from common.runs import UsageError
 
 

@@ -34,7 +34,7 @@ class Args:
     """Samples per forward pass of ours."""
     num_directions: int = 16
     """Directions of the hidden state, random ones: their cost is that of fitted ones."""
-    steps: int = 10
+    num_sim_steps: int = 10
     """Of each sample."""
     function_step: int = 4
     """At which functions are read."""
@@ -66,8 +66,10 @@ from common.policy import PolicyWrapper
 from common.precision import set_precision
 from common.progress import progress_bar
 from common.runs import file_id, manifest
-from generative.sim_env import action_space_of
-from generative.simulator import NoiseKeys, Simulator, load_simulator
+from generative.action_space import action_space_of
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
+from generative.simulator_file import load_simulator
 from generative.starts import check_start_count, open_starts
 from interpret.attribution.draws import perturbed_latents, repeated_keys
 from interpret.attribution.functions import Function, choose_functions, known_functions
@@ -198,7 +200,7 @@ def make_source(args: Args) -> SampleSaliency:
     directions = random_directions(args.num_directions, width, args.seed)
     known = known_functions(action_space_of(meta), {"ica": directions}, width)
     functions = choose_functions(["value", "action", "hx_direction"], known)
-    config = SaliencyConfig(functions, args.steps, args.function_step, draws=args.draws)
+    config = SaliencyConfig(functions, args.num_sim_steps, args.function_step, draws=args.draws)
     starts, rollouts = open_starts(simulator, meta, args.data_dir, False, args.agent_file, args.seed)
     check_start_count(starts, args.num_samples)
     return SampleSaliency(simulator, starts, rollouts, config, args.seed)
@@ -227,13 +229,14 @@ def main(args: Args) -> None:
     peak_bytes(torch.device("cpu"), reset=True)
     times = timed(args, source)
     width = source.simulator.agent.core.state_size
-    original = original_bytes(args.steps, source.simulator.model.config.obs_shape, width)
+    original = original_bytes(args.num_sim_steps, source.simulator.model.config.obs_shape, width)
     size = bytes_per_map(source, args.batch_size)
     speed = {name: [1 / value for value in values] for name, values in times.items()}
     ratios = {
         name: [slow / fast for slow, fast in zip(times[name], times["ours"])] for name in ("captum", "short")
     }
     report = {
+        "batch_size": args.batch_size,
         "functions": [one.name for one in source.config.functions],
         "samples_per_second": speed,
         "ratio": ratios,
@@ -249,7 +252,8 @@ def main(args: Args) -> None:
     logging.info("%.0f bytes per map, %.3f of the original's %d", size, size / original, original)
     logging.info("%.2f GB at most, load %.1f", report["peak_bytes"] / 1e9, report["load"])
     inputs = {name: file_id(getattr(args, name)) for name in ("agent_file", "world_model_file")}
-    write_json(args.out_file, report | {"manifest": manifest(inputs, "fp32")})
+    inputs["data_dir"] = source.rollouts.id
+    write_json(args.out_file, report | {"inputs": inputs, "manifest": manifest(inputs, "fp32")})
 
 
 def listed(values: list[float]) -> str:

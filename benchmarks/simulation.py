@@ -71,7 +71,9 @@ from generative.model.state import EnvState
 from generative.model.texels import texel_of
 from generative.model.tile_dynamics import BORDER, CLOSED, TileDynamics, TileFeatures
 from generative.model.world_model import WorldModel
-from generative.simulator import NoiseKeys, Simulator, load_simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
+from generative.simulator_file import load_simulator
 from generative.starts import RandomStarts, Starts, open_starts
 
 TILE_PIXELS = 64 / 13

@@ -25,7 +25,11 @@ class Step(NamedTuple):
 
 @runtime_checkable
 class Policy(Protocol):
-    """A policy for N environments at a time. obs is [N, H, W, C], uint8 or float in [0, 1]."""
+    """A policy for N environments at a time. obs is [N, H, W, C], uint8 or float in [0, 1].
+
+    One that conditions on its own actions also has `with_action(state, action) -> state`, called after each
+    action.
+    """
 
     num_actions: int
 
@@ -95,12 +99,31 @@ class PolicyWrapper:
     def hidden(self, state):
         return self.policy.hidden(state)
 
+    def with_action(self, state, action):
+        return with_action(self.policy, state, action)
+
+
+def unwrapped(policy: Policy) -> Policy:
+    """The policy inside all wrappers."""
+    while isinstance(policy, PolicyWrapper):
+        policy = policy.policy
+    return policy
+
 
 def step(policy: Policy, obs, state, first, reward, noise) -> Step:
-    """One step of any policy: advance, read the heads, choose an action."""
+    """One step of any policy: advance, read the heads, choose an action, remember it."""
     state = policy.advance(obs, state, first, reward)
     logits, value = policy.heads(state)
-    return Step(policy.choose(logits, noise), logits, value, state)
+    action = policy.choose(logits, noise)
+    return Step(action, logits, value, with_action(policy, state, action))
+
+
+def with_action(policy: Policy, state: State, action: torch.Tensor) -> State:
+    """The state after `action` [N] was taken, by the policy's own `with_action(state, action)`; unchanged for
+    policies without one, which do not condition on their own actions.
+    """
+    remember = getattr(policy, "with_action", None)
+    return state if remember is None else remember(state, action)
 
 
 def sample(logits: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

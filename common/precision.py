@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,6 +82,19 @@ def set_precision(precision: str, *networks: nn.Module) -> None:
         for module in network.modules():
             if hasattr(module, "precision"):
                 module.precision = precision
+
+
+@contextlib.contextmanager
+def precision_set(precision: str, *networks: nn.Module) -> Iterator[None]:
+    """Context in which the networks' convolutions have a precision; afterwards each has its own again."""
+    modules = [one for network in networks for one in network.modules() if hasattr(one, "precision")]
+    before = [module.precision for module in modules]
+    set_precision(precision, *networks)
+    try:
+        yield
+    finally:
+        for module, own in zip(modules, before):
+            module.precision = own
 
 
 def autocast_context(precision: str, device_type: str):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from common.runs import UsageError
 from envs.blink import BlinkVecEnv
-from envs.procgen import ProcgenConfig, ProcgenVecEnv
+from envs.procgen import GAMES, ProcgenConfig, ProcgenVecEnv, described_game
 
 
 def make_env(
@@ -50,3 +50,10 @@ def game_of(flags, own: dict, **levels: int) -> ProcgenConfig:
     if changed:
         logging.info("the agent plays otherwise than it was trained: %s", "; ".join(changed))
     return config
+
+
+def game_of_recording(env: dict | None, source: str) -> ProcgenConfig:
+    """The game of a recording's description, all its levels. Raises UsageError if it is none of Procgen's."""
+    if (env or {}).get("env_name") not in GAMES:
+        raise UsageError(f"{source} was not recorded in a game of Procgen, which this command plays")
+    return replace(described_game(env, source), num_levels=0, start_level=0)

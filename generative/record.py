@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from common.policy import Policy
 from common.progress import progress_bar
 from common.stopping import saving_on_stop
 from generative.model.config import WorldModelConfig
-from generative.simulator import EXTRA_STEPS, NoiseKeys, Simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import EXTRA_STEPS, Simulator
 from generative.starts import Starts, check_start_count
 from rollouts.growth import GROWN, shard_ranges
 from rollouts.segment import Segment
@@ -79,6 +81,7 @@ def record_samples(
     manifest: dict,
     agent_id: str,
     device,
+    policy: Policy | None = None,
 ) -> int:
     """Simulates the samples that the store lacks; returns how many. Memory holds one batch.
 
@@ -93,6 +96,7 @@ def record_samples(
         manifest: of the store, besides the fields it declares.
         agent_id: policy id of the episodes.
         device: that simulates.
+        policy: acts instead of the simulator's agent.
 
     Raises:
         UsageError: too few starting points.
@@ -104,7 +108,7 @@ def record_samples(
     with saving_on_stop(lambda: shards_kept(path, shards)):
         for index in unwritten(path, progress_bar(shards, unit="shard", desc="simulate")):
             recorded += _record_shard(
-                simulator, starts, sampling, path, index, manifest["action_names"], agent_id, device
+                simulator, starts, sampling, path, index, manifest["action_names"], agent_id, device, policy
             )
     return recorded
 
@@ -118,10 +122,11 @@ def _record_shard(
     action_names: list[str],
     agent_id: str,
     device,
+    policy: Policy | None,
 ) -> int:
     samples = np.array(sampling.shards()[index])
     start_indices = samples // sampling.per_start
-    segment = _simulate(simulator, starts, sampling, samples, start_indices, device)
+    segment = _simulate(simulator, starts, sampling, samples, start_indices, device, policy)
     steps, episodes = segment_to_shard(segment, sampling.env_state)
     source = starts.source(start_indices)
     behaviour = sampling.behaviour(action_names)
@@ -144,13 +149,20 @@ def _record_shard(
 
 
 def _simulate(
-    simulator: Simulator, starts: Starts, sampling: Sampling, samples, start_indices, device
+    simulator: Simulator,
+    starts: Starts,
+    sampling: Sampling,
+    samples,
+    start_indices,
+    device,
+    policy: Policy | None,
 ) -> Segment:
     keys = NoiseKeys(sampling.seed, start_indices)
     actions = sampling.actions(samples)
     with torch.no_grad():
         z = starts.latents(start_indices, keys, device)
     options = dict(
+        policy=policy,
         greedy=sampling.greedy,
         use_mode=sampling.use_mode,
         actions=None if actions is None else actions.to(device),

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from common.checkpoints import BadCheckpoint
-from common.descriptions import look_up
 from common.noise import uniform_noise
-from envs.procgen import GAMES, action_space
 from envs.procgen_state import BadState
 from envs.vecenv import ActionSpace
 from generative.model.frames import frames_to_bytes
 from generative.model.state import EnvState
 from generative.model.texture_cache import TextureCache
-from generative.simulator import END_NOISE, NoiseKeys, Simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import END_NOISE, Simulator
 from generative.starts import Starts
 
 _SLOT_REPEAT = 0x53494D53
@@ -230,11 +228,3 @@ class SimVecEnv:
     @torch.no_grad()
     def _render(self) -> None:
         self._obs = frames_to_bytes(self._env.frame).cpu().numpy()
-
-
-def action_space_of(meta: dict) -> ActionSpace:
-    """The action space of a world model's description; outside of Procgen every action has its own effect."""
-    game = (meta.get("env") or {}).get("env_name")
-    names = tuple(look_up(meta, "action_names", list[str], "the world model's file", BadCheckpoint))
-    classes = action_space(game).effect_classes if game in GAMES else tuple(range(len(names)))
-    return ActionSpace(names, meta["noop"], classes)

@@ -1,84 +1,30 @@
 """The simulator: a world model with the frozen agent in the loop, differentiable end to end."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import repeat
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
-from agents.actor_critic import load_agent
-from common.checkpoints import BadCheckpoint
-from common.descriptions import look_up
-from common.noise import gumbel_noise, uniform_noise
 from common.policy import Policy, State
-from common.runs import file_id
-from common.words import counted
+from envs.vecenv import ActionSpace
 from generative.model.categorical import sample_categorical
 from generative.model.frames import frames_to_bytes
 from generative.model.latent import agent_burn_in
 from generative.model.state import EnvState
 from generative.model.texture_cache import TextureCache
 from generative.model.world_model import Latent, Start, WorldModel
-from generative.model.world_model_file import load_world_model
+from generative.noise_keys import NoiseKeys
 from rollouts.segment import Segment
 
 STATE_NOISE = 2_000_003
-"""Added to the seed, as the next two are, so that each use has its own noise."""
+"""Added to the seed, as the next one is, so that each use has its own noise."""
 END_NOISE = 3_000_017
-LATENT_NOISE = 4_000_037
 EXTRA_STEPS = ("env_state", "env_class", "done_prob", "reward_prob")
 """What stores keep of each step besides a Segment's own fields."""
 _KEPT = (
     "obs", "action", "reward", "done_prob", "reward_prob", "terminated", "value", "logits", "log_prob",
 )  # fmt: skip
-_ROWS = 64
-"""Rows of noise per call of the generator; at batch 1, a call per step took a tenth of the time."""
-
-
-@dataclass(frozen=True)
-class NoiseKeys:
-    """Keys of all random numbers of B simulated samples, so that a sample is the same in any batch or
-    process.
-
-    stream, repeat: [B] integers. step: [B], the step of the first simulated frame. With the level, repeat and
-    step of a real episode, the agent's action noise is that of the real episode.
-    """
-
-    seed: int
-    stream: np.ndarray
-    repeat: np.ndarray | int = 0
-    step: np.ndarray | int = 0
-
-    def gumbel(self, offset: int, i, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
-        """Gumbel noise [B, *shape] for simulated step i; [n, B, *shape] for steps i [n, 1]."""
-        noise = gumbel_noise(self.seed + offset, *self._rows(i), int(np.prod(shape)))
-        return torch.from_numpy(noise).reshape(*np.shape(i)[:1], -1, *shape).to(like)
-
-    def uniform(self, offset: int, i, like: torch.Tensor) -> torch.Tensor:
-        """Uniform noise [B] for simulated step i; [n, B] for steps i [n, 1]."""
-        noise = uniform_noise(self.seed + offset, *self._rows(i), 1)
-        return torch.from_numpy(noise).reshape(*np.shape(i)[:1], -1).to(like)
-
-    def normal(self, width: int, like: torch.Tensor) -> torch.Tensor:
-        """Standard normal noise [B, width] for latents (Box-Muller)."""
-        u, v = np.split(
-            uniform_noise(self.seed + LATENT_NOISE, self.stream, self.repeat, self.step, 2 * width), 2, axis=1
-        )
-        return torch.from_numpy(np.sqrt(-2 * np.log(u)) * np.cos(2 * np.pi * v)).to(like)
-
-    def ahead(self, draw: Callable[..., torch.Tensor], steps: int) -> Iterator[torch.Tensor]:
-        """Yields draw(i) for the steps i = 0 .. steps - 1, calling draw for blocks of steps."""
-        block = max(_ROWS // len(self.stream), 1)
-        for begin in range(0, steps, block):
-            yield from draw(np.arange(begin, min(begin + block, steps))[:, None])
-
-    def _rows(self, i) -> tuple[np.ndarray, ...]:
-        """stream, repeat and step of every row of noise, flattened step by step."""
-        keys = np.broadcast_arrays(self.stream, self.repeat, np.asarray(self.step) + i)
-        return tuple(key.reshape(-1) for key in keys)
 
 
 class SimStep(NamedTuple):
@@ -126,13 +72,22 @@ class Simulator:
         own_agent: whether the model was trained with this agent. Another one starts from its own initial
             state,
             because the hidden state that the model predicts means nothing to it.
+        actions: their names and effects, where known; functions are named after them.
     """
 
-    def __init__(self, model: WorldModel, agent: Policy, noop: int = 0, own_agent: bool = True):
-        self.model = model.eval()  # in training, contact has a gradient that it does not have here
+    def __init__(
+        self,
+        model: WorldModel,
+        agent: Policy,
+        noop: int = 0,
+        own_agent: bool = True,
+        actions: ActionSpace | None = None,
+    ):
+        self.model = model
         self.agent = agent
         self.noop = noop
         self.own_agent = own_agent
+        self.actions = actions
         freeze(agent)
 
     def __repr__(self) -> str:
@@ -370,45 +325,3 @@ class Simulator:
             {"latent": z, "previous_action": previous_action}
             | {name: masked(s[name]) for name in (*EXTRA_STEPS, "motion")},
         )
-
-
-def load_simulator(
-    world_model_file: Path,
-    agent_file: Path,
-    allow_other_agent: bool = False,
-    device: torch.device | str = "cpu",
-) -> tuple[Simulator, dict]:
-    """Loads a world model and its agent: the simulator, and the model file's description.
-
-    Args:
-        world_model_file: the world model's checkpoint.
-        agent_file: the agent's checkpoint.
-        allow_other_agent: accept an agent that the model was not trained with.
-        device: to load them on.
-
-    Raises:
-        BadCheckpoint: the agent is another one and not allowed, or has another number of actions.
-    """
-    model, meta = load_world_model(world_model_file, device)
-    agent, _ = load_agent(agent_file, device)
-    trained_with = look_up(meta, "agent.id", str, world_model_file, BadCheckpoint)
-    agent_id = file_id(agent_file)
-    noop = look_up(meta, "noop", int, world_model_file, BadCheckpoint)
-    count = model.config.num_actions
-    if not 0 <= noop < count or len(meta.get("action_names", range(count))) != count:
-        raise BadCheckpoint(
-            f"{world_model_file} is damaged: its noop and action_names are not those of {count} actions; "
-            "take another checkpoint"
-        )
-    own = agent_id == trained_with
-    if not own and not allow_other_agent:
-        raise BadCheckpoint(
-            f"{world_model_file} is for agent {trained_with}, not {agent_file} ({agent_id}); give that one "
-            "(record_gen_samples.py and render.py also take another, with --allow_other_agent)"
-        )
-    if agent.num_actions != model.config.num_actions:
-        raise BadCheckpoint(
-            f"{agent_file} has {counted(agent.num_actions, 'action')}, the simulator "
-            f"{model.config.num_actions}: it cannot act there"
-        )
-    return Simulator(model.requires_grad_(False), agent, noop, own), meta

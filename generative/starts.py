@@ -9,7 +9,8 @@ from agents.actor_critic import load_agent
 from common.runs import UsageError
 from common.words import counted
 from generative.compatibility import check_store
-from generative.simulator import NoiseKeys, Simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
 from rollouts.store import BadStore, Rollouts
 
 RECORDINGS = Path("data")

@@ -44,6 +44,7 @@ _KINDS = {
     "simulated": bool,
     "extra_step_fields": dict,
     "extra_episode_fields": dict,
+    "interventions": dict,
     "num_envs": int,
     "precision": str,
 }

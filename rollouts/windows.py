@@ -1,5 +1,6 @@
 """Windows: batches of equally long stretches of episodes, for models and analyses alike."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from rollouts.segment import Segment
 
 if TYPE_CHECKING:
+    from rollouts.fields import Field
     from rollouts.labels import Labels
     from rollouts.store import Rollouts
 
@@ -94,7 +96,7 @@ class Windows:
         table = self.rollouts.episodes
         total = table["length"][episode, None]
         inside = (step >= 0) & (step < total)
-        fields = self._read(episode, step, inside)
+        fields = self._read(episode, step, inside, self._fields)
         b, row = np.nonzero(step == total)
         fields["hidden"][row, b] = table["final_hidden"][episode[b]]
         mask = inside[:, :-1].T
@@ -113,12 +115,20 @@ class Windows:
             **tensors,
         )
 
-    def _read(self, episode: np.ndarray, step: np.ndarray, inside: np.ndarray) -> dict[str, np.ndarray]:
-        """Every field, [T, B, ...] ([T + 1, B, D] for hidden), zero outside episodes; one read per field and
+    def frames(self, indices) -> np.ndarray:
+        """The frames alone of windows `indices` [B]: [T, B, H, W, C] uint8, black outside episodes."""
+        episode, start = self.table[indices].T
+        step = start[:, None] + np.arange(self.length + 1)
+        inside = (step >= 0) & (step < self.rollouts.episodes["length"][episode, None])
+        return self._read(episode, step, inside, {"obs": self._fields["obs"]})["obs"]
+
+    def _read(
+        self, episode: np.ndarray, step: np.ndarray, inside: np.ndarray, fields: Mapping[str, "Field"]
+    ) -> dict[str, np.ndarray]:
+        """The fields, [T, B, ...] ([T + 1, B, D] for hidden), zero outside episodes; one read per field and
         shard.
         """
         table = self.rollouts.episodes
-        fields = self._fields
         rows = table["offset"][episode, None] + step
         shard = table["shard"][episode]
         height = {name: self.length + (name == "hidden") for name in fields}

@@ -1,12 +1,24 @@
-"""Worldlens in a notebook: agents, simulators, rollouts, directions, hooks, and runs in both worlds.
+"""Worldlens in a notebook: agents, simulators, rollouts, directions, hooks, runs in both worlds, gradients.
 
 import worldlens as wl
 
-agent = wl.load_agent("coinrun")
+simulator = wl.load_simulator("coinrun", precision="fp32")
 rollouts = wl.Rollouts.open("data/coinrun")
 hidden = rollouts.hidden_after()  # [n, D]
+maps = wl.saliency(simulator, 4, ["value", "leftwards"])  # {function: [B, S, H, W]}
 """
 
+from interpret.attribution.frame_functions import agent_log_probs, agent_value
+from interpret.attribution.functions import known_functions
+from interpret.attribution.jacobians import in_scores, score_jacobians
+from interpret.attribution.leaderboard import Benchmark as SaliencyBenchmark
+from interpret.attribution.mean_jacobians import mean_jacobian
+from interpret.attribution.method_config import MethodConfig
+from interpret.attribution.methods import METHODS
+from interpret.attribution.replay import replayed_trace
+from interpret.attribution.saliency_store import SaliencyStore
+from interpret.attribution.trace import Trace, recorded_trace, simulated_trace
+from interpret.attribution.trace_gradients import gradients, path_gradients
 from interpret.directions.directions import Directions, load_directions, save_directions
 from interpret.forks.fork_points import ForkPoints
 from rollouts.segment import Segment
@@ -14,24 +26,44 @@ from rollouts.store import Rollouts
 from worldlens.activations import AgentOutput, run_with_cache, run_with_hooks, sites
 from worldlens.fork import fork, fork_points
 from worldlens.pretrained import SHIPPED_AGENTS, SHIPPED_SIMULATORS, load_agent, load_simulator
-from worldlens.simulate import simulate
+from worldlens.saliency import functions, saliency
+from worldlens.simulate import simulate, starting_latents
 
 __all__ = [
+    "METHODS",
     "SHIPPED_AGENTS",
     "SHIPPED_SIMULATORS",
     "AgentOutput",
     "Directions",
     "ForkPoints",
+    "MethodConfig",
     "Rollouts",
+    "SaliencyBenchmark",
+    "SaliencyStore",
     "Segment",
+    "Trace",
+    "agent_log_probs",
+    "agent_value",
     "fork",
     "fork_points",
+    "functions",
+    "gradients",
+    "in_scores",
+    "known_functions",
     "load_agent",
     "load_directions",
     "load_simulator",
+    "mean_jacobian",
+    "path_gradients",
+    "recorded_trace",
+    "replayed_trace",
     "run_with_cache",
     "run_with_hooks",
+    "saliency",
     "save_directions",
+    "score_jacobians",
     "simulate",
+    "simulated_trace",
     "sites",
+    "starting_latents",
 ]

@@ -1,13 +1,15 @@
 """Agents and simulators by name or by path."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from agents import actor_critic
 from agents.actor_critic import ActorCritic
 from common.errors import UsageError
-from generative import simulator as simulators
+from common.precision import set_precision
+from generative import simulator_file
 from generative.simulator import Simulator
 
 _PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
@@ -37,7 +39,10 @@ def load_agent(name: str | Path, device: torch.device | str = "cpu") -> ActorCri
 
 
 def load_simulator(
-    name: str | Path, agent: str | Path = "coinrun", device: torch.device | str = "cpu"
+    name: str | Path,
+    agent: str | Path = "coinrun",
+    device: torch.device | str = "cpu",
+    precision: Literal["auto", "bf16", "fp32"] = "auto",
 ) -> Simulator:
     """Load a world model with its agent inside.
 
@@ -45,6 +50,7 @@ def load_simulator(
         name: A key of `SHIPPED_SIMULATORS`, or the path of a checkpoint that `train_gen_model.py` wrote.
         agent: The agent that acts in it, as for `load_agent`; it must be the one the model was trained with.
         device: Where both live.
+        precision: Of convolutions; "auto" is the faster one on this machine. Gradients want "fp32".
 
     Raises:
         UsageError: Neither a shipped name nor a file.
@@ -52,7 +58,8 @@ def load_simulator(
     """
     model_file = _resolve(name, SHIPPED_SIMULATORS, "simulator")
     agent_file = _resolve(agent, SHIPPED_AGENTS, "agent")
-    simulator, _ = simulators.load_simulator(model_file, agent_file, device=device)
+    simulator, _ = simulator_file.load_simulator(model_file, agent_file, device=device)
+    set_precision(precision, simulator.model, simulator.agent)
     return simulator
 
 

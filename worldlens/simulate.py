@@ -5,7 +5,8 @@ import torch
 
 from common.errors import UsageError
 from common.policy import Policy
-from generative.simulator import NoiseKeys, Simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
 from interpret.forks.fork_points import ForkPoints
 from rollouts.segment import Segment
 
@@ -40,14 +41,16 @@ def simulate(
     Raises:
         UsageError: `start` is neither of these.
     """
-    with torch.no_grad():
-        z, keys = _latents(simulator, start, seed, draw)
+    z, keys = starting_latents(simulator, start, seed, draw)
     given = None if actions is None else torch.as_tensor(np.asarray(actions, np.int64), device=z.device)
     return simulator.simulate(z, num_steps, keys, policy=policy, actions=given, ends=stop_at_end).to("cpu")
 
 
-def _latents(simulator: Simulator, start, seed: int, draw: int) -> tuple[torch.Tensor, NoiseKeys]:
-    """Latents [B, Z] and the noise keys of their runs."""
+@torch.no_grad()
+def starting_latents(
+    simulator: Simulator, start: ForkPoints | torch.Tensor | int, seed: int = 0, draw: int = 0
+) -> tuple[torch.Tensor, NoiseKeys]:
+    """Latents [B, Z] and the noise keys of their runs; arguments as in `simulate`."""
     bins = simulator.model.bins
     config = simulator.model.config
     if isinstance(start, ForkPoints):

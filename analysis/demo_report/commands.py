@@ -4,8 +4,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.demo_report.demo_results import DemoResults
+from analysis.demo_report.demo_results import SALIENCY, TARGET_RUNS, DemoResults
 from analysis.demo_report.plan import Sizes
+from analysis.io.steps import LATEST
 from common.runs import UsageError, file_id
 from common.stopping import run_command
 
@@ -17,6 +18,8 @@ FIRST_LEVEL = 100_000
 NUM_LEVELS = 400_000
 OWN_EPISODES = 4
 """Episodes of the shipped agent per episode of the demo's own, whose episodes are about as much longer."""
+
+TARGET = "increase_action_left"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class Demo:
     def artefacts(self) -> Path:
         """Directory of the analyses' artefacts."""
         return self.out / "results"
+
+    @property
+    def panel(self) -> Path:
+        """Page to look through the saliency maps, next to the report."""
+        return self.out / "saliency_panel.html"
 
 
 def run_pipeline(demo: Demo) -> DemoResults:
@@ -62,6 +70,7 @@ def run_pipeline(demo: Demo) -> DemoResults:
         simulations=simulations[model],
         random_simulations=random_simulations,
         artefacts=demo.artefacts,
+        panel=demo.panel,
         num_windows=demo.sizes.num_windows,
     )
 
@@ -70,7 +79,10 @@ def analyse(demo: Demo, agent: Path, model: Path, recording: Path, simulation: P
     """The analyses of the report; those that read the game's state only for CoinRun."""
     map_hidden_states(demo, recording, simulation)
     compute_gradient_maps(demo, agent, model, recording)
+    map_saliency(demo, agent, model, recording)
+    optimise_latents(demo, agent, model, recording)
     if demo.is_coinrun:
+        check_saliency(demo, agent, model, recording)
         probe_hidden_states(demo, agent, recording)
         delete_hazards(demo, agent, model, recording)
 
@@ -154,6 +166,42 @@ def compute_gradient_maps(demo: Demo, agent: Path, model: Path, recording: Path)
     inputs = ("--world_model_file", model, "--agent_file", agent, "--data_dir", recording)
     sizes = ("--num_states", demo.sizes.gradient_states, "--steps", 2)
     run("-m", "analysis.frame_gradients", *inputs, *sizes, "--out_dir", demo.artefacts)
+
+
+def map_saliency(demo: Demo, agent: Path, model: Path, recording: Path) -> None:
+    """Saliency maps through the simulator, with and without gradients of actions, and a page to look through
+    them.
+    """
+    inputs = ("--world_model_file", model, "--agent_file", agent, "--data_dir", recording)
+    samples = ("--sample_ids", 0, "to", demo.sizes.saliency_samples, "--draws", 1, "--env_gradients_demo")
+    run("saliency_exps.py", *inputs, *samples, "--out_dir", demo.artefacts / SALIENCY)
+    found = ("--saliency_dir", demo.artefacts / SALIENCY / LATEST, "--out_file", demo.panel)
+    run("-m", "analysis.saliency_panel", *found, "--nmf_components", 3, "--draws", 0)
+
+
+def check_saliency(demo: Demo, agent: Path, model: Path, recording: Path) -> None:
+    """The benchmark of saliency maps, with coarser maps: objects are deleted in the real game."""
+    inputs = ("--world_model_file", model, "--agent_file", agent, "--data_dir", recording, "--part", "all")
+    maps = ("--smooth_draws", 4, "--ig_steps", 16, "--stride", 8)
+    sizes = ("--num_states", demo.sizes.saliency_states, "--randomised_states", 4, "--fork_draws", 2)
+    run("-m", "analysis.saliency_truth_precompute", *inputs, *maps, *sizes, "--out_dir", demo.artefacts)
+
+
+def optimise_latents(demo: Demo, agent: Path, model: Path, recording: Path) -> None:
+    """Latents that make the agent go left, against the best of as many simulations."""
+    inputs = ("--world_model_file", model, "--agent_file", agent, "--data_dir", recording)
+    starts = ("--targets", TARGET, "--num_starts", 4, "--start_pool", 4, "--num_moments", 400)
+    iterations = ("--num_iterations", demo.sizes.target_iterations, "--eval_every", 10, "--num_rollouts", 2)
+    rollouts = ("--eval_rollouts", 4, "--report_rollouts", 16)
+    run(
+        "target_function_exps.py",
+        *inputs,
+        *starts,
+        *iterations,
+        *rollouts,
+        "--out_dir",
+        demo.artefacts / TARGET_RUNS,
+    )
 
 
 def probe_hidden_states(demo: Demo, agent: Path, recording: Path) -> None:

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.demo_report.demo_results import DemoResults
+from analysis.demo_report.demo_results import DemoResults, latest_finished
 from analysis.demo_report.figures import draw_deletion_lines, draw_deletion_strip
 from analysis.game_check.death_risk import WORLDS, deletion_effects, runs_of
 from analysis.game_check.real_check_figures import draw_hazards
 from analysis.io.artefacts import counts_and_levels
 from analysis.io.steps import read_part
 from analysis.plotting.page import Page
-from common.runs import UsageError
 from common.stats import Estimate, estimate, level_weights, mean
 from interpret.errors_in_variables import Line, fit_line
 from interpret.forks.world_comparison import event_probabilities
@@ -29,7 +28,7 @@ def add_deletions(page: Page, results: DemoResults, out: Path) -> None:
         return page.text(
             "Left out: objects can be deleted in CoinRun only, whose states can be read and edited."
         )
-    arrays = read_part(latest_check(results.artefacts), "hazards")
+    arrays = read_part(latest_finished(results.artefacts / "real_check_precomp"), "hazards")
     effects = deletion_effects(arrays)
     weights = level_weights(arrays["layout"])
     slope = fit_line(weights, effects["real"], effects["simulated"])
@@ -38,16 +37,6 @@ def add_deletions(page: Page, results: DemoResults, out: Path) -> None:
     n = "n = {}, levels {}".format(*counts_and_levels(arrays))
     figure = draw_hazards(arrays, effects, slope, out / "hazards")
     page.picture(figure, f"All fork points: effect of deletion in both worlds. {n}.")
-
-
-def latest_check(artefacts: Path) -> Path:
-    """Directory of the latest finished check against the game. Raises UsageError if there is none."""
-    finished = list((artefacts / "real_check_precomp").glob("*/done.json"))
-    if not finished:
-        raise UsageError(
-            f"no finished check in {artefacts / 'real_check_precomp'}; run the demo again, which computes it"
-        )
-    return max(finished, key=lambda path: path.stat().st_mtime).parent
 
 
 def clearest(arrays: Arrays, effect: np.ndarray) -> int:

@@ -3,6 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.runs import UsageError
+
+SALIENCY = "saliency"
+TARGET_RUNS = "targets"
+"""Directories of saliency maps and of optimised latents, in that of the analyses' artefacts."""
+
 
 @dataclass(frozen=True)
 class DemoResults:
@@ -20,6 +26,7 @@ class DemoResults:
         simulations: episodes of world_model_file, from recorded frames.
         random_simulations: episodes of world_model_file, from random latents.
         artefacts: directory of the analyses' artefacts.
+        panel: page to look through the saliency maps, next to the report.
         num_windows: held-out windows on which world models are scored.
     """
 
@@ -34,6 +41,7 @@ class DemoResults:
     simulations: Path
     random_simulations: Path
     artefacts: Path
+    panel: Path
     num_windows: int
 
     @property
@@ -53,3 +61,19 @@ def score_in_words(score: dict, digits: int = 2) -> str:
         return "\N{EN DASH}"
     bounds = "" if score["low"] is None else f" [{score['low']:.{digits}f}, {score['high']:.{digits}f}]"
     return f"{score['value']:.{digits}f}{bounds}"
+
+
+def mean_in_words(interval: dict | None, digits: int = 2) -> str:
+    """A mean with its interval, "1.23 [1.00, 2.00]"."""
+    if interval is None:
+        return "undefined"
+    value, low, high = (f"{interval[name]:.{digits}f}" for name in ("mean", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def latest_finished(directory: Path) -> Path:
+    """The run in a directory that was finished last. Raises UsageError if there is none."""
+    finished = list(directory.glob("*/done.json"))
+    if not finished:
+        raise UsageError(f"nothing finished in {directory}; run the demo again, which computes it")
+    return max(finished, key=lambda path: path.stat().st_mtime).parent

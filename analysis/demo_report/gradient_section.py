@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.demo_report.demo_results import DemoResults
+from analysis.demo_report.demo_results import DemoResults, mean_in_words
 from analysis.demo_report.figures import draw_check, draw_gradient_maps
 from analysis.frame_gradients import STEP, VERSION, correlation
 from analysis.gradient_check import GREY_BELOW
@@ -65,7 +65,7 @@ def _check_figures(
         )
         caption = (
             f"Change of the value, {words}: one point per patch ({numbers['patches']} per frame); "
-            f"correlation within a frame {_mean(numbers[f'check/{route}'])}. {n}."
+            f"correlation within a frame {mean_in_words(numbers[f'check/{route}'])}. {n}."
         )
         figures.append((path, caption))
     return figures
@@ -78,16 +78,10 @@ def _add_agreement(page: Page, numbers: dict, count: int) -> None:
         "map: agent and untrained weights (rank, 8 x 8 pixels)": "like untrained",
         "map: agent and simulator (rank, 8 x 8 pixels)": "like the simulator's",
     }
-    table = [[words, _mean(numbers[key]), count] for words, key in rows.items()]
+    table = [[words, mean_in_words(numbers[key]), count] for words, key in rows.items()]
     page.table(["mean over frames", "correlation", "n"], table)
     page.text(
         "What a map shares with that of untrained weights, mostly edges and the centre of the frame, is not "
         "an effect of training.",
         note=True,
     )
-
-
-def _mean(interval: dict | None) -> str:
-    if interval is None:
-        return "undefined"
-    return f"{interval['mean']:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"

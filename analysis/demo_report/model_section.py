@@ -18,7 +18,8 @@ from analysis.model_eval.frame_scores import (
 )
 from analysis.plotting.page import Page
 from common.runs import Run, file_id, key_of
-from generative.simulator import Simulator, load_simulator
+from generative.simulator import Simulator
+from generative.simulator_file import load_simulator
 from rollouts.store import Rollouts
 
 STEPS = 12

@@ -24,10 +24,11 @@ from common.checkpoints import write_json
 from common.runs import UsageError, choose_device
 from envs.make import make_env
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
-from generative.simulator import NoiseKeys, load_simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator_file import load_simulator
 
 PLAN = "plan.json"
-VERSION = 2
+VERSION = 3
 _TIMED_STEPS = 8  # of a rollout, in each of the preset's environments, and of a simulation
 _TIMED_SAMPLES = 32  # simulated in one batch
 _ROUNDS = 3  # of each timing
@@ -89,12 +90,18 @@ class Sizes:
     """States in which a hazard is deleted."""
     gradient_states: int = 24
     """Frames with a gradient map."""
+    saliency_samples: int = 16
+    """Simulated samples with saliency maps."""
+    saliency_states: int = 32
+    """States whose saliency maps are compared with the deletion of objects in the game."""
+    target_iterations: int = 100
+    """Iterations that optimise latents."""
 
 
 Steps = dict[str, tuple[Cost, str]]
 """{title: cost of a step, and the field of Sizes that it grows with}."""
 
-LEAST = Sizes(8_192, 96, 160, 50, 32, 32, 120, 12, 6)
+LEAST = Sizes(8_192, 96, 160, 50, 32, 32, 120, 12, 6, 6, 12, 30)
 """Smallest useful sizes; a machine that is too slow for them exceeds the time limit."""
 STEPS: Steps = {
     "train an agent": (Cost(1, 6, 1 / 850, "training"), "num_timesteps"),
@@ -105,12 +112,15 @@ STEPS: Steps = {
     "simulate episodes": (Cost(3, 1, 0.08, "simulating"), "num_samples"),
     "map hidden states": (Cost(1, 14, 0, "training"), "num_samples"),
     "gradient maps, with finite differences": (Cost(1, 1, 1.6, "simulating"), "gradient_states"),
+    "saliency maps, and their panel": (Cost(2, 1, 0.6, "simulating"), "saliency_samples"),
+    "optimise latents": (Cost(1, 10, 0.4, "simulating"), "target_iterations"),
     "score world models, and the report": (Cost(0, 15, 0.2, "simulating"), "num_windows"),
 }
 """Steps for every game."""
 COINRUN_STEPS: Steps = {
     "read concepts from the game's state": (Cost(1, 1, 0.027, "playing"), "num_episodes"),
     "probe hidden states": (Cost(1, 6, 0.1, "training"), "probe_episodes"),
+    "saliency maps against deleted objects": (Cost(1, 3, 1.1, "simulating"), "saliency_states"),
     "delete objects in game and simulator": (Cost(1, 4, 0.5, "simulating"), "num_hazards"),
 }
 """Further steps for CoinRun, whose states can be read and edited."""

@@ -11,6 +11,9 @@ from analysis.demo_report.gradient_section import add_gradients
 from analysis.demo_report.map_section import add_hidden_map
 from analysis.demo_report.model_section import add_clips, add_world_models
 from analysis.demo_report.probe_section import add_probes
+from analysis.demo_report.saliency_section import add_saliency
+from analysis.demo_report.target_section import add_targets
+from analysis.demo_report.truth_section import add_saliency_truth
 from analysis.plotting.page import Page
 from common.progress import progress_bar
 
@@ -22,6 +25,9 @@ SECTIONS: dict[str, Callable[[Page, DemoResults, Path], None]] = {
     "A map of the agent's hidden states": add_hidden_map,
     "Concepts decoded from hidden states": add_probes,
     "Gradients of the value": add_gradients,
+    "Saliency maps through the simulator": add_saliency,
+    "Saliency maps and objects deleted in the game": add_saliency_truth,
+    "Latents optimised for what the agent does": add_targets,
     "Hazards deleted in the game and in the simulator": add_deletions,
 }
 
@@ -32,7 +38,7 @@ def write_report(results: DemoResults, out: Path) -> Path:
     figures = out / "report"
     figures.mkdir(parents=True, exist_ok=True)
     page.text(
-        "An agent, its recordings, a world model with the agent in the loop, simulated rollouts, and four "
+        "An agent, its recordings, a world model with the agent in the loop, simulated rollouts, and seven "
         "analyses. Every number has its n; brackets and bands are 95% intervals, bootstrapped by level. Real "
         "is solid blue, simulated dashed orange, baselines are grey."
     )

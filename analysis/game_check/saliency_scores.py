@@ -9,7 +9,8 @@ import torch
 from agents.actor_critic import ActorCritic
 from common.progress import progress_bar
 from common.stats import json_estimate, json_number, level_weights, mean
-from generative.simulator import NoiseKeys, Simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
 from interpret.attribution.deletion_scores import within_ranks
 from interpret.attribution.frame_functions import (
     FrameFunction,

@@ -17,7 +17,9 @@ PICTURES = {
     "show_hx_overlap": ("hx_overlap", "hx_overlap"),
     "plot_value_and_action_weights": ("hx_analysis", "plot_act_and_val_weights"),
     "xcorr_and_xcaus_plots": ("xcorr", "xcorr"),
+    "xcorr_and_xcaus_plots --draw xcaus": ("xcaus", "xcaus"),
     "saliency_truth_plotting": ("saliency_truth", "saliency_truth"),
+    "dynamics_grads_consistency_plots": ("dynamics_grads_consistency", "dynamics_grads_consistency"),
 } | {
     f"{name}_plotting": (name, name)
     for name in (
@@ -25,9 +27,12 @@ PICTURES = {
         "env_h_analysis",
         "sml_analysis",
         "combined_agent_env_hx_analysis",
+        "jacobian_analysis",
     )
 }
-"""Plotting script -> (step whose latest artefacts it reads, NAME of its output folder results/NAME_plots)."""
+"""Plotting script, with flags if it draws several steps -> (step whose latest artefacts it reads, NAME of its
+output folder results/NAME_plots).
+"""
 LEAVE_NOTHING = (
     "evaluate",
     "inspect_store",
@@ -123,12 +128,14 @@ def next_command(commands: list[Command], ran: list[Command], pictures: Mapping[
     Args:
         commands: The sequence.
         ran: Commands that ended and whose results are up to date.
-        pictures: {plotting script: whether its pictures are up to date}.
+        pictures: {plotting script, with or without flags: whether its pictures are up to date}.
     """
     for command in commands:
         if command.script in LEAVE_NOTHING:
             continue
-        if not pictures.get(command.script, any(covers(one, command) for one in ran)):
+        drawn = [name for name in pictures if covers(command, command_of(f"python {name}"))]
+        done = pictures[max(drawn, key=len)] if drawn else any(covers(one, command) for one in ran)
+        if not done:
             return command
     return None
 

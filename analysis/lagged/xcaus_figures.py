@@ -17,8 +17,6 @@ from analysis.lagged.matrices import (
     show_matrix,
 )
 from analysis.plotting.style import GROUPS, add_caption, new_figure, save_figure
-from common.descriptions import read_json
-from common.runs import UsageError
 from common.words import counted
 
 PATH_TITLES = {"total": "all paths", "agent": "memory alone", "mixed": "through actions\nand frames"}
@@ -49,24 +47,6 @@ def shown(arrays: Arrays, path: str) -> np.ndarray:
     return np.where(arrays[f"significant/{path}"], arrays[f"mean/{path}"], np.nan)
 
 
-def untrusted_paths(gradient_check: Path) -> tuple[str, ...]:
-    """Paths whose gradients a file of analysis.gradient_check does not confirm.
-
-    Its path `agent` is the effect of changed actions, `mixed` that of everything. Memory needs no estimator.
-    Raises UsageError for another file.
-    """
-    found = read_json(
-        gradient_check, "give the gradient_check.json that python -m analysis.gradient_check writes"
-    )
-    if "paths" not in found:
-        raise UsageError(
-            f"{gradient_check} is no result of python -m analysis.gradient_check: give its file "
-            "gradient_check.json"
-        )
-    names = {"mixed": "agent", "total": "mixed"}
-    return tuple(name for name, theirs in names.items() if found["paths"][theirs]["greyed"])
-
-
 def draw_paths(
     arrays: Arrays,
     scores: Scores,
@@ -83,7 +63,7 @@ def draw_paths(
         lags: from 1 on.
         text: of the caption.
         path: of the figure.
-        greyed: of "total" and "mixed", the paths whose gradients cannot be trusted.
+        greyed: of "total", "mixed" and others, the paths whose gradients cannot be trusted.
     """
     rows = {name: shown(arrays, name) for name in ("total", "agent")}
     rows["mixed"] = arrays["mean/total"] - arrays["mean/agent"]
@@ -105,9 +85,8 @@ def draw_paths(
         name_scores(axes[-1, 0], scores.ordered)
     sentences = [text.first, AXES, f"Colour: {UNIT}.", NOT_SIGNIFICANT]
     sentences += [DISTINCT] if any(arrays[f"distinct/{name}"].any() for name in ("total", "agent")) else []
-    sentences += (
-        ["Paths that the check of gradients does not confirm are drawn without colour."] if greyed else []
-    )
+    if set(greyed) & rows.keys():
+        sentences.append("Paths that the check of gradients does not confirm are drawn without colour.")
     add_caption(figure, " ".join(sentences), text.n, text.levels)
     return save_figure(figure, path)[0]
 

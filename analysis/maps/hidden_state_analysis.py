@@ -27,7 +27,7 @@ from analysis.maps.map_table import write_map
 from common.progress import progress_bar
 from common.runs import Run, UsageError
 from envs.vecenv import ActionSpace
-from generative.sim_env import action_space_of
+from generative.action_space import action_space_of
 from interpret.clustering import Clusters
 from interpret.directions.directions import Directions
 from interpret.directions.fitting import checked_sample

@@ -26,7 +26,7 @@ from common.precision import Precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError
 from common.words import counted
-from generative.sim_env import action_space_of
+from generative.action_space import action_space_of
 from interpret.clustering import Clusters
 from interpret.directions.nmf import fit_nmf
 from interpret.embedding import MIN_POINTS

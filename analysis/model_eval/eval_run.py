@@ -13,7 +13,8 @@ from common.precision import choose_precision, set_precision
 from common.runs import Run, file_id, open_run
 from common.words import counted
 from generative.compatibility import check_split, check_store
-from generative.simulator import Simulator, load_simulator
+from generative.simulator import Simulator
+from generative.simulator_file import load_simulator
 from rollouts.split import SPLIT_VERSION
 from rollouts.store import Rollouts
 

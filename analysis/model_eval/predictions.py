@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 
 from generative.model.frames import frames_to_bytes
-from generative.simulator import NoiseKeys, Simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
 from generative.training.data import seeded_generator
 from generative.training.teacher_forcing import draw_noise, predict
 from rollouts.segment import Segment

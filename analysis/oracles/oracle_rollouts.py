@@ -13,7 +13,8 @@ from generative.model.categorical import sample_categorical
 from generative.model.frames import frames_to_bytes
 from generative.model.state import EnvState
 from generative.model.world_model import View
-from generative.simulator import NoiseKeys, Simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
 from generative.training.teacher_forcing import Recording, observed_start, read_windows, true_view
 from rollouts.segment import Segment
 

@@ -12,6 +12,7 @@ from analysis.panel.embed import layout, pack
 from analysis.panel.factor_gallery import Gallery
 from analysis.panel.run_samples import RunSamples
 from analysis.panel.words import action_glyphs, function_words, sample_words
+from analysis.rendering.path_trust import PathTrust
 from common.checkpoints import write_text
 from common.progress import progress_bar
 from common.words import counted
@@ -34,6 +35,7 @@ class Panel(NamedTuple):
     cluster_source: str
     """How the clusters were made, in words."""
     gallery: Gallery | None
+    trust: PathTrust = PathTrust()
 
 
 def write_panel(path: Path, panel: Panel) -> None:
@@ -103,7 +105,12 @@ def page_facts(panel: Panel) -> dict:
         "sorting_step": samples.sorting_step,
         "recorded": samples.recorded,
         "functions": [
-            {"name": f, "words": function_words(f, actions), "steps": samples.gradients[f].shape[1]}
+            {
+                "name": f,
+                "words": function_words(f, actions),
+                "steps": samples.gradients[f].shape[1],
+                "untrusted": panel.trust.rejects(f),
+            }
             for f in samples.functions
         ],
         "actions": action_glyphs(actions),
@@ -134,7 +141,8 @@ def about(panel: Panel) -> str:
     size = f"{counted(len(samples.ids), f'{kind} sample')}{where}"
     steps = f"{counted(samples.hidden.shape[1], 'step')} each"
     maps = f"Functions are {read}; maps are their gradients with respect to pixels{how}"
-    return f"{size}, {steps}. {maps}. Agent {samples.agent}."
+    doubt = " Gradients through the simulator are unchecked." if panel.trust.failed is None else ""
+    return f"{size}, {steps}. {maps}.{doubt} Agent {samples.agent}."
 
 
 def gallery_facts(gallery: Gallery) -> dict:

@@ -10,7 +10,8 @@ from common.precision import set_precision
 from common.progress import progress_bar
 from common.runs import UsageError
 from common.words import counted
-from generative.simulator import Simulator, load_simulator
+from generative.simulator import Simulator
+from generative.simulator_file import load_simulator
 from rollouts.growth import RECORD_MORE
 from rollouts.windows import Windows
 

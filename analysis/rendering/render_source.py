@@ -11,8 +11,9 @@ from common.runs import UsageError, file_id
 from envs.make import make_env
 from envs.procgen import ProcgenConfig, action_space
 from envs.vecenv import ActionSpace, VecEnv
-from generative.sim_env import SimVecEnv, action_space_of
-from generative.simulator import load_simulator
+from generative.action_space import action_space_of
+from generative.sim_env import SimVecEnv
+from generative.simulator_file import load_simulator
 from generative.starts import check_start_count, open_starts
 from rollouts.play import EpisodeSpec
 

@@ -1,6 +1,8 @@
 """Saliency as film strips and videos: frames with the maps of one function, actions, and the scale."""
 
-from collections.abc import Iterator, Sequence
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from analysis.rendering.arrows import arrow_direction
+from analysis.rendering.path_trust import PathTrust
 from analysis.rendering.pen import Pen
 from analysis.rendering.signed_map import legend_bar, overlay_map, scale_end
-from common.checkpoints import write_atomically
+from common.checkpoints import write_atomically, write_json
 from common.progress import progress_bar
 from common.video import upscale, write_video
 from interpret.attribution.env_gradients import held_map, whole_functions
@@ -44,6 +47,7 @@ class SaliencyClip:
         step: at which the function is read, or "sum".
         length: steps until the episode ends; the simulator goes on all the same.
         title, subtitle: above.
+        untrusted: labels of maps that are drawn without colour.
     """
 
     frames: np.ndarray
@@ -53,6 +57,7 @@ class SaliencyClip:
     length: int
     title: str
     subtitle: str
+    untrusted: frozenset[str] = frozenset()
 
     @property
     def limit(self) -> float:
@@ -84,6 +89,8 @@ def draw_strip(clip: SaliencyClip) -> np.ndarray:
         for row, label in enumerate(("frame", *clip.maps)):
             middle = _TITLE + at * band + _HEAD + row * (height + _GAP) + height / 2
             pen.text((_SIDE, middle), label, 12, _QUIET)
+            if label in clip.untrusted:
+                pen.text((_SIDE, middle + 15), "not trusted", 12, _MARK)
     top = _TITLE + _HEAD + height + _GAP
     _draw_legend(
         pen, (size[0] - _LEGEND - _SIDE + 10, top), len(clip.maps) * (height + _GAP) - _GAP, clip.limit
@@ -106,10 +113,11 @@ def video_frames(clip: SaliencyClip) -> Iterator[np.ndarray]:
         top = _TITLE + _HEAD
         _draw_head(pen, clip, t, (_SIDE, _TITLE), width)
         _paste(pen, clip.frames[t], scale, (_SIDE, top))
-        for at, (label, maps) in enumerate(clip.maps.items(), start=1):
+        for at, label in enumerate(clip.maps, start=1):
             left = _SIDE + at * (width + _GAP)
-            pen.text((left + 2, _TITLE + _HEAD / 2), label, 13, _QUIET)
-            _paste(pen, _map_at(clip, maps, t), scale, (left, top))
+            words = f"{label}, not trusted" if label in clip.untrusted else label
+            pen.text((left + 2, _TITLE + _HEAD / 2), words, 13, _QUIET)
+            _paste(pen, _map_at(clip, label, t), scale, (left, top))
             if t >= clip.mapped:
                 pen.text((left + width / 2, top + height - 12), "too late to matter", 13, _QUIET, anchor="mm")
         if t == clip.step:
@@ -123,7 +131,7 @@ def _draw_column(pen: Pen, clip: SaliencyClip, t: int, corner: tuple[int, int], 
     height, width = (side * scale for side in clip.frames.shape[1:3])
     _draw_head(pen, clip, t, corner, width)
     top += _HEAD
-    pictures = [clip.frames[t], *(_map_at(clip, maps, t) for maps in clip.maps.values())]
+    pictures = [clip.frames[t], *(_map_at(clip, label, t) for label in clip.maps)]
     for row, image in enumerate(pictures):
         _paste(pen, image, scale, (left, top + row * (height + _GAP)))
     if t == clip.step:
@@ -142,9 +150,10 @@ def _draw_head(pen: Pen, clip: SaliencyClip, t: int, corner: tuple[int, int], wi
         pen.text((left + width - 2, top + _HEAD / 2), name, 11, _QUIET, anchor="rm")
 
 
-def _map_at(clip: SaliencyClip, maps: np.ndarray, t: int) -> np.ndarray:
-    blank = np.zeros(maps.shape[1:])
-    return overlay_map(clip.frames[t], maps[t] if t < len(maps) else blank, clip.limit)
+def _map_at(clip: SaliencyClip, label: str, t: int) -> np.ndarray:
+    maps = clip.maps[label]
+    shown = maps[t] if t < len(maps) else np.zeros(maps.shape[1:])
+    return overlay_map(clip.frames[t], shown, clip.limit, label in clip.untrusted)
 
 
 def _draw_title(pen: Pen, clip: SaliencyClip) -> None:
@@ -175,14 +184,32 @@ def _frame(pen: Pen, corners: tuple[int, int, int, int]) -> None:
 
 
 def clip_of(
-    store: SaliencyStore, sample: int, function: str, maps: dict[str, np.ndarray], note: str = ""
+    store: SaliencyStore,
+    sample: int,
+    function: str,
+    maps: dict[str, np.ndarray],
+    trust: PathTrust,
+    note: str = "",
+    of: Mapping[str, str] | None = None,
 ) -> SaliencyClip:
-    """A sample's clip with maps of a function, by label; the note ends the title."""
+    """A sample's clip with maps of a function.
+
+    Args:
+        store: of the sample.
+        sample: its number.
+        function: its name.
+        maps: by label.
+        trust: says which maps lose their colour.
+        note: ends the title.
+        of: {label: stored function} of maps that are not of `function` itself.
+    """
     arrays = store.clip(sample)
     facts = store.facts
     names = facts["action_names"]
     actions = [names[facts["effect_classes"][action]] for action in arrays["action"]]
     read = "summed over all steps" if facts["step"] == "sum" else f"at step {facts['step']}"
+    untrusted = frozenset(label for label in maps if trust.rejects((of or {}).get(label, function)))
+    doubt = f" · {trust.words}" if untrusted or trust.failed is None else ""
     mean = f" · mean of {facts['draws']} draws" if facts["draws"] > 1 else ""
     return SaliencyClip(
         arrays["obs"],
@@ -191,7 +218,8 @@ def clip_of(
         facts["step"],
         int(arrays["length"]),
         f"{_sample_name(store, sample)} · gradient of {function} {read}{note}",
-        f"{_source(store, sample)}{mean} · summed over colours, per unit of brightness in [0, 1]",
+        f"{_source(store, sample)}{mean} · summed over colours, per unit of brightness{doubt}",
+        untrusted,
     )
 
 
@@ -209,28 +237,47 @@ def _source(store: SaliencyStore, sample: int) -> str:
     return f"{kind} episode {episode}, step {step}, level {level}"
 
 
-def draw_samples(store: SaliencyStore, directory: Path) -> None:
+def draw_samples(store: SaliencyStore, directory: Path, trust: PathTrust) -> None:
     """A video and a strip of each sample and function that has none yet."""
+    _forget_other_colors(directory, trust)
     asked = [(sample, function) for sample in store.samples for function in store.functions]
     for sample, function in progress_bar(asked, unit="clip", desc="pictures"):
         name = f"{_file_name(store, sample)}_saliency_{function.replace('@', '_')}"
-        clip = clip_of(store, sample, function, {"gradient": store.map(sample, function)})
+        clip = clip_of(store, sample, function, {"gradient": store.map(sample, function)}, trust)
         _write(directory / name, clip)
 
 
-def draw_demo(store: SaliencyStore, directory: Path) -> None:
-    """A video and a strip of each sample and function with and without gradients from actions to the
-    environment, and the difference.
+def demo_clip(store: SaliencyStore, sample: int, function: str, trust: PathTrust) -> SaliencyClip:
+    """A sample's maps of a function with and without gradients from actions to the environment, and the
+    difference.
     """
+    maps = {
+        "with": store.map(sample, function),
+        "without": held_map(store, sample, function),
+        "difference": store.map(sample, f"{function}@mixed"),
+    }
+    # frames have no environment path: without changed actions there is the agent's memory alone
+    of = {"without": f"{function}@agent", "difference": f"{function}@mixed"}
+    return clip_of(store, sample, function, maps, trust, ", with and without gradients through actions", of)
+
+
+def draw_demo(store: SaliencyStore, directory: Path, trust: PathTrust) -> None:
+    """A video and a strip of `demo_clip` of each sample and function."""
+    _forget_other_colors(directory, trust)
     asked = [(sample, function) for sample in store.samples for function in whole_functions(store)]
     for sample, function in progress_bar(asked, unit="clip", desc="demonstration"):
-        maps = {
-            "with": store.map(sample, function),
-            "without": held_map(store, sample, function),
-            "difference": store.map(sample, f"{function}@mixed"),
-        }
-        clip = clip_of(store, sample, function, maps, ", with and without gradients through actions")
-        _write(directory / f"{_file_name(store, sample)}_{function}", clip)
+        _write(
+            directory / f"{_file_name(store, sample)}_{function}", demo_clip(store, sample, function, trust)
+        )
+
+
+def _forget_other_colors(directory: Path, trust: PathTrust) -> None:
+    """Removes the pictures that were drawn when the check of gradients said something else."""
+    record = directory.with_name(f"{directory.name}_trust.json")
+    now = {"failed": None if trust.failed is None else list(trust.failed)}
+    if record.exists() and json.loads(record.read_text()) != now:
+        shutil.rmtree(directory, ignore_errors=True)
+    write_json(record, now)
 
 
 def _file_name(store: SaliencyStore, sample: int) -> str:

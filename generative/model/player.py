@@ -1,4 +1,4 @@
-"""What the player does: its surroundings, the motion of the picture, the recurrent vector, and outcomes.
+"""The player: its surroundings, the recurrent vector, and outcomes; its motion is in motion_head.py.
 
 All of it reads the few tiles around the centre of the view, where Procgen keeps the player, and the exact
 place of the centre in its tile: whether feet meet a floor is a matter of a hundredth of a pixel.
@@ -19,12 +19,6 @@ from generative.model.state import EnvState
 NEIGHBOURHOOD = 7
 """Side in tiles of the surroundings; a step is at most 1.5 tiles."""
 HARMONICS = 4
-FREE = 2
-"""Outcomes per axis that go on from the last motion: a share of it plus a push."""
-SNAPS = 2
-"""Outcomes per axis that end at a fixed phase, as on contact."""
-OUTCOMES = FREE + SNAPS + 1
-"""All outcomes per axis; the last is to stand still."""
 
 
 class Surroundings(NamedTuple):
@@ -63,89 +57,6 @@ def phase_features(place: torch.Tensor) -> torch.Tensor:
 
 
 NUM_PHASE_FEATURES = 2 + 4 * HARMONICS
-
-
-def motion_features(motion: torch.Tensor, tile: float) -> torch.Tensor:
-    """Features [B, NUM_MOTION_FEATURES] of motions [B, 2] in pixels, coarse and fine: a player who is slower
-    than a tenth of a tile per step stops, so small differences matter.
-    """
-    angle = 2 * math.pi / tile * motion[..., None] * motion.new_tensor([1.0, 2.0, 4.0])
-    scales = [motion / MAX_MOTION, torch.tanh(motion), torch.tanh(4 * motion)]
-    return torch.cat([*scales, angle.sin().flatten(1), angle.cos().flatten(1)], -1)
-
-
-NUM_MOTION_FEATURES = 18
-
-
-class MotionOutcomes(NamedTuple):
-    """The possible motions of an axis and their log-probabilities, [B, 2, OUTCOMES] each."""
-
-    motion: torch.Tensor
-    log_probs: torch.Tensor
-
-    def choose(self, mode: str = "hard") -> torch.Tensor:
-        """The likeliest motion [B, 2], with the gradient of the mean; in relaxed mode the mean."""
-        probabilities = self.log_probs.exp()
-        mean = (probabilities * self.motion).sum(-1)
-        if mode == "relaxed":
-            return mean
-        best = self.motion.gather(-1, self.log_probs.argmax(-1, keepdim=True)).squeeze(-1)
-        return best.detach() + (mean - mean.detach()) if mean.requires_grad else best
-
-    def loss(self, motion: torch.Tensor, scale: float) -> torch.Tensor:
-        """Negative log-likelihood [B] of true motions [B, 2], up to a constant, each outcome being a Laplace
-        distribution of `scale` pixels: its gradient is as large far away as near.
-        """
-        error = (self.motion - motion[..., None]).abs() / scale
-        return -(self.log_probs - error).logsumexp(-1).sum(-1)
-
-
-class MotionHead(nn.Module):
-    """Predicts the next motion as a choice between a few outcomes for each axis."""
-
-    def __init__(self, config: WorldModelConfig):
-        super().__init__()
-        self.tile = config.tile_pixels
-        units = config.units
-        self.tiles_layer = nn.Linear(NEIGHBOURHOOD**2 * (config.code_size + 1), units)
-        self.other_layer = nn.Linear(
-            NUM_PHASE_FEATURES + NUM_MOTION_FEATURES + config.num_actions + config.vector_size, units
-        )
-        self.body = nn.Sequential(
-            nn.SiLU(), nn.Linear(units, units), nn.SiLU(), nn.Linear(units, units), nn.SiLU()
-        )
-        self.out = nn.Linear(units, 2 * (OUTCOMES + 2 * FREE))
-        self.snap_phase = nn.Parameter(torch.tensor([[0.0, 0.5], [0.0, 0.5]]))
-
-    def forward(
-        self,
-        vector: torch.Tensor,
-        around: Surroundings,
-        motion: torch.Tensor,
-        action: torch.Tensor,
-    ) -> MotionOutcomes:
-        """Possible motions after an action.
-
-        In training, contact passes its gradient on to the free motion before it: where feet are stopped by a
-        floor the fall above would otherwise learn nothing.
-
-        Args:
-            vector: [B, V].
-            around: what the player stands among.
-            motion: the last one in pixels, [B, 2].
-            action: weights [B, A].
-        """
-        other = torch.cat([around.phase, motion_features(motion, self.tile), action, vector], -1)
-        x = self.out(self.body(self.tiles_layer(around.tiles) + self.other_layer(other))).unflatten(
-            1, (2, -1)
-        )
-        logits, keep, push = x.split([OUTCOMES, FREE, FREE], -1)
-        free = torch.sigmoid(keep + 2) * motion[..., None] + push
-        flight = free[..., :1].detach() if self.training else free[..., :1]
-        to_snap = self.snap_phase - (around.centre[..., None] - flight) / self.tile
-        snapped = free[..., :1] - self.tile * (to_snap - torch.round(to_snap))
-        still = torch.zeros_like(free[..., :1])
-        return MotionOutcomes(torch.cat([free, snapped, still], -1), logits.log_softmax(-1))
 
 
 class VectorGRU(nn.Module):

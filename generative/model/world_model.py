@@ -31,16 +31,10 @@ from generative.model.frames import round_frames
 from generative.model.latent import LatentHead, StartHead
 from generative.model.layers import mlp
 from generative.model.motion import estimate_motion
+from generative.model.motion_head import MotionHead, MotionOutcomes
 from generative.model.painter import EncodedFrame, Painter, TileEncoder
 from generative.model.phase_head import PhaseHead, align_motion
-from generative.model.player import (
-    MotionHead,
-    MotionOutcomes,
-    OutcomeHead,
-    Surroundings,
-    VectorGRU,
-    surroundings,
-)
+from generative.model.player import OutcomeHead, Surroundings, VectorGRU, surroundings
 from generative.model.state import EnvState, as_coordinates, no_frame
 from generative.model.texture_cache import TextureCache
 from generative.model.tile_dynamics import BORDER, TileDynamics, TileFeatures

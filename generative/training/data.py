@@ -1,8 +1,4 @@
-"""Training windows of a rollout store: keyed draws and prefetching."""
-
-import queue
-import threading
-from collections.abc import Callable, Iterator
+"""Training windows of a rollout store: keyed draws."""
 
 import numpy as np
 import torch
@@ -90,47 +86,6 @@ class WindowSource:
 
     def _rng(self, key: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, key])
-
-
-def prefetch(make: Callable[[int], Segment], first: int, last: int, depth: int = 2) -> Iterator[Segment]:
-    """Yields make(first), ..., make(last - 1), computed by a background thread.
-
-    Args:
-        make: makes the batch of a step; its exceptions are raised here.
-        first, last: the range of steps.
-        depth: how many batches the thread may be ahead.
-    """
-    ready = queue.Queue(depth)
-    stopped = threading.Event()
-
-    def put(item) -> None:
-        while not stopped.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        for step in range(first, last):
-            if stopped.is_set():
-                return
-            try:
-                put(make(step))
-            except Exception as error:
-                put(error)
-                return
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        for _ in range(first, last):
-            item = ready.get()
-            if isinstance(item, Exception):
-                raise item
-            yield item
-    finally:
-        stopped.set()
-        thread.join()
 
 
 def seeded_generator(device: torch.device, *key: int) -> torch.Generator:

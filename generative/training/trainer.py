@@ -19,16 +19,18 @@ from common.checkpoints import (
 )
 from common.csv_log import CsvLog
 from common.descriptions import look_up
+from common.distributed import DistContext
 from common.policy import Policy
+from common.prefetch import prefetch
 from common.progress import progress_bar
 from common.stopping import SaveClock, saving_on_stop, uninterrupted
+from common.throughput import RunningMean, ThroughputClock, as_numbers
 from common.video import write_video
 from generative.model.config import LossScales, TrainConfig, WorldModelConfig
 from generative.model.world_model import WorldModel
 from generative.model.world_model_file import save_world_model
 from generative.simulator import freeze
-from generative.training.data import VALIDATION_STREAM, WindowSource, prefetch, seeded_generator
-from generative.training.distributed import DistContext
+from generative.training.data import VALIDATION_STREAM, WindowSource, seeded_generator
 from generative.training.ema import EMA
 from generative.training.errors import psnr
 from generative.training.losses import TERMS, TRAINED, loss_terms, total_loss
@@ -36,7 +38,7 @@ from generative.training.motion_data import SIDE, MotionBatch, MotionData
 from generative.training.motion_loss import motion_terms
 from generative.training.partial_weights import load_partial
 from generative.training.preview import preview_frames
-from generative.training.progress import COLUMNS, RunningMean, ThroughputClock, as_numbers
+from generative.training.progress import COLUMNS
 from generative.training.teacher_forcing import draw_noise
 from rollouts.segment import Segment
 

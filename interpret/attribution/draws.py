@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from generative.simulator import NoiseKeys
+from generative.noise_keys import NoiseKeys
 from rollouts.segment import Segment
 
 DRAW_NOISE = 5_000_011

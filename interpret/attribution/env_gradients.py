@@ -17,6 +17,12 @@ def held_map(store: SaliencyStore, sample: int, function: str) -> np.ndarray:
     return store.map(sample, f"{function}@agent") + store.map(sample, f"{function}@environment")
 
 
+def map_cosine(one: np.ndarray, other: np.ndarray) -> float:
+    """Cosine between two maps of the same shape; NaN where one is zero."""
+    size = np.linalg.norm(one) * np.linalg.norm(other)
+    return float((one * other).sum() / size) if size else np.nan
+
+
 def compare_paths(store: SaliencyStore) -> dict[str, dict]:
     """By function: the cosine between the maps with and without gradients from actions to the environment,
     and the share of each path in the sum of their norms; means over samples with intervals by level.
@@ -30,9 +36,7 @@ def _compare(store: SaliencyStore, function: str, level: np.ndarray) -> dict:
     for sample in store.samples:
         whole, held = store.map(sample, function), held_map(store, sample, function)
         norms = np.array([np.linalg.norm(store.map(sample, f"{function}@{path}")) for path in PATHS])
-        size = np.linalg.norm(whole) * np.linalg.norm(held)
-        cosine = (whole * held).sum() / size if size else np.nan
-        rows.append([cosine, *norms / (norms.sum() or np.nan)])
+        rows.append([map_cosine(whole, held), *norms / (norms.sum() or np.nan)])
     names = ("cosine", *(f"share of the {path} path" for path in PATHS))
     return {name: _interval(column, level) for name, column in zip(names, np.array(rows).T)}
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from common.policy import Policy, class_log_probs
-from generative.simulator import NoiseKeys, Simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
 
 FrameFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(frames [N, H, W, C], sample [N]) -> values [N], or [N, J]."""

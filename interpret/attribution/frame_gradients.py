@@ -13,7 +13,8 @@ from scipy.stats import rankdata
 
 from agents.actor_critic import ActorCritic
 from common.precision import set_precision
-from generative.simulator import NoiseKeys, Simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
 
 ValueOf = Callable[[torch.Tensor], torch.Tensor]
 """Frames [B, H, W, C] in [0, 1] -> values [B]."""

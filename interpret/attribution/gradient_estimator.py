@@ -14,7 +14,8 @@ from torch.autograd import forward_ad
 
 from common.precision import set_precision
 from common.stats import estimate, json_number, level_counts
-from generative.simulator import NoiseKeys, Simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
 from rollouts.segment import Segment
 
 PATHS = ("agent", "environment", "mixed")

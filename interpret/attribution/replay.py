@@ -4,8 +4,9 @@ import numpy as np
 import torch
 
 from common.runs import UsageError
+from generative.noise_keys import NoiseKeys
 from generative.record import Sampling
-from generative.simulator import NoiseKeys, Simulator
+from generative.simulator import Simulator
 from interpret.attribution.trace import Trace, simulated_trace
 from rollouts.store import Rollouts
 

@@ -5,14 +5,16 @@ pixels of recorded ones: gradients are averaged over a sample and noisy copies o
 of actions and states.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from common.policy import Policy
-from generative.simulator import NoiseKeys, Simulator
+from generative.model.world_model import WorldModel
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
 from interpret.attribution.draws import perturbed_frames, perturbed_latents, repeated_keys
 from interpret.attribution.functions import Function
 from interpret.attribution.saliency_store import encode_gradients
@@ -68,10 +70,27 @@ def simulated_saliency(
         config: functions and gradients.
         greedy, use_mode: as in `Simulator.simulate`.
     """
-    spherical = simulator.model.spherical
-    trace = simulated_trace(
+    trace = sample_trace(simulator, z, keys, config, greedy, use_mode)
+    clip = _clip(trace, config.draws) | {
+        "reward": _first_draws(trace.reward, config.draws),
+        "done": _first_draws(trace.done, config.draws),
+        "length": _lengths(_first_draws(trace.ended, config.draws)),
+    }
+    return {"sample": torch.tensor(samples)} | clip | _maps(trace, config, simulator.model)
+
+
+def sample_trace(
+    simulator: Simulator,
+    z: torch.Tensor,
+    keys: NoiseKeys,
+    config: SaliencyConfig,
+    greedy: bool = False,
+    use_mode: bool = False,
+) -> Trace:
+    """The trace of all draws of samples: [B * draws], those of a sample next to each other."""
+    return simulated_trace(
         simulator,
-        perturbed_latents(z, keys, config.draws, config.noise, spherical),
+        perturbed_latents(z, keys, config.draws, config.noise, simulator.model.spherical),
         config.steps,
         repeated_keys(keys, config.draws),
         greedy=greedy,
@@ -79,12 +98,6 @@ def simulated_saliency(
         detach_agent=False,
         grad_steps=config.grad_steps,
     )
-    clip = _clip(trace, config.draws) | {
-        "reward": _first_draws(trace.reward, config.draws),
-        "done": _first_draws(trace.done, config.draws),
-        "length": _lengths(_first_draws(trace.ended, config.draws)),
-    }
-    return {"sample": torch.tensor(samples)} | clip | _maps(trace, config, simulator.model)
 
 
 def recorded_saliency(
@@ -104,15 +117,32 @@ def recorded_saliency(
     return {"sample": torch.tensor(samples)} | clip | _maps(trace, config, None)
 
 
-def _maps(trace: Trace, config: SaliencyConfig, model) -> dict[str, torch.Tensor]:
-    """Arrays of every function's gradients, and of their parts by path; one function at a time in memory."""
+def mean_gradients(
+    trace: Trace, config: SaliencyConfig, model: WorldModel | None
+) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+    """Gradients of one function after the other, and of their parts by path, averaged over draws.
+
+    Args:
+        trace: of all draws.
+        config: functions and gradients.
+        model: of the simulator; needed for env_state.
+
+    Yields:
+        The name, <function> or <function>@<path>, and {input: gradient}, time-major: frames [S, B, H, W, C],
+        hidden [S + 1, B, D], env_state [S, B, Dh], actions [S, B, A], latent [B, Z].
+    """
     matters = trace.until(config.grad_steps)
     values = {one.name: one.at(matters, config.step) for one in config.functions}
-    arrays = {}
     for name, value in values.items():
         for label, found in _by_path(matters, value, config, model).items():
-            own = {key: _mean_of_draws(gradient, key, config.draws) for key, gradient in found.items()}
-            arrays |= encode_gradients(name + label, own, config.keep_float)
+            yield name + label, {key: _mean_of_draws(x, key, config.draws) for key, x in found.items()}
+
+
+def _maps(trace: Trace, config: SaliencyConfig, model: WorldModel | None) -> dict[str, torch.Tensor]:
+    """The stored arrays of every function; one function at a time in memory."""
+    arrays = {}
+    for name, found in mean_gradients(trace, config, model):
+        arrays |= encode_gradients(name, found, config.keep_float)
     return {name: array.cpu() for name, array in arrays.items()}
 
 

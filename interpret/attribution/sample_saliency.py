@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from common.integrity import check_memory
 from common.runs import UsageError
 from common.words import counted
-from generative.simulator import NoiseKeys, Simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
 from generative.starts import NO_SOURCE, InformedStarts
 from interpret.attribution.graph_memory import graph_bytes
 from interpret.attribution.saliency import SaliencyConfig, recorded_saliency, simulated_saliency

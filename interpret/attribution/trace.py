@@ -12,7 +12,8 @@ import torch
 
 from common.policy import Policy
 from generative.model.state import EnvState
-from generative.simulator import NoiseKeys, Simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
 from rollouts.segment import Segment
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from common.policy import Policy, PolicyWrapper
-from generative.simulator import NoiseKeys, Simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
 from interpret.attribution.replay import stored_sampling
 from interpret.directions.directions import Directions
 from rollouts.store import Rollouts

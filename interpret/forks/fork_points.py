@@ -18,7 +18,7 @@ from common.words import counted
 from envs.edits import Hazard, delete, next_hazard
 from envs.procgen import Snapshot
 from envs.procgen_body import parse
-from generative.simulator import NoiseKeys
+from generative.noise_keys import NoiseKeys
 from rollouts.growth import RECORD_MORE
 from rollouts.segment import Segment
 from rollouts.split import episode_layouts, split_by_layout

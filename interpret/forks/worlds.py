@@ -15,7 +15,8 @@ import torch
 
 from common.policy import Policy
 from common.policy import step as policy_step
-from generative.simulator import NoiseKeys, Simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
 from generative.training.teacher_forcing import predict
 from interpret.forks.fork_points import ForkPoints
 from rollouts.segment import Segment
@@ -68,11 +69,12 @@ class SimulatedWorld:
     """The simulator, started from the fork points' frames alone.
 
     Its runs continue past their ends: done_prob says how much of them counts
-    (`world_comparison.survival_weight`).
+    (`world_comparison.survival_weight`). policy: acts instead of the simulator's agent.
     """
 
-    def __init__(self, simulator: Simulator):
+    def __init__(self, simulator: Simulator, policy: Policy | None = None):
         self.simulator = simulator
+        self.policy = policy
 
     def run(
         self, points: ForkPoints, steps: int, keys: NoiseKeys, actions: np.ndarray | None = None
@@ -81,7 +83,8 @@ class SimulatedWorld:
             latent = self.simulator.encode(torch.from_numpy(points.frames).to(self._device))
             z = latent.sample(keys.normal(latent.mean.shape[1], latent.mean))
         given = None if actions is None else torch.from_numpy(np.asarray(actions, np.int64)).to(self._device)
-        return self.simulator.simulate(z, steps, keys, actions=given, ends=False).to("cpu")
+        played = self.simulator.simulate(z, steps, keys, policy=self.policy, actions=given, ends=False)
+        return played.to("cpu")
 
     @property
     def _device(self) -> torch.device:

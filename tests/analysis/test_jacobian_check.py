@@ -11,7 +11,7 @@ from analysis.jacobian_analysis_precompute import main as compute_jacobians
 from analysis.jacobian_check import Args, main
 from analysis.lagged.stored_jacobians import StoredJacobians
 from common.runs import UsageError
-from generative.simulator import load_simulator
+from generative.simulator_file import load_simulator
 from interpret.attribution.written_scores import effect_in_simulator, effect_on_memory
 from rollouts.store import Rollouts
 from tests.helpers.jacobian_store import asked, make_jacobian_files, record

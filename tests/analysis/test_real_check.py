@@ -21,7 +21,7 @@ from common.stats import Estimate, level_weights
 from envs.edits import hazards, next_hazard
 from envs.procgen_body import parse
 from generative.model.motion import estimate_motion
-from generative.simulator import load_simulator
+from generative.simulator_file import load_simulator
 from interpret.errors_in_variables import fit_line
 from interpret.forks.fork_points import PARTS, ForkPointSampler, fork_points_at, state_after_frames
 from interpret.forks.paired_outcomes import equal_outcomes

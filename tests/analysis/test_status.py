@@ -135,6 +135,37 @@ def test_artefacts_of_another_version_a_grown_store_and_another_file_are_stale(p
     assert said(capsys)[-1].startswith("next: python analysis/hidden_analysis_precompute.py")
 
 
+def make_step(monkeypatch, step: str, inputs: dict[str, str], *words: str, **settings):
+    """A finished artefact of a step, as a command makes it."""
+    monkeypatch.setattr("sys.argv", list(words))
+    run = open_step(Path("results"), step, VERSIONS[step], settings, inputs)
+    finish_step(run, {})
+    return run
+
+
+@pytest.mark.parametrize("flag", [(), ("--jacobians_dir", "results/jacobians_precomp/latest")])
+def test_artefacts_of_earlier_jacobians_are_stale(place, monkeypatch, capsys, flag):
+    maker = "analysis/jacobian_analysis_precompute.py"
+    first = make_step(monkeypatch, "jacobians", {}, maker)
+    mapped = make_step(monkeypatch, "jacobian_analysis", {"jacobians": first.dir.name}, maker)
+    read = {"jacobians_dir": first.dir.name}
+    xcaus = make_step(monkeypatch, "xcaus", read, "analysis/xcaus_precompute.py", *flag)
+    assert f"* {xcaus.dir}: done" in said(capsys)
+    second = make_step(monkeypatch, "jacobians", {}, maker, seed=1)
+    lines = said(capsys)
+    assert f"* {mapped.dir}: done" in lines  # its own command takes the same Jacobians again
+    path = "results/jacobians_precomp/latest"
+    change = f"(it was {first.dir.name} and is {second.dir.name})"
+    assert f"* {xcaus.dir}: stale: --jacobians_dir {path} has changed since {change}" in lines
+
+
+def test_each_drawing_of_a_script_has_pictures_of_its_own():
+    both = [command_of(f"python analysis/xcorr_and_xcaus_plots.py{flags}") for flags in ("", " --draw xcaus")]
+    names = ("xcorr_and_xcaus_plots", "xcorr_and_xcaus_plots --draw xcaus")
+    for drawn, left in (((False, True), both[0]), ((True, False), both[1]), ((True, True), None)):
+        assert next_command(both, [], dict(zip(names, drawn))) == left
+
+
 def test_a_damaged_store_is_named_and_does_not_end_the_script(place, capsys):
     (place.path / "shard_00000.h5").write_bytes(b"")
     assert any(line.startswith("demo/game/data/first: ") and "shard_00000" in line for line in said(capsys))
@@ -183,6 +214,6 @@ def test_the_pipeline_page_has_such_a_sequence():
 def test_pictures_are_looked_for_where_scripts_leave_them():
     """The folders of PICTURES are those that the drawing scripts name in their flags' help."""
     for script, (step, folder) in PICTURES.items():
-        text = (Path(__file__).parents[2] / "analysis" / f"{script}.py").read_text()
+        text = (Path(__file__).parents[2] / "analysis" / f"{script.split()[0]}.py").read_text()
         assert f"{folder}_plots" in text or "map_step" in text or "PlotArgs" in text, script
         assert step in VERSIONS

@@ -7,8 +7,9 @@ import pytest
 
 from analysis.io.steps import read_numbers
 from analysis.lagged.cross_causation import read_means
-from analysis.lagged.xcaus_figures import strongest_effects, untrusted_paths
+from analysis.lagged.xcaus_figures import strongest_effects
 from analysis.plotting import style
+from analysis.rendering.path_trust import untrusted_paths
 from analysis.xcaus_precompute import Args, main
 from analysis.xcorr_and_xcaus_plots import Args as PlotArgs
 from analysis.xcorr_and_xcaus_plots import main as plot
@@ -193,7 +194,8 @@ def test_figures_need_artefacts_only(made, tmp_path, monkeypatch):
     assert drawn(shown_lags=(3,))["effects_all.png"] != base
     assert drawn(shown_lags=(1,), order="fitted")["effects_all.png"] != base
     assert drawn(shown_lags=(1,), overview_lag=2)["effects_all.png"] != base  # by which scores are ordered
-    write_json(tmp_path / "check.json", {"paths": {"agent": {"greyed": True}, "mixed": {"greyed": False}}})
+    checked = {name: {"greyed": name == "agent"} for name in ("agent", "environment", "mixed")}
+    write_json(tmp_path / "check.json", {"paths": checked})
     assert drawn(shown_lags=(1,), gradient_check=tmp_path / "check.json")["effects_all.png"] != base
     with pytest.raises(UsageError, match="lags from 1 to 3"):
         drawn(shown_lags=(0, 9))
@@ -202,8 +204,10 @@ def test_figures_need_artefacts_only(made, tmp_path, monkeypatch):
 
 
 def test_gradients_that_the_check_does_not_confirm_are_named(tmp_path):
-    write_json(tmp_path / "check.json", {"paths": {"agent": {"greyed": True}, "mixed": {"greyed": True}}})
-    assert untrusted_paths(tmp_path / "check.json") == ("mixed", "total")
+    for greyed, paths in {"agent": ("mixed",), "mixed": ("total",), "environment": ("environment",)}.items():
+        found = {name: {"greyed": name == greyed} for name in ("agent", "environment", "mixed")}
+        write_json(tmp_path / "check.json", {"paths": found})
+        assert untrusted_paths(tmp_path / "check.json") == paths
     write_json(tmp_path / "other.json", {"states": 3})
     with pytest.raises(UsageError, match="is no result of python -m analysis.gradient_check"):
         untrusted_paths(tmp_path / "other.json")

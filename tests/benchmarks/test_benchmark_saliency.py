@@ -17,7 +17,7 @@ def args(tmp_path_factory):
     save_toy_files(path)
     return saliency.Args(
         path / "agent.safetensors", path / "model.safetensors", path / "store",
-        num_samples=3, batch_size=2, num_directions=2, steps=4, function_step=2, draws=2, rounds=2,
+        num_samples=3, batch_size=2, num_directions=2, num_sim_steps=4, function_step=2, draws=2, rounds=2,
         out_file=path / "out.json",
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ from common.checkpoints import (
 )
 from common.integrity import at_most
 from generative.model.world_model_file import load_world_model, read_world_model
-from generative.simulator import load_simulator
+from generative.simulator_file import load_simulator
 from tests.helpers.toy_simulator import save_toy_files
 
 PUBLISHED = Path(__file__).parents[2] / "pretrained" / "coinrun_blink_200" / "ff"

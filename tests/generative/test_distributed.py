@@ -14,8 +14,8 @@ import torch
 from agents.actor_critic import save_agent
 from common.checkpoints import load_checkpoint
 from common.csv_log import read_log
+from common.distributed import DistContext, join_ranks
 from common.runs import UsageError, file_id
-from generative.training.distributed import DistContext, join_ranks
 from generative.training.losses import TERMS
 from tests.helpers import toy_world
 from tests.helpers.toy_world import toy_agent, toy_episode, with_agent, write_toy_store

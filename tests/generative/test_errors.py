@@ -11,7 +11,7 @@ from generative.model import twohot
 from generative.model.categorical import balanced_kl, kl, unimix
 from generative.model.world_model import Outcome
 from generative.training.errors import image_error, masked_mean, outcome_errors, psnr, uniformity_loss
-from tests.helpers.toy_windows import model  # noqa: F401
+from tests.helpers.decision.toy_windows import model  # noqa: F401
 
 
 def test_kl_of_groups_equals_torch_distributions():

@@ -15,8 +15,7 @@ from generative.training.motion_loss import motion_terms
 from generative.training.painter_loss import shown_before
 from generative.training.start_loss import PLACE_OUTLIER, PLACE_WEIGHT, start_terms
 from generative.training.teacher_forcing import draw_noise, read_windows, true_view
-from tests.helpers.slow_losses import SlowLosses, codes_around
-from tests.helpers.toy_windows import (
+from tests.helpers.decision.toy_windows import (
     LENGTH,
     STEPS,
     K,
@@ -27,6 +26,7 @@ from tests.helpers.toy_windows import (
     segment,  # noqa: F401
     store,  # noqa: F401
 )
+from tests.helpers.slow_losses import SlowLosses, codes_around
 from tests.helpers.toy_world import toy_config
 
 START_TERMS = {"init_hidden", "init_action", "init_place", "bottleneck", "codes", "pose", "recon"}
@@ -52,9 +52,14 @@ def stage_model():
     torch.nn.init.normal_(model.outcome_head.out.weight, std=0.3)
     torch.nn.init.normal_(model.done_calibration, std=0.1)
     model.start_head.player_head[-1].weight.data *= 0.2
-    for layer in (model.motion_head.other_layer, model.motion_head.out, model.outcome_head.other_layer):
+    for layer in (
+        model.motion_head.other_layer,
+        model.motion_head.flight,
+        model.outcome_head.other_layer,
+    ):
         layer.weight.data *= 3  # actions matter
-    model.motion_head.snap_phase.data = torch.tensor([[0.3, 0.7], [0.2, 0.6]])  # no contact at an edge
+    model.motion_head.choice[-1].bias.data.view(2, -1)[:, 0] += 1  # flights are chosen
+    model.motion_head.contact_phase.data.mul_(0.6).add_(0.2)  # no contact at an edge
     return model
 
 
@@ -317,10 +322,12 @@ def test_free_running_windows_go_on_from_their_own_motion(stage_model, labelled,
     stage_model.requires_grad_(False)
 
     def error(fraction, push):
-        stage_model.motion_head.out.bias.zero_()
-        stage_model.motion_head.out.weight.zero_()
-        stage_model.motion_head.out.bias.view(2, -1)[:, -2:] = push
-        stage_model.motion_head.out.bias.view(2, -1)[:, 0] = 100  # the first outcome, always
+        head = stage_model.motion_head
+        for layer in (head.flight, head.choice[-1]):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        head.flight.bias.view(2, -1)[:, -2:] = push
+        head.choice[-1].bias.view(2, -1)[:, 0] = 100  # the first outcome, always
         terms = stage_terms("motion", stage_model, labelled, None, agent, free_running=fraction)
         return terms["motion_error"].item()
 

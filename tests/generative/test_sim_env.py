@@ -10,11 +10,13 @@ from agents.behaviours import make_behaviour
 from agents.evaluate import evaluate, fixed_jobs
 from envs.procgen_state import BadState
 from envs.vecenv import ActionSpace, VecEnv
+from generative.action_space import action_space_of
 from generative.model.frames import frames_to_bytes
 from generative.model.world_model import WorldModel
+from generative.noise_keys import NoiseKeys
 from generative.record import Sampling, record_samples
-from generative.sim_env import SimVecEnv, action_space_of
-from generative.simulator import NoiseKeys, Simulator
+from generative.sim_env import SimVecEnv
+from generative.simulator import Simulator
 from generative.starts import InformedStarts, RandomStarts
 from rollouts.check import check_store
 from rollouts.play import EpisodeSpec, play

@@ -14,7 +14,9 @@ from common.runs import file_id
 from generative.model.frames import frames_to_bytes, round_frames
 from generative.model.world_model import WorldModel
 from generative.model.world_model_file import load_world_model, save_world_model
-from generative.simulator import EXTRA_STEPS, STATE_NOISE, NoiseKeys, Simulator, load_simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import EXTRA_STEPS, STATE_NOISE, Simulator
+from generative.simulator_file import load_simulator
 from tests.helpers.toy_simulator import toy_simulator
 from tests.helpers.toy_world import ACTIONS, NOOP, SIZE, toy_agent, toy_config
 
@@ -302,7 +304,7 @@ def smooth():
         (policy.act, 10),
         (policy.keep, 2),
         (model.start_hidden_head[-1], 10),
-        (model.motion_head.out, 3),
+        (model.motion_head.choice[-1], 3),
         (model.painter.texture[-1], 3),
         (model.painter.sprite[-1], 3),
     ):  # what it does and remembers matters

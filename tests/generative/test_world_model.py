@@ -20,7 +20,7 @@ from generative.simulator import Simulator
 from generative.training.errors import uniformity_loss
 from generative.training.losses import loss_terms, total_loss
 from generative.training.teacher_forcing import read_windows, true_view
-from tests.helpers.toy_windows import STEPS, K, agent, model, noise_for, segment, store  # noqa: F401
+from tests.helpers.decision.toy_windows import STEPS, K, agent, model, noise_for, segment, store  # noqa: F401
 from tests.helpers.toy_world import NOOP, toy_config
 
 BAD_SHAPES = [dict(obs_shape=(60, 64, 3)), dict(obs_shape=(64, 4, 3)), dict(num_initializing_steps=1)]

@@ -39,16 +39,32 @@ SMALL = {
     "analysis.real_vs_simulated": "--part all --num_fork_points 2 --steps 4",
     "analysis.gradient_check": "--num_states 8 --num_rollouts 4 --horizons 1 2",
     "loss_over_time_exp": "--part train --num_batches 1 --batch_size 4 --num_sim_steps 4",
+    "train_dt": "--param_name tiny --num_batches 4 --batch_size 4 --context_length 20",
+    "evaluate_dt": "--num_levels 4 --num_episodes 4 --target_returns 0 10",
     "record_gen_samples": "--num_samples 100 --num_sim_steps 12",
+    "record_informinit_gen_samples": "--num_samples 8 --num_sim_steps 6",
+    "analysis.interventions_precompute": "--scenes any --num_fork_points 3 --steps 2 --strengths 1",
+    "analysis.interventions_plotting": "--results results/interventions.json --images results/images",
     "record_gen_samples --action_grid": "--num_samples 2",
     "interpolation_exp": "--num_pairs 1 --num_points 3 --num_sim_steps 4",
     "saliency_exps": "--sample_ids 0 1 --draws 1 --num_sim_steps 6",
+    "benchmarks.saliency_maps": (
+        "--num_samples 2 --num_noisy 2 --draws 2 --out_file results/saliency_maps.json"
+    ),
+    "benchmarks.saliency": (
+        "--num_samples 2 --batch_size 2 --draws 2 --num_directions 1 --rounds 1"
+        " --out_file results/saliency_cost.json"
+    ),
     "analysis.saliency_truth_precompute": (
         "--part all --num_states 6 --min_objects 2 --fork_steps 2 --fork_draws 1 --randomised_states 2"
         " --smooth_draws 2 --ig_steps 2 --patch 32 --stride 32"
     ),
     "analysis.saliency_truth_plotting": (
         "--results results/saliency.json --images results/images --benchmark results/saliency_v1"
+    ),
+    "target_function_exps": (
+        "--num_starts 2 --start_pool 2 --num_iterations 4 --num_rollouts 2 --eval_every 2 --eval_rollouts 2"
+        " --report_rollouts 4 --num_moments 100 --num_shown 2"
     ),
     "analysis.memory_precompute": "--num_episodes 12 --num_levels 4 --num_fork_points 10 --play_frames 0 1",
     "analysis.scene_bank": "--num_scenes 60",

@@ -9,6 +9,7 @@ import torch
 from torch.distributions import Categorical, Independent, Laplace, MixtureSameFamily, Normal, kl_divergence
 
 from generative.model import twohot
+from generative.model.motion_head import FAR_SCALE, FAR_SHARE
 from generative.model.painter import EncodedFrame
 from generative.model.player import NEIGHBOURHOOD, centre_of, surroundings, surroundings_of
 from generative.model.state import no_frame
@@ -206,10 +207,13 @@ class SlowLosses:
             self.add("pose", (pose - w.encoded[t + 1].pose).square().sum())
             if near:
                 wanted = state.position - w.position[t + 1]
-                each = MixtureSameFamily(
-                    Categorical(logits=found.log_probs), Laplace(found.motion, MOTION_SCALE)
+                near, far = (
+                    MixtureSameFamily(Categorical(logits=found.log_probs), Laplace(found.motion, scale))
+                    for scale in (MOTION_SCALE, FAR_SCALE)
                 )
-                self.add("motion", -each.log_prob(wanted).sum() - 2 * math.log(2 * MOTION_SCALE))
+                shares = torch.tensor([1 - FAR_SHARE, FAR_SHARE]).log()
+                log_density = torch.stack([near.log_prob(wanted), far.log_prob(wanted)], -1) + shares
+                self.add("motion", -log_density.logsumexp(-1).sum() - 2 * math.log(2 * MOTION_SCALE))
                 self.add("motion_error", (motion - wanted).abs().max())
         return state._replace(
             vector=vector, pose=pose, motion=motion, position=state.position - motion, frame=no_frame(motion)

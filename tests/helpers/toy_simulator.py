@@ -9,7 +9,8 @@ from agents.actor_critic import save_agent
 from common.runs import file_id
 from generative.model.world_model import WorldModel
 from generative.model.world_model_file import save_world_model
-from generative.simulator import NoiseKeys, Simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
 from rollouts.store import Rollouts
 from tests.helpers.toy_world import NOOP, toy_agent, toy_config, toy_episode, with_agent, write_toy_store
 
@@ -35,7 +36,7 @@ def toy_model(end_bias: float = 0.0, **config) -> WorldModel:
     model.start_head.player_head[-1].weight.data[:4] *= 0.1
     model.start_head.place_layer.weight.data *= 0.04
     model.painter.texture[-1].weight.data *= 0.3
-    model.motion_head.snap_phase.data = torch.tensor([[0.3, 0.7], [0.2, 0.6]])
+    model.motion_head.contact_phase.data.mul_(0.6).add_(0.2)  # no contact at an edge
     model.requires_grad_(False)
     z = model.random_latent(torch.randn(64, model.config.latent_size))
     out = Simulator(model, toy_agent(), NOOP).simulate(z, 6, NoiseKeys(0, np.arange(64)), ends=False)

@@ -14,7 +14,8 @@ from common.checkpoints import BadCheckpoint
 from common.cli import parse
 from common.runs import UsageError
 from common.video import read_video
-from generative.simulator import NoiseKeys, load_simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator_file import load_simulator
 from rollouts.store import Rollouts
 from tests.helpers.toy_simulator import NAMES, save_toy_files
 from tests.helpers.toy_world import toy_agent

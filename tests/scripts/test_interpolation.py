@@ -13,7 +13,8 @@ from common.runs import UsageError
 from common.video import read_video
 from generative import starts
 from generative.interpolation import interpolate_latents
-from generative.simulator import NoiseKeys, load_simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator_file import load_simulator
 from rollouts.store import Rollouts
 from tests.helpers.toy_simulator import save_toy_files
 

@@ -11,7 +11,8 @@ from agents.actor_critic import save_agent
 from common.checkpoints import BadCheckpoint
 from common.runs import UsageError
 from common.video import read_video
-from generative.simulator import NoiseKeys, load_simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator_file import load_simulator
 from generative.starts import InformedStarts, RandomStarts
 from rollouts.store import Rollouts
 from tests.helpers.toy_simulator import save_toy_files

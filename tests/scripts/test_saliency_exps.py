@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import saliency_exps
+from common.checkpoints import write_json
 from common.cli import parse
 from common.runs import UsageError, file_id
 from common.video import read_video
@@ -239,6 +240,17 @@ def test_the_demonstration_compares_maps_with_and_without_gradients_through_the_
     assert numbers["share of the mixed path"]["mean"] == pytest.approx(share[2], rel=1e-4)
     assert share[2] > 1e-3
     assert share[1] == 0  # frames reach the environment through actions alone
+
+
+def test_a_check_of_gradients_takes_the_colour_of_the_paths_that_fail(made, tmp_path):
+    asked = dict(env_gradients_demo=True, saliency_func_type=("value",), sample_ids=("3",))
+    paths = {name: {"greyed": name == "agent"} for name in ("agent", "environment", "mixed")}
+    store = run(made, tmp_path, **asked)
+    picture = store.path / "demo_with_without_env_grads" / "sample_00003_value.png"
+    unchecked = picture.read_bytes()
+    write_json(tmp_path / "check.json", {"inputs": store.facts["inputs"], "paths": paths})
+    assert run(made, tmp_path, gradient_check=tmp_path / "check.json", **asked).path == store.path
+    assert picture.read_bytes() != unchecked
 
 
 def test_the_same_command_is_done_and_new_makes_another(made, tmp_path):

@@ -20,6 +20,7 @@ import train_gen_model
 from agents.actor_critic import save_agent
 from common.checkpoints import BadCheckpoint, load_checkpoint, save_checkpoint
 from common.cli import parse as parse_flags
+from common.prefetch import prefetch
 from common.runs import UsageError, file_id
 from common.video import read_video
 from generative.compatibility import check_recorder, recorded_by
@@ -29,7 +30,7 @@ from generative.model.latent import agent_burn_in
 from generative.model.world_model import WorldModel
 from generative.model.world_model_file import load_world_model, save_world_model
 from generative.training import trainer as trainer_module
-from generative.training.data import WindowSource, prefetch
+from generative.training.data import WindowSource
 from generative.training.losses import TRAINED
 from generative.training.partial_weights import load_partial
 from generative.training.preview import preview_frames

@@ -10,7 +10,7 @@ function readPalette() {
   const style = getComputedStyle(document.documentElement);
   const names = ["ink", "quiet", "rule", "ground", "accent", "sim", "cloud", "null", "neutral", "positive", "negative", "region"];
   palette = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
-  for (const name of ["neutral", "positive", "negative", "region"]) palette[`${name}Rgb`] = hexToRgb(palette[name]);
+  for (const name of ["neutral", "positive", "negative", "region", "null"]) palette[`${name}Rgb`] = hexToRgb(palette[name]);
 }
 
 const mix = (from, to, share) => from.map((channel, i) => channel + (to[i] - channel) * share);
@@ -20,15 +20,17 @@ function diverging(share) {
   const size = Math.min(Math.abs(share), 1);
   return mix(palette.neutralRgb, share < 0 ? palette.negativeRgb : palette.positiveRgb, size);
 }
+// Magnitude alone, for gradients that fail the check of gradients.
+const uncoloured = (share) => mix(palette.neutralRgb, palette.nullRgb, Math.min(Math.abs(share), 1));
 const css = (rgb) => `rgb(${rgb.map(Math.round).join(" ")})`;
 
 // Bright enough to be seen on dark frames, whatever the theme.
-const OVER = { positive: [64, 160, 255], negative: [255, 84, 64] };
+const OVER = { positive: [64, 160, 255], negative: [255, 84, 64], untrusted: [235, 235, 235] };
 
 // The frame in dim grey, with the map in colour over it.
-function overlaid(grey, share, opacity) {
+function overlaid(grey, share, opacity, untrusted) {
   const base = 46 + 0.6 * grey;
-  return mix([base, base, base], share < 0 ? OVER.negative : OVER.positive, Math.min(Math.abs(share), 1) * opacity);
+  return mix([base, base, base], untrusted ? OVER.untrusted : share < 0 ? OVER.negative : OVER.positive, Math.min(Math.abs(share), 1) * opacity);
 }
 
 function setTheme(theme) {

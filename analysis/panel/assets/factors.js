@@ -6,7 +6,7 @@ function paintRegion(canvas, region, [height, width]) {
 function exampleButton({ sample, function: fn, step }, at) {
   const canvas = element("canvas"), map = part(table.example_map, at), name = FACTS.functions[fn].name;
   const [height, width] = SIDES(), smooth = blurred(map, height, width, 1);
-  paintOverlay(canvas, part(table.example_obs, at), smooth, 0.4 * largest(smooth), 0.8, SIDES());
+  paintOverlay(canvas, part(table.example_obs, at), smooth, 0.4 * largest(smooth), 0.8, SIDES(), FACTS.functions[fn].untrusted);
   const button = element("button", { className: "example" }, canvas);
   button.dataset.tip = `sample ${FACTS.samples[sample].id}, ${name}, step ${step}`;
   button.setAttribute("aria-label", `Show ${button.dataset.tip}`);

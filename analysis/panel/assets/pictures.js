@@ -18,11 +18,11 @@ function paintFrame(canvas, frame, [height, width, channels]) {
   paint(canvas, width, height, (p) => [frame[p * channels], frame[p * channels + green], frame[p * channels + blue]]);
 }
 
-function paintOverlay(canvas, frame, map, range, opacity, [height, width, channels]) {
+function paintOverlay(canvas, frame, map, range, opacity, [height, width, channels], untrusted = false) {
   paint(canvas, width, height, (p) => {
     let grey = 0;
     for (let c = 0; c < channels; c++) grey += frame[p * channels + c] / channels;
-    return overlaid(grey, map ? map[p] / range : 0, opacity);
+    return overlaid(grey, map ? map[p] / range : 0, opacity, untrusted);
   });
 }
 
@@ -42,6 +42,9 @@ function blurred(map, height, width, sigma) {
   return both;
 }
 
+const isUntrusted = () => FACTS.functions[state.fn].untrusted;
+const mapColour = (share) => (isUntrusted() ? uncoloured : diverging)(share);
+
 // The maps of this sample and function, in the function's units, as they are shown.
 let shown = { maps: [], peak: 1 };
 function prepareMaps() {
@@ -56,8 +59,8 @@ const rangeAt = (t) => state.range * (state.ownScale && shown.maps[t] ? largest(
 function drawViews() {
   const sides = SIDES(), [height, width] = sides, t = state.step, frame = part(state.clip.obs, t), map = shown.maps[t];
   paintFrame(byId("frame"), frame, sides);
-  paint(byId("map"), width, height, (p) => diverging(map ? map[p] / rangeAt(t) : 0));
-  paintOverlay(byId("overlay"), frame, map, rangeAt(t), state.opacity, sides);
+  paint(byId("map"), width, height, (p) => mapColour(map ? map[p] / rangeAt(t) : 0));
+  paintOverlay(byId("overlay"), frame, map, rangeAt(t), state.opacity, sides, isUntrusted());
   byId("frame").setAttribute("aria-label", `Frame at step ${t}`);
   byId("map").setAttribute("aria-label", map ? `Gradient of ${FACTS.functions[state.fn].words} at step ${t}` : `Step ${t} is too late to matter`);
   byId("overlay").setAttribute("aria-label", "Frame in grey with the map over it");
@@ -65,10 +68,10 @@ function drawViews() {
 
 function drawLegend() {
   const range = rangeAt(state.step), words = FACTS.functions[state.fn].words;
-  paint(byId("legend-bar"), 256, 1, (p) => diverging((p - 127.5) / 127.5));
+  paint(byId("legend-bar"), 256, 1, (p) => mapColour((p - 127.5) / 127.5));
   byId("legend-low").textContent = `≤ ${short(-range)}`;
   byId("legend-high").textContent = `≥ ${signed(range)}`;
-  byId("legend-words").textContent = `Change of the ${words} per unit of a pixel's brightness (0 to 1, channels summed)` + (state.smooth ? ", smoothed. " : ". ") + "Blue: brighter raises it; red: brighter lowers it.";
+  byId("legend-words").textContent = `Change of the ${words} per unit of a pixel's brightness (0 to 1, channels summed)` + (state.smooth ? ", smoothed. " : ". ") + (isUntrusted() ? "Not trusted: fails the check of gradients, so only magnitudes are shown." : "Blue: brighter raises it; red: brighter lowers it.");
   byId("opacity-words").textContent = `${percent(state.opacity)}`;
   byId("smooth-words").textContent = state.smooth ? `${state.smooth} px` : "off";
   byId("range-words").textContent = `${percent(state.range)} of peak`;
@@ -79,7 +82,7 @@ function drawStrips() {
   byId("strips").replaceChildren(...Array.from({ length: STEPS() }, (_, t) => {
     const frame = element("canvas"), map = shown.maps[t] ? element("canvas") : element("div", { className: "late" });
     paintFrame(frame, part(state.clip.obs, t), sides);
-    if (shown.maps[t]) paint(map, width, height, (p) => diverging(shown.maps[t][p] / rangeAt(t)));
+    if (shown.maps[t]) paint(map, width, height, (p) => mapColour(shown.maps[t][p] / rangeAt(t)));
     const cell = element("button", { tabIndex: -1, className: t === FACTS.step ? "read" : "" }, frame, map, String(t));
     cell.setAttribute("aria-label", `Step ${t}${t === FACTS.step ? ", at which the function is read" : ""}`);
     cell.onclick = () => goTo(t);

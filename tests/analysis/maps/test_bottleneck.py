@@ -15,7 +15,7 @@ from analysis.io.steps import read_numbers, read_part
 from analysis.maps.latents import latent_outcomes, permutation_mmd, principal_axes, sample_distance
 from analysis.plotting import style
 from common.runs import UsageError
-from generative.simulator import load_simulator
+from generative.simulator_file import load_simulator
 from interpret import overlap
 from interpret.overlap import mmd2
 from interpret.posterior import aggregate_posterior

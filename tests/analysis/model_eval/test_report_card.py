@@ -32,7 +32,7 @@ from generative.model.frames import frames_to_bytes
 from generative.model.painter import EncodedFrame
 from generative.model.world_model import WorldModel
 from generative.model.world_model_file import load_world_model, save_world_model
-from generative.simulator import load_simulator
+from generative.simulator_file import load_simulator
 from generative.training.data import seeded_generator
 from generative.training.teacher_forcing import draw_noise
 from rollouts.split import episode_layouts, split_by_layout

@@ -8,7 +8,7 @@ from analysis.oracles.oracle_rollouts import ORACLES, OracleWindows
 from generative.model.frames import frames_to_bytes, round_frames
 from generative.simulator import Simulator
 from generative.training.teacher_forcing import read_windows, true_view
-from tests.helpers.toy_windows import STEPS, K, agent, labelled, model, segment, store  # noqa: F401
+from tests.helpers.decision.toy_windows import STEPS, K, agent, labelled, model, segment, store  # noqa: F401
 from tests.helpers.toy_world import NOOP
 
 pytestmark = pytest.mark.usefixtures("float32")

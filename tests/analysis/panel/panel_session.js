@@ -27,6 +27,11 @@ await until(() => state.sample === 5);
 seen.sample = { words: byId("sample").selectedOptions[0].textContent, frame: pixels("frame"), facts: text("at-step") };
 choose("function", 2);
 seen.otherFunction = { map: pixels("map"), words: text("legend-words"), bars: text("bars") };
+FACTS.functions[1].untrusted = true;
+choose("function", 1);
+seen.untrusted = { map: pixels("map"), overlay: pixels("overlay"), words: text("legend-words") };
+FACTS.functions[1].untrusted = false;
+choose("function", 2);
 
 seen.keys = [];
 for (const key of ["Home", "ArrowRight", "ArrowRight", "ArrowLeft", "End", "ArrowRight"]) { press(key); seen.keys.push(state.step); }

@@ -144,6 +144,18 @@ def test_a_chosen_function_changes_map_legend_and_bars(shown, data):
     assert "entropy" in shown["otherFunction"]["words"]
 
 
+def test_a_function_that_fails_the_check_of_gradients_has_no_colour(shown, data):
+    stored = np.abs(data[2][5]["map/leftwards"][STEP].astype(int))
+    for name in ("map", "overlay"):
+        picture = rgb(shown["untrusted"][name]).astype(int)
+        assert np.ptp(picture, axis=-1).max() < 20
+        assert np.ptp(rgb(shown["otherFunction"]["map"]).astype(int), axis=-1).max() > 60
+    shades = rgb(shown["untrusted"]["map"]).astype(int).mean(-1)
+    assert np.ptp(shades[stored > 50]) < np.ptp(shades) > 40
+    assert "Not trusted" in shown["untrusted"]["words"]
+    assert "Not trusted" not in shown["otherFunction"]["words"]
+
+
 def test_keys_step_to_both_ends_and_no_further(shown):
     assert shown["keys"] == [0, 1, 2, 1, STEPS - 1, STEPS - 1]
     assert shown["keyInSelect"] == STEPS - 1

@@ -281,7 +281,9 @@ FLAGS = {
     ),
     "draws": ("whether stability is tested", lambda page: page[0]["factors"]["draws"]),
 }
-"""Named output of every flag; seed, map_dir, saliency_dir, out_file and log_level have tests of their own."""
+"""Named output of every flag; gradient_check, seed, map_dir, saliency_dir, out_file and log_level have tests
+of their own.
+"""
 
 
 @pytest.mark.parametrize("flag", FLAGS)
@@ -300,8 +302,19 @@ def test_a_flag_changes_its_output(make, directions, flag):
 
 
 def test_every_flag_is_tested():
-    others = {"seed", "map_dir", "saliency_dir", "out_file", "log_level"}
+    others = {"gradient_check", "seed", "map_dir", "saliency_dir", "out_file", "log_level"}
     assert {field.name for field in dataclasses.fields(Args)} == FLAGS.keys() | others
+
+
+def test_functions_that_fail_the_check_of_gradients_are_marked(make, tmp_path):
+    run = write_run(tmp_path / "run", functions=["value", "leftwards"])
+    assert not any(function["untrusted"] for function in make(saliency_dir=run)[0]["functions"])
+    assert "are unchecked" in make(saliency_dir=run)[0]["about"]
+    paths = {name: {"greyed": name == "mixed"} for name in ("agent", "environment", "mixed")}
+    write_json(tmp_path / "check.json", {"inputs": {"agent_file": AGENT}, "paths": paths})
+    facts, *_ = make(saliency_dir=run, gradient_check=tmp_path / "check.json")
+    assert [function["untrusted"] for function in facts["functions"]] == [True, True]
+    assert "are unchecked" not in facts["about"]
 
 
 def test_the_seed_draws_other_resamples(make):

@@ -9,7 +9,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from generative.model.world_model import WorldModel
-from generative.simulator import NoiseKeys, Simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
 from interpret.attribution.frame_functions import (
     agent_log_probs,
     agent_value,

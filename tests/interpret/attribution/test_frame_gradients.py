@@ -15,7 +15,9 @@ from common.precision import set_precision
 from common.runs import UsageError, file_id
 from generative.model.world_model import WorldModel
 from generative.model.world_model_file import save_world_model
-from generative.simulator import NoiseKeys, Simulator, load_simulator
+from generative.noise_keys import NoiseKeys
+from generative.simulator import Simulator
+from generative.simulator_file import load_simulator
 from interpret.attribution.frame_gradients import (
     brighten_patches,
     direct_value,

@@ -7,8 +7,8 @@ import torch
 from common.policy import PolicyWrapper
 from common.runs import UsageError
 from envs.vecenv import ActionSpace
+from generative.noise_keys import NoiseKeys
 from generative.record import Sampling, record_samples
-from generative.simulator import NoiseKeys
 from generative.starts import InformedStarts
 from interpret.attribution.draws import perturbed_frames, perturbed_latents, repeated_keys
 from interpret.attribution.functions import choose_functions, known_functions
@@ -206,7 +206,7 @@ def test_parts_by_path_sum_to_the_map(simulator):
     stored = simulated_saliency(simulator, latents(simulator), range(B), keys(), config("value", paths=True))
     parts = [stored[f"frames/value@{path}"] for path in ("agent", "environment", "mixed")]
     torch.testing.assert_close(sum(parts), stored["frames/value"])
-    assert all(parts[k].abs().max() > 1e-4 for k in (0, 2))
+    assert all(parts[k].abs().max() > 1e-3 * stored["frames/value"].abs().max() for k in (0, 2))
 
 
 @pytest.fixture(scope="module")

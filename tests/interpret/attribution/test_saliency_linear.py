@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from envs.vecenv import ActionSpace
-from generative.simulator import NoiseKeys
+from generative.noise_keys import NoiseKeys
 from interpret.attribution.functions import PLAIN, Function, known_functions
 from interpret.attribution.trace import simulated_trace
 from interpret.attribution.trace_gradients import PATHS, closed, path_gradients, value_gradients

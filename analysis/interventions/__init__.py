@@ -1,0 +1,1 @@
+"""Experiments with edits of the hidden state: arms in both worlds, numbers and figures."""

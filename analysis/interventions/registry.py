@@ -1,0 +1,64 @@
+"""Registration of hypotheses: committed before the test, unaltered since, and one test per direction of the
+sealed levels.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+from common.runs import UsageError, file_id
+from interpret.interventions.hypothesis import Hypothesis
+from rollouts.store import Rollouts
+
+OPENED = "opened.jsonl"
+"""Next to the hypotheses: which one opened the sealed levels for which direction."""
+
+
+def check_registered(path: Path) -> str:
+    """The commit that registered the hypothesis. Raises UsageError where it is not committed, or altered."""
+    path = Path(path).resolve()
+
+    def git(*words: str) -> subprocess.CompletedProcess:
+        return subprocess.run(("git", *words), cwd=path.parent, capture_output=True, text=True)
+
+    commit = git("log", "-n", "1", "--format=%H", "--", path.name).stdout.strip()
+    if not commit:
+        raise UsageError(f"{path.name} is not registered: commit it before its test")
+    if git("diff", "--quiet", "HEAD", "--", path.name).returncode:
+        raise UsageError(f"{path.name} has been altered since its commit: restore it with git checkout")
+    return commit
+
+
+def check_sealed(hypothesis: Hypothesis, rollouts: Rollouts) -> None:
+    """Raises UsageError for a store with other levels than those of the hypothesis."""
+    first, count = hypothesis.levels
+    levels = rollouts.episodes["level_seed"]
+    outside = levels[(levels < first) | (levels >= first + count)]
+    if len(outside):
+        raise UsageError(
+            f"{rollouts.path} has level {outside[0]}, and the hypothesis is about {count} levels from "
+            f"{first} on: record them with record.py --start_level {first} --num_levels {count}"
+        )
+
+
+def open_sealed(path: Path, hypothesis: Hypothesis, commit: str) -> None:
+    """Logs that this hypothesis opens the sealed levels for its directions; the same one may do so again.
+
+    Raises:
+        UsageError: another hypothesis, or another version of this one, has opened them.
+    """
+    log = Path(path).parent / OPENED
+    touched = sorted(f"{hypothesis.directions}/{one}" for one in hypothesis.edit.touched)
+    own = {"hypothesis": Path(path).name, "id": file_id(path), "commit": commit, "directions": touched}
+    entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    for entry in entries:
+        if entry["id"] != own["id"] and np.intersect1d(entry["directions"], touched).size:
+            raise UsageError(
+                f"{entry['hypothesis']} has opened the sealed levels for {', '.join(entry['directions'])}: a "
+                "direction is tested there once; explore on other levels"
+            )
+    if not any(entry["id"] == own["id"] for entry in entries):
+        with open(log, "a") as file:
+            file.write(json.dumps(own) + "\n")

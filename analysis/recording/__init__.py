@@ -1,0 +1,1 @@
+"""Recording simulated rollouts, under the names that scripts have."""

@@ -1,0 +1,1 @@
+"""Latent optimisation as an experiment: its parts, numbers and pictures."""

@@ -1,0 +1,141 @@
+"""Figure of a run: for each target its curve, the values and the plausibility of all arms, and the check in
+the real game.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from analysis.plotting.style import GROUPS, NULL, REAL, add_caption, new_figure, save_figure
+from analysis.targets.experiment import ARMS, NO_LEVEL
+
+OPTIMISED = {"color": GROUPS[5], "linestyle": "-"}
+START = {"color": "#c9b37e", "linestyle": "-"}
+STYLES = {"start": START, "optimised": OPTIMISED, "best_recorded": REAL, "best_random": NULL}
+LABELS = {
+    "start": "start",
+    "optimised": "optimised",
+    "best_recorded": "best recorded",
+    "best_random": "best random",
+}
+PER_FIGURE = 4
+
+
+def draw_run(directory: Path, numbers: dict) -> list[Path]:
+    """Writes targets_<n>.png, four targets each; returns the paths."""
+    names = list(numbers["targets"])
+    pages = [names[i : i + PER_FIGURE] for i in range(0, len(names), PER_FIGURE)]
+    return [
+        draw_targets(numbers, page, directory / f"targets_{number}.png") for number, page in enumerate(pages)
+    ]
+
+
+def level_words(levels: np.ndarray) -> str:
+    """The range of levels that starts were taken from, for captions."""
+    return "none (random latents)" if (levels == NO_LEVEL).any() else f"{levels.min()}-{levels.max()}"
+
+
+def draw_targets(numbers: dict, names: list[str], path: Path) -> Path:
+    """One row of panels per target."""
+    figure, axes = new_figure(len(names), 4, panel=(3.3, 2.7))
+    for row, name in zip(axes, names):
+        target = numbers["targets"][name]
+        _curve(row[0], name, target, numbers)
+        _values(row[1], target)
+        _plausibility(row[2], target, numbers["near_percentile"])
+        _real_check(row[3], target)
+    for axis, title in zip(axes[0], ("", "fresh noise", "plausibility", "real game")):
+        if title:
+            axis.set_title(title)
+    levels = [numbers["targets"][name]["start_levels"] or [NO_LEVEL] for name in names]
+    add_caption(
+        figure,
+        "Left: the function while latents are optimised (thin: each start; bands: the baselines at equal "
+        f"cost, 95%). Then its mean over {numbers['report_rollouts']} rollouts with fresh noise, one point "
+        "per latent; how far latents are from the prior's shell, as the share of recorded latents that are "
+        "nearer; and the function in one simulated rollout against the real recorded moment whose hidden "
+        "state is nearest (hollow: none is near enough; grey line: mean of all recorded moments).",
+        f"{numbers['starts']} starts, {numbers['moments']:,} recorded moments",
+        level_words(np.concatenate(levels)),
+    )
+    return save_figure(figure, path)[0]
+
+
+def _curve(axis, name: str, target: dict, numbers: dict) -> None:
+    curve = np.array(target["curves"]["value"])
+    every = np.arange(len(curve)) * numbers["eval_every"]
+    iteration = np.minimum(every, numbers["iterations"])
+    axis.plot(iteration, curve, color=OPTIMISED["color"], linewidth=0.6, alpha=0.35)
+    axis.plot(iteration, curve.mean(1), **OPTIMISED, label="optimised")
+    for arm in ("best_recorded", "best_random"):
+        value = target["arms"][arm]["value"]
+        axis.axhline(value["mean"], **STYLES[arm], label=LABELS[arm], linewidth=1.4)
+        axis.axhspan(value["low"], value["high"], color=STYLES[arm]["color"], alpha=0.15, linewidth=0)
+    axis.set_title(name)
+    axis.set_xlabel("iteration")
+    axis.set_ylabel(_quantity(target))
+    axis.legend(loc="best", frameon=True, facecolor="white", framealpha=0.85, edgecolor="none")
+
+
+def _quantity(target: dict) -> str:
+    step = "summed over steps" if target["step"] == "sum" else f"at step {target['step']}"
+    return f"{target['function']}\n{step}"
+
+
+def _values(axis, target: dict) -> None:
+    for place, arm in enumerate(ARMS):
+        latents = [latent["value"] for latent in target["arms"][arm]["latents"]]
+        _points(axis, place, latents, arm)
+        value = target["arms"][arm]["value"]
+        bars = [[value["mean"] - value["low"]], [value["high"] - value["mean"]]]
+        axis.errorbar(place, value["mean"], bars, fmt="o", color="#222222", markersize=4, capsize=3, zorder=3)
+    _name_arms(axis)
+
+
+def _plausibility(axis, target: dict, near: float) -> None:
+    for place, arm in enumerate(ARMS):
+        percentiles = [latent["percentile"] for latent in target["arms"][arm]["latents"]]
+        _points(axis, place, [np.nan if x is None else x for x in percentiles], arm)
+    axis.axhline(near, color="#444444", linewidth=0.8, linestyle=":")
+    axis.set_ylim(-3, 103)
+    axis.set_ylabel("prior percentile")
+    _name_arms(axis)
+
+
+def _points(axis, place: int, values: list[float], arm: str) -> None:
+    """Points side by side, in the order given."""
+    offsets = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else [0.0]
+    axis.scatter(
+        place + np.array(offsets), values, s=13, color=STYLES[arm]["color"], alpha=0.75, linewidths=0
+    )
+
+
+def _name_arms(axis) -> None:
+    axis.set_xticks(range(len(ARMS)), [LABELS[arm].replace(" ", "\n") for arm in ARMS])
+    axis.set_xlim(-0.5, len(ARMS) - 0.5)
+
+
+def _real_check(axis, target: dict) -> None:
+    if target["real"] is None:
+        axis.text(0.5, 0.5, "predicted by the\nsimulator only", ha="center", va="center", color="#777777")
+        axis.set_axis_off()
+        return
+    seen = []
+    for arm in ("best_recorded", "optimised"):
+        for near in (True, False):
+            pairs = [
+                (match["simulated_value"], match["real_value"])
+                for match in (latent["hidden"] for latent in target["arms"][arm]["latents"])
+                if match["near"] == near and match["real_value"] is not None
+            ]
+            if pairs:
+                face = STYLES[arm]["color"] if near else "none"
+                x, y = zip(*pairs)
+                axis.scatter(x, y, s=18, facecolors=face, edgecolors=STYLES[arm]["color"], linewidths=0.9)
+                seen += pairs
+    axis.axhline(target["real"]["mean"], color=NULL["color"], linewidth=1.0)
+    if seen:
+        ends = np.nanmin(seen), np.nanmax(seen)
+        axis.plot(ends, ends, color="#444444", linewidth=0.8, linestyle=":")
+    axis.set_xlabel("simulated")
+    axis.set_ylabel("real, nearest moment")

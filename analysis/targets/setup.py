@@ -1,0 +1,92 @@
+"""The experiment that the flags of target_function_exps.py ask for."""
+
+from pathlib import Path
+
+import torch
+
+from analysis.targets.experiment import Begin, Experiment, Sizes
+from analysis.targets.target_run import LATENTS
+from common.checkpoints import load_checkpoint
+from common.progress import progress_bar
+from common.runs import Run, UsageError
+from common.words import counted
+from generative.simulator import Simulator
+from generative.starts import InformedStarts, check_start_count
+from interpret.targets.latent_optimisation import OptimisationConfig
+from interpret.targets.latent_prior import Prior, SphericalPrior, recorded_prior, standard_prior
+from interpret.targets.recorded_moments import RecordedMoments, moment_windows, read_moments
+from rollouts.store import Rollouts
+
+
+def make_experiment(
+    args, run: Run, simulator: Simulator, rollouts: Rollouts, ids: dict[str, str], device: torch.device
+) -> Experiment:
+    """The experiment, with recorded moments read and the prior fit.
+
+    Raises:
+        UsageError: for too few moments or levels, and for stored latents of another world model.
+    """
+    moments = read_all_moments(args, simulator, rollouts, device)
+    prior = make_prior(args.prior, moments, simulator, args.seed)
+    recorded = InformedStarts(simulator, rollouts, args.seed)
+    check_start_count(recorded, args.num_starts)
+    names = vars(args)
+    config = {name: names[name] for name in OptimisationConfig.__dataclass_fields__}
+    sizes = {name: names[name] for name in Sizes.__dataclass_fields__}
+    return Experiment(
+        run, simulator, prior, recorded, moments, choose_begin(args, ids, device),
+        OptimisationConfig(**config), Sizes(**sizes),
+        args.seed, args.detach_agent, args.detach_actions, ids,
+    )  # fmt: skip
+
+
+def read_all_moments(args, simulator: Simulator, rollouts: Rollouts, device) -> RecordedMoments:
+    """The --num_moments recorded moments, those near the end of their episode included."""
+    k = simulator.model.config.num_initializing_steps
+    windows = rollouts.windows(k - 1 + args.num_sim_steps, anchor="start", pad="right", min_steps=k)
+    windows = moment_windows(windows, args.num_moments, args.seed)
+    if not len(windows):
+        raise UsageError(f"{rollouts.path} has no episode of {counted(k, 'step')}; give another --data_dir")
+    with progress_bar(total=len(windows), unit="moment", desc="recorded moments", leave=False) as bar:
+        return read_moments(simulator, windows, args.batch_size, device, bar.update)
+
+
+def make_prior(kind: str, moments: RecordedMoments, simulator: Simulator, seed: int) -> Prior:
+    """The prior by its name; on the sphere there is only the uniform one."""
+    config = simulator.model.config
+    if simulator.model.spherical:
+        return SphericalPrior()
+    latent = moments.latent
+    if kind == "standard":
+        return standard_prior(latent.mean.shape[1], config.latent_global, seed).to(latent.mean.device)
+    return recorded_prior(latent.mean, latent.log_variance, moments.level, config.latent_global, seed)
+
+
+def choose_begin(args, ids: dict[str, str], device: torch.device) -> Begin:
+    """Where optimisations begin. Raises UsageError for flags that contradict each other."""
+    if args.start_latents is None:
+        return Begin(args.num_starts, args.start_pool, "random" if args.rand_init else "recorded")
+    if args.rand_init:
+        raise UsageError("--start_latents and --rand_init each say where to begin: give one of them")
+    z = read_latents(args.start_latents, ids["world_model_file"]).to(device)
+    return Begin(len(z), 1, "recorded", z)
+
+
+def read_latents(path: Path, world_model_id: str) -> torch.Tensor:
+    """The optimised latents [N, Z] of an earlier run.
+
+    Raises:
+        UsageError: the file holds something else, or latents of another world model.
+    """
+    tensors, facts = load_checkpoint(path)
+    if facts.get("kind") != LATENTS:
+        raise UsageError(
+            f"{path} holds no optimised latents; give results/targets/<run>/<target>.safetensors of an "
+            "earlier run"
+        )
+    if facts.get("world_model_file") != world_model_id:
+        raise UsageError(
+            f"{path} holds latents of world model {facts.get('world_model_file')}, and this is "
+            f"{world_model_id}; they mean nothing to it: give that model"
+        )
+    return tensors["optimised"]

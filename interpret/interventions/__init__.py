@@ -1,0 +1,1 @@
+"""Edits of a policy's hidden state along directions, in the simulator and in the real game."""

@@ -1,0 +1,1 @@
+"""Target functions: latents of the simulator that make the agent do something, and their baselines."""

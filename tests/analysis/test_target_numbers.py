@@ -1,0 +1,116 @@
+"""Numbers of target functions, and the directions, clusters and moments that targets name."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from analysis import hidden_analysis_precompute as precompute
+from analysis.io.steps import read_numbers, read_part
+from analysis.targets.experiment import ARMS
+from analysis.targets.numbers import mean_interval, pairwise_interval, target_numbers
+from analysis.targets.places import read_clusters
+from analysis.targets.strips import strip_starts
+from common.runs import UsageError
+from interpret.clustering import Clusters
+from interpret.directions.directions import load_directions
+from interpret.subsample import scores_of
+from tests.helpers.map_store import write_map_store
+
+
+def test_diversity_is_the_mean_over_pairs_with_an_interval_over_latents():
+    points = np.random.default_rng(0).normal(size=(12, 3))
+    distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    found = pairwise_interval(distances)
+    pairs = [distances[i, j] for i, j in itertools.combinations(range(12), 2)]
+    assert found["mean"] == pytest.approx(np.mean(pairs))
+    assert found["low"] < found["mean"] < found["high"]
+    assert pairwise_interval(distances[:1, :1]) is None
+    twins = pairwise_interval(np.ones((4, 4)) - np.eye(4))
+    assert (twins["low"], twins["high"]) == (pytest.approx(1), pytest.approx(1))
+
+
+def planted_parts(n: int = 6) -> dict:
+    """Optimised latents score 2 more than their starts; the first half has a moment near it."""
+    rng = np.random.default_rng(1)
+    start = rng.normal(size=n)
+    report, shown = {}, {}
+    for arm in ARMS:
+        value = start + 2 * (arm == "optimised")
+        report |= {f"{arm}.{name}": value for name in ("value", "score", "ended", "percentile", "moved")}
+        report |= {f"{arm}.{kind}_distance": np.ones((n, n)) - np.eye(n) for kind in ("frame", "latent")}
+        for kind in ("hidden", "latent"):
+            shown[f"{arm}.{kind}.moment"] = np.arange(n)
+            shown[f"{arm}.{kind}.percentile"] = np.where(np.arange(n) < n // 2, 95.0, 95.1)
+        shown[f"{arm}.value"] = value
+    candidates = {"value": np.array([1.0, 3.0])}
+    return {
+        "recorded": candidates,
+        "random": candidates,
+        "levels": dict.fromkeys(ARMS, np.arange(n)),
+        "curves": {"value": np.zeros((2, n)), "percentile": np.full((2, n), np.nan)},
+        "report": report,
+        "shown": shown,
+        "own": {"best_recorded": np.where(np.arange(n) < 4, 3.0, np.nan)},
+    }
+
+
+def test_gains_are_paired_by_start_and_matches_are_those_near_enough():
+    real = np.array([5.0, np.nan, 7.0, 9.0, 9.0, 9.0])
+    found = target_numbers(planted_parts(), real)
+    gain = found["gain_over"]["start"]
+    assert (gain["mean"], gain["low"], gain["high"]) == pytest.approx((2, 2, 2))
+    match = found["arms"]["optimised"]["matches"]["hidden"]
+    assert (match["near"], match["n"]) == (3, 6)
+    assert (match["real_value"]["mean"], match["real_value"]["n"]) == (6.0, 2)  # moments 0 and 2
+    assert [latent["hidden"]["near"] for latent in found["arms"]["optimised"]["latents"]] == [True] * 3 + [
+        False
+    ] * 3
+    same = found["arms"]["best_recorded"]["same_moments"]
+    assert (same["real_value"]["mean"], same["real_value"]["n"], same["simulated_value"]["n"]) == (3.0, 4, 4)
+    assert found["real"]["n"] == 5
+    assert found["scale"] == 1
+    assert "percentile" not in found["curves"]
+
+
+def test_without_real_values_the_rest_is_there():
+    found = target_numbers(planted_parts(), None)
+    assert found["real"] is None
+    assert "real_value" not in found["arms"]["start"]["matches"]["hidden"]
+    assert mean_interval(np.array([np.nan]), np.array([0])) is None
+
+
+def test_strips_show_the_best_the_median_and_the_worst():
+    assert strip_starts(np.array([3.0, 9.0, 1.0, 5.0, 4.0])) == {"best": 1, "median": 4, "worst": 2}
+    assert strip_starts(np.array([3.0])) == {"best": 0}
+
+
+@pytest.fixture(scope="module")
+def hidden_analysis(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("clusters")
+    store = write_map_store(directory / "real", 40)
+    fast = dict(methods=("pca",), maps=(), draws=0, clusters=3, components=3, counts=(2,), points=200)
+    fast |= dict(path_episodes=2, frames_per_cluster=2, num_threads=1)
+    precompute.main(precompute.Args(data_dir=directory / "real", out_dir=directory, **fast))
+    return store, (directory / "hx_analysis_precomp" / "latest").resolve()
+
+
+def test_clusters_are_places_whose_nearest_one_is_the_cluster(hidden_analysis):
+    store, directory = hidden_analysis
+    places = read_clusters(directory, "agent")
+    hidden = torch.from_numpy(store.hidden_after()[:300])
+    nearest = torch.stack([place.distance(hidden) for place in places.values()]).argmin(0)
+    pca = load_directions(directory / "pca.safetensors").first(read_numbers(directory)["axes"])
+    wanted = Clusters(read_part(directory, "clusters")["centres"]).assign(scores_of(pca, hidden.numpy()))
+    assert nearest.tolist() == wanted.tolist()
+    assert len(set(wanted)) == 3
+    assert list(places) == ["cluster_0", "cluster_1", "cluster_2"]
+
+
+def test_an_analysis_of_another_agent_or_none_is_refused(hidden_analysis, tmp_path):
+    with pytest.raises(UsageError, match="was fit on agent agent, not on other"):
+        read_clusters(hidden_analysis[1], "other")
+    with pytest.raises(UsageError, match="no finished artefacts"):
+        read_clusters(tmp_path, "agent")
+    assert read_clusters(None, "agent") == {}
