@@ -47,7 +47,7 @@ SMALL = {
     "analysis.interventions_plotting": "--results results/interventions.json --images results/images",
     "record_gen_samples --action_grid": "--num_samples 2",
     "interpolation_exp": "--num_pairs 1 --num_points 3 --num_sim_steps 4",
-    "saliency_exps": "--sample_ids 0 1 --draws 1 --num_sim_steps 6",
+    "saliency_exps": "--sample_ids 0 to 6 --draws 1 --num_sim_steps 6",
     "benchmarks.saliency_maps": (
         "--num_samples 2 --num_noisy 2 --draws 2 --out_file results/saliency_maps.json"
     ),
