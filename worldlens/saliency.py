@@ -11,6 +11,7 @@ from common.precision import precision_set
 from generative.simulator import Simulator
 from interpret.attribution.functions import Function, choose_functions, known_functions
 from interpret.attribution.saliency import SaliencyConfig, mean_gradients, sample_trace
+from interpret.attribution.trace_gradients import INPUTS
 from interpret.directions.directions import Directions
 from interpret.forks.fork_points import ForkPoints
 from worldlens.simulate import starting_latents
@@ -75,8 +76,10 @@ def saliency(
         [B, S, A]; latent [B, Z].
 
     Raises:
-        UsageError: An unknown function, or a step at which one has no value.
+        UsageError: An unknown function or input, or a step at which a function has no value.
     """
+    if wrt not in INPUTS:
+        raise UsageError(f"no gradients with respect to {wrt!r}; there are those to {', '.join(INPUTS)}")
     chosen = functions(simulator, names, directions)
     config = SaliencyConfig(chosen, num_steps, step, (wrt,), draws, noise, paths)
     with precision_set("fp32", simulator.model, simulator.agent):

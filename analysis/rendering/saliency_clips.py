@@ -225,7 +225,7 @@ def clip_of(
 
 def _sample_name(store: SaliencyStore, sample: int) -> str:
     combined = store.facts["combined"]
-    return f"Mean of {len(combined)} samples" if combined else f"Sample {sample}"
+    return f"Mean latent of {len(combined)} samples" if combined else f"Sample {sample}"
 
 
 def _source(store: SaliencyStore, sample: int) -> str:

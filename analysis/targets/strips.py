@@ -47,10 +47,11 @@ def draw_strips(clips: Clips, levels: np.ndarray, path: Path) -> Path:
 
 
 def _caption(clips: Clips, steps: list[int]) -> str:
-    framed = "" if clips.reading.step == "sum" else " (framed)"
+    summed = clips.reading.step == "sum"
+    framed, there = ("", "the last step") if summed else (" (framed)", "that step")
     return (
         f"{clips.target.name} {clips.where()}{framed}. The start and the optimised latent (one rollout each, "
-        "same noise), and the real recorded moment whose hidden state at that step is nearest (not near: "
+        f"same noise), and the real recorded moment whose hidden state at {there} is nearest (not near: "
         f"farther than {NEAR:.0f}% of recorded moments are from each other). Numbers: the function, mean "
         "over rollouts with fresh noise; on the real frames. Steps "
         f"{', '.join(map(str, steps))}; dark or black after an end."

@@ -140,6 +140,11 @@ def test_a_step_beyond_the_rollout_is_refused(simulator, latents):
         saliency(simulator, latents, step=7)
 
 
+def test_an_unknown_input_is_refused(simulator, latents):
+    with pytest.raises(UsageError, match="no gradients with respect to 'pixels'; there are those to frames"):
+        wl.saliency(simulator, latents, ["value"], wrt="pixels")
+
+
 def test_a_recorded_trace_repeats_the_recording_and_has_gradients(simulator, made):
     rollouts = wl.Rollouts.open(made / "store")
     segment = rollouts.windows(4, anchor="start", pad="none").batch(np.arange(B))

@@ -167,7 +167,7 @@ def test_a_clip_is_of_its_sample(store):
     store.facts["combined"], store.facts["step"] = [1, 2], "sum"
     store.facts["source"] = {name: [-1, -1] for name in ("episode", "step", "level")}
     made = clip_of(store, 3, "value", {"gradient": store.map(3, "value")}, PathTrust())
-    assert made.title == "Mean of 2 samples · gradient of value summed over all steps"
+    assert made.title == "Mean latent of 2 samples · gradient of value summed over all steps"
     assert made.subtitle.startswith("simulated from a mean latent")
 
 
