@@ -266,7 +266,8 @@ def draw(args: Args, run: Run, trust: PathTrust) -> None:
         write_json(run.dir / "env_gradients.json", found)
         draw_demo(store, run.dir / "demo_with_without_env_grads", trust)
         for name, numbers in found.items():
-            logging.info("%s: %s", name, describe_comparison(numbers))
+            doubt = "; the mixed path fails the check of gradients" if trust.rejects(f"{name}@mixed") else ""
+            logging.info("%s: %s%s", name, describe_comparison(numbers), doubt)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ from interpret.attribution.functions import Function, choose_functions, known_fu
 from interpret.attribution.saliency import SaliencyConfig
 from interpret.attribution.saliency_store import batch_path, write_batch
 from interpret.attribution.sample_saliency import SampleSaliency
-from interpret.attribution.trace import Trace
+from interpret.attribution.trace import trace_of
 from interpret.directions.directions import Directions
 
 LEAST_SPEED_UP = 4
@@ -128,16 +128,7 @@ class FunctionOfFrames(torch.nn.Module):
                 on_frame=lambda frame: frame + next(offsets),
             )
         )  # fmt: skip
-        trace = Trace(
-            [step.obs for step in walk],
-            [start.hidden, *(step.state for step in walk)],
-            [step.logits for step in walk],
-            [step.value for step in walk],
-            [step.weights for step in walk],
-            torch.stack([step.action for step in walk]),
-            [step.env for step in walk],
-        )
-        return self.function.at(trace, self.step)
+        return self.function.at(trace_of(walk, start.hidden), self.step)
 
 
 def captum_loop(source: SampleSaliency, ids: list[int], steps: int) -> dict[str, torch.Tensor]:

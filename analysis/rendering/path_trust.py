@@ -8,6 +8,7 @@ from pathlib import Path
 
 from common.descriptions import read_json
 from common.runs import UsageError
+from interpret.attribution.functions import PREDICTED
 
 SHIPPED_CHECK = Path(__file__).parents[2] / "docs" / "results" / "gradient_check.json"
 COMMAND = "python -m analysis.gradient_check"
@@ -28,8 +29,12 @@ class PathTrust:
     failed: tuple[str, ...] | None = ()
 
     def rejects(self, function: str) -> bool:
-        """Whether a stored function, <function> or <function>@<path>, has a gradient that failed."""
-        return (function.partition("@")[2] or "total") in (self.failed or ())
+        """Whether the gradient of a stored function, <function> or <function>@<path>, with respect to frames
+        failed. That of a predicted one goes through actions as a whole.
+        """
+        name, _, path = function.partition("@")
+        carried = path or ("mixed" if name in PREDICTED else "total")
+        return carried in (self.failed or ())
 
     @property
     def words(self) -> str:

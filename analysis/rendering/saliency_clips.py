@@ -62,7 +62,22 @@ class SaliencyClip:
     @property
     def limit(self) -> float:
         """End of the scale, which all maps share."""
-        return scale_end(np.stack(list(self.maps.values())))
+        return scale_end(np.stack([self.shown(label) for label in self.maps]))
+
+    def vanishes(self, label: str) -> bool:
+        """Whether no change of pixels within [0, 1] would change the function by as much as float32 can tell
+        from 1.
+        """
+        return np.abs(self.maps[label]).sum() < np.finfo(np.float32).eps
+
+    def shown(self, label: str) -> np.ndarray:
+        """The map as it is drawn: 0 where it vanishes."""
+        return np.zeros_like(self.maps[label]) if self.vanishes(label) else self.maps[label]
+
+    def remarks(self, label: str) -> list[str]:
+        """What a reader has to know of a map."""
+        doubted = label in self.untrusted and not self.vanishes(label)
+        return ["all zero"] * self.vanishes(label) + ["not trusted"] * doubted
 
     @property
     def mapped(self) -> int:
@@ -89,12 +104,10 @@ def draw_strip(clip: SaliencyClip) -> np.ndarray:
         for row, label in enumerate(("frame", *clip.maps)):
             middle = _TITLE + at * band + _HEAD + row * (height + _GAP) + height / 2
             pen.text((_SIDE, middle), label, 12, _QUIET)
-            if label in clip.untrusted:
-                pen.text((_SIDE, middle + 15), "not trusted", 12, _MARK)
+            for remark in clip.remarks(label) if row else ():
+                pen.text((_SIDE, middle + 15), remark, 12, _MARK)
     top = _TITLE + _HEAD + height + _GAP
-    _draw_legend(
-        pen, (size[0] - _LEGEND - _SIDE + 10, top), len(clip.maps) * (height + _GAP) - _GAP, clip.limit
-    )
+    _draw_legend(pen, clip, (size[0] - _LEGEND - _SIDE + 10, top), len(clip.maps) * (height + _GAP) - _GAP)
     return np.asarray(pen.picture)
 
 
@@ -115,14 +128,14 @@ def video_frames(clip: SaliencyClip) -> Iterator[np.ndarray]:
         _paste(pen, clip.frames[t], scale, (_SIDE, top))
         for at, label in enumerate(clip.maps, start=1):
             left = _SIDE + at * (width + _GAP)
-            words = f"{label}, not trusted" if label in clip.untrusted else label
+            words = ", ".join([label, *clip.remarks(label)])
             pen.text((left + 2, _TITLE + _HEAD / 2), words, 13, _QUIET)
             _paste(pen, _map_at(clip, label, t), scale, (left, top))
             if t >= clip.mapped:
                 pen.text((left + width / 2, top + height - 12), "too late to matter", 13, _QUIET, anchor="mm")
         if t == clip.step:
             _frame(pen, (_SIDE, top, size[0] - _LEGEND - _SIDE - _GAP, top + height))
-        _draw_legend(pen, (size[0] - _LEGEND - _SIDE + 10, top), height, clip.limit)
+        _draw_legend(pen, clip, (size[0] - _LEGEND - _SIDE + 10, top), height)
         yield np.asarray(pen.picture)
 
 
@@ -151,7 +164,7 @@ def _draw_head(pen: Pen, clip: SaliencyClip, t: int, corner: tuple[int, int], wi
 
 
 def _map_at(clip: SaliencyClip, label: str, t: int) -> np.ndarray:
-    maps = clip.maps[label]
+    maps = clip.shown(label)
     shown = maps[t] if t < len(maps) else np.zeros(maps.shape[1:])
     return overlay_map(clip.frames[t], shown, clip.limit, label in clip.untrusted)
 
@@ -161,11 +174,14 @@ def _draw_title(pen: Pen, clip: SaliencyClip) -> None:
     pen.text((_SIDE, 35), clip.subtitle, 11, _QUIET)
 
 
-def _draw_legend(pen: Pen, corner: tuple[int, int], height: int, limit: float) -> None:
+def _draw_legend(pen: Pen, clip: SaliencyClip, corner: tuple[int, int], height: int) -> None:
+    """The scale; there is none where all maps are zero."""
+    if all(map(clip.vanishes, clip.maps)):
+        return
     left, top = corner
     _paste(pen, legend_bar(height, 14), 1, (left, top))
     for share, sign in ((0.0, "+"), (0.5, ""), (1.0, "−")):
-        words = "0" if share == 0.5 else f"{sign}{limit:.2g}"
+        words = "0" if share == 0.5 else f"{sign}{clip.limit:.2g}"
         pen.text((left + 20, top + 6 + share * (height - 12)), words, 11, _TEXT)
     for share, words in ((0.25, "raises it"), (0.75, "lowers it")):
         pen.text((left + 20, top + share * height), words, 10, _QUIET)

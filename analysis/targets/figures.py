@@ -19,6 +19,7 @@ LABELS = {
     "best_random": "best random",
 }
 PER_FIGURE = 4
+_ARROWS = {"increase": " \N{UPWARDS ARROW}", "decrease": " \N{DOWNWARDS ARROW}"}
 
 
 def draw_run(directory: Path, numbers: dict) -> list[Path]:
@@ -53,10 +54,13 @@ def draw_targets(numbers: dict, names: list[str], path: Path) -> Path:
         "Left: the function while latents are optimised (thin: each start; bands: the baselines at equal "
         f"cost, 95%). Then its mean over {numbers['report_rollouts']} rollouts with fresh noise, one point "
         "per latent; how far latents are from the prior's shell, as the share of recorded latents that are "
-        "nearer; and the function in one simulated rollout against the real recorded moment whose hidden "
-        "state is nearest (hollow: none is near enough; grey line: mean of all recorded moments).",
-        f"{numbers['starts']} starts, {numbers['moments']:,} recorded moments",
-        level_words(np.concatenate(levels)),
+        f"nearer (dotted: {numbers['near_percentile']:.0f}%); and the function in one simulated rollout "
+        "against the real recorded moment whose hidden state is nearest at the last step that is read "
+        "(hollow: none is near enough; grey line: mean of all recorded moments; dotted: equal). An arrow "
+        "after a name, or a dashed line, says what is wanted.",
+        f"{numbers['starts']} starts, {numbers['moments']:,} recorded moments of {numbers['moment_levels']} "
+        "levels",
+        f"{level_words(np.concatenate(levels))} (starts)",
     )
     return save_figure(figure, path)[0]
 
@@ -71,10 +75,17 @@ def _curve(axis, name: str, target: dict, numbers: dict) -> None:
         value = target["arms"][arm]["value"]
         axis.axhline(value["mean"], **STYLES[arm], label=LABELS[arm], linewidth=1.4)
         axis.axhspan(value["low"], value["high"], color=STYLES[arm]["color"], alpha=0.15, linewidth=0)
-    axis.set_title(name)
+    _wanted(axis, target)
+    axis.set_title(f"{name}{_ARROWS.get(target['goal'], '')}")
     axis.set_xlabel("iteration")
     axis.set_ylabel(_quantity(target))
     axis.legend(loc="best", frameon=True, facecolor="white", framealpha=0.85, edgecolor="none")
+
+
+def _wanted(axis, target: dict) -> None:
+    """A line at the value that the function is to come to."""
+    if target["goal"] not in _ARROWS:
+        axis.axhline(target["goal"], color="#222222", linewidth=1.0, linestyle="--", label="wanted")
 
 
 def _quantity(target: dict) -> str:
@@ -89,6 +100,7 @@ def _values(axis, target: dict) -> None:
         value = target["arms"][arm]["value"]
         bars = [[value["mean"] - value["low"]], [value["high"] - value["mean"]]]
         axis.errorbar(place, value["mean"], bars, fmt="o", color="#222222", markersize=4, capsize=3, zorder=3)
+    _wanted(axis, target)
     _name_arms(axis)
 
 

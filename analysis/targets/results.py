@@ -61,10 +61,10 @@ def target_results(experiment: Experiment, target: Target, reading: Reading, par
 
 
 def log_results(numbers: dict, directory: Path) -> None:
-    """Logs a table: each arm's value by target, and how many optima have a recorded moment near them."""
-    logging.info("%-32s %s  near", "mean value", " ".join(f"{arm:>24}" for arm in ARMS))
+    """Logs a table: each arm's score by target, and how many optima have a recorded moment near them."""
+    logging.info("%-32s %s  near", "mean score, higher is better", " ".join(f"{arm:>24}" for arm in ARMS))
     for name, target in numbers["targets"].items():
-        values = (target["arms"][arm]["value"] for arm in ARMS)
+        values = (target["arms"][arm]["score"] for arm in ARMS)
         cells = " ".join(f"{_estimate(value)!s:>24}" for value in values)
         near = target["arms"]["optimised"]["matches"]["hidden"]
         logging.info("%-32s %s  %d of %d", name, cells, near["near"], near["n"])

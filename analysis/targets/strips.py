@@ -16,10 +16,11 @@ _INCHES = 0.95  # height of a strip
 
 
 def strip_starts(score: np.ndarray) -> dict[str, int]:
-    """Number of the latent with the best, the median and the worst score [N]; fewer for fewer latents."""
+    """Number of the latent with the best, the worst and, of three or more, the median score [N]."""
     order = np.argsort(-score, kind="stable")
-    places = dict.fromkeys((0, len(order) // 2, len(order) - 1))
-    return {name: int(order[place]) for name, place in zip(CASES, places)}
+    places = {"best": 0, "median": len(order) // 2, "worst": len(order) - 1}
+    cases = CASES[: len(order)] if len(order) != 2 else ("best", "worst")
+    return {name: int(order[places[name]]) for name in cases}
 
 
 def draw_strips(clips: Clips, levels: np.ndarray, path: Path) -> Path:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from common.stats import cluster_bootstrap
+from common.words import counted
 from interpret.attribution.saliency_store import SaliencyStore
 from interpret.attribution.trace_gradients import PATHS
 
@@ -47,13 +48,14 @@ def _interval(values: np.ndarray, level: np.ndarray) -> dict | None:
 
 
 def describe_comparison(numbers: dict) -> str:
-    """One function's comparison in words."""
+    """One function's comparison in words; frames have no environment path."""
     cosine = numbers["cosine"]
     if cosine is None:
-        return "the maps are zero"
-    shares = {path: numbers[f"share of the {path} path"]["mean"] for path in PATHS}
+        return "no cosine, as in every sample the map with or that without gradients through actions is zero"
+    shares = {path: numbers[f"share of the {path} path"]["mean"] for path in ("agent", "mixed")}
     parts = ", ".join(f"{path} {share:.0%}" for path, share in shares.items())
     return (
-        f"cosine {cosine['mean']:.2f} [{cosine['low']:.2f}, {cosine['high']:.2f}] between the maps with and "
-        f"without gradients from actions to the environment; norm by path: {parts}"
+        f"cosine {cosine['mean']:.2f} [{cosine['low']:.2f}, {cosine['high']:.2f}] (95%, "
+        f"{counted(cosine['n'], 'sample')} of {counted(cosine['clusters'], 'level')}) between the maps with "
+        f"and without gradients from actions to the environment; norm by path: {parts}"
     )

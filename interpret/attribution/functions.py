@@ -19,7 +19,8 @@ PLAIN = ("value", "value_delta", "action", "entropy", "reward", "done")
 is taken. entropy: of the action distribution. reward: expected reward of the action. done: log-odds that it
 ends the episode.
 """
-_NEEDS_SIMULATOR = ("reward", "done")
+PREDICTED = ("reward", "done")
+"""Of the environment: what the simulator predicts. Frames and hidden states reach them by actions alone."""
 ALL_DIRECTIONS = "hx_direction"
 """Stands for all directions of all given sets."""
 
@@ -38,7 +39,7 @@ class Function:
 
     @property
     def needs_simulator(self) -> bool:
-        return self.name in _NEEDS_SIMULATOR
+        return self.name in PREDICTED
 
     def at(self, trace: Trace, step: int | Literal["sum"]) -> torch.Tensor:
         """Values [B] at a step, or summed over all steps that have one.

@@ -5,7 +5,7 @@ frames alone. Two edges can be closed while gradients flow back: from each frame
 action to the environment.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -13,7 +13,7 @@ import torch
 from common.policy import Policy
 from generative.model.state import EnvState
 from generative.noise_keys import NoiseKeys
-from generative.simulator import Simulator
+from generative.simulator import SimStep, Simulator
 from rollouts.segment import Segment
 
 
@@ -78,6 +78,23 @@ class Trace:
         return bool(self.env)
 
 
+def trace_of(walk: Sequence[SimStep], first: torch.Tensor, latent: torch.Tensor | None = None) -> Trace:
+    """Steps of `Simulator.rollout` as a trace; first [B, D]: the agent's state before them."""
+    return Trace(
+        [step.obs for step in walk],
+        [first, *(step.state for step in walk)],
+        [step.logits for step in walk],
+        [step.value for step in walk],
+        [step.weights for step in walk],
+        torch.stack([step.action for step in walk]),
+        [step.env for step in walk],
+        [step.reward for step in walk],
+        [step.done_prob for step in walk],
+        latent,
+        ended=[step.terminated for step in walk],
+    )
+
+
 @torch.enable_grad()
 def simulated_trace(
     simulator: Simulator,
@@ -112,20 +129,12 @@ def simulated_trace(
     for i in range(steps):
         with torch.set_grad_enabled(grad_steps is None or i < grad_steps):
             walk.append(next(rollout))
-    return Trace(
-        seen,
-        [first, *(step.state for step in walk)],
-        [step.logits for step in walk],
-        [step.value for step in walk],
-        acted,
-        torch.stack([step.action for step in walk]),
-        [step.env for step in walk],
-        [step.reward for step in walk],
-        [step.done_prob for step in walk],
-        leaf,
-        frame_edge,
-        action_edge,
-        [step.terminated for step in walk],
+    return replace(
+        trace_of(walk, first, leaf),
+        frames=seen,
+        actions=acted,
+        frame_edge=frame_edge,
+        action_edge=action_edge,
     )
 
 

@@ -18,7 +18,7 @@ from common.runs import UsageError
 from generative.model.texture_cache import TextureCache
 from generative.noise_keys import NoiseKeys
 from generative.simulator import Simulator
-from interpret.attribution.trace import Trace, simulated_trace
+from interpret.attribution.trace import Trace, simulated_trace, trace_of
 from interpret.attribution.trace_gradients import closed
 from interpret.targets.targets import Target
 
@@ -147,15 +147,4 @@ def plain_trace(simulator: Simulator, z: torch.Tensor, steps: int, keys: NoiseKe
     textures = TextureCache(simulator.model.config, len(z), z.device)
     start = simulator.start(z, textures=textures)
     walk = list(simulator.rollout(start, steps, keys, ends=False, textures=textures))
-    return Trace(
-        [step.obs for step in walk],
-        [start.hidden, *(step.state for step in walk)],
-        [step.logits for step in walk],
-        [step.value for step in walk],
-        [step.weights for step in walk],
-        torch.stack([step.action for step in walk]),
-        [step.env for step in walk],
-        [step.reward for step in walk],
-        [step.done_prob for step in walk],
-        z,
-    )
+    return trace_of(walk, start.hidden, z)

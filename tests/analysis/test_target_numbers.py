@@ -8,6 +8,8 @@ import torch
 
 from analysis import hidden_analysis_precompute as precompute
 from analysis.io.steps import read_numbers, read_part
+from analysis.plotting.style import new_figure
+from analysis.targets import figures
 from analysis.targets.experiment import ARMS
 from analysis.targets.numbers import mean_interval, pairwise_interval, target_numbers
 from analysis.targets.places import read_clusters
@@ -81,9 +83,26 @@ def test_without_real_values_the_rest_is_there():
     assert mean_interval(np.array([np.nan]), np.array([0])) is None
 
 
+@pytest.mark.parametrize(("goal", "title", "lines"), [("decrease", "x ↓", 0), (5.0, "x", 1)])
+def test_the_figure_says_what_is_wanted(goal, title, lines):
+    interval = {"mean": 0.0, "low": -1.0, "high": 1.0}
+    arms = {arm: {"value": interval, "latents": [{"value": 0.0}]} for arm in ARMS}
+    target = {"goal": goal, "curves": {"value": [[0.0], [1.0]]}, "arms": arms, "function": "x", "step": 4}
+    _, axes = new_figure(1, 2)
+    figures._curve(axes[0, 0], "x", target, {"eval_every": 1, "iterations": 1})
+    figures._values(axes[0, 1], target)
+    assert axes[0, 0].get_title(loc="left") == title
+    for axis in axes[0]:
+        dashed = [
+            line for line in axis.lines if line.get_linestyle() == "--" and line.get_label() == "wanted"
+        ]
+        assert [set(line.get_ydata()) for line in dashed] == [{goal}] * lines
+
+
 def test_strips_show_the_best_the_median_and_the_worst():
     assert strip_starts(np.array([3.0, 9.0, 1.0, 5.0, 4.0])) == {"best": 1, "median": 4, "worst": 2}
     assert strip_starts(np.array([3.0])) == {"best": 0}
+    assert strip_starts(np.array([3.0, 4.0])) == {"best": 1, "worst": 0}
 
 
 @pytest.fixture(scope="module")

@@ -20,15 +20,16 @@ def check_file(path, *greyed: str, **inputs):
 @pytest.mark.parametrize(
     ("greyed", "rejected"),
     [
-        ("agent", "value@mixed"),  # the check calls the effect of changed actions `agent`
-        ("mixed", "value"),
-        ("environment", "value@environment"),
+        # the check calls the effect of changed actions `agent`; rewards and ends are reached by it alone
+        ("agent", ["value@mixed", "reward", "done"]),
+        ("mixed", ["value"]),
+        ("environment", ["value@environment"]),
     ],
 )
 def test_a_path_that_fails_the_check_is_rejected_and_no_other(tmp_path, greyed, rejected):
     trust = path_trust(IDS, False, check_file(tmp_path / "check.json", greyed))
-    names = ("value", "value@agent", "value@environment", "value@mixed")
-    assert [name for name in names if trust.rejects(name)] == [rejected]
+    names = ("value", "value@agent", "value@environment", "value@mixed", "reward", "done")
+    assert [name for name in names if trust.rejects(name)] == rejected
     assert "fails the check" in trust.words
 
 

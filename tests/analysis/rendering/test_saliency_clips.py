@@ -199,6 +199,17 @@ def test_a_map_that_is_not_trusted_has_magnitudes_and_no_colour():
     assert [np.ptp(one[middle, 500].astype(int)) > 50 for one in in_videos] == [True, False]
 
 
+@pytest.mark.parametrize(("size", "vanishes"), [(0.0, True), (1e-16, True), (1e-7, False)])
+def test_a_map_that_is_zero_everywhere_says_so_and_has_no_scale(size, vanishes):
+    """Of a map whose sum float32 cannot tell from 0 next to 1, no pattern is drawn."""
+    faint = replace(clip(), maps={"gradient": size * clip().maps["gradient"]}, untrusted={"gradient"})
+    assert faint.remarks("gradient") == (["all zero"] if vanishes else ["not trusted"])
+    strip = draw_strip(replace(faint, untrusted=frozenset()))
+    assert (np.ptp(column(strip, 1)[20, 50]) < 5) == vanishes
+    legend = strip[:, -2 * saliency_clips._LEGEND :].astype(int)
+    assert (np.ptp(legend, axis=-1).max() < 30) == vanishes
+
+
 def test_a_clip_takes_the_colour_of_the_paths_that_fail_the_check(store):
     maps = {"with": store.map(3, "value"), "difference": store.map(3, "value")}
     of = {"difference": "value@mixed"}

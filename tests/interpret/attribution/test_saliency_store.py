@@ -112,5 +112,7 @@ def test_maps_by_path_are_compared(tmp_path):
     assert shares == pytest.approx([0.5, 0, 0.5], rel=1e-3)
     assert found["cosine"]["clusters"] == 2
     assert held_map(store, 1, "value").ravel().tolist() == pytest.approx([3, 0])
-    assert describe_comparison(found).startswith("cosine 0.71 [0.71, 0.71] between the maps with and without")
-    assert describe_comparison({"cosine": None}) == "the maps are zero"
+    words = describe_comparison(found)
+    assert words.startswith("cosine 0.71 [0.71, 0.71] (95%, 2 samples of 2 levels) between the maps with")
+    assert words.endswith("norm by path: agent 50%, mixed 50%")
+    assert describe_comparison({"cosine": None}).startswith("no cosine")
