@@ -72,9 +72,11 @@ def check_step(config: SaliencyConfig) -> None:
 
 
 def name_of(ids: Sequence[int], kind: Kind) -> str:
-    """A plain name for a run of these samples: simulated_33_39_56_84, combined_0_to_99."""
+    """A plain name for a run of these samples, as --sample_ids has them: simulated_33_39_56_84,
+    combined_0_to_100.
+    """
     if len(ids) > 2 and list(ids) == list(range(ids[0], ids[0] + len(ids))):
-        return f"{kind}_{ids[0]}_to_{ids[-1]}"
+        return f"{kind}_{ids[0]}_to_{ids[-1] + 1}"
     more = f"_and_{len(ids) - _NAMED}_more" if len(ids) > _NAMED else ""
     return "_".join([kind, *map(str, ids[:_NAMED])]) + more
 

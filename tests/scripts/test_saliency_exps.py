@@ -106,7 +106,7 @@ def test_what_is_stored_says_what_it_is_of(base, made):
 def test_the_documented_ranges_and_modes_work(made, tmp_path):
     store = run(made, tmp_path, sample_ids=("0", "to", "3"), distribution_mode="hard")
     assert store.samples == (0, 1, 2)
-    assert store.path.name.startswith("simulated_0_to_2_")
+    assert store.path.name.startswith("simulated_0_to_3_")
     combined = run(made, tmp_path, combine_samples_not_iterate=True)
     assert combined.path.name.startswith("combined_3_1_4_")
     assert combined.path.name.replace("_", "").isalnum()
@@ -344,7 +344,7 @@ def test_the_agent_of_directions_is_also_read_from_the_step_that_saved_them(tmp_
 
 def test_names_of_runs_are_plain():
     assert name_of([5], "simulated") == "simulated_5"
-    assert name_of(list(range(100)), "combined") == "combined_0_to_99"
+    assert name_of(list(range(100)), "combined") == "combined_0_to_100"
     assert name_of([4, 2, 9, 7, 1, 0], "recorded") == "recorded_4_2_9_7_and_2_more"
 
 
