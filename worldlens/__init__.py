@@ -1,4 +1,5 @@
-"""Worldlens in a notebook: agents, simulators, rollouts, directions, hooks, runs in both worlds, gradients.
+"""Worldlens in a notebook: agents, simulators, rollouts, directions, hooks, edits, runs in both worlds,
+gradients.
 
 import worldlens as wl
 
@@ -21,10 +22,13 @@ from interpret.attribution.trace import Trace, recorded_trace, simulated_trace
 from interpret.attribution.trace_gradients import gradients, path_gradients
 from interpret.directions.directions import Directions, load_directions, save_directions
 from interpret.forks.fork_points import ForkPoints
+from interpret.interventions.edit import Condition, Edit
+from interpret.interventions.intervened import Intervened
 from rollouts.segment import Segment
 from rollouts.store import Rollouts
 from worldlens.activations import AgentOutput, run_with_cache, run_with_hooks, sites
 from worldlens.fork import fork, fork_points
+from worldlens.interventions import edit_effect, intervene
 from worldlens.pretrained import SHIPPED_AGENTS, SHIPPED_SIMULATORS, load_agent, load_simulator
 from worldlens.saliency import functions, saliency
 from worldlens.simulate import simulate, starting_latents
@@ -34,8 +38,11 @@ __all__ = [
     "SHIPPED_AGENTS",
     "SHIPPED_SIMULATORS",
     "AgentOutput",
+    "Condition",
     "Directions",
+    "Edit",
     "ForkPoints",
+    "Intervened",
     "MethodConfig",
     "Rollouts",
     "SaliencyBenchmark",
@@ -44,11 +51,13 @@ __all__ = [
     "Trace",
     "agent_log_probs",
     "agent_value",
+    "edit_effect",
     "fork",
     "fork_points",
     "functions",
     "gradients",
     "in_scores",
+    "intervene",
     "known_functions",
     "load_agent",
     "load_directions",

@@ -35,7 +35,7 @@ def load_interventions(flags: EditFlags, policy: Policy | None, agent_id: str) -
         raise UsageError("edits act on an agent's hidden state: give --agent_file, one agent")
     start = policy.initial_state(1)
     by_kind = load_by_kind(flags.direction_files, start.shape[-1], agent_id)
-    edits, sources = _with_sources(edits)
+    edits, sources = with_sources(edits)
     return bind(edits, by_kind, sources, policy.num_actions).to(start.device)
 
 
@@ -84,7 +84,7 @@ def _check_unused(flags: EditFlags, name: str, needed: str) -> None:
         raise UsageError(f"--{name} has no effect without {needed}: give one, or leave it out")
 
 
-def _with_sources(edits) -> tuple[list[Edit], dict[tuple[str, int], torch.Tensor]]:
+def with_sources(edits) -> tuple[list[Edit], dict[tuple[str, int], torch.Tensor]]:
     """Patches with the id of their store in place of its path, and the states of their episodes."""
     bound, sources = [], {}
     for edit in edits:
