@@ -60,7 +60,7 @@ def edit_effect(
         where: The store that the points are from, for forks of the real game; or a simulator.
         points: B fork points.
         edited: What `intervene` returned; the policy in it is the control arm.
-        num_steps: Horizon: an outcome counts within so many steps.
+        num_steps: Horizon: an outcome counts within these steps.
         draws: Noise draws per point.
         seed: Of all noise. Default: the recording's; 0 in a simulator.
         batch_size: Forks that are played at a time.

@@ -6,7 +6,7 @@
     statistics/                state_mean, state_std (S,), return_mean, return_std
 
 Frames are flattened to S = H * W * C floats. What else a store has goes to episode_<i>/worldlens and to the
-attribute `worldlens` of the file, which other readers ignore; with them a store comes back to the same bits.
+attribute `worldlens` of the file, which other readers ignore; with them a store returns with the same bits.
 """
 
 import json

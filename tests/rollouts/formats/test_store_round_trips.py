@@ -1,4 +1,4 @@
-"""A store becomes a file of MIDT or of Minari, and comes back to the same bits."""
+"""A store becomes a file of MIDT or of Minari, and returns with the same bits."""
 
 import json
 
