@@ -86,7 +86,7 @@ def export(args: Args) -> None:
         if args.format == "midt":
             write_midt(args.target, rollouts, bar.update)
         else:
-            write_minari(args.target, rollouts, args.dataset_id, bar.update)
+            write_minari(args.target, rollouts, args.dataset_id, encode_image, bar.update)
     logging.info("wrote %s of %s to %s", counted(len(rollouts), "episode"), args.source, args.target)
 
 
@@ -123,6 +123,13 @@ def refuse(args: Args, names: tuple[str, ...], reason: str) -> None:
     given = [f"--{name}" for name in names if getattr(args, name) != getattr(Args, name, None)]
     if given:
         raise UsageError(f"{', '.join(given)} would have no effect, being {reason}: leave it out")
+
+
+def encode_image(frame: np.ndarray) -> bytes:
+    """A frame [H, W, 3] uint8 as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, "PNG")
+    return file.getvalue()
 
 
 def decode_image(file: bytes) -> np.ndarray:

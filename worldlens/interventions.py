@@ -1,6 +1,7 @@
 """Edit directions of a policy's hidden state, and measure what that changes."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 from common.errors import UsageError
 from common.policy import Policy
@@ -75,18 +76,18 @@ def edit_effect(
     if not isinstance(edited, Intervened):
         raise UsageError("this policy has no edits: give one that `intervene` returned")
     arms = (edited.policy, edited)
-    if isinstance(where, Simulator):
-        worlds, seed, env = [SimulatedWorld(where, arm) for arm in arms], seed or 0, None
-    else:
-        env = replay_env(where, min(batch_size, len(points) * draws))
-        worlds = [RealWorld(env, arm, arm.initial_state(1).device) for arm in arms]
-        seed = recording_seed(where) if seed is None else seed
-    control, arm = (
-        outcomes_by_point(
-            Runs(**run_in_batches(world, points, num_steps, seed, draws, batch_size, run_arrays))
+    with ExitStack() as stack:
+        if isinstance(where, Simulator):
+            worlds, seed = [SimulatedWorld(where, arm) for arm in arms], seed or 0
+        else:
+            env = replay_env(where, min(batch_size, len(points) * draws))
+            stack.callback(env.close)
+            worlds = [RealWorld(env, arm, arm.initial_state(1).device) for arm in arms]
+            seed = recording_seed(where) if seed is None else seed
+        control, arm = (
+            outcomes_by_point(
+                Runs(**run_in_batches(world, points, num_steps, seed, draws, batch_size, run_arrays))
+            )
+            for world in worlds
         )
-        for world in worlds
-    )
-    if env is not None:
-        env.close()
     return effect_summary(arm, control, level_weights(points.layout))

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from common.errors import UsageError
+from common.locks import Locked, held
 from rollouts.fields import episode_fields, step_fields
 from rollouts.manifest import check_manifest
 from rollouts.store import Rollouts, create_store, write_shard
@@ -21,6 +22,12 @@ BEHAVIOUR = "imported"
 """Behaviour of episodes from files that do not name one."""
 OWN = "worldlens"
 """Attribute or group of foreign files that holds what only a store has."""
+
+
+SHARED = ("obs", "action", "reward", "terminated", "truncated")
+"""Step fields that foreign formats hold under names of their own."""
+DAMAGE = (KeyError, OSError, ValueError, TypeError, AttributeError)
+"""What reading an episode of a damaged HDF5 file raises."""
 
 
 class BadRecording(UsageError):
@@ -66,11 +73,24 @@ class ForeignGame(NamedTuple):
             "hidden_size": 1,
             "obs_shape": list(obs_shape),
         }
-        try:
-            check_manifest(found)
-        except ValueError as error:
-            raise BadRecording(f"these episodes fit no store: {error}") from error
-        return found
+        return store_manifest(found, "these episodes")
+
+
+def store_manifest(found: dict, name: str) -> dict:
+    """A manifest that a store can have. Raises BadRecording, which says `name`, for another one."""
+    try:
+        check_manifest(found)
+    except ValueError as error:
+        raise BadRecording(f"{name} fit no store: {error}") from error
+    return found
+
+
+def open_hdf5(path: Path) -> h5py.File:
+    """An HDF5 file, opened for reading. Raises BadRecording if it is none."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise BadRecording(f"{path} cannot be read as HDF5: {error}") from error
 
 
 def stored_episodes(rollouts: Rollouts) -> Iterator[Episode]:
@@ -148,18 +168,23 @@ def write_store(path: Path, recording: Recording, advance: Callable[[int], objec
 def written_folder(path: Path) -> Iterator[Path]:
     """Context that gives a temporary folder, which becomes `path` unless there is an error.
 
-    Raises UsageError if something is at `path`.
+    Raises UsageError if something is at `path`, or another process writes it.
     """
     path = Path(path)
-    check_free(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
-    temporary.mkdir(parents=True)
     try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with held(path.with_name(f".{path.name}.lock")):
+            check_free(path)
+            shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+            temporary.mkdir()
+            try:
+                yield temporary
+                os.replace(temporary, path)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    except Locked as error:
+        raise UsageError(f"{path} is being written by {error}: wait for it") from error
 
 
 def check_free(path: Path) -> None:

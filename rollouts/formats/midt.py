@@ -20,15 +20,19 @@ from common.checkpoints import write_atomically
 from common.descriptions import parse_json
 from rollouts.fields import step_fields
 from rollouts.formats.episodes import (
+    DAMAGE,
     OWN,
+    SHARED,
     BadRecording,
     Episode,
     ForeignGame,
     Recording,
     check_free,
     foreign_episode,
+    open_hdf5,
     own_manifest,
     read_row,
+    store_manifest,
     stored_episodes,
     write_row,
 )
@@ -40,8 +44,6 @@ STD_FLOOR = 1e-6
 """Added to the standard deviations, as MIDT does."""
 COLUMNS = ("states", "actions", "rewards", "dones")
 """Datasets that every episode must have; `truncated` is missing in older files."""
-SHARED = ("obs", "action", "reward", "terminated", "truncated")
-"""Step fields that the layout itself holds."""
 
 
 def write_midt(path: Path, rollouts: Rollouts, advance: Callable[[int], object]) -> None:
@@ -120,7 +122,7 @@ def is_midt(path: Path) -> bool:
     """Whether a file is HDF5 with episodes in this layout. Raises BadRecording if it is damaged HDF5."""
     if not Path(path).is_file() or not h5py.is_hdf5(path):
         return False
-    with _opened(path) as file:
+    with open_hdf5(path) as file:
         return "trajectories" in file
 
 
@@ -134,24 +136,25 @@ def read_midt(path: Path, game: ForeignGame) -> Recording:
     Raises:
         BadRecording: the file is damaged or lacks something, or its states are no frames.
     """
-    with _opened(path) as file:
+    with open_hdf5(path) as file:
         numbers = _episode_numbers(file, path)
         own = file.attrs.get(OWN)
-        manifest = (
-            _foreign_manifest(file, numbers, path, game)
-            if own is None
-            else parse_json(own, f"the attribute {OWN} of {path}", "take another file", BadRecording)
-        )
+        if own is None:
+            manifest = _foreign_manifest(file, numbers, path, game)
+        else:
+            name = f"the attribute {OWN} of {path}"
+            manifest = parse_json(own, name, "take another file", BadRecording)
+            manifest = store_manifest(manifest, f"the episodes of {path}")
     return Recording(manifest, len(numbers), _episodes(path, numbers, manifest, own is not None))
 
 
 def _episodes(path: Path, numbers: list[int], manifest: dict, own: bool) -> Iterator[Episode]:
-    with _opened(path) as file:
+    with open_hdf5(path) as file:
         for number in numbers:
             group = file[f"trajectories/episode_{number}"]
             try:
                 yield _read_episode(group, number, manifest, own)
-            except (KeyError, OSError, ValueError, TypeError, AttributeError) as error:
+            except DAMAGE as error:
                 raise BadRecording(f"episode_{number} of {path} is damaged: {error}") from error
 
 
@@ -159,7 +162,7 @@ def _read_episode(group: h5py.Group, number: int, manifest: dict, own: bool) -> 
     terminated = group["dones"][()].astype(bool)
     truncated = group["truncated"][()].astype(bool) if "truncated" in group else np.zeros_like(terminated)
     outcome = {
-        "obs": _frames(group["states"][()], manifest["obs_shape"]),
+        "obs": _frames(group["states"][()], step_fields(manifest)["obs"].shape),
         "action": _whole(group["actions"][()], manifest["num_actions"], "an action"),
         "reward": group["rewards"][()].astype(np.float32),
         "terminated": terminated,
@@ -172,10 +175,10 @@ def _read_episode(group: h5py.Group, number: int, manifest: dict, own: bool) -> 
     return foreign_episode(manifest, number, None, outcome)
 
 
-def _frames(states: np.ndarray, obs_shape: list[int]) -> np.ndarray:
+def _frames(states: np.ndarray, obs_shape: tuple[int, ...]) -> np.ndarray:
     """Frames [T, H, W, C] uint8 of states [T, S]. Raises ValueError if they are none."""
     if states.shape[1:] != (int(np.prod(obs_shape)),):
-        raise ValueError(f"states of shape {states.shape} are no frames of {tuple(obs_shape)}")
+        raise ValueError(f"states of shape {states.shape} are no frames of {obs_shape}")
     return _whole(states, 256, "a state").reshape(-1, *obs_shape)
 
 
@@ -197,7 +200,7 @@ def _episode_numbers(file: h5py.File, path: Path) -> list[int]:
             missing = [name for name in COLUMNS if name not in file[f"trajectories/episode_{number}"]]
             if missing:
                 raise ValueError(f"episode_{number} lacks {', '.join(missing)}")
-    except (KeyError, ValueError, TypeError, AttributeError, OSError) as error:
+    except DAMAGE as error:
         raise BadRecording(f"{path} is no recording in MIDT's layout: {error}") from error
     if not numbers or len(numbers) != stated:
         raise BadRecording(f"{path} holds {len(numbers)} episodes of {stated}: it is incomplete")
@@ -214,10 +217,3 @@ def _foreign_manifest(file: h5py.File, numbers: list[int], path: Path, game: For
         )
     last = max(int(group["actions"][()].max()) for group in groups)
     return game.manifest(game.obs_shape, game.num_actions or last + 1)
-
-
-def _opened(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise BadRecording(f"{path} cannot be read as HDF5: {error}") from error

@@ -10,8 +10,6 @@ episode_<i>/worldlens and to the entry `worldlens` of the metadata.
 """
 
 import json
-import struct
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,14 +20,18 @@ from common.checkpoints import write_json
 from common.descriptions import fits, parse_json, read_json
 from rollouts.fields import step_fields
 from rollouts.formats.episodes import (
+    DAMAGE,
     OWN,
+    SHARED,
     BadRecording,
     Episode,
     ForeignGame,
     Recording,
     foreign_episode,
+    open_hdf5,
     own_manifest,
     read_row,
+    store_manifest,
     stored_episodes,
     write_row,
     written_folder,
@@ -40,20 +42,23 @@ VERSION = "0.5.3"
 """The version of Minari that reads what is written here."""
 SMALLEST_IMAGE = 32
 """Minari takes uint8 arrays [H, W, C] of at least this height and width as images."""
-OWN_SHARED = ("obs", "action", "reward", "terminated", "truncated")
-"""Step fields that the layout itself holds."""
 
+EncodeImage = Callable[[np.ndarray], bytes]
+"""Encodes a frame [H, W, 3] uint8 as a PNG file in memory."""
 DecodeImage = Callable[[bytes], np.ndarray]
 """Decodes a JPEG or PNG file in memory to an array [H, W] or [H, W, C]."""
 
 
-def write_minari(path: Path, rollouts: Rollouts, name: str, advance: Callable[[int], object]) -> None:
+def write_minari(
+    path: Path, rollouts: Rollouts, name: str, encode: EncodeImage, advance: Callable[[int], object]
+) -> None:
     """Writes a store as a Minari dataset: complete, or not at all. One episode is in memory at a time.
 
     Args:
         path: folder of the dataset, where nothing may be yet.
         rollouts: the store.
         name: id of the dataset, such as coinrun/agent-v0.
+        encode: for images.
         advance: called with the number of episodes done.
     """
     manifest = rollouts.manifest
@@ -66,7 +71,7 @@ def write_minari(path: Path, rollouts: Rollouts, name: str, advance: Callable[[i
         (folder / "data").mkdir()
         with h5py.File(folder / "data" / "main_data.hdf5", "w", track_order=True) as file:
             for i, episode in enumerate(stored_episodes(rollouts)):
-                _write_episode(file.create_group(f"episode_{i}"), i, episode)
+                _write_episode(file.create_group(f"episode_{i}"), i, episode, encode)
                 advance(1)
         size = (folder / "data" / "main_data.hdf5").stat().st_size
         space = {"type": "Box", "dtype": "uint8", "shape": list(shape)}
@@ -86,7 +91,7 @@ def write_minari(path: Path, rollouts: Rollouts, name: str, advance: Callable[[i
         write_json(folder / "data" / "metadata.json", about)
 
 
-def _write_episode(group: h5py.Group, number: int, episode: Episode) -> None:
+def _write_episode(group: h5py.Group, number: int, episode: Episode, encode: EncodeImage) -> None:
     steps = episode.steps
     group.attrs["id"] = number
     group.attrs["total_steps"] = len(steps["reward"])
@@ -95,7 +100,7 @@ def _write_episode(group: h5py.Group, number: int, episode: Episode) -> None:
     obs = _one_more(steps["obs"])
     if _is_image(obs.shape[1:]):
         files = np.empty(len(obs), object)
-        files[:] = [np.frombuffer(png(frame), np.uint8) for frame in obs]
+        files[:] = [np.frombuffer(encode(frame), np.uint8) for frame in obs]
         group.create_dataset("observations", data=files, dtype=h5py.vlen_dtype(np.uint8))
     else:
         group.create_dataset("observations", data=obs)
@@ -103,7 +108,7 @@ def _write_episode(group: h5py.Group, number: int, episode: Episode) -> None:
     names = {"rewards": "reward", "terminations": "terminated", "truncations": "truncated"}
     for theirs, ours in names.items():
         group.create_dataset(theirs, data=steps[ours])
-    for name in steps.keys() - set(OWN_SHARED):
+    for name in steps.keys() - set(SHARED):
         last = episode.row["final_hidden"] if name == "hidden" else None
         group.create_dataset(f"infos/{name}", data=_one_more(steps[name], last))
     write_row(group.create_group(f"{OWN}/episode"), episode.row)
@@ -113,21 +118,6 @@ def _one_more(column: np.ndarray, last: np.ndarray | None = None) -> np.ndarray:
     """[T + 1, ...]: a column [T, ...] and one more row, zero by default."""
     row = np.zeros_like(column[:1]) if last is None else np.asarray(last)[None]
     return np.concatenate([column, row])
-
-
-def png(frame: np.ndarray) -> bytes:
-    """A frame [H, W, 3] uint8 as a PNG file (ISO 15948), without row filters."""
-    height, width, _ = frame.shape
-    rows = np.concatenate([np.zeros((height, 1), np.uint8), frame.reshape(height, -1)], 1)
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows.tobytes())) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def data_folder(path: Path) -> Path | None:
@@ -160,7 +150,10 @@ def read_minari(path: Path, game: ForeignGame, decode: DecodeImage) -> Recording
     own = about.get(OWN)
     if own is not None and not isinstance(own, dict):
         raise BadRecording(f"{file} is damaged: its entry {OWN} is no manifest")
-    manifest = _foreign_manifest(about, file, game) if own is None else own
+    if own is None:
+        manifest = _foreign_manifest(about, file, game)
+    else:
+        manifest = store_manifest(own, f"the episodes of {path}")
     return Recording(manifest, count, _episodes(folder, count, manifest, own is not None, decode))
 
 
@@ -188,15 +181,11 @@ def _foreign_manifest(about: dict, file: Path, game: ForeignGame) -> dict:
 
 def _episodes(folder: Path, count: int, manifest: dict, own: bool, decode: DecodeImage) -> Iterator[Episode]:
     path = folder / "main_data.hdf5"
-    try:
-        file = h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise BadRecording(f"{path} cannot be read as HDF5: {error}") from error
-    with file:
+    with open_hdf5(path) as file:
         for number in range(count):
             try:
                 yield _read_episode(file[f"episode_{number}"], number, manifest, own, decode)
-            except (KeyError, OSError, ValueError, TypeError, AttributeError) as error:
+            except DAMAGE as error:
                 raise BadRecording(f"episode_{number} of {path} is damaged: {error}") from error
 
 
@@ -206,14 +195,14 @@ def _read_episode(group: h5py.Group, number: int, manifest: dict, own: bool, dec
     if not np.isin(action, np.arange(manifest["num_actions"])).all():
         raise ValueError(f"an action is none of the {manifest['num_actions']}")
     outcome = {
-        "obs": _observations(group["observations"], tuple(manifest["obs_shape"]), decode)[:count],
+        "obs": _observations(group["observations"], step_fields(manifest)["obs"].shape, decode)[:count],
         "action": action.astype(np.uint8),
         "reward": group["rewards"][()].astype(np.float32),
         "terminated": group["terminations"][()].astype(bool),
         "truncated": group["truncations"][()].astype(bool),
     }
     if own:
-        names = step_fields(manifest).keys() - set(OWN_SHARED)
+        names = step_fields(manifest).keys() - set(SHARED)
         steps = {name: group[f"infos/{name}"][:count] for name in names}
         return Episode(outcome | steps, read_row(group[f"{OWN}/episode"], manifest))
     seed = group.attrs.get("seed")

@@ -5,6 +5,8 @@ import json
 import lzma
 import os
 import pickle
+import subprocess
+import sys
 from collections import OrderedDict
 
 import h5py
@@ -235,3 +237,41 @@ def test_broken_minari_datasets_are_refused(tmp_path, kind, message):
     with pytest.raises(UsageError, match=message):
         run(tmp_path / "out", tmp_path / "back")
     assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"obs_shape": [10**6, 10**6, 3]}, "its obs_shape"),
+        ({"num_actions": "x"}, "its num_actions"),
+        ({"hidden_size": 10**9}, "its hidden_size"),
+        (None, "must say: num_actions"),
+    ],
+)
+@pytest.mark.parametrize("format", ["midt", "minari"])
+def test_a_file_that_claims_an_impossible_store_is_refused(tmp_path, format, changed, message):
+    store = make_store(tmp_path / "made", [2, 3])
+    target = tmp_path / ("out.h5" if format == "midt" else "out")
+    convert.main(convert.Args(store.path, target, format=format))
+    claimed = {} if changed is None else dict(store.manifest) | changed
+    if format == "midt":
+        with h5py.File(target, "a") as file:
+            file.attrs["worldlens"] = json.dumps(claimed)
+    else:
+        file = target / "data" / "metadata.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"worldlens": claimed}))
+    with pytest.raises(BadRecording, match=message):
+        run(target, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+def test_a_target_that_another_process_writes_is_refused(tmp_path):
+    source = midt_file(tmp_path / "a.h5")
+    take = "import fcntl, sys; file = open(sys.argv[1], 'a'); fcntl.flock(file, 2); print(); sys.stdin.read()"
+    command = [sys.executable, "-c", take, str(tmp_path / ".store.lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(UsageError, match="is being written by"):
+            run(source, tmp_path / "store", obs_shape=SHAPE)
+        other.communicate()
+    assert len(run(source, tmp_path / "store", obs_shape=SHAPE)) == 2
