@@ -41,6 +41,10 @@ from generative.model.tile_dynamics import BORDER, TileDynamics, TileFeatures
 
 LAST_PHASE = 0.9999
 """Largest phase of a start: its codes belong to the tiles from its first one on."""
+UNKNOWN_PHASE = 0.5
+"""Phase of the last initialising frame for a model that knows no phases: where tiles begin is then a matter
+of definition, and in the middle of a tile a still camera stays clear of their edges.
+"""
 KNOWN_SHARE = 0.5
 """A tile is known once this share of it has been seen."""
 TILE_KINDS = 10
@@ -89,7 +93,7 @@ class Outcome(NamedTuple):
 
 class View(NamedTuple):
     """Where frames [L, B] lie: phase [L, B, 2] in tiles, motion [L - 1, B, 2] between them in pixels, and
-    position [L, B, 2] in pixels of a world whose first frame lies in tile 0, 0.
+    position [L, B, 2] in pixels of a world in whose tile 0, 0 one of the frames lies (see `locate`).
     """
 
     phase: torch.Tensor
@@ -139,19 +143,24 @@ class WorldModel(nn.Module):
         return self.latent(self.fuse(encoded, view.position), view, encoded.pose[-1], hidden)
 
     def locate(self, frames: torch.Tensor) -> View:
-        """Where frames [L, B, H, W, C], uint8 or float, lie: motion by registration, phase by its head."""
+        """Where frames [L, B, H, W, C], uint8 or float, lie: motion by registration, phase by its head.
+
+        A model that knows no phases puts the last initialising frame (of fewer frames, the last one) in the
+        middle of its tile, where its starts are.
+        """
         motion = estimate_motion(frames).to(self.bins.dtype)
         if not self.config.knows_phase:
-            return self.view_of(motion, motion.new_zeros(frames.shape[1], 2))
+            last = min(self.config.num_initializing_steps, len(frames)) - 1
+            return self.view_of(motion, motion.new_full((frames.shape[1], 2), UNKNOWN_PHASE), last)
         phase = self.phase_head.phase(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         motion = align_motion(motion, phase[:-1], phase[1:], self.config.tile_pixels)
         return self.view_of(motion, phase[0])
 
-    def view_of(self, motion: torch.Tensor, first_phase: torch.Tensor) -> View:
-        """The view of frames with motion [L - 1, B, 2] between them, the first at a phase [B, 2]."""
+    def view_of(self, motion: torch.Tensor, phase: torch.Tensor, frame: int = 0) -> View:
+        """The view of frames with motion [L - 1, B, 2] between them, one of which is at a phase [B, 2]."""
         tile = self.config.tile_pixels
-        moved = torch.cat([torch.zeros_like(first_phase)[None], motion]).cumsum(0)
-        position = first_phase * tile - moved
+        moved = torch.cat([torch.zeros_like(phase)[None], motion]).cumsum(0)
+        position = phase * tile - (moved - moved[frame])
         return View(tile_phase(position, tile), motion, position)
 
     def encode_frames(self, frames: torch.Tensor, position: torch.Tensor) -> EncodedFrame:
@@ -221,8 +230,10 @@ class WorldModel(nn.Module):
         """
         c = self.config
         codes, phase, motion, pose = self.start_head(z)
-        inside = phase.clamp(0, LAST_PHASE) if c.knows_phase else torch.zeros_like(phase)
-        phase = phase + (inside - phase).detach()  # a clamp with a gradient
+        if c.knows_phase:
+            phase = phase + (phase.clamp(0, LAST_PHASE) - phase).detach()  # a clamp with a gradient
+        else:
+            phase = torch.full_like(phase, UNKNOWN_PHASE)
         position = phase * c.tile_pixels
         share = visible_share(position.detach(), c.tile_pixels, c.view_shape, c.obs_shape[:2])
         tiles = torch.cat([codes, (share >= KNOWN_SHARE).to(codes.dtype)[..., None]], -1)

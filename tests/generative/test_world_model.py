@@ -1,6 +1,7 @@
 """The world model's parts against independent computations, and that it learns what actions do."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -299,18 +300,43 @@ def test_tiles_of_a_column_share_their_noise(model):
         assert torch.equal(found[:, row * columns + column], noise[:, column])
 
 
-@pytest.mark.parametrize("knows_phase", [False, True])
-def test_a_start_lies_in_its_first_tile(knows_phase):
+def still_and_moving_frames() -> torch.Tensor:
+    """A still camera, and one that moves by 1 and 2 pixels per frame: [L, 2, H, W, C]."""
+    height, width, _ = toy_config().obs_shape
+    world = np.random.default_rng(0).integers(0, 256, (height + 16, width + 16, 3), np.uint8)
+    cameras = [[(8, 8)] * 6, [(8 + t, 8 - t) for t in range(6)]]
+    return torch.stack(
+        [
+            torch.stack([torch.from_numpy(world[r : r + height, c : c + width]) for r, c in at])
+            for at in cameras
+        ],
+        1,
+    )
+
+
+def test_without_phases_the_start_is_where_training_says_it_is():
+    """Else no weights could meet the target of the start's place."""
+    model = WorldModel(toy_config(knows_phase=False))
+    frames = still_and_moving_frames()
+    shape = frames.shape[:2]
+    segment = SimpleNamespace(extra={}, obs=frames, mask=torch.ones(shape, dtype=torch.bool))
+    start = model.start(torch.randn(2, Z)).env.position
+    for view in (true_view(model, segment), model.locate(frames), model.locate(frames[:K])):
+        torch.testing.assert_close(view.position[K - 1], start, atol=1e-5, rtol=0)
+    torch.testing.assert_close(start, torch.full_like(start, model.config.tile_pixels / 2))
+    view = true_view(model, segment)
+    assert torch.equal(view.position[:, 0], start[0].expand(len(frames), 2))
+    assert (view.motion[:, 1].abs() - 1).abs().max() < 0.1
+
+
+def test_with_phases_a_start_lies_in_its_first_tile():
     torch.manual_seed(0)
-    model = WorldModel(toy_config(knows_phase=knows_phase))
+    model = WorldModel(toy_config(knows_phase=True))
     model.start_head.player_head[-1].weight.data.mul_(20)
     z = torch.randn(50, Z, requires_grad=True)
     env = model.start(z).env
-    if not knows_phase:
-        assert not env.position.any()
-    else:
-        assert env.position.min() == 0
-        assert 1.5 < env.position.max() < model.config.tile_pixels
+    assert env.position.min() == 0
+    assert 1.5 < env.position.max() < model.config.tile_pixels
     gradient = torch.autograd.grad(env.position.sum(), z, retain_graph=True)[0]
     assert gradient.abs().sum(-1).min() > 0  # also where it was clamped
     known = read_window(env.canvas, torch.zeros(50, 2, dtype=torch.int64), model.config.view_shape)[..., -1]
