@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from agents.defaults import TEMPERATURE, TOP_K
+from agents.defaults import EPSILON, TEMPERATURE, TOP_K
 from common.cli import parse, run_main
 from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
 
@@ -16,11 +16,13 @@ class Args:
     agent_file: Annotated[Path | None, SEED_MODEL_FILE] = None
     """Checkpoint of the agent; optional only with --behaviour random."""
     behaviour: str = "agent"
-    """agent (samples its policy), temperature, greedy, top-k, random or seed-noise."""
+    """agent (samples its policy), temperature, greedy, epsilon-greedy, top-k, random or seed-noise."""
     temperature: float = TEMPERATURE
     """Divides the logits, for the behaviour `temperature`."""
     top_k: int = TOP_K
     """Number of most likely actions to keep, for the behaviour `top-k`."""
+    epsilon: float = EPSILON
+    """Probability of a uniformly random action, for the behaviour `epsilon-greedy`."""
     start_level: int = 250
     """First level; 250 and above are unseen by an agent trained on levels 0-199."""
     num_levels: int = 1000
@@ -95,7 +97,7 @@ def check_flags(args: Args, config: ProcgenConfig) -> None:
         )
     if config.env_name != "coinrun" and (args.causes or args.exclude_layouts_of):
         raise UsageError(f"--causes and --exclude_layouts_of know only coinrun, not {config.env_name}")
-    check_behaviour(args.behaviour, args.temperature, args.top_k)
+    check_behaviour(args.behaviour, args.temperature, args.top_k, epsilon=args.epsilon)
     if args.agent_file is None and args.behaviour != "random":
         raise UsageError("no agent given: use --agent_file, or --behaviour random")
     if args.out_file:
@@ -123,7 +125,7 @@ def main(args: Args) -> None:
         logging.info("%s is done; delete it, or name another --out_file, to score again", args.out_file)
         print(as_text(report))
         return
-    policy = make_behaviour(agent, args.behaviour, args.temperature, args.top_k, actions)
+    policy = make_behaviour(agent, args.behaviour, args.temperature, args.top_k, actions, args.epsilon)
     env = make_env(min(args.num_envs, args.num_episodes), config, args.seed, args.num_threads)
     levels = unseen_layouts(env, args.start_level, args.num_levels, args.exclude_layouts_of)
     jobs = jobs_over(levels, args.num_episodes)

@@ -6,11 +6,11 @@ With --clone_file and --agent_file, the behavioural clone and the PPO agent play
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
-from agents.defaults import TEMPERATURE, TOP_K
+from agents.defaults import EPSILON, TEMPERATURE, TOP_K
 from common.cli import parse, run_main
 from common.shared_flags import Device, LogLevel, PrecisionName
 
@@ -24,17 +24,25 @@ class Args:
     agent_file: Path | None = None
     """PPO agent to compare with."""
     data_dir: Path | None = None
-    """Store of recorded rollouts on which returns, states and actions are ablated; left out: no ablation."""
+    """Store of recorded rollouts on which returns, states and actions are ablated; left out: no ablation.
+    --levels new and trained need the one that the model was trained on.
+    """
     target_returns: Annotated[tuple[float, ...], tyro.conf.arg(aliases=["--initial_rtg"])] = ()
     """Returns to ask for; default: 9 from the lowest to the highest of the training episodes."""
     behaviour: str = "agent"
-    """agent (samples the policy), greedy, temperature or top-k."""
+    """agent (samples the policy), greedy, epsilon-greedy, temperature or top-k."""
     temperature: float = TEMPERATURE
     """Divides the logits, for the behaviour `temperature`."""
     top_k: int = TOP_K
     """Number of most likely actions to keep, for the behaviour `top-k`."""
+    epsilon: float = EPSILON
+    """Probability of a uniformly random action, for the behaviour `epsilon-greedy`."""
+    levels: Literal["range", "new", "trained"] = "range"
+    """range: --num_levels from --start_level on. new: the same without those whose layout (tile grid) occurs
+    in --data_dir. trained: levels of --data_dir with layouts that the Decision Transformer was trained on.
+    """
     start_level: int = 250
-    """First level; 250 and above are unseen by a model trained on levels 0-199."""
+    """First level, except with --levels trained; 250 and above are unseen by an agent trained on 0-199."""
     num_levels: int = 200
     num_episodes: int = 200
     """Episodes per target, one per level in order; levels repeat with other action noise."""
@@ -61,7 +69,7 @@ import numpy as np
 from agents.actor_critic import check_fits, load_agent
 from agents.behaviours import check_behaviour, make_behaviour
 from agents.evaluate import evaluate, jobs_over
-from agents.level_lists import unseen_layouts
+from agents.level_lists import levels_without, unseen_layouts
 from common.checkpoints import check_writable, write_json
 from common.precision import choose_precision, set_precision
 from common.runs import UsageError, choose_device, file_id, manifest, plain
@@ -72,7 +80,8 @@ from decision.model_file import load_dt
 from decision.policy import DTPolicy
 from decision.scores import calibration, summarize, table
 from envs.make import game_of_recording, make_env
-from envs.procgen import NUM_LEVELS
+from envs.procgen import NUM_LEVELS, ProcgenConfig
+from rollouts.split import episode_layouts, layout_scores, level_layouts
 from rollouts.store import Rollouts
 
 DEFAULT_TARGETS = 9
@@ -88,9 +97,11 @@ def main(args: Args) -> None:
     set_precision(precision.name, model, *(policy for policy in policies.values()))
     config = game_of_recording(meta.get("env"), str(args.dt_file))
     targets = choose_targets(args, model, meta)
-    wrap = lambda policy: make_behaviour(policy, args.behaviour, args.temperature, args.top_k)  # noqa: E731
+    wrap = lambda policy: make_behaviour(  # noqa: E731
+        policy, args.behaviour, args.temperature, args.top_k, epsilon=args.epsilon
+    )
     env = make_env(min(args.num_envs, args.num_episodes), config, args.seed, args.num_threads)
-    levels = unseen_layouts(env, args.start_level, args.num_levels, args.exclude_layouts_of)
+    levels = choose_levels(args, env, config, rollouts, meta)
     jobs = jobs_over(levels, args.num_episodes)
     rows = {
         name: (None, evaluate(wrap(as_policy(policy)), env, jobs, args.seed, device, progress=True))
@@ -121,7 +132,11 @@ def check_flags(args: Args) -> None:
             raise UsageError(f"--{name} must be at least 1, not {getattr(args, name)}")
     if not 0 <= args.start_level <= NUM_LEVELS - args.num_levels:
         raise UsageError(f"the levels do not lie within 0 .. {NUM_LEVELS - 1}; change --start_level")
-    check_behaviour(args.behaviour, args.temperature, args.top_k)
+    check_behaviour(args.behaviour, args.temperature, args.top_k, epsilon=args.epsilon)
+    if args.levels != "range" and args.data_dir is None:
+        raise UsageError(f"--levels {args.levels} needs --data_dir, the store that the model was trained on")
+    if args.levels == "trained" and args.exclude_layouts_of:
+        raise UsageError("--exclude_layouts_of has no effect on --levels trained; leave it out")
     if args.out_file:
         check_writable(args.out_file)
 
@@ -141,6 +156,28 @@ def baselines(args: Args, model: DecisionTransformer, device) -> dict:
             raise UsageError(f"{args.clone_file} has other actions than {args.dt_file}: take another clone")
         found["clone"] = clone
     return found
+
+
+def choose_levels(args: Args, env, config: ProcgenConfig, rollouts: Rollouts | None, meta: dict) -> list[int]:
+    """The levels to play. Raises UsageError where a store lacks trained levels, or is another one."""
+    if args.levels == "range":
+        return unseen_layouts(env, args.start_level, args.num_levels, args.exclude_layouts_of)
+    if rollouts.id != meta.get("data"):
+        raise UsageError(f"--data_dir {args.data_dir} is not the store that {args.dt_file} was trained on")
+    level = rollouts.episodes["level_seed"]
+    layout = episode_layouts(rollouts)
+    if args.levels == "new":
+        excluded = args.exclude_layouts_of
+        agents = set(level_layouts(np.arange(excluded[0], sum(excluded)), config)) if excluded else set()
+        return levels_without(env, args.start_level, args.num_levels, agents | set(layout))
+    trained = layout_scores(layout) >= 1 - meta["train"]["train_split"]
+    levels = list(dict.fromkeys(level[trained].tolist()))[: args.num_levels]
+    if len(levels) < args.num_levels:
+        raise UsageError(
+            f"--num_levels is {args.num_levels}, and {args.data_dir} has {len(levels)} levels with layouts"
+            " that the model was trained on"
+        )
+    return levels
 
 
 def as_policy(network):

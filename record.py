@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from agents.defaults import TEMPERATURE, TOP_K
+from agents.defaults import EPSILON, TEMPERATURE, TOP_K
 from common.cli import parse, run_main
 from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
 from interpret.interventions.flags import EditFlags
@@ -41,11 +41,13 @@ class Args:
     shards: tuple[int, int] | None = None
     """First and last shard to record, inclusive, for array jobs; default: all."""
     behaviour: str = "agent"
-    """agent, seed-noise, temperature, top-k, greedy, random or mixture."""
+    """agent, seed-noise, temperature, top-k, greedy, epsilon-greedy, random or mixture."""
     temperature: float = TEMPERATURE
     """Divides the logits, for the behaviour `temperature`."""
     top_k: int = TOP_K
     """Number of most likely actions to keep, for the behaviour `top-k`."""
+    epsilon: float = EPSILON
+    """Probability of a uniformly random action, for the behaviour `epsilon-greedy`."""
     mixture_files: tuple[Path, ...] = ()
     """Agents of the behaviour `mixture`, which play the shards in turn (name one twice for a double share).
     """
@@ -110,7 +112,7 @@ def main(args: Args) -> None:
             "noop": actions.noop,
             "obs_shape": ProcgenVecEnv.obs_shape,
             **hidden_layout(actors),
-            "behaviour": {"name": args.behaviour, "temperature": args.temperature, "top_k": args.top_k},
+            "behaviour": described_behaviour(args),
             "policies": [actor.policy_id for actor in actors],
             "plan": plan.values(),
             "num_envs": args.num_envs,
@@ -140,11 +142,17 @@ def main(args: Args) -> None:
     logging.info("%s: shards %d to %d of %d are done", store, shards[0], shards[-1], plan.num_shards)
 
 
+def described_behaviour(args: Args) -> dict:
+    """The behaviour as the manifest names it; stores from before there was an epsilon lack it."""
+    options = {"name": args.behaviour, "temperature": args.temperature, "top_k": args.top_k}
+    return options | ({"epsilon": args.epsilon} if args.behaviour == "epsilon-greedy" else {})
+
+
 def check(args: Args) -> None:
     """Raises UsageError for flags without effect or with impossible values."""
     if args.num_envs < 1:
         raise UsageError(f"num_envs is {args.num_envs}; at least one environment is needed")
-    check_behaviour(args.behaviour, args.temperature, args.top_k, besides=("mixture",))
+    check_behaviour(args.behaviour, args.temperature, args.top_k, ("mixture",), args.epsilon)
     if args.mixture_files and args.behaviour != "mixture":
         raise UsageError(
             f"--mixture_files has no effect on the behaviour {args.behaviour!r}; leave it out, or"
@@ -199,7 +207,7 @@ def build_actors(
         return [Actor(agent, "agent", file_id(path)) for agent, path in zip(agents, args.mixture_files)]
     agent = agents[0] if agents else None
     edited = Intervened(agent, interventions) if interventions else agent
-    policy = make_behaviour(edited, args.behaviour, args.temperature, args.top_k, actions)
+    policy = make_behaviour(edited, args.behaviour, args.temperature, args.top_k, actions, args.epsilon)
     agent_id = file_id(args.agent_file) if args.agent_file else "none"
     return [Actor(policy, args.behaviour, interventions.policy_id(agent_id))]
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from agents.defaults import TEMPERATURE, TOP_K
+from agents.defaults import EPSILON, TEMPERATURE, TOP_K
 from common.cli import parse, run_main
 from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
 
@@ -54,11 +54,15 @@ class Args:
     allow_other_agent: bool = False
     """In a world model: allow an agent that the model was not trained with."""
     behaviour: str = "agent"
-    """Action selection: agent (samples the policy), temperature, greedy, top-k, random, seed-noise."""
+    """Action selection: agent (samples the policy), temperature, greedy, epsilon-greedy, top-k, random,
+    seed-noise.
+    """
     temperature: float = TEMPERATURE
     """Divisor of the logits, for the behaviour temperature."""
     top_k: int = TOP_K
     """Number of most likely actions to sample from, for the behaviour top-k."""
+    epsilon: float = EPSILON
+    """Probability of a uniformly random action, for the behaviour `epsilon-greedy`."""
     seed: int = 0
     """Seed of the action noise; the same seed plays the same episodes."""
     vid_dir: Path | None = None
@@ -122,7 +126,7 @@ def main(args: Args) -> None:
     check_fits(agent, env.num_actions, env.obs_shape, source.group.name)
     if args.overlay:
         check_scale(env.obs_shape[0], args.scale)
-    policy = make_behaviour(agent, args.behaviour, args.temperature, args.top_k, source.actions)
+    policy = make_behaviour(agent, args.behaviour, args.temperature, args.top_k, source.actions, args.epsilon)
     run = open_render_run(args, source, device)
     set_precision(run.precision, agent, *source.networks)
     if run.done and not window:

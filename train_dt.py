@@ -41,7 +41,9 @@ class Args:
     exp_name: str = "test"
     """Name of the experiment; results go to <out_dir>/<exp_name>/."""
     param_name: str = "small"
-    """Preset of hyperparams/decision.yml: tiny, small, coinrun or paper. Flags left out below are the preset's."""
+    """Preset of hyperparams/decision.yml: tiny, small, coinrun or paper. Flags left out below are the
+    preset's.
+    """
     model_type: ModelType | None = None
     """decision_transformer, or clone_transformer for behavioural cloning."""
     state_embedding: StateEmbedding | None = None

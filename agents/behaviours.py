@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from agents.defaults import TEMPERATURE, TOP_K
+from agents.defaults import EPSILON, TEMPERATURE, TOP_K
 from common.policy import CategoricalPolicy, Policy, PolicyWrapper, categorical_log_prob, sample
 from common.runs import UsageError
 from envs.vecenv import ActionSpace
@@ -18,7 +18,7 @@ from envs.vecenv import ActionSpace
 Reshape = Callable[[torch.Tensor], torch.Tensor]
 """Maps the agent's logits [..., A] to those of the behaviour."""
 
-BEHAVIOURS = ("agent", "temperature", "greedy", "top-k", "random", "seed-noise")
+BEHAVIOURS = ("agent", "temperature", "greedy", "epsilon-greedy", "top-k", "random", "seed-noise")
 
 NOISE_GAIN = 0.7  # the recording noise of the study that this project grew out of
 NOISE_RANGE = (-1.8, 0.8)
@@ -59,7 +59,11 @@ class RandomPolicy(CategoricalPolicy):
 
 
 def check_behaviour(
-    name: str, temperature: float = TEMPERATURE, top_k: int = TOP_K, besides: tuple[str, ...] = ()
+    name: str,
+    temperature: float = TEMPERATURE,
+    top_k: int = TOP_K,
+    besides: tuple[str, ...] = (),
+    epsilon: float = EPSILON,
 ) -> None:
     """Raises UsageError for an unknown behaviour, or for an option without effect on it.
 
@@ -68,6 +72,7 @@ def check_behaviour(
         temperature: has an effect on `temperature` only.
         top_k: has an effect on `top-k` only.
         besides: further names that the script accepts.
+        epsilon: has an effect on `epsilon-greedy` only.
     """
     known = (*BEHAVIOURS, *besides)
     if name not in known:
@@ -75,6 +80,7 @@ def check_behaviour(
     for option, given, default, behaviour in (
         ("temperature", temperature, TEMPERATURE, "temperature"),
         ("top_k", top_k, TOP_K, "top-k"),
+        ("epsilon", epsilon, EPSILON, "epsilon-greedy"),
     ):
         if given != default and name != behaviour:
             raise UsageError(
@@ -89,6 +95,7 @@ def make_behaviour(
     temperature: float = TEMPERATURE,
     top_k: int = TOP_K,
     actions: ActionSpace | None = None,
+    epsilon: float = EPSILON,
 ) -> Policy:
     """Wraps a policy in the named behaviour.
 
@@ -98,15 +105,18 @@ def make_behaviour(
         temperature: divides the logits (`temperature`).
         top_k: number of most likely actions to keep (`top-k`).
         actions: the environment's action space, needed by `seed-noise` and by `random` without a policy.
+        epsilon: probability of a uniformly random action (`epsilon-greedy`).
 
     Raises:
         UsageError: the behaviour is unknown or lacks what it needs.
     """
-    check_behaviour(name, temperature, top_k)
+    check_behaviour(name, temperature, top_k, epsilon=epsilon)
     if policy is None:
         return _without_agent(name, actions)
     if name == "agent":
         return policy
+    if name == "epsilon-greedy":
+        return Behaviour(policy, name, epsilon_greedy(epsilon))
     return Behaviour(policy, name, _reshape(name, policy.num_actions, temperature, top_k, actions))
 
 
@@ -136,6 +146,20 @@ def _reshape(
             raise UsageError(f"top_k must be from 1 to the {num_actions} actions, not {kept}")
         return partial(keep_top, k=kept)
     return torch.zeros_like if name == "random" else seed_noise(actions)
+
+
+def epsilon_greedy(epsilon: float) -> Reshape:
+    """A uniformly random action with probability epsilon, else the likeliest one. Raises UsageError unless
+    epsilon is a probability.
+    """
+    if not 0 <= epsilon <= 1:
+        raise UsageError(f"epsilon must be a probability, from 0 to 1, not {epsilon}")
+
+    def reshape(logits: torch.Tensor) -> torch.Tensor:
+        likeliest = torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1)
+        return ((1 - epsilon) * likeliest + epsilon / logits.shape[-1]).log()
+
+    return reshape
 
 
 def keep_top(logits: torch.Tensor, k: int) -> torch.Tensor:

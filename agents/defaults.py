@@ -2,3 +2,4 @@
 
 TEMPERATURE = 1.0
 TOP_K = 3
+EPSILON = 0.1

@@ -18,7 +18,16 @@ def unseen_layouts(env, start: int, num: int, excluded: tuple[int, int] | None) 
     """
     if excluded is None:
         return list(range(start, start + num))
-    known = {layout_hash(state) for state in first_states(env, range(excluded[0], sum(excluded)))}
+    return levels_without(
+        env,
+        start,
+        num,
+        {layout_hash(state) for state in first_states(env, range(excluded[0], sum(excluded)))},
+    )
+
+
+def levels_without(env, start: int, num: int, known: set[str]) -> list[int]:
+    """The first `num` levels from `start` on whose layout is not in `known`; raises as `unseen_layouts`."""
     kept = []
     at = start
     while len(kept) < num and at < start + MAX_SEARCH_FACTOR * num:

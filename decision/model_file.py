@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from agents.actor_critic import load_agent
 from common.checkpoints import (
     BadCheckpoint,
     build,
@@ -14,12 +15,15 @@ from common.checkpoints import (
     with_prefix,
     without_prefix,
 )
-from common.descriptions import check_entries, described
+from common.descriptions import check_entries, described, look_up
 from common.precision import set_precision
+from common.runs import file_id
 from decision.config import DTConfig
 from decision.model import DecisionTransformer
 
 KIND = "decision transformer"
+ENCODER = "embed.state.encoder."
+"""Prefix of the encoder's weights in a model."""
 _ENTRIES = {
     "env": dict | None,
     "agent": dict | None,
@@ -45,7 +49,10 @@ def save_dt(path: Path, model: DecisionTransformer, meta: dict) -> None:
 def load_dt(path: Path, device: torch.device | str = "cpu") -> tuple[DecisionTransformer, dict]:
     """Reads a Decision Transformer or clone, in evaluation mode, and its description.
 
-    Raises BadCheckpoint for anything that `save_dt` did not write.
+    A published one (decision.publish) takes the encoder from the file of the agent that it names.
+
+    Raises BadCheckpoint for anything that `save_dt` or decision.publish did not write, and where that agent
+    is missing or another one.
     """
     tensors, meta = load_checkpoint(path)
     if meta.get("kind") != KIND:
@@ -53,7 +60,22 @@ def load_dt(path: Path, device: torch.device | str = "cpu") -> tuple[DecisionTra
         raise BadCheckpoint(f"{path} holds {held}, not a {KIND}: train one with train_dt.py")
     check_entries(meta, _ENTRIES, path, BadCheckpoint)
     weights = without_prefix("model", tensors)
+    if "file" in (meta.get("agent") or {}):
+        weights |= _agents_encoder(path, meta["agent"])
     model = build(lambda: DecisionTransformer(DTConfig(**meta["model"])), weights, path)
     load_module(model, weights, str(path))
     set_precision("auto", model)
     return model.to(device).eval(), meta
+
+
+def _agents_encoder(path: Path, agent: dict) -> dict[str, torch.Tensor]:
+    """Weights of the encoder of the agent that the file at `path` names by its relative path and id."""
+    named = Path(path).parent / look_up(agent, "file", str, path)
+    if not named.is_file() or file_id(named) != agent["id"]:
+        found = "another agent" if named.is_file() else "no file"
+        raise BadCheckpoint(
+            f"{path} has the encoder of agent {agent['id']}, and there is {found} at {named}: keep the two"
+            " files where they were published"
+        )
+    encoder = load_agent(named)[0].encoder
+    return {f"{ENCODER}{name}": x for name, x in encoder.state_dict().items()}

@@ -57,6 +57,7 @@ def expected(name):
         "agent": softmax(x),
         "temperature": softmax(x / 0.5),
         "greedy": np.eye(15)[9],
+        "epsilon-greedy": 0.7 * np.eye(15)[9] + 0.3 / 15,
         "random": np.full(15, 1 / 15),
     }[name]
 
@@ -65,7 +66,11 @@ def behave(name):
     return make_behaviour(
         Constant(),
         name,
-        **{"temperature": {"temperature": 0.5}, "top-k": {"top_k": 4}}.get(name, {}),
+        **{
+            "temperature": {"temperature": 0.5},
+            "top-k": {"top_k": 4},
+            "epsilon-greedy": {"epsilon": 0.3},
+        }.get(name, {}),
         actions=ACTIONS,
     )
 
@@ -130,6 +135,8 @@ def test_random_needs_no_agent():
         ("temperature", {"top_k": 2}, "--top_k has no effect on the behaviour 'temperature'"),
         ("top-k", {"top_k": 0}, "top_k"),
         ("top-k", {"top_k": 16}, "top_k"),
+        ("greedy", {"epsilon": 0.2}, "--epsilon has no effect on the behaviour 'greedy'"),
+        ("epsilon-greedy", {"epsilon": 1.5}, "must be a probability, from 0 to 1, not 1.5"),
         ("seed-noise", {}, "right"),
     ],
 )

@@ -237,12 +237,14 @@ def test_options_reach_environment_and_behaviour(tmp_path, agent_file, monkeypat
         use_backgrounds=False, paint_vel_info=True, blink=True, env_name="dodgeball", distribution_mode="easy"
     )
     scored(tmp_path, agent_file, **options, num_envs=2, num_threads=2, behaviour="top-k", top_k=2)
-    (num, config, seed, threads), (_, name, temperature, top_k, _) = made[0], behaved[0]
+    (num, config, seed, threads), (_, name, temperature, top_k, *_) = made[0], behaved[0]
     assert {name: getattr(config, name) for name in options} == options
     assert (num, seed, threads) == (2, 0, 2)
     assert (name, temperature, top_k) == ("top-k", 1.0, 2)
     scored(tmp_path, agent_file, **options, num_envs=2, behaviour="temperature", temperature=3.0)
     assert behaved[1][1:3] == ("temperature", 3.0)
+    scored(tmp_path, agent_file, **options, num_envs=2, behaviour="epsilon-greedy", epsilon=0.4)
+    assert (behaved[2][1], behaved[2][-1]) == ("epsilon-greedy", 0.4)
 
 
 def test_excluded_layouts_are_gone_and_further_levels_take_their_place(caplog):

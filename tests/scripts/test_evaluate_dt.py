@@ -19,7 +19,8 @@ from envs.diagnostic_envs import DiagnosticVecEnv
 from evaluate_dt import Args, main
 from rollouts.play import EpisodeSpec
 from rollouts.record import Actor, play_shard
-from rollouts.store import create_store, write_shard
+from rollouts.split import layout_scores
+from rollouts.store import Rollouts, create_store, write_shard
 from tests.helpers.decision.toy_decision import small_config
 
 RETURNS = {"min": 0.0, "mean": 7.0, "max": 10.0}
@@ -108,6 +109,9 @@ def test_a_behaviour_and_a_seed_change_the_episodes(files, tmp_path, short_episo
     assert sampled == returns()
     assert sampled != returns(behaviour="greedy")
     assert sampled != returns(seed=1)
+    exploring = returns(behaviour="epsilon-greedy", epsilon=0.5)
+    assert exploring != returns(behaviour="epsilon-greedy", epsilon=0.9)
+    assert returns(behaviour="epsilon-greedy", epsilon=0.0) == returns(behaviour="greedy")
 
 
 def test_targets_span_the_training_returns_unless_they_are_given(files, tmp_path, caplog):
@@ -135,6 +139,62 @@ def test_names_of_the_seeds_are_understood():
     assert given.dt_file.name == "m"
 
 
+@pytest.fixture
+def level_store(files, tmp_path):
+    """A store of levels 3, 0, 3, 7, ... of a game without layouts, and a model trained on it."""
+    env = DiagnosticVecEnv("memory", 4)
+    actions = {"num_actions": 2, "action_names": ["zero", "one"], "noop": 0, "hidden_size": 1}
+    create_store(tmp_path / "store", actions)
+    jobs = [EpisodeSpec(level, 0) for level in (3, 0, 3, *range(7, 40))]
+    write_shard(tmp_path / "store", 0, *play_shard(env, Actor(RandomPolicy(2), "random", "none"), jobs, 0))
+    model, meta = evaluate_dt.load_dt(files / "dt.safetensors")
+    trained_on = {"data": Rollouts.open(tmp_path / "store").id, "train": {"train_split": 0.8}}
+    save_dt(tmp_path / "trained.safetensors", model, {**meta, **trained_on, "env": GAME})
+    return tmp_path / "store"
+
+
+def played(files, tmp_path, monkeypatch, **changed):
+    """Levels that an evaluation of the model of `level_store` plays."""
+    monkeypatch.setattr(evaluate_dt, "ablation_scores", lambda *_: {})
+    flags = dict(dt_file=tmp_path / "trained.safetensors", target_returns=(10.0,), num_episodes=6)
+    found = report(files, tmp_path, **(flags | dict(num_levels=6) | changed))
+    return found["rows"]["DT, asked 10"]["per_episode"]["level"]
+
+
+def test_trained_levels_are_those_of_training_episodes_in_their_order(
+    files, tmp_path, level_store, short_episodes, monkeypatch
+):
+    recorded = [3, 0, *range(7, 40)]
+    expected = [level for level in recorded if layout_scores(np.array([str(level)]))[0] >= 0.2]
+    asked = dict(levels="trained", data_dir=level_store)
+    assert played(files, tmp_path, monkeypatch, **asked) == expected[:6]
+    assert 20 < len(expected) < len(recorded)  # some are held out
+    with pytest.raises(UsageError, match=f"and .*store has {len(expected)} levels with layouts that"):
+        played(files, tmp_path, monkeypatch, num_levels=len(recorded), **asked)
+
+
+def test_new_levels_have_no_layout_of_the_store_or_of_the_agent(
+    files, tmp_path, level_store, short_episodes, monkeypatch
+):
+    monkeypatch.setattr("agents.level_lists.first_states", lambda env, levels: levels)
+    monkeypatch.setattr("agents.level_lists.layout_hash", str)
+    monkeypatch.setattr(evaluate_dt, "level_layouts", lambda levels, config: levels.astype(str))
+    asked = dict(levels="new", data_dir=level_store, start_level=0)
+    assert played(files, tmp_path, monkeypatch, **asked) == [1, 2, 4, 5, 6, 40]
+    excluded = played(files, tmp_path, monkeypatch, **asked, exclude_layouts_of=(2, 3))
+    assert excluded == [1, 5, 6, 40, 41, 42]
+
+
+def test_levels_refer_to_the_store_that_the_model_was_trained_on(
+    files, tmp_path, level_store, short_episodes
+):
+    other = dict(levels="new", data_dir=level_store, target_returns=(10.0,))
+    with pytest.raises(UsageError, match="is not the store that .*dt.safetensors was trained on"):
+        report(files, tmp_path, **other)
+    with pytest.raises(UsageError, match="no effect on --levels trained"):
+        report(files, tmp_path, **(other | dict(levels="trained")), exclude_layouts_of=(0, 2))
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -142,6 +202,9 @@ def test_names_of_the_seeds_are_understood():
         (dict(start_level=-1), "do not lie within"),
         (dict(behaviour="bold"), "unknown behaviour 'bold'"),
         (dict(temperature=2.0), "--temperature has no effect"),
+        (dict(epsilon=0.2), "--epsilon has no effect on the behaviour 'agent'"),
+        (dict(behaviour="epsilon-greedy", epsilon=2.0), "epsilon must be a probability"),
+        (dict(levels="new"), "--levels new needs --data_dir"),
         (dict(dt_file="toy"), "not recorded in a game of Procgen"),
         (dict(clone_file="dt"), "is a Decision Transformer: give it as --dt_file"),
         (dict(dt_file="clone", target_returns=(1.0,)), "no effect on a behavioural clone"),

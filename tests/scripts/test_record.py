@@ -285,6 +285,7 @@ RESHAPED = [
     dict(behaviour="temperature", temperature=3.0),
     dict(behaviour="top-k", top_k=2),
     dict(behaviour="greedy"),
+    dict(behaviour="epsilon-greedy", epsilon=0.5),
 ]
 RESHAPED += [dict(behaviour="seed-noise")]
 
@@ -297,7 +298,7 @@ def test_behaviours_change_the_density_and_are_named(store, models, tmp_path, ch
     assert set(other.episodes["behaviour"]) == {changed["behaviour"]}
 
 
-def test_temperature_and_top_k_matter_by_their_values(models, tmp_path):
+def test_temperature_top_k_and_epsilon_matter_by_their_values(models, tmp_path):
     def log_prob(**changed):
         return make(models, tmp_path / str(changed), num_episodes=1, **changed).steps("log_prob")[0]
 
@@ -305,6 +306,15 @@ def test_temperature_and_top_k_matter_by_their_values(models, tmp_path):
         behaviour="temperature", temperature=30.0
     )
     assert log_prob(behaviour="top-k", top_k=2) != log_prob(behaviour="top-k", top_k=15)
+    assert log_prob(behaviour="epsilon-greedy", epsilon=0.2) != log_prob(
+        behaviour="epsilon-greedy", epsilon=0.6
+    )
+
+
+def test_the_manifest_names_the_epsilon_of_epsilon_greedy_alone(store, models, tmp_path):
+    other = make(models, tmp_path, num_episodes=1, behaviour="epsilon-greedy", epsilon=0.3)
+    assert other.manifest["behaviour"]["epsilon"] == 0.3
+    assert "epsilon" not in store.manifest["behaviour"]
 
 
 def test_mixtures_take_turns_by_shard(models, tmp_path):

@@ -239,6 +239,7 @@ def test_a_seed_gives_the_same_episodes_for_any_number(rendered):
         {"behaviour": "greedy"},
         {"behaviour": "temperature", "temperature": 30.0},
         {"behaviour": "top-k", "top_k": 2},
+        {"behaviour": "epsilon-greedy", "epsilon": 0.9},
         {"fps": 5},
         {"scale": 2},
         {"scale": 5, "overlay": True},
@@ -247,7 +248,7 @@ def test_a_seed_gives_the_same_episodes_for_any_number(rendered):
 )
 def test_each_flag_changes_the_video(rendered, flags):
     last = list(flags)[-1]  # the flag on trial; those before it are on both sides
-    other = {"temperature": 0.1, "top_k": 5}.get(last)
+    other = {"temperature": 0.1, "top_k": 5, "epsilon": 0.1}.get(last)
     base = {name: value for name, value in flags.items() if name != last} | ({last: other} if other else {})
     assert not alike(only_video(rendered(**base)), only_video(rendered(**flags)))
 
