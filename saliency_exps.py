@@ -1,7 +1,18 @@
 """Saliency maps through the simulator: gradients of functions of the agent with respect to frames, hidden
 states, environment states, actions and latents, sample by sample.
 
-The same command again resumes. Maps go to <out_dir>/<samples>_<key>/ (docs/saliency.md).
+A sample is a simulated episode that begins at a recorded moment. Its map of a function says, for each pixel
+of each frame, how much the function rises per unit of brightness.
+
+    python saliency_exps.py --world_model_file MODEL --agent_file AGENT \\
+        --sample_ids 0 to 100 --saliency_func_type value leftwards
+
+Functions: value, value_delta, action (log-probability of the action taken), action_<name>, leftwards and the
+other groups of actions, entropy, reward, done, hidden_<unit>, hx_direction_<number>_<kind> and hx_direction
+for all directions (with --direction_files).
+
+Results go to <out_dir>/<samples>_<key>/ and are explained in docs/saliency.md; look through them with
+python -m analysis.saliency_panel. The same command again resumes.
 """
 
 import logging
@@ -10,10 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
 from common.cli import parse, run_main
-from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
+from common.shared_flags import SEED_DIRECTIONS, SEED_MODEL_FILE, Device, LogLevel, PrecisionName
 
 
 @dataclass
@@ -35,19 +44,21 @@ class Args:
     combine_samples_not_iterate: bool = False
     """One sample from the mean of all latents, instead of one sample each."""
     saliency_func_type: tuple[str, ...] = ("value", "action")
-    """Functions that gradients are taken of, by name; an unknown one lists them. hx_direction stands for all
-    directions.
-    """
-    direction_files: Annotated[tuple[Path, ...], tyro.conf.arg(aliases=["--directions"])] = ()
+    """Functions that gradients are taken of, by name (above); an unknown name prints the whole list."""
+    direction_files: Annotated[tuple[Path, ...], SEED_DIRECTIONS] = ()
     """Files of directions of the hidden state. Direction d of kind k is hx_direction_<d>_<k>."""
     step: int | Literal["sum"] = 4
     """Step at which the functions are read, or sum: their sum over all steps."""
     num_sim_steps: int = 10
     """Steps of each sample."""
     wrt: tuple[Literal["frames", "hidden", "env_state", "actions", "latent"], ...] = ("frames", "hidden")
-    """What gradients are taken with respect to."""
+    """What gradients are taken with respect to: pixels, the agent's hidden states, environment states, the
+    choice of actions, or the latent that the episode begins from.
+    """
     draws: int = 9
-    """Copies of each sample that gradients are averaged over; the first has no noise."""
+    """Copies of each sample that gradients are averaged over (SmoothGrad); the first has no noise, 1 is the
+    plain gradient.
+    """
     noise: float = 1.25e-4
     """Standard deviation of the noise of the other copies: of the latent, or with --real_frames of pixels in
     [0, 1].

@@ -5,15 +5,19 @@ The optimised latents are compared with the best recorded moments and the best r
 and with what the agent does in the real game, at the recorded moments that are nearest to them. An optimum
 that no recorded moment is near is a claim about the simulator only.
 
-python target_function_exps.py --world_model_file MODEL --agent_file AGENT --data_dir STORE
-    --targets increase_value decrease_value increase_action_up-right increase_hidden_5
+    python target_function_exps.py --world_model_file MODEL \\
+        --agent_file AGENT --data_dir STORE \\
+        --targets increase_value decrease_value increase_action_up-right
 
 A target is increase_<function>, decrease_<function>, <function>=<number>, reach_cluster_<number> (with
---clusters_dir) or reach_moments (with --moments). Functions: value, value_delta, action (log-probability of
+--clusters_dir) or reach_moments (with --moments).
+
+Functions: value, value_delta, action (log-probability of
 the action taken), action_<name>, leftwards, rightwards, upwards, downwards, entropy, reward, done,
 hidden_<unit>, hx_direction_<number>_<kind> and hx_direction for all directions (with --direction_files).
 
-The same command again resumes.
+Writes numbers.json, figures, videos and the latents to a directory of --out_dir; docs/target_functions.md
+explains them. The same command again resumes.
 """
 
 import logging
@@ -21,10 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
 from common.cli import parse, run_main
-from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
+from common.shared_flags import (
+    NONE_IF_EMPTY,
+    SEED_DIRECTIONS,
+    SEED_MODEL_FILE,
+    Device,
+    LogLevel,
+    PrecisionName,
+)
 
 
 @dataclass
@@ -42,12 +51,12 @@ class Args:
     """
     num_sim_steps: int = 12
     """Steps of the rollouts that are shown, and of sums over steps."""
-    direction_files: Annotated[tuple[Path, ...], tyro.conf.arg(aliases=["--directions"])] = ()
+    direction_files: Annotated[tuple[Path, ...], SEED_DIRECTIONS] = ()
     """Files of directions of the hidden state. Direction d of kind k is hx_direction_<d>_<k>."""
     clusters_dir: Path | None = None
     """A finished hidden-state analysis (analysis/hidden_analysis_precompute.py), for reach_cluster_<number>.
     """
-    moments: tuple[str, ...] = ()
+    moments: Annotated[tuple[str, ...], NONE_IF_EMPTY] = ()
     """Recorded moments, each as episode:step, whose mean hidden state reach_moments goes to."""
     num_starts: int = 16
     """Latents that are optimised together, each from its own start."""

@@ -1,6 +1,9 @@
 """Writes one HTML file to look through the saliency maps of a run: player, maps, directions, filters.
 
-Reads what saliency_exps.py wrote. The page holds its data, needs no server and loads nothing.
+Reads what saliency_exps.py wrote. The page holds its data, needs no server and loads nothing: open it in a
+browser; its "Tour" button explains it.
+
+    python -m analysis.saliency_panel --saliency_dir results/saliency/latest
 """
 
 import logging
@@ -8,22 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from common.cli import parse, run_main
-from common.shared_flags import LogLevel
+from common.shared_flags import NONE_IF_EMPTY, SEED_DIRECTIONS, LogLevel
 
 
 @dataclass
 class Args:
     saliency_dir: Path
     """Directory that saliency_exps.py wrote."""
-    direction_files: Annotated[tuple[Path, ...], tyro.conf.arg(aliases=["--directions"])] = ()
-    """Files of directions whose scores are shown; default: those of the run, or else principal components of
-    its hidden states.
+    direction_files: Annotated[tuple[Path, ...], SEED_DIRECTIONS] = ()
+    """Files of directions whose scores are shown; without any, those of the run, or else principal components
+    of its hidden states.
     """
-    saliency_func_type: tuple[str, ...] = ()
-    """Functions to show; default: all of the run."""
+    saliency_func_type: Annotated[tuple[str, ...], NONE_IF_EMPTY] = ()
+    """Functions to show; without any, all of the run."""
     num_samples: int = 200
     """Samples on the page, the first of the run; each takes about 12 KB per function."""
     num_directions: int = 16

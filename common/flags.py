@@ -5,16 +5,25 @@ Flag names have underscores; hyphens are accepted. Boolean flags, optional ones 
 """
 
 import dataclasses
+import shutil
 import sys
 from collections.abc import Sequence
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
+
+# not public: requirements.txt pins tyro, and tests/project/test_command_line.py checks what --help shows
+from tyro import _strings
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from common.help_text import lay_out, one_line_paragraphs
+
+_strings.remove_single_line_breaks = one_line_paragraphs  # tyro's own breaks lines where the source does
 
 UNSET = "unset"
 """Default that --help shows for a flag without one."""
+_WIDEST = 100  # columns of a description
 _HOW_BOOLEAN = "\n\n[True|False]: the flag alone means True, --no_<flag> means False."
 _BOOLEAN = PrimitiveConstructorSpec(
     nargs=1,
@@ -53,10 +62,9 @@ def read_flags(args_type: type, description: str, words: Sequence[str]):
     line.
     """
     boolean = boolean_flags(args_type)
-    description = description.strip() + (_HOW_BOOLEAN if boolean else "")
-    return tyro.cli(
-        args_type, prog=_command(), description=description, args=with_values(words, boolean), **_STYLE
-    )
+    whole = description.strip() + (_HOW_BOOLEAN if boolean else "")
+    shown = lay_out(whole, min(shutil.get_terminal_size().columns, _WIDEST))
+    return tyro.cli(args_type, prog=_command(), description=shown, args=with_values(words, boolean), **_STYLE)
 
 
 def flag_names(args_type: type) -> list[str]:

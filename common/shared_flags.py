@@ -11,10 +11,20 @@ from typing import Annotated, Literal
 
 import tyro
 
+
+def _none_if_empty(default: str) -> str:
+    """What --help says of a default that may be no word at all."""
+    return f"(default: {default or 'none'})"
+
+
 SEED_MODEL_FILE = tyro.conf.arg(aliases=("--model_file",))
 """Alias: the seed projects call it --model_file, for the agent (train, record, evaluate, render) and for the
 world model (scripts that train it or simulate with it).
 """
+NONE_IF_EMPTY = tyro.conf.arg(help_behavior_hint=_none_if_empty)
+"""For flags that take any number of words, and none by default."""
+SEED_DIRECTIONS = tyro.conf.arg(aliases=("--directions",), help_behavior_hint=_none_if_empty)
+"""Alias: --directions, for files of directions."""
 Device = Annotated[
     str,
     tyro.conf.arg(

@@ -19,6 +19,8 @@ import tyro
 
 from common.cli import parse, run_main
 from common.errors import BadCheckpoint, UsageError
+from common.help_text import LaidOut, one_line_paragraphs
+from common.shared_flags import NONE_IF_EMPTY
 
 pytestmark = pytest.mark.usefixtures("restored_logging")
 
@@ -52,18 +54,21 @@ LIGHT = {
 }
 """What is not of the standard library and may be imported before a command line is read."""
 IMPORTED = """
-import contextlib, io, json, runpy, sys
+import contextlib, io, json, os, runpy, sys
+os.environ["COLUMNS"] = "80"
 found = {}
 for script in sys.argv[1:]:
-    before, sys.argv = set(sys.modules), [script, "--help"]
-    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    before, sys.argv, shown = set(sys.modules), [script, "--help"], io.StringIO()
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(shown):
         runpy.run_path(script, run_name="__main__")
     new = {
         name.partition(".")[0]
         for name in set(sys.modules) - before
         if "site-packages" in str(getattr(sys.modules[name], "__file__", ""))
     }
-    found[script] = sorted(new)
+    lines = shown.getvalue().splitlines()
+    wide = [line for line in lines if len(line) > 80 and not line.startswith((" ", "usage:"))]
+    found[script] = {"imported": sorted(new), "wide": wide}
 print(json.dumps(found))
 """
 
@@ -379,7 +384,35 @@ def imported_for_help() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_is_answered_before_the_slow_imports(script, imported_for_help):
-    assert set(imported_for_help[script]) <= LIGHT
+    assert set(imported_for_help[script]["imported"]) <= LIGHT
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_fits_a_terminal_of_80_columns(script, imported_for_help):
+    assert imported_for_help[script]["wide"] == []  # commands to copy apart, which are indented
+
+
+@dataclass
+class Wrapped:
+    num_levels: int = 0
+    """A text whose source is broken after this word
+    as it is here, --and before what is no letter.
+    """
+    places: Annotated[tuple[Path, ...], NONE_IF_EMPTY] = ()
+    """Some places."""
+
+
+def test_lines_of_help_break_where_the_terminal_ends_not_where_the_source_does(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        parse(Wrapped, "What it does,\nand how.\n\n    python it.py \\\n        --places here", ["--help"])
+    out = capsys.readouterr().out
+    assert "What it does, and how.\n\n    python it.py \\\n        --places here\n" in out
+    words = " ".join(re.sub("[│ ]+", " ", out).split())
+    assert "broken after this word as it is here, --and before what is no letter." in words
+    assert not re.search(r"this word +│\n", out)
+    assert "(default: none)" in out
+    assert LaidOut("a\nb") == one_line_paragraphs(LaidOut("a\nb"))
 
 
 @pytest.mark.slow
