@@ -6,13 +6,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from agents.evaluate import OUTCOMES, Episodes
-from common.stats import Interval, cluster_bootstrap
+from common.stats import Interval, cluster_bootstrap, json_number
+from common.words import with_interval
 
 
 def score(
     episodes: Episodes, difficulty: np.ndarray | None = None, causes: Sequence[str] | None = None
 ) -> dict:
-    """JSON-able scores; intervals are [mean, low, high], bootstrapped by level.
+    """JSON-able scores; intervals are [mean, low, high], bootstrapped by level, low and high None where there
+    are too few levels.
 
     Args:
         episodes: the episodes.
@@ -50,8 +52,8 @@ def _causes(episodes: Episodes, causes: Sequence[str]) -> dict:
     }
 
 
-def _plain(interval: Interval) -> list[float]:
-    return [interval.mean, interval.low, interval.high]
+def _plain(interval: Interval) -> list[float | None]:
+    return [interval.mean, json_number(interval.low), json_number(interval.high)]
 
 
 def table(scores: dict) -> str:
@@ -66,6 +68,5 @@ def table(scores: dict) -> str:
     return "\n".join(lines)
 
 
-def _cell(interval: Sequence[float], times: float, digits: int) -> str:
-    mean, low, high = (f"{times * x:.{digits}f}" for x in interval)
-    return f"{mean} [{low}, {high}]"
+def _cell(interval: Sequence[float | None], times: float, digits: int) -> str:
+    return with_interval(*(None if x is None else times * x for x in interval), f".{digits}f")

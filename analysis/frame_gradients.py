@@ -57,7 +57,7 @@ from analysis.io.steps import finish_step, open_step
 from common.integrity import check_memory
 from common.progress import progress_bar
 from common.runs import UsageError, file_id
-from common.stats import cluster_bootstrap
+from common.stats import json_mean
 from common.words import counted
 from generative.compatibility import check_recorder
 from generative.noise_keys import NoiseKeys
@@ -249,9 +249,9 @@ def summary(arrays: dict[str, np.ndarray]) -> dict:
         route: correlation(arrays[f"predicted/{route}"], arrays[f"measured/{route}"]) for route in ROUTES
     }
     flat = {route: coarse(arrays[f"map/{route}"]).reshape(len(level), -1) for route in ROUTES}
-    report = {f"check/{route}": _interval(values, level) for route, values in checks.items()}
-    report["like untrained"] = _interval(rank_correlation(flat["agent"], flat["untrained"]), level)
-    report["like the simulator's"] = _interval(rank_correlation(flat["agent"], flat["simulator"]), level)
+    report = {f"check/{route}": json_mean(values, level) for route, values in checks.items()}
+    report["like untrained"] = json_mean(rank_correlation(flat["agent"], flat["untrained"]), level)
+    report["like the simulator's"] = json_mean(rank_correlation(flat["agent"], flat["simulator"]), level)
     return report
 
 
@@ -267,11 +267,6 @@ def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     a, b = (x.astype(np.float64) - x.mean(1, keepdims=True, dtype=np.float64) for x in (a, b))
     with np.errstate(invalid="ignore", divide="ignore"):
         return (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
-
-
-def _interval(values: np.ndarray, level: np.ndarray) -> dict | None:
-    known = np.isfinite(values)
-    return cluster_bootstrap(values[known], level[known])._asdict() if known.any() else None
 
 
 if __name__ == "__main__":

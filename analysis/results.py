@@ -58,7 +58,7 @@ def num(value: Any, form: str = "") -> str:
 
 
 def ci(estimate: Mapping | list, form: str = "") -> str:
-    """An estimate with its interval, "0.51 [0.27, 0.71]".
+    """An estimate with its interval, "0.51 [0.27, 0.71]"; without one where there is none.
 
     Args:
         estimate: [value, low, high], or a mapping with these keys.
@@ -66,8 +66,8 @@ def ci(estimate: Mapping | list, form: str = "") -> str:
     """
     if isinstance(estimate, Mapping):
         estimate = [estimate[key] for key in ("value", "low", "high")]
-    value, low, high = (num(number, form) for number in estimate)
-    return f"{value} [{low}, {high}]"
+    value, low, high = (None if number is None else num(number, form) for number in estimate)
+    return value if low is None else f"{value} [{low}, {high}]"
 
 
 def score(row: Mapping, form: str = "") -> str:

@@ -49,7 +49,7 @@ def quotable(numbers: dict) -> dict:
     """
     real = numbers["scores"]["real"]
     above = {
-        key: [NAMES[name] for name, row in rows.items() if row["above_edges"]["low"] > 0]
+        key: [NAMES[name] for name, row in rows.items() if (row["above_edges"]["low"] or 0) > 0]
         for key, rows in real.items()
     }
     best = {key: best_method(rows) for key, rows in real.items()}

@@ -12,12 +12,22 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.words import with_interval
+
 RESAMPLES = 2000
+FEWEST_CLUSTERS = 5
+"""Fewest levels, or other clusters, that an interval is given over. Of normal observations a 95% interval
+over 2, 3, 4 or 5 clusters holds the truth in 50, 75, 80 or 85 of 100 cases.
+"""
+NO_INTERVALS = f"no intervals over fewer than {FEWEST_CLUSTERS} levels"
+"""For captions and summaries of so few."""
 Seed = int | Sequence[int]
 
 
 class Interval(NamedTuple):
-    """A mean with its 95% percentile-bootstrap interval, over n episodes in `clusters` levels."""
+    """A mean with its 95% percentile-bootstrap interval, over n episodes in `clusters` levels; low and high
+    are NaN for fewer than FEWEST_CLUSTERS.
+    """
 
     mean: float
     low: float
@@ -27,16 +37,14 @@ class Interval(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A statistic with its 95% percentile-bootstrap interval."""
+    """A statistic with its 95% percentile-bootstrap interval; low and high are NaN where there is none."""
 
     value: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        if not np.isfinite(self.value):
-            return "undefined"
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return with_interval(*self)
 
 
 def _resampled_counts(num_levels: int, resamples: int, seed: Seed) -> np.ndarray:
@@ -96,9 +104,11 @@ def percentile_interval(statistic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return tuple(bounds)
 
 
-def estimate(statistic: np.ndarray) -> Estimate:
-    """The statistic of the data, row 0 of [1 + R], with its `percentile_interval`."""
-    low, high = percentile_interval(statistic)
+def estimate(statistic: np.ndarray, clusters: int = FEWEST_CLUSTERS) -> Estimate:
+    """The statistic of the data, row 0 of [1 + R], with its `percentile_interval`; without one if there are
+    fewer than FEWEST_CLUSTERS clusters.
+    """
+    low, high = percentile_interval(statistic) if clusters >= FEWEST_CLUSTERS else (np.nan, np.nan)
     return Estimate(float(statistic[0]), float(low), float(high))
 
 
@@ -114,9 +124,11 @@ def json_number(x) -> float | None:
     return float(x) if np.isfinite(x) else None
 
 
-def json_estimate(statistic: np.ndarray, n: int) -> dict[str, float | int | None]:
+def json_estimate(
+    statistic: np.ndarray, n: int, clusters: int = FEWEST_CLUSTERS
+) -> dict[str, float | int | None]:
     """`estimate` of [1 + R] as a JSON object {value, low, high, n}; n: the number of observations."""
-    value, low, high = estimate(statistic)
+    value, low, high = estimate(statistic, clusters)
     return {"value": json_number(value), "low": json_number(low), "high": json_number(high), "n": int(n)}
 
 
@@ -185,9 +197,20 @@ def cluster_bootstrap(
     _, index = np.unique(clusters, return_inverse=True)
     sums = np.bincount(index, values)
     counts = np.bincount(index)
-    drawn = _resampled_counts(len(sums), resamples, seed)
-    low, high = np.quantile((drawn @ sums) / (drawn @ counts), [0.025, 0.975])
+    low = high = np.nan
+    if len(sums) >= FEWEST_CLUSTERS:
+        drawn = _resampled_counts(len(sums), resamples, seed)
+        low, high = np.quantile((drawn @ sums) / (drawn @ counts), [0.025, 0.975])
     return Interval(float(values.mean()), float(low), float(high), len(values), len(sums))
+
+
+def json_mean(values: np.ndarray, clusters: np.ndarray) -> dict[str, float | int | None] | None:
+    """`cluster_bootstrap` of the finite values [n] as a JSON object; None without any."""
+    known = np.isfinite(values)
+    if not known.any():
+        return None
+    found = cluster_bootstrap(values[known], clusters[known])
+    return found._asdict() | {"low": json_number(found.low), "high": json_number(found.high)}
 
 
 def sign_flip_test(

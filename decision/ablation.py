@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from common.errors import UsageError
-from common.stats import cluster_bootstrap
+from common.stats import cluster_bootstrap, json_number
 from decision.model import DecisionTransformer
 from decision.windows import DTBatch, DTWindows
 from rollouts.store import Rollouts
@@ -48,9 +48,9 @@ def ablation_scores(
     ]
     level = rollouts.episodes["level_seed"][episode[last]]
 
-    def interval(name: str, measure: str) -> list[float]:
+    def interval(name: str, measure: str) -> list[float | None]:
         values = torch.cat([part[name][measure] for part in parts]).cpu().numpy()
-        return list(cluster_bootstrap(values, level))[:3]
+        return [json_number(x) for x in cluster_bootstrap(values, level)[:3]]
 
     return {
         name: {measure: interval(name, measure) for measure in effect} for name, effect in parts[0].items()

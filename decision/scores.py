@@ -4,6 +4,7 @@ import numpy as np
 
 from agents.evaluate import OUTCOMES, Episodes
 from common.stats import Interval
+from common.words import with_interval
 from decision.calibration import difference, rank_correlation, slope
 
 
@@ -39,8 +40,8 @@ def calibration(targets: list[float], played: list[Episodes]) -> dict:
     }
 
 
-def _plain(interval: Interval) -> list[float]:
-    return [interval.mean, interval.low, interval.high]
+def _plain(interval: Interval) -> list[float | None]:
+    return [_number(x) for x in interval[:3]]
 
 
 def _number(x: float) -> float | None:
@@ -75,7 +76,4 @@ def table(report: dict) -> str:
 
 
 def _cell(interval: list[float | None], times: float = 1, digits: int = 2) -> str:
-    if None in interval:
-        return "undefined"
-    mean, low, high = (f"{times * x:.{digits}f}" for x in interval)
-    return f"{mean} [{low}, {high}]"
+    return with_interval(*(None if x is None else times * x for x in interval), f".{digits}f")

@@ -10,6 +10,7 @@ from analysis.plotting.style import save_figure
 from analysis.training_curves.curves import find_runs, join_runs, load_run
 from analysis.training_curves.figures import draw_returns
 from common.checkpoints import load_checkpoint
+from common.words import with_interval
 from rollouts.store import Rollouts
 
 CLIP_LEVELS = (250, 251, 252)
@@ -43,10 +44,9 @@ def score_rows(results: DemoResults) -> list[list[str]]:
     for agent, scores in results.scores.items():
         for levels, path in scores.items():
             group = json.loads(path.read_text())["groups"]["all"]
-            value, low, high = group["return"]
-            outcomes = ("{:.0%} [{:.0%}, {:.0%}]".format(*group[outcome]) for outcome in OUTCOMES)
+            outcomes = (with_interval(*group[outcome], ".0%") for outcome in OUTCOMES)
             n = f"{group['episodes']} episodes, {group['levels']} levels"
-            rows.append([agent, levels, f"{value:.2f} [{low:.2f}, {high:.2f}]", *outcomes, n])
+            rows.append([agent, levels, with_interval(*group["return"]), *outcomes, n])
     return rows
 
 

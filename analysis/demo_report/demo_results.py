@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.runs import UsageError
+from common.words import with_interval
 
 SALIENCY = "saliency"
 TARGET_RUNS = "targets"
@@ -59,16 +60,14 @@ def score_in_words(score: dict, digits: int = 2) -> str:
     """A score with its interval, "1.23 [1.00, 2.00]"; a dash if there is none."""
     if score["value"] is None:
         return "\N{EN DASH}"
-    bounds = "" if score["low"] is None else f" [{score['low']:.{digits}f}, {score['high']:.{digits}f}]"
-    return f"{score['value']:.{digits}f}{bounds}"
+    return with_interval(score["value"], score["low"], score["high"], f".{digits}f")
 
 
 def mean_in_words(interval: dict | None, digits: int = 2) -> str:
     """A mean with its interval, "1.23 [1.00, 2.00]"."""
     if interval is None:
         return "undefined"
-    value, low, high = (f"{interval[name]:.{digits}f}" for name in ("mean", "low", "high"))
-    return f"{value} [{low}, {high}]"
+    return with_interval(interval["mean"], interval["low"], interval["high"], f".{digits}f")
 
 
 def latest_finished(directory: Path) -> Path:

@@ -50,7 +50,7 @@ def frames_by_rule(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
 
 def check_supports(check: dict | None) -> bool:
     """Whether a route's gradients agree with finite differences well enough for a figure in colour."""
-    return check is not None and check["mean"] >= GREY_BELOW and check["low"] > 0
+    return check is not None and check["mean"] >= GREY_BELOW and (check["low"] or 0) > 0
 
 
 def _check_figures(

@@ -8,6 +8,7 @@ from analysis.demo_report.demo_results import SALIENCY, DemoResults, mean_in_wor
 from analysis.io.steps import LATEST
 from analysis.plotting.page import Page
 from common.descriptions import read_json
+from common.stats import FEWEST_CLUSTERS, NO_INTERVALS
 from interpret.attribution.env_gradients import held_map
 from interpret.attribution.saliency_store import SaliencyStore
 
@@ -58,14 +59,18 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _add_agreement(page: Page, directory: Path, n: str) -> None:
+    found = read_json(directory / NUMBERS, "run the demo again")
     rows = [
         [function, *(mean_in_words(numbers[column], 3) for column in COLUMNS)]
-        for function, numbers in read_json(directory / NUMBERS, "run the demo again").items()
+        for function, numbers in found.items()
     ]
+    known = [one for numbers in found.values() for one in numbers.values() if one]
+    few = any(one["clusters"] < FEWEST_CLUSTERS for one in known)
+    about = NO_INTERVALS if few else "intervals resample levels"
     page.table(["function", "cosine of both maps", "norm through memory", "norm through actions"], rows)
     page.text(
-        f"{n}; intervals resample levels. The part through actions is an estimate that passes the choice of "
-        "an action straight through, and the maps say what infinitesimal changes of pixels would do in the "
+        f"{n}; {about}. The part through actions is an estimate that passes the choice of an "
+        "action straight through, and the maps say what infinitesimal changes of pixels would do in the "
         "simulator: they do not say which object the agent uses, and so few samples show no rare case.",
         note=True,
     )

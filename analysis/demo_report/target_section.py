@@ -5,7 +5,8 @@ from pathlib import Path
 from analysis.demo_report.demo_results import TARGET_RUNS, DemoResults, latest_finished, mean_in_words
 from analysis.io.steps import read_numbers
 from analysis.plotting.page import Page
-from analysis.targets.figures import LABELS, draw_targets
+from analysis.targets.figures import LABELS, draw_targets, few_levels
+from common.stats import NO_INTERVALS
 
 HEADER = ["target", *LABELS.values(), "optimised less best recorded", "real moments near"]
 
@@ -25,6 +26,8 @@ def add_targets(page: Page, results: DemoResults, out: Path) -> None:
         "random latents, as cost the same number of simulated steps. Values are means over "
         f"{numbers['report_rollouts']} rollouts with fresh noise, of an action its log-probability."
     )
+    few = any(few_levels(target) for target in targets.values())
+    about = NO_INTERVALS if few else "intervals resample starts"
     picture = draw_targets(numbers, list(targets), out / "targets.png")
     page.picture(picture, f"All latents. {n}.")
     page.table(HEADER, [[name.replace("_", " "), *target_row(target)] for name, target in targets.items()])
@@ -33,7 +36,7 @@ def add_targets(page: Page, results: DemoResults, out: Path) -> None:
         [(path, f"{name}: starts, optimised latents, real moments. {n}.") for name, path in strips.items()]
     )
     page.text(
-        f"{n}; intervals resample starts. This is what {numbers['iterations']} iterations reach; the default "
+        f"{n}; {about}. This is what {numbers['iterations']} iterations reach; the default "
         "is 150. An optimum that no recorded moment is near is a claim about the simulator only.",
         note=True,
     )

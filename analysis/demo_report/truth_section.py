@@ -66,7 +66,7 @@ def verdict(numbers: dict) -> str:
         f"{NAMES[name]} (of the {words})"
         for key, words in KEYS.items()
         for name, row in numbers["scores"]["real"][key].items()
-        if row["above_edges"]["low"] > 0
+        if (row["above_edges"]["low"] or 0) > 0
     }
     found = "No method is above edges with an interval above 0."
     if above:

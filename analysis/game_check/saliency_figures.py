@@ -221,7 +221,7 @@ def _randomisation(axis, randomisation: dict[str, list[dict]]) -> None:
         rows = randomisation[f"{'action' if method == 'sarfa' else 'value'}/{method}"]
         x = np.arange(len(rows) + 1)
         value, low, high = (
-            np.array([1.0, *(row[name] for row in rows)]) for name in ("value", "low", "high")
+            np.array([1.0, *(row[name] for row in rows)], float) for name in ("value", "low", "high")
         )
         axis.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
         axis.plot(x, value, color=color, label=NAMES[method], marker="o", markersize=3)
@@ -237,7 +237,7 @@ def _kinds(axis, kinds: dict[str, dict]) -> None:
     colors = ("#1a1a1a", *GROUPS)
     for i, (name, label) in enumerate(shown.items()):
         rows = [about["place"][name] for about in kinds.values()]
-        value, low, high = (np.array([row[part] for row in rows]) for part in ("value", "low", "high"))
+        value, low, high = (np.array([row[part] for row in rows], float) for part in ("value", "low", "high"))
         y = np.arange(len(kinds)) + (i - len(shown) / 2 + 0.5) * height
         axis.hlines(y, low, high, color=colors[i], linewidth=1.2)
         axis.plot(value, y, "D" if name == "effect" else "o", color=colors[i], markersize=4, label=label)

@@ -5,9 +5,11 @@ the real game.
 from pathlib import Path
 
 import numpy as np
+from matplotlib.lines import Line2D
 
 from analysis.plotting.style import GROUPS, NULL, REAL, add_caption, new_figure, save_figure
 from analysis.targets.experiment import ARMS, NO_LEVEL
+from common.stats import FEWEST_CLUSTERS, NO_INTERVALS
 
 OPTIMISED = {"color": GROUPS[5], "linestyle": "-"}
 START = {"color": "#c9b37e", "linestyle": "-"}
@@ -18,6 +20,11 @@ LABELS = {
     "best_recorded": "best recorded",
     "best_random": "best random",
 }
+MEAN = {"color": "#222222", "marker": "o", "markersize": 4}
+WANTED = {"color": "#222222", "linewidth": 1.0, "linestyle": "--"}
+NEAR_LINE = {"color": "#444444", "linewidth": 1.0, "linestyle": ":"}
+EQUAL = {"color": "#444444", "linewidth": 0.8, "linestyle": "-."}
+ALL_RECORDED = {"color": NULL["color"], "linewidth": 1.0, "linestyle": "-"}
 PER_FIGURE = 4
 _ARROWS = {"increase": " \N{UPWARDS ARROW}", "decrease": " \N{DOWNWARDS ARROW}"}
 
@@ -48,16 +55,19 @@ def draw_targets(numbers: dict, names: list[str], path: Path) -> Path:
     for axis, title in zip(axes[0], ("", "fresh noise", "plausibility", "real game")):
         if title:
             axis.set_title(title)
-    levels = [numbers["targets"][name]["start_levels"] or [NO_LEVEL] for name in names]
+    shown = [numbers["targets"][name] for name in names]
+    few = any(few_levels(target) for target in shown)
+    figure.legend(handles=_legend(shown, numbers, few), loc="outside upper center", ncols=5, fontsize=7.5)
+    levels = [target["start_levels"] or [NO_LEVEL] for target in shown]
+    bands = NO_INTERVALS if few else "bands and bars: 95%"
     add_caption(
         figure,
-        "Left: the function while latents are optimised (thin: each start; bands: the baselines at equal "
-        f"cost, 95%). Then its mean over {numbers['report_rollouts']} rollouts with fresh noise, one point "
+        "Left: the function while latents are optimised (thin: each start; the baselines at equal cost; "
+        f"{bands}). Then its mean over {numbers['report_rollouts']} rollouts with fresh noise, one point "
         "per latent; how far latents are from the prior's shell, as the share of recorded latents that are "
-        f"nearer (dotted: {numbers['near_percentile']:.0f}%); and the function in one simulated rollout "
-        "against the real recorded moment whose hidden state is nearest at the last step that is read "
-        "(hollow: none is near enough; grey line: mean of all recorded moments; dotted: equal). An arrow "
-        "after a name, or a dashed line, says what is wanted.",
+        "nearer; and the function in one simulated rollout against the real recorded moment whose hidden "
+        "state is nearest at the last step that is read. An arrow after a name, or a dashed line, says what "
+        "is wanted.",
         f"{numbers['starts']} starts, {numbers['moments']:,} recorded moments of {numbers['moment_levels']} "
         "levels",
         f"{level_words(np.concatenate(levels))} (starts)",
@@ -65,27 +75,51 @@ def draw_targets(numbers: dict, names: list[str], path: Path) -> Path:
     return save_figure(figure, path)[0]
 
 
+def few_levels(target: dict) -> bool:
+    """Whether the starts of a target are of too few levels for intervals."""
+    return target["arms"]["start"]["value"]["clusters"] < FEWEST_CLUSTERS
+
+
+def _legend(targets: list[dict], numbers: dict, few: bool) -> list[Line2D]:
+    """What every line and point of the figure is, where there is one."""
+    dot = {"marker": "o", "markersize": 3.5}
+    arms = [Line2D([], [], **STYLES[arm] | dot, label=LABELS[arm]) for arm in ARMS]
+    mean = Line2D([], [], linestyle="", **MEAN, label="mean" if few else "mean, 95%")
+    near = Line2D([], [], **NEAR_LINE, label=f"{numbers['near_percentile']:.0f}% of recorded latents")
+    lines = [*arms, mean, near]
+    if any(target["goal"] not in _ARROWS for target in targets):
+        lines.append(Line2D([], [], **WANTED, label="wanted"))
+    if any(target["real"] is not None for target in targets):
+        hollow = {"marker": "o", "markersize": 4, "color": "#777777", "markerfacecolor": "none"}
+        lines += [
+            Line2D([], [], linestyle="", **hollow, label="no real moment near"),
+            Line2D([], [], **EQUAL, label="simulated = real"),
+            Line2D([], [], **ALL_RECORDED, label="mean of all recorded"),
+        ]
+    return lines
+
+
 def _curve(axis, name: str, target: dict, numbers: dict) -> None:
     curve = np.array(target["curves"]["value"])
     every = np.arange(len(curve)) * numbers["eval_every"]
     iteration = np.minimum(every, numbers["iterations"])
     axis.plot(iteration, curve, color=OPTIMISED["color"], linewidth=0.6, alpha=0.35)
-    axis.plot(iteration, curve.mean(1), **OPTIMISED, label="optimised")
+    axis.plot(iteration, curve.mean(1), **OPTIMISED)
     for arm in ("best_recorded", "best_random"):
         value = target["arms"][arm]["value"]
-        axis.axhline(value["mean"], **STYLES[arm], label=LABELS[arm], linewidth=1.4)
-        axis.axhspan(value["low"], value["high"], color=STYLES[arm]["color"], alpha=0.15, linewidth=0)
+        axis.axhline(value["mean"], **STYLES[arm], linewidth=1.4)
+        if value["low"] is not None:
+            axis.axhspan(value["low"], value["high"], color=STYLES[arm]["color"], alpha=0.15, linewidth=0)
     _wanted(axis, target)
     axis.set_title(f"{name}{_ARROWS.get(target['goal'], '')}")
     axis.set_xlabel("iteration")
     axis.set_ylabel(_quantity(target))
-    axis.legend(loc="best", frameon=True, facecolor="white", framealpha=0.85, edgecolor="none")
 
 
 def _wanted(axis, target: dict) -> None:
     """A line at the value that the function is to come to."""
     if target["goal"] not in _ARROWS:
-        axis.axhline(target["goal"], color="#222222", linewidth=1.0, linestyle="--", label="wanted")
+        axis.axhline(target["goal"], **WANTED)
 
 
 def _quantity(target: dict) -> str:
@@ -98,8 +132,9 @@ def _values(axis, target: dict) -> None:
         latents = [latent["value"] for latent in target["arms"][arm]["latents"]]
         _points(axis, place, latents, arm)
         value = target["arms"][arm]["value"]
-        bars = [[value["mean"] - value["low"]], [value["high"] - value["mean"]]]
-        axis.errorbar(place, value["mean"], bars, fmt="o", color="#222222", markersize=4, capsize=3, zorder=3)
+        if value["low"] is not None:
+            axis.plot([place, place], [value["low"], value["high"]], color=MEAN["color"], zorder=3)
+        axis.plot(place, value["mean"], linestyle="", **MEAN, zorder=3)
     _wanted(axis, target)
     _name_arms(axis)
 
@@ -108,7 +143,7 @@ def _plausibility(axis, target: dict, near: float) -> None:
     for place, arm in enumerate(ARMS):
         percentiles = [latent["percentile"] for latent in target["arms"][arm]["latents"]]
         _points(axis, place, [np.nan if x is None else x for x in percentiles], arm)
-    axis.axhline(near, color="#444444", linewidth=0.8, linestyle=":")
+    axis.axhline(near, **NEAR_LINE)
     axis.set_ylim(-3, 103)
     axis.set_ylabel("prior percentile")
     _name_arms(axis)
@@ -145,9 +180,10 @@ def _real_check(axis, target: dict) -> None:
                 x, y = zip(*pairs)
                 axis.scatter(x, y, s=18, facecolors=face, edgecolors=STYLES[arm]["color"], linewidths=0.9)
                 seen += pairs
-    axis.axhline(target["real"]["mean"], color=NULL["color"], linewidth=1.0)
+    if target["real"]["mean"] is not None:
+        axis.axhline(target["real"]["mean"], **ALL_RECORDED)
     if seen:
         ends = np.nanmin(seen), np.nanmax(seen)
-        axis.plot(ends, ends, color="#444444", linewidth=0.8, linestyle=":")
+        axis.plot(ends, ends, **EQUAL)
     axis.set_xlabel("simulated")
     axis.set_ylabel("real, nearest moment")

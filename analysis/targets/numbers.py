@@ -2,14 +2,14 @@
 the agent does in the real game where a recorded moment matches.
 
 Intervals resample starts; a start with its optimised latent, and the best of its own share of the candidates,
-is one observation.
+is one observation. There is no interval over fewer than `common.stats.FEWEST_CLUSTERS` levels of starts.
 """
 
 import numpy as np
 
 from analysis.targets.experiment import ARMS, BASELINES, NO_LEVEL
 from analysis.targets.target_run import MATCHES
-from common.stats import cluster_bootstrap, estimate, json_number, level_counts
+from common.stats import estimate, json_mean, json_number, level_counts
 
 NEAR = 95.0
 """Percentile up to which a recorded moment counts as near: 95% of recorded moments are at least as near to
@@ -33,7 +33,7 @@ def target_numbers(parts: dict[str, Arrays], real: np.ndarray | None) -> dict:
     for arm, values in parts["own"].items():
         arms[arm]["same_moments"] = _same_moments(values, report[f"{arm}.value"])
     gained = {
-        arm: mean_interval(report["optimised.score"] - report[f"{arm}.score"], clusters)
+        arm: json_mean(report["optimised.score"] - report[f"{arm}.score"], clusters)
         for arm in ARMS
         if arm != "optimised"
     }
@@ -50,7 +50,7 @@ def target_numbers(parts: dict[str, Arrays], real: np.ndarray | None) -> dict:
 
 def _arm(arm: str, report: Arrays, shown: Arrays, real: np.ndarray | None, clusters: np.ndarray) -> dict:
     means = {name: report[f"{arm}.{name}"] for name in ("value", "score", "ended", "percentile", "moved")}
-    numbers = {name: mean_interval(values, clusters) for name, values in means.items()}
+    numbers = {name: json_mean(values, clusters) for name, values in means.items()}
     for kind in ("frame", "latent"):
         numbers[f"{kind}_diversity"] = pairwise_interval(report[f"{arm}.{kind}_distance"])
     matches = {kind: _match_numbers(arm, kind, shown, real, clusters) for kind in MATCHES}
@@ -86,8 +86,8 @@ def _match_numbers(arm: str, kind: str, shown: Arrays, real: np.ndarray | None, 
     at = real[shown[f"{arm}.{kind}.moment"]]
     both = near & np.isfinite(at)
     return numbers | {
-        "real_value": mean_interval(at[both], clusters[both]),
-        "simulated_value": mean_interval(shown[f"{arm}.value"][both], clusters[both]),
+        "real_value": json_mean(at[both], clusters[both]),
+        "simulated_value": json_mean(shown[f"{arm}.value"][both], clusters[both]),
     }
 
 
@@ -96,8 +96,8 @@ def _same_moments(real: np.ndarray, simulated: np.ndarray) -> dict:
     known = np.isfinite(real)
     each = np.arange(len(real))[known]
     return {
-        "real_value": mean_interval(real[known], each),
-        "simulated_value": mean_interval(simulated[known], each),
+        "real_value": json_mean(real[known], each),
+        "simulated_value": json_mean(simulated[known], each),
     }
 
 
@@ -109,15 +109,9 @@ def _real_numbers(real: np.ndarray) -> dict:
     return {"mean": mean, "quantiles": [float(x) for x in quantiles], "n": len(known)}
 
 
-def mean_interval(values: np.ndarray, clusters: np.ndarray) -> dict | None:
-    """The mean of the finite values [n] with its interval over clusters [n]; None without any."""
-    known = np.isfinite(values)
-    return cluster_bootstrap(values[known], clusters[known])._asdict() if known.any() else None
-
-
 def pairwise_interval(distances: np.ndarray) -> dict | None:
-    """Mean of the distances [N, N] between different latents, with its interval over latents; None for fewer
-    than two.
+    """Mean of the distances [N, N] between different latents, with its interval over latents where there are
+    enough; None for fewer than two.
     """
     count = len(distances)
     if count < 2:
@@ -126,5 +120,5 @@ def pairwise_interval(distances: np.ndarray) -> dict | None:
     pairs = weights.sum(1) ** 2 - (weights**2).sum(1)  # a latent drawn twice is not paired with itself
     total = np.einsum("ri,ij,rj->r", weights, distances.astype(np.float64), weights, optimize=True)
     with np.errstate(invalid="ignore", divide="ignore"):
-        value, low, high = estimate(np.where(pairs > 0, total / pairs, np.nan))
-    return {"mean": value, "low": low, "high": high, "n": count}
+        value, low, high = estimate(np.where(pairs > 0, total / pairs, np.nan), count)
+    return {"mean": value, "low": json_number(low), "high": json_number(high), "n": count}

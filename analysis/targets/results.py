@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from analysis.targets.experiment import ARMS, Experiment
+from analysis.targets.figures import few_levels
 from analysis.targets.numbers import NEAR, target_numbers
-from common.stats import Estimate
+from common.stats import NO_INTERVALS
+from common.words import with_interval
 from interpret.targets.latent_prior import GaussianPrior
 from interpret.targets.target_rollouts import Reading
 from interpret.targets.targets import Target
@@ -65,11 +67,13 @@ def log_results(numbers: dict, directory: Path) -> None:
     logging.info("%-32s %s  near", "mean score, higher is better", " ".join(f"{arm:>24}" for arm in ARMS))
     for name, target in numbers["targets"].items():
         values = (target["arms"][arm]["score"] for arm in ARMS)
-        cells = " ".join(f"{_estimate(value)!s:>24}" for value in values)
+        cells = " ".join(f"{_words(value):>24}" for value in values)
         near = target["arms"]["optimised"]["matches"]["hidden"]
         logging.info("%-32s %s  %d of %d", name, cells, near["near"], near["n"])
+    if any(few_levels(target) for target in numbers["targets"].values()):
+        logging.info("%s of starts: raise --num_starts", NO_INTERVALS)
     logging.info("numbers, latents, pictures and videos: %s", directory)
 
 
-def _estimate(interval: dict | None) -> Estimate | str:
-    return Estimate(*(interval[name] for name in ("mean", "low", "high"))) if interval else "undefined"
+def _words(interval: dict | None) -> str:
+    return with_interval(*(interval[name] for name in ("mean", "low", "high"))) if interval else "undefined"

@@ -42,7 +42,8 @@ def draw_strips(clips: Clips, levels: np.ndarray, path: Path) -> Path:
         for axis, arm in zip(rows, ("start", "optimised")):
             _strip(axis, clips.frames(arm, i), steps, clips, clips.label(arm, i), STYLES[arm]["color"])
         _strip(rows[2], clips.real[i], steps, clips, clips.real_label(i), STYLES["best_recorded"]["color"])
-        rows[0].set_title(f"{rank} of {len(score)}", fontsize=9)
+        title = f"{rank} of {len(score)}" if len(score) > 1 else "the only start"
+        rows[0].set_title(title, fontsize=9)
     add_caption(figure, _caption(clips, steps), f"{len(score)} starts", level_words(levels))
     return save_figure(figure, path)[0]
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from common.stats import cluster_bootstrap
-from common.words import counted
+from common.stats import FEWEST_CLUSTERS, json_mean
+from common.words import counted, with_interval
 from interpret.attribution.saliency_store import SaliencyStore
 from interpret.attribution.trace_gradients import PATHS
 
@@ -39,12 +39,7 @@ def _compare(store: SaliencyStore, function: str, level: np.ndarray) -> dict:
         norms = np.array([np.linalg.norm(store.map(sample, f"{function}@{path}")) for path in PATHS])
         rows.append([map_cosine(whole, held), *norms / (norms.sum() or np.nan)])
     names = ("cosine", *(f"share of the {path} path" for path in PATHS))
-    return {name: _interval(column, level) for name, column in zip(names, np.array(rows).T)}
-
-
-def _interval(values: np.ndarray, level: np.ndarray) -> dict | None:
-    known = np.isfinite(values)
-    return cluster_bootstrap(values[known], level[known])._asdict() if known.any() else None
+    return {name: json_mean(column, level) for name, column in zip(names, np.array(rows).T)}
 
 
 def describe_comparison(numbers: dict) -> str:
@@ -54,8 +49,10 @@ def describe_comparison(numbers: dict) -> str:
         return "no cosine, as in every sample the map with or that without gradients through actions is zero"
     shares = {path: numbers[f"share of the {path} path"]["mean"] for path in ("agent", "mixed")}
     parts = ", ".join(f"{path} {share:.0%}" for path, share in shares.items())
+    n = f"{counted(cosine['n'], 'sample')} of {counted(cosine['clusters'], 'level')}"
+    about = f"95%, {n}" if cosine["clusters"] >= FEWEST_CLUSTERS else n
+    mean = with_interval(cosine["mean"], cosine["low"], cosine["high"])
     return (
-        f"cosine {cosine['mean']:.2f} [{cosine['low']:.2f}, {cosine['high']:.2f}] (95%, "
-        f"{counted(cosine['n'], 'sample')} of {counted(cosine['clusters'], 'level')}) between the maps with "
-        f"and without gradients from actions to the environment; norm by path: {parts}"
+        f"cosine {mean} ({about}) between the maps with and without gradients from actions to the "
+        f"environment; norm by path: {parts}"
     )

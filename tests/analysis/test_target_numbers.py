@@ -1,6 +1,7 @@
 """Numbers of target functions, and the directions, clusters and moments that targets name."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ from analysis.io.steps import read_numbers, read_part
 from analysis.plotting.style import new_figure
 from analysis.targets import figures
 from analysis.targets.experiment import ARMS
-from analysis.targets.numbers import mean_interval, pairwise_interval, target_numbers
+from analysis.targets.figures import few_levels
+from analysis.targets.numbers import pairwise_interval, target_numbers
 from analysis.targets.places import read_clusters
+from analysis.targets.results import log_results
 from analysis.targets.strips import strip_starts
 from common.runs import UsageError
+from common.stats import NO_INTERVALS
 from interpret.clustering import Clusters
 from interpret.directions.directions import load_directions
 from interpret.subsample import scores_of
@@ -29,8 +33,10 @@ def test_diversity_is_the_mean_over_pairs_with_an_interval_over_latents():
     assert found["mean"] == pytest.approx(np.mean(pairs))
     assert found["low"] < found["mean"] < found["high"]
     assert pairwise_interval(distances[:1, :1]) is None
-    twins = pairwise_interval(np.ones((4, 4)) - np.eye(4))
+    twins = pairwise_interval(np.ones((5, 5)) - np.eye(5))
     assert (twins["low"], twins["high"]) == (pytest.approx(1), pytest.approx(1))
+    few = pairwise_interval(np.ones((4, 4)) - np.eye(4))
+    assert (few["mean"], few["low"], few["high"]) == (pytest.approx(1), None, None)
 
 
 def planted_parts(n: int = 6) -> dict:
@@ -80,7 +86,66 @@ def test_without_real_values_the_rest_is_there():
     found = target_numbers(planted_parts(), None)
     assert found["real"] is None
     assert "real_value" not in found["arms"]["start"]["matches"]["hidden"]
-    assert mean_interval(np.array([np.nan]), np.array([0])) is None
+
+
+def test_so_few_starts_have_no_intervals_in_numbers_and_figure(tmp_path, caplog):
+    few, enough = (run_of(target_numbers(planted_parts(n), np.arange(float(n)))) for n in (4, 5))
+    for found, known in ((few, False), (enough, True)):
+        target = found["targets"]["increase_x"]
+        values = [target["arms"][arm]["value"] for arm in ARMS] + list(target["gain_over"].values())
+        assert {value[end] is not None for value in values for end in ("low", "high")} == {known}
+        assert few_levels(target) is not known
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            log_results(found, tmp_path)
+        assert (NO_INTERVALS in caplog.text) is not known
+        assert ("[" in caplog.text) is known
+        figure = drawn(found, tmp_path)
+        bars = [line for line in figure.axes[1].lines if len(set(line.get_ydata())) == 2]
+        assert len(bars) == len(ARMS) * known  # planted values differ between starts
+        assert len(figure.axes[0].patches) == 2 * known
+        assert ("mean, 95%" in names_of(figure)) is known
+
+
+def run_of(target: dict) -> dict:
+    """Numbers of a run with one target."""
+    facts = {"goal": "increase", "function": "x", "step": 4}
+    sizes = {"starts": 4, "moments": 9, "moment_levels": 9, "report_rollouts": 2, "eval_every": 1}
+    sizes |= {"iterations": 1, "near_percentile": 95.0}
+    return sizes | {"targets": {"increase_x": facts | target}}
+
+
+def drawn(numbers: dict, directory: Path):
+    """The figure of a run."""
+    kept = []
+
+    def keep(figure, path):
+        kept.append(figure)
+        return [path]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save_figure", keep)
+        figures.draw_targets(numbers, list(numbers["targets"]), directory / "x.png")
+    return kept[0]
+
+
+def names_of(figure) -> set[str]:
+    return {text.get_text() for text in figure.legends[0].get_texts()}
+
+
+def test_every_line_of_the_figure_has_a_name_outside_the_axes(tmp_path):
+    numbers = run_of(target_numbers(planted_parts(), np.arange(6.0)))
+    numbers["targets"]["x=5"] = numbers["targets"]["increase_x"] | {"goal": 5.0}
+    figure = drawn(numbers, tmp_path)
+    assert all(axis.get_legend() is None for axis in figure.axes)
+    named = {line.get_linestyle() for line in figure.legends[0].get_lines()}
+    assert {line.get_linestyle() for axis in figure.axes for line in axis.lines} <= named
+    figure.canvas.draw()
+    legend = figure.legends[0].get_window_extent()
+    assert not any(legend.overlaps(axis.get_window_extent()) for axis in figure.axes)
+    assert {"wanted", "simulated = real", "95% of recorded latents"} <= names_of(figure)
+    without = drawn(run_of(target_numbers(planted_parts(), None)), tmp_path)
+    assert not {"wanted", "simulated = real"} & names_of(without)
 
 
 @pytest.mark.parametrize(("goal", "title", "lines"), [("decrease", "x ↓", 0), (5.0, "x", 1)])
@@ -94,7 +159,7 @@ def test_the_figure_says_what_is_wanted(goal, title, lines):
     assert axes[0, 0].get_title(loc="left") == title
     for axis in axes[0]:
         dashed = [
-            line for line in axis.lines if line.get_linestyle() == "--" and line.get_label() == "wanted"
+            line for line in axis.lines if line.get_linestyle() == "--" and line.get_color() == "#222222"
         ]
         assert [set(line.get_ydata()) for line in dashed] == [{goal}] * lines
 

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from common.stats import (
+    FEWEST_CLUSTERS,
     Estimate,
     cluster_bootstrap,
     estimate,
     estimates,
     json_estimate,
+    json_mean,
     level_counts,
     level_resamples,
     level_weights,
@@ -69,6 +71,37 @@ def test_it_is_seeded():
         == cluster_bootstrap(values, levels)
         != cluster_bootstrap(values, levels, seed=1)
     )
+
+
+@pytest.mark.parametrize("levels", [FEWEST_CLUSTERS - 1, FEWEST_CLUSTERS])
+def test_there_is_no_interval_over_fewer_than_five_levels(levels):
+    values, level = np.arange(10.0), np.arange(10) % levels
+    found, as_json = cluster_bootstrap(values, level), json_mean(values, level)
+    assert (found.mean, as_json["mean"], as_json["clusters"]) == (4.5, 4.5, levels)
+    if levels < FEWEST_CLUSTERS:
+        assert np.isnan(found[1:3]).all()
+        assert as_json["low"] is as_json["high"] is None
+    else:
+        assert as_json["low"] == found.low < 4.5 < found.high == as_json["high"]
+    assert json_mean(np.append(values, np.nan), np.append(level, 99)) == as_json
+    assert json_mean(np.full(3, np.nan), np.arange(3)) is None
+
+
+def test_an_estimate_over_few_clusters_is_a_number_alone():
+    statistic = np.arange(11.0)
+    assert np.isnan(estimate(statistic, 4)[1:]).all()
+    assert str(estimate(statistic, 4)) == "0.00"
+    assert estimate(statistic, 5) == estimate(statistic)
+    assert json_estimate(statistic, 7, 4) == {"value": 0.0, "low": None, "high": None, "n": 7}
+
+
+def test_an_interval_over_few_levels_holds_the_truth_much_less_often_than_it_says():
+    """Why there is none: the coverage over 4 levels is 80%."""
+    values = np.random.default_rng(4).normal(size=(1000, 4))
+    weights = level_weights(np.arange(4), 400)
+    bounds = [percentile_interval(mean(weights, row)) for row in values]
+    hits = sum(low <= 0 <= high for low, high in bounds)
+    assert 0.75 < hits / 1000 < 0.85
 
 
 def test_nothing_cannot_be_averaged():

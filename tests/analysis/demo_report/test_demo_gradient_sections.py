@@ -115,7 +115,10 @@ def test_the_section_on_deleted_objects_says_what_it_is_of(truth, tmp_path, monk
 
 def test_the_section_on_targets_lists_all_arms_of_the_run_finished_last(tmp_path, monkeypatch):
     arms = {
-        arm: {"value": {"mean": i, "low": i - 1, "high": i + 1}, "matches": {"hidden": {"near": 2, "n": 4}}}
+        arm: {
+            "value": {"mean": i, "low": i - 1, "high": i + 1, "clusters": 5},
+            "matches": {"hidden": {"near": 2, "n": 4}},
+        }
         for i, arm in enumerate(LABELS)
     }
     target = {"arms": arms, "gain_over": {"best_recorded": {"mean": -0.5, "low": -0.75, "high": -0.25}}}
@@ -130,4 +133,5 @@ def test_the_section_on_targets_lists_all_arms_of_the_run_finished_last(tmp_path
     text = written(add_targets, SimpleNamespace(artefacts=tmp_path), tmp_path)
     cells = "".join(f"<td>{i}.00 [{i - 1}.00, {i + 1}.00]</td>" for i in range(4))
     assert f"<td>increase value</td>{cells}<td>-0.50 [-0.75, -0.25]</td><td>2 of 4</td>" in text
+    assert "intervals resample starts" in text
     assert "n = 4 starts, 20 iterations, 400 recorded moments of 31 levels" in text

@@ -113,6 +113,9 @@ def test_maps_by_path_are_compared(tmp_path):
     assert found["cosine"]["clusters"] == 2
     assert held_map(store, 1, "value").ravel().tolist() == pytest.approx([3, 0])
     words = describe_comparison(found)
-    assert words.startswith("cosine 0.71 [0.71, 0.71] (95%, 2 samples of 2 levels) between the maps with")
+    assert words.startswith("cosine 0.71 (2 samples of 2 levels) between the maps with")  # too few levels
+    found["cosine"] |= {"low": 0.5, "high": 0.9, "clusters": 5}
+    words = describe_comparison(found)
+    assert words.startswith("cosine 0.71 [0.50, 0.90] (95%, 2 samples of 5 levels) between the maps with")
     assert words.endswith("norm by path: agent 50%, mixed 50%")
     assert describe_comparison({"cosine": None}).startswith("no cosine")
