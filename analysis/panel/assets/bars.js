@@ -10,6 +10,14 @@ function barRanges(directions) {
   return { score, slope };
 }
 
+// What the colours of bars say of the gradient.
+function slopeWords() {
+  const { words } = FACTS.functions[state.fn];
+  if (barRange.slope <= 1e-12) return `no score changes the ${words}: all gradients are zero.`;
+  const scale = `${isUntrusted() ? "full grey" : "colours"} at ±${short(barRange.slope)} of the ${words} per unit of score.`;
+  return isUntrusted() ? `${scale} Not trusted: fails the check of gradients, so only magnitudes are shown.` : scale;
+}
+
 let barRange = { score: 1, slope: 1 };
 function makeBars() {
   const directions = shownDirections();
@@ -22,7 +30,7 @@ function makeBars() {
   }));
   const states = new Set(directions.map((i) => FACTS.directions[i].status));
   const stability = states.size === 1 ? `Stability over resampled levels: ${[...states][0]}.` : "Grey names: not stable over resampled levels.";
-  byId("bar-legend").textContent = `Bars end at ±${short(barRange.score)}; colours at ±${short(barRange.slope)} of the ${FACTS.functions[state.fn].words} per unit of score. ${stability}`;
+  byId("bar-legend").textContent = `Bars end at ±${short(barRange.score)}; ${slopeWords()} ${stability}`;
   drawBars();
 }
 
@@ -35,7 +43,8 @@ function drawBars() {
     bar.style.left = `${50 + 100 * Math.min(share, 0)}%`;
     bar.style.width = `${100 * Math.abs(share)}%`;
     rows[row].classList.toggle("late", late);
-    bar.style.background = late ? "" : css(diverging(slopes[direction] / barRange.slope));
+    rows[row].classList.toggle("untrusted", isUntrusted());
+    bar.style.background = late ? "" : css(mapColour(slopes[direction] / barRange.slope));
     score.textContent = short(scores[direction]);
     gradient.textContent = late ? "—" : signed(slopes[direction]);
   });

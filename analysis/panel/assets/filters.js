@@ -1,6 +1,6 @@
 // Conditions on scores and gradients; a sample matches if all of them hold at one and the same step.
 const BINS = 48;
-const quantities = () => [["scores", "score"], ...FACTS.functions.map(({ name, words }) => [`gradient/${name}`, `gradient of ${words}`])];
+const quantities = () => [["scores", "score"], ...FACTS.functions.map(({ name, words, untrusted }) => [`gradient/${name}`, `gradient of ${words}${untrusted ? " (not trusted)" : ""}`])];
 
 function holds({ quantity, direction, low, high }, sample, step) {
   const array = table[quantity];

@@ -45,22 +45,34 @@ function blurred(map, height, width, sigma) {
 const isUntrusted = () => FACTS.functions[state.fn].untrusted;
 const mapColour = (share) => (isUntrusted() ? uncoloured : diverging)(share);
 
-// The maps of this sample and function, in the function's units, as they are shown.
-let shown = { maps: [], peak: 1 };
+const isZero = (values) => !values.some((value) => value !== 0);
+
+// The maps of this sample and function, in the function's units, as they are shown. zero: whether all of them are.
+let shown = { maps: [], peak: 1, zero: false };
 function prepareMaps() {
   const [height, width] = SIDES(), stored = state.clip[`map/${functionName()}`];
   const unit = table[`scale/${functionName()}`].data[state.sample] / 127;
   const maps = Array.from({ length: functionSteps() }, (_, t) => blurred(part(stored, t), height, width, state.smooth).map((value) => value * unit));
-  shown = { maps, peak: Math.max(...maps.map(largest)) };
+  shown = { maps, peak: Math.max(...maps.map(largest)), zero: maps.every(isZero) };
 }
 
 const rangeAt = (t) => state.range * (state.ownScale && shown.maps[t] ? largest(shown.maps[t]) : shown.peak);
+
+// Whether there is nothing to scale: in this step's map, if each step is scaled by itself, or in any.
+const hasNoScale = () => (state.ownScale && shown.maps[state.step] ? isZero(shown.maps[state.step]) : shown.zero);
+
+// What is to be known of a map before it is read.
+function mapMarks(map) {
+  if (!map) return ["too late to matter"];
+  return [isZero(map) ? "all zero" : "", isUntrusted() ? "not trusted" : ""].filter(Boolean);
+}
 
 function drawViews() {
   const sides = SIDES(), [height, width] = sides, t = state.step, frame = part(state.clip.obs, t), map = shown.maps[t];
   paintFrame(byId("frame"), frame, sides);
   paint(byId("map"), width, height, (p) => mapColour(map ? map[p] / rangeAt(t) : 0));
   paintOverlay(byId("overlay"), frame, map, rangeAt(t), state.opacity, sides, isUntrusted());
+  byId("map-caption").textContent = ["Saliency", mapMarks(map).join(", ")].filter(Boolean).join(": ");
   byId("frame").setAttribute("aria-label", `Frame at step ${t}`);
   byId("map").setAttribute("aria-label", map ? `Gradient of ${FACTS.functions[state.fn].words} at step ${t}` : `Step ${t} is too late to matter`);
   byId("overlay").setAttribute("aria-label", "Frame in grey with the map over it");
@@ -68,10 +80,12 @@ function drawViews() {
 
 function drawLegend() {
   const range = rangeAt(state.step), words = FACTS.functions[state.fn].words;
+  for (const id of ["legend-bar", "legend-ends"]) byId(id).hidden = hasNoScale();
   paint(byId("legend-bar"), 256, 1, (p) => mapColour((p - 127.5) / 127.5));
   byId("legend-low").textContent = `≤ ${short(-range)}`;
   byId("legend-high").textContent = `≥ ${signed(range)}`;
-  byId("legend-words").textContent = `Change of the ${words} per unit of a pixel's brightness (0 to 1, channels summed)` + (state.smooth ? ", smoothed. " : ". ") + (isUntrusted() ? "Not trusted: fails the check of gradients, so only magnitudes are shown." : "Blue: brighter raises it; red: brighter lowers it.");
+  byId("legend-words").textContent = hasNoScale() ? `All zero: no pixel of ${shown.zero ? "any frame" : "this frame"} changes the ${words}.`
+    : `Change of the ${words} per unit of a pixel's brightness (0 to 1, channels summed)` + (state.smooth ? ", smoothed. " : ". ") + (isUntrusted() ? "Not trusted: fails the check of gradients, so only magnitudes are shown." : "Blue: brighter raises it; red: brighter lowers it.");
   byId("opacity-words").textContent = `${percent(state.opacity)}`;
   byId("smooth-words").textContent = state.smooth ? `${state.smooth} px` : "off";
   byId("range-words").textContent = `${percent(state.range)} of peak`;

@@ -46,7 +46,7 @@ function chooseCluster() {
 }
 
 function startSamples() {
-  FACTS.functions.forEach(({ name, words }, i) => byId("function").add(new Option(words === name ? name : `${name}: ${words}`, i)));
+  FACTS.functions.forEach(({ name, words, untrusted }, i) => byId("function").add(new Option((words === name ? name : `${name}: ${words}`) + (untrusted ? " (not trusted)" : ""), i)));
   byId("function").onchange = () => update({ fn: Number(byId("function").value) });
   byId("sample").onchange = () => showSample(Number(byId("sample").value));
   byId("next").onclick = () => neighbour(1);

@@ -4,7 +4,7 @@ const TOUR = [
   ["views", "Frame, saliency, overlay", "The frame that the agent saw; the gradient of the function with respect to its pixels; and both together. Point at a pixel to read its value."],
   ["player", "Player", "Play, or step with the arrow keys. Home and End go to the first and last step, space plays and pauses."],
   ["strips", "Strips", "All steps at once: frames above, maps below. The function is read at the step marked so; hatched steps come too late to matter. Click one to go there."],
-  ["legend", "Scale", "Blue: a brighter pixel raises the function. Red: it lowers it. The ends are in the function's own units, and colours are full beyond them."],
+  ["legend", "Scale", "Blue: a brighter pixel raises the function. Red: it lowers it. The ends are in the function's own units, and colours are full beyond them. Maps and bars whose gradient fails its check have no colour: they are not trusted."],
   ["looks", "How maps are shown", "Opacity of the overlay, smoothing, and the gradient at which colours are full. Faint steps show up when each step is scaled by itself."],
   ["space", "Directions", "Hidden states of all samples in two directions you choose, with the path of this sample. Below: its scores at this step, coloured by what more of a direction would do to the function."],
   ["filters", "Filters", "Keep samples whose scores or gradients lie in a range. All conditions have to hold at the same step. The matching samples are shown; click one."],

@@ -29,8 +29,23 @@ choose("function", 2);
 seen.otherFunction = { map: pixels("map"), words: text("legend-words"), bars: text("bars") };
 FACTS.functions[1].untrusted = true;
 choose("function", 1);
-seen.untrusted = { map: pixels("map"), overlay: pixels("overlay"), words: text("legend-words") };
+const barColours = () => [...byId("bars").querySelectorAll(".bar:not(.head) i")].map((bar) => bar.style.background);
+const scaleHidden = () => ["legend-bar", "legend-ends"].map((id) => byId(id).hidden);
+seen.untrusted = { map: pixels("map"), overlay: pixels("overlay"), words: text("legend-words"), bars: barColours(), barWords: text("bar-legend"), caption: text("map-caption") };
 FACTS.functions[1].untrusted = false;
+choose("function", 0);
+seen.captionOfTrusted = text("map-caption");
+state.clip["map/leftwards"].data.fill(0);
+part(table["gradient/leftwards"], state.sample).fill(0);
+choose("function", 1);
+seen.zero = { words: text("legend-words"), hidden: scaleHidden(), caption: text("map-caption"), barWords: text("bar-legend") };
+choose("function", 0);
+part(state.clip["map/leftwards"], 0).fill(100);  // another step than the one shown
+choose("function", 1);
+seen.zeroStep = { words: text("legend-words"), hidden: scaleHidden(), caption: text("map-caption") };
+byId("own-scale").click();
+seen.zeroStepOwn = { words: text("legend-words"), hidden: scaleHidden() };
+byId("own-scale").click();
 choose("function", 2);
 
 seen.keys = [];

@@ -154,6 +154,33 @@ def test_a_function_that_fails_the_check_of_gradients_has_no_colour(shown, data)
     assert np.ptp(shades[stored > 50]) < np.ptp(shades) > 40
     assert "Not trusted" in shown["untrusted"]["words"]
     assert "Not trusted" not in shown["otherFunction"]["words"]
+    assert shown["untrusted"]["caption"] == "Saliency: not trusted"
+    assert shown["captionOfTrusted"] == "Saliency"
+
+
+def test_bars_of_a_gradient_that_fails_its_check_are_grey(shown, data):
+    gradient = np.abs(data[1]["gradient/leftwards"][5, STEP])
+    shades = np.array([channels(colour) for colour in shown["untrusted"]["bars"]])
+    assert np.ptp(shades, axis=1).max() < 20
+    assert (np.argsort(-shades.mean(1)) == np.argsort(gradient)).all()  # on a light page, darker is larger
+    assert "Not trusted" in shown["untrusted"]["barWords"]
+    assert max(np.ptp(channels(colour)) for colour in shown["barColours"]) > 40
+
+
+def channels(colour: str) -> list[int]:
+    """Of "rgb(1, 2, 3)"."""
+    return [int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+
+
+def test_a_map_of_zeros_says_so_and_has_no_scale(shown):
+    zero, step, own = shown["zero"], shown["zeroStep"], shown["zeroStepOwn"]
+    assert zero["words"].startswith("All zero: no pixel of any frame changes the log-probability")
+    assert zero["hidden"] == own["hidden"] == [True, True]
+    assert zero["caption"] == step["caption"] == "Saliency: all zero"
+    assert "all gradients are zero" in zero["barWords"]
+    assert step["hidden"] == [False, False]  # other steps of the clip have a scale
+    assert step["words"].startswith("Change of the")
+    assert own["words"].startswith("All zero: no pixel of this frame")
 
 
 def test_keys_step_to_both_ends_and_no_further(shown):
@@ -183,7 +210,7 @@ def test_bars_show_scores_and_gradients_of_the_step(shown, data):
     gradient = data[1]["gradient/entropy"][5, 2]
     assert [slope for _, slope in numbers] == pytest.approx(gradient.tolist(), rel=6e-3)
     for colour, slope in zip(shown["barColours"], gradient):
-        red, _, blue = (int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(","))
+        red, _, blue = channels(colour)
         assert (blue > red) == (slope > 0)
 
 
