@@ -36,7 +36,7 @@ class Args:
     causes: bool = False
     """Determine causes of death by deleting hazards (CoinRun)."""
     env_name: str | None = None
-    """Game; default: the agent's own (coinrun without an agent), as for the four options below."""
+    """Game; default: the agent's own (coinrun without an agent), as for the five options below."""
     distribution_mode: str | None = None
     """easy, hard, extreme, memory or exploration."""
     use_backgrounds: bool | None = None
@@ -45,6 +45,8 @@ class Args:
     """Paint the player's velocity into the frame, in games that can."""
     blink: bool | None = None
     """Blank 4-12 frames now and then, so that playing well needs memory."""
+    random_coin: bool | None = None
+    """Put the coin at a random place in the right fifth of each level (CoinRun)."""
     num_envs: int = 64
     """Environments stepped together; affects scores by rounding only."""
     seed: int = 0

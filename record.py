@@ -19,7 +19,7 @@ class Args:
     exp_name: str = "test"
     """Name of the recording, which goes to <out_dir>/data/<exp_name>/."""
     env_name: str | None = None
-    """Game; default: the agent's own (coinrun without an agent), as for the four options below."""
+    """Game; default: the agent's own (coinrun without an agent), as for the five options below."""
     distribution_mode: str | None = None
     """easy, hard, extreme, memory or exploration."""
     use_backgrounds: bool | None = None
@@ -28,6 +28,8 @@ class Args:
     """Paint the player's velocity into the frame, in games that can."""
     blink: bool | None = None
     """Blank 4-12 frames now and then (CoinRun-blink)."""
+    random_coin: bool | None = None
+    """Put the coin at a random place in the right fifth of each level (CoinRun)."""
     start_level: int = 0
     """First level of the range that episodes are drawn from."""
     num_levels: int = 0

@@ -28,7 +28,7 @@ class Args:
     num_eps: int = 10
     """Episodes, one video each; levels in order, repeated with other action noise when they run out."""
     env_name: str | None = None
-    """Game; default: the agent's own, also for the six options below."""
+    """Game; default: the agent's own, also for the seven options below."""
     start_level: int | None = None
     """Seed of the first level."""
     num_levels: int | None = None
@@ -41,6 +41,8 @@ class Args:
     """Paint the player's velocity into the frame, if the game supports it."""
     blink: bool | None = None
     """Blank 4-12 frames at random times."""
+    random_coin: bool | None = None
+    """Put the coin at a random place in the right fifth of each level (CoinRun)."""
     world_model_file: Path | None = None
     """Play in this world model instead of the game; levels are then indices of start states."""
     data_dir: Path | None = None

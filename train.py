@@ -27,6 +27,10 @@ class Args:
     """Paint the player's velocity into the frame, in games that can."""
     blink: bool = False
     """Blank 4-12 frames now and then, so that playing well needs memory."""
+    random_coin: bool = False
+    """Put the coin at a random place in the right fifth of each level (CoinRun), so that the agent cannot
+    learn to run to the end instead.
+    """
     param_name: str = "easy-200"
     """Preset of hyperparams/procgen/config.yml."""
     num_timesteps: int = 25_000_000
@@ -77,7 +81,7 @@ from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
 def main(args: Args) -> None:
     drawn = {
         name: getattr(args, name)
-        for name in ("distribution_mode", "use_backgrounds", "paint_vel_info", "blink")
+        for name in ("distribution_mode", "use_backgrounds", "paint_vel_info", "blink", "random_coin")
     }
     train_config = ProcgenConfig(args.env_name, args.num_levels, args.start_level, **drawn)
     actions = action_space(args.env_name)

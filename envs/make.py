@@ -6,19 +6,21 @@ from dataclasses import replace
 from common.runs import UsageError
 from envs.blink import BlinkVecEnv
 from envs.procgen import GAMES, ProcgenConfig, ProcgenVecEnv, described_game
+from envs.random_coin import RandomCoinVecEnv
 
 
 def make_env(
     num: int, config: ProcgenConfig, seed: int = 0, num_threads: int = 2
-) -> ProcgenVecEnv | BlinkVecEnv:
+) -> ProcgenVecEnv | RandomCoinVecEnv | BlinkVecEnv:
     """Creates `num` environments; `seed` determines level draws, and levels alone determine CoinRun-blink's
-    blanks.
+    blanks and the places of random coins.
     """
     env = ProcgenVecEnv(num, config, seed, num_threads)
+    env = RandomCoinVecEnv(env) if config.random_coin else env
     return BlinkVecEnv(env) if config.blink else env
 
 
-OPTIONS = ("env_name", "distribution_mode", "use_backgrounds", "paint_vel_info", "blink")
+OPTIONS = ("env_name", "distribution_mode", "use_backgrounds", "paint_vel_info", "blink", "random_coin")
 """Flags that select the game and how it is drawn; left out (None), each is the agent's own."""
 
 

@@ -2,13 +2,14 @@
 
 import contextlib
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from common.descriptions import check_kinds
 from common.runs import UsageError
-from envs.procgen_body import parse, serialize
+from envs.procgen_body import State, parse, serialize
 from envs.procgen_state import game_name, read_header, with_header
 from envs.symbols import Symbols, read_symbols
 from envs.vecenv import ActionSpace, BadState, Snapshot
@@ -35,6 +36,8 @@ LAST_MOVE_LEAKS = ("dodgeball",)
 determine an episode.
 """
 _INITIAL_MOVE = 7
+_OUR_OPTIONS = ("blink", "random_coin")
+"""Fields of ProcgenConfig that wrappers act on (envs/make.py)."""
 
 _NAMES = (
     "down-left",
@@ -77,7 +80,9 @@ class ProcgenConfig:
     paint_vel_info: bool = False
     use_sequential_levels: bool = False
     blink: bool = False
-    """Blank 4-12 frames now and then (envs/blink.py); the one option that is not Procgen's."""
+    """Blank 4-12 frames now and then (envs/blink.py); not an option of Procgen's own, nor is the next."""
+    random_coin: bool = False
+    """Move CoinRun's coin to a random place in the right fifth of the level (envs/random_coin.py)."""
 
     def __post_init__(self):
         check_kinds(self)
@@ -95,6 +100,8 @@ class ProcgenConfig:
                 f"{self.env_name} has no {self.distribution_mode!r} mode; the games that have it:"
                 f" {', '.join(games)}"
             )
+        if self.random_coin and self.env_name != "coinrun":
+            raise UsageError(f"random_coin moves the coin of coinrun, and {self.env_name} has none")
         if self.use_generated_assets:
             raise UsageError(
                 "use_generated_assets is not supported: Procgen can neither save nor restore states with it"
@@ -140,7 +147,7 @@ class ProcgenVecEnv:
                 f"{asked} cannot be made; ask for 1 or more, with 0 or more threads and a seed from"
                 f" 0 to {2**31 - 1}"
             )
-        options = {name: value for name, value in vars(config).items() if name != "blink"}
+        options = {name: value for name, value in vars(config).items() if name not in _OUR_OPTIONS}
         # this mode is one fixed level; Procgen refuses a range with it
         if config.distribution_mode == "exploration":
             del options["num_levels"], options["start_level"]
@@ -213,6 +220,13 @@ class ProcgenVecEnv:
             self._set_state_bytes(slot, snapshot.data)
             self._steps[slot], self._ended_at[slot] = read_header(snapshot.data, "cur_time")[0], 0
 
+    def edit_states(self, slots, edit: Callable[[State], State]) -> None:
+        """Replaces the states of some slots by edited ones; observations follow at once. The last
+        transition's reward and end stay.
+        """
+        for slot in slots:
+            self._set_state_bytes(slot, serialize(edit(parse(self._state_bytes(slot)))))
+
     def symbols(self, slots=None) -> Symbols:
         """Symbols of the given slots' states (default: all)."""
         return read_symbols([self._state_bytes(slot) for slot in self._slots(slots)])
@@ -259,10 +273,7 @@ class ProcgenVecEnv:
     def _clear_last_move(self, slots) -> None:
         """Makes the first steps of a new episode independent of the old one, in the games that need it."""
         if self.config.env_name in LAST_MOVE_LEAKS:
-            for slot in slots:
-                state = parse(self._state_bytes(slot))
-                state.scene["last_move_action"] = _INITIAL_MOVE
-                self._set_state_bytes(slot, serialize(state))
+            self.edit_states(slots, _with_initial_move)
 
     def _slots(self, slots) -> list[int]:
         return list(range(self.num)) if slots is None else list(slots)
@@ -282,6 +293,11 @@ class ProcgenVecEnv:
 
     def _set_state_bytes(self, slot: int, data: bytes) -> None:
         self._env.call_c_func("set_state", slot, data, len(data))
+
+
+def _with_initial_move(state: State) -> State:
+    state.scene["last_move_action"] = _INITIAL_MOVE
+    return state
 
 
 def action_space(game: str) -> ActionSpace:

@@ -208,9 +208,11 @@ def common_curves(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.n
 
 
 def published_for(runs: Sequence[TrainingRun]) -> dict | None:
-    """The entry of published.json on the game and mode of all runs, if any; None with blanked frames."""
+    """The entry of published.json on the game and mode of all runs, if any; None with blanked frames or moved
+    coins.
+    """
     games = [run.config.get("env", {}) for run in runs]
-    if any(game.get("blink") for game in games):
+    if any(game.get("blink") or game.get("random_coin") for game in games):
         return None
     trained_on = {(game.get("env_name"), game.get("distribution_mode")) for game in games}
     for entry in json.loads(PUBLISHED.read_text()):

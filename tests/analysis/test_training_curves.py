@@ -127,10 +127,11 @@ def test_published_curve_only_behind_coinrun_easy(tmp_path, game, mode, there):
         assert len(drawn) == (2 if there else 0)
 
 
-def test_published_curve_is_not_of_blanked_frames(tmp_path):
+@pytest.mark.parametrize("option", ["blink", "random_coin"])
+def test_published_curve_is_not_of_another_game(tmp_path, option):
     blink, plain = (make_run(tmp_path / name) for name in ("blink", "plain"))
     config = json.loads((blink / "config.json").read_text())
-    config["env"]["blink"] = True
+    config["env"][option] = True
     (blink / "config.json").write_text(json.dumps(config))
     assert published_for([load_run(blink)]) is None
     assert published_for([load_run(plain), load_run(blink)]) is None

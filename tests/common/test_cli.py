@@ -93,11 +93,12 @@ def test_flags_that_change_only_what_is_said_or_kept(tmp_path, plain_run, flag):
     assert last_weights(trained(tmp_path, **{flag: SAME_WEIGHTS[flag]})) == last_weights(plain_run)
 
 
-def test_velocity_is_painted(tmp_path, monkeypatch):
+@pytest.mark.parametrize("flag", ["paint_vel_info", "random_coin"])
+def test_coinruns_own_options_change_what_is_learned(tmp_path, monkeypatch, flag):
     # CoinRun's first episodes are long
     monkeypatch.setattr(Trainer, "_evaluate_if_due", lambda self, before: {})
     runs = [
-        trained(tmp_path / str(on), paint_vel_info=on, env_name="coinrun", num_timesteps=32)
+        trained(tmp_path / str(on), env_name="coinrun", num_timesteps=32, **{flag: on})
         for on in (False, True)
     ]
     assert last_weights(runs[0]) != last_weights(runs[1])

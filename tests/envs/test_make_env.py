@@ -60,7 +60,15 @@ def test_left_out_options_are_the_agents_own(caplog):
     assert not caplog.text
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+def test_a_random_coin_moves_coins_and_can_be_asked_for_in_coinrun_alone():
+    (moved, plain) = (make_env(16, game_of(asked(random_coin=on), {}, num_levels=50)) for on in (True, False))
+    grids = [env.symbols().grid for env in (moved, plain)]
+    assert (grids[0] != grids[1]).any((1, 2)).mean() > 0.2
+    with pytest.raises(UsageError, match="random_coin moves the coin of coinrun, and jumper has none"):
+        game_of(asked(random_coin=True), OWN)
+
+
+@pytest.mark.parametrize("option", OTHER)
 def test_each_option_can_be_asked_for_and_a_difference_is_said(option, caplog):
     caplog.set_level(logging.INFO)
     same = game_of(asked(**{option: OWN[option]}), OWN)

@@ -281,6 +281,8 @@ def test_num_levels_and_paint_vel_info_reach_the_game(rendered):
         config = render.game_config(render.Args(Path("x"), env_name="coinrun", paint_vel_info=painted), OWN)
         shown.append(ProcgenVecEnv(1, config, num_threads=0).observe()[1])
     assert (shown[0] != shown[1]).any()
+    moved = render.game_config(render.Args(Path("x"), env_name="coinrun", random_coin=True), OWN)
+    assert moved.random_coin
     assert episodes(rendered(num_eps=4, blink=True)) != episodes(rendered(num_eps=4))
 
 
