@@ -5,8 +5,11 @@ import pytest
 
 from agents.behaviours import make_behaviour
 from common.runs import UsageError
+from envs.coin_places import last_column
+from envs.coinrun import COIN
 from envs.make import make_env
 from envs.procgen import ProcgenConfig, action_space
+from envs.procgen_body import parse
 from rollouts.record import Actor, Plan, record
 from rollouts.states import replay_env, replay_states
 from rollouts.store import Rollouts, create_store
@@ -80,6 +83,15 @@ def test_a_blinking_store_is_compared_with_its_black_frames(tmp_path):
     black = [not store.episode(i)["obs"][: t + 1].any((1, 2, 3)).all() for i, t in enumerate(steps)]
     assert any(black)
     assert len(replay_states(store, range(3), steps)) == 3
+
+
+def test_a_store_with_random_coins_replays_with_the_coins_where_they_were(tmp_path):
+    store = record_random(tmp_path / "coin", "coinrun", 6, random_coin=True)
+    assert store.manifest["env"]["random_coin"]
+    assert len(replay_states(store, range(6), np.minimum(store.episodes["length"] - 1, 60))) == 6
+    first = [parse(snapshot.data) for snapshot in replay_states(store, range(6), [0] * 6)]
+    coins = [np.argwhere(state.grid == COIN)[0] for state in first]
+    assert any(column != last_column(state) for (_, column), state in zip(coins, first))
 
 
 def test_no_pairs_no_states(store):

@@ -289,6 +289,14 @@ def test_an_option_that_is_not_the_agents_own_is_said(tmp_path, agent_file, capl
     )
 
 
+def test_a_moved_coin_is_played_for(tmp_path):
+    """Random play of a level whose coin is moved one tile ends otherwise than that of the plain one."""
+    asked = dict(behaviour="random", env_name="coinrun", num_levels=30, num_episodes=30, start_level=0)
+    plain, moved = (scored(tmp_path / str(on), None, random_coin=on, **asked) for on in (False, True))
+    assert (plain["env"]["random_coin"], moved["env"]["random_coin"]) == (False, True)
+    assert plain["per_episode"]["length"] != moved["per_episode"]["length"]
+
+
 def test_random_needs_no_agent(tmp_path):
     given = scored(tmp_path, None, behaviour="random", env_name="dodgeball")
     assert given["env"]["env_name"] == "dodgeball"
