@@ -35,6 +35,7 @@ from analysis import (
     scene_bank,
     tuning_precompute,
 )
+from analysis.counterfactuals import goal_summary
 from analysis.io.sequence import PAGE, PICTURES, Command, command_of, next_command, parse_sequence
 from analysis.io.steps import LATEST
 from analysis.lagged import consistency, cross_causation, stored_jacobians
@@ -60,6 +61,7 @@ VERSIONS = {
             memory_summary,
             overlap,
             saliency_truth_precompute,
+            goal_summary,
         )
     },
     **{

@@ -45,6 +45,10 @@ SMALL = {
     "record_informinit_gen_samples": "--num_samples 8 --num_sim_steps 6",
     "analysis.interventions_precompute": "--scenes any --num_fork_points 3 --steps 2 --strengths 1",
     "analysis.interventions_plotting": "--results results/interventions.json --images results/images",
+    "analysis.goal_misgeneralisation_precompute": "--num_levels 4 --steps 40 --wait 5",
+    "analysis.goal_misgeneralisation_plotting": (
+        "--results results/goal_misgeneralisation.json --images results/images"
+    ),
     "record_gen_samples --action_grid": "--num_samples 2",
     "interpolation_exp": "--num_pairs 1 --num_points 3 --num_sim_steps 4",
     "saliency_exps": "--sample_ids 0 to 6 --draws 1 --num_sim_steps 6",

@@ -35,7 +35,7 @@ ROOMS = {
         ("io", "rendering"),
         ("plotting", "recording"),
         ("game_check", "model_eval", "training_curves"),
-        ("interventions", "maps", "memory", "oracles", "probing"),
+        ("counterfactuals", "interventions", "maps", "memory", "oracles", "probing"),
         ("lagged", "panel", "targets"),
         ("",),
         ("demo_report",),

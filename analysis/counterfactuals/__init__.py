@@ -1,0 +1,1 @@
+"""What edited levels and patched activations show: goal misgeneralisation, interchange, single edits."""
