@@ -102,8 +102,8 @@ def draw_paths(numbers: dict, levels: Mapping[str, np.ndarray], runs: Mapping[st
         axis.legend(loc="upper left", fontsize=7, frameon=True, framealpha=0.85, edgecolor="none")
     text = (
         "One level and the paths of the agents' centres, with the same action noise; yellow: the coin;"
-        " crosses: saws, triangles: enemies, squares: crates, where they are at the start; red: lava. Chosen by"
-        " rule: the first level in which the first agent reaches the wall without the moved coin."
+        " crosses: saws, triangles: enemies, squares: crates, where they are at the start; red: lava. Chosen"
+        " by rule: the first level in which the first agent reaches the wall without the moved coin."
     )
     seed = int(levels["level"][chosen])
     add_caption(figure, text, "1 level", f"{seed}")
