@@ -9,11 +9,10 @@ import torch
 from common.policy import Policy
 from common.progress import progress_bar
 from interpret.forks.fork_points import ForkPoints
-from interpret.forks.paired_outcomes import OUTCOMES
 from interpret.forks.world_comparison import Runs
 from interpret.forks.worlds import World, run_in_batches
 from interpret.interventions.arms import Arm
-from interpret.interventions.effects import outcomes_by_point
+from interpret.interventions.effects import EVENTS, events_by_point
 from interpret.interventions.intervened import Intervened
 from interpret.interventions.nulls import StateSample
 from rollouts.segment import Segment
@@ -31,6 +30,7 @@ class Experiment:
 
     world_of: Callable[[Policy], World]
     agent: Policy
+    action_names: Sequence[str]
     points: ForkPoints
     steps: int
     seed: int
@@ -45,8 +45,9 @@ class Experiment:
 
 
 def _ends(segment: Segment) -> dict[str, np.ndarray]:
-    """What outcomes are computed from, [T, B]."""
+    """What events are computed from, [T, B]."""
     return {
+        "action": segment.action.numpy().astype(np.uint8),
         "done": segment.extra["done_prob"].numpy(),
         "coin": segment.extra["reward_prob"].numpy(),
         "running": segment.mask.numpy(),
@@ -54,24 +55,22 @@ def _ends(segment: Segment) -> dict[str, np.ndarray]:
 
 
 def _ends_and_states(segment: Segment) -> dict[str, np.ndarray]:
-    """Also the actions [T, B] and the hidden states [T + 1, B, D]."""
-    return _ends(segment) | {
-        "action": segment.action.numpy().astype(np.uint8),
-        "hidden": segment.hidden.float().numpy(),
-    }
+    """Also the hidden states [T + 1, B, D]."""
+    return _ends(segment) | {"hidden": segment.hidden.float().numpy()}
 
 
-def _outcomes(kept: dict[str, np.ndarray]) -> np.ndarray:
-    """Probability [3, M] of each outcome by fork point."""
-    return outcomes_by_point(Runs(kept["done"], kept["coin"], kept["running"], *[None] * 4))
+def _events(experiment: Experiment, kept: dict[str, np.ndarray]) -> np.ndarray:
+    """EVENTS by fork point [5, M]."""
+    runs = Runs(*(kept[name] for name in ("done", "coin", "running", "action")), *[None] * 3)
+    return events_by_point(runs, experiment.action_names)
 
 
 def play_control(experiment: Experiment) -> dict[str, np.ndarray]:
-    """The agent without edits: outcomes [3, M], and running, done, coin, action [T, M, D], hidden [T + 1, M,
+    """The agent without edits: outcomes [5, M], and running, done, coin, action [T, M, D], hidden [T + 1, M,
     D, W].
     """
     kept = experiment.play(experiment.agent, _ends_and_states)
-    return kept | {"outcomes": _outcomes(kept)}
+    return kept | {"outcomes": _events(experiment, kept)}
 
 
 def play_tested(experiment: Experiment, arms: Sequence[Arm]) -> dict[str, np.ndarray]:
@@ -82,22 +81,22 @@ def play_tested(experiment: Experiment, arms: Sequence[Arm]) -> dict[str, np.nda
         for arm in arms:
             policy = Intervened(experiment.agent, arm.interventions)
             kept = experiment.play(policy, _ends_and_states, bar)
-            parts.append(kept | {"outcomes": _outcomes(kept), "strength": np.array(arm.strength)})
+            parts.append(kept | {"outcomes": _events(experiment, kept), "strength": np.array(arm.strength)})
     return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
 
 def play_nulls(experiment: Experiment, arms: Sequence[Arm], family: str) -> dict[str, np.ndarray]:
-    """The null arms of a family: outcomes [K, 3, M], strength and whether matched [K]. Arms without a match
+    """The null arms of a family: outcomes [K, 5, M], strength and whether matched [K]. Arms without a match
     are not played; their outcomes are NaN.
     """
     arms = [arm for arm in arms if arm.family == family]
-    outcomes = np.full((len(arms), len(OUTCOMES), len(experiment.points)), np.nan)
+    outcomes = np.full((len(arms), len(EVENTS), len(experiment.points)), np.nan)
     total = sum(arm.matched for arm in arms) * len(experiment.points) * experiment.draws
     with progress_bar(total=total, unit="fork", desc=family) as bar:
         for i, arm in enumerate(arms):
             if arm.matched:
                 policy = Intervened(experiment.agent, arm.interventions)
-                outcomes[i] = _outcomes(experiment.play(policy, _ends, bar))
+                outcomes[i] = _events(experiment, experiment.play(policy, _ends, bar))
     return {
         "outcomes": outcomes,
         "strength": np.array([arm.strength for arm in arms]),

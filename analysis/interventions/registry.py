@@ -4,16 +4,33 @@ sealed levels.
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from common.runs import UsageError, file_id
-from interpret.interventions.hypothesis import Hypothesis
+from interpret.interventions.hypothesis import Hypothesis, check_family, read_hypothesis
 from rollouts.store import Rollouts
 
 OPENED = "opened.jsonl"
 """Next to the hypotheses: which one opened the sealed levels for which direction."""
+
+
+def read_family(paths: Sequence[Path]) -> dict[str, Hypothesis]:
+    """Hypotheses by file name. Raises UsageError unless they are all those of one folder and go together."""
+    folders = {Path(path).resolve().parent for path in paths}
+    if len(folders) != 1:
+        raise UsageError("give the hypotheses of one folder: they are one family")
+    missing = sorted({one.name for one in folders.pop().glob("*.yaml")} - {path.name for path in paths})
+    if missing:
+        raise UsageError(
+            f"{missing[0]} is in the same folder: hypotheses of a folder are tested together, because their "
+            "p-values are corrected for their number; give all of them"
+        )
+    family = {path.name: read_hypothesis(path) for path in sorted(paths)}
+    check_family(family)
+    return family
 
 
 def check_registered(path: Path) -> str:

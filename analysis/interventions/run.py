@@ -122,6 +122,7 @@ def compute(
     env = replay_env(rollouts, settings.batch_size, settings.num_threads)
     shared = dict(
         agent=agent,
+        action_names=rollouts.manifest["action_names"],
         points=points,
         steps=settings.steps,
         seed=recording_seed(rollouts),

@@ -9,11 +9,11 @@ import numpy as np
 from common.stats import estimates, level_weights, mean
 from interpret.forks.paired_outcomes import OUTCOMES
 from interpret.interventions.arms import FAMILIES, JUDGED_BY
-from interpret.interventions.effects import effect_summary, null_test, paired_difference, verdict
+from interpret.interventions.effects import EVENTS, effect_summary, null_test, paired_difference, verdict
 from interpret.interventions.manifold import RealStates, manifold_checks
 
 STEP = "interventions"
-VERSION = 1
+VERSION = 2
 COMMAND = "python -m analysis.interventions_precompute"
 TESTED_OUTCOMES = ("death", "coin")
 
@@ -35,14 +35,12 @@ def summarize_world(parts: Mapping[str, Arrays], layouts: np.ndarray, real: Real
     nulls = {family: null_effects(parts[family], control) for family in FAMILIES if family in parts}
     tests = {
         family: {
-            name: null_test(full[name].value, column) for name, column in zip(OUTCOMES, found.T) if len(found)
+            name: null_test(full[name].value, column) for name, column in zip(EVENTS, found.T) if len(found)
         }
         for family, found in nulls.items()
     }
     return {
-        "control": dict(
-            zip(OUTCOMES, estimates(np.stack([mean(weights, x) for x in control["outcomes"]], 1)))
-        ),
+        "control": dict(zip(EVENTS, estimates(np.stack([mean(weights, x) for x in control["outcomes"]], 1)))),
         "strengths": [
             {
                 "strength": float(strength),
@@ -53,14 +51,18 @@ def summarize_world(parts: Mapping[str, Arrays], layouts: np.ndarray, real: Real
         ],
         "nulls": {
             family: {
-                "effects": {name: found[:, k].tolist() for k, name in enumerate(OUTCOMES)},
+                "effects": {name: found[:, k].tolist() for k, name in enumerate(EVENTS)},
                 "matched": float(parts[family]["matched"].mean()),
                 "tests": {name: one._asdict() for name, one in tests[family].items()},
             }
             for family, found in nulls.items()
         },
         "verdicts": {
-            name: verdict(full[name], {family: found[name] for family, found in tests.items() if found})
+            name: verdict(
+                full[name],
+                {family: found[name] for family, found in tests.items() if found},
+                len(np.unique(layouts)),
+            )
             for name in TESTED_OUTCOMES
         },
     }
@@ -72,7 +74,7 @@ def full_strength(tested: Arrays) -> int:
 
 
 def null_effects(part: Arrays, control: Arrays) -> np.ndarray:
-    """Effects [K, 3] of the null arms that were matched."""
+    """Effects [K, 5] of the null arms that were matched."""
     change = part["outcomes"][part["matched"]] - control["outcomes"]
     return change.mean(-1)
 
@@ -124,14 +126,8 @@ def prediction(real: Mapping[str, Arrays], simulated: Mapping[str, Arrays], layo
     return found
 
 
-def _centred_effects(world: Mapping[str, Arrays], k: int, weights: np.ndarray) -> np.ndarray:
-    """Effects [K, R] of all arms on outcome k, less their mean over arms."""
-    effects = np.stack([mean(weights, change) for change in _changes(world)[:, k]])
-    return effects - effects.mean(0)
-
-
 def _changes(world: Mapping[str, Arrays]) -> np.ndarray:
-    """Changes [K, 3, M] in a world, of the arms that are played in both."""
+    """Changes [K, 5, M] in a world, of the arms that are played in both."""
     played = [world["tested"]["outcomes"]]
     played += [world[family]["outcomes"][world[family]["matched"]] for family in JUDGED_BY]
     return np.concatenate(played) - world["control"]["outcomes"]

@@ -4,7 +4,7 @@ Null directions leave the scores of the tested ones as they are. The strength of
 that it moves the state as far as the tested edit (equal norm), or the policy as far (KL).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -39,7 +39,13 @@ Measure = Callable[[Edit, Directions], float]
 
 
 def null_sets(
-    edit: Edit, directions: Directions, states: np.ndarray, count: int, seed: int, covariance: bool
+    edit: Edit,
+    directions: Directions,
+    states: np.ndarray,
+    count: int,
+    seed: int,
+    covariance: bool,
+    spared: Sequence[int] = (),
 ) -> list[Directions]:
     """`count` sets of random directions, as many each as the edit touches, that do not move its scores.
 
@@ -51,17 +57,20 @@ def null_sets(
         seed: of the draws.
         covariance: draw from the covariance of the states; otherwise all directions of standardised states
             are equally likely.
+        spared: further directions of the set whose scores they do not move.
     """
     touched = list(edit.touched)
+    spared = sorted({*touched, *spared})
     mean, std = states.mean(0, dtype=np.float64), states.std(0, dtype=np.float64)
     std = np.where(std > 0, std, 1.0)
-    read, write = directions.read[touched].cpu().numpy(), directions.write[:, touched].cpu().numpy()
+    write = directions.write[:, touched].cpu().numpy()
+    kept, along = directions.read[spared].cpu().numpy(), directions.write[:, spared].cpu().numpy()
     standard = (states - mean) / std
     spread = np.cov(standard.T) if covariance else np.eye(len(std))
     rng = np.random.default_rng([seed, int(covariance)])
     drawn = rng.multivariate_normal(np.zeros(len(std)), spread, (count, len(touched)), method="eigh")
     columns = drawn.swapaxes(1, 2) * std[:, None]  # [count, D, k]
-    columns -= write @ np.linalg.solve(read @ write, read @ columns)
+    columns -= along @ np.linalg.solve(kept @ along, kept @ columns)
     length = np.linalg.norm(write, axis=0) / np.linalg.norm(columns, axis=1, keepdims=True)
     return [_set_of(one, mean, std) for one in columns * length]
 
@@ -84,13 +93,16 @@ def on_null(edit: Edit) -> Edit:
     )
 
 
-def on_fitted(edit: Edit, directions: Directions, count: int, seed: int) -> list[Edit]:
-    """Up to `count` edits of the same kind on other directions of the set, none of which the edit touches.
+def on_fitted(
+    edit: Edit, directions: Directions, count: int, seed: int, spared: Sequence[int] = ()
+) -> list[Edit]:
+    """Up to `count` edits of the same kind on other directions of the set, none of which the edit touches or
+    `spared` names.
 
     Raises:
         UsageError: if the set has too few.
     """
-    others = [one for one in range(len(directions)) if one not in edit.touched]
+    others = [one for one in range(len(directions)) if one not in {*edit.touched, *spared}]
     if len(others) < len(edit.touched):
         raise UsageError(
             f"the set has {len(others)} other directions, and an edit of {len(edit.touched)} needs as many"

@@ -4,21 +4,22 @@ import json
 import subprocess
 
 import pytest
+import torch
 import yaml
 
 import confirm
+from agents.actor_critic import load_agent
 from analysis.interventions.registry import OPENED
 from common.cli import parse
 from common.runs import UsageError, file_id
 from interpret.directions.directions import load_directions
+from interpret.interventions.edit import Edit
+from interpret.interventions.effects import holm
+from interpret.interventions.nulls import StateSample, changed_states, kl_measure
+from interpret.interventions.shared_nulls import shared_null_arms
 
 pytestmark = pytest.mark.usefixtures("float32")
-FEW = 3
-
-
-@pytest.fixture(autouse=True)
-def few_nulls(monkeypatch):
-    monkeypatch.setattr(confirm, "MIN_NULLS", FEW)
+NULLS = 39
 
 
 @pytest.fixture
@@ -39,7 +40,10 @@ def write(repository, world, directions_file, name="h.yaml", commit=True, **chan
         "event": "death",
         "change": "rise",
         "smallest_effect": 0.5,
+        "kl": 0.05,
         "n": 6,
+        "null_points": 2,
+        "num_nulls": NULLS,
         "levels": [10_000, 5000],
     }
     (repository / name).write_text(yaml.safe_dump(fields | changed))
@@ -53,24 +57,27 @@ def test_a_registered_hypothesis_is_tested_and_its_opening_logged(repository, wo
     path = write(repository, world, directions_file)
     run(path, world)
     found = json.loads((repository / "out/confirm_precomp/latest/numbers.json").read_text())
-    effect = found["worlds"]["real"]["strengths"][0]["effects"]["death"]
-    assert found["verdicts"]["real"] == ("refuted" if effect[2] < 0.5 else "undecided")
-    assert found["fork_points"] == 6
+    (one,) = found["hypotheses"]
+    assert one["worlds"]["real"]["verdict"] == "too few to say"
+    assert found["fork_points"] == one["worlds"]["real"]["layouts"] == 6
+    assert len(found["worlds"]["real"]["nulls"]["KL-matched"]["effects"]["jump"]) == NULLS
     (entry,) = [json.loads(line) for line in (repository / OPENED).read_text().splitlines()]
     assert entry["directions"] == [f"{load_directions(directions_file).id}/0"]
     assert entry["id"] == file_id(path)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True, text=True)
-    assert entry["commit"] == found["commit"] == commit.stdout.strip()
+    assert entry["commit"] == one["commit"] == commit.stdout.strip()
     run(path, world)  # the same one again
     assert len((repository / OPENED).read_text().splitlines()) == 1
+    path.unlink()
     other = write(repository, world, directions_file, "other.yaml", change="fall")
     with pytest.raises(UsageError, match=r"h.yaml has opened the sealed levels"):
         run(other, world)
 
 
-def run(path, world):
+def run(path, world, *more):
     store = world.store.path
-    words = f"{path} --agent_file {world.agent_file} --data_dir {store} --num_nulls {FEW} --num_threads 1 "
+    words = " ".join(map(str, (path, *more)))
+    words += f" --agent_file {world.agent_file} --data_dir {store} --num_threads 1 "
     words += f"--direction_files {store.parent / 'directions.safetensors'} --out_dir {path.parent / 'out'} "
     confirm.main(parse(confirm.Args, "", (words + "--device cpu --batch_size 6").split()))
 
@@ -99,3 +106,67 @@ def test_an_altered_hypothesis_is_refused(repository, world, directions_file):
     with pytest.raises(UsageError, match="altered since its commit"):
         run(path, world)
     assert not (repository / OPENED).exists()
+
+
+def test_a_folder_is_one_family_and_shares_its_nulls(repository, world, directions_file):
+    edit = {"kind": "collapse", "directions": [1], "mode": "state"}
+    first = write(repository, world, directions_file)
+    second = write(repository, world, directions_file, "i.yaml", edit=edit, event="jump")
+    with pytest.raises(UsageError, match=r"i.yaml is in the same folder"):
+        run(first, world)
+    run(first, world, second)
+    found = json.loads((repository / "out/confirm_precomp/latest/numbers.json").read_text())
+    p = [one["worlds"]["real"]["p"] for one in found["hypotheses"]]
+    adjusted = [one["worlds"]["real"]["p_holm"] for one in found["hypotheses"]]
+    assert adjusted == pytest.approx(holm(p))
+    assert len(found["worlds"]["real"]["nulls"]["fitted"]["effects"]["jump"]) <= 4  # six less the two tested
+    assert found["shared"]["null_points"] == 2
+
+
+def test_null_directions_of_a_family_leave_all_tested_scores_alone(world, directions_file):
+    agent, directions = load_agent(world.agent_file)[0], load_directions(directions_file)
+    states = torch.tanh(torch.randn(200, directions.width, generator=torch.Generator().manual_seed(0)))
+    sample = StateSample(states.roll(1, 0), states)
+    edits = [Edit("add", (one,), values=(sign,), mode="state") for one, sign in ((0, 1.0), (2, -1.0))]
+    arms = shared_null_arms(edits, directions, agent, sample, 8, 0, 0.05)
+    assert {arm.family for arm in arms} == {"KL-matched", "fitted"}
+    measure = kl_measure(agent, sample)
+    for arm in arms:
+        (edit,) = arm.interventions.edits
+        own = arm.interventions.sets[edit.direction_set]
+        after = changed_states(edit, own, sample)
+        if arm.matched:
+            assert measure(edit, own) == pytest.approx(0.05, rel=1e-3)
+        moved = (directions.scores(after) - directions.scores(states)).abs().amax(0)
+        if arm.family == "KL-matched":
+            assert moved[[0, 2]].max() < 1e-4
+            assert moved[[1, 3, 4, 5]].min() > 1e-3  # the others are not spared
+        else:
+            assert edit.touched[0] in (1, 3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (dict(n=5), "differ in n"),
+        (dict(kl=0.2), "differ in kl"),
+        (dict(edit={"kind": "collapse", "directions": [1]}), "more than their directions"),
+        (dict(num_nulls=20), "differ in num_nulls"),
+    ],
+    ids=str,
+)
+def test_hypotheses_that_cannot_share_nulls_are_refused(repository, world, directions_file, changed, message):
+    edit = {"kind": "collapse", "directions": [1], "mode": "state"}
+    paths = (
+        write(repository, world, directions_file),
+        write(repository, world, directions_file, "i.yaml", **({"edit": edit} | changed)),
+    )
+    with pytest.raises(UsageError, match=message):
+        run(paths[0], world, paths[1])
+    assert not (repository / OPENED).exists()
+
+
+def test_too_few_nulls_for_holm_are_refused(repository, world, directions_file):
+    path = write(repository, world, directions_file, num_nulls=18)
+    with pytest.raises(UsageError, match="1 hypotheses need 19"):
+        run(path, world)

@@ -193,7 +193,9 @@ def test_the_planted_edit_is_specific_and_the_button_is_not(arms):
         effect = effect_summary(
             outcomes_by_point(play(points, bind([edit], {"one": SET}))), control, weights
         )["death"]
-        found[name] = verdict(effect, {family: null_test(effect.value, x) for family, x in nulls.items()})
+        found[name] = verdict(
+            effect, {family: null_test(effect.value, x) for family, x in nulls.items()}, 300
+        )
     assert found["pit"] == "specific"
     assert found["button"] in ("no effect", "undecided", "like any edit of that size")
 
@@ -222,16 +224,20 @@ def test_conditions_on_the_tested_set_stay_in_null_edits(sample):
 
 
 @pytest.mark.parametrize(
-    ("effect", "kl", "fitted", "said"),
+    ("effect", "kl", "fitted", "layouts", "said"),
     [
-        (Estimate(0.1, 0.05, 0.2), 0.02, 0.02, "specific"),
-        (Estimate(0.1, 0.05, 0.2), 0.02, 0.3, "not specific"),
-        (Estimate(0.1, 0.05, 0.2), 0.3, 0.02, "like any edit of that size"),
-        (Estimate(0.01, -0.01, 0.02), 0.02, 0.02, "no effect"),
-        (Estimate(0.01, -0.05, 0.09), 0.02, 0.02, "undecided"),
+        (Estimate(0.1, 0.05, 0.2), 0.02, 0.02, 500, "specific"),
+        (Estimate(0.1, 0.05, 0.2), 0.02, 0.3, 500, "not specific"),
+        (Estimate(0.1, 0.05, 0.2), 0.3, 0.02, 500, "like any edit of that size"),
+        (Estimate(0.01, -0.01, 0.02), 0.02, 0.02, 500, "no effect"),
+        (Estimate(0.01, -0.05, 0.09), 0.02, 0.02, 500, "undecided"),
+        (Estimate(0.0, 0.0, 0.0), 0.02, 0.02, 100, "no effect"),
+        (Estimate(0.0, 0.0, 0.0), 0.02, 0.02, 99, "undecided"),
+        (Estimate(0.0, 0.0, 0.0), 0.02, 0.02, 6, "too few to say"),
+        (Estimate(0.5, 0.2, 0.8), 0.02, 0.02, 29, "too few to say"),
     ],
 )
-def test_verdicts(effect, kl, fitted, said):
+def test_verdicts(effect, kl, fitted, layouts, said):
     spread = np.linspace(-1, 1, 99)
     nulls = {"KL-matched": kl * spread, "fitted": fitted * spread}
-    assert verdict(effect, {name: null_test(effect.value, x) for name, x in nulls.items()}) == said
+    assert verdict(effect, {name: null_test(effect.value, x) for name, x in nulls.items()}, layouts) == said
