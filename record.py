@@ -53,6 +53,10 @@ class Args:
     mixture_files: tuple[Path, ...] = ()
     """Agents of the behaviour `mixture`, which play the shards in turn (name one twice for a double share).
     """
+    mixture_behaviours: tuple[str, ...] = ()
+    """How each of mixture_files plays, one behaviour for each; default: all as `agent`. Every episode of the
+    store says whose it is and how it was played.
+    """
     num_envs: int = 64
     """Environments stepped together."""
     seed: int = 0
@@ -75,7 +79,7 @@ if __name__ == "__main__":
 
 from agents.actor_critic import ActorCritic, check_fits, load_agent
 from agents.behaviours import check_behaviour, make_behaviour
-from common.policy import unwrapped
+from common.policy import Policy, unwrapped
 from common.precision import choose_precision, set_precision
 from common.runs import UsageError, choose_device, file_id
 from common.words import counted
@@ -145,26 +149,44 @@ def main(args: Args) -> None:
 
 
 def described_behaviour(args: Args) -> dict:
-    """The behaviour as the manifest names it; stores from before there was an epsilon lack it."""
+    """The behaviour as the manifest names it; older stores lack an epsilon and the behaviours of a mixture."""
     options = {"name": args.behaviour, "temperature": args.temperature, "top_k": args.top_k}
-    return options | ({"epsilon": args.epsilon} if args.behaviour == "epsilon-greedy" else {})
+    if "epsilon-greedy" in behaviours_of(args):
+        options["epsilon"] = args.epsilon
+    return options | ({"each": list(args.mixture_behaviours)} if args.mixture_behaviours else {})
 
 
 def check(args: Args) -> None:
     """Raises UsageError for flags without effect or with impossible values."""
     if args.num_envs < 1:
         raise UsageError(f"num_envs is {args.num_envs}; at least one environment is needed")
-    check_behaviour(args.behaviour, args.temperature, args.top_k, ("mixture",), args.epsilon)
-    if args.mixture_files and args.behaviour != "mixture":
-        raise UsageError(
-            f"--mixture_files has no effect on the behaviour {args.behaviour!r}; leave it out, or"
-            " choose --behaviour mixture"
-        )
+    played = behaviours_of(args)
+    check_behaviour(args.behaviour, args.temperature, args.top_k, ("mixture",), args.epsilon, played)
+    for flag in ("mixture_files", "mixture_behaviours"):
+        if getattr(args, flag) and args.behaviour != "mixture":
+            raise UsageError(
+                f"--{flag} has no effect on the behaviour {args.behaviour!r}; leave it out, or"
+                " choose --behaviour mixture"
+            )
     if args.behaviour == "mixture" and (not args.mixture_files or args.agent_file):
         raise UsageError(
             "the behaviour 'mixture' takes its agents from --mixture_files, at least one, and not"
             " from --agent_file"
         )
+    if len(played) != max(1, len(args.mixture_files)):
+        raise UsageError(
+            f"--mixture_behaviours names {counted(len(played), 'behaviour')} for"
+            f" {counted(len(args.mixture_files), 'agent')} of --mixture_files: give one for each"
+        )
+    for name in args.mixture_behaviours:
+        check_behaviour(name)
+
+
+def behaviours_of(args: Args) -> tuple[str, ...]:
+    """How each agent plays."""
+    if args.behaviour != "mixture":
+        return (args.behaviour,)
+    return args.mixture_behaviours or ("agent",) * len(args.mixture_files)
 
 
 def files_of(args: Args) -> tuple[Path, ...]:
@@ -206,12 +228,25 @@ def build_actors(
     for agent in agents:
         check_fits(agent, len(actions.names), ProcgenVecEnv.obs_shape, "the game")
     if args.behaviour == "mixture":
-        return [Actor(agent, "agent", file_id(path)) for agent, path in zip(agents, args.mixture_files)]
+        played = zip(agents, behaviours_of(args), args.mixture_files)
+        return [
+            Actor(behave(agent, name, args, actions), name, file_id(path)) for agent, name, path in played
+        ]
     agent = agents[0] if agents else None
     edited = Intervened(agent, interventions) if interventions else agent
-    policy = make_behaviour(edited, args.behaviour, args.temperature, args.top_k, actions, args.epsilon)
+    policy = behave(edited, args.behaviour, args, actions)
     agent_id = file_id(args.agent_file) if args.agent_file else "none"
     return [Actor(policy, args.behaviour, interventions.policy_id(agent_id))]
+
+
+def behave(policy: Policy | None, name: str, args: Args, actions: ActionSpace) -> Policy:
+    """The policy with a behaviour; flags that belong to other behaviours of a mixture are left out."""
+    options = {
+        "temperature": args.temperature if name == "temperature" else TEMPERATURE,
+        "top_k": args.top_k if name == "top-k" else TOP_K,
+        "epsilon": args.epsilon if name == "epsilon-greedy" else EPSILON,
+    }
+    return make_behaviour(policy, name, actions=actions, **options)
 
 
 def hidden_layout(actors: list[Actor]) -> dict:

@@ -64,6 +64,7 @@ def check_behaviour(
     top_k: int = TOP_K,
     besides: tuple[str, ...] = (),
     epsilon: float = EPSILON,
+    played: tuple[str, ...] = (),
 ) -> None:
     """Raises UsageError for an unknown behaviour, or for an option without effect on it.
 
@@ -73,6 +74,7 @@ def check_behaviour(
         top_k: has an effect on `top-k` only.
         besides: further names that the script accepts.
         epsilon: has an effect on `epsilon-greedy` only.
+        played: the behaviours that the options may have their effect on; default: the named one.
     """
     known = (*BEHAVIOURS, *besides)
     if name not in known:
@@ -82,7 +84,7 @@ def check_behaviour(
         ("top_k", top_k, TOP_K, "top-k"),
         ("epsilon", epsilon, EPSILON, "epsilon-greedy"),
     ):
-        if given != default and name != behaviour:
+        if given != default and behaviour not in (played or (name,)):
             raise UsageError(
                 f"--{option} has no effect on the behaviour {name!r}; leave it out, or choose"
                 f" --behaviour {behaviour}"

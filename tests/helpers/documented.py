@@ -40,7 +40,7 @@ SMALL = {
     "analysis.gradient_check": "--num_states 8 --num_rollouts 4 --horizons 1 2",
     "loss_over_time_exp": "--part train --num_batches 1 --batch_size 4 --num_sim_steps 4",
     "train_dt": "--param_name tiny --num_batches 4 --batch_size 4 --context_length 20",
-    "evaluate_dt": "--num_levels 4 --num_episodes 4 --target_returns 0 10",
+    "evaluate_dt": "--num_levels 4 --num_episodes 4 --target_returns 0 5 10",
     "record_gen_samples": "--num_samples 100 --num_sim_steps 12",
     "record_informinit_gen_samples": "--num_samples 8 --num_sim_steps 6",
     "analysis.interventions_precompute": "--scenes any --num_fork_points 3 --steps 2 --strengths 1",

@@ -332,6 +332,40 @@ def test_mixtures_take_turns_by_shard(models, tmp_path):
     assert list(check_store(store)) == []
 
 
+def test_each_agent_of_a_mixture_plays_its_own_way_and_every_episode_says_whose_and_how(models, tmp_path):
+    played = ("random", "agent", "temperature")
+    store = make(
+        models,
+        tmp_path,
+        agent_file=None,
+        behaviour="mixture",
+        mixture_files=(models[0], models[0], models[1]),
+        mixture_behaviours=played,
+        temperature=5.0,
+        num_episodes=12,
+    )
+    episodes = store.episodes
+    assert tuple(episodes["behaviour"][::4]) == played
+    assert store.manifest["behaviour"]["each"] == list(played)
+    expected = [record.file_id(models[i]) for i in (0, 0, 1)]
+    for shard, (name, policy) in enumerate(zip(played, expected)):
+        mine = episodes["shard"] == shard
+        assert set(episodes["behaviour"][mine]) == {name}
+        assert set(episodes["policy_id"][mine]) == {policy}
+    logits, action = torch.from_numpy(store.steps("logits")), store.steps("action")
+    own = {
+        "random": 0 * logits,
+        "agent": logits,
+        "temperature": logits / 5,
+    }
+    name_of_step = episodes["behaviour"][store.step_table()[:, 0]]
+    for name, reshaped in own.items():
+        steps = name_of_step == name
+        log_prob = torch.log_softmax(reshaped, -1).numpy()[np.arange(len(action)), action]
+        np.testing.assert_allclose(store.steps("log_prob")[steps], log_prob[steps], rtol=1e-4, atol=1e-5)
+    assert list(check_store(store)) == []
+
+
 def test_random_needs_no_agent(models, tmp_path):
     store = make(models, tmp_path, agent_file=None, behaviour="random", num_episodes=2)
     assert set(store.episodes["policy_id"]) == {"none"}
@@ -344,6 +378,9 @@ def test_names_and_places(models, tmp_path):
     assert (
         make(models, tmp_path, exp_name="mine", num_episodes=1, num_envs=1).path == tmp_path / "data" / "mine"
     )
+
+
+MIXTURE = dict(behaviour="mixture", mixture_files=(Path("x"),), agent_file=None)
 
 
 @pytest.mark.parametrize(
@@ -363,10 +400,11 @@ def test_names_and_places(models, tmp_path):
         (dict(behaviour="mixture"), "takes its agents from --mixture_files"),
         (dict(mixture_files=(Path("x"),)), "--mixture_files has no effect"),
         (dict(temperature=2.0), "--temperature has no effect"),
-        (
-            dict(behaviour="mixture", mixture_files=(Path("x"),), agent_file=None, temperature=2.0),
-            "--temperature has no effect",
-        ),
+        (MIXTURE | dict(temperature=2.0), "--temperature has no effect"),
+        (dict(mixture_behaviours=("agent",)), "--mixture_behaviours has no effect"),
+        (MIXTURE | dict(mixture_behaviours=("agent", "greedy")), "names 2 behaviours for 1 agent"),
+        (MIXTURE | dict(mixture_behaviours=("mixture",)), "unknown behaviour 'mixture'"),
+        (MIXTURE | dict(mixture_behaviours=("greedy",), temperature=2.0), "--temperature has no effect"),
         (dict(top_k=1), "--top_k has no effect"),
         (dict(env_name="pong"), "unknown game 'pong'"),
         (dict(device="tpu"), "unknown device"),
