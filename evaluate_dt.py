@@ -74,7 +74,7 @@ from common.checkpoints import check_writable, write_json
 from common.precision import choose_precision, set_precision
 from common.runs import UsageError, choose_device, file_id, manifest, plain
 from decision.ablation import ablation_scores
-from decision.calibration import episodes_per_target
+from decision.calibration import episodes_per_target, warn_of_targets_outside
 from decision.model import DecisionTransformer
 from decision.model_file import load_dt
 from decision.policy import DTPolicy
@@ -194,14 +194,7 @@ def choose_targets(args: Args, model: DecisionTransformer, meta: dict) -> list[f
         return [0.0]
     low, high = meta["returns"]["min"], meta["returns"]["max"]
     targets = sorted(set(args.target_returns or np.linspace(low, high, DEFAULT_TARGETS).tolist()))
-    outside = [target for target in targets if not low <= target <= high]
-    if outside:
-        logging.warning(
-            "returns %s lie outside the training data, which has %g to %g",
-            ", ".join(f"{target:g}" for target in outside),
-            low,
-            high,
-        )
+    warn_of_targets_outside(targets, low, high)
     return targets
 
 

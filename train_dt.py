@@ -128,7 +128,7 @@ from common.distributed import DistContext, join_ranks
 from common.integrity import check_memory, within_memory
 from common.precision import Precision, choose_precision, set_precision
 from common.runs import Run, UsageError, choose_device, file_id, open_run
-from decision.calibration import PeriodicRollouts
+from decision.calibration import PeriodicRollouts, warn_of_targets_outside
 from decision.features import feature_statistics, store_features
 from decision.model import DecisionTransformer
 from decision.trainer import Trainer
@@ -280,7 +280,9 @@ def periodic_rollouts(args: Args, train: TrainConfig, meta: dict, ranks: DistCon
     """Rollouts on levels kept for choices, VALIDATION_LEVELS from FIRST_LEVEL on."""
     game = game_of_recording(meta["env"], str(args.data_dir))
     jobs = fixed_jobs(FIRST_LEVEL, VALIDATION_LEVELS, train.eval_episodes)
-    targets = args.target_returns or (meta["returns"]["max"],)
+    returns = meta["returns"]
+    targets = args.target_returns or (returns["max"],)
+    warn_of_targets_outside(targets, returns["min"], returns["max"])
     return PeriodicRollouts(make_env(min(64, len(jobs)), game), jobs, targets, args.seed, ranks.device)
 
 

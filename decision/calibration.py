@@ -1,5 +1,6 @@
 """Calibration of return conditioning: the return achieved against the return asked for."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -62,6 +63,18 @@ class PeriodicRollouts:
     def __call__(self, model: DecisionTransformer) -> dict[str, float]:
         played = episodes_per_target(model, self.targets, self.env, self.jobs, self.seed, device=self.device)
         return {name: float(e.total_reward.mean()) for name, e in zip(self.columns, played)}
+
+
+def warn_of_targets_outside(targets: Sequence[float], low: float, high: float) -> None:
+    """Logs a warning that names the targets outside the training data's returns, which lie in [low, high]."""
+    outside = [target for target in targets if not low <= target <= high]
+    if outside:
+        logging.warning(
+            "returns %s lie outside the training data, which has %g to %g",
+            ", ".join(f"{target:g}" for target in outside),
+            low,
+            high,
+        )
 
 
 def rank_correlation(targets: Sequence[float], returns: np.ndarray, levels: np.ndarray) -> Estimate:

@@ -68,6 +68,24 @@ def test_the_best_episodes_are_kept_until_they_hold_the_share(share, kept):
     assert best_episodes(returns, length, share).tolist() == kept
 
 
+@pytest.mark.parametrize("share", [0.03, 0.3, 0.5, 0.77, 1.0])
+def test_kept_episodes_are_the_fewest_best_that_hold_the_share(share):
+    """By brute force over random episodes; a widespread code counts the best twice and drops some at 1.0."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        length = rng.integers(1, 9, rng.integers(1, 8))
+        returns = rng.integers(0, 4, len(length)).astype(float)
+        kept = best_episodes(returns, length, share)
+        assert len(set(kept.tolist())) == len(kept)
+        dropped = np.setdiff1d(np.arange(len(length)), kept)
+        assert not len(dropped) or returns[kept].min() >= returns[dropped].max()
+        wanted = share * length.sum()
+        assert length[kept].sum() >= wanted - 1e-9
+        worst = max(kept, key=lambda e: (-returns[e], e))
+        assert length[kept].sum() - length[worst] < wanted + 1e-9
+        assert share < 1 or len(kept) == len(length)
+
+
 def slow_window(store, last, length):
     """The window that ends with step `last`, by a loop over its steps."""
     episode, t = store.step_table()[last]

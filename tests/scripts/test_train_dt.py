@@ -271,15 +271,19 @@ def test_rollouts_are_logged_when_they_are_due(recorded, tmp_path):
     assert trainer.model.training
 
 
-def test_rollouts_in_the_game_ask_for_the_highest_return_by_default(recorded, here):
+def test_rollouts_in_the_game_ask_for_the_highest_return_by_default(recorded, here, caplog):
     args = arguments(recorded)
     game = {"env_name": "dodgeball", "distribution_mode": "easy"}
-    meta = {"env": game, "returns": {"max": 10.0}}
+    meta = {"env": game, "returns": {"min": 0.0, "max": 10.0}}
     config = replace(SHORT, eval_interval=2, eval_episodes=3)
     played = train_dt.periodic_rollouts(args, config, meta, DistContext())
     assert played.columns == ("return_asked_10",)
     assert [job.level for job in played.jobs] == [200, 201, 202]
     assert played.env.num == 3
+    assert not caplog.records
+    asked = arguments(recorded, target_returns=(3.0, 12.0))
+    train_dt.periodic_rollouts(asked, config, meta, DistContext())
+    assert "returns 12 lie outside the training data, which has 0 to 10" in caplog.text
     with pytest.raises(UsageError, match="not recorded in a game of Procgen"):
         train_dt.main(arguments(recorded, eval_interval=1))
 
