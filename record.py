@@ -149,7 +149,7 @@ def main(args: Args) -> None:
 
 
 def described_behaviour(args: Args) -> dict:
-    """The behaviour as the manifest names it; older stores lack an epsilon and the behaviours of a mixture."""
+    """The behaviour as the manifest names it; older stores lack epsilon and `each`."""
     options = {"name": args.behaviour, "temperature": args.temperature, "top_k": args.top_k}
     if "epsilon-greedy" in behaviours_of(args):
         options["epsilon"] = args.epsilon

@@ -333,21 +333,23 @@ def test_mixtures_take_turns_by_shard(models, tmp_path):
 
 
 def test_each_agent_of_a_mixture_plays_its_own_way_and_every_episode_says_whose_and_how(models, tmp_path):
-    played = ("random", "agent", "temperature")
+    played = ("random", "agent", "temperature", "epsilon-greedy")
     store = make(
         models,
         tmp_path,
         agent_file=None,
         behaviour="mixture",
-        mixture_files=(models[0], models[0], models[1]),
+        mixture_files=(models[0], models[0], models[1], models[0]),
         mixture_behaviours=played,
         temperature=5.0,
-        num_episodes=12,
+        epsilon=0.4,
+        num_episodes=16,
     )
     episodes = store.episodes
     assert tuple(episodes["behaviour"][::4]) == played
     assert store.manifest["behaviour"]["each"] == list(played)
-    expected = [record.file_id(models[i]) for i in (0, 0, 1)]
+    assert store.manifest["behaviour"]["epsilon"] == 0.4
+    expected = [record.file_id(models[i]) for i in (0, 0, 1, 0)]
     for shard, (name, policy) in enumerate(zip(played, expected)):
         mine = episodes["shard"] == shard
         assert set(episodes["behaviour"][mine]) == {name}
@@ -357,6 +359,7 @@ def test_each_agent_of_a_mixture_plays_its_own_way_and_every_episode_says_whose_
         "random": 0 * logits,
         "agent": logits,
         "temperature": logits / 5,
+        "epsilon-greedy": (0.6 * (logits == logits.amax(-1, keepdim=True)) + 0.4 / 15).log(),
     }
     name_of_step = episodes["behaviour"][store.step_table()[:, 0]]
     for name, reshaped in own.items():
