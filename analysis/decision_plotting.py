@@ -14,7 +14,7 @@ from common.shared_flags import LogLevel
 class Args:
     data_dir: Path = Path("data")
     """Store of recorded rollouts that the Decision Transformer was trained on."""
-    scores: Path | None = None
+    dt_scores: Path | None = None
     """Scores that evaluate_dt.py wrote by --out_file, of three targets or more; left out, only the recording
     is drawn.
     """
@@ -43,7 +43,7 @@ from rollouts.store import Rollouts
 
 def main(args: Args) -> None:
     rollouts = Rollouts.open(args.data_dir)
-    report = read_scores(args.scores) if args.scores else None
+    report = read_scores(args.dt_scores) if args.dt_scores else None
     found = players(rollouts, names_of(args.agent_files))
     summary = summarize_players(rollouts, found)
     place = args.out_dir / "decision_plots"

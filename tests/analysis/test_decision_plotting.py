@@ -47,7 +47,7 @@ def drawn(monkeypatch, data_dir, tmp_path, **changed):
 
 
 def test_the_calibration_curve_is_that_of_the_scores(monkeypatch, data_dir, tmp_path):
-    figures = drawn(monkeypatch, data_dir, tmp_path, scores=scores(tmp_path / "scores.json"))
+    figures = drawn(monkeypatch, data_dir, tmp_path, dt_scores=scores(tmp_path / "scores.json"))
     axis = figures["decision_calibration.png"].axes[0]
     lines = {line.get_label(): line for line in axis.get_lines()}
     np.testing.assert_allclose(lines["clone"].get_ydata(), [3, 3])
@@ -91,7 +91,7 @@ def test_figures_and_numbers_are_written_and_published(data_dir, tmp_path):
         Args(
             data_dir=data_dir,
             out_dir=tmp_path / "out",
-            scores=scores(tmp_path / "scores.json"),
+            dt_scores=scores(tmp_path / "scores.json"),
             results=results,
             images=images,
         )
@@ -129,5 +129,5 @@ def test_other_files_are_refused(data_dir, tmp_path, content, message):
     if content:
         path.write_text(content)
     with pytest.raises(UsageError, match=message):
-        main(Args(data_dir=data_dir, scores=path, out_dir=tmp_path / "out"))
+        main(Args(data_dir=data_dir, dt_scores=path, out_dir=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
