@@ -30,12 +30,14 @@ from typing import NamedTuple
 from analysis import (
     emergence_precompute,
     jacobian_check,
+    policy_field_precompute,
     probes_precompute,
     saliency_truth_precompute,
     scene_bank,
     tuning_precompute,
 )
 from analysis.counterfactuals import goal_summary
+from analysis.interventions import summary as interventions_summary
 from analysis.io.sequence import PAGE, PICTURES, Command, command_of, next_command, parse_sequence
 from analysis.io.steps import LATEST
 from analysis.lagged import consistency, cross_causation, stored_jacobians
@@ -62,6 +64,8 @@ VERSIONS = {
             overlap,
             saliency_truth_precompute,
             goal_summary,
+            interventions_summary,
+            policy_field_precompute,
         )
     },
     **{
