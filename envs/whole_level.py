@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import UsageError
-from envs.coinrun import COIN, CRATE, EMPTY, PLAYER, WALLS
+from envs.coin_places import coin_places, with_coin_at
+from envs.coinrun import COIN, CRATE, PLAYER, WALLS
 from envs.objects import empty_cells
 from envs.procgen import ProcgenVecEnv, Snapshot
 from envs.procgen_body import State, serialize
@@ -90,19 +91,13 @@ def coin_moved(state: State, column: int | None = None) -> State:
     coins = np.argwhere(state.grid == COIN)
     if len(coins) != 1:
         raise UsageError(f"the level has {len(coins)} coins: give one with a single coin")
-    heights = ground_heights(state)
-    free = empty_cells(state)
-    (standing,) = np.nonzero(
-        (heights < len(free)) & free[np.minimum(heights, len(free) - 1), np.arange(len(heights))]
-    )
-    (row, old) = coins[0]
-    wanted = standing[standing >= old // 2] if column is None else standing[standing == column]
-    if not len(wanted) or wanted[0] == old:
-        raise UsageError(f"the coin cannot stand in column {column}: take one of {standing.tolist()}")
-    other = copy(state)
-    other.grid[row, old] = EMPTY
-    other.grid[heights[wanted[0]], wanted[0]] = COIN
-    return other
+    old = coins[0][1]
+    places = coin_places(state)
+    places = places[places[:, 1] != old]
+    at = np.flatnonzero(places[:, 1] >= old // 2 if column is None else places[:, 1] == column)
+    if not len(at):
+        raise UsageError(f"the coin cannot stand in column {column}: take one of {places[:, 1].tolist()}")
+    return with_coin_at(state, *places[at[0]])
 
 
 def draw_level(env: ProcgenVecEnv, state: State, extent: Extent) -> np.ndarray:

@@ -131,13 +131,14 @@ def _draw_chart(pen: Pen, clip: PairedClip, t: int, box: tuple[int, int, int, in
         pen.draw.line([(left, y), (right, y)], fill=_LINE)
         pen.text((left - 6, y), f"{value:.2g}", 11, _QUIET, anchor="rm")
     pen.text((left, top - 9), clip.score_name, 11, _QUIET)
-    for row in clip.rows:
+    for place_of_row, row in enumerate(clip.rows):
+        width = 4 - 2 * place_of_row  # a later row lies on top
         for arm in reversed(range(len(clip.arms))):
             color = row.color if arm == 0 else tuple(int(255 - _FADED * (255 - c)) for c in row.color)
             steps = np.flatnonzero(row.running[arm])
             points = [place(step, row.scores[arm][step]) for step in steps]
             before = [point for step, point in zip(steps, points) if step <= t]
             pen.draw.line(points, fill=_LINE, width=1)
-            pen.draw.line(before, fill=color, width=3 if arm == 0 else 2, joint="curve")
+            pen.draw.line(before, fill=color, width=max(width - arm, 1), joint="curve")
     x = place(t, low)[0]
     pen.draw.line([(x, top), (x, bottom)], fill=_QUIET)

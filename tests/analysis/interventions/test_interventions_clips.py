@@ -142,7 +142,7 @@ def run(world, directions_file, out, words=""):
     edits.write_text(
         json.dumps({"edits": [{"kind": "add", "directions": [0], "values": [2.0], "mode": "state"}]})
     )
-    common = f"--agent_file {world.agent_file} --world_model_file {world.world_model_file} --scenes any "
+    common = f"--agent_file {world.agent_file} --scenes any "
     common += (
         f"--data_dir {world.store.path} --num_fork_points 6 --steps {STEPS} --edits {edits} --out_dir {out} "
     )
@@ -155,7 +155,16 @@ def run(world, directions_file, out, words=""):
 @pytest.fixture(scope="module")
 def base(world, directions_file, tmp_path_factory):
     out = tmp_path_factory.mktemp("clips") / "out"
-    return *run(world, directions_file, out, f"--images {out / 'images'}"), directions_file, out
+    return (
+        *run(
+            world,
+            directions_file,
+            out,
+            f"--images {out / 'images'} --world_model_file {world.world_model_file}",
+        ),
+        directions_file,
+        out,
+    )
 
 
 def test_videos_and_strips_are_written(base):
