@@ -34,6 +34,7 @@ from analysis import (
     probes_precompute,
     saliency_truth_precompute,
     scene_bank,
+    side_by_side_precompute,
     tuning_precompute,
 )
 from analysis.counterfactuals import goal_summary
@@ -80,6 +81,7 @@ VERSIONS = {
             tuning_precompute,
             emergence_precompute,
             frame_baseline,
+            side_by_side_precompute,
         )
     },
     **{step.name: step.version for step in (ENV_H, SML, COMBINED, JACOBIAN)},

@@ -71,6 +71,7 @@ SMALL = {
         " --report_rollouts 4 --num_moments 100 --num_shown 2"
     ),
     "analysis.memory_precompute": "--num_episodes 12 --num_levels 4 --num_fork_points 10 --play_frames 0 1",
+    "analysis.side_by_side_precompute": "--epochs 1 --draws 2 --components 4",
     "analysis.scene_bank": "--num_scenes 60",
     "analysis.probes_precompute": "--epochs 1",
     "analysis.emergence_precompute": "--every 100 --epochs 1 --frame_episodes 80 --num_episodes 80",

@@ -36,7 +36,7 @@ ROOMS = {
         ("plotting", "recording"),
         ("game_check", "model_eval", "training_curves"),
         ("counterfactuals", "interventions", "maps", "memory", "oracles", "probing"),
-        ("lagged", "panel", "targets"),
+        ("comparison", "lagged", "panel", "targets"),
         ("",),
         ("demo_report",),
     ),

@@ -13,7 +13,7 @@ from common.cli import parse
 from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
 
 ROOT = Path(__file__).parents[2]
-FILES = {"agent_file", "world_model_file", "dt_file", "clone_file", "out_file"}
+FILES = {"agent_file", "other_agent_file", "world_model_file", "dt_file", "clone_file", "out_file"}
 """Every flag that names one file of a kind that several scripts read or write."""
 FORBIDDEN = {
     "model_file": "agent_file or world_model_file",
