@@ -8,7 +8,16 @@ from analysis.interventions.bank import CHOICES, Bank, at_null_points
 from analysis.interventions.experiment import play_tested
 from analysis.io.artefacts import cached_part
 from common.runs import Run
-from common.stats import Estimate, estimate, estimates, level_counts, level_weights, mean, sign_flip_test
+from common.stats import (
+    Estimate,
+    estimate,
+    estimates,
+    json_number,
+    level_counts,
+    level_weights,
+    mean,
+    sign_flip_test,
+)
 from interpret.interventions.arms import JUDGED_BY, strength_arms
 from interpret.interventions.effects import (
     EVENTS,
@@ -147,7 +156,7 @@ def predict_effects(bank: Bank, shared: Hypothesis) -> dict:
     for name in TESTED_EVENTS:
         k = EVENTS.index(name)
         x, y = real[:, k], simulated[:, k]
-        both = {key: list(estimate(one)) for key, one in agreement(x, y, weights, rows).items()}
+        both = {key: _json(one) for key, one in agreement(x, y, weights, rows).items()}
         found["events"][name] = both | {
             "one_step": best_one_step(x, shifts, weights, rows),
             "real": _with_errors(x, weights),
@@ -161,9 +170,14 @@ def best_one_step(real: np.ndarray, shifts: np.ndarray, weights: np.ndarray, row
     of this predictor.
     """
     each = [one_step_agreement(real, one, weights, rows) for one in shifts.T]
-    best = int(np.nanargmax([abs(one["r"][0]) for one in each]))
-    numbers = {name: list(estimate(values)) for name, values in each[best].items()}
+    best = int(np.argmax(np.nan_to_num([abs(one["r"][0]) for one in each])))
+    numbers = {name: _json(values) for name, values in each[best].items()}
     return {"choice": CHOICES[best], "shift": shifts[:, best].tolist()} | numbers
+
+
+def _json(statistic: np.ndarray) -> list[float | None]:
+    """`estimate` of [1 + R], with None for what is undefined."""
+    return [json_number(one) for one in estimate(statistic)]
 
 
 def _changes(bank: Bank, world: str, points: slice) -> np.ndarray:

@@ -52,9 +52,9 @@ def _against(axis, found: dict, other: dict, color: str, scale: float) -> None:
 
 def _said(axis, found: dict) -> None:
     (r, *_), (corrected, low, high) = found["r"], found["r_corrected"]
-    text = f"r = {r:.2f}\ncorrected {_number(corrected)} [{_number(low)}, {_number(high)}]"
+    text = f"r = {_number(r)}\ncorrected {_number(corrected)} [{_number(low)}, {_number(high)}]"
     axis.text(0.03, 0.97, text, transform=axis.transAxes, va="top", fontsize=7)
 
 
 def _number(value: float | None) -> str:
-    return "undefined" if value is None or not np.isfinite(value) else f"{value:.2f}"
+    return "undefined" if value is None else f"{value:.2f}"

