@@ -15,7 +15,7 @@ def draw(numbers: dict, path: Path) -> Path:
     """One row for each hypothesis: effects over nulls, effects by strength, and verdicts."""
     hypotheses = numbers["hypotheses"]
     count = len(hypotheses)
-    figure, axes = new_figure(count, 3, panel=(3.4, 0.9), width_ratios=(2.2, 0.8, 1.1), sharex="col")
+    figure, axes = new_figure(count, 3, panel=(3.4, 1.25), width_ratios=(2.2, 0.8, 1.1), sharex="col")
     for hypothesis, row in zip(hypotheses, axes):
         _effects(row[0], hypothesis, numbers)
         _doses(row[1], hypothesis)
@@ -25,7 +25,6 @@ def draw(numbers: dict, path: Path) -> Path:
     axes[0, 2].set_title("verdict")
     axes[-1, 0].set_xlabel("percentage points")
     axes[-1, 1].set_xlabel("strength")
-    axes[-1, 0].legend(loc="lower left", bbox_to_anchor=(0, -1.15), ncols=3)
     add_caption(figure, _text(numbers), _n(numbers), "{}-{}".format(*numbers["levels"]))
     return save_figure(figure, path)[0]
 
@@ -34,7 +33,8 @@ def _text(numbers: dict) -> str:
     shared = numbers["shared"]
     kl_matched = numbers["worlds"]["real"]["nulls"]["KL-matched"]["effects"]["jump"]
     return (
-        "Left: change of the event within the horizon, 95% intervals by layout over all fork points; open "
+        "Left: change of the event within the horizon in the game (solid blue) and in the simulator (dashed "
+        "orange), 95% intervals by layout over all fork points; open "
         f"markers: at the {shared['null_points']} fork points where {len(kl_matched)} KL-matched null edits "
         "were played, whose effects in the same world are the grey violins; dotted: smallest effect of "
         "interest. Middle: at those fork points, by strength. Right: verdict with its p-value, corrected for "
@@ -52,7 +52,7 @@ def _effects(axis, hypothesis: dict, numbers: dict) -> None:
     sign = 1 if hypothesis["change"] == "rise" else -1
     axis.axvline(100 * sign * hypothesis["smallest_effect"], color="#444444", linestyle=":", linewidth=1)
     for world, found in hypothesis["worlds"].items():
-        label, style, marker, y = WORLDS[world]
+        _, style, marker, y = WORLDS[world]
         nulls = 100 * np.array(numbers["worlds"][world]["nulls"]["KL-matched"]["effects"][event])
         if len(np.unique(nulls)) > 1:
             (body,) = axis.violinplot(nulls, [y], orientation="horizontal", widths=0.3, showextrema=False)[
@@ -61,11 +61,13 @@ def _effects(axis, hypothesis: dict, numbers: dict) -> None:
             body.set(facecolor=NULL["color"], alpha=0.35, edgecolor="none")
         value, low, high = (100 * x for x in found["effects"][event])
         axis.plot([low, high], [y, y], **style)
-        axis.plot([value], [y], marker, color=style["color"], label=label, markersize=5)
+        axis.plot([value], [y], marker, color=style["color"], markersize=5)
         axis.plot([100 * found["at_null_points"][0]], [y], marker, color=style["color"], mfc="white",
                   markersize=5, zorder=1.9)  # fmt: skip
     axis.set_ylim(-0.5, 0.5)
-    axis.set_yticks([0], [f"{' '.join(hypothesis['touched'])}: {event}\n{ARROWS[hypothesis['change']]}"])
+    down = "\N{MINUS SIGN}" if any(x < 0 for x in hypothesis["edit"].get("values", ())) else ""
+    name = down + ", ".join(hypothesis["touched"])
+    axis.set_yticks([0], [f"{name}: {event}\n{ARROWS[hypothesis['change']]}"])
     axis.grid(axis="y", visible=False)
 
 

@@ -11,7 +11,7 @@ from common.words import counted
 def draw(numbers: dict, path: Path) -> Path:
     """A column for each event: simulated against real effects, and one-step predictor against real ones."""
     prediction = numbers["prediction"]
-    events = prediction["events"]
+    events = {name: found for name, found in prediction["events"].items() if found["r"][0] is not None}
     figure, axes = new_figure(2, len(events), panel=(2.6, 2.3))
     for (above, below), (event, found) in zip(axes.T, events.items()):
         _against(above, found, found["simulated"], SIMULATED["color"], 100)
@@ -24,9 +24,9 @@ def draw(numbers: dict, path: Path) -> Path:
         exact = {"effect": step["shift"], "error": [0.0] * len(step["shift"])}
         _against(below, found, exact, REAL["color"], 1)
         _said(below, step)
-        below.set_xlabel("effect in the game (points)")
-        below.set_ylabel(f"one step: log odds of {step['choice']}")
-    axes[0, 0].set_ylabel("effect in the simulator (points)")
+        below.set_xlabel("in the game (points)")
+        below.set_ylabel(f"log odds of {step['choice']}, one step")
+    axes[0, 0].set_ylabel("in the simulator (points)")
     shared = numbers["shared"]
     text = (
         f"Effects of {counted(prediction['directions'], 'direction')} at a KL of {shared['kl']} nats, with "
@@ -51,6 +51,9 @@ def _against(axis, found: dict, other: dict, color: str, scale: float) -> None:
 
 
 def _said(axis, found: dict) -> None:
+    """Writes the correlations above the points."""
+    low, high = axis.get_ylim()
+    axis.set_ylim(low, high + 0.3 * (high - low))
     (r, *_), (corrected, low, high) = found["r"], found["r_corrected"]
     text = f"r = {_number(r)}\ncorrected {_number(corrected)} [{_number(low)}, {_number(high)}]"
     axis.text(0.03, 0.97, text, transform=axis.transAxes, va="top", fontsize=7)
