@@ -1,4 +1,4 @@
-"""Figures of registered hypotheses: drawn from the numbers, worlds in their own colours, text inside the picture."""
+"""Figures of registered hypotheses: drawn from the numbers, worlds in their own colours, no text cut off."""
 
 import copy
 
