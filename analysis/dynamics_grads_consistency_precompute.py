@@ -68,18 +68,19 @@ from analysis.lagged.consistency import (
 )
 from analysis.lagged.cross_causation import PATHS, cluster_samples
 from analysis.lagged.store_correlations import as_arrays, from_arrays, part_name
-from analysis.lagged.stored_jacobians import StoredJacobians
+from analysis.lagged.stored_jacobians import find_jacobians
 from common.progress import progress_bar
 from common.runs import Run, UsageError
 from common.words import counted
 from interpret.attribution.mean_jacobians import limit_norms
 from interpret.attribution.sign_agreement import relabellings
+from interpret.attribution.stored_jacobians import StoredJacobians
 from interpret.lagged import NULLS, LaggedCorrelations, discoveries, lagged_correlations
 
 
 def main(args: Args) -> None:
     check_flags(args)
-    stored = StoredJacobians.open(args.out_dir, args.jacobians_dir)
+    stored = find_jacobians(args.out_dir, args.jacobians_dir)
     step = stored.numbers["step"]
     args = fit_sizes(args, {"lags": Limit(step, f"the Jacobians reach back {counted(step, 'step')}")})
     if len(stored.names) < 3:

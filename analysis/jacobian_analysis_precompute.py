@@ -80,7 +80,7 @@ from analysis.lagged.jacobian_points import (
     sample_columns,
 )
 from analysis.lagged.store_correlations import latest_directions
-from analysis.lagged.stored_jacobians import NAME, VERSION, JacobianPlan, StoredJacobians, compute_jacobians
+from analysis.lagged.stored_jacobians import NAME, VERSION, JacobianPlan, compute_jacobians, find_jacobians
 from analysis.maps.hidden_states import HiddenStates, load_hidden_states, sample_episodes
 from analysis.maps.joint_states import environment_axes, joint_vectors, principal_scores, rows_with_future
 from analysis.maps.simulated_state_maps import Points, StepSelection, open_simulated, run_map_step
@@ -94,6 +94,7 @@ from generative.simulator import Simulator
 from generative.simulator_file import load_simulator
 from interpret.attribution.graph_memory import graph_bytes
 from interpret.attribution.replay import check_recorded_with, replayed_trace, stored_sampling
+from interpret.attribution.stored_jacobians import StoredJacobians
 from interpret.directions.directions import Directions, load_directions
 from rollouts.store import Rollouts, recorded_precision
 
@@ -105,7 +106,7 @@ def main(args: Args) -> None:
     check_flags(args)
     rollouts = open_simulated(args.data_dir)
     jacobians = run_jacobians(args, rollouts)
-    stored = StoredJacobians.open(args.out_dir, jacobians.dir)
+    stored = find_jacobians(args.out_dir, jacobians.dir)
 
     def make_points(args, run, rollouts, mask, states) -> Points:
         return jacobian_points(args, run, states, stored)

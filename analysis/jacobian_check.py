@@ -53,7 +53,7 @@ from analysis.io.artefacts import cached_part
 from analysis.io.publish import round_numbers
 from analysis.io.size_limits import check_least
 from analysis.io.steps import finish_step, open_step, point_latest, read_numbers
-from analysis.lagged.stored_jacobians import StoredJacobians
+from analysis.lagged.stored_jacobians import find_jacobians
 from common.checkpoints import write_json
 from common.precision import set_precision
 from common.progress import progress_bar
@@ -62,6 +62,7 @@ from generative.simulator import Simulator
 from generative.simulator_file import load_simulator
 from interpret.attribution.gradient_estimator import gradient_agreement
 from interpret.attribution.replay import check_recorded_with
+from interpret.attribution.stored_jacobians import StoredJacobians
 from interpret.attribution.written_scores import effect_in_simulator, effect_on_memory
 from rollouts.store import Rollouts, recorded_precision
 
@@ -73,7 +74,7 @@ PATHS = ("agent", "total", "mixed")
 
 def main(args: Args) -> None:
     check_least(args, num_episodes=2, batch_size=1)
-    stored = StoredJacobians.open(args.out_dir, args.jacobians_dir)
+    stored = find_jacobians(args.out_dir, args.jacobians_dir)
     rollouts = Rollouts.open(args.data_dir)
     check_flags(args, stored, rollouts)
     names = ("written_lags", "size", "num_episodes", "seed")

@@ -61,14 +61,15 @@ from analysis.lagged.cross_causation import (
     summarise,
     write_means,
 )
-from analysis.lagged.stored_jacobians import StoredJacobians
+from analysis.lagged.stored_jacobians import find_jacobians
 from common.runs import Run, UsageError
 from interpret.attribution.mean_jacobians import limit_norms
+from interpret.attribution.stored_jacobians import StoredJacobians
 
 
 def main(args: Args) -> None:
     check_flags(args)
-    stored = StoredJacobians.open(args.out_dir, args.jacobians_dir)
+    stored = find_jacobians(args.out_dir, args.jacobians_dir)
     beyond = [step for step in args.extrema_steps if step > stored.numbers["step"]]
     if beyond:
         raise UsageError(

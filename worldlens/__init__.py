@@ -1,5 +1,5 @@
 """Worldlens in a notebook: agents, simulators, rollouts, directions, hooks, edits, runs in both worlds,
-gradients.
+gradients, optimised latents.
 
 import worldlens as wl
 
@@ -18,12 +18,15 @@ from interpret.attribution.method_config import MethodConfig
 from interpret.attribution.methods import METHODS
 from interpret.attribution.replay import replayed_trace
 from interpret.attribution.saliency_store import SaliencyStore
+from interpret.attribution.stored_jacobians import StoredJacobians
 from interpret.attribution.trace import Trace, recorded_trace, simulated_trace
 from interpret.attribution.trace_gradients import gradients, path_gradients
 from interpret.directions.directions import Directions, load_directions, save_directions
 from interpret.forks.fork_points import ForkPoints
 from interpret.interventions.edit import Condition, Edit
 from interpret.interventions.intervened import Intervened
+from interpret.targets.latent_optimisation import OptimisationConfig
+from interpret.targets.targets import Place
 from rollouts.segment import Segment
 from rollouts.store import Rollouts
 from worldlens.activations import AgentOutput, run_with_cache, run_with_hooks, sites
@@ -32,6 +35,7 @@ from worldlens.interventions import edit_effect, intervene
 from worldlens.pretrained import SHIPPED_AGENTS, SHIPPED_SIMULATORS, load_agent, load_simulator
 from worldlens.saliency import functions, saliency
 from worldlens.simulate import simulate, starting_latents
+from worldlens.targets import OptimisedLatents, latent_prior, optimise_latents
 
 __all__ = [
     "METHODS",
@@ -44,10 +48,14 @@ __all__ = [
     "ForkPoints",
     "Intervened",
     "MethodConfig",
+    "OptimisationConfig",
+    "OptimisedLatents",
+    "Place",
     "Rollouts",
     "SaliencyBenchmark",
     "SaliencyStore",
     "Segment",
+    "StoredJacobians",
     "Trace",
     "agent_log_probs",
     "agent_value",
@@ -59,10 +67,12 @@ __all__ = [
     "in_scores",
     "intervene",
     "known_functions",
+    "latent_prior",
     "load_agent",
     "load_directions",
     "load_simulator",
     "mean_jacobian",
+    "optimise_latents",
     "path_gradients",
     "recorded_trace",
     "replayed_trace",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.demo_report.demo_results import SALIENCY, TARGET_RUNS, DemoResults
-from analysis.demo_report.plan import Sizes
+from analysis.demo_report.plan import Sizes, is_small
 from analysis.io.steps import LATEST
 from common.runs import UsageError, file_id
 from common.stopping import run_command
@@ -72,6 +72,7 @@ def run_pipeline(demo: Demo) -> DemoResults:
         artefacts=demo.artefacts,
         panel=demo.panel,
         num_windows=demo.sizes.num_windows,
+        small_n=is_small(demo.sizes),
     )
 
 
@@ -190,7 +191,7 @@ def check_saliency(demo: Demo, agent: Path, model: Path, recording: Path) -> Non
 def optimise_latents(demo: Demo, agent: Path, model: Path, recording: Path) -> None:
     """Latents that make the agent go left, against the best of as many simulations."""
     inputs = ("--world_model_file", model, "--agent_file", agent, "--data_dir", recording)
-    starts = ("--targets", TARGET, "--num_starts", 4, "--start_pool", 4, "--num_moments", 400)
+    starts = ("--targets", TARGET, "--num_starts", 5, "--start_pool", 4, "--num_moments", 400)
     iterations = ("--num_iterations", demo.sizes.target_iterations, "--eval_every", 10, "--num_rollouts", 2)
     rollouts = ("--eval_rollouts", 4, "--report_rollouts", 16)
     run(

@@ -29,6 +29,7 @@ class DemoResults:
         artefacts: directory of the analyses' artefacts.
         panel: page to look through the saliency maps, next to the report.
         num_windows: held-out windows on which world models are scored.
+        small_n: whether sizes are near the least ones.
     """
 
     env_name: str
@@ -44,6 +45,7 @@ class DemoResults:
     artefacts: Path
     panel: Path
     num_windows: int
+    small_n: bool = False
 
     @property
     def shipped(self) -> bool:

@@ -30,6 +30,11 @@ SECTIONS: dict[str, Callable[[Page, DemoResults, Path], None]] = {
     "Latents optimised for what the agent does": add_targets,
     "Hazards deleted in the game and in the simulator": add_deletions,
 }
+SMALL_N = (
+    "Small n: in the time that it was given this machine computes little, so that intervals are wide, means "
+    "over fewer than five levels have none, and rare cases are missing. Raise --minutes, and give another "
+    "--out_dir, for more."
+)
 
 
 def write_report(results: DemoResults, out: Path) -> Path:
@@ -42,6 +47,8 @@ def write_report(results: DemoResults, out: Path) -> Path:
         "analyses. Every number has its n; brackets and bands are 95% intervals, bootstrapped by level. Real "
         "is solid blue, simulated dashed orange, baselines are grey."
     )
+    if results.small_n:
+        page.text(SMALL_N, note=True)
     for name, add_section in progress_bar(SECTIONS.items(), unit="section", desc="report"):
         logging.info("report: %s", name)
         page.heading(name)

@@ -16,9 +16,10 @@ def add_targets(page: Page, results: DemoResults, out: Path) -> None:
     directory = latest_finished(results.artefacts / TARGET_RUNS)
     numbers = read_numbers(directory)
     targets = numbers["targets"]
+    first, last = numbers["moment_level_range"]
     n = (
         f"n = {numbers['starts']} starts, {numbers['iterations']} iterations, {numbers['moments']:,} "
-        f"recorded moments of {numbers['moment_levels']} levels"
+        f"recorded moments of {numbers['moment_levels']} levels, {first:,}-{last:,}"
     )
     page.text(
         "Which scenes make the agent do something? Latents of the simulator are changed by gradient, with "

@@ -9,10 +9,10 @@ import numpy as np
 from analysis.io.artefacts import cached_part
 from analysis.io.steps import read_numbers, read_part
 from analysis.lagged.store_correlations import ALL, cluster_subsets, part_name
-from analysis.lagged.stored_jacobians import StoredJacobians
 from common.progress import progress_bar
 from common.runs import Run
 from interpret.attribution.mean_jacobians import MIN_GROUPS, MeanJacobian, extreme_samples, mean_jacobian
+from interpret.attribution.stored_jacobians import StoredJacobians
 from interpret.lagged import discoveries
 
 NAME = "xcaus"

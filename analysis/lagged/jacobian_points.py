@@ -5,11 +5,11 @@ import logging
 import numpy as np
 import torch
 
-from analysis.lagged.stored_jacobians import StoredJacobians
 from analysis.maps.hidden_states import HiddenStates
 from analysis.maps.step_fields import episode_groups
 from common.runs import UsageError
 from common.words import counted
+from interpret.attribution.stored_jacobians import StoredJacobians
 from interpret.directions.directions import Directions
 from rollouts.store import Rollouts
 

@@ -1,4 +1,4 @@
-"""Jacobians of stored simulated episodes: computed in batches that a run keeps, and read back."""
+"""Jacobians of stored simulated episodes, computed in batches that a run keeps, and found again."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,22 +7,19 @@ import numpy as np
 import torch
 
 from analysis.io.artefacts import cached_part
-from analysis.io.steps import find_step, read_numbers, read_part
+from analysis.io.steps import find_step
 from common.progress import progress_bar
 from common.runs import Run
 from generative.simulator import Simulator
-from interpret.attribution.jacobians import in_scores, score_jacobians
+from interpret.attribution.jacobians import score_jacobians
 from interpret.attribution.replay import replayed_trace, same_actions
+from interpret.attribution.stored_jacobians import COMMAND, StoredJacobians
 from interpret.attribution.trace import Trace
-from interpret.directions.directions import Directions, load_directions
+from interpret.directions.directions import Directions
 from rollouts.store import Rollouts
 
 NAME = "jacobians"
 VERSION = 1
-COMMAND = (
-    "python analysis/jacobian_analysis_precompute.py --world_model_file MODEL --agent_file AGENT "
-    "--data_dir STORE"
-)
 LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -103,60 +100,6 @@ def _score_difference(
     return (found - stored).abs().amax(-1).numpy()
 
 
-@dataclass(frozen=True)
-class StoredJacobians:
-    """Jacobians of n samples, of K scores at one step, at lags 0 to L - 1.
-
-    Args:
-        directory: of the finished step.
-        numbers: of the step.
-        directions: of the K scores.
-        samples: episode and group [n] (samples of one recorded episode form a group), length [n], scores of
-            all steps of these episodes [sum of lengths, K], and score_std [K], their standard deviations.
-        arrays: {"<input>/<path>": [n, L, K, width]}.
-    """
-
-    directory: Path
-    numbers: dict
-    directions: Directions
-    samples: dict[str, np.ndarray]
-    arrays: dict[str, np.ndarray]
-
-    @classmethod
-    def open(cls, out_dir: Path, chosen: Path | None = None) -> "StoredJacobians":
-        """The latest ones in out_dir, or those of a chosen directory. Raises UsageError if there are none."""
-        directory = find_step(out_dir, NAME, VERSION, COMMAND, chosen)
-        parts = [read_part(directory, path.stem) for path in sorted(directory.glob("batch_*.safetensors"))]
-        kept = np.concatenate([part["replayed"] for part in parts])
-        names = [name for name in parts[0] if "/" in name and not name.startswith("full_")]
-        return cls(
-            directory,
-            read_numbers(directory),
-            load_directions(directory / "directions.safetensors"),
-            read_part(directory, "samples"),
-            {name: np.concatenate([part[name] for part in parts])[kept] for name in names},
-        )
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.directions.names
-
-    @property
-    def caption(self) -> tuple[str, str]:
-        """Number of samples, and levels, in words."""
-        facts = self.numbers
-        return facts["n"], facts["levels"]
-
-    def in_scores(self, path: str) -> np.ndarray:
-        """Jacobians [n, L, K', K] float32 along a path, total or agent, in standard deviations.
-
-        Entry (i, j) at lag l: change of score j, in its standard deviations, when score i of the hidden state
-        l steps earlier is written one standard deviation higher.
-        """
-        return standardised_scores(self.arrays[f"hidden/{path}"], self.directions, self.samples["score_std"])
-
-
-def standardised_scores(hidden: np.ndarray, directions: Directions, std: np.ndarray) -> np.ndarray:
-    """Gradients [n, L, K, D] to hidden states as `StoredJacobians.in_scores`; std [K] of the scores."""
-    jacobian = in_scores(torch.from_numpy(hidden), directions).numpy()
-    return jacobian * (std[:, None] / std).astype(np.float32)
+def find_jacobians(out_dir: Path, chosen: Path | None = None) -> StoredJacobians:
+    """The latest ones in out_dir, or those of a chosen directory. Raises UsageError if there are none."""
+    return StoredJacobians.open(find_step(out_dir, NAME, VERSION, COMMAND, chosen))

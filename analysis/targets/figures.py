@@ -40,7 +40,7 @@ def draw_run(directory: Path, numbers: dict) -> list[Path]:
 
 def level_words(levels: np.ndarray) -> str:
     """The range of levels that starts were taken from, for captions."""
-    return "none (random latents)" if (levels == NO_LEVEL).any() else f"{levels.min()}-{levels.max()}"
+    return "none (random latents)" if (levels == NO_LEVEL).any() else f"{levels.min():,}-{levels.max():,}"
 
 
 def draw_targets(numbers: dict, names: list[str], path: Path) -> Path:
@@ -70,9 +70,15 @@ def draw_targets(numbers: dict, names: list[str], path: Path) -> Path:
         "is wanted.",
         f"{numbers['starts']} starts, {numbers['moments']:,} recorded moments of {numbers['moment_levels']} "
         "levels",
-        f"{level_words(np.concatenate(levels))} (starts)",
+        f"{level_words(np.concatenate(levels))} (starts){_moment_levels(numbers)}",
     )
     return save_figure(figure, path)[0]
+
+
+def _moment_levels(numbers: dict) -> str:
+    """The range of levels that the moments are of; runs of earlier versions do not know it."""
+    known = numbers.get("moment_level_range")
+    return f", {known[0]:,}-{known[1]:,} (moments)" if known else ""
 
 
 def few_levels(target: dict) -> bool:

@@ -31,7 +31,7 @@ def draw_priors(experiment: Experiment, path: Path) -> Path:
         axis.text(-4, simulator.model.config.obs_shape[0] / 2, label, ha="right", va="center", fontsize=8)
     levels = experiment.candidate_levels("recorded", numbers)
     text = "First frames of latents: of recorded moments, random of the prior, and random of N(0, I)."
-    add_caption(figure, text, f"{COUNT} latents each", f"{levels.min()}-{levels.max()}")
+    add_caption(figure, text, f"{COUNT} latents each", f"{levels.min():,}-{levels.max():,} (recorded)")
     return save_figure(figure, path)[0]
 
 

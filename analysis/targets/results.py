@@ -26,6 +26,7 @@ def run_numbers(experiment: Experiment) -> dict:
         "report_rollouts": experiment.sizes.report_rollouts,
         "moments": len(experiment.moments),
         "moment_levels": len(np.unique(experiment.moments.level)),
+        "moment_level_range": [int(experiment.moments.level.min()), int(experiment.moments.level.max())],
         "near_percentile": NEAR,
         "prior": _prior_numbers(experiment),
         "targets": {},

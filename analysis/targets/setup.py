@@ -9,12 +9,10 @@ from analysis.targets.target_run import LATENTS
 from common.checkpoints import load_checkpoint
 from common.progress import progress_bar
 from common.runs import Run, UsageError
-from common.words import counted
 from generative.simulator import Simulator
 from generative.starts import InformedStarts, check_start_count
 from interpret.targets.latent_optimisation import OptimisationConfig
-from interpret.targets.latent_prior import Prior, SphericalPrior, recorded_prior, standard_prior
-from interpret.targets.recorded_moments import RecordedMoments, moment_windows, read_moments
+from interpret.targets.recorded_moments import RecordedMoments, make_prior, read_moments, recorded_windows
 from rollouts.store import Rollouts
 
 
@@ -27,7 +25,7 @@ def make_experiment(
         UsageError: for too few moments or levels, and for stored latents of another world model.
     """
     moments = read_all_moments(args, simulator, rollouts, device)
-    prior = make_prior(args.prior, moments, simulator, args.seed)
+    prior = make_prior(args.prior, moments, simulator.model, args.seed)
     recorded = InformedStarts(simulator, rollouts, args.seed)
     check_start_count(recorded, args.num_starts)
     names = vars(args)
@@ -41,25 +39,10 @@ def make_experiment(
 
 
 def read_all_moments(args, simulator: Simulator, rollouts: Rollouts, device) -> RecordedMoments:
-    """The --num_moments recorded moments, those near the end of their episode included."""
-    k = simulator.model.config.num_initializing_steps
-    windows = rollouts.windows(k - 1 + args.num_sim_steps, anchor="start", pad="right", min_steps=k)
-    windows = moment_windows(windows, args.num_moments, args.seed)
-    if not len(windows):
-        raise UsageError(f"{rollouts.path} has no episode of {counted(k, 'step')}; give another --data_dir")
+    """The --num_moments recorded moments."""
+    windows = recorded_windows(rollouts, simulator.model, args.num_sim_steps, args.num_moments, args.seed)
     with progress_bar(total=len(windows), unit="moment", desc="recorded moments", leave=False) as bar:
         return read_moments(simulator, windows, args.batch_size, device, bar.update)
-
-
-def make_prior(kind: str, moments: RecordedMoments, simulator: Simulator, seed: int) -> Prior:
-    """The prior by its name; on the sphere there is only the uniform one."""
-    config = simulator.model.config
-    if simulator.model.spherical:
-        return SphericalPrior()
-    latent = moments.latent
-    if kind == "standard":
-        return standard_prior(latent.mean.shape[1], config.latent_global, seed).to(latent.mean.device)
-    return recorded_prior(latent.mean, latent.log_variance, moments.level, config.latent_global, seed)
 
 
 def choose_begin(args, ids: dict[str, str], device: torch.device) -> Begin:

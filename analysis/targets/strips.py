@@ -44,7 +44,7 @@ def draw_strips(clips: Clips, levels: np.ndarray, path: Path) -> Path:
         _strip(rows[2], clips.real[i], steps, clips, clips.real_label(i), STYLES["best_recorded"]["color"])
         title = f"{rank} of {len(score)}" if len(score) > 1 else "the only start"
         rows[0].set_title(title, fontsize=9)
-    add_caption(figure, _caption(clips, steps), f"{len(score)} starts", level_words(levels))
+    add_caption(figure, _caption(clips, steps), f"{len(score)} starts", f"{level_words(levels)} (starts)")
     return save_figure(figure, path)[0]
 
 

@@ -26,28 +26,28 @@ CURVES = ("value", "score", "percentile", "diversity")
 
 @dataclass(frozen=True)
 class OptimisationConfig:
-    """How latents are optimised."""
+    """How latents are optimised. The defaults are those of target_function_exps.py."""
 
-    num_iterations: int
-    lr: float
+    num_iterations: int = 150
+    lr: float = 0.1
     """Learning rate at the start, in standard deviations of the latent; it falls to 0 along half a cosine."""
-    num_rollouts: int
+    num_rollouts: int = 8
     """Rollouts per latent and iteration."""
-    prior_weight: float
+    prior_weight: float = 0.1
     """Of the penalty, in standard deviations of the function."""
-    diversity: float
+    diversity: float = 0.0
     """Weight of the distance of first frames."""
-    grad_clip_norm: float
+    grad_clip_norm: float = 5.0
     """Largest norm of a rollout's gradient, in standard deviations of the function per unit of u."""
-    latent_noise: float
+    latent_noise: float = 0.3
     """Standard deviation of the noise that each rollout of the training adds to u: gradients are those of the
     objective smoothed by it.
     """
-    common_noise: bool
+    common_noise: bool = False
     """The same noise in every iteration."""
-    eval_every: int
+    eval_every: int = 25
     """Iterations between evaluations."""
-    eval_rollouts: int
+    eval_rollouts: int = 16
     """Rollouts per latent of an evaluation."""
 
     def learning_rate(self, iteration: int) -> float:

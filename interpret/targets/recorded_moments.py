@@ -9,12 +9,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from generative.model.world_model import Latent
+from common.errors import UsageError
+from common.words import counted
+from generative.model.world_model import Latent, WorldModel
 from generative.simulator import Simulator
 from interpret.attribution.trace import Trace, recorded_trace
+from interpret.targets.latent_prior import Prior, SphericalPrior, recorded_prior, standard_prior
 from interpret.targets.target_rollouts import Reading
 from interpret.targets.targets import Target
 from rollouts.segment import Segment
+from rollouts.store import Rollouts
 from rollouts.windows import Windows
 
 REFERENCE = 500
@@ -64,6 +68,27 @@ def moment_windows(windows: Windows, count: int, seed: int) -> Windows:
     """`count` of the windows, drawn at random; all where there are fewer."""
     order = np.random.default_rng([seed, 31]).permutation(len(windows))[:count]
     return Windows(windows.rollouts, windows.length, windows.table[np.sort(order)])
+
+
+def recorded_windows(rollouts: Rollouts, model: WorldModel, steps: int, count: int, seed: int) -> Windows:
+    """Windows of `count` recorded moments with up to `steps` frames from each on, drawn at random; those near
+    the end of their episode are among them. Raises UsageError if no episode is long enough to encode.
+    """
+    k = model.config.num_initializing_steps
+    windows = rollouts.windows(k - 1 + steps, anchor="start", pad="right", min_steps=k)
+    if not len(windows):
+        raise UsageError(f"{rollouts.path} has no episode of {counted(k, 'step')}; give another --data_dir")
+    return moment_windows(windows, count, seed)
+
+
+def make_prior(kind: str, moments: RecordedMoments, model: WorldModel, seed: int) -> Prior:
+    """The prior by its name, "recorded" or "standard"; on the sphere there is only the uniform one."""
+    if model.spherical:
+        return SphericalPrior()
+    latent, split = moments.latent, model.config.latent_global
+    if kind == "standard":
+        return standard_prior(latent.mean.shape[1], split, seed).to(latent.mean.device)
+    return recorded_prior(latent.mean, latent.log_variance, moments.level, split, seed)
 
 
 def read_moments(

@@ -98,7 +98,10 @@ def _targets(name: str, functions: Mapping[str, Function], places: Mapping[str, 
 def _reach(name: str, places: Mapping[str, Place]) -> Target:
     place = name.removeprefix(REACH)
     if place not in places:
-        known = ", ".join(REACH + one for one in places) or "none: give --clusters_dir or --moments"
+        known = (
+            ", ".join(REACH + one for one in places)
+            or "none: give --clusters_dir or --moments (in a notebook, places)"
+        )
         raise UsageError(f"{name!r} is no place that can be reached here; there are: {known}")
 
     def distances(trace: Trace) -> torch.Tensor:

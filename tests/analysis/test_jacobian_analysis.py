@@ -3,11 +3,13 @@ every flag changes a named output.
 """
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
+import worldlens as wl
 from analysis import jacobian_analysis_precompute as script
 from analysis.io.steps import read_labels, read_numbers, read_part
 from analysis.jacobian_analysis_plotting import Args as PlotArgs
@@ -15,7 +17,7 @@ from analysis.jacobian_analysis_plotting import main as plot
 from analysis.jacobian_analysis_precompute import main
 from analysis.lagged import stored_jacobians
 from analysis.lagged.jacobian_points import check_replayed, map_blocks
-from analysis.lagged.stored_jacobians import StoredJacobians
+from analysis.lagged.stored_jacobians import find_jacobians
 from analysis.maps import map_summary
 from analysis.plotting import style
 from common.runs import UsageError, file_id
@@ -59,7 +61,7 @@ def alone(made, episode: int, step: int = 3) -> dict[str, torch.Tensor]:
 
 
 def test_episodes_are_repeated_and_every_sample_has_its_own_jacobian(made, usual):
-    stored = StoredJacobians.open(usual[0])
+    stored = find_jacobians(usual[0])
     store = Rollouts.open(made / "simulated")
     assert stored.numbers["not_replayed"] == 0
     assert stored.numbers["largest_difference"] < 1e-4
@@ -75,7 +77,7 @@ def test_episodes_are_repeated_and_every_sample_has_its_own_jacobian(made, usual
 
 
 def test_scores_are_those_of_whole_episodes_and_effects_are_in_standard_deviations(made, usual):
-    stored = StoredJacobians.open(usual[0])
+    stored = find_jacobians(usual[0])
     store = Rollouts.open(made / "simulated")
     member = np.isin(store.step_table()[:, 0], stored.samples["episode"])
     scores = stored.directions.scores(torch.from_numpy(store.hidden_after()[member])).numpy()
@@ -87,8 +89,22 @@ def test_scores_are_those_of_whole_episodes_and_effects_are_in_standard_deviatio
     np.testing.assert_allclose(found[:, 0], np.tile(np.eye(3), (len(found), 1, 1)), atol=0.02)
 
 
+def test_a_notebook_opens_them_by_their_directory(usual, tmp_path):
+    stored = wl.StoredJacobians.open(usual[1])
+    same = find_jacobians(usual[0])
+    assert all(np.array_equal(x, same.arrays[name]) for name, x in stored.arrays.items())
+    n = len(stored.samples["episode"])
+    assert repr(stored).startswith(f"StoredJacobians({n} samples, 3 scores, lags 0 to 3: ")
+    with pytest.raises(UsageError, match="no finished Jacobians at .*jacobian_analysis_precompute.py"):
+        wl.StoredJacobians.open(tmp_path)
+    shutil.copytree(usual[1], tmp_path / "copy")
+    (tmp_path / "copy" / "samples.safetensors").unlink()
+    with pytest.raises(UsageError, match="lacks a part"):
+        wl.StoredJacobians.open(tmp_path / "copy")
+
+
 def test_map_features_are_the_jacobian_at_one_lag(usual):
-    stored = StoredJacobians.open(usual[0])
+    stored = find_jacobians(usual[0])
     env_std = np.array([1, 2, 3, 4], np.float32)
     raw = map_blocks(stored, env_std, 2, False)
     later = stored.samples["score_std"][:, None]
@@ -103,7 +119,7 @@ def test_map_features_are_the_jacobian_at_one_lag(usual):
 
 
 def test_means_of_clusters_are_those_of_their_members(usual):
-    stored = StoredJacobians.open(usual[0])
+    stored = find_jacobians(usual[0])
     means = read_part(usual[2], "cluster_means")
     behaviours = read_part(usual[2], "behaviours")
     np.testing.assert_array_equal(behaviours["episode"], stored.samples["episode"])
@@ -138,8 +154,8 @@ def test_an_interrupted_run_goes_on_and_other_clusters_take_the_same_jacobians(
     directory, mapped = run(made, tmp_path, batch_size=24)
     assert first.stat().st_mtime_ns == written
     assert len(list(directory.glob("batch_*"))) == -(-stored_count(directory) // 24)
-    for name, x in StoredJacobians.open(tmp_path).arrays.items():  # batches change nothing but rounding
-        np.testing.assert_allclose(x, StoredJacobians.open(usual[0]).arrays[name], atol=5e-3, rtol=5e-3)
+    for name, x in find_jacobians(tmp_path).arrays.items():  # batches change nothing but rounding
+        np.testing.assert_allclose(x, find_jacobians(usual[0]).arrays[name], atol=5e-3, rtol=5e-3)
     other = run(made, tmp_path, batch_size=24, clusters=2)
     assert other[0] == directory
     assert other[1] != mapped
@@ -200,8 +216,8 @@ def test_full_gradients_are_kept_on_request_in_float(made, tmp_path):
     env = load_directions(directory / "env_pca.safetensors")
     expected = env.score_gradients(torch.from_numpy(part["full_env_state/total"]))
     np.testing.assert_allclose(part["env_state/total"], expected, atol=1e-5)
-    assert "full_env_state/total" not in StoredJacobians.open(tmp_path).arrays
-    mine = alone(made, int(StoredJacobians.open(tmp_path).samples["episode"][0]))
+    assert "full_env_state/total" not in find_jacobians(tmp_path).arrays
+    mine = alone(made, int(find_jacobians(tmp_path).samples["episode"][0]))
     np.testing.assert_allclose(part["full_env_state/total"][0], mine["env_state/total"][0], atol=1e-3)
     np.testing.assert_allclose(
         part["full_env_state/environment"][0], mine["env_state/environment"][0], atol=1e-3

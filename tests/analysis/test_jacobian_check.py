@@ -9,7 +9,7 @@ import torch
 from analysis.io.steps import read_numbers, read_part
 from analysis.jacobian_analysis_precompute import main as compute_jacobians
 from analysis.jacobian_check import Args, main
-from analysis.lagged.stored_jacobians import StoredJacobians
+from analysis.lagged.stored_jacobians import find_jacobians
 from common.runs import UsageError
 from generative.simulator_file import load_simulator
 from interpret.attribution.written_scores import effect_in_simulator, effect_on_memory
@@ -50,7 +50,7 @@ def test_small_changes_along_memory_are_those_that_the_jacobian_predicts(usual, 
 
 
 def test_a_change_at_another_step_is_not_what_is_predicted(made):
-    stored = StoredJacobians.open(made / "results")
+    stored = find_jacobians(made / "results")
     store = Rollouts.open(made / "simulated")
     simulator, _ = load_simulator(made / "model.safetensors", made / "agent.safetensors")
     episodes = stored.samples["episode"][:30]
@@ -65,7 +65,7 @@ def test_a_change_at_another_step_is_not_what_is_predicted(made):
 
 
 def test_in_the_simulator_nothing_else_happens_while_the_actions_stay(made):
-    stored = StoredJacobians.open(made / "results")
+    stored = find_jacobians(made / "results")
     store = Rollouts.open(made / "simulated")
     simulator, _ = load_simulator(made / "model.safetensors", made / "agent.safetensors")
     given = store, stored.samples["episode"][:30], stored.directions, (1, 3)

@@ -111,7 +111,7 @@ def run_of(target: dict) -> dict:
     """Numbers of a run with one target."""
     facts = {"goal": "increase", "function": "x", "step": 4}
     sizes = {"starts": 4, "moments": 9, "moment_levels": 9, "report_rollouts": 2, "eval_every": 1}
-    sizes |= {"iterations": 1, "near_percentile": 95.0}
+    sizes |= {"iterations": 1, "near_percentile": 95.0, "moment_level_range": [3, 9000]}
     return sizes | {"targets": {"increase_x": facts | target}}
 
 
@@ -144,6 +144,8 @@ def test_every_line_of_the_figure_has_a_name_outside_the_axes(tmp_path):
     legend = figure.legends[0].get_window_extent()
     assert not any(legend.overlaps(axis.get_window_extent()) for axis in figure.axes)
     assert {"wanted", "simulated = real", "95% of recorded latents"} <= names_of(figure)
+    captions = [text.get_text() for text in figure.texts]
+    assert any("levels 0-5 (starts), 3-9,000 (moments)" in " ".join(text.split()) for text in captions)
     without = drawn(run_of(target_numbers(planted_parts(), None)), tmp_path)
     assert not {"wanted", "simulated = real"} & names_of(without)
 

@@ -124,7 +124,14 @@ def test_the_section_on_targets_lists_all_arms_of_the_run_finished_last(tmp_path
     target = {"arms": arms, "gain_over": {"best_recorded": {"mean": -0.5, "low": -0.75, "high": -0.25}}}
     directory = tmp_path / "targets" / "seed_0_a"
     directory.mkdir(parents=True)
-    sizes = {"starts": 4, "iterations": 20, "moments": 400, "moment_levels": 31, "report_rollouts": 16}
+    sizes = {
+        "starts": 4,
+        "iterations": 20,
+        "moments": 400,
+        "moment_levels": 31,
+        "moment_level_range": [7, 9000],
+        "report_rollouts": 16,
+    }
     (directory / "numbers.json").write_text(json.dumps(sizes | {"targets": {"increase_value": target}}))
     (directory / "done.json").touch()
     for name in ("increase_value_strip.png", "drawn.png"):
@@ -134,4 +141,4 @@ def test_the_section_on_targets_lists_all_arms_of_the_run_finished_last(tmp_path
     cells = "".join(f"<td>{i}.00 [{i - 1}.00, {i + 1}.00]</td>" for i in range(4))
     assert f"<td>increase value</td>{cells}<td>-0.50 [-0.75, -0.25]</td><td>2 of 4</td>" in text
     assert "intervals resample starts" in text
-    assert "n = 4 starts, 20 iterations, 400 recorded moments of 31 levels" in text
+    assert "n = 4 starts, 20 iterations, 400 recorded moments of 31 levels, 7-9,000" in text

@@ -7,6 +7,7 @@ import pytest
 
 import demo
 from analysis.demo_report import plan as demo_plan
+from analysis.demo_report.commands import OWN_EPISODES
 from analysis.demo_report.plan import (
     LEAST,
     REFERENCE,
@@ -15,6 +16,7 @@ from analysis.demo_report.plan import (
     choose_sizes,
     estimate_seconds,
     interpolate_sizes,
+    is_small,
     make_plan,
     plan_table,
     read_plan,
@@ -22,6 +24,7 @@ from analysis.demo_report.plan import (
     steps_of,
 )
 from common.runs import UsageError
+from common.stats import FEWEST_CLUSTERS
 
 STEPS = steps_of("coinrun")
 
@@ -46,7 +49,20 @@ def test_sizes_fall_with_speed_and_rise_with_time():
 @pytest.mark.parametrize("times", [0.4, 0.6, 1, 3])
 def test_the_plan_ends_within_the_time_limit(times):
     sizes = choose_sizes(STEPS, machine(times), 10)
-    assert sum(estimate_seconds(STEPS, sizes, machine(times)).values()) <= 600 or sizes == LEAST
+    assert sum(estimate_seconds(STEPS, sizes, machine(times)).values()) < 600
+
+
+def test_the_least_sizes_still_have_intervals():
+    episodes = LEAST.eval_episodes // OWN_EPISODES
+    counts = LEAST.gradient_states, LEAST.saliency_samples, LEAST.saliency_states, LEAST.num_hazards, episodes
+    assert min(counts) >= FEWEST_CLUSTERS
+
+
+def test_small_sizes_are_known_as_such():
+    assert is_small(LEAST)
+    assert not is_small(Sizes())
+    by_speed = [is_small(choose_sizes(STEPS, machine(times), 10)) for times in (0.4, 0.6, 1, 3)]
+    assert by_speed == sorted(by_speed, reverse=True)
 
 
 def test_a_step_costs_more_where_its_own_rate_is_lower():

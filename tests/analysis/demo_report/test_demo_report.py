@@ -1,5 +1,6 @@
 """The sections of the demo's report on small artefacts: rules of choice, sentences and figures."""
 
+import dataclasses
 import os
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 import demo
-from analysis.demo_report import deletion_section, model_section
+from analysis.demo_report import deletion_section, model_section, report
 from analysis.demo_report.deletion_section import (
     FEWEST_FOR_SLOPE,
     add_deletions,
@@ -176,6 +177,13 @@ def test_a_route_is_shown_in_colour_only_where_its_check_supports_it():
     assert not check_supports(supported | {"low": -0.1})
     assert not check_supports(supported | {"mean": 0.25})
     assert not check_supports(None)
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_the_page_says_where_n_is_small(tmp_path, monkeypatch, small):
+    monkeypatch.setattr(report, "SECTIONS", {})
+    path = report.write_report(dataclasses.replace(results(tmp_path), small_n=small), tmp_path)
+    assert ("Small n: " in path.read_text()) is small
 
 
 def test_next_commands_name_the_demos_results(tmp_path):
