@@ -92,9 +92,9 @@ from common.runs import Run, UsageError, choose_device, file_id
 from common.words import counted
 from generative.simulator import Simulator
 from generative.simulator_file import load_simulator
-from interpret.attribution.graph_memory import graph_bytes
 from interpret.attribution.replay import check_recorded_with, replayed_trace, stored_sampling
 from interpret.attribution.stored_jacobians import StoredJacobians
+from interpret.attribution.trace import graph_bytes
 from interpret.directions.directions import Directions, load_directions
 from rollouts.store import Rollouts, recorded_precision
 

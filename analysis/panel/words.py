@@ -22,7 +22,7 @@ _PATHS = {"total": "whole gradient", "agent": "through the agent's memory alone"
 def function_words(name: str, actions: Sequence[str]) -> str:
     """What a function is: "hx_direction_3_ica" -> "score of direction 3 (ica)"."""
     base, _, path = name.partition("@")
-    suffix = f", {_PATHS.get(path, path)}" if path else ""
+    suffix = f" ({_PATHS.get(path, path)})" if path else ""
     if base in _PLAIN:
         return _PLAIN[base] + suffix
     if base.startswith("hx_direction_"):

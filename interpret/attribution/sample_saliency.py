@@ -14,9 +14,8 @@ from common.words import counted
 from generative.noise_keys import NoiseKeys
 from generative.simulator import Simulator
 from generative.starts import NO_SOURCE, InformedStarts
-from interpret.attribution.graph_memory import graph_bytes
 from interpret.attribution.saliency import SaliencyConfig, recorded_saliency, simulated_saliency
-from interpret.attribution.trace import recorded_trace, simulated_trace
+from interpret.attribution.trace import graph_bytes, recorded_trace, simulated_trace
 from rollouts.store import Rollouts
 from rollouts.windows import Windows
 

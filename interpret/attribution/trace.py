@@ -170,3 +170,18 @@ def recorded_trace(
     taken = segment.action[: len(frames)]
     weights = torch.nn.functional.one_hot(taken, logits[0].shape[-1]).to(logits[0].dtype)
     return Trace(frames, hidden, logits, values, list(weights), taken)
+
+
+def graph_bytes(make_trace: Callable[[], Trace]) -> int:
+    """Bytes that a forward pass keeps for the backward pass."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        trace = make_trace()
+    del trace
+    return sum(kept.values())

@@ -15,7 +15,7 @@ function slopeWords() {
   const { words } = FACTS.functions[state.fn];
   if (barRange.slope <= 1e-12) return `no score changes the ${words}: all gradients are zero.`;
   const scale = `${isUntrusted() ? "full grey" : "colours"} at ±${short(barRange.slope)} of the ${words} per unit of score.`;
-  return isUntrusted() ? `${scale} Not trusted: fails the check of gradients, so only magnitudes are shown.` : scale;
+  return isUntrusted() ? `${scale} Not trusted: fails the check of gradients, so only its size is shown.` : scale;
 }
 
 let barRange = { score: 1, slope: 1 };

@@ -63,7 +63,7 @@ const hasNoScale = () => (state.ownScale && shown.maps[state.step] ? isZero(show
 
 // What is to be known of a map before it is read.
 function mapMarks(map) {
-  if (!map) return ["too late to matter"];
+  if (!map) return [shown.zero ? "all zero" : "too late to matter"];
   return [isZero(map) ? "all zero" : "", isUntrusted() ? "not trusted" : ""].filter(Boolean);
 }
 
@@ -81,11 +81,12 @@ function drawViews() {
 function drawLegend() {
   const range = rangeAt(state.step), words = FACTS.functions[state.fn].words;
   for (const id of ["legend-bar", "legend-ends"]) byId(id).hidden = hasNoScale();
-  paint(byId("legend-bar"), 256, 1, (p) => mapColour((p - 127.5) / 127.5));
-  byId("legend-low").textContent = `≤ ${short(-range)}`;
-  byId("legend-high").textContent = `≥ ${signed(range)}`;
+  paint(byId("legend-bar"), 256, 1, (p) => mapColour(isUntrusted() ? p / 255 : (p - 127.5) / 127.5));
+  byId("legend-low").textContent = isUntrusted() ? "0" : `≤ ${short(-range)}`;
+  byId("legend-zero").hidden = isUntrusted();
+  byId("legend-high").textContent = `≥ ${isUntrusted() ? short(range) : signed(range)}`;
   byId("legend-words").textContent = hasNoScale() ? `All zero: no pixel of ${shown.zero ? "any frame" : "this frame"} changes the ${words}.`
-    : `Change of the ${words} per unit of a pixel's brightness (0 to 1, channels summed)` + (state.smooth ? ", smoothed. " : ". ") + (isUntrusted() ? "Not trusted: fails the check of gradients, so only magnitudes are shown." : "Blue: brighter raises it; red: brighter lowers it.");
+    : `Change of the ${words} per unit of a pixel's brightness (0 to 1, channels summed)` + (state.smooth ? ", smoothed. " : ". ") + (isUntrusted() ? "Not trusted: fails the check of gradients, so only its size is shown." : "Blue: brighter raises it; red: brighter lowers it.");
   byId("opacity-words").textContent = `${percent(state.opacity)}`;
   byId("smooth-words").textContent = state.smooth ? `${state.smooth} px` : "off";
   byId("range-words").textContent = `${percent(state.range)} of peak`;

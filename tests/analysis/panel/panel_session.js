@@ -31,7 +31,7 @@ FACTS.functions[1].untrusted = true;
 choose("function", 1);
 const barColours = () => [...byId("bars").querySelectorAll(".bar:not(.head) i")].map((bar) => bar.style.background);
 const scaleHidden = () => ["legend-bar", "legend-ends"].map((id) => byId(id).hidden);
-seen.untrusted = { map: pixels("map"), overlay: pixels("overlay"), words: text("legend-words"), bars: barColours(), barWords: text("bar-legend"), caption: text("map-caption") };
+seen.untrusted = { map: pixels("map"), overlay: pixels("overlay"), words: text("legend-words"), bars: barColours(), barWords: text("bar-legend"), caption: text("map-caption"), legend: ["legend-low", "legend-zero", "legend-high"].filter((id) => !byId(id).hidden).map(text) };
 FACTS.functions[1].untrusted = false;
 choose("function", 0);
 seen.captionOfTrusted = text("map-caption");

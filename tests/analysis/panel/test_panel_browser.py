@@ -155,6 +155,8 @@ def test_a_function_that_fails_the_check_of_gradients_has_no_colour(shown, data)
     assert "Not trusted" in shown["untrusted"]["words"]
     assert "Not trusted" not in shown["otherFunction"]["words"]
     assert shown["untrusted"]["caption"] == "Saliency: not trusted"
+    low, high = shown["untrusted"]["legend"]  # of a size, which has no sign
+    assert (low, high[:2]) == ("0", "≥ ")
     assert shown["captionOfTrusted"] == "Saliency"
 
 

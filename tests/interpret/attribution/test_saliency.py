@@ -12,10 +12,9 @@ from generative.record import Sampling, record_samples
 from generative.starts import InformedStarts
 from interpret.attribution.draws import perturbed_frames, perturbed_latents, repeated_keys
 from interpret.attribution.functions import choose_functions, known_functions
-from interpret.attribution.graph_memory import graph_bytes
 from interpret.attribution.saliency import SaliencyConfig, recorded_saliency, simulated_saliency
 from interpret.attribution.sample_saliency import COMBINED, SampleSaliency
-from interpret.attribution.trace import recorded_trace, simulated_trace
+from interpret.attribution.trace import graph_bytes, recorded_trace, simulated_trace
 from interpret.attribution.trace_gradients import value_gradients
 from rollouts.store import Rollouts
 from tests.helpers.toy_simulator import NAMES, toy_simulator, toy_store
