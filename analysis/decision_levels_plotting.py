@@ -1,5 +1,5 @@
 """Draws the levels that a Decision Transformer, a clone and their agent solve, from reports of evaluate_dt.py
-with --agent_file: one for each set of levels, of the same policies.
+with --agent_file, one for each set of levels.
 """
 
 import logging
@@ -13,7 +13,7 @@ from common.shared_flags import LogLevel
 @dataclass
 class Args:
     scores_files: tuple[Path, ...]
-    """Reports that evaluate_dt.py wrote by --out_file, one for each set of levels."""
+    """Reports of evaluate_dt.py (--out_file), one for each set of levels; the first has all policies."""
     names: tuple[str, ...] = ()
     """Names of the sets of levels; default: those of the files."""
     results: Path | None = None
@@ -54,9 +54,14 @@ def main(args: Args) -> None:
     if len(names) != len(args.scores_files) or len(set(names)) != len(names):
         raise UsageError(f"--names gives {len(names)} names for {len(args.scores_files)} files: one for each")
     scores = {name: level_scores(read_report(path)) for name, path in zip(names, args.scores_files)}
-    policies = {name: list(found["rows"]) for name, found in scores.items()}
-    if any(found != policies[names[0]] for found in policies.values()):
-        raise UsageError(f"the reports are of different policies: {policies}")
+    known = scores[names[0]]["rows"]
+    more = {
+        name: [policy for policy in found["rows"] if policy not in known] for name, found in scores.items()
+    }
+    if any(more.values()):
+        raise UsageError(
+            f"policies that the first report lacks: {more}; give the one with all policies first"
+        )
     figure = draw_levels(scores, args.out_dir / "decision_plots" / "decision_levels")
     publish(args, scores, [figure])
 

@@ -50,7 +50,7 @@ def draw_levels(scores: Mapping[str, dict], path: Path) -> Path:
     """Left: share of levels solved. Right: the same less the agent's, paired. A row per policy.
 
     Args:
-        scores: {set of levels: `level_scores`}.
+        scores: {set of levels: `level_scores`}; the first has all policies.
         path: of the picture.
     """
     names = list(next(iter(scores.values()))["rows"])
@@ -58,7 +58,11 @@ def draw_levels(scores: Mapping[str, dict], path: Path) -> Path:
     left, right = axes[0]
     for i, (label, numbers) in enumerate(scores.items()):
         shift = 0.2 * (i - (len(scores) - 1) / 2)
-        rows = [(place + shift, numbers["rows"][name]) for place, name in enumerate(names)]
+        rows = [
+            (place + shift, numbers["rows"][name])
+            for place, name in enumerate(names)
+            if name in numbers["rows"]
+        ]
         _bars(left, [(y, row["solved"]) for y, row in rows], GROUPS[i], label)
         paired = [(y, row["solved_minus_agent"]) for y, row in rows if "solved_minus_agent" in row]
         _bars(right, paired, GROUPS[i], label)
