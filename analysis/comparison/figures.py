@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from analysis.comparison.watched import AGENT, CLONE, DT, ENCODER, OTHER, UNTRAINED, UNTRAINED_DT
-from analysis.plotting.style import ABOVE, GROUPS, NULL, add_caption, new_figure, save_figure
+from analysis.plotting.style import GROUPS, NULL, add_caption, new_figure, save_figure
 
 COLORS = {DT: GROUPS[0], CLONE: GROUPS[1], OTHER: GROUPS[2]}
 LABELS = {DT: "Decision Transformer", CLONE: "clone", OTHER: "agent of another seed"}
-MEASURES = {"same": "same likeliest action", "kappa": "agreement beyond the commonest action (kappa)"}
+MEASURES = {"same": "same likeliest action", "kappa": "kappa against the commonest action"}
 CHANCE = {"AUROC": 0.5, "R2": 0.0}
 BASELINES = ("frame network", "untrained recurrence", "nuisances")
 
@@ -38,7 +38,8 @@ def draw_agreement(about: dict, path: Path) -> Path:
     counts = [about["agreement"][DT][name]["steps"] for name in names]
     axes[0, 0].set_yticks(place, [f"{name} ({n:,})" for name, n in zip(names, counts)])
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
-    axes[0, 1].legend(**ABOVE | {"ncols": 3})
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(networks))
     text = "Recorded steps of the agent; actions with the same effect count as one. Bars: 95%, by layout."
     add_caption(figure, text, *sample_of(about))
     return save_figure(figure, path)[0]
