@@ -111,8 +111,23 @@ class Encoder(nn.Module):
             features = [encode(part) for part in frames.split(CHUNK[frames.device.type])]
         return torch.cat(features).float().reshape(*lead, -1)
 
+    def maps(self, obs: torch.Tensor) -> torch.Tensor:
+        """The last stage's feature maps [N, C, h, w] of frames [N, H, W, C]."""
+        with autocast_context(self.precision, obs.device.type):
+            return torch.cat(
+                [self.stages(frames_to_float(part)) for part in obs.split(CHUNK[obs.device.type])]
+            )
+
+    def features_of(self, maps: torch.Tensor) -> torch.Tensor:
+        """Features [N, F] of feature maps [N, C, h, w]: forward(obs) = features_of(maps(obs))."""
+        with autocast_context(self.precision, maps.device.type):
+            return self._read_out(maps).float()
+
     def _encode(self, frames):
-        return F.relu(self.norm(self.out(self.stages(frames_to_float(frames)).flatten(1))))
+        return self._read_out(self.stages(frames_to_float(frames)))
+
+    def _read_out(self, maps):
+        return F.relu(self.norm(self.out(maps.flatten(1))))
 
     def _recomputed(self, frames):
         return checkpoint(self._encode, frames, use_reentrant=False)

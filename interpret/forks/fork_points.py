@@ -225,7 +225,7 @@ def without_hazards(
     env.restore(edited)
     frames = env.observe()[1].reshape(count, depth, *points.frames.shape[2:]).swapaxes(0, 1).copy()
     env.close()
-    hidden = _window(rollouts, points.episode, points.step, depth).hidden[0]
+    hidden = hidden_before(rollouts, points)
     return replace(
         points,
         snapshots=edited[depth - 1 :: depth],
@@ -244,6 +244,11 @@ def state_after_frames(policy: Policy, hidden: torch.Tensor, frames: np.ndarray)
         for frame in torch.from_numpy(frames).to(state.device):
             state = policy.advance(frame, state, not_first, not_first.float())
     return state.cpu().clone()
+
+
+def hidden_before(rollouts: Rollouts, points: ForkPoints) -> torch.Tensor:
+    """The recorded hidden states [B, D] before the first of the points' frames."""
+    return _window(rollouts, points.episode, points.step, len(points.frames)).hidden[0]
 
 
 def fork_points_at(rollouts: Rollouts, episodes, steps, frames: int, layouts: np.ndarray) -> ForkPoints:
