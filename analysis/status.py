@@ -37,7 +37,7 @@ from analysis import (
     side_by_side_precompute,
     tuning_precompute,
 )
-from analysis.counterfactuals import goal_summary
+from analysis.counterfactuals import edit_summary, goal_summary, interchange_summary
 from analysis.interventions import summary as interventions_summary
 from analysis.io.sequence import PAGE, PICTURES, Command, command_of, next_command, parse_sequence
 from analysis.io.steps import LATEST
@@ -67,6 +67,8 @@ VERSIONS = {
             goal_summary,
             interventions_summary,
             policy_field_precompute,
+            interchange_summary,
+            edit_summary,
         )
     },
     **{

@@ -49,6 +49,10 @@ SMALL = {
     "analysis.goal_misgeneralisation_plotting": (
         "--results results/goal_misgeneralisation.json --images results/images"
     ),
+    "analysis.interchange_precompute": "--num_scenes 4 --frames 2",
+    "analysis.interchange_plotting": "--results results/interchange.json --images results/images",
+    "analysis.edited_levels_precompute": "--edits 'crate added' --num_states 4 --steps 2 --draws 1",
+    "analysis.edited_levels_plotting": "--results results/edited_levels.json --images results/images",
     "record_gen_samples --action_grid": "--num_samples 2",
     "interpolation_exp": "--num_pairs 1 --num_points 3 --num_sim_steps 4",
     "saliency_exps": "--sample_ids 0 to 6 --draws 1 --num_sim_steps 6",
