@@ -23,8 +23,8 @@ class Args:
     """Store of real CoinRun rollouts."""
     direction_files: tuple[Path, ...] = ()
     """Directions of the agent's hidden state: one file, or none."""
-    edits: tuple[str, ...] = ("saw removed", "coin moved", "crate added")
-    """Edits: saw removed, coin moved, crate added."""
+    edits: tuple[str, ...] = ("saw_removed", "coin_moved", "crate_added")
+    """Edits: saw_removed, coin_moved, crate_added."""
     part: Literal["test", "train", "all"] = "all"
     """Split of the world models that states are from; the agent was trained on none of it."""
     num_states: int = 200
@@ -166,7 +166,7 @@ def compute(args: Args, run: Run, rollouts: Rollouts, agent: ActorCritic, direct
     for name in args.edits:
         found = cached_part(
             run,
-            name.replace(" ", "_"),
+            name,
             lambda name=name: responses(args, rollouts, agent, directions, env, looks, name),
         )
         edits[name] = edit_numbers(found, directions, groups)

@@ -19,7 +19,7 @@ def draw(numbers: dict, path: Path) -> Path:
     figure, axes = new_figure(len(edits), 3, panel=(3.3, height), width_ratios=widths)
     for row, (name, one) in zip(axes, edits.items()):
         _dots(row[0], one["frame"], directions, 1, {})
-        row[0].set_title(f"{name} ({one['states']} states)")
+        row[0].set_title(f"{in_words(name)} ({one['states']} states)")
         row[0].set_xlabel("change of the score (standard deviations)")
         _dots(row[1], one["frame"], numbers["groups"], 100, ACTIONS)
         row[1].set_title("next action")
@@ -29,13 +29,20 @@ def draw(numbers: dict, path: Path) -> Path:
         row[2].set_xlabel("change (points)")
     text = (
         "Blue: mean change by the edit, with its 95% interval by layout, filled where its size is beyond the"
-        " control's; grey: by the control, an object of the same size as far behind the player. Actions in the"
-        " fork: share of steps. Of the directions the ten with the largest change by any edit are shown."
+        " control's; grey: by the control, an object of the same size as far behind the player. Actions in"
+        " the fork: share of steps. Of the directions the ten with the largest change by any edit are shown."
     )
     low, high = (f([one["level_range"][i] for one in edits.values()]) for i, f in ((0, min), (1, max)))
-    n = ", ".join(f"{one['states']} ({name})" for name, one in edits.items()) + ", each on its own layout"
+    n = (
+        ", ".join(f"{one['states']} ({in_words(name)})" for name, one in edits.items())
+        + ", each on its own layout"
+    )
     add_caption(figure, text, n, f"{low}-{high}")
     return save_figure(figure, path)[0]
+
+
+def in_words(edit: str) -> str:
+    return edit.replace("_", " ")
 
 
 def shown_directions(numbers: dict, count: int = 10) -> list[str]:

@@ -30,8 +30,8 @@ def draw(numbers: dict, path: Path) -> Path:
         f"The agent watches scenes with a {numbers['hazard']} ahead and, from the same memory, the same"
         " scenes without it; one site of the run without it is replaced at one step by that of the run with"
         " it. Colour: share of the difference in the decision (at step 0) that this restores. Control: the"
-        " patch comes from another scene. Of the encoder's channels the eight with the largest share at step 0"
-        " are shown."
+        " patch comes from another scene. Of the encoder's channels the eight with the largest share at step"
+        " 0 are shown."
     )
     n = f"{counted(numbers['scenes'], 'scene')} on {counted(numbers['layouts'], 'layout')}"
     add_caption(figure, text, n, "{}-{}".format(*numbers["level_range"]))

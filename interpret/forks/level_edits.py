@@ -16,8 +16,8 @@ from envs.procgen_body import State, serialize
 from envs.scenes import NoRoom, insert
 from envs.symbols import read_symbols
 
-EDITS = ("saw removed", "coin moved", "crate added")
-CONTROL_KIND = {"saw removed": "saw", "coin moved": "crate", "crate added": "crate"}
+EDITS = ("saw_removed", "coin_moved", "crate_added")
+CONTROL_KIND = {"saw_removed": "saw", "coin_moved": "crate", "crate_added": "crate"}
 """The object that a control puts behind the player."""
 DISTANCES = (2, 3, 4, 5)
 """Columns between the player and an object that is added."""
@@ -94,4 +94,4 @@ def _coin_moved(state: State, looks) -> tuple[Snapshot, int] | None:
     return Snapshot(serialize(moved)), int(coin[0, 1] - np.floor(x))
 
 
-_FUNCTIONS = {"saw removed": _saw_removed, "coin moved": _coin_moved, "crate added": _crate_added}
+_FUNCTIONS = {"saw_removed": _saw_removed, "coin_moved": _coin_moved, "crate_added": _crate_added}

@@ -77,16 +77,16 @@ def test_every_edit_is_found(edits):
 
 
 def test_an_edit_changes_its_object_and_nothing_else(edits):
-    for state, one in edits["saw removed"]:
+    for state, one in edits["saw_removed"]:
         after = parse(one.edited.data)
         assert count(after, SAW) == count(state, SAW) - 1
         assert np.array_equal(after.grid, state.grid)
-    for state, one in edits["crate added"]:
+    for state, one in edits["crate_added"]:
         after = parse(one.edited.data)
         assert count(after, CRATE) == count(state, CRATE) + 1
         assert np.array_equal(after.grid, state.grid)
         assert int(np.floor(after.entities[-1]["x"]) - np.floor(state.player["x"])) == one.distance
-    for state, one in edits["coin moved"]:
+    for state, one in edits["coin_moved"]:
         after = parse(one.edited.data)
         assert len(after.entities) == len(state.entities)
         (old,), (new,) = (np.argwhere(s.grid == COIN) for s in (state, after))
@@ -99,7 +99,7 @@ def test_an_edit_changes_its_object_and_nothing_else(edits):
 
 
 def test_a_control_adds_one_object_as_far_behind(edits):
-    kinds = {"saw removed": SAW, "coin moved": CRATE, "crate added": CRATE}
+    kinds = {"saw_removed": SAW, "coin_moved": CRATE, "crate_added": CRATE}
     for name, found in edits.items():
         for state, one in found:
             after = parse(one.control.data)
@@ -110,7 +110,7 @@ def test_a_control_adds_one_object_as_far_behind(edits):
 
 
 def test_a_removed_saw_was_ahead(edits):
-    for state, one in edits["saw removed"]:
+    for state, one in edits["saw_removed"]:
         left = {h.left for h in hazards(state)} - {h.left for h in hazards(parse(one.edited.data))}
         assert len(left) == 1
         assert 2 <= left.pop() - state.player["x"] <= 6
@@ -129,7 +129,7 @@ def points_of(env, found, which) -> ForkPoints:
 def test_responses_at_a_frame_are_those_of_the_agent(env, edits):
     torch.manual_seed(0)
     agent = ActorCritic(NetworkConfig(15, (64, 64, 3), "impala-half", 16, "gru", 8, precision="fp32"))
-    points = points_of(env, edits["crate added"], None)
+    points = points_of(env, edits["crate_added"], None)
     rng = np.random.default_rng(0)
     read = torch.from_numpy(rng.normal(size=(2, 8)))
     directions = Directions(read, torch.zeros(2), read.T, torch.zeros(8), ("a", "b"))
@@ -143,7 +143,7 @@ def test_responses_at_a_frame_are_those_of_the_agent(env, edits):
     assert found["b"] == pytest.approx((state.detach().double() @ read[1]).numpy(), abs=1e-5)
     moved = frame_responses(
         agent,
-        with_snapshots(env, points, [one.edited for _, one in edits["crate added"]]),
+        with_snapshots(env, points, [one.edited for _, one in edits["crate_added"]]),
         directions,
         ACTIONS,
     )
@@ -152,7 +152,7 @@ def test_responses_at_a_frame_are_those_of_the_agent(env, edits):
 
 def test_a_removed_saw_saves_a_blind_runner_and_its_control_does_not(env, edits):
     """Planted: it dies at saws, whatever it sees."""
-    found = edits["saw removed"]
+    found = edits["saw_removed"]
     policy = Runner(15)
     death = {
         which: fork_responses(env, policy, points_of(env, found, which), 20, 2, 0, ACTIONS)
