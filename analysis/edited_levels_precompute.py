@@ -23,7 +23,7 @@ class Args:
     """Store of real CoinRun rollouts."""
     direction_files: tuple[Path, ...] = ()
     """Directions of the agent's hidden state: one file, or none."""
-    edits: tuple[str, ...] = ("saw_removed", "coin_moved", "crate_added")
+    level_edits: tuple[str, ...] = ("saw_removed", "coin_moved", "crate_added")
     """Edits: saw_removed, coin_moved, crate_added."""
     part: Literal["test", "train", "all"] = "all"
     """Split of the world models that states are from; the agent was trained on none of it."""
@@ -73,7 +73,7 @@ from interpret.forks.paired_outcomes import OUTCOMES
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
 
-SETTINGS = ("edits", "part", "num_states", "steps", "draws", "seed")
+SETTINGS = ("level_edits", "part", "num_states", "steps", "draws", "seed")
 """Flags that the numbers depend on, besides the files."""
 LOOKS = range(200)
 """Levels in which every kind of object occurs, to copy from."""
@@ -82,8 +82,8 @@ LOOKS = range(200)
 def check_flags(args: Args) -> None:
     """Raises UsageError for flags that cannot be satisfied."""
     check_least(args, num_states=2, steps=1, draws=1, num_envs=1)
-    unknown = [name for name in args.edits if name not in EDITS]
-    if unknown or not args.edits:
+    unknown = [name for name in args.level_edits if name not in EDITS]
+    if unknown or not args.level_edits:
         raise UsageError(f"no edit {unknown[0] if unknown else ''!r}: choose from {', '.join(EDITS)}")
     if len(args.direction_files) > 1:
         raise UsageError(f"--direction_files takes one file here, not {len(args.direction_files)}")
@@ -163,7 +163,7 @@ def compute(args: Args, run: Run, rollouts: Rollouts, agent: ActorCritic, direct
     looks = templates(first_states(env, LOOKS))
     groups = list(action_space(env_name_of(rollouts.manifest)).groups)
     edits = {}
-    for name in args.edits:
+    for name in args.level_edits:
         found = cached_part(
             run,
             name,

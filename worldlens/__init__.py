@@ -31,7 +31,7 @@ from rollouts.segment import Segment
 from rollouts.store import Rollouts
 from worldlens.activations import AgentOutput, run_with_cache, run_with_hooks, sites
 from worldlens.fork import fork, fork_points
-from worldlens.interventions import edit_effect, intervene
+from worldlens.interventions import edit_effect, intervene, patch
 from worldlens.pretrained import SHIPPED_AGENTS, SHIPPED_SIMULATORS, load_agent, load_simulator
 from worldlens.saliency import functions, saliency
 from worldlens.simulate import simulate, starting_latents
@@ -73,6 +73,7 @@ __all__ = [
     "load_simulator",
     "mean_jacobian",
     "optimise_latents",
+    "patch",
     "path_gradients",
     "recorded_trace",
     "replayed_trace",

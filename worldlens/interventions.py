@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
+import torch
+
+from agents.actor_critic import ActorCritic
 from common.errors import UsageError
 from common.policy import Policy
 from common.stats import Estimate, level_weights
@@ -14,10 +17,12 @@ from interpret.forks.worlds import RealWorld, SimulatedWorld, run_in_batches
 from interpret.interventions.edit import Edit, edit_of
 from interpret.interventions.effects import effect_summary, outcomes_by_point
 from interpret.interventions.from_flags import with_sources
+from interpret.interventions.interchange import patched_state, record_activations, site_of
 from interpret.interventions.intervened import Intervened
 from interpret.interventions.interventions import bind
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
+from worldlens.activations import AgentOutput
 
 
 def intervene(
@@ -91,3 +96,42 @@ def edit_effect(
             for world in worlds
         )
     return effect_summary(arm, control, level_weights(points.layout))
+
+
+def patch(
+    agent: ActorCritic,
+    clean: torch.Tensor,
+    corrupt: torch.Tensor,
+    site: str,
+    step: int,
+    directions: Directions | None = None,
+    state: torch.Tensor | None = None,
+) -> AgentOutput:
+    """Interchange patching: the agent watches corrupt frames, but one activation at one step is that of clean
+    frames.
+
+    Args:
+        agent: The agent.
+        clean: Frames [T, N, H, W, C].
+        corrupt: Frames of the same shape.
+        site: "state", "encoder", "channel 3" (of the encoder's last stage), or the name of a direction.
+        step: 0 to T - 1, when.
+        directions: Of the hidden state, for a site along one of them.
+        state: [N, D] before the first frame of both. Default: the initial state.
+
+    Returns:
+        Hidden state [N, D], logits [N, A] and value [N] after the last frame.
+
+    Raises:
+        UsageError: No such site or step, or frames of different shapes.
+    """
+    if clean.shape != corrupt.shape:
+        raise UsageError(
+            f"clean frames are {list(clean.shape)} and corrupt ones {list(corrupt.shape)}: give equal shapes"
+        )
+    before = agent.initial_state(clean.shape[1]) if state is None else state
+    clean_run, corrupt_run = (record_activations(agent, frames, before) for frames in (clean, corrupt))
+    where = site_of(site, directions)
+    with torch.no_grad():
+        after = patched_state(agent, corrupt_run, clean_run, before, where, step, directions)
+        return AgentOutput(agent.hidden(after), *agent.heads(after))

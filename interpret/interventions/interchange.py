@@ -125,6 +125,8 @@ def _patched_at(agent, corrupt, clean, before, site: Site, step: int, directions
         return with_score_of(corrupt.states[step], clean.states[step], directions, site.index)
     features = clean.features[step]
     if site.kind == CHANNEL:
+        if site.index >= corrupt.maps.shape[2]:
+            raise UsageError(f"no channel {site.index}: the encoder's last stage has {corrupt.maps.shape[2]}")
         maps = corrupt.maps[step].clone()
         maps[:, site.index] = clean.maps[step][:, site.index]
         features = agent.encoder.features_of(maps)
