@@ -2,7 +2,8 @@
 game and in the simulator, with the direction's score over time below.
 
 Forks are those of analysis.interventions_precompute with the same flags; which of them are shown is a rule.
-Writes a video and a film strip of each to results/interventions_clips_precomp.
+Writes a video and a film strip of each, and the changes of events over all forks, to
+results/interventions_clips_precomp.
 """
 
 import logging
@@ -68,7 +69,7 @@ from matplotlib.colors import to_rgb
 
 from agents.actor_critic import load_agent
 from analysis.interventions.clip_strip import STYLES, draw_strip
-from analysis.interventions.paired_runs import ARMS, choose_forks, departures, play_arms
+from analysis.interventions.paired_runs import ARMS, choose_forks, departures, paired_effects, play_arms
 from analysis.interventions.run import Settings, choose_points
 from analysis.io.size_limits import check_least
 from analysis.io.steps import finish_step, open_step, point_latest, read_numbers
@@ -191,7 +192,11 @@ def main(args: Args) -> None:
     set_precision(run.precision, agent, *([simulator.model] if simulator else []))
     if not run.done:
         points, played, names = play(args, rollouts, agent, simulator, tested, device)
-        finish_step(run, {"asked": settings} | draw_clips(args, run.dir, points, played, names, scored))
+        numbers = draw_clips(args, run.dir, points, played, names, scored)
+        effects = {label: paired_effects(arms, points.layout, names) for label, arms in played.items()}
+        levels = [int(points.level.min()), int(points.level.max())]
+        numbers |= {"effects": effects, "layouts": len(np.unique(points.layout)), "levels": levels}
+        finish_step(run, {"asked": settings, "inputs": inputs} | numbers)
     point_latest(run)
     for name, clip in read_numbers(run.dir)["clips"].items():
         logging.info("%s: level %d, step %d: %s", name, clip["level"], clip["step"], run.dir / f"{name}.mp4")

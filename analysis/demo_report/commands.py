@@ -1,14 +1,16 @@
 """The commands of the demo: each function runs one step of the pipeline as a user would."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.demo_report.demo_results import SALIENCY, TARGET_RUNS, DemoResults
 from analysis.demo_report.plan import Sizes, is_small
 from analysis.io.steps import LATEST
+from common.checkpoints import write_json
 from common.runs import UsageError, file_id
 from common.stopping import run_command
+from interpret.interventions.hypothesis import read_hypothesis
 
 SHIPPED_AGENT = Path("pretrained/coinrun_easy_200/seed_0_finished/model.safetensors")
 SHIPPED_SIMULATOR = Path("pretrained/coinrun_simulator/model.safetensors")
@@ -20,6 +22,10 @@ OWN_EPISODES = 4
 """Episodes of the shipped agent per episode of the demo's own, whose episodes are about as much longer."""
 
 TARGET = "increase_action_left"
+HYPOTHESIS = Path("hypotheses/saw.yaml")
+"""The registered hypothesis whose edit the demo shows."""
+PUSH = 0.9
+"""Strength of that edit: about its registered dose."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,7 @@ def analyse(demo: Demo, agent: Path, model: Path, recording: Path, simulation: P
         check_saliency(demo, agent, model, recording)
         probe_hidden_states(demo, agent, recording)
         delete_hazards(demo, agent, model, recording)
+        push_direction(demo, agent, model, recording)
 
 
 def train_agent(demo: Demo) -> Path:
@@ -229,6 +236,18 @@ def delete_hazards(demo: Demo, agent: Path, model: Path, recording: Path) -> Non
         "--out_dir",
         demo.artefacts,
     )
+
+
+def push_direction(demo: Demo, agent: Path, model: Path, recording: Path) -> None:
+    """The edit of a registered hypothesis at a few states, in the game and in the simulator, with videos."""
+    edit = replace(read_hypothesis(HYPOTHESIS).edit, strength=PUSH)
+    edits = demo.out / "edits.json"
+    demo.out.mkdir(parents=True, exist_ok=True)
+    write_json(edits, {"edits": [edit.description()]})
+    inputs = ("--world_model_file", model, "--agent_file", agent, "--data_dir", recording)
+    what = ("--edits", edits, "--direction_files", HYPOTHESIS.parent / "directions.safetensors")
+    sizes = ("--num_fork_points", demo.sizes.pushed_forks, "--choices", "largest")
+    run("-m", "analysis.interventions_clips", *inputs, *what, *sizes, "--out_dir", demo.artefacts)
 
 
 def run(*command) -> None:

@@ -28,7 +28,7 @@ from generative.noise_keys import NoiseKeys
 from generative.simulator_file import load_simulator
 
 PLAN = "plan.json"
-VERSION = 3
+VERSION = 4
 _TIMED_STEPS = 8  # of a rollout, in each of the preset's environments, and of a simulation
 _TIMED_SAMPLES = 32  # simulated in one batch
 _ROUNDS = 3  # of each timing
@@ -96,12 +96,14 @@ class Sizes:
     """States whose saliency maps are compared with the deletion of objects in the game."""
     target_iterations: int = 100
     """Iterations that optimise latents."""
+    pushed_forks: int = 40
+    """States from which the agent plays on with a direction pushed, and without."""
 
 
 Steps = dict[str, tuple[Cost, str]]
 """{title: cost of a step, and the field of Sizes that it grows with}."""
 
-LEAST = Sizes(6_144, 64, 120, 25, 24, 16, 80, 8, 5, 6, 8, 16)
+LEAST = Sizes(6_144, 64, 120, 20, 24, 16, 80, 8, 5, 6, 8, 16, 5)
 """Smallest useful sizes: a machine of 0.4 of the reference's speed needs ten minutes for them, and a slower
 one exceeds the time limit. Means are still over enough levels for an interval.
 """
@@ -124,6 +126,7 @@ COINRUN_STEPS: Steps = {
     "probe hidden states": (Cost(1, 6, 0.1, "training"), "probe_episodes"),
     "saliency maps against deleted objects": (Cost(1, 3, 1.1, "simulating"), "saliency_states"),
     "delete objects in game and simulator": (Cost(1, 4, 0.5, "simulating"), "num_hazards"),
+    "push a direction in game and simulator": (Cost(1, 3, 0.12, "simulating"), "pushed_forks"),
 }
 """Further steps for CoinRun, whose states can be read and edited."""
 

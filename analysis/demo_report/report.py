@@ -11,6 +11,7 @@ from analysis.demo_report.gradient_section import add_gradients
 from analysis.demo_report.map_section import add_hidden_map
 from analysis.demo_report.model_section import add_clips, add_world_models
 from analysis.demo_report.probe_section import add_probes
+from analysis.demo_report.push_section import add_push
 from analysis.demo_report.saliency_section import add_saliency
 from analysis.demo_report.target_section import add_targets
 from analysis.demo_report.truth_section import add_saliency_truth
@@ -28,6 +29,7 @@ SECTIONS: dict[str, Callable[[Page, DemoResults, Path], None]] = {
     "Saliency maps through the simulator": add_saliency,
     "Saliency maps and objects deleted in the game": add_saliency_truth,
     "Latents optimised for what the agent does": add_targets,
+    "A direction pushed in the game and in the simulator": add_push,
     "Hazards deleted in the game and in the simulator": add_deletions,
 }
 SMALL_N = (
@@ -43,7 +45,7 @@ def write_report(results: DemoResults, out: Path) -> Path:
     figures = out / "report"
     figures.mkdir(parents=True, exist_ok=True)
     page.text(
-        "An agent, its recordings, a world model with the agent in the loop, simulated rollouts, and seven "
+        "An agent, its recordings, a world model with the agent in the loop, simulated rollouts, and eight "
         "analyses. Every number has its n; brackets and bands are 95% intervals, bootstrapped by level. Real "
         "is solid blue, simulated dashed orange, baselines are grey."
     )

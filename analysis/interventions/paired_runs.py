@@ -2,15 +2,17 @@
 at, chosen by rule.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from common.policy import Policy
+from common.stats import level_weights
 from interpret.directions.directions import Directions
 from interpret.forks.fork_points import ForkPoints
 from interpret.forks.world_comparison import Runs, survival_weight
 from interpret.forks.worlds import World, run_in_batches
+from interpret.interventions.effects import EVENTS, effect_summary, events_by_point, verdict
 from interpret.interventions.intervened import Intervened
 from interpret.interventions.interventions import Interventions
 from rollouts.segment import Segment
@@ -34,7 +36,8 @@ def play_arms(
     seed: int,
     batch: int,
 ) -> dict[str, Arrays]:
-    """{arm: obs [T, M, H, W, C], action, score, running [T, M]}, with the noise of the recording.
+    """{arm: obs [T, M, H, W, C], action, score, done, coin, taken, running [T, M]}, with the noise of the
+    recording. running: whether a run is more likely than not still going.
 
     Args:
         world_of: the world in which a policy plays.
@@ -49,21 +52,41 @@ def play_arms(
     directions, index = scored
 
     def keep(segment: Segment) -> Arrays:
-        runs = Runs(segment.extra["done_prob"].numpy()[:, :, None], *[None] * 6)
-        runs = runs._replace(running=segment.mask.numpy()[:, :, None])
         return {
             "obs": frames_of(segment),
             "action": segment.action.numpy(),
             "score": directions.scores(segment.hidden_after().float())[..., index].numpy(),
-            "running": survival_weight(runs)[..., 0] > 0.5,
+            "done": segment.extra["done_prob"].numpy(),
+            "coin": segment.extra["reward_prob"].numpy(),
+            "taken": segment.mask.numpy(),
         }
 
     policies = dict(zip(ARMS, (Intervened(agent, tested), agent)))
-    played = {
-        arm: run_in_batches(world_of(policy), points, steps, seed, 1, batch, keep)
-        for arm, policy in policies.items()
-    }
-    return {arm: {name: x[:, :, 0] for name, x in arrays.items()} for arm, arrays in played.items()}
+    found = {}
+    for arm, policy in policies.items():
+        kept = run_in_batches(world_of(policy), points, steps, seed, 1, batch, keep)
+        found[arm] = {name: x[:, :, 0] for name, x in kept.items()}
+        found[arm]["running"] = survival_weight(runs_of(found[arm]))[:, :, 0] > 0.5
+    return found
+
+
+def runs_of(arm: Arrays) -> Runs:
+    """One arm as Runs, one draw each."""
+    return Runs(*(arm[name][:, :, None] for name in ("done", "coin", "taken", "action")), *[None] * 3)
+
+
+def paired_effects(arms: Mapping[str, Arrays], layouts: np.ndarray, action_names: Sequence[str]) -> dict:
+    """Of each event: its mean in the control arm, the change under the edit with its interval by layout, and
+    what can be said without null edits.
+    """
+    edited, control = (events_by_point(runs_of(arms[arm]), action_names) for arm in ARMS)
+    changes = effect_summary(edited, control, level_weights(layouts))
+    count = len(np.unique(layouts))
+    return {
+        name: {"control": float(one.mean()), "change": list(changes[name]),
+               "verdict": verdict(changes[name], {}, count)}
+        for name, one in zip(EVENTS, control)
+    }  # fmt: skip
 
 
 def frames_of(segment: Segment) -> np.ndarray:

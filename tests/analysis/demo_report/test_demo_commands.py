@@ -10,12 +10,20 @@ from analysis.demo_report.commands import Demo
 from analysis.demo_report.plan import Sizes
 from tests.project.test_documented_commands import check
 
-ANALYSED = ("saliency_samples", "saliency_states", "target_iterations", "gradient_states", "num_hazards")
+ANALYSED = (
+    "saliency_samples",
+    "saliency_states",
+    "target_iterations",
+    "gradient_states",
+    "num_hazards",
+    "pushed_forks",
+)
 
 
 def analyses(monkeypatch, env_name: str = "coinrun", sizes: Sizes = Sizes()) -> list[list[str]]:
     """The words of the commands of the demo's analyses."""
     ran = []
+    monkeypatch.setattr(commands, "write_json", lambda path, values: None)
     monkeypatch.setattr(commands, "run", lambda *words: ran.append([str(word) for word in words]))
     files = (Path(name) for name in ("agent", "model", "recording", "simulation"))
     commands.analyse(Demo(env_name, Path("out"), sizes), *files)
@@ -44,6 +52,6 @@ def test_the_panel_follows_the_maps_that_it_shows(monkeypatch):
 
 
 def test_objects_are_deleted_in_coinrun_only(monkeypatch):
-    needs = {"analysis.saliency_truth_precompute", "analysis.real_check"}
+    needs = {"analysis.saliency_truth_precompute", "analysis.real_check", "analysis.interventions_clips"}
     assert needs <= {word for words in analyses(monkeypatch) for word in words}
     assert not needs & {word for words in analyses(monkeypatch, "jumper") for word in words}

@@ -28,6 +28,7 @@ from analysis.demo_report.figures import (
 )
 from analysis.demo_report.gradient_section import check_supports
 from analysis.demo_report.probe_section import add_probes
+from analysis.demo_report.push_section import add_push, caution, points
 from analysis.demo_report.report import SECTIONS
 from analysis.model_eval import eval_windows
 from analysis.plotting.page import Page
@@ -112,12 +113,24 @@ def test_a_slope_needs_enough_fork_points():
     )
 
 
-@pytest.mark.parametrize("section", [add_deletions, add_probes])
+@pytest.mark.parametrize("section", [add_deletions, add_probes, add_push])
 def test_other_games_leave_out_in_one_sentence_what_only_coinrun_has(section, tmp_path):
     page = Page("")
     section(page, results(tmp_path, "jumper", shipped=False), tmp_path)
     page.write(tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text().count("Left out") == 1
+
+
+def test_few_states_are_not_read_as_no_effect():
+    def numbers(*verdicts) -> dict:
+        return {"effects": {str(i): {"death": {"verdict": one}} for i, one in enumerate(verdicts)}}
+
+    assert caution(numbers("too few to say", "too few to say")).startswith("Too few states")
+    assert caution(numbers("undecided", "without a null")).startswith("No null edits")
+    assert "no effect" not in caution(numbers("too few to say"))
+    assert points([0.031, -0.012, 0.071]) == "+3 [-1, +7]"
+    assert points([-0.031, None, None]) == "-3"
+    assert points([-0.031, float("nan"), float("nan")]) == "-3"
 
 
 def test_the_run_finished_last_is_shown_and_a_missing_one_is_reported(tmp_path):

@@ -12,7 +12,7 @@ from agents.actor_critic import load_agent
 from analysis import interventions_clips
 from analysis.interventions import paired_runs
 from analysis.interventions.clip_strip import strip_steps
-from analysis.interventions.paired_runs import choose_forks, departures, last_held, play_arms
+from analysis.interventions.paired_runs import choose_forks, departures, last_held, paired_effects, play_arms
 from analysis.interventions.run import Settings, choose_points
 from analysis.rendering.paired_clips import ClipRow, PairedClip, hold_last, video_frames
 from common.cli import parse
@@ -63,6 +63,23 @@ def test_frames_after_an_end_do_not_count():
     running = np.array([[True], [True], [False]])
     assert departures(arms_of(edited, control, running))[0] == 0
     assert departures(arms_of(edited, control, np.ones_like(running)))[0] == 30
+
+
+def test_changes_are_means_over_forks_and_few_forks_say_nothing():
+    shape = (2, 6)
+    taken = np.ones(shape, bool)
+    never = np.zeros(shape, np.float32)
+    control = {"done": never, "coin": never, "taken": taken, "action": np.zeros(shape, int)}
+    dies = never.copy()
+    dies[1, :3] = 1
+    jumps = np.zeros(shape, int)
+    jumps[0] = 1
+    edited = control | {"done": dies, "action": jumps}
+    found = paired_effects({"edited": edited, "control": control}, np.arange(6), ["none", "up"])
+    assert found["death"]["change"][0] == pytest.approx(0.5)
+    assert found["death"]["control"] == 0
+    assert found["jump"]["change"][0] == pytest.approx(0.5)
+    assert {one["verdict"] for one in found.values()} == {"too few to say"}
 
 
 def clip(scores=(0.0, 1.0, 2.0)) -> PairedClip:
