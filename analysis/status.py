@@ -38,6 +38,7 @@ from analysis import (
     tuning_precompute,
 )
 from analysis.counterfactuals import edit_summary, goal_summary, interchange_summary
+from analysis.interventions import confirmation
 from analysis.interventions import summary as interventions_summary
 from analysis.io.sequence import PAGE, PICTURES, Command, command_of, next_command, parse_sequence
 from analysis.io.steps import LATEST
@@ -65,6 +66,7 @@ VERSIONS = {
             overlap,
             saliency_truth_precompute,
             goal_summary,
+            confirmation,
             interventions_summary,
             policy_field_precompute,
             interchange_summary,

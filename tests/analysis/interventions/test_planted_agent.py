@@ -96,6 +96,7 @@ def test_the_push_moves_the_log_odds_of_jumps_by_its_size_and_other_pushes_do_no
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_confirm_finds_the_planted_direction_of_the_reference_agent(tmp_path):
     """Files, registration, recording, both worlds: everything that a user does."""
     agent, meta = load_agent(AGENT)
@@ -109,17 +110,17 @@ def test_confirm_finds_the_planted_direction_of_the_reference_agent(tmp_path):
     tensors, about = load_checkpoint(SIMULATOR)
     save_checkpoint(model_file, tensors, about | {"agent": about["agent"] | {"id": file_id(agent_file)}})
     save_directions(
-        tmp_path / "d.safetensors", directions.first(12).with_provenance(agent=file_id(agent_file))
+        tmp_path / "d.safetensors", directions.first(4).with_provenance(agent=file_id(agent_file))
     )
-    record.main(parse(record.Args, "", record_args.format("sealed", agent_file, 120, tmp_path).split()))
+    record.main(parse(record.Args, "", record_args.format("sealed", agent_file, 80, tmp_path).split()))
     folder = tmp_path / "hypotheses"
     folder.mkdir()
     fields = {
         "sentence": "pushed along calm, it jumps less", "agent": file_id(agent_file),
-        "directions": directions.first(12).id,
+        "directions": directions.first(4).id,
         "edit": {"kind": "add", "directions": [CALM], "values": [1.0], "mode": "state"},
-        "kl": 0.1, "scenes": "any", "steps": 12, "event": "jump", "change": "fall", "smallest_effect": 0.02,
-        "n": 40, "null_points": 20, "num_nulls": 39, "levels": [10_000, 90_000],
+        "kl": 0.1, "scenes": "any", "steps": 8, "event": "jump", "change": "fall", "smallest_effect": 0.02,
+        "n": 32, "null_points": 12, "num_nulls": 19, "levels": [10_000, 90_000],
     }  # fmt: skip
     (folder / "calm.yaml").write_text(yaml.safe_dump(fields))
     author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
