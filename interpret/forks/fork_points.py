@@ -31,8 +31,10 @@ PARTS = {"test": ("test",), "train": ("train",), "all": ("test", "validation", "
 """Parts of a store's layouts, by the names that scripts take."""
 STEPS_PER_LAYOUT = 6
 """Steps per layout that are searched for a hazard ahead."""
-SEARCH_BATCH = 96
-"""Steps that are replayed at a time while searching."""
+SEARCH_BATCH = (96, 1024)
+"""Least and most steps that are replayed at a time while searching. Episodes of about the same length are
+replayed together, so that large batches take less time.
+"""
 REPEAT_STRIDE = 1_000_003
 """Offset between the noise repeats of forks of one point; no recording repeats a level as often."""
 
@@ -164,8 +166,9 @@ class ForkPointSampler:
         candidates = self._candidate_steps(STEPS_PER_LAYOUT * self.per_layout, stream)
         found = []
         taken = Counter()
-        for at in range(0, len(candidates), SEARCH_BATCH):
-            batch = candidates[at : at + SEARCH_BATCH]
+        size = int(np.clip(count, *SEARCH_BATCH))
+        for at in range(0, len(candidates), size):
+            batch = candidates[at : at + size]
             batch = batch[[taken[self.layouts[episode]] < self.per_layout for episode in batch[:, 0]]]
             for pair, snapshot in zip(batch, replay_states(self.rollouts, *batch.T)):
                 layout = self.layouts[pair[0]]

