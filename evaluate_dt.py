@@ -1,6 +1,11 @@
 """Evaluates a Decision Transformer: return achieved for each return asked for, on a fixed list of levels.
 
-With --clone_file and --agent_file, the behavioural clone and the PPO agent play the same episodes.
+    python evaluate_dt.py --dt_file DT --clone_file CLONE --agent_file AGENT --out_file scores.json
+    python evaluate_dt.py --dt_file DT --target_returns 0 5 10 --data_dir DATA
+
+With --clone_file and --agent_file, the behavioural clone and the PPO agent play the same episodes. Prints
+mean returns with 95% intervals by level, differences from the agent, and for three targets or more the rank
+correlation of asked and achieved returns; --data_dir adds what the model reads (inputs ablated).
 """
 
 import logging

@@ -1,5 +1,11 @@
 """Trains a Decision Transformer or behavioural clone on recorded rollouts. The same command again resumes.
 
+    python train_dt.py --data_dir DATA --agent_file AGENT --param_name tiny
+    python train_dt.py --data_dir DATA --state_embedding patches --model_type clone_transformer
+
+Writes <out_dir>/<exp_name>/<run>/: best.safetensors (lowest loss on held-out layouts), progress.csv, and
+model_<batches>.safetensors at each save; play them with evaluate_dt.py. Flags left unset are the preset's.
+
 On several GPUs or CPU processes: torchrun --nproc-per-node 4 train_dt.py ... (batch_size is the total over
 processes).
 """
@@ -51,8 +57,11 @@ class Args:
     d_model: Annotated[int | None, named("embed_dim")] = None
     """Width of the residual stream."""
     n_layers: Annotated[int | None, named("num_layers")] = None
+    """Blocks of attention and MLP."""
     n_heads: Annotated[int | None, named("num_heads")] = None
+    """Attention heads; they share d_model evenly."""
     d_mlp: int | None = None
+    """Width of the MLPs."""
     context_length: int | None = None
     """Steps that a token attends to, its own included."""
     n_ctx: int | None = None
@@ -60,31 +69,41 @@ class Args:
     max_timestep: int | None = None
     """Times above it share its embedding."""
     layer_norm: LayerNormKind | None = None
+    """LN (with weights), LNPre (centres and scales only) or none."""
     gated_mlp: bool | None = None
+    """Multiply the MLP's activations by a second linear map of its input."""
     activation_fn: Activation | None = None
+    """Of the MLPs."""
     time_embedding: TimeEmbedding | None = None
+    """A table of times, or linear in the time."""
     dropout: float | None = None
+    """Of embeddings and of what attention and MLPs add to the residual stream."""
     rtg_scale: float | None = None
     """Returns-to-go are divided by it."""
     gamma: float | None = None
     """Discount of the returns-to-go; the presets do not discount."""
     num_batches: Annotated[int | None, named("max_steps")] = None
+    """Batches to train for."""
     batch_size: int | None = None
     """Windows per batch."""
     window_steps: int | None = None
     """Steps per window."""
     optimizer: Optimizer | None = None
+    """AdamW, Adam or SGD."""
     lr: Annotated[float | None, named("learning_rate")] = None
     """Highest learning rate."""
     lr_end: float | None = None
     """Learning rate at the end of a decay."""
     scheduler: Scheduler | None = None
+    """How the learning rate changes over the run."""
     warmup_steps: Annotated[int | None, named("warm_up_steps", "warmup")] = None
     """Batches over which the learning rate rises."""
     num_cycles: int | None = None
     """Cycles of cosine_with_restarts."""
     weight_decay: float | None = None
+    """Of matrices; biases, embeddings and layer normalisation have none."""
     gradient_clip: float | None = None
+    """Largest norm of the gradient."""
     train_split: float | None = None
     """Share of the layouts trained on; the others are for validation."""
     pct_traj: float | None = None
@@ -98,6 +117,7 @@ class Args:
     save_interval: Annotated[int | None, named("save_every")] = None
     """Batches between checkpoints."""
     validation_batches: int | None = None
+    """Batches of held-out windows behind each row of progress.csv."""
     eval_interval: Annotated[int | None, named("eval_frequency")] = None
     """Batches between rollouts in the game, a multiple of log_interval; the presets have none."""
     eval_episodes: int | None = None
