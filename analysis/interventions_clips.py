@@ -54,6 +54,8 @@ class Args:
     """Directory that receives interventions_clips_precomp."""
     images: Path | None = None
     """Also copy the film strips to this directory, as intervention_<choice>.png."""
+    results: Path | None = None
+    """Also write the numbers to this JSON file, for documentation pages to quote."""
     new: bool = False
     """Play again even if it is done."""
     device: Device = "auto"
@@ -71,12 +73,15 @@ from agents.actor_critic import load_agent
 from analysis.interventions.clip_strip import STYLES, draw_strip
 from analysis.interventions.paired_runs import ARMS, choose_forks, departures, paired_effects, play_arms
 from analysis.interventions.run import Settings, choose_points
+from analysis.io.publish import round_numbers
 from analysis.io.size_limits import check_least
 from analysis.io.steps import finish_step, open_step, point_latest, read_numbers
 from analysis.rendering.paired_clips import ClipRow, PairedClip, video_frames
+from common.checkpoints import write_json
 from common.precision import choose_precision, set_precision
 from common.runs import UsageError, choose_device, file_id
 from common.video import write_video
+from common.words import counted
 from generative.compatibility import check_store, recorded_by
 from generative.simulator_file import load_simulator
 from interpret.directions.by_kind import kind_of
@@ -160,7 +165,8 @@ def draw_clips(args: Args, directory: Path, points, played: dict, names, scored)
         subtitle = f"level {points.level[i]}, step {points.step[i]}"
         clip = clip_of(played, i, names, subtitle, f"score of {directions.names[index]}")
         write_video(directory / f"{name}.mp4", video_frames(clip), args.fps)
-        draw_strip(clip, RULES[name], f"{points.level[i]}", directory / f"intervention_{name}.png")
+        rule = f"{RULES[name]}, of {counted(len(points), 'fork')}"
+        draw_strip(clip, rule, f"{points.level[i]}", directory / f"intervention_{name}.png")
         rank = int((departure > departure[i]).sum()) + 1
         found[name] = {
             "level": int(points.level[i]), "episode": int(points.episode[i]), "step": int(points.step[i]),
@@ -198,7 +204,10 @@ def main(args: Args) -> None:
         numbers |= {"effects": effects, "layouts": len(np.unique(points.layout)), "levels": levels}
         finish_step(run, {"asked": settings, "inputs": inputs} | numbers)
     point_latest(run)
-    for name, clip in read_numbers(run.dir)["clips"].items():
+    numbers = read_numbers(run.dir)
+    if args.results:
+        write_json(args.results, round_numbers(numbers))
+    for name, clip in numbers["clips"].items():
         logging.info("%s: level %d, step %d: %s", name, clip["level"], clip["step"], run.dir / f"{name}.mp4")
         if args.images:
             args.images.mkdir(parents=True, exist_ok=True)

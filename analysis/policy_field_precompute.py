@@ -24,8 +24,8 @@ class Args:
     edit: tyro.conf.OmitArgPrefixes[EditFlags] = field(default_factory=EditFlags)
     """The edit; none leaves out its field."""
     data_dir: Path | None = None
-    """Store of this agent's play, to compare with: at recorded steps, how far is its policy from that after
-    the frame alone?"""
+    """Store of this agent's play, to compare with: how far is its policy at recorded steps from that after
+    the frame alone, and are its states at these places like recorded ones?"""
     start_level: int = 100_000
     """First level; it and those after it are taken if they are wide enough."""
     num_levels: int = 16
@@ -67,6 +67,7 @@ from analysis.interventions.policy_fields import (
     class_moves,
     level_fields,
     recorded_check,
+    shares_beyond,
     summarize_changes,
 )
 from analysis.io.artefacts import cached_part
@@ -140,9 +141,11 @@ def compute(run: Run, args: Args, agent, tested, env, rollouts: Rollouts | None)
     variants = (MOVED, *(name for name in policies if name != ORIGINAL))
     pairs = {name: ((name, shown), (ORIGINAL, shown)) for name in variants}
     times_pairs = {str(one): ((ORIGINAL, one), (ORIGINAL, shown)) for one in times if one != shown}
-    recorded = None
+    recorded = beyond = None
     if rollouts:
         recorded = recorded_check(rollouts, agent, times, env.effect_classes, args.num_steps, args.seed)
+        named = {name: (name, shown) for name in (ORIGINAL, *variants)}
+        beyond = shares_beyond(fields, named, rollouts, args.seed)
     return {
         "levels": [level.seed for level in levels],
         "places": sum(len(one["x"]) for one in fields),
@@ -153,6 +156,7 @@ def compute(run: Run, args: Args, agent, tested, env, rollouts: Rollouts | None)
         "changes": summarize_changes(fields, pairs, moves),
         "frames_shown": summarize_changes(fields, times_pairs, moves),
         "recorded": recorded,
+        "beyond": beyond,
     }  # fmt: skip
 
 

@@ -10,12 +10,13 @@ from envs.vecenv import class_probabilities
 
 
 class PolicyField(NamedTuple):
-    """Of P frames: probabilities [P, J] of effect classes, by ascending representative, and value [P] (NaN
-    without a value head).
+    """Of P frames: probabilities [P, J] of effect classes, by ascending representative, value [P] (NaN
+    without a value head), and the hidden state [P, D] that the agent remembers.
     """
 
     probabilities: np.ndarray
     value: np.ndarray
+    hidden: np.ndarray
 
     def expected_move(self, moves: np.ndarray) -> np.ndarray:
         """Mean move [P, 2] of the policy, of moves [J, 2] by class."""
@@ -50,4 +51,5 @@ def _at(policy: Policy, frames: np.ndarray, repeats: int, effect_classes) -> Pol
     logits, value = policy.heads(state)
     value = torch.full((len(frames),), torch.nan) if value is None else value
     chances = class_probabilities(logits.double().cpu().numpy(), effect_classes)
-    return PolicyField(chances, value.double().cpu().numpy())
+    hidden = policy.hidden(state).float().cpu().numpy()
+    return PolicyField(chances, value.double().cpu().numpy(), hidden)

@@ -67,6 +67,10 @@ def draw(numbers: dict, drawn: dict[str, np.ndarray], path: Path) -> Path:
         f"agent sees the frame of a place {shown} times from a state of zeros, as if it had stood there. "
         "Left: fields. Right: differences on one scale."
     )
+    if numbers.get("beyond"):
+        shares = ", ".join(f"{name} {share[0]:.0%}" for name, share in numbers["beyond"].items())
+        over = counted(len(numbers["levels"]), "level")
+        text += f" States beyond the 99th percentile of recorded ones, over {over}: {shares}."
     n = f"{numbers['drawn']['places']} places of one level, one agent"
     add_caption(figure, text, n, f"{numbers['drawn']['level']}")
     return save_figure(figure, path)[0]

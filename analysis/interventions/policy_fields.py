@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from analysis.interventions.experiment import real_states
 from analysis.model_eval.agent_view import total_variation
 from analysis.rendering.arrows import arrow_direction
 from common.errors import UsageError
@@ -17,6 +18,7 @@ from envs.layouts import layout_hash
 from envs.procgen_body import State, parse
 from envs.vecenv import class_probabilities
 from envs.whole_level import coin_moved, level_extent, placed, player_places
+from interpret.interventions.manifold import RealStates
 from interpret.policy_field import PolicyField, policy_field
 from rollouts.store import Rollouts
 
@@ -127,6 +129,24 @@ def summarize_changes(
             kept = [level["supported"] if part == GROUND else slice(None) for level in levels]
             means = np.array([change[:, rows].mean(1) for change, rows in zip(by_level, kept)])
             found[name][part] = dict(zip(MEASURES, estimates(mean(weights, means))))
+    return found
+
+
+def shares_beyond(
+    levels: Sequence[Mapping[str, np.ndarray]], fields: Mapping[str, tuple], rollouts: Rollouts, seed: int
+) -> dict:
+    """Of named fields (variant, repeats), the share of states beyond the 99th percentile of recorded ones, by
+    the larger of the two distances of `RealStates`; by level, then over levels.
+    """
+    real = RealStates(real_states(rollouts, seed), seed)
+    weights = level_weights(np.arange(len(levels)))
+    found = {}
+    for name, chosen in fields.items():
+        shares = []
+        for level in levels:
+            distances = real.distances(field_of(level, *chosen).hidden.astype(np.float64))
+            shares.append(max((x > real.limits[key]).mean() for key, x in distances.items()))
+        found[name] = estimates(mean(weights, np.array(shares)))
     return found
 
 

@@ -44,6 +44,10 @@ SMALL = {
     "record_gen_samples": "--num_samples 100 --num_sim_steps 12",
     "record_informinit_gen_samples": "--num_samples 8 --num_sim_steps 6",
     "analysis.interventions_precompute": "--scenes any --num_fork_points 3 --steps 2 --strengths 1",
+    "analysis.interventions_clips": "--scenes any --num_fork_points 3 --steps 3 --results results/c.json",
+    "analysis.policy_field_precompute": "--num_levels 1 --headroom 1 --num_steps 4 --compared_frames 1",
+    "analysis.policy_field_plotting": "--results results/field.json --images results/images",
+    "analysis.encoded_used_precompute": "--num_scenes 5 --steps 2 --num_nulls 39",
     "analysis.interventions_plotting": "--results results/interventions.json --images results/images",
     "analysis.goal_misgeneralisation_precompute": "--num_levels 4 --steps 40 --wait 5",
     "analysis.goal_misgeneralisation_plotting": (

@@ -172,16 +172,9 @@ def run(world, directions_file, out, words=""):
 @pytest.fixture(scope="module")
 def base(world, directions_file, tmp_path_factory):
     out = tmp_path_factory.mktemp("clips") / "out"
-    return (
-        *run(
-            world,
-            directions_file,
-            out,
-            f"--images {out / 'images'} --world_model_file {world.world_model_file}",
-        ),
-        directions_file,
-        out,
-    )
+    words = f"--images {out / 'images'} --results {out / 'r.json'}"
+    made = run(world, directions_file, out, f"{words} --world_model_file {world.world_model_file}")
+    return *made, directions_file, out
 
 
 def test_videos_and_strips_are_written(base):
@@ -191,6 +184,7 @@ def test_videos_and_strips_are_written(base):
         assert (len(frames), fps) == (STEPS, 6)
         assert (out / "images" / f"intervention_{name}.png").stat().st_size > 10_000
     assert numbers["clips"]["largest"]["rank"] == 1
+    assert json.loads((out / "r.json").read_text())["clips"].keys() == numbers["clips"].keys()
     assert numbers["clips"]["median"]["departure"] == sorted(numbers["departures"])[::-1][3]
 
 

@@ -147,6 +147,20 @@ def test_differences_are_means_over_places_then_levels(env, level, drawn):
     np.testing.assert_allclose(found["seen"]["all places"]["value"], [2] * 3)
 
 
+def test_states_far_from_recorded_ones_are_beyond(monkeypatch):
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(policy_fields, "real_states", lambda rollouts, seed: rng.normal(size=(2000, 4)))
+    near = rng.normal(size=(200, 4))
+    level = {
+        f"{name}/1/{key}": value
+        for name, hidden in (("near", near), ("far", near + 10))
+        for key, value in (("probabilities", 0), ("value", 0), ("hidden", hidden))
+    }
+    shares = policy_fields.shares_beyond([level], {name: (name, 1) for name in ("near", "far")}, None, 0)
+    assert shares["near"][0] < 0.1
+    assert shares["far"][0] == 1
+
+
 def test_the_panel_shows_arrows_and_values_at_their_places(drawn, env):
     extent = [0, 32, 0, 18]
     numbers = {
@@ -196,6 +210,8 @@ def test_the_step_writes_numbers_and_a_picture(base):
     assert set(numbers["changes"]) == {MOVED, "direction edited"}
     assert numbers["places"] == numbers["drawn"]["places"] == len(read_part(directory, "drawn")["x"])
     assert set(numbers["recorded"]["total_variation"]) == {"1", "2", "another step"}
+    assert set(numbers["beyond"]) == {ORIGINAL, MOVED, "direction edited"}
+    assert all(0 <= share[0] <= 1 for share in numbers["beyond"].values())
     out = directory.parents[1]
     policy_field_plotting.main(parse(PlotArgs, "", ["--out_dir", str(out), "--images", str(out / "images")]))
     assert (out / "images" / "policy_field.png").stat().st_size > 20_000

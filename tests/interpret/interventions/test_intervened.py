@@ -1,6 +1,7 @@
 """A policy under interventions, step by step, against loops in numpy; mutants of it are caught."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,11 +31,13 @@ def intervened(*edits: Edit, sources=None, sets=SETS) -> Intervened:
 
 @torch.no_grad()
 def by_hand(edit: Edit, first=None):
-    """States, logits and values of one edit of one pca direction by 2, in loops over steps and samples."""
+    """States, logits and values of one edit of one pca direction by 2, or with its partner, in loops over
+    steps and samples.
+    """
     policy, directions = agent(), SETS["pca"]
-    k = edit.directions[0]
-    read, offset = directions.read[k].numpy(), float(directions.offset[k])
-    column = directions.write[:, k].numpy()
+    pair = [edit.directions[0], edit.to[0] if edit.to else 0]
+    read, offset = directions.read[pair].numpy(), directions.offset[pair].numpy()
+    columns = directions.write[:, pair].numpy()
     states, logits, values = [], [], []
     memory = [torch.zeros(1, WIDTH) for _ in range(COUNT)]
     step = [0] * COUNT
@@ -46,10 +49,13 @@ def by_hand(edit: Edit, first=None):
             shown = policy.advance(FRAMES[t, i : i + 1], memory[i], torch.tensor([False]), None)
             x = shown[0].double().numpy()
             base = memory[i][0].double().numpy() if edit.mode == "update" else 0
-            s = (x - base) @ read + (0 if edit.mode == "update" else offset)
-            new = {"collapse": 0, "scale": 2 * s, "clamp": 2, "add": s + 2}[edit.kind]
+            s, partner = read @ (x - base) + (0 if edit.mode == "update" else offset)
+            new = {
+                "collapse": (0, partner), "scale": (2 * s, partner), "clamp": (2, partner),
+                "add": (s + 2, partner), "replace": (0, partner + s), "swap": (partner, s),
+            }[edit.kind]  # fmt: skip
             low, high = edit.window or (0, STEPS)
-            edited = torch.from_numpy(x + column * (new - s)).float()[None]
+            edited = torch.from_numpy(x + columns @ (np.array(new) - (s, partner))).float()[None]
             memory[i] = edited if low <= step[i] < high else shown
             step[i] += 1
             rows.append((memory[i], *policy.heads(memory[i] if edit.before_heads else shown)))
@@ -63,11 +69,16 @@ def check(edit: Edit, first=None) -> None:
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
+KINDS = ["collapse", "scale", "clamp", "add", "replace", "swap"]
+
+
 def edit(kind="add", **values) -> Edit:
-    return Edit(kind, (1,), values=(2.0,) if kind != "collapse" else (), direction_set="pca", **values)
+    numbers = {"values": (2.0,)} if kind in ("scale", "clamp", "add") else {}
+    partner = {"to": (2,)} if kind in ("replace", "swap") else {}
+    return Edit(kind, (1,), direction_set="pca", **numbers, **partner, **values)
 
 
-@pytest.mark.parametrize("kind", ["collapse", "scale", "clamp", "add"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mode", ["update", "state"])
 @pytest.mark.parametrize("before_heads", [True, False])
 def test_every_step_is_that_of_loops_by_hand(kind, mode, before_heads):
@@ -83,11 +94,19 @@ def test_a_window_counts_from_the_start_of_each_episode(before_heads):
 
 
 def _wrong_direction(monkeypatch):
-    affine = Edit.affine
-    monkeypatch.setattr(
-        Edit, "affine", lambda self, order: tuple(x[::-1].copy() for x in affine(self, order))
-    )
-    monkeypatch.setattr(Edit, "touched", (0, 1))
+    real = score_edits.grouped
+
+    def next_one(direction: int) -> int:
+        return (direction + 1) % 3
+
+    def shifted(interventions, before_heads):
+        edits = [
+            replace(one, directions=tuple(map(next_one, one.directions)), to=tuple(map(next_one, one.to)))
+            for one in interventions.edits
+        ]
+        return real(replace(interventions, edits=tuple(edits)), before_heads)
+
+    monkeypatch.setattr("interpret.interventions.intervened.grouped", shifted)
 
 
 def _late_by_one_step(monkeypatch):
@@ -135,7 +154,7 @@ def _increment_for_state(monkeypatch):
         _increment_for_state,
     ],
 )
-@pytest.mark.parametrize("kind", ["collapse", "scale", "clamp", "add"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_mutant_is_caught(mutant, kind, monkeypatch):
     first = torch.zeros(STEPS, COUNT, dtype=torch.bool)
     first[2, 3] = True
@@ -199,15 +218,29 @@ def test_a_condition_decides_by_the_unedited_state(function, side):
     np.testing.assert_array_equal((found != without).any(1), holds)
 
 
-def test_a_patch_gives_the_scores_of_the_source():
+def check_patch() -> None:
     source = played(agent(), toy_frames(4, 1, seed=9))[0][:, 0]
     states = torch.cat([torch.zeros(1, WIDTH), source])
-    patch = Edit("patch", (0, 3), direction_set="probes", mode="state", source="store", episode=7, start=1)
-    found = played(intervened(patch, sources={("store", 7): states}), FRAMES)[0]
-    wanted = SETS["probes"].scores(source[1:])[:, None, [0, 3]].expand(3, COUNT, 2)
-    torch.testing.assert_close(SETS["probes"].scores(found[:3])[..., [0, 3]], wanted, atol=2e-5, rtol=1e-5)
+    patch = Edit("patch", (0, 1), direction_set="probes", mode="state", source="store", episode=7, start=1)
+    found, logits, _ = played(intervened(patch, sources={("store", 7): states}), FRAMES)
+    wanted = SETS["probes"].scores(source[1:])[:, None, [0, 1]].expand(3, COUNT, 2)
+    torch.testing.assert_close(SETS["probes"].scores(found[:3])[..., [0, 1]], wanted, atol=2e-5, rtol=1e-5)
     unpatched = played(agent(), FRAMES[3:], state=found[2])[0]
     torch.testing.assert_close(found[3:], unpatched)
+    torch.testing.assert_close(logits[0], agent().heads(found[0])[0].detach())
+
+
+def test_a_patch_gives_the_scores_of_the_source():
+    check_patch()
+
+
+@pytest.mark.parametrize(
+    "mutant", [_wrong_direction, _late_by_one_step, _before_for_after, _increment_for_state]
+)
+def test_a_mutant_of_a_patch_is_caught(mutant, monkeypatch):
+    mutant(monkeypatch)
+    with pytest.raises(AssertionError):
+        check_patch()
 
 
 def test_a_patch_in_update_mode_follows_the_changes_of_the_source():
