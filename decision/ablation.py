@@ -20,12 +20,12 @@ _BATCH = 64
 
 def ablation_scores(
     model: DecisionTransformer, rollouts: Rollouts, seed: int = 0, device: torch.device | str = "cpu"
-) -> dict[str, dict[str, list[float]]]:
+) -> dict[str, dict[str, list[float | None]]]:
     """Mean effect of each input over WINDOWS windows of a store that context_length steps fill.
 
     Returns:
-        {input: {"kl": [mean, low, high], "changed": [mean, low, high]}} with 95% intervals by level; see
-        `ablation_effects`.
+        {input: {"kl": [mean, low, high], "changed": [mean, low, high]}} with 95% intervals by level, None for
+        few levels; see `ablation_effects`.
 
     Raises:
         UsageError: the store has another action space or frame shape, or no episode is long enough.

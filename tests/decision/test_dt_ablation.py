@@ -45,7 +45,7 @@ def test_padded_windows_are_refused():
 
 
 def test_scores_are_means_over_windows_of_a_store_with_intervals(tmp_path):
-    store = make_store(tmp_path / "store", [12, 3, 9], [30, 8, 5])
+    store = make_store(tmp_path / "store", [12, 3, 9, 8, 9, 7, 8], [30, 8, 5, 30, 30, 30, 30])
     model = small_model(state_embedding="patches")
     found = ablation_scores(model, store)
     assert found == ablation_scores(model, store)
@@ -55,6 +55,8 @@ def test_scores_are_means_over_windows_of_a_store_with_intervals(tmp_path):
         assert effect["kl"][1] <= effect["kl"][0] <= effect["kl"][2]
         assert effect["kl"][0] > 1e-3
         assert 0 <= effect["changed"][0] <= 1
+    few = make_store(tmp_path / "few", [12, 3, 9], [30, 8, 5])  # too few levels for intervals
+    assert all(effect["kl"][1:] == [None, None] for effect in ablation_scores(model, few).values())
     with torch.no_grad():
         model.embed.return_to_go.weight.zero_()
     assert np.abs(ablation_scores(model, store)["return_to_go"]["kl"]).max() < 1e-6
