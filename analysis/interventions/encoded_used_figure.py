@@ -56,8 +56,9 @@ def draw(numbers: dict, path: Path) -> Path:
 
 def draw_panel(axis, rows: list[dict], outcome: str, kinds: list[str], counts: dict) -> None:
     """One outcome."""
-    low, high = 100 * np.mean([row["effects"][outcome]["null"] for row in rows], 0)
-    axis.axhspan(low, high, color=NULL["color"], alpha=0.18, linewidth=0)
+    if rows:
+        low, high = 100 * np.mean([row["effects"][outcome]["null"] for row in rows], 0)
+        axis.axhspan(low, high, color=NULL["color"], alpha=0.18, linewidth=0)
     axis.axhline(0, **NULL | {"linewidth": 0.8})
     axis.axvline(0, **NULL | {"linewidth": 0.8})
     for row in rows:
