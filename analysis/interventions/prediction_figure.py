@@ -19,11 +19,12 @@ def draw(numbers: dict, path: Path) -> Path:
         above.axline((0, 0), slope=1, **NULL | {"linewidth": 1, "linestyle": ":"})
         above.set_xlim(low, high)
         above.set_title(event)
-        _said(above, found)
+        noisy = found["reliability_real"][1] <= 0
+        _said(above, found, noisy or found["reliability_simulated"][1] <= 0)
         step = found["one_step"]
         exact = {"effect": step["shift"], "error": [0.0] * len(step["shift"])}
         _against(below, found, exact, REAL["color"], 1)
-        _said(below, step)
+        _said(below, step, noisy)
         below.set_xlabel("in the game (points)")
         below.set_ylabel(f"log odds of {step['choice']}, one step")
     axes[0, 0].set_ylabel("in the simulator (points)")
@@ -50,14 +51,12 @@ def _against(axis, found: dict, other: dict, color: str, scale: float) -> None:
     )
 
 
-def _said(axis, found: dict) -> None:
-    """Writes the correlations above the points."""
+def _said(axis, found: dict, noisy: bool) -> None:
+    """Writes the correlations above the points. noisy: too much to correct for."""
     low, high = axis.get_ylim()
     axis.set_ylim(low, high + 0.3 * (high - low))
-    (r, *_), (corrected, low, high) = found["r"], found["r_corrected"]
-    text = f"r = {_number(r)}\ncorrected {_number(corrected)} [{_number(low)}, {_number(high)}]"
+    (r, *_), corrected = found["r"], "not identified"
+    if not noisy:
+        corrected = "{:.2f} [{:.2f}, {:.2f}]".format(*found["r_corrected"])
+    text = f"r = {r:.2f}\ncorrected {corrected}"
     axis.text(0.03, 0.97, text, transform=axis.transAxes, va="top", fontsize=7)
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.2f}"

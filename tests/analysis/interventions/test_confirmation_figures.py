@@ -46,6 +46,7 @@ def numbers() -> dict:
     found = {"effect": effects.tolist(), "error": [0.01] * 99}
     event = {name: [0.8, 0.7, 0.9] for name in ("r", "r_corrected")}
     event |= {"real": found, "simulated": found}
+    event |= {"reliability_real": [0.9, 0.8, 0.95], "reliability_simulated": [0.9, 0.8, 0.95]}
     event["one_step"] = {"r": [0.5, 0.4, 0.6], "r_corrected": [0.6, 0.5, 0.7], "choice": "up"}
     event["one_step"]["shift"] = effects.tolist()
     undefined = copy.deepcopy(event) | {"r": [None] * 3, "r_corrected": [None] * 3}
@@ -105,3 +106,12 @@ def test_the_prediction_has_a_column_for_each_event_with_variance(numbers, drawn
     said = texts_of(figure)
     assert said[0] == "r = 0.80\ncorrected 0.80 [0.70, 0.90]"
     assert "r = 0.50\ncorrected 0.60 [0.50, 0.70]" in said
+
+
+def test_what_noise_hides_is_not_corrected_for(numbers, drawn, tmp_path):
+    numbers["prediction"]["events"]["death"]["reliability_simulated"] = [0.1, -0.2, 0.4]
+    numbers["prediction"]["events"]["left"] = copy.deepcopy(numbers["prediction"]["events"]["jump"])
+    prediction_figure.draw(numbers, tmp_path / "p")
+    (figure,) = drawn
+    assert texts_of(figure)[0] == "r = 0.80\ncorrected not identified"
+    assert figure.axes[3].texts[0].get_text() == "r = 0.50\ncorrected 0.60 [0.50, 0.70]"
