@@ -32,7 +32,14 @@ from rollouts.store import Rollouts
 from worldlens.activations import AgentOutput, run_with_cache, run_with_hooks, sites
 from worldlens.fork import fork, fork_points
 from worldlens.interventions import edit_effect, intervene, patch
-from worldlens.pretrained import SHIPPED_AGENTS, SHIPPED_SIMULATORS, load_agent, load_simulator
+from worldlens.pretrained import (
+    SHIPPED_AGENTS,
+    SHIPPED_DTS,
+    SHIPPED_SIMULATORS,
+    load_agent,
+    load_dt,
+    load_simulator,
+)
 from worldlens.saliency import functions, saliency
 from worldlens.simulate import simulate, starting_latents
 from worldlens.targets import OptimisedLatents, latent_prior, optimise_latents
@@ -40,6 +47,7 @@ from worldlens.targets import OptimisedLatents, latent_prior, optimise_latents
 __all__ = [
     "METHODS",
     "SHIPPED_AGENTS",
+    "SHIPPED_DTS",
     "SHIPPED_SIMULATORS",
     "AgentOutput",
     "Condition",
@@ -70,6 +78,7 @@ __all__ = [
     "latent_prior",
     "load_agent",
     "load_directions",
+    "load_dt",
     "load_simulator",
     "mean_jacobian",
     "optimise_latents",

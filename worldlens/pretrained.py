@@ -9,6 +9,8 @@ from agents import actor_critic
 from agents.actor_critic import ActorCritic
 from common.errors import UsageError
 from common.precision import set_precision
+from decision import model_file
+from decision.policy import DTPolicy
 from generative import simulator_file
 from generative.simulator import Simulator
 
@@ -21,6 +23,11 @@ SHIPPED_AGENTS = {
 """Name -> weights of the agents that come with the project."""
 SHIPPED_SIMULATORS = {"coinrun": _PRETRAINED / "coinrun_simulator" / "model.safetensors"}
 """Name -> weights of the world models that come with the project."""
+SHIPPED_DTS = {
+    "coinrun": _PRETRAINED / "coinrun_decision_transformer" / "dt" / "model.safetensors",
+    "coinrun_clone": _PRETRAINED / "coinrun_decision_transformer" / "clone" / "model.safetensors",
+}
+"""Name -> weights of the Decision Transformers and clones that come with the project."""
 
 
 def load_agent(name: str | Path, device: torch.device | str = "cpu") -> ActorCritic:
@@ -61,6 +68,24 @@ def load_simulator(
     simulator, _ = simulator_file.load_simulator(model_file, agent_file, device=device)
     set_precision(precision, simulator.model, simulator.agent)
     return simulator
+
+
+def load_dt(
+    name: str | Path, target_return: float | None = None, device: torch.device | str = "cpu"
+) -> DTPolicy:
+    """Load a Decision Transformer or behavioural clone, ready to act; the network itself is its `model`.
+
+    Args:
+        name: A key of `SHIPPED_DTS`, or the path of a checkpoint that `train_dt.py` wrote.
+        target_return: The return to ask for in every episode; default: the highest of the training episodes.
+        device: Where its weights live.
+
+    Raises:
+        UsageError: Neither a shipped model nor a file.
+        BadCheckpoint: The file holds something else, or the agent whose encoder it uses is missing.
+    """
+    model, meta = model_file.load_dt(_resolve(name, SHIPPED_DTS, "Decision Transformer"), device)
+    return DTPolicy(model, meta["returns"]["max"] if target_return is None else target_return)
 
 
 def _resolve(name: str | Path, shipped: dict[str, Path], kind: str) -> Path:

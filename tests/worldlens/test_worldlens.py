@@ -38,7 +38,20 @@ def test_every_shipped_name_loads():
     assert all(path.is_file() for path in wl.SHIPPED_SIMULATORS.values())
 
 
-@pytest.mark.parametrize("load", [wl.load_agent, wl.load_simulator])
+@pytest.mark.parametrize("name", wl.SHIPPED_DTS)
+def test_a_shipped_decision_transformer_acts_on_the_features_of_its_agent(name):
+    policy = wl.load_dt(name)
+    assert policy.model.config.conditioned == (name == "coinrun")
+    assert policy.target_return == 10.0
+    assert wl.load_dt(name, target_return=3.0).target_return == 3.0
+    obs = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    first, none = torch.ones(2, dtype=torch.bool), torch.zeros(2)
+    logits, _ = policy.heads(policy.advance(obs, policy.initial_state(2), first, none))
+    assert logits.shape == (2, 15)
+    torch.testing.assert_close(policy.model.embed.state.encoder(obs), wl.load_agent("coinrun").encoder(obs))
+
+
+@pytest.mark.parametrize("load", [wl.load_agent, wl.load_simulator, wl.load_dt])
 def test_an_unknown_name_lists_the_known_ones(load):
     with pytest.raises(UsageError, match="expected a checkpoint file or one of coinrun"):
         load("pong")
