@@ -89,6 +89,8 @@ MAP_SHAPE = (64, 64)
 def check_flags(args: Args) -> None:
     """Raises UsageError for flags that cannot be satisfied."""
     check_least(args, num_levels=2, min_length=1, steps=1, wait=0, num_paths=0, num_envs=1, start_level=0)
+    if not args.agent_files:
+        raise UsageError("--agent_files is empty: give one agent or more")
     if len(args.names) not in (0, len(args.agent_files)):
         raise UsageError(f"{len(args.agent_files)} agents have {len(args.names)} names: give one for each")
     if len(set(args.names)) < len(args.names):
