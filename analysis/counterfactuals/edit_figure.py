@@ -14,7 +14,7 @@ def draw(numbers: dict, path: Path) -> Path:
     """A row of panels for each edit: directions, actions at the next frame, and what happens in the fork."""
     edits = numbers["edits"]
     directions = shown_directions(numbers)
-    height = 0.7 + 0.17 * max(len(directions), 6)
+    height = 0.7 + 0.21 * max(len(directions), 6)
     widths = (1.6, 1, 1)
     figure, axes = new_figure(len(edits), 3, panel=(3.3, height), width_ratios=widths)
     for row, (name, one) in zip(axes, edits.items()):

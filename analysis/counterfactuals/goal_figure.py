@@ -26,7 +26,7 @@ _THINGS = {SAW: ("x", "saw"), ENEMY: ("^", "enemy"), CRATE: ("s", "crate")}
 def draw_outcomes(numbers: dict, path: Path) -> Path:
     """Bars of outcomes by agent and variant, and coins got against coins touched by chance."""
     agents = numbers["agents"]
-    figure, axes = new_figure(1, 2, panel=(4.6, 0.9 + 0.95 * len(agents)), width_ratios=(1.35, 1))
+    figure, axes = new_figure(1, 2, panel=(4.6, 1.2 + 1.15 * len(agents)), width_ratios=(1.35, 1))
     _bars(axes[0, 0], agents)
     _pursuit(axes[0, 1], agents)
     text = (
@@ -56,7 +56,7 @@ def _bars(axis, agents: Mapping[str, dict]) -> None:
     axis.set_yticks(places, [LABELS[variant] for _, variant in rows])
     for i, name in enumerate(agents):
         axis.text(0, places[i * len(VARIANTS)] - 0.55, name, fontsize=8, fontweight="bold", va="bottom")
-    axis.invert_yaxis()
+    axis.set_ylim(places[-1] + 0.5, -1.0)
     axis.set_xlim(0, 100)
     axis.grid(False)
     axis.set_xlabel("share of runs (%)")
@@ -79,11 +79,10 @@ def _pursuit(axis, agents: Mapping[str, dict]) -> None:
             axis.plot([value], [y + offset], "o", color=color, fillstyle=filled, markersize=5)
     axis.set_yticks(places, [LABELS[variant] for _, variant in rows])
     for i, name in enumerate(agents):
-        axis.text(0, places[i * len(MOVED)] - 0.45, name, fontsize=8, fontweight="bold", va="bottom")
-    axis.invert_yaxis()
+        axis.text(0, places[i * len(MOVED)] - 0.3, name, fontsize=8, fontweight="bold", va="bottom")
+    axis.set_ylim(places[-1] + 0.5, -0.7)
     axis.set_xlim(0, 100)
-    axis.set_xlabel("share of levels (%)")
-    axis.set_title("coin got, against by chance")
+    axis.set_xlabel("levels whose coin is got, and by chance (%)")
 
 
 def draw_paths(numbers: dict, levels: Mapping[str, np.ndarray], runs: Mapping[str, dict], path: Path) -> Path:
@@ -91,7 +90,7 @@ def draw_paths(numbers: dict, levels: Mapping[str, np.ndarray], runs: Mapping[st
     the first agent passes by the moved coin.
     """
     chosen = passed_level(levels, next(iter(runs.values())))
-    figure, axes = new_figure(3, 1, panel=(7.5, 1.75))
+    figure, axes = new_figure(3, 1, panel=(6.0, 1.75))
     for axis, variant in zip(axes[:, 0], ("end", "moved", "removed")):
         _draw_level(axis, levels, chosen, variant)
         for (name, one), color in zip(runs.items(), GROUPS):
