@@ -44,14 +44,17 @@ def draw_calibration(report: dict, returns: np.ndarray, summary: Mapping[str, di
 
 def _correlation(report: dict) -> str:
     value, low, high = report["rank_correlation"]
-    return f"Rank correlation {value:.2f} [{low:.2f}, {high:.2f}]." if value is not None else ""
+    if value is None:
+        return ""
+    interval = "" if low is None else f" [{low:.2f}, {high:.2f}]"
+    return f"Rank correlation {value:.2f}{interval}."
 
 
 def _calibration(axis, report: dict, returns: np.ndarray) -> None:
     asked = [row for row in report["rows"].values() if row["target"] is not None]
     target = [row["target"] for row in asked]
     ends = [min(target), max(target)]
-    mean, low, high = np.array([row["return"] for row in asked]).T
+    mean, low, high = np.array([row["return"] for row in asked], float).T  # NaN where there is no interval
     counts, edges = np.histogram(returns, bins_of(returns))
     histogram = axis.twinx()
     histogram.stairs(counts, edges, fill=True, color=NULL["color"], alpha=0.3)
@@ -81,7 +84,7 @@ def bins_of(values: np.ndarray) -> np.ndarray:
 
 def _level_line(axis, interval: list[float], ends: list[float], label: str, style: dict) -> None:
     """A mean that does not depend on the target, with its band."""
-    mean, low, high = interval
+    mean, low, high = np.array(interval, float)
     axis.fill_between(ends, low, high, color=style["color"], alpha=0.15, linewidth=0)
     axis.plot(ends, [mean, mean], label=label, **style)
 

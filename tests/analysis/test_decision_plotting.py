@@ -60,6 +60,18 @@ def test_the_calibration_curve_is_that_of_the_scores(monkeypatch, data_dir, tmp_
     np.testing.assert_allclose(medians, quantiles)
 
 
+@pytest.mark.parametrize("value", [0.9, None])
+def test_scores_of_few_levels_have_no_intervals_and_are_drawn(monkeypatch, data_dir, tmp_path, value):
+    path = scores(tmp_path / "scores.json")
+    report = json.loads(path.read_text()) | {"rank_correlation": [value, None, None]}
+    for row in report["rows"].values():
+        row["return"][1:] = [None, None]
+    path.write_text(json.dumps(report))
+    figures = drawn(monkeypatch, data_dir, tmp_path, dt_scores=path)
+    (curve,) = figures["decision_calibration.png"].axes[0].containers
+    np.testing.assert_allclose(curve.lines[0].get_ydata(), [0, 2, 4])
+
+
 @pytest.mark.parametrize("high", [3, 39, 40, 163])
 def test_bins_hold_equally_many_whole_numbers(high):
     values = np.arange(-4.0, high + 1)
