@@ -61,7 +61,7 @@ def names_of(files: tuple[Path, ...]) -> dict[str, str]:
         steps = load_agent(path)[1].get("timesteps")
         if steps is None:
             raise UsageError(f"{path} does not say how long it was trained: leave it out of --agent_files")
-        found[file_id(path)] = f"{steps / 1e6:.2f}M steps" if steps else "untrained"
+        found[file_id(path)] = f"{steps:,} steps" if steps else "untrained"
     return found
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from common.stats import cluster_bootstrap
+from common.stats import cluster_bootstrap, json_number
 from rollouts.store import Rollouts
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -15,7 +15,8 @@ def players(rollouts: Rollouts, names: Mapping[str, str] | None = None) -> dict[
 
     Args:
         rollouts: the store.
-        names: of policies, by their id; default: the first six digits of the id.
+        names: of policies, by their id; default: the first six digits of the id, which tell policies of one
+            name apart too.
     """
     episodes = rollouts.episodes
     pairs = np.stack([episodes["policy_id"], episodes["behaviour"]], 1)
@@ -23,13 +24,14 @@ def players(rollouts: Rollouts, names: Mapping[str, str] | None = None) -> dict[
     for policy, behaviour in np.unique(pairs, axis=0):
         who = (names or {}).get(policy, policy[:6])
         name = who if behaviour == "agent" else f"{who}, {behaviour}"
+        name = f"{name} ({policy[:6]})" if name in found else name
         found[name] = np.flatnonzero((pairs == (policy, behaviour)).all(1))
     return dict(sorted(found.items(), key=lambda item: episodes["return"][item[1]].mean()))
 
 
 def summarize_players(rollouts: Rollouts, found: Mapping[str, np.ndarray]) -> dict[str, dict]:
-    """JSON-able numbers of each player: episodes, steps, mean return with its interval by level, quantiles of
-    the return, mean length, and the share of each action.
+    """JSON-able numbers of each player: episodes, steps, mean return with its interval by level (None
+    over too few levels), quantiles of the return, mean length, and the share of each action.
     """
     episodes, action = rollouts.episodes, rollouts.steps("action")
     episode_of_step = rollouts.step_table()[:, 0]
@@ -43,7 +45,7 @@ def summarize_players(rollouts: Rollouts, found: Mapping[str, np.ndarray]) -> di
             "episodes": len(mine),
             "levels": interval.clusters,
             "steps": len(taken),
-            "return": [interval.mean, interval.low, interval.high],
+            "return": [json_number(x) for x in interval[:3]],
             "return_quantiles": np.quantile(returns, QUANTILES).tolist(),
             "length": float(episodes["length"][mine].mean()),
             "actions": (counts / len(taken)).tolist(),

@@ -122,12 +122,12 @@ def test_checkpoints_are_named_by_their_training_steps(monkeypatch, data_dir, tm
         meta = {} if steps is None else {"timesteps": steps}
         save_agent(tmp_path / f"{name}.safetensors", agent, meta)
     files = tuple(tmp_path / f"{name}.safetensors" for name in ("begun", "done"))
-    assert names_of(files) == {file_id(files[0]): "untrained", file_id(files[1]): "0.25M steps"}
+    assert names_of(files) == {file_id(files[0]): "untrained", file_id(files[1]): "250,000 steps"}
     monkeypatch.setattr(decision_plotting, "file_id", lambda path: "abc")
     figures = drawn(monkeypatch, data_dir, tmp_path, agent_files=files[1:])
     (lengths, *_) = figures["decision_data.png"].axes
     labels = {part.get_label() for part in lengths.collections}
-    assert labels == {"0.25M steps", "0.25M steps, greedy"}
+    assert labels == {"250,000 steps", "250,000 steps, greedy"}
     with pytest.raises(UsageError, match="does not say how long it was trained"):
         names_of((tmp_path / "unknown.safetensors",))
 
