@@ -14,9 +14,11 @@ from analysis.interventions.summary import prediction, summarize_causes
 from common.cli import parse
 from common.runs import UsageError
 from interpret.forks.fork_points import recording_seed
+from interpret.forks.paired_outcomes import OUTCOMES
 from interpret.forks.worlds import RealWorld
 from interpret.interventions import nulls
 from interpret.interventions.arms import FAMILIES, JUDGED_BY
+from interpret.interventions.effects import EVENTS
 from interpret.interventions.intervened import Intervened
 from interpret.interventions.interventions import NO_INTERVENTIONS
 from rollouts.states import replay_env
@@ -67,7 +69,8 @@ def test_both_worlds_have_effects_nulls_and_checks(made):
     for found in numbers["worlds"].values():
         assert [one["strength"] for one in found["strengths"]] == [0.5, 1]
         for one in found["strengths"]:
-            assert sum(one["effects"][name][0] for name in one["effects"]) == pytest.approx(0, abs=1e-9)
+            assert sum(one["effects"][name][0] for name in OUTCOMES) == pytest.approx(0, abs=1e-9)
+            assert set(one["effects"]) == set(EVENTS)
             assert len(one["manifold"]["drift"]) == 6
             assert one["manifold"]["drift"][0] > 0
         assert len(found["nulls"]["KL-matched"]["effects"]["death"]) > 0
@@ -90,7 +93,8 @@ def test_the_control_arm_is_the_agent_and_that_under_no_edit_bit_for_bit(world):
 
     def play(policy):
         world_of = lambda _: RealWorld(env, policy)  # noqa: E731
-        return play_control(Experiment(world_of, policy, points, 5, recording_seed(world.store), 1, 6))
+        names, seed = world.store.manifest["action_names"], recording_seed(world.store)
+        return play_control(Experiment(world_of, policy, names, points, 5, seed, 1, 6))
 
     plain, control = play(agent), play(Intervened(agent, NO_INTERVENTIONS))
     for name, column in plain.items():
@@ -98,6 +102,10 @@ def test_the_control_arm_is_the_agent_and_that_under_no_edit_bit_for_bit(world):
     for i in range(len(points)):
         recorded = world.store.episode(points.episode[i])["action"][points.step[i] :][:5]
         np.testing.assert_array_equal(plain["action"][: len(recorded), i, 0], recorded)
+        taken = plain["action"][plain["running"][:, i, 0], i, 0]
+        for event, actions in (("jump", (2, 5, 8)), ("left", (0, 1, 2))):
+            share = plain["outcomes"][EVENTS.index(event), i]
+            assert share == pytest.approx(np.isin(taken, actions).mean())
     env.close()
 
 

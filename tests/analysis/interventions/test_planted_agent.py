@@ -96,7 +96,6 @@ def test_the_push_moves_the_log_odds_of_jumps_by_its_size_and_other_pushes_do_no
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_confirm_finds_the_planted_direction_of_the_reference_agent(tmp_path):
     """Files, registration, recording, both worlds: everything that a user does."""
     agent, meta = load_agent(AGENT)
