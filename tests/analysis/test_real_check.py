@@ -265,7 +265,7 @@ def test_a_watching_simulator_foretells_by_the_games_own_frames_step_by_step(fil
     frames = torch.cat([given[:-1], real.obs])
     with torch.no_grad():
         state = model.start(simulator.encode(given).mean).env
-        canvas, position, before = model.blank_canvas(5), torch.zeros(5, 2), frames[0]
+        canvas, position, before = model.blank_canvas(5), model.locate(given).position[0], frames[0]
         for t, frame in enumerate(frames, 1 - len(given)):
             moved = estimate_motion(torch.stack([before, frame]))[0]
             position, before = position - moved, frame

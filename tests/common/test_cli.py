@@ -188,8 +188,16 @@ def test_precision_is_what_the_network_is_trained_in_and_the_run_says_so(tmp_pat
     )
 
 
+def test_random_coins_change_what_is_learned_and_need_the_game_that_has_one(tmp_path):
+    runs = [trained(tmp_path / str(r), env_name="coinrun", random_coin=r) for r in (False, True)]
+    assert last_weights(runs[0]) != last_weights(runs[1])
+    with pytest.raises(UsageError, match="dodgeball has none"):
+        train.main(tiny_args(tmp_path, random_coin=True))
+
+
 def test_no_flag_is_untested():
     here = {"env_name", "agent_file", "paint_vel_info", "device", "out_dir", "new", "track", "precision"}
+    here.add("random_coin")
     assert OTHER_WEIGHTS.keys() | SAME_WEIGHTS.keys() | here == {field.name for field in fields(train.Args)}
 
 

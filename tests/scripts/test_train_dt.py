@@ -434,7 +434,7 @@ def test_a_discount_reaches_the_windows(recorded, here, monkeypatch):
         (dict(n_ctx=5, context_length=2), "give one of them"),
         (dict(with_agent=False), "state_embedding agent needs --agent_file"),
         (dict(state_embedding="patches"), "--agent_file has no effect on state_embedding patches"),
-        (dict(param_name="huge"), "tiny, small, paper"),
+        (dict(param_name="huge"), "tiny, small, coinrun, paper"),
         (dict(lr=-1.0), "lr is -1.0"),
         (dict(eval_interval=3, log_interval=2), "a multiple of log_interval, 2"),
         (dict(target_returns=(1.0,)), "--target_returns has an effect"),

@@ -190,7 +190,7 @@ def test_every_direction_and_kind_is_a_pair_and_is_drawn(base):
     assert (out / "images" / "encoded_used.png").stat().st_size > 20_000
 
 
-@pytest.mark.parametrize("words", ["--kl 0.1", "--num_scenes 2", "--steps 2", "--num_nulls 4", "--seed 1"])
+@pytest.mark.parametrize("words", ["--kl 2", "--num_scenes 2", "--steps 2", "--num_nulls 4", "--seed 1"])
 def test_every_flag_changes_the_numbers(base, world, directions_file, bank, tmp_path, words):
     changed, _ = run(world, directions_file, bank, tmp_path / "out", words)
     assert changed["rows"] != base[0]["rows"]

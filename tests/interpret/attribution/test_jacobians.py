@@ -177,8 +177,8 @@ def test_moving_an_earlier_environment_state_agrees_with_finite_differences(rela
         nudged.at, nudged.change = STEP - lag, {part: size * move}
         return relaxed_scores(nudged, z, directions)
 
-    difference = measured(1e-3, scores_at)
-    assert off(gradient[:, lag] @ (move / unit), difference) < 0.1  # differences of 1e-3 in float32
+    difference = measured(3e-4, scores_at)  # larger ones reach the next pixel, where the slope changes
+    assert off(gradient[:, lag] @ (move / unit), difference) < 0.2  # float32
     assert off(gradient[:, lag + 1] @ (move / unit), difference) > 0.5
 
 
