@@ -11,6 +11,7 @@ from analysis.encoded_used_precompute import rows_of, summarize_quadrants
 from analysis.interventions import scene_effects
 from analysis.interventions.scene_effects import SceneExperiment, null_pushes, pushed, scene_points
 from analysis.io.shared_args import PlotArgs
+from common.checkpoints import load_checkpoint
 from common.cli import parse
 from common.runs import UsageError
 from interpret.forks.worlds import RealWorld
@@ -190,10 +191,21 @@ def test_every_direction_and_kind_is_a_pair_and_is_drawn(base):
     assert (out / "images" / "encoded_used.png").stat().st_size > 20_000
 
 
-@pytest.mark.parametrize("words", ["--kl 2", "--num_scenes 2", "--steps 2", "--num_nulls 4", "--seed 1"])
-def test_every_flag_changes_the_numbers(base, world, directions_file, bank, tmp_path, words):
-    changed, _ = run(world, directions_file, bank, tmp_path / "out", words)
-    assert changed["rows"] != base[0]["rows"]
+def played(out) -> dict[str, torch.Tensor]:
+    """Everything that the run played: outcomes of all arms by kind."""
+    latest = (out / "encoded_used_precomp" / "latest").resolve()
+    parts = {path.stem: load_checkpoint(path)[0] for path in latest.glob("*.safetensors")}
+    return {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+
+
+@pytest.mark.parametrize("words", ["--kl 2", "--num_scenes 2", "--steps 40", "--num_nulls 5", "--seed 1"])
+def test_every_flag_changes_what_is_played(base, world, directions_file, bank, tmp_path, words):
+    run(world, directions_file, bank, tmp_path / "out", words)
+    one, other = played(base[1]), played(tmp_path / "out")
+    assert one.keys() == other.keys()
+    assert any(
+        one[name].shape != other[name].shape or not torch.equal(one[name], other[name]) for name in one
+    )
 
 
 @pytest.mark.parametrize(
