@@ -1,13 +1,11 @@
 """Times the Decision Transformer: training against a plain minGPT-style loop of the same size, and acting
 with the key-value cache against recomputing attention over the context.
 
-One thread, CPU seconds (on a GPU: wall-clock); the two of a pair alternate, and the fastest round of each
-counts. Frames are given as features in all four.
+Wall-clock. The ways of a pair take turns in one process, in an order that alternates; a ratio is the median
+over turns, with a 95% interval that resamples turns. Frames are given as features everywhere.
 """
 
 import logging
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +17,16 @@ from common.shared_flags import Device, LogLevel
 class Args:
     param_name: str = "small"
     """Preset of hyperparams/decision.yml that gives the sizes."""
-    batches: int = 4
-    """Training batches per round."""
+    batches: int = 2
+    """Training batches per turn."""
     num_envs: int = 64
     """Environments that act together."""
-    num_acting_steps: int = 30
-    """Acting steps per round; those beyond the context are timed."""
-    rounds: int = 3
-    """Timed rounds after one warm-up."""
+    num_acting_steps: int = 20
+    """Acting steps per turn, all beyond the context."""
+    rounds: int = 20
+    """Timed turns of each way, after one to warm up."""
+    num_threads: int = 2
+    """Threads of the processor."""
     device: Device = "auto"
     out_file: Path = Path("benchmarks/results/decision_transformer.json")
     """JSON file for the results."""
@@ -36,17 +36,22 @@ class Args:
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
-import math
-from dataclasses import replace
+import time
+from collections.abc import Callable
+from dataclasses import fields
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from benchmarks.mingpt import MinGPT, OneByOne
 from common.checkpoints import write_json
-from common.runs import choose_device, manifest
+from common.policy import Policy
+from common.progress import progress_bar
+from common.runs import UsageError, choose_device, manifest
+from common.stats import estimate, level_counts, weighted_quantile
 from decision.config import DTConfig, TrainConfig, load_preset
 from decision.model import DecisionTransformer
 from decision.optim import make_optimizer
@@ -55,73 +60,7 @@ from decision.windows import DTBatch
 
 NUM_ACTIONS = 15
 STORED_STEPS = 20_000
-
-
-class MinGPTBlock(nn.Module):
-    """A block as in minGPT (Karpathy 2020): attention by explicit softmax, dropout 0.1, tanh GELU."""
-
-    def __init__(self, c: DTConfig, tokens: int):
-        super().__init__()
-        self.heads = c.n_heads
-        self.ln1, self.ln2 = nn.LayerNorm(c.d_model), nn.LayerNorm(c.d_model)
-        self.qkv = nn.Linear(c.d_model, 3 * c.d_model)
-        self.out = nn.Linear(c.d_model, c.d_model)
-        self.fc = nn.Linear(c.d_model, c.d_mlp)
-        self.proj = nn.Linear(c.d_mlp, c.d_model)
-        self.dropout = nn.Dropout(0.1)
-        self.register_buffer("mask", torch.ones(tokens, tokens).tril()[None, None])
-
-    def forward(self, x):
-        b, t, d = x.shape
-        q, k, v = (
-            part.view(b, t, self.heads, -1).transpose(1, 2) for part in self.qkv(self.ln1(x)).split(d, 2)
-        )
-        scores = (q @ k.transpose(-2, -1)) / math.sqrt(k.shape[-1])
-        scores = scores.masked_fill(self.mask[:, :, :t, :t] == 0, -torch.inf)
-        y = self.dropout(F.softmax(scores, -1)) @ v
-        x = x + self.dropout(self.out(y.transpose(1, 2).contiguous().view(b, t, d)))
-        h = self.fc(self.ln2(x))
-        h = 0.5 * h * (1 + torch.tanh(math.sqrt(2 / math.pi) * (h + 0.044715 * torch.pow(h, 3))))
-        return x + self.dropout(self.proj(h))
-
-
-class MinGPT(nn.Module):
-    """The Decision Transformer of the original code's kind: minGPT over interleaved tokens of one context."""
-
-    def __init__(self, c: DTConfig):
-        super().__init__()
-        self.tokens = 3 * c.context_length
-        self.state = nn.Sequential(nn.Linear(c.feature_size, c.d_model), nn.Tanh())
-        self.rtg = nn.Sequential(nn.Linear(1, c.d_model), nn.Tanh())
-        self.action = nn.Sequential(nn.Embedding(c.num_actions, c.d_model), nn.Tanh())
-        self.position = nn.Parameter(torch.zeros(1, self.tokens, c.d_model))
-        self.time = nn.Embedding(c.max_timestep + 1, c.d_model)
-        self.dropout = nn.Dropout(0.1)
-        self.blocks = nn.Sequential(*(MinGPTBlock(c, self.tokens) for _ in range(c.n_layers)))
-        self.ln = nn.LayerNorm(c.d_model)
-        self.head = nn.Linear(c.d_model, c.num_actions, bias=False)
-
-    def forward(self, state, action, rtg, time):
-        tokens = torch.zeros(len(state), self.tokens, self.position.shape[-1], device=state.device)
-        tokens[:, 0::3] = self.rtg(rtg[..., None])
-        tokens[:, 1::3] = self.state(state.float())
-        tokens[:, 2::3] = self.action(action)
-        x = self.dropout(tokens + self.position + self.time(time[:, :1]))
-        return self.head(self.ln(self.blocks(x)))[:, 1::3]
-
-
-class OneByOne(Dataset):
-    """Windows as the original code's data set gives them: one at a time."""
-
-    def __init__(self, columns: tuple[np.ndarray, ...], context: int):
-        self.columns = columns
-        self.context = context
-
-    def __len__(self) -> int:
-        return len(self.columns[0]) - self.context
-
-    def __getitem__(self, i):
-        return tuple(torch.from_numpy(column[i : i + self.context]) for column in self.columns)
+TARGET = 100.0
 
 
 def stored(config: DTConfig) -> tuple[np.ndarray, ...]:
@@ -171,75 +110,118 @@ def training_rounds(config: DTConfig, train: TrainConfig, batches: int, device) 
     return {"worldlens": train_ours, "mingpt": train_plain}
 
 
-def acting_rounds(config: DTConfig, num: int, steps: int, device) -> dict[str, Callable]:
-    """{name: acts for the steps beyond the context in `num` environments and returns their number}."""
-    model = DecisionTransformer(config).to(device).eval()
-    policy = DTPolicy(model, 10.0)
-    shape = (num, config.context_length)
-    features = torch.randn(steps, num, config.feature_size, device=device)
-    closed = torch.zeros(num, dtype=torch.bool, device=device)
-    zero = torch.zeros(num, device=device)
-    window = DTBatch(
-        torch.randn(*shape, config.feature_size, device=device),
-        torch.zeros(shape, dtype=torch.int64, device=device),
-        torch.zeros(shape, device=device),
-        torch.arange(config.context_length, device=device).expand(shape),
-        torch.ones(shape, dtype=torch.bool, device=device),
+def random_episode(config: DTConfig, num: int, steps: int, device) -> DTBatch:
+    """The first `steps` steps of an episode in `num` environments: features, actions, returns-to-go."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (num, steps)
+    reward = torch.randint(0, 2, shape, generator=generator).float()
+    batch = DTBatch(
+        torch.randn(*shape, config.feature_size, generator=generator),
+        torch.randint(0, config.num_actions, shape, generator=generator),
+        TARGET - (reward.cumsum(1) - reward),
+        torch.arange(steps).expand(shape),
+        torch.ones(shape, dtype=torch.bool),
     )
+    return batch.to(device)
 
-    @torch.inference_mode()
+
+def steps_of(batch: DTBatch, first: int, last: int) -> DTBatch:
+    """Steps `first` to `last`, the latter left out."""
+    return DTBatch(*(getattr(batch, field.name)[:, first:last] for field in fields(batch)))
+
+
+@torch.inference_mode()
+def act(policy: Policy, episode: DTBatch, first: int, last: int, state: torch.Tensor):
+    """Policy state after the steps `first` to `last` of the episode, and their logits [N, T, A]."""
+    logits = []
+    for t in range(first, last):
+        opens = torch.full_like(episode.mask[:, 0], t == 0)
+        gone = episode.return_to_go[:, max(t - 1, 0)] - episode.return_to_go[:, t]
+        state = policy.advance(episode.state[:, t], state, opens, gone)
+        logits.append(policy.heads(state)[0])
+        state = policy.with_action(state, episode.action[:, t])
+    return state, torch.stack(logits, 1)
+
+
+def acting_rounds(model: DecisionTransformer, episode: DTBatch, steps: int) -> dict[str, Callable]:
+    """{name: acts for the steps beyond the context and returns their number, over environments}."""
+    policy, context = DTPolicy(model, TARGET), model.config.context_length
+    num = len(episode.mask)
+    full, _ = act(policy, episode, 0, context, policy.initial_state(num))
+
     def cached() -> int:
-        state = policy.initial_state(num)
-        for t in range(steps):
-            state = policy.advance(features[t], state, closed | (t == 0), zero)
-            state = policy.with_action(state, policy.heads(state)[0].argmax(-1))
+        act(policy, episode, context, context + steps, full)
         return steps * num
 
     @torch.inference_mode()
     def recomputed() -> int:
-        for t in range(steps):
-            state = torch.cat([window.state[:, 1:], features[t][:, None]], 1)
-            model(replace(window, state=state))[:, -1].argmax(-1)
+        for t in range(context, context + steps):
+            model(steps_of(episode, t + 1 - context, t + 1))[:, -1]
         return steps * num
 
     return {"cached": cached, "recomputed": recomputed}
 
 
-def measure(rounds: dict[str, Callable], repeats: int, device) -> dict[str, float]:
-    """Items per second of each, the fastest of `repeats` rounds after a warm-up, taken in turns."""
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    best = dict.fromkeys(rounds, 0.0)
-    for repeat in range(repeats + 1):
-        for name, run in rounds.items():
-            begun = clock()
+@torch.inference_mode()
+def largest_difference(model: DecisionTransformer, episode: DTBatch) -> dict[str, float]:
+    """Between the logits of acting with the cache and those of the whole episode at once, up to the context
+    and beyond it.
+    """
+    policy, context = DTPolicy(model, TARGET), model.config.context_length
+    num, steps = episode.mask.shape
+    _, logits = act(policy, episode, 0, steps, policy.initial_state(num))
+    difference = (logits - model(episode)).abs().amax((0, 2))
+    return {
+        "steps": steps,
+        "within_context": float(difference[:context].max()),
+        "beyond_context": float(difference[context:].max()),
+    }
+
+
+def take_turns(rounds: dict[str, Callable], turns: int, device) -> dict:
+    """Items per second of each way, the median of `turns` after a warm-up, and the ratio of the first way's
+    to the second's with its interval.
+    """
+    speeds = np.zeros((1 + turns, len(rounds)))
+    for turn in progress_bar(range(1 + turns), desc=" and ".join(rounds), unit="turn"):
+        for way, run in list(enumerate(rounds.values()))[:: 1 if turn % 2 else -1]:
+            begun = time.perf_counter()
             items = run()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            if repeat:
-                best[name] = max(best[name], items / (clock() - begun))
-    return best
+            speeds[turn, way] = items / (time.perf_counter() - begun)
+    speeds = speeds[1:]
+    ratio = speeds[:, 0] / speeds[:, 1]
+    return {
+        "per_second": dict(zip(rounds, np.median(speeds, 0).tolist())),
+        "ratio": list(estimate(weighted_quantile(level_counts(turns), ratio, 0.5))),
+        "turns": turns,
+    }
 
 
 def main(args: Args) -> None:
+    for name in ("batches", "num_envs", "num_acting_steps", "rounds", "num_threads"):
+        if getattr(args, name) < 1:
+            raise UsageError(f"--{name} must be at least 1, not {getattr(args, name)}")
     device = choose_device(args.device)
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.num_threads)
     torch.manual_seed(0)
-    config, train = load_preset(
-        args.param_name, {"num_actions": NUM_ACTIONS, "state_embedding": "agent", "dropout": 0.0}, {}
-    )
-    training = measure(training_rounds(config, train, args.batches, device), args.rounds, device)
-    acting = measure(acting_rounds(config, args.num_envs, args.num_acting_steps, device), args.rounds, device)
+    config, train = load_preset(args.param_name, {"num_actions": NUM_ACTIONS, "state_embedding": "agent"}, {})
+    model = DecisionTransformer(config).to(device).eval()
+    context = config.context_length
+    episode = random_episode(config, args.num_envs, max(3 * context, context + args.num_acting_steps), device)
     report = {
         "sizes": vars(config),
-        "training_tokens_per_second": training,
-        "training_ratio": training["worldlens"] / training["mingpt"],
-        "acting_steps_per_second": acting,
-        "acting_ratio": acting["cached"] / acting["recomputed"],
-        "manifest": manifest(),
+        "training": take_turns(training_rounds(config, train, args.batches, device), args.rounds, device),
+        "acting": take_turns(acting_rounds(model, episode, args.num_acting_steps), args.rounds, device),
+        "logits_difference": largest_difference(model, episode),
+        "manifest": manifest() | {"threads": args.num_threads},
     }
     write_json(args.out_file, report)
-    print(f"training: {training['worldlens']:,.0f} tokens/s, {report['training_ratio']:.2f} times minGPT's")
-    print(f"acting: {acting['cached']:,.0f} steps/s, {report['acting_ratio']:.2f} times recomputing")
+    for name in ("training", "acting"):
+        value, low, high = report[name]["ratio"]
+        print(f"{name}: {report[name]['per_second']}, ratio {value:.2f} [{low:.2f}, {high:.2f}]")
+    print(f"largest difference of logits: {report['logits_difference']}")
 
 
 if __name__ == "__main__":
