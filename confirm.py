@@ -44,22 +44,19 @@ class Args:
 if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
-from agents.actor_critic import load_agent
 from analysis.interventions.confirmation import STEP, VERSION
-from analysis.interventions.confirmed import Inputs, compute
+from analysis.interventions.confirmed import FamilyInputs, compute
+from analysis.interventions.inputs import load_recorded
 from analysis.interventions.registry import check_registered, check_sealed, open_sealed, read_family
 from analysis.io.size_limits import check_least
 from analysis.io.steps import finish_step, open_step, point_latest, read_numbers
 from common.precision import choose_precision, set_precision
 from common.runs import UsageError, choose_device, file_id
-from generative.compatibility import check_store, recorded_by
-from generative.simulator_file import load_simulator
 from interpret.directions.by_kind import load_by_kind
 from interpret.directions.directions import Directions
 from interpret.interventions.arms import only_edit
 from interpret.interventions.hypothesis import Hypothesis
 from interpret.interventions.interventions import bind
-from rollouts.store import Rollouts
 
 
 def directions_of(args: Args, family: dict[str, Hypothesis], agent, agent_id: str) -> Directions:
@@ -83,30 +80,19 @@ def main(args: Args) -> None:
     family = read_family(args.hypotheses)
     commits = {path.name: check_registered(path) for path in args.hypotheses}
     device = choose_device(args.device)
-    rollouts = Rollouts.open(args.data_dir)
-    agent, meta = load_agent(args.agent_file, device)
-    agent_id = file_id(args.agent_file)
-    check_store(rollouts, agent, meta, args.agent_file)
-    if not recorded_by(rollouts, agent_id):
-        raise UsageError(f"{args.data_dir} was recorded by another agent than {args.agent_file}")
+    recorded = load_recorded(args.data_dir, args.agent_file, args.world_model_file, device)
     for hypothesis in family.values():
-        check_sealed(hypothesis, rollouts)
-    directions = directions_of(args, family, agent, agent_id)
-    files = {path.name: file_id(path) for path in args.hypotheses}
-    inputs = {"agent_file": agent_id, "data_dir": rollouts.id} | files
-    simulator = None
-    if args.world_model_file:
-        simulator, _ = load_simulator(args.world_model_file, args.agent_file, device=device)
-        agent = simulator.agent
-        inputs["world_model_file"] = file_id(args.world_model_file)
+        check_sealed(hypothesis, recorded.rollouts)
+    directions = directions_of(args, family, recorded.agent, recorded.ids["agent_file"])
+    inputs = recorded.ids | {path.name: file_id(path) for path in args.hypotheses}
     for path in args.hypotheses:
         open_sealed(path, family[path.name], commits[path.name])
     run = open_step(
         args.out_dir, STEP, VERSION, {}, inputs, args.new, choose_precision(args.precision, device)
     )
-    set_precision(run.precision, agent, *([simulator.model] if simulator else []))
+    set_precision(run.precision, *recorded.networks)
     if not run.done:
-        given = Inputs(rollouts, agent, simulator, directions, args.batch_size, args.num_threads, device)
+        given = FamilyInputs(recorded, directions, args.batch_size, args.num_threads, device)
         numbers = compute(run, family, given)
         for one in numbers["hypotheses"]:
             one["commit"] = commits[one["file"]]

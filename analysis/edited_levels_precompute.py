@@ -51,7 +51,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from agents.actor_critic import ActorCritic, load_agent
+from agents.actor_critic import ActorCritic
 from analysis.counterfactuals.edit_summary import STEP, VERSION, responding, summarize_changes
 from analysis.io.artefacts import cached_part, fork_point_columns
 from analysis.io.size_limits import check_least
@@ -64,8 +64,9 @@ from envs.layouts import first_states
 from envs.procgen import action_space
 from envs.procgen_body import parse as parse_state
 from envs.scenes import templates
-from generative.compatibility import check_recorder, check_store, env_name_of
-from interpret.directions.directions import Directions, load_directions
+from generative.compatibility import env_name_of, load_recorder
+from interpret.directions.by_kind import load_one
+from interpret.directions.directions import Directions
 from interpret.forks.edit_responses import fork_responses, frame_responses, with_snapshots
 from interpret.forks.fork_points import PARTS, ForkPointSampler, fork_points_at, recording_seed
 from interpret.forks.level_edits import EDITS, edit_level
@@ -85,22 +86,6 @@ def check_flags(args: Args) -> None:
     unknown = [name for name in args.level_edits if name not in EDITS]
     if unknown or not args.level_edits:
         raise UsageError(f"no edit {unknown[0] if unknown else ''!r}: choose from {', '.join(EDITS)}")
-    if len(args.direction_files) > 1:
-        raise UsageError(f"--direction_files takes one file here, not {len(args.direction_files)}")
-
-
-def read_directions(args: Args, agent: ActorCritic) -> Directions | None:
-    """The directions of the file, if any. Raises UsageError for another width."""
-    if not args.direction_files:
-        return None
-    (path,) = args.direction_files
-    found = load_directions(path)
-    if found.width != agent.core.state_size:
-        raise UsageError(
-            f"{path} holds directions of width {found.width}, and this agent's states have"
-            f" {agent.core.state_size}: fit directions on its states"
-        )
-    return found
 
 
 def responses(args: Args, rollouts: Rollouts, agent, directions, env, looks, name: str) -> dict:
@@ -178,12 +163,11 @@ def main(args: Args) -> None:
     check_flags(args)
     device = choose_device(args.device)
     rollouts = Rollouts.open(args.data_dir)
-    agent, meta = load_agent(args.agent_file, device)
-    check_store(rollouts, agent, meta, args.agent_file)
-    check_recorder(rollouts, file_id(args.agent_file))
+    agent, _ = load_recorder(rollouts, args.agent_file, device)
+    agent_id = file_id(args.agent_file)
     check_game(env_name_of(rollouts.manifest))
-    directions = read_directions(args, agent)
-    inputs = {"agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
+    directions = load_one(args.direction_files, agent.core.state_size, agent_id)
+    inputs = {"agent_file": agent_id, "data_dir": rollouts.id}
     inputs |= {"directions": directions.id} if directions else {}
     settings = {name: getattr(args, name) for name in SETTINGS}
     precision = choose_precision(args.precision, device)

@@ -54,7 +54,6 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from agents.actor_critic import load_agent
 from analysis.interventions.experiment import real_states
 from analysis.interventions.scene_effects import (
     OUTCOMES,
@@ -79,8 +78,8 @@ from analysis.tuning_precompute import open_bank
 from common.precision import choose_precision, set_precision
 from common.runs import Run, UsageError, choose_device, file_id
 from common.stats import estimates, level_weights, mean
-from generative.compatibility import check_store, recorded_by
-from interpret.directions.by_kind import load_by_kind
+from generative.compatibility import load_recorder
+from interpret.directions.by_kind import load_one
 from interpret.directions.directions import Directions
 from interpret.forks.worlds import RealWorld
 from interpret.interventions.effects import null_test
@@ -212,15 +211,12 @@ def main(args: Args) -> None:
         raise UsageError(f"--kl is {args.kl}: give a number above 0")
     device = choose_device(args.device)
     rollouts = Rollouts.open(args.data_dir)
-    agent, meta = load_agent(args.agent_file, device)
+    agent, _ = load_recorder(rollouts, args.agent_file, device)
     agent_id = file_id(args.agent_file)
-    check_store(rollouts, agent, meta, args.agent_file)
-    if not recorded_by(rollouts, agent_id):
-        raise UsageError(f"{args.data_dir} was recorded by another agent than {args.agent_file}")
     bank = open_bank(args.scenes_dir, rollouts.id)
-    if len(args.direction_files) != 1:
-        raise UsageError(f"--direction_files has {len(args.direction_files)} files: give one")
-    (directions,) = load_by_kind(args.direction_files, agent.core.state_size, agent_id).values()
+    directions = load_one(args.direction_files, agent.core.state_size, agent_id)
+    if directions is None:
+        raise UsageError("--direction_files is empty: give one file")
     inputs = {"agent_file": agent_id, "data_dir": rollouts.id, "direction_files": directions.id}
     inputs["scenes"] = file_id(args.scenes_dir / "scenes.h5")
     settings = {name: getattr(args, name) for name in SETTINGS}

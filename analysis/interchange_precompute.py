@@ -52,7 +52,7 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from agents.actor_critic import ActorCritic, load_agent
+from agents.actor_critic import ActorCritic
 from analysis.counterfactuals.interchange_summary import STEP, VERSION, patch_changes, summarize
 from analysis.io.artefacts import cached_part, fork_point_columns
 from analysis.io.size_limits import check_least
@@ -63,8 +63,9 @@ from envs.concepts import check_game
 from envs.edits import next_hazard
 from envs.procgen import action_space
 from envs.procgen_body import parse as parse_state
-from generative.compatibility import check_recorder, check_store, env_name_of
-from interpret.directions.directions import Directions, load_directions
+from generative.compatibility import env_name_of, load_recorder
+from interpret.directions.by_kind import load_one
+from interpret.directions.directions import Directions
 from interpret.forks.fork_points import (
     PARTS,
     ForkPointSampler,
@@ -82,20 +83,14 @@ SETTINGS = ("num_directions", "hazard", "part", "num_scenes", "frames", "seed")
 def check_flags(args: Args) -> None:
     """Raises UsageError for flags that cannot be satisfied."""
     check_least(args, num_scenes=2, frames=1, num_directions=1)
-    if len(args.direction_files) > 1:
-        raise UsageError(f"--direction_files takes one file here, not {len(args.direction_files)}")
 
 
-def read_directions(args: Args, agent: ActorCritic) -> Directions | None:
-    """The first directions of the file, if any. Raises UsageError for another width, or a dictionary."""
-    if not args.direction_files:
-        return None
-    (path,) = args.direction_files
-    found = load_directions(path)
-    if found.width != agent.core.state_size or not found.linear:
-        kind = f"{'linear' if found.linear else 'nonlinear'} directions of width {found.width}"
-        raise UsageError(f"{path} holds {kind}; linear ones of width {agent.core.state_size} are needed")
-    return found.first(min(args.num_directions, len(found)))
+def patched_directions(args: Args, agent: ActorCritic, agent_id: str) -> Directions | None:
+    """The first directions of the file, if any. Raises as `load_one`, and UsageError for a dictionary."""
+    found = load_one(args.direction_files, agent.core.state_size, agent_id)
+    if found and not found.linear:
+        raise UsageError(f"{args.direction_files[0]} holds nonlinear directions; linear ones can be patched")
+    return found and found.first(min(args.num_directions, len(found)))
 
 
 def scene_frames(args: Args, rollouts: Rollouts, agent: ActorCritic) -> dict[str, np.ndarray]:
@@ -142,12 +137,11 @@ def main(args: Args) -> None:
     check_flags(args)
     device = choose_device(args.device)
     rollouts = Rollouts.open(args.data_dir)
-    agent, meta = load_agent(args.agent_file, device)
-    check_store(rollouts, agent, meta, args.agent_file)
-    check_recorder(rollouts, file_id(args.agent_file))
+    agent, _ = load_recorder(rollouts, args.agent_file, device)
+    agent_id = file_id(args.agent_file)
     check_game(env_name_of(rollouts.manifest))
-    directions = read_directions(args, agent)
-    inputs = {"agent_file": file_id(args.agent_file), "data_dir": rollouts.id}
+    directions = patched_directions(args, agent, agent_id)
+    inputs = {"agent_file": agent_id, "data_dir": rollouts.id}
     inputs |= {"directions": directions.id} if directions else {}
     settings = {name: getattr(args, name) for name in SETTINGS}
     precision = choose_precision(args.precision, device)

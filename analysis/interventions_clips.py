@@ -69,8 +69,8 @@ if __name__ == "__main__":
 import numpy as np
 from matplotlib.colors import to_rgb
 
-from agents.actor_critic import load_agent
 from analysis.interventions.clip_strip import STYLES, draw_strip
+from analysis.interventions.inputs import Recorded, load_recorded
 from analysis.interventions.paired_runs import ARMS, choose_forks, departures, paired_effects, play_arms
 from analysis.interventions.run import Settings, choose_points
 from analysis.io.publish import round_numbers
@@ -79,23 +79,20 @@ from analysis.io.steps import finish_step, open_step, point_latest, read_numbers
 from analysis.rendering.paired_clips import ClipRow, PairedClip, video_frames
 from common.checkpoints import write_json
 from common.precision import choose_precision, set_precision
-from common.runs import UsageError, choose_device, file_id
+from common.runs import UsageError, choose_device
 from common.video import write_video
 from common.words import counted
-from generative.compatibility import check_store, recorded_by
-from generative.simulator_file import load_simulator
 from interpret.directions.by_kind import kind_of
 from interpret.directions.directions import Directions
 from interpret.forks.fork_points import recording_seed
-from interpret.forks.worlds import RealWorld, SimulatedWorld
 from interpret.interventions.from_flags import load_interventions
 from interpret.interventions.interventions import Interventions
 from rollouts.states import replay_env
-from rollouts.store import Rollouts
 
 STEP = "interventions_clips"
 VERSION = 1
 SETTINGS = ("part", "scenes", "num_fork_points", "steps", "choices", "score_direction", "fps", "seed")
+LABELS = {"real": "real game", "simulator": "simulator"}
 RULES = {
     "largest": "the one where the edited run departs most from the control run in the game",
     "median": "one where the edited run departs from the control run in the game as much as in half of them",
@@ -140,18 +137,19 @@ def clip_of(played: dict[str, dict], i: int, names, subtitle: str, score_name: s
     return PairedClip(rows, ARMS, "Edited and unedited", subtitle, score_name)
 
 
-def play(args: Args, rollouts: Rollouts, agent, simulator, tested: Interventions, device) -> tuple:
+def play(args: Args, recorded: Recorded, tested: Interventions, device) -> tuple:
     """Fork points, the arms of every world by label, and the names of actions."""
-    frames = simulator.model.config.num_initializing_steps if simulator else 1
+    rollouts = recorded.rollouts
     shared = ("part", "scenes", "num_fork_points", "steps", "seed", "batch_size", "num_threads")
-    points = choose_points(Settings(**{name: getattr(args, name) for name in shared}), rollouts, frames)
+    points = choose_points(
+        Settings(**{name: getattr(args, name) for name in shared}), rollouts, recorded.num_frames
+    )
     env = replay_env(rollouts, args.batch_size, args.num_threads)
-    worlds = {"real game": lambda policy: RealWorld(env, policy, device)}
-    if simulator:
-        worlds["simulator"] = lambda policy: SimulatedWorld(simulator, policy)
     scored, seed = scored_direction(args, tested), recording_seed(rollouts)
-    common = (agent, tested, scored, points, args.steps, seed, args.batch_size)
-    played = {label: play_arms(world_of, *common) for label, world_of in worlds.items()}
+    common = (recorded.agent, tested, scored, points, args.steps, seed, args.batch_size)
+    played = {
+        LABELS[name]: play_arms(world_of, *common) for name, world_of in recorded.worlds(env, device).items()
+    }
     env.close()
     return points, played, rollouts.manifest["action_names"]
 
@@ -178,31 +176,20 @@ def draw_clips(args: Args, directory: Path, points, played: dict, names, scored)
 def main(args: Args) -> None:
     check_flags(args)
     device = choose_device(args.device)
-    rollouts = Rollouts.open(args.data_dir)
-    agent, meta = load_agent(args.agent_file, device)
-    agent_id = file_id(args.agent_file)
-    check_store(rollouts, agent, meta, args.agent_file)
-    if not recorded_by(rollouts, agent_id):
-        raise UsageError(f"{args.data_dir} was recorded by another agent than {args.agent_file}")
-    tested = load_interventions(args.edit, agent, agent_id)
+    recorded = load_recorded(args.data_dir, args.agent_file, args.world_model_file, device)
+    tested = load_interventions(args.edit, recorded.agent, recorded.ids["agent_file"])
     scored = scored_direction(args, tested)
-    simulator = None
-    inputs = {"agent_file": agent_id, "data_dir": rollouts.id}
-    if args.world_model_file:
-        simulator, _ = load_simulator(args.world_model_file, args.agent_file, device=device)
-        agent = simulator.agent
-        inputs["world_model_file"] = file_id(args.world_model_file)
     settings = {name: getattr(args, name) for name in SETTINGS} | {"interventions": tested.description()}
     precision = choose_precision(args.precision, device)
-    run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.new, precision)
-    set_precision(run.precision, agent, *([simulator.model] if simulator else []))
+    run = open_step(args.out_dir, STEP, VERSION, settings, recorded.ids, args.new, precision)
+    set_precision(run.precision, *recorded.networks)
     if not run.done:
-        points, played, names = play(args, rollouts, agent, simulator, tested, device)
+        points, played, names = play(args, recorded, tested, device)
         numbers = draw_clips(args, run.dir, points, played, names, scored)
         effects = {label: paired_effects(arms, points.layout, names) for label, arms in played.items()}
         levels = [int(points.level.min()), int(points.level.max())]
         numbers |= {"effects": effects, "layouts": len(np.unique(points.layout)), "levels": levels}
-        finish_step(run, {"asked": settings, "inputs": inputs} | numbers)
+        finish_step(run, {"asked": settings, "inputs": recorded.ids} | numbers)
     point_latest(run)
     numbers = read_numbers(run.dir)
     if args.results:

@@ -60,19 +60,16 @@ if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
 
-from agents.actor_critic import load_agent
+from analysis.interventions.inputs import load_recorded
 from analysis.interventions.run import Settings, compute
 from analysis.interventions.summary import STEP, TESTED_OUTCOMES, VERSION
 from analysis.io.size_limits import check_least
 from analysis.io.steps import finish_step, open_step, point_latest, read_numbers
 from common.precision import choose_precision, set_precision
-from common.runs import UsageError, choose_device, file_id
-from generative.compatibility import check_store, recorded_by
-from generative.simulator_file import load_simulator
+from common.runs import UsageError, choose_device
 from interpret.interventions.arms import only_edit
 from interpret.interventions.from_flags import load_interventions
 from interpret.interventions.nulls import MIN_NULLS
-from rollouts.store import Rollouts
 
 SETTINGS = ("part", "scenes", "num_fork_points", "steps", "draws", "strengths", "num_nulls", "seed")
 """Flags that the numbers depend on, besides the edit."""
@@ -106,27 +103,16 @@ def lines(numbers: dict) -> list[str]:
 def main(args: Args) -> None:
     check_flags(args)
     device = choose_device(args.device)
-    rollouts = Rollouts.open(args.data_dir)
-    agent, meta = load_agent(args.agent_file, device)
-    agent_id = file_id(args.agent_file)
-    check_store(rollouts, agent, meta, args.agent_file)
-    if not recorded_by(rollouts, agent_id):
-        raise UsageError(f"{args.data_dir} was recorded by another agent than {args.agent_file}")
-    tested = load_interventions(args.edit, agent, agent_id)
+    recorded = load_recorded(args.data_dir, args.agent_file, args.world_model_file, device)
+    tested = load_interventions(args.edit, recorded.agent, recorded.ids["agent_file"])
     only_edit(tested)
-    simulator = None
-    inputs = {"agent_file": agent_id, "data_dir": rollouts.id}
-    if args.world_model_file:
-        simulator, _ = load_simulator(args.world_model_file, args.agent_file, device=device)
-        agent = simulator.agent
-        inputs["world_model_file"] = file_id(args.world_model_file)
     settings = {name: getattr(args, name) for name in SETTINGS} | {"interventions": tested.description()}
     precision = choose_precision(args.precision, device)
-    run = open_step(args.out_dir, STEP, VERSION, settings, inputs, args.new, precision)
-    set_precision(run.precision, agent, *([simulator.model] if simulator else []))
+    run = open_step(args.out_dir, STEP, VERSION, settings, recorded.ids, args.new, precision)
+    set_precision(run.precision, *recorded.networks)
     if not run.done:
-        numbers = compute(run, settings_of(args), rollouts, agent, simulator, tested, device)
-        about = {"inputs": inputs, "asked": settings}
+        numbers = compute(run, settings_of(args), recorded, tested, device)
+        about = {"inputs": recorded.ids, "asked": settings}
         finish_step(run, about | numbers | {"lines": lines(numbers)})
     point_latest(run)
     for line in read_numbers(run.dir)["lines"]:

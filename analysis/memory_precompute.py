@@ -58,7 +58,7 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from agents.actor_critic import ActorCritic, load_agent
+from agents.actor_critic import ActorCritic
 from agents.evaluate import evaluate, fixed_jobs
 from agents.last_frames import TruncatedHistoryPolicy
 from analysis.io.artefacts import cached_part
@@ -74,7 +74,7 @@ from common.runs import Run, UsageError, choose_device, file_id
 from common.words import counted
 from envs.make import make_env
 from envs.procgen import NUM_LEVELS, described_game
-from generative.compatibility import check_store, recorded_by
+from generative.compatibility import load_recorder
 from rollouts.growth import RECORD_MORE
 from rollouts.store import Rollouts
 
@@ -222,11 +222,7 @@ def main(args: Args) -> None:
     check_flags(args)
     device = choose_device(args.device)
     rollouts = Rollouts.open(args.data_dir)
-    agent, meta = load_agent(args.agent_file, device)
-    check_store(rollouts, agent, meta, args.agent_file)
-    if not recorded_by(rollouts, file_id(args.agent_file)):
-        other_agent = f"{args.data_dir} was recorded by another agent than {args.agent_file}"
-        raise UsageError(f"{other_agent}; record with this one")
+    agent, meta = load_recorder(rollouts, args.agent_file, device)
     concepts = load_concepts(rollouts, args.out_dir)
     episodes = one_of_each_level(rollouts, args.num_episodes, args.seed)
     args = fit_sizes(args, limits(args, rollouts))

@@ -79,7 +79,7 @@ from common.runs import Run, UsageError, choose_device, file_id
 from envs.make import make_env
 from envs.procgen import described_game
 from envs.whole_level import draw_level, level_extent
-from generative.compatibility import check_store, recorded_by
+from generative.compatibility import check_sole_recorder, check_store
 from interpret.interventions.from_flags import load_interventions
 from interpret.interventions.intervened import Intervened
 from rollouts.store import Rollouts
@@ -182,8 +182,7 @@ def main(args: Args) -> None:
     if args.data_dir:
         rollouts = Rollouts.open(args.data_dir)
         check_store(rollouts, agent, meta, args.agent_file)
-        if not recorded_by(rollouts, agent_id):
-            raise UsageError(f"{args.data_dir} was recorded by another agent than {args.agent_file}")
+        check_sole_recorder(rollouts, args.agent_file)
         inputs["data_dir"] = rollouts.id
     tested = load_interventions(args.edit, agent, agent_id)
     env = open_game(meta, args.agent_file, args.batch_size)

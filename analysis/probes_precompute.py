@@ -48,7 +48,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from agents.actor_critic import ActorCritic, load_agent
+from agents.actor_critic import ActorCritic
 from analysis.io.artefacts import cached_part
 from analysis.io.size_limits import check_least, fit_sizes
 from analysis.io.steps import cached_directions, finish_step, open_step, point_latest
@@ -69,7 +69,7 @@ from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import Run, UsageError, choose_device, file_id
 from common.stats import json_estimate
-from generative.compatibility import check_store, recorded_by
+from generative.compatibility import load_recorder
 from generative.simulator_file import load_simulator
 from interpret.directions.directions import Directions
 from interpret.directions.probe_directions import probe_directions, probe_stability
@@ -241,11 +241,7 @@ def main(args: Args) -> None:
     device = choose_device(args.device)
     rollouts = Rollouts.open(args.data_dir)
     check_concepts(rollouts)
-    agent, meta = load_agent(args.agent_file, device)
-    check_store(rollouts, agent, meta, args.agent_file)
-    if not recorded_by(rollouts, file_id(args.agent_file)):
-        other_agent = f"{args.data_dir} was recorded by another agent than {args.agent_file}"
-        raise UsageError(f"{other_agent}; record with this one")
+    agent, _ = load_recorder(rollouts, args.agent_file, device)
     check_sites(agent, args.sites)
     args = fit_sizes(args, {"num_episodes": episodes_limit(rollouts)})
     dataset = open_probe_dataset(rollouts, args.num_episodes, args.seed, args.out_dir)

@@ -60,7 +60,6 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from agents.actor_critic import load_agent
 from analysis.game_check.real_check_page import build_page
 from analysis.io.artefacts import cached_part, fork_point_columns
 from analysis.io.size_limits import Limit, check_least, fit_sizes
@@ -68,9 +67,9 @@ from common.checkpoints import write_json
 from common.integrity import check_memory
 from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
-from common.runs import UsageError, choose_device, file_id, open_run
+from common.runs import choose_device, file_id, open_run
 from common.words import counted
-from generative.compatibility import check_split, check_store, frame_shape, recorded_by
+from generative.compatibility import check_split, frame_shape, load_recorder
 from generative.simulator_file import load_simulator
 from interpret.forks.action_effects import (
     effect_products,
@@ -228,11 +227,7 @@ def open_worlds(args: Args) -> Check:
     """
     device = choose_device(args.device)
     rollouts = Rollouts.open(args.data_dir)
-    agent, agent_meta = load_agent(args.agent_file, device)
-    check_store(rollouts, agent, agent_meta, args.agent_file)
-    if not recorded_by(rollouts, file_id(args.agent_file)):
-        other_agent = f"{args.data_dir} was recorded by another agent than {args.agent_file}"
-        raise UsageError(f"{other_agent}, whose forks would not retrace it; record with this one")
+    load_recorder(rollouts, args.agent_file, device)
     simulator, meta = load_simulator(args.world_model_file, args.agent_file, device=device)
     check_split(meta, args.world_model_file)
     sampler = ForkPointSampler(

@@ -50,7 +50,6 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from agents.actor_critic import load_agent
 from agents.ppo import PPOConfig
 from analysis.game_check.true_q_page import build_page
 from analysis.io.artefacts import cached_part, fork_point_columns
@@ -61,7 +60,7 @@ from common.precision import choose_precision, set_precision
 from common.progress import progress_bar
 from common.runs import UsageError, choose_device, file_id, open_run
 from common.words import counted
-from generative.compatibility import check_store, recorded_by
+from generative.compatibility import load_recorder
 from interpret.forks.fork_points import PARTS, ForkPointSampler, recording_seed
 from interpret.forks.true_q import fork_returns, policy_outputs
 from rollouts.states import longest_episode, replay_env
@@ -136,12 +135,8 @@ def main(args: Args) -> None:
     check_flags(args)
     device = choose_device(args.device)
     rollouts = Rollouts.open(args.data_dir)
-    agent, meta = load_agent(args.agent_file, device)
+    agent, meta = load_recorder(rollouts, args.agent_file, device)
     args = args if args.gamma is not None else replace(args, gamma=meta.get("gamma", PPOConfig.gamma))
-    check_store(rollouts, agent, meta, args.agent_file)
-    if not recorded_by(rollouts, file_id(args.agent_file)):
-        other_agent = f"{args.data_dir} was recorded by another agent than {args.agent_file}"
-        raise UsageError(f"{other_agent}; record with this one")
     sampler = make_sampler(args, rollouts)
     classes = classes_of(rollouts)
     args = fit_flags(args, sampler, len(classes))

@@ -43,7 +43,6 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from agents.actor_critic import load_agent
 from analysis import probes_precompute
 from analysis.io.artefacts import cached_part
 from analysis.io.steps import find_step, finish_step, open_step, point_latest, read_numbers, read_part
@@ -62,7 +61,7 @@ from analysis.probing.store_concepts import VERSION as CONCEPTS_VERSION
 from common.precision import choose_precision, set_precision
 from common.runs import Run, UsageError, choose_device, file_id, read_config
 from common.stats import json_estimate
-from generative.compatibility import check_store, recorded_by
+from generative.compatibility import load_recorder
 from interpret.directions.directions import Directions, load_directions
 from interpret.directions.stability import labels
 from interpret.probing.bench import BASELINES, ProbeBench, decodability
@@ -251,12 +250,8 @@ def main(args: Args) -> None:
         raise UsageError(f"--clips is {args.clips}: give 1 or more")
     device = choose_device(args.device)
     rollouts = Rollouts.open(args.data_dir)
-    agent, meta = load_agent(args.agent_file, device)
-    check_store(rollouts, agent, meta, args.agent_file)
+    agent, _ = load_recorder(rollouts, args.agent_file, device)
     agent_id = file_id(args.agent_file)
-    if not recorded_by(rollouts, agent_id):
-        other_agent = f"{args.data_dir} was recorded by another agent than {args.agent_file}"
-        raise UsageError(f"{other_agent}; record with this one")
     probes = find_probes(args, rollouts.id, agent_id)
     path = args.directions or probes / "directions.safetensors"
     if not args.directions and not path.exists():

@@ -4,8 +4,10 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from common.runs import UsageError
+from agents.actor_critic import ActorCritic, load_agent
+from common.runs import UsageError, file_id
 from common.words import counted
 from envs.procgen import GAMES
 from rollouts.split import SPLIT_VERSION
@@ -62,6 +64,29 @@ def fraction_recorded_by(rollouts: Rollouts, agent_id: str) -> float:
 def recorded_by(rollouts: Rollouts, agent_id: str) -> bool:
     """Whether every episode of the store was played by this agent."""
     return fraction_recorded_by(rollouts, agent_id) == 1
+
+
+def check_sole_recorder(rollouts: Rollouts, agent_file: Path) -> None:
+    """Raises UsageError unless this agent played every episode of the store."""
+    if not recorded_by(rollouts, file_id(agent_file)):
+        raise UsageError(
+            f"{rollouts.path} was recorded by another agent than {agent_file}; record with this one"
+        )
+
+
+def load_recorder(
+    rollouts: Rollouts, agent_file: Path, device: torch.device | str = "cpu"
+) -> tuple[ActorCritic, dict]:
+    """The agent of the file, which recorded every episode of the store, and the file's description.
+
+    Raises:
+        BadCheckpoint: the file holds no agent.
+        UsageError: it is of another game or shape than the store, or did not record all of it.
+    """
+    agent, meta = load_agent(agent_file, device)
+    check_store(rollouts, agent, meta, agent_file)
+    check_sole_recorder(rollouts, agent_file)
+    return agent, meta
 
 
 def check_recorder(rollouts: Rollouts, agent_id: str) -> None:

@@ -21,7 +21,7 @@ from common.progress import progress_bar
 from common.runs import UsageError, file_id
 from decision.model import DecisionTransformer
 from decision.model_file import load_dt
-from generative.compatibility import check_store, recorded_by
+from generative.compatibility import check_store, load_recorder
 from rollouts.store import Rollouts
 
 AGENT, ENCODER, OTHER, UNTRAINED = "agent", "encoder", "other seed", "untrained agent"
@@ -52,10 +52,7 @@ def load_networks(
     Raises:
         UsageError: one of them does not fit the store, or another agent recorded it.
     """
-    agent, meta = load_agent(files.agent, device)
-    check_store(rollouts, agent, meta, files.agent)
-    if not recorded_by(rollouts, file_id(files.agent)):
-        raise UsageError(f"{rollouts.path} was recorded by another agent than {files.agent}: record with it")
+    agent, _ = load_recorder(rollouts, files.agent, device)
     found = {
         AGENT: Compared(agent, file_id(files.agent)),
         UNTRAINED: Compared(untrained_agent(agent, seed), ""),

@@ -5,47 +5,42 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.actor_critic import ActorCritic
 from analysis.interventions.bank import play_bank
 from analysis.interventions.confirmation import confirm_family, predict_effects, summarize_bank
 from analysis.interventions.experiment import Experiment, real_states
+from analysis.interventions.inputs import Recorded
 from analysis.interventions.run import Settings, choose_points
 from analysis.io.artefacts import cached_part, fork_point_columns
 from common.runs import Run, UsageError
 from common.words import counted
-from generative.simulator import Simulator
 from interpret.directions.directions import Directions
 from interpret.forks.fork_points import ForkPoints, fork_points_at, recording_seed
-from interpret.forks.worlds import RealWorld, SimulatedWorld
 from interpret.interventions.hypothesis import SHARED, Hypothesis
 from interpret.interventions.manifold import RealStates
 from rollouts.growth import RECORD_MORE
 from rollouts.split import episode_layouts
 from rollouts.states import replay_env
-from rollouts.store import Rollouts
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What a test reads, and how it runs. simulator: None for the game alone."""
+class FamilyInputs:
+    """What the test of a family reads, and how it runs."""
 
-    rollouts: Rollouts
-    agent: ActorCritic
-    simulator: Simulator | None
+    recorded: Recorded
     directions: Directions
     batch_size: int
     num_threads: int
     device: object
 
 
-def compute(run: Run, family: Mapping[str, Hypothesis], given: Inputs) -> dict:
+def compute(run: Run, family: Mapping[str, Hypothesis], given: FamilyInputs) -> dict:
     """Plays all arms, or reads those that the run already has, and returns all numbers."""
     shared = next(iter(family.values()))
     points = family_points(run, shared, given)
-    env = replay_env(given.rollouts, given.batch_size, given.num_threads)
+    env = replay_env(given.recorded.rollouts, given.batch_size, given.num_threads)
     worlds = worlds_of(env, points, shared, given)
     bank = play_bank(run, worlds, given.directions, [one.edit for one in family.values()], shared)
-    real = RealStates(real_states(given.rollouts, shared.seed), shared.seed)
+    real = RealStates(real_states(given.recorded.rollouts, shared.seed), shared.seed)
     found = confirm_family(run, bank, family, real)
     env.close()
     numbers = {
@@ -53,22 +48,20 @@ def compute(run: Run, family: Mapping[str, Hypothesis], given: Inputs) -> dict:
         "fork_points": len(points),
         "layouts": len(np.unique(points.layout)),
         "levels": [int(points.level.min()), int(points.level.max())],
-        "episodes": len(given.rollouts),
+        "episodes": len(given.recorded.rollouts),
         "worlds": summarize_bank(bank, shared),
         "hypotheses": [registered(one, given.directions) | two for one, two in zip(family.values(), found)],
     }
-    return numbers | ({"prediction": predict_effects(bank, shared)} if given.simulator else {})
+    return numbers | ({"prediction": predict_effects(bank, shared)} if given.recorded.simulator else {})
 
 
-def family_points(run: Run, shared: Hypothesis, given: Inputs) -> ForkPoints:
+def family_points(run: Run, shared: Hypothesis, given: FamilyInputs) -> ForkPoints:
     """The n fork points, each on its own layout; chosen once for a run.
 
     Raises:
         UsageError: the store has fewer.
     """
-    rollouts, frames = given.rollouts, 1
-    if given.simulator:
-        frames = given.simulator.model.config.num_initializing_steps
+    rollouts, frames = given.recorded.rollouts, given.recorded.num_frames
     settings = Settings(scenes=shared.scenes, num_fork_points=shared.n, seed=shared.seed)
     path = run.dir / "points.safetensors"
     points = None if path.exists() else choose_points(settings, rollouts, frames)
@@ -84,16 +77,15 @@ def family_points(run: Run, shared: Hypothesis, given: Inputs) -> ForkPoints:
     return points
 
 
-def worlds_of(env, points: ForkPoints, shared: Hypothesis, given: Inputs) -> dict[str, Experiment]:
+def worlds_of(env, points: ForkPoints, shared: Hypothesis, given: FamilyInputs) -> dict[str, Experiment]:
     """The experiment in the game and, with a simulator, in that."""
-    makers = {"real": lambda policy: RealWorld(env, policy, given.device)}
-    if given.simulator:
-        makers["simulator"] = lambda policy: SimulatedWorld(given.simulator, policy)
-    names = given.rollouts.manifest["action_names"]
-    seed = recording_seed(given.rollouts)
+    names = given.recorded.rollouts.manifest["action_names"]
+    seed = recording_seed(given.recorded.rollouts)
     return {
-        name: Experiment(world_of, given.agent, names, points, shared.steps, seed, 1, given.batch_size)
-        for name, world_of in makers.items()
+        name: Experiment(
+            world_of, given.recorded.agent, names, points, shared.steps, seed, 1, given.batch_size
+        )
+        for name, world_of in given.recorded.worlds(env, given.device).items()
     }
 
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.actor_critic import ActorCritic
 from analysis.interventions.experiment import (
     Experiment,
     play_control,
@@ -13,6 +12,7 @@ from analysis.interventions.experiment import (
     real_states,
     state_sample,
 )
+from analysis.interventions.inputs import Recorded
 from analysis.interventions.summary import full_strength, prediction, summarize_causes, summarize_world
 from analysis.io.artefacts import cached_part, fork_point_columns
 from analysis.io.steps import cached_json
@@ -21,10 +21,8 @@ from common.words import counted
 from envs.edits import next_hazard
 from envs.procgen_body import parse as parse_state
 from generative.compatibility import env_name_of
-from generative.simulator import Simulator
 from interpret.forks.fork_deaths import fork_death_causes
 from interpret.forks.fork_points import PARTS, ForkPoints, ForkPointSampler, fork_points_at, recording_seed
-from interpret.forks.worlds import RealWorld, SimulatedWorld
 from interpret.interventions.arms import FAMILIES, JUDGED_BY, STRENGTHS, null_arms, strength_arms
 from interpret.interventions.interventions import Interventions
 from interpret.interventions.manifold import RealStates
@@ -104,15 +102,13 @@ def death_causes(env, points: ForkPoints, parts: dict, steps: int) -> dict[str, 
 def compute(
     run: Run,
     settings: Settings,
-    rollouts: Rollouts,
-    agent: ActorCritic,
-    simulator: Simulator | None,
+    recorded: Recorded,
     tested: Interventions,
     device,
 ) -> dict:
     """The numbers of the experiment."""
-    frames = simulator.model.config.num_initializing_steps if simulator else 1
-    points = choose_points(settings, rollouts, frames)
+    rollouts = recorded.rollouts
+    points = choose_points(settings, rollouts, recorded.num_frames)
     if len(points) < settings.least_fork_points:
         raise UsageError(
             f"{rollouts.path} has {counted(len(points), 'fork point')} on distinct layouts, and "
@@ -121,7 +117,7 @@ def compute(
     columns = cached_part(run, "points", lambda: fork_point_columns(points))
     env = replay_env(rollouts, settings.batch_size, settings.num_threads)
     shared = dict(
-        agent=agent,
+        agent=recorded.agent,
         action_names=rollouts.manifest["action_names"],
         points=points,
         steps=settings.steps,
@@ -129,11 +125,8 @@ def compute(
         draws=settings.draws,
         batch=settings.batch_size,
     )
-    worlds = {"real": lambda policy: RealWorld(env, policy, device)}
-    if simulator:
-        worlds["simulator"] = lambda policy: SimulatedWorld(simulator, policy)
     parts = {}
-    for name, world_of in worlds.items():
+    for name, world_of in recorded.worlds(env, device).items():
         matched_on = parts["real"]["control"] if parts else None
         parts[name] = play_world(run, name, Experiment(world_of, **shared), settings, tested, matched_on)
     real = RealStates(real_states(rollouts, settings.seed), settings.seed)
@@ -146,7 +139,7 @@ def compute(
     if env_name_of(rollouts.manifest) == "coinrun":
         causes = cached_json(run, "causes", lambda: death_causes(env, points, parts["real"], settings.steps))
         numbers["causes"] = summarize_causes(causes, len(points), points.layout)
-    if simulator:
+    if recorded.simulator:
         numbers["prediction"] = prediction(parts["real"], parts["simulator"], points.layout)
     env.close()
     return numbers

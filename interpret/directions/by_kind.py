@@ -33,6 +33,15 @@ def load_by_kind(paths: Sequence[Path], width: int, agent_id: str) -> dict[str, 
     return found
 
 
+def load_one(paths: Sequence[Path], width: int, agent_id: str) -> Directions | None:
+    """The directions of the one file in `paths`, None without one. Raises as `load_by_kind`, and UsageError
+    for several files.
+    """
+    if len(paths) > 1:
+        raise UsageError(f"--direction_files takes one file here, not {len(paths)}")
+    return next(iter(load_by_kind(paths, width, agent_id).values()), None)
+
+
 def kind_of(directions: Directions) -> str:
     """The method of the fit as one word: pca, ica, nmf, dictionary, ridge_probes, ..."""
     return directions.provenance.get("method", "unnamed").replace(" ", "_")

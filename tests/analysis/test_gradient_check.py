@@ -98,7 +98,7 @@ def test_measurements_are_differences_of_common_noise_rollouts(simulator):
     assert measured[0].any()
 
 
-def test_the_estimator_foretells_the_toy_world_and_a_shuffled_one_does_not(simulator):
+def test_the_estimator_predicts_the_toy_world_and_a_shuffled_one_does_not(simulator):
     n = 40
     rollouts = 48
     z, move = latents(n, seed=1)
@@ -279,7 +279,9 @@ def test_every_flag_of_the_check_changes_its_numbers(made, tmp_path):
     again = load_checkpoint(check(made, tmp_path, batch_size=8, new=True) / "changes.safetensors")[0][
         "predicted"
     ]
-    torch.testing.assert_close(again, base, rtol=1e-3, atol=float(1e-2 * base.abs().max()))
+    off = (again - base).abs().amax((0, 1, 2, 3)) / base.abs().max()
+    assert (off > 1e-4).sum() <= 1  # rounding may carry a rollout of a state over a pixel's edge
+    assert off.max() < 0.05
 
 
 def test_sizes_that_cannot_be_had_are_refused_before_work_begins(made, tmp_path):

@@ -251,7 +251,7 @@ def test_the_same_game_has_the_same_rates_and_retraces(planted):
     assert found["retraced"] == pytest.approx(1)
 
 
-def test_a_watching_simulator_foretells_by_the_games_own_frames_step_by_step(files, bank, world):
+def test_a_teacher_forced_simulator_predicts_from_the_games_own_frames_step_by_step(files, bank, world):
     simulator = load_simulator(files[2], files[1])[0]
     model = simulator.model
     points = bank.sample(5)
@@ -514,7 +514,7 @@ def test_true_q_discounts_as_the_agent_was_trained_unless_told(
 ):
     path, agent, _ = files
     (network, meta), used = load_agent(agent), []
-    monkeypatch.setattr(true_q, "load_agent", lambda *_: (network, meta | trained_with))
+    monkeypatch.setattr(true_q, "load_recorder", lambda *_: (network, meta | trained_with))
     monkeypatch.setattr(true_q, "fork_returns", lambda *given: used.append(given[5]) or real_forks(*given))
     small = dict(num_fork_points=4, draws=2, steps=2, device="cpu", out_dir=tmp_path)
     true_q.main(true_q.Args(agent, path / "store", gamma=asked, **small))

@@ -3,7 +3,6 @@ the numbers, and bad input is named.
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,35 +11,12 @@ from analysis import edited_levels_plotting, interchange_plotting
 from analysis import edited_levels_precompute as edits
 from analysis import interchange_precompute as interchange
 from analysis.io.shared_args import PlotArgs
-from analysis.io.steps import read_numbers
 from common.runs import UsageError
-from interpret.directions.directions import Directions, save_directions
-from tests.helpers.coinrun_store import WIDTH, write_world
+from interpret.directions.directions import Directions, load_directions, save_directions
+from tests.analysis.counterfactuals.runs import run_step
+from tests.helpers.coinrun_store import WIDTH
 
 pytestmark = pytest.mark.usefixtures("float32")
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return write_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(scope="module")
-def directions(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("directions") / "axes.safetensors"
-    axes = torch.eye(WIDTH)[:3]
-    save_directions(path, Directions(axes, torch.zeros(3), axes.T, torch.zeros(WIDTH), ("a", "b", "c")))
-    return path
-
-
-def latest(out_dir: Path, step: str) -> Path:
-    return (out_dir / f"{step}_precomp" / "latest").resolve()
-
-
-def run(module, args, step: str) -> dict:
-    module.main(args)
-    found = read_numbers(latest(args.out_dir, step))
-    return {name: value for name, value in found.items() if name not in ("asked", "inputs")}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +29,7 @@ def interchange_args(world, directions, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def interchange_numbers(interchange_args):
-    return run(interchange, interchange_args, "interchange")
+    return run_step(interchange, interchange_args, "interchange")
 
 
 INTERCHANGE_FLAGS = {
@@ -69,7 +45,7 @@ INTERCHANGE_FLAGS = {
 @pytest.mark.parametrize("flag", INTERCHANGE_FLAGS)
 def test_flags_of_interchange_patching(interchange_args, interchange_numbers, flag):
     asked = replace(interchange_args, **{flag: INTERCHANGE_FLAGS[flag]})
-    assert run(interchange, asked, "interchange") != interchange_numbers
+    assert run_step(interchange, asked, "interchange") != interchange_numbers
 
 
 def test_only_scenes_with_the_hazard_asked_for_are_taken(interchange_args, monkeypatch):
@@ -105,7 +81,7 @@ def edit_args(world, directions, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def edit_numbers(edit_args):
-    return run(edits, edit_args, "edited_levels")
+    return run_step(edits, edit_args, "edited_levels")
 
 
 EDIT_FLAGS = {
@@ -121,7 +97,7 @@ EDIT_FLAGS = {
 
 @pytest.mark.parametrize("flag", EDIT_FLAGS)
 def test_flags_of_edited_levels(edit_args, edit_numbers, flag):
-    assert run(edits, replace(edit_args, **{flag: EDIT_FLAGS[flag]}), "edited_levels") != edit_numbers
+    assert run_step(edits, replace(edit_args, **{flag: EDIT_FLAGS[flag]}), "edited_levels") != edit_numbers
 
 
 def test_edited_levels_are_drawn(edit_args, edit_numbers, tmp_path):
@@ -149,7 +125,9 @@ def test_bad_input_is_named(request, module, changed, message):
 
 
 @pytest.mark.parametrize("module", ["edits", "interchange"])
-def test_directions_of_another_width_or_several_files_are_refused(request, directions, tmp_path, module):
+def test_directions_of_another_width_or_agent_or_several_files_are_refused(
+    request, directions, tmp_path, module
+):
     args = request.getfixturevalue({"edits": "edit_args", "interchange": "interchange_args"}[module])
     script = {"edits": edits, "interchange": interchange}[module]
     wide = tmp_path / "wide.safetensors"
@@ -159,3 +137,8 @@ def test_directions_of_another_width_or_several_files_are_refused(request, direc
         script.main(replace(args, direction_files=(wide,)))
     with pytest.raises(UsageError, match="takes one file here, not 2"):
         script.main(replace(args, direction_files=(directions, wide)))
+    foreign = tmp_path / "foreign.safetensors"
+    own = load_directions(directions)
+    save_directions(foreign, replace(own, provenance=own.provenance | {"agent": "another"}))
+    with pytest.raises(UsageError, match="was fit on agent another"):
+        script.main(replace(args, direction_files=(foreign,)))

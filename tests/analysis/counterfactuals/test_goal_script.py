@@ -3,7 +3,6 @@ bad input is named.
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,26 +11,11 @@ from agents.actor_critic import load_agent, save_agent
 from analysis import goal_misgeneralisation_plotting
 from analysis import goal_misgeneralisation_precompute as goals
 from analysis.io.shared_args import PlotArgs
-from analysis.io.steps import read_numbers, read_part
+from analysis.io.steps import read_part
 from common.runs import UsageError
-from tests.helpers.coinrun_store import write_world
+from tests.analysis.counterfactuals.runs import latest, run_step
 
 pytestmark = pytest.mark.usefixtures("float32")
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return write_world(tmp_path_factory.mktemp("world"))
-
-
-def latest(out_dir: Path, step: str) -> Path:
-    return (out_dir / f"{step}_precomp" / "latest").resolve()
-
-
-def run(module, args, step: str) -> dict:
-    module.main(args)
-    found = read_numbers(latest(args.out_dir, step))
-    return {name: value for name, value in found.items() if name not in ("asked", "inputs")}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +28,7 @@ def goal_args(world, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def goal_numbers(goal_args):
-    return run(goals, goal_args, "goal_misgeneralisation")
+    return run_step(goals, goal_args, "goal_misgeneralisation")
 
 
 GOAL_FLAGS = {
@@ -71,7 +55,7 @@ def test_flags_of_goal_misgeneralisation(goal_args, goal_numbers, flag):
         part, name = ("runs_0", "end.length") if flag == "steps" else ("levels", "moved.cell")
         assert read_part(before, part)[name].tolist() != read_part(after, part)[name].tolist()
     else:
-        assert run(goals, asked, "goal_misgeneralisation") != goal_numbers
+        assert run_step(goals, asked, "goal_misgeneralisation") != goal_numbers
 
 
 def test_the_wait_at_the_wall_is_passed_on_and_paths_are_kept(goal_args, goal_numbers, monkeypatch):
@@ -91,7 +75,7 @@ def test_a_second_agent_is_compared_and_all_is_drawn(world, goal_args, tmp_path)
     other = tmp_path / "other.safetensors"
     save_agent(other, agent, meta | {"timesteps": 5})
     asked = replace(goal_args, agent_files=(world.agent_file, other), names=("a", "b"), out_dir=tmp_path)
-    found = run(goals, asked, "goal_misgeneralisation")
+    found = run_step(goals, asked, "goal_misgeneralisation")
     assert list(found["agents"]) == ["a", "b"]
     assert found["agents"]["b"]["trained_for"] == 5
     assert set(found["last_less"]) == {"a"}

@@ -128,7 +128,7 @@ def relaxed_scores(simulator, z, directions, policy=None) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def relaxed():
     """A relaxed rollout, its Jacobians, and what it takes to repeat it."""
-    simulator = toy_simulator()
+    simulator = toy_simulator(knows_phase=True)
     z = torch.randn(3, simulator.model.config.latent_size, generator=torch.Generator().manual_seed(4))
     directions = skewed_directions(8, 3)
     trace = simulated_trace(simulator, z, STEP + 1, NoiseKeys(0, np.arange(3)), mode="relaxed")
@@ -177,8 +177,8 @@ def test_moving_an_earlier_environment_state_agrees_with_finite_differences(rela
         nudged.at, nudged.change = STEP - lag, {part: size * move}
         return relaxed_scores(nudged, z, directions)
 
-    difference = measured(3e-4, scores_at)  # larger ones reach the next pixel, where the slope changes
-    assert off(gradient[:, lag] @ (move / unit), difference) < 0.2  # float32
+    difference = measured(1e-3, scores_at)
+    assert off(gradient[:, lag] @ (move / unit), difference) < 0.1  # differences of 1e-3 in float32
     assert off(gradient[:, lag + 1] @ (move / unit), difference) > 0.5
 
 
