@@ -28,7 +28,7 @@ class Policy(Protocol):
     """A policy for N environments at a time. obs is [N, H, W, C], uint8 or float in [0, 1].
 
     One that conditions on its own actions also has `with_action(state, action) -> state`, called after each
-    action.
+    action; it may change the state, which `advance` has just returned, in place.
     """
 
     num_actions: int

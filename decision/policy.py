@@ -23,10 +23,14 @@ class KeyValueCache:
         self.slots = slots
 
     def update(self, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Adds keys and values [N, S, heads, D / heads]; returns all of them, [N, C, heads, D / heads]."""
+        """Adds keys and values [N, S, heads, D / heads]; returns all of them, [N, C, heads, D / heads].
+
+        Writes into `stored`, unless gradients are recorded, which need the former values.
+        """
         new = torch.stack([k.flatten(2), v.flatten(2)], 1)
         index = self.slots[:, None, :, None].expand(new.shape)
-        self.stored = self.stored.scatter(2, index, new)
+        write = self.stored.scatter if torch.is_grad_enabled() else self.stored.scatter_
+        self.stored = write(2, index, new)
         keys, values = self.stored.unflatten(-1, k.shape[2:]).unbind(1)
         return keys, values
 
@@ -67,6 +71,7 @@ class DTPolicy(CategoricalPolicy):
 
     def advance(self, obs, state, first, reward):
         c = self.config
+        state = state if torch.is_grad_enabled() else state.clone()  # the caller's own stays
         target, rtg, time, action, cache = self._unpack(state)
         time = torch.where(first, 0, time + 1)
         opens = time == 0
@@ -82,11 +87,14 @@ class DTPolicy(CategoricalPolicy):
         caches = [KeyValueCache(layer, slots) for layer in cache.unbind(1)]
         residual = self.model.run_blocks(tokens, mask, slice(-1, None), caches)[:, 0]
         columns = torch.stack([target, rtg, time.float(), torch.full_like(rtg, self.num_actions)], 1)
-        return torch.cat([columns, residual, *(layer.stored.flatten(1) for layer in caches)], 1)
+        if torch.is_grad_enabled():
+            return torch.cat([columns, residual, *(layer.stored.flatten(1) for layer in caches)], 1)
+        state[:, : self._COLUMNS + c.d_model] = torch.cat([columns, residual], 1)
+        return state
 
     def with_action(self, state, action):
         """The state after the action was taken, which the next step embeds."""
-        state = state.clone()
+        state = state.clone() if torch.is_grad_enabled() else state
         state[:, 3] = action
         return state
 

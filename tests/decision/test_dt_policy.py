@@ -83,6 +83,36 @@ class LateReturns(DTPolicy):
         return super().advance(obs, state, first, 0 * reward)
 
 
+def test_acting_leaves_the_state_before_as_it_was():
+    policy = DTPolicy(small_model(), 5.0)
+    frames, actions, rewards = episode()
+    with torch.no_grad():
+        state = policy.advance(frames[:, 0], policy.initial_state(N), torch.ones(N, dtype=bool), rewards[:, 0])
+        kept = state.clone()
+        policy.advance(frames[:, 1], state, torch.zeros(N, dtype=bool), rewards[:, 0])
+    assert torch.equal(state, kept)
+
+
+def test_gradients_through_the_cache_equal_those_of_the_whole_episode():
+    """Of the last logits with respect to every frame's features."""
+    model = small_model(state_embedding="agent", feature_size=16)
+    _, actions, rewards = episode()
+    features = torch.randn(N, 9, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    policy, state = DTPolicy(model, 5.0), DTPolicy(model, 5.0).initial_state(N)
+    for t in range(features.shape[1]):
+        came = rewards[:, t - 1] if t else torch.zeros(N)
+        state = policy.advance(features[:, t], state, torch.full((N,), t == 0), came)
+        logits = policy.heads(state)[0]
+        state = policy.with_action(state, actions[:, t])
+    (through_cache,) = torch.autograd.grad(logits.square().sum(), features)
+    time = torch.arange(features.shape[1]).expand(N, -1)
+    gone = (rewards.cumsum(1) - rewards)[:, : features.shape[1]]
+    batch = DTBatch(features, actions[:, :9], 5.0 - gone, time, torch.ones_like(time, dtype=torch.bool))
+    (at_once,) = torch.autograd.grad(model(batch)[:, -1].square().sum(), features)
+    assert at_once[:, 0].abs().max() > 0
+    torch.testing.assert_close(through_cache, at_once, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("mutant", [TooFewSlots, ForgetsActions, LateReturns])
 def test_the_comparison_sees_mutants(mutant):
     model = small_model()
