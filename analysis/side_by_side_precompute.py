@@ -80,7 +80,7 @@ from rollouts.growth import RECORD_MORE
 from rollouts.store import Rollouts
 
 NAME = "side_by_side"
-VERSION = 1
+VERSION = 2
 COMMAND = "python -m analysis.side_by_side_precompute --agent_file AGENT --dt_file DT --data_dir STORE"
 SETTINGS = ("target_return", "num_episodes", "components", "epochs", "draws", "seed")
 """Flags that the numbers depend on, besides the inputs."""

@@ -15,25 +15,25 @@ TIMES = (10, 30, 100)
 def situations(
     concepts: Mapping[str, np.ndarray], taken: np.ndarray, time: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Which steps [n] belong to each situation.
+    """Which steps [n] belong to each situation. A rare action is outside the two commonest; a decision step has
+    one, or a hazard nearby.
 
     Args:
         concepts: columns [n] of envs/concepts.py.
         taken: [n], effect class of the recorded action.
         time: [n], step of the episode.
     """
-    near = np.zeros(len(taken), bool)
-    for kind in HAZARDS:
-        tiles, rise = concepts[f"tiles_to_{kind}"], concepts[f"{kind}_rise"]
-        near |= (tiles <= HAZARD_RADIUS) & (np.abs(rise) <= HAZARD_RADIUS)  # NaN: none ahead
+    close = {kind: _close(concepts, kind) for kind in (*HAZARDS, "coin")}
+    near = np.any([close[kind] for kind in HAZARDS], 0)
     every = np.ones(len(taken), bool)
     deciding = decision_steps(taken[None], every[None], near[None])[0]
     found = {
         "all steps": every,
         "on the ground": concepts["support"].astype(bool),
         "in the air": ~concepts["support"].astype(bool),
-        "hazard within 4 tiles": near,
         "no hazard within 4 tiles": ~near,
+        **{f"{kind} within 4 tiles": rows for kind, rows in close.items()},
+        "rare action": decision_steps(taken[None], every[None], ~every[None])[0],
         "decision steps": deciding,
         "other steps": ~deciding,
     }
@@ -42,6 +42,12 @@ def situations(
         name = f"steps {first}-{end - 1}" if end else f"steps {first} on"
         found[name] = (time >= first) & (time < (end or np.inf))
     return found
+
+
+def _close(concepts: Mapping[str, np.ndarray], kind: str) -> np.ndarray:
+    """Where the first thing of a kind ahead is nearby."""
+    tiles, rise = concepts[f"tiles_to_{kind}"], concepts[f"{kind}_rise"]
+    return (tiles <= HAZARD_RADIUS) & (np.abs(rise) <= HAZARD_RADIUS)  # NaN: none ahead
 
 
 def agreement(
@@ -61,13 +67,15 @@ def agreement(
         seed: of the resamples.
 
     Returns:
-        {situation: {"same", "kappa", "total_variation": value with interval, "steps", "layouts"}}. same:
-        share of steps with the same likeliest class; kappa: agreement beyond that of naming the situation's
-        commonest class, (same - share of the commonest) / (1 - share of the commonest).
+        {situation: {"same", "chance", "commonest", "kappa", "total_variation": value with interval, "steps",
+        "layouts"}}. same: share of steps with the same likeliest class; chance: the share if the other's
+        classes were dealt out at random among the situation's steps; commonest: that of always naming the
+        agent's commonest class; kappa: (same - commonest) / (1 - commonest).
     """
     weights = level_counts(layouts.max() + 1, seed=seed)
     likeliest = own.argmax(1)
-    same = likeliest == other.argmax(1)
+    guess = other.argmax(1)
+    same = likeliest == guess
     distance = total_variation(own, other)
     scored = {}
     for name, rows in where.items():
@@ -75,12 +83,17 @@ def agreement(
         per_layout = lambda x: np.bincount(layouts[rows], x[rows], weights.shape[1])  # noqa: E731
         count = np.bincount(layouts[rows], minlength=weights.shape[1])
         agree = ratio(weights, per_layout(same), count)
-        by_class = np.stack([per_layout(likeliest == j) for j in range(own.shape[1])], 1)
-        guessed = ratio(weights, by_class, count[:, None]).max(1)
+        shares, guessed = (
+            ratio(weights, np.stack([per_layout(x == j) for j in range(own.shape[1])], 1), count[:, None])
+            for x in (likeliest, guess)
+        )
+        commonest = shares.max(1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            kappa = (agree - guessed) / (1 - guessed)
+            kappa = (agree - commonest) / (1 - commonest)
         measures = {
             "same": agree,
+            "chance": (shares * guessed).sum(1),
+            "commonest": commonest,
             "kappa": kappa,
             "total_variation": ratio(weights, per_layout(distance), count),
         }

@@ -49,7 +49,7 @@ def add_columns(root: Path, store) -> None:
     n = store.num_steps
     rng = np.random.default_rng(5)
     parts["support"] = torch.from_numpy(rng.random(n) < 0.7)
-    for kind in ("saw", "enemy", "lava"):
+    for kind in ("saw", "enemy", "lava", "coin"):
         parts |= {
             name: torch.from_numpy(np.where(rng.random(n) < 0.4, 3.0, np.nan).astype(np.float32))
             for name in (f"tiles_to_{kind}", f"{kind}_rise")
@@ -197,6 +197,10 @@ def test_agreement_is_that_of_the_slow_formulas_with_their_intervals():
             [found[name]["kappa"][end] for end in ("low", "high")], np.quantile(slow[1:], [0.025, 0.975])
         )
         assert found[name]["same"]["value"] == pytest.approx((likeliest == other.argmax(1))[rows].mean())
+        commonest = np.bincount(likeliest[rows]).max() / rows.sum()
+        assert found[name]["commonest"]["value"] == pytest.approx(commonest)
+        dealt = np.mean([likeliest[rows][:, None] == other.argmax(1)[rows]])
+        assert found[name]["chance"]["value"] == pytest.approx(dealt)
         assert found[name]["total_variation"]["value"] == pytest.approx(
             total_variation(own, other)[rows].mean()
         )
@@ -218,9 +222,15 @@ def test_situations_are_what_their_names_say():
     concepts |= {f"tiles_to_{kind}": np.full(4, nan) for kind in ("enemy", "lava")}
     concepts |= {f"{kind}_rise": np.full(4, nan) for kind in ("enemy", "lava")}
     concepts |= {"tiles_to_saw": np.array([3.9, 4.1, 2.0, nan]), "saw_rise": np.array([-4.0, 0.0, 5.0, nan])}
+    concepts |= {"tiles_to_coin": np.array([nan, 9.0, 4.0, 4.0]), "coin_rise": np.array([nan, 0.0, 0.0, -9.0])}
     found = situations(concepts, np.array([7, 7, 8, 7]), np.array([9, 10, 99, 100]))
+    taken = situations(concepts, np.array([7, 7, 2, 8]), np.array([9, 10, 99, 100]))
+    assert len(np.unique([7, 7, 2, 8])) == 3 and taken["rare action"].sum() == 1
     rows = {name: np.flatnonzero(x).tolist() for name, x in found.items()}
-    assert rows["hazard within 4 tiles"] == [0]
+    assert rows["saw within 4 tiles"] == [0]
+    assert rows["enemy within 4 tiles"] == rows["lava within 4 tiles"] == rows["rare action"] == []
+    assert rows["coin within 4 tiles"] == [2]
+    assert rows["no hazard within 4 tiles"] == [1, 2, 3]
     assert rows["in the air"] == [2, 3]
     assert rows["decision steps"] == [0]  # 7 and 8 are the two commonest
     assert [rows[name] for name in ("steps 0-9", "steps 10-29", "steps 30-99", "steps 100 on")] == [
