@@ -87,7 +87,9 @@ def test_acting_leaves_the_state_before_as_it_was():
     policy = DTPolicy(small_model(), 5.0)
     frames, actions, rewards = episode()
     with torch.no_grad():
-        state = policy.advance(frames[:, 0], policy.initial_state(N), torch.ones(N, dtype=bool), rewards[:, 0])
+        state = policy.advance(
+            frames[:, 0], policy.initial_state(N), torch.ones(N, dtype=bool), rewards[:, 0]
+        )
         kept = state.clone()
         policy.advance(frames[:, 1], state, torch.zeros(N, dtype=bool), rewards[:, 0])
     assert torch.equal(state, kept)

@@ -222,7 +222,10 @@ def test_situations_are_what_their_names_say():
     concepts |= {f"tiles_to_{kind}": np.full(4, nan) for kind in ("enemy", "lava")}
     concepts |= {f"{kind}_rise": np.full(4, nan) for kind in ("enemy", "lava")}
     concepts |= {"tiles_to_saw": np.array([3.9, 4.1, 2.0, nan]), "saw_rise": np.array([-4.0, 0.0, 5.0, nan])}
-    concepts |= {"tiles_to_coin": np.array([nan, 9.0, 4.0, 4.0]), "coin_rise": np.array([nan, 0.0, 0.0, -9.0])}
+    concepts |= {
+        "tiles_to_coin": np.array([nan, 9.0, 4.0, 4.0]),
+        "coin_rise": np.array([nan, 0.0, 0.0, -9.0]),
+    }
     found = situations(concepts, np.array([7, 7, 8, 7]), np.array([9, 10, 99, 100]))
     taken = situations(concepts, np.array([7, 7, 2, 8]), np.array([9, 10, 99, 100]))
     assert len(np.unique([7, 7, 2, 8])) == 3 and taken["rare action"].sum() == 1
