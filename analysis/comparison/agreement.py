@@ -15,8 +15,8 @@ TIMES = (10, 30, 100)
 def situations(
     concepts: Mapping[str, np.ndarray], taken: np.ndarray, time: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Which steps [n] belong to each situation. A rare action is outside the two commonest; a decision step has
-    one, or a hazard nearby.
+    """Which steps [n] belong to each situation. A rare action is outside the two commonest; a decision step
+    has one, or a hazard nearby.
 
     Args:
         concepts: columns [n] of envs/concepts.py.

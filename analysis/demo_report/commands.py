@@ -14,6 +14,8 @@ from interpret.interventions.hypothesis import read_hypothesis
 
 SHIPPED_AGENT = Path("pretrained/coinrun_easy_200/seed_0_finished/model.safetensors")
 SHIPPED_SIMULATOR = Path("pretrained/coinrun_simulator/model.safetensors")
+SHIPPED_DT = Path("pretrained/coinrun_decision_transformer/dt/model.safetensors")
+SHIPPED_CLONE = Path("pretrained/coinrun_decision_transformer/clone/model.safetensors")
 SCORED_LEVELS = {"training, 0-199": (0, 200), "unseen, from 250": (250, 1000)}
 """{name: first level and number of levels} on which agents are scored."""
 FIRST_LEVEL = 100_000
@@ -45,6 +47,11 @@ class Demo:
     def artefacts(self) -> Path:
         """Directory of the analyses' artefacts."""
         return self.out / "results"
+
+    @property
+    def dt_scores(self) -> Path | None:
+        """Scores of the shipped Decision Transformer, which plays CoinRun."""
+        return self.out / "dt_scores.json" if self.is_coinrun else None
 
     @property
     def panel(self) -> Path:
@@ -79,6 +86,7 @@ def run_pipeline(demo: Demo) -> DemoResults:
         panel=demo.panel,
         num_windows=demo.sizes.num_windows,
         small_n=is_small(demo.sizes),
+        dt_scores=demo.dt_scores,
     )
 
 
@@ -93,6 +101,7 @@ def analyse(demo: Demo, agent: Path, model: Path, recording: Path, simulation: P
         probe_hidden_states(demo, agent, recording)
         delete_hazards(demo, agent, model, recording)
         push_direction(demo, agent, model, recording)
+        play_decision_transformer(demo, agent, recording)
 
 
 def train_agent(demo: Demo) -> Path:
@@ -248,6 +257,14 @@ def push_direction(demo: Demo, agent: Path, model: Path, recording: Path) -> Non
     what = ("--edits", edits, "--direction_files", HYPOTHESIS.parent / "directions.safetensors")
     sizes = ("--num_fork_points", demo.sizes.pushed_forks, "--choices", "largest")
     run("-m", "analysis.interventions_clips", *inputs, *what, *sizes, "--out_dir", demo.artefacts)
+
+
+def play_decision_transformer(demo: Demo, agent: Path, recording: Path) -> None:
+    """The shipped Decision Transformer, asked for three returns, the shipped clone and the agent."""
+    files = ("--dt_file", SHIPPED_DT, "--clone_file", SHIPPED_CLONE, "--agent_file", agent)
+    count = demo.sizes.dt_episodes
+    levels = ("--data_dir", recording, "--num_levels", count, "--num_episodes", count)
+    run("evaluate_dt.py", *files, *levels, "--target_returns", 0, 5, 10, "--out_file", demo.dt_scores)
 
 
 def run(*command) -> None:

@@ -30,6 +30,7 @@ class DemoResults:
         panel: page to look through the saliency maps, next to the report.
         num_windows: held-out windows on which world models are scored.
         small_n: whether sizes are near the least ones.
+        dt_scores: scores of a Decision Transformer, a clone and the agent; None for other games.
     """
 
     env_name: str
@@ -46,6 +47,7 @@ class DemoResults:
     panel: Path
     num_windows: int
     small_n: bool = False
+    dt_scores: Path | None = None
 
     @property
     def shipped(self) -> bool:

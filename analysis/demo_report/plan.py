@@ -28,7 +28,7 @@ from generative.noise_keys import NoiseKeys
 from generative.simulator_file import load_simulator
 
 PLAN = "plan.json"
-VERSION = 4
+VERSION = 5
 _TIMED_STEPS = 8  # of a rollout, in each of the preset's environments, and of a simulation
 _TIMED_SAMPLES = 32  # simulated in one batch
 _ROUNDS = 3  # of each timing
@@ -98,13 +98,15 @@ class Sizes:
     """Iterations that optimise latents."""
     pushed_forks: int = 40
     """States from which the agent plays on with a direction pushed, and without."""
+    dt_episodes: int = 100
+    """Levels that a Decision Transformer plays for each of three returns, and a clone and the agent once."""
 
 
 Steps = dict[str, tuple[Cost, str]]
 """{title: cost of a step, and the field of Sizes that it grows with}."""
 
-LEAST = Sizes(6_144, 64, 120, 20, 24, 16, 80, 8, 5, 6, 8, 16, 5)
-"""Smallest useful sizes: a machine of 0.4 of the reference's speed needs ten minutes for them, and a slower
+LEAST = Sizes(6_144, 64, 120, 20, 24, 16, 80, 8, 5, 6, 8, 16, 5, 16)
+"""Smallest useful sizes: a machine of 0.42 of the reference's speed needs ten minutes for them, and a slower
 one exceeds the time limit. Means are still over enough levels for an interval.
 """
 STEPS: Steps = {
@@ -127,6 +129,7 @@ COINRUN_STEPS: Steps = {
     "saliency maps against deleted objects": (Cost(1, 3, 1.1, "simulating"), "saliency_states"),
     "delete objects in game and simulator": (Cost(1, 4, 0.5, "simulating"), "num_hazards"),
     "push a direction in game and simulator": (Cost(1, 3, 0.12, "simulating"), "pushed_forks"),
+    "play a Decision Transformer": (Cost(1, 3, 0.14, "playing"), "dt_episodes"),
 }
 """Further steps for CoinRun, whose states can be read and edited."""
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from analysis.demo_report.agent_section import add_agents, add_recording
+from analysis.demo_report.decision_section import add_decision
 from analysis.demo_report.deletion_section import add_deletions
 from analysis.demo_report.demo_results import DemoResults
 from analysis.demo_report.gradient_section import add_gradients
@@ -30,6 +31,7 @@ SECTIONS: dict[str, Callable[[Page, DemoResults, Path], None]] = {
     "Saliency maps and objects deleted in the game": add_saliency_truth,
     "Latents optimised for what the agent does": add_targets,
     "A direction pushed in the game and in the simulator": add_push,
+    "A Decision Transformer on the agent's levels": add_decision,
     "Hazards deleted in the game and in the simulator": add_deletions,
 }
 SMALL_N = (
@@ -45,7 +47,7 @@ def write_report(results: DemoResults, out: Path) -> Path:
     figures = out / "report"
     figures.mkdir(parents=True, exist_ok=True)
     page.text(
-        "An agent, its recordings, a world model with the agent in the loop, simulated rollouts, and eight "
+        "An agent, its recordings, a world model with the agent in the loop, simulated rollouts, and nine "
         "analyses. Every number has its n; brackets and bands are 95% intervals, bootstrapped by level. Real "
         "is solid blue, simulated dashed orange, baselines are grey."
     )

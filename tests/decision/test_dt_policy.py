@@ -85,7 +85,7 @@ class LateReturns(DTPolicy):
 
 def test_acting_leaves_the_state_before_as_it_was():
     policy = DTPolicy(small_model(), 5.0)
-    frames, actions, rewards = episode()
+    frames, _, rewards = episode()
     with torch.no_grad():
         state = policy.advance(
             frames[:, 0], policy.initial_state(N), torch.ones(N, dtype=bool), rewards[:, 0]

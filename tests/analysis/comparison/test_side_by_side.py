@@ -228,7 +228,7 @@ def test_situations_are_what_their_names_say():
     }
     found = situations(concepts, np.array([7, 7, 8, 7]), np.array([9, 10, 99, 100]))
     taken = situations(concepts, np.array([7, 7, 2, 8]), np.array([9, 10, 99, 100]))
-    assert len(np.unique([7, 7, 2, 8])) == 3 and taken["rare action"].sum() == 1
+    assert taken["rare action"].tolist() == [False, False, False, True]  # of equals the smaller is commoner
     rows = {name: np.flatnonzero(x).tolist() for name, x in found.items()}
     assert rows["saw within 4 tiles"] == [0]
     assert rows["enemy within 4 tiles"] == rows["lava within 4 tiles"] == rows["rare action"] == []

@@ -17,6 +17,7 @@ ANALYSED = (
     "gradient_states",
     "num_hazards",
     "pushed_forks",
+    "dt_episodes",
 )
 
 
@@ -53,5 +54,6 @@ def test_the_panel_follows_the_maps_that_it_shows(monkeypatch):
 
 def test_objects_are_deleted_in_coinrun_only(monkeypatch):
     needs = {"analysis.saliency_truth_precompute", "analysis.real_check", "analysis.interventions_clips"}
+    needs |= {"evaluate_dt.py"}
     assert needs <= {word for words in analyses(monkeypatch) for word in words}
     assert not needs & {word for words in analyses(monkeypatch, "jumper") for word in words}

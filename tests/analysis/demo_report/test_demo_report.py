@@ -9,6 +9,7 @@ import pytest
 
 import demo
 from analysis.demo_report import deletion_section, model_section, report
+from analysis.demo_report.decision_section import add_decision, calibration
 from analysis.demo_report.deletion_section import (
     FEWEST_FOR_SLOPE,
     add_deletions,
@@ -33,6 +34,7 @@ from analysis.demo_report.report import SECTIONS
 from analysis.model_eval import eval_windows
 from analysis.plotting.page import Page
 from analysis.plotting.style import REAL
+from common.checkpoints import write_json
 from common.runs import UsageError
 from common.stats import Estimate
 from interpret.errors_in_variables import Line
@@ -113,12 +115,41 @@ def test_a_slope_needs_enough_fork_points():
     )
 
 
-@pytest.mark.parametrize("section", [add_deletions, add_probes, add_push])
+@pytest.mark.parametrize("section", [add_deletions, add_probes, add_push, add_decision])
 def test_other_games_leave_out_in_one_sentence_what_only_coinrun_has(section, tmp_path):
     page = Page("")
     section(page, results(tmp_path, "jumper", shipped=False), tmp_path)
     page.write(tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text().count("Left out") == 1
+
+
+def dt_report() -> dict:
+    row = {"solved": [0.5, 0.4, 0.6], "return": [5.0, 4.0, 6.0], "episodes": 30}
+    paired = row | {"difference_from_agent": [-0.25, -1.0, 0.5]}
+    return {
+        "rows": {"agent": row, "clone": paired, "DT, asked 10": paired},
+        "slope": [0.01, -0.1, 0.12],
+        "ablation": {"state": {"kl": [1.5, 1.2, 1.8]}, "return_to_go": {"kl": [0.0001, None, None]}},
+    }
+
+
+def test_the_section_on_the_decision_transformer_has_one_table_and_says_what_asking_does(tmp_path):
+    write_json(tmp_path / "scores.json", dt_report())
+    page = Page("")
+    add_decision(page, dataclasses.replace(results(tmp_path), dt_scores=tmp_path / "scores.json"), tmp_path)
+    page.write(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    for words in (
+        "50% [40%, 60%]",
+        "-0.25 [-1.00, +0.50]",
+        "DT, asked 10",
+        "30 levels",
+        "frames 1.5000 [1.2",
+    ):
+        assert words in text
+    assert "no effect of asking can be seen" in text
+    assert "can be seen" not in calibration({"slope": [0.9, 0.7, 1.1]})
+    assert "can be seen" in calibration({"slope": [0.9, None, None]})
 
 
 def test_few_states_are_not_read_as_no_effect():
