@@ -21,7 +21,9 @@ class Args:
     agent_files: tuple[Path, ...] = ()
     """Checkpoints that played, in the figures named by their training steps; others by their id."""
     results: Path | None = None
-    """Also write the numbers of the recording to this JSON file, for documentation pages to quote."""
+    """Also write the numbers of the recording, and the scores without single episodes, to this JSON file, for
+    documentation pages to quote.
+    """
     images: Path | None = None
     """Also copy the figures to this directory."""
     out_dir: Path = Path("results")
@@ -38,6 +40,7 @@ from analysis.plotting.decision_figures import draw_calibration, draw_data
 from common.descriptions import read_json
 from common.runs import UsageError, file_id
 from decision.players import players, summarize_players
+from decision.scores import without_episodes
 from rollouts.store import Rollouts
 
 
@@ -51,7 +54,8 @@ def main(args: Args) -> None:
     if report:
         returns = rollouts.episodes["return"]
         figures.append(draw_calibration(report, returns, summary, place / "decision_calibration.png"))
-    publish(args, {"data": rollouts.id, "players": summary}, figures)
+    numbers = {"data": rollouts.id, "players": summary}
+    publish(args, numbers | ({"scores": without_episodes(report)} if report else {}), figures)
 
 
 def names_of(files: tuple[Path, ...]) -> dict[str, str]:

@@ -40,6 +40,20 @@ def calibration(targets: list[float], played: list[Episodes]) -> dict:
     }
 
 
+def without_episodes(report: dict) -> dict:
+    """A report of evaluate_dt.py without its single episodes: rows with their numbers of levels, the range of
+    levels, and what was computed from all rows.
+    """
+    rows = {
+        name: {key: value for key, value in row.items() if key != "per_episode"}
+        | {"levels": len(set(row["per_episode"]["level"]))}
+        for name, row in report["rows"].items()
+    }
+    played = np.concatenate([row["per_episode"]["level"] for row in report["rows"].values()])
+    kept = {key: report[key] for key in ("slope", "rank_correlation", "ablation", "env") if key in report}
+    return {"rows": rows, "range": [int(played.min()), int(played.max())]} | kept
+
+
 def _plain(interval: Interval) -> list[float | None]:
     return [_number(x) for x in interval[:3]]
 

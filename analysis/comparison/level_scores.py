@@ -8,6 +8,7 @@ import numpy as np
 from agents.evaluate import OUTCOMES
 from analysis.plotting.style import ABOVE, GROUPS, NULL, PUBLISHED, add_caption, new_figure, save_figure
 from decision.calibration import difference
+from decision.scores import without_episodes
 
 GENERALIZATION_GAP = {"train": 0.94, "test": 0.79}
 """Share of CoinRun's levels that a published Decision Transformer solves, trained on 1M steps of an expert
@@ -21,29 +22,19 @@ def level_scores(report: Mapping) -> dict:
     """Numbers of a report without its single episodes; each policy's share of levels solved less the agent's,
     on the same levels with the same noise, with its interval by level.
     """
-    rows = {}
+    numbers = without_episodes(report)
     solved = {
         name: np.array(row["per_episode"]["outcome"]) == OUTCOMES.index("solved")
         for name, row in report["rows"].items()
     }
-    for name, row in report["rows"].items():
-        rows[name] = {key: value for key, value in row.items() if key != "per_episode"}
-        levels = np.array(row["per_episode"]["level"])
-        rows[name]["levels"] = len(np.unique(levels))
+    for name, row in numbers["rows"].items():
         if name != "agent":
+            levels = np.array(report["rows"][name]["per_episode"]["level"])
             paired = difference(solved[name], solved["agent"], levels)
-            rows[name]["solved_minus_agent"] = list(paired)
-            rows[name]["within_margin"] = bool(max(-paired.low, paired.high) < MARGIN)
+            row["solved_minus_agent"] = list(paired)
+            row["within_margin"] = bool(max(-paired.low, paired.high) < MARGIN)
     asked = {key: report["asked"][key] for key in ("levels", "behaviour", "start_level", "seed")}
-    played = np.concatenate([row["per_episode"]["level"] for row in report["rows"].values()])
-    kept = {key: report[key] for key in ("slope", "rank_correlation", "ablation", "env") if key in report}
-    inputs = report["manifest"]["inputs"]
-    return {
-        "asked": asked,
-        "rows": rows,
-        "range": [int(played.min()), int(played.max())],
-        "inputs": inputs,
-    } | kept
+    return {"asked": asked, "inputs": report["manifest"]["inputs"]} | numbers
 
 
 def draw_levels(scores: Mapping[str, dict], path: Path) -> Path:

@@ -31,7 +31,7 @@ def scores(path, targets=(0.0, 4.0, 8.0)):
         }
         for target in targets
     }
-    clone = {"target": None, "return": [3.0, 2.5, 3.5]}
+    clone = {"target": None, "return": [3.0, 2.5, 3.5], "per_episode": {"level": [250, 251]}}
     path.write_text(json.dumps({"rows": {"clone": clone} | rows, "rank_correlation": [1.0, 0.9, 1.0]}))
     return path
 
@@ -114,6 +114,10 @@ def test_figures_and_numbers_are_written_and_published(data_dir, tmp_path):
     numbers = json.loads(results.read_text())
     assert numbers["data"] == Rollouts.open(data_dir).id
     assert sum(n["episodes"] for n in numbers["players"].values()) == 7
+    assert numbers["scores"]["range"] == [250, 251]
+    assert numbers["scores"]["rank_correlation"] == [1.0, 0.9, 1.0]
+    row = {"target": 4.0, "episodes": 2, "return": [2.0, 1.0, 3.0], "levels": 2}
+    assert numbers["scores"]["rows"]["DT, asked 4"] == row
 
 
 def test_checkpoints_are_named_by_their_training_steps(monkeypatch, data_dir, tmp_path):
