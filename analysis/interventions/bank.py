@@ -2,7 +2,8 @@
 
 Null arms are played at the first `null_points` fork points only. They differ from the tested arms in nothing
 but the direction, so a tested arm is compared with them at the same points; its own effect is estimated at
-all of them.
+all of them. KL-matched and fitted ones decide and are shared; those of equal norm belong to one hypothesis,
+are played in the game, and are reported only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,15 +11,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.interventions.experiment import Experiment, play_control, play_nulls, state_sample
+from analysis.interventions.experiment import (
+    Experiment,
+    play_control,
+    play_nulls,
+    play_outcomes,
+    state_sample,
+)
+from analysis.interventions.recognition import Recognition
 from analysis.io.artefacts import cached_part
 from common.runs import Run
 from interpret.directions.directions import Directions
-from interpret.interventions.arms import JUDGED_BY, Arm
+from interpret.interventions.arms import JUDGED_BY, NORM_MATCHED, Arm
 from interpret.interventions.edit import Edit
 from interpret.interventions.hypothesis import Hypothesis
 from interpret.interventions.nulls import StateSample
-from interpret.interventions.shared_nulls import logit_shifts, shared_null_arms
+from interpret.interventions.shared_nulls import logit_shifts, norm_null_arms, shared_null_arms
 
 CHOICES = ("up", "left", "right")
 """Parts of the names of actions whose log odds the one-step predictor reads."""
@@ -35,8 +43,12 @@ class Bank:
     """States of the control arm in the game, on which strengths are matched."""
     nulls: Mapping[str, Mapping[str, dict[str, np.ndarray]]]
     """By world and family, as `play_nulls` gives them."""
+    edits: Sequence[Edit]
+    """The tested ones."""
     shifts: np.ndarray
     """[K, C] of all null arms in the order of JUDGED_BY: mean change of the log odds of CHOICES."""
+    recognition: Recognition | None = None
+    """Errors of the simulator's event classifier."""
 
 
 def play_bank(
@@ -45,8 +57,12 @@ def play_bank(
     directions: Directions,
     edits: Sequence[Edit],
     shared: Hypothesis,
+    watched: Experiment | None = None,
 ) -> Bank:
-    """Plays control and null arms, or reads those that the run already has."""
+    """Plays control and null arms, or reads those that the run already has.
+
+    watched: the control arm of the game as the simulator recognises its outcomes.
+    """
     controls = {
         name: cached_part(run, f"{name}_control", lambda: play_control(one)) for name, one in worlds.items()
     }
@@ -57,7 +73,25 @@ def play_bank(
         name: {family: _played(run, name, at_null_points(one, shared), arms, family) for family in JUDGED_BY}
         for name, one in worlds.items()
     }
-    return Bank(worlds, directions, controls, sample, nulls, one_step_shifts(arms, real, sample))
+    shifts = one_step_shifts(arms, real, sample)
+    recognition = watched and recognition_of(run, watched, controls["real"])
+    return Bank(worlds, directions, controls, sample, nulls, edits, shifts, recognition)
+
+
+def recognition_of(run: Run, watched: Experiment, control: dict[str, np.ndarray]) -> Recognition:
+    """Errors of the event classifier at all fork points. control: that of the game."""
+    found = cached_part(run, "recognised", lambda: play_outcomes(watched))
+    return Recognition(control["outcomes"], found["outcomes"], watched.points.layout)
+
+
+def play_norm_nulls(run: Run, bank: Bank, name: str, edit: Edit, shared: Hypothesis) -> dict[str, dict]:
+    """Null arms in the game that move the state as far as one tested edit, by family; see `play_nulls`.
+
+    name: of the hypothesis.
+    """
+    arms = norm_null_arms(edit, bank.edits, bank.directions, bank.sample, shared.num_nulls, shared.seed)
+    there = at_null_points(bank.worlds["real"], shared)
+    return {family: _played(run, f"{name}_real", there, arms, family) for family in NORM_MATCHED}
 
 
 def at_null_points(experiment: Experiment, shared: Hypothesis) -> Experiment:
@@ -74,5 +108,5 @@ def one_step_shifts(arms: Sequence[Arm], experiment: Experiment, sample: StateSa
 
 
 def _played(run: Run, world: str, experiment: Experiment, arms: Sequence[Arm], family: str) -> dict:
-    key = f"{world}_{family.replace('-', '_')}"
+    key = f"{world}_{family.replace('-', '_').replace(' ', '_')}"
     return cached_part(run, key, lambda: play_nulls(experiment, arms, family))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.interventions.bank import CHOICES, Bank, at_null_points
+from analysis.interventions.bank import CHOICES, Bank, at_null_points, play_norm_nulls
 from analysis.interventions.experiment import play_tested
 from analysis.io.artefacts import cached_part
 from common.runs import Run
@@ -28,11 +28,12 @@ from interpret.interventions.effects import (
 from interpret.interventions.hypothesis import TESTED_EVENTS, Hypothesis, judge
 from interpret.interventions.interventions import bind
 from interpret.interventions.manifold import RealStates, manifold_checks
+from interpret.interventions.nulls import norm_measure
 from interpret.interventions.prediction import agreement, one_step_agreement
 from interpret.interventions.shared_nulls import dosed
 
 STEP = "confirm"
-VERSION = 2
+VERSION = 3
 COMMAND = "python confirm.py HYPOTHESES"
 DOSES = (0.25, 0.5, 1.5, 2.0)
 """Strengths besides 1, at the fork points of the nulls only."""
@@ -68,23 +69,30 @@ def confirm_one(run: Run, bank: Bank, name: str, hypothesis: Hypothesis, real: R
             f"{name}_{world}_doses",
             lambda: play_tested(at_null_points(experiment, hypothesis), strength_arms(tested, DOSES)),
         )
-        worlds[world] = summarize(bank, world, hypothesis, full, doses, real)
-    return {"file": name, "strength": edit.strength, "worlds": worlds}
+        own = play_norm_nulls(run, bank, name, edit, hypothesis) if world == "real" else {}
+        worlds[world] = summarize(bank, world, hypothesis, full, doses, own, real)
+        if world == "simulator" and bank.recognition:
+            change = full["outcomes"][0] - bank.controls[world]["outcomes"]
+            worlds[world]["corrected"] = bank.recognition.corrected(change)
+    norm = norm_measure(bank.sample)(edit, bank.directions)
+    return {"file": name, "strength": edit.strength, "norm": norm, "worlds": worlds}
 
 
 def summarize(
-    bank: Bank, world: str, hypothesis: Hypothesis, full: dict, doses: dict, real: RealStates
+    bank: Bank, world: str, hypothesis: Hypothesis, full: dict, doses: dict, own: dict, real: RealStates
 ) -> dict:
     """Numbers of one hypothesis in one world, without the verdict.
 
-    full: the tested arm at all fork points; doses: other strengths at the fork points of the nulls.
+    full: the tested arm at all fork points; doses: other strengths at the fork points of the nulls; own: null
+    arms of this hypothesis by family, which are reported and decide nothing.
     """
     control = bank.controls[world]
     layouts = bank.worlds[world].points.layout
     shared = slice(0, hypothesis.null_points)
     k = EVENTS.index(hypothesis.event)
     base, arm = control["outcomes"], full["outcomes"][0]
-    nulls = {family: null_effects(part, base[:, shared])[:, k] for family, part in bank.nulls[world].items()}
+    parts = {**bank.nulls[world], **own}
+    nulls = {family: null_effects(part, base[:, shared])[:, k] for family, part in parts.items()}
     there = estimate_of(arm[k, shared] - base[k, shared], layouts[shared])
     tests = {family: null_test(there.value, effects) for family, effects in nulls.items() if len(effects)}
     flips = float(sign_flip_test((arm[k] - base[k])[None], layouts, FLIPS)[0])
@@ -138,6 +146,9 @@ def summarize_bank(bank: Bank, shared: Hypothesis) -> dict:
             for family, part in bank.nulls[world].items()
         }
         found[world] = {"control": dict(zip(EVENTS, rates)), "nulls": families}
+        if world == "simulator" and bank.recognition:
+            found[world]["recognised"] = bank.recognition.summary()
+            found[world]["corrected"] = bank.recognition.corrected(base)
     return found
 
 

@@ -1,7 +1,7 @@
 """The whole test of a family of hypotheses: fork points, worlds, bank, arms, and all numbers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from common.runs import Run, UsageError
 from common.words import counted
 from interpret.directions.directions import Directions
 from interpret.forks.fork_points import ForkPoints, fork_points_at, recording_seed
+from interpret.forks.worlds import RealWorld, TeacherForcedWorld
 from interpret.interventions.hypothesis import SHARED, Hypothesis
 from interpret.interventions.manifold import RealStates
 from rollouts.growth import RECORD_MORE
@@ -39,7 +40,8 @@ def compute(run: Run, family: Mapping[str, Hypothesis], given: FamilyInputs) -> 
     points = family_points(run, shared, given)
     env = replay_env(given.recorded.rollouts, given.batch_size, given.num_threads)
     worlds = worlds_of(env, points, shared, given)
-    bank = play_bank(run, worlds, given.directions, [one.edit for one in family.values()], shared)
+    edits = [one.edit for one in family.values()]
+    bank = play_bank(run, worlds, given.directions, edits, shared, watched_game(env, worlds["real"], given))
     real = RealStates(real_states(given.recorded.rollouts, shared.seed), shared.seed)
     found = confirm_family(run, bank, family, real)
     env.close()
@@ -87,6 +89,16 @@ def worlds_of(env, points: ForkPoints, shared: Hypothesis, given: FamilyInputs) 
         )
         for name, world_of in given.recorded.worlds(env, given.device).items()
     }
+
+
+def watched_game(env, real: Experiment, given: FamilyInputs) -> Experiment | None:
+    """The experiment in the game, its outcomes as the simulator recognises them; None without a simulator."""
+    simulator = given.recorded.simulator
+    if simulator is None:
+        return None
+    return replace(
+        real, world_of=lambda policy: TeacherForcedWorld(RealWorld(env, policy, given.device), simulator)
+    )
 
 
 def registered(hypothesis: Hypothesis, directions: Directions) -> dict:

@@ -73,6 +73,11 @@ def play_control(experiment: Experiment) -> dict[str, np.ndarray]:
     return kept | {"outcomes": _events(experiment, kept)}
 
 
+def play_outcomes(experiment: Experiment) -> dict[str, np.ndarray]:
+    """The agent without edits: outcomes [5, M] alone."""
+    return {"outcomes": _events(experiment, experiment.play(experiment.agent, _ends))}
+
+
 def play_tested(experiment: Experiment, arms: Sequence[Arm]) -> dict[str, np.ndarray]:
     """The tested arms, stacked [S, ...]; arrays as those of `play_control`."""
     parts = []

@@ -28,6 +28,8 @@ states; these at the strength that moves the policy as far; and other directions
 
 JUDGED_BY = ("KL-matched", "fitted")
 """The families that verdicts use."""
+NORM_MATCHED = ("equal norm", "covariance")
+"""The families that move the state as far as the tested edit."""
 
 
 class Arm(NamedTuple):

@@ -1,5 +1,6 @@
-"""Null edits that all hypotheses of a family share, KL-matched to one dose: along random directions that
-leave the scores of every tested direction as they are, and along the other directions of the set.
+"""Null edits of a family of hypotheses. All share those that are KL-matched to one dose: along random
+directions that leave the scores of every tested direction as they are, and along the other directions of the
+set. Each has its own that move the state as far as its edit does.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import torch
 from common.policy import Policy
 from common.runs import UsageError
 from interpret.directions.directions import Directions
-from interpret.interventions.arms import Arm
+from interpret.interventions.arms import NORM_MATCHED, Arm
 from interpret.interventions.edit import Edit
 from interpret.interventions.interventions import bind
 from interpret.interventions.nulls import (
@@ -20,6 +21,7 @@ from interpret.interventions.nulls import (
     changed_states,
     kl_measure,
     matched,
+    norm_measure,
     null_sets,
     on_fitted,
     on_null,
@@ -59,7 +61,7 @@ def shared_null_arms(
         kl: in nats.
     """  # fmt: skip
     first = edits[0]
-    tested = sorted({one for edit in edits for one in edit.touched})
+    tested = _touched(edits)
     upward = tuple(map(abs, first.values))
     states = sample.after.double().cpu().numpy()
     null = _with_values(on_null(first), upward)
@@ -76,6 +78,42 @@ def shared_null_arms(
         bound = bind([found], {first.direction_set or "tested": directions, NULL_SET: own})
         arms.append(Arm(family, found.strength, bound, is_matched))
     return arms
+
+
+def norm_null_arms(
+    edit: Edit,
+    edits: Sequence[Edit],
+    directions: Directions,
+    sample: StateSample,
+    count: int,
+    seed: int,
+) -> list[Arm]:
+    """Arms of the families NORM_MATCHED, `count` each: random directions, all equally likely or drawn from
+    the states' covariance, at the strength at which they move the state as far as the edit does.
+
+    Args:
+        edit: a tested one, at the strength that is tested.
+        edits: those of the family, whose scores null directions leave as they are.
+        directions: their set.
+        sample: states of the agent, over which matches hold on average.
+        count: of each family.
+        seed: of the null directions; those from the covariance are the KL-matched ones.
+    """
+    states = sample.after.double().cpu().numpy()
+    measure = norm_measure(sample)
+    target = measure(edit, directions)
+    null = _with_values(on_null(edit), tuple(map(abs, edit.values)))
+    arms = []
+    for family in NORM_MATCHED:
+        drawn = null_sets(edit, directions, states, count, seed, family == "covariance", _touched(edits))
+        for own in (one.to(directions.read.device) for one in drawn):
+            found, is_matched = matched(null, own, measure, target)
+            arms.append(Arm(family, found.strength, bind([found], {NULL_SET: own}), is_matched))
+    return arms
+
+
+def _touched(edits: Sequence[Edit]) -> list[int]:
+    return sorted({one for edit in edits for one in edit.touched})
 
 
 def _with_values(edit: Edit, values: tuple[float, ...]) -> Edit:

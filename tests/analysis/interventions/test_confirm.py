@@ -2,21 +2,25 @@
 
 import json
 import subprocess
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 import confirm
 from agents.actor_critic import load_agent
+from analysis.interventions.recognition import Recognition
 from analysis.interventions.registry import OPENED
 from common.cli import parse
 from common.runs import UsageError, file_id
 from interpret.directions.directions import load_directions
+from interpret.interventions.arms import NORM_MATCHED
 from interpret.interventions.edit import Edit
 from interpret.interventions.effects import holm
-from interpret.interventions.nulls import StateSample, changed_states, kl_measure
-from interpret.interventions.shared_nulls import shared_null_arms
+from interpret.interventions.nulls import StateSample, changed_states, kl_measure, norm_measure
+from interpret.interventions.shared_nulls import norm_null_arms, shared_null_arms
 
 pytestmark = pytest.mark.usefixtures("float32")
 NULLS = 39
@@ -143,6 +147,79 @@ def test_null_directions_of_a_family_leave_all_tested_scores_alone(world, direct
             assert moved[[1, 3, 4, 5]].max() > 1e-3  # the others are not spared
         else:
             assert edit.touched[0] in (1, 3, 4, 5)
+
+
+@pytest.mark.parametrize("family", NORM_MATCHED)
+def test_null_edits_of_equal_norm_move_the_state_as_far_and_no_tested_score(world, directions_file, family):
+    directions = load_directions(directions_file)
+    states = torch.tanh(torch.randn(400, directions.width, generator=torch.Generator().manual_seed(0)))
+    states *= torch.linspace(0.1, 1, directions.width)
+    sample = StateSample(states.roll(1, 0), states)
+    edits = [Edit("add", (one,), values=(sign,), mode="state") for one, sign in ((0, 1.0), (2, -1.0))]
+    measure = norm_measure(sample)
+    lengths = []
+    for strength in (0.1, 0.3):
+        tested = replace(edits[1], strength=strength)
+        arms = norm_null_arms(tested, edits, directions, sample, 8, 0)
+        assert [arm.family for arm in arms] == [one for one in NORM_MATCHED for _ in range(8)]
+        lengths.append(measure(tested, directions))
+        for arm in (one for one in arms if one.family == family):
+            (edit,) = arm.interventions.edits
+            own = arm.interventions.sets[edit.direction_set]
+            assert measure(edit, own) == pytest.approx(lengths[-1], rel=1e-3)
+            change = directions.scores(changed_states(edit, own, sample)) - directions.scores(states)
+            assert change[:, [0, 2]].abs().max() < 1e-4
+            assert change[:, [1, 3, 4, 5]].abs().max() > 1e-3
+    assert lengths[1] == pytest.approx(3 * lengths[0], rel=1e-3)
+
+
+def test_null_edits_from_the_covariance_are_the_kl_matched_directions(world, directions_file):
+    agent, directions = load_agent(world.agent_file)[0], load_directions(directions_file)
+    states = torch.tanh(torch.randn(200, directions.width, generator=torch.Generator().manual_seed(0)))
+    sample = StateSample(states.roll(1, 0), states)
+    edits = [Edit("add", (0,), values=(1.0,), mode="state", strength=0.2)]
+    own = norm_null_arms(edits[0], edits, directions, sample, 4, 0)
+    shared = shared_null_arms([replace(edits[0], strength=1.0)], directions, agent, sample, 4, 0, 0.05)
+
+    def columns(arms, family):
+        bound = [arm.interventions for arm in arms if arm.family == family]
+        return torch.cat([one.sets[one.edits[0].direction_set].write for one in bound], 1)
+
+    torch.testing.assert_close(columns(own, "covariance"), columns(shared, "KL-matched"))
+    assert not torch.allclose(columns(own, "equal norm"), columns(own, "covariance"))
+
+
+def test_the_simulator_is_corrected_for_its_errors_and_nulls_of_equal_norm_decide_nothing(
+    repository, world, directions_file
+):
+    run(write(repository, world, directions_file), world, "--world_model_file", world.world_model_file)
+    found = json.loads((repository / "out/confirm_precomp/latest/numbers.json").read_text())
+    (one,) = found["hypotheses"]
+    real, simulator = one["worlds"]["real"], one["worlds"]["simulator"]
+    assert set(real["nulls"]) == {"KL-matched", "fitted", *NORM_MATCHED}
+    assert set(simulator["nulls"]) == {"KL-matched", "fitted"}
+    assert real["p"] == max(real["p_flips"], real["nulls"]["KL-matched"]["p"])
+    assert set(simulator["corrected"]) == set(found["worlds"]["simulator"]["corrected"]) == {"death", "coin"}
+    rows = found["worlds"]["simulator"]["recognised"]
+    assert sum(row["forks"] for row in rows.values()) == found["fork_points"]
+    for row in (one for one in rows.values() if one["forks"]):
+        assert sum(row[name][0] for name in rows) == pytest.approx(1)
+
+
+def test_recognition_reads_the_real_runs_and_corrects_by_their_errors():
+    rng = np.random.default_rng(0)
+    died = rng.random(400) < 0.4
+    actual = np.stack([died, 0 * died, ~died, died, died]).astype(float)
+    seen = actual.copy()
+    seen[0], seen[2] = 0.5 * died + 0.1 * ~died, 0.5 * died + 0.9 * ~died
+    actual[1, :20], actual[2, :20], actual[0, :20] = 1, 0, 0
+    seen[1, :20], seen[2, :20], seen[0, :20] = 1, 0, 0
+    found = Recognition(actual, seen, np.arange(400))
+    assert found.summary()["death"]["death"] == pytest.approx([0.5] * 3)
+    assert found.summary()["none"]["death"] == pytest.approx([0.1] * 3)
+    change = np.zeros((5, 400))
+    change[0], change[2] = -0.04, 0.04
+    assert found.corrected(change)["death"] == pytest.approx([-0.1] * 3)  # 0.04 / (0.5 - 0.1)
 
 
 @pytest.mark.parametrize(
