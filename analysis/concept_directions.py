@@ -74,8 +74,17 @@ def push_directions(
     return Directions(read, -read @ mean, write, mean, names, facts)
 
 
+def sole_policy(rollouts: Rollouts) -> str:
+    """Id of the agent that recorded a store. Raises UsageError for several."""
+    policies = np.unique(rollouts.episodes["policy_id"])
+    if len(policies) > 1:
+        raise UsageError(f"{rollouts.path} was recorded by {', '.join(policies)}: give a store of one agent")
+    return str(policies[0])
+
+
 def main(args: Args) -> None:
     rollouts = Rollouts.open(args.data_dir)
+    agent = sole_policy(rollouts)
     known = load_concepts(rollouts, args.out_dir)
     x = rollouts.hidden_after()
     for name in args.concepts:
@@ -86,7 +95,6 @@ def main(args: Args) -> None:
     layouts = episode_layouts(rollouts)[rollouts.step_table()[:, 0]]
     chosen = {name: known[name] for name in args.concepts}
     made = push_directions(x, layouts, chosen, args.components, args.seed)
-    (agent,) = rollouts.manifest["policies"]
     about = {"site": "hidden after the observation", "store": rollouts.id, "agent": agent}
     save_directions(args.out_file, made.with_provenance(**about))
     logging.info("%d directions with id %s: %s", len(made), made.id, args.out_file)

@@ -28,12 +28,17 @@ PICTURES = {
         "sml_analysis",
         "combined_agent_env_hx_analysis",
         "jacobian_analysis",
+        "goal_misgeneralisation",
+        "interchange",
+        "edited_levels",
     )
 }
 """Plotting script, with flags if it draws several steps -> (step whose latest artefacts it reads, NAME of its
 output folder results/NAME_plots).
 """
 LEAVE_NOTHING = (
+    "concept_directions",
+    "confirmations_plotting",
     "evaluate",
     "inspect_store",
     "plot_training_csv",
@@ -42,7 +47,9 @@ LEAVE_NOTHING = (
     "saliency_panel",
     "status",
 )
-"""Scripts that only print, or write to where they read from: nothing shows whether they have been run."""
+"""Scripts that only print, draw published numbers, or write to where they read from or to a file of any name:
+nothing shows whether they have been run.
+"""
 PAGE = Path("docs") / "pipeline.md"
 """The page that holds the sequence."""
 

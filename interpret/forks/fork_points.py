@@ -22,7 +22,7 @@ from generative.noise_keys import NoiseKeys
 from rollouts.growth import RECORD_MORE
 from rollouts.segment import Segment
 from rollouts.split import episode_layouts, split_by_layout
-from rollouts.states import replay_env, replay_states
+from rollouts.states import SLOTS, replay_env, replay_states
 from rollouts.store import Rollouts
 from rollouts.windows import Windows
 
@@ -32,8 +32,8 @@ PARTS = {"test": ("test",), "train": ("train",), "all": ("test", "validation", "
 STEPS_PER_LAYOUT = 6
 """Steps per layout that are searched for a hazard ahead."""
 SEARCH_BATCH = (96, 1024)
-"""Least and most steps that are replayed at a time while searching. Episodes of about the same length are
-replayed together, so that large batches take less time.
+"""Least and most steps that are replayed at a time while searching, twice as many each time. Episodes of
+about the same length are replayed together, so that large batches take less time.
 """
 REPEAT_STRIDE = 1_000_003
 """Offset between the noise repeats of forks of one point; no recording repeats a level as often."""
@@ -166,18 +166,19 @@ class ForkPointSampler:
         candidates = self._candidate_steps(STEPS_PER_LAYOUT * self.per_layout, stream)
         found = []
         taken = Counter()
-        size = int(np.clip(count, *SEARCH_BATCH))
-        for at in range(0, len(candidates), size):
+        at, size = 0, int(np.clip(count, *SEARCH_BATCH))
+        env = replay_env(self.rollouts, min(SLOTS, max(len(candidates), 1)))
+        while at < len(candidates) and len(found) < count:
             batch = candidates[at : at + size]
             batch = batch[[taken[self.layouts[episode]] < self.per_layout for episode in batch[:, 0]]]
-            for pair, snapshot in zip(batch, replay_states(self.rollouts, *batch.T)):
+            for pair, snapshot in zip(batch, replay_states(self.rollouts, *batch.T, env)):
                 layout = self.layouts[pair[0]]
                 thing = find(snapshot) if taken[layout] < self.per_layout else None
                 if thing is not None:
                     found.append((pair, thing))
                     taken[layout] += 1
-            if len(found) >= count:
-                break
+            at, size = at + size, min(2 * size, SEARCH_BATCH[1])
+        env.close()
         if not found:
             raise UsageError(
                 f"no {what} at any of {counted(len(candidates), 'step')} of {self.rollouts.path}: "

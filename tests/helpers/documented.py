@@ -56,6 +56,7 @@ SMALL = {
     "analysis.interchange_precompute": "--num_scenes 4 --frames 2",
     "analysis.interchange_plotting": "--results results/interchange.json --images results/images",
     "analysis.edited_levels_precompute": "--level_edits crate_added --num_states 4 --steps 2 --draws 1",
+    "analysis.concept_directions": "--components 4",
     "analysis.edited_levels_plotting": "--results results/edited_levels.json --images results/images",
     "record_gen_samples --action_grid": "--num_samples 2",
     "interpolation_exp": "--num_pairs 1 --num_points 3 --num_sim_steps 4",

@@ -1,13 +1,19 @@
 """Figures of registered hypotheses: drawn from the numbers, worlds in their own colours, no text cut off."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from analysis import confirmations_plotting
 from analysis.interventions import forest, prediction_figure
+from analysis.interventions.confirmation import STEP, VERSION
+from analysis.io.steps import finish_step, open_step
 from analysis.plotting.style import REAL, SIMULATED
+from common.cli import parse
+from common.errors import UsageError
 from tests.helpers.figure_checks import cut_texts, overlapping
 
 EVENTS = ("death", "coin", "jump", "left")
@@ -115,3 +121,57 @@ def test_what_noise_hides_is_not_corrected_for(numbers, drawn, tmp_path):
     (figure,) = drawn
     assert texts_of(figure)[0] == "r = 0.80\ncorrected not identified"
     assert figure.axes[3].texts[0].get_text() == "r = 0.50\ncorrected 0.60 [0.50, 0.70]"
+
+
+@pytest.fixture
+def plot(tmp_path, monkeypatch, numbers):
+    """The script, where confirm.py has left two runs of 2,000 and of 50 fork points."""
+    drawn = []
+    for module in (forest, prediction_figure):
+        monkeypatch.setattr(module, "draw", lambda given, path: draw_stub(drawn, given, path))
+    runs = {}
+    for points in (50, 2000):
+        run = open_step(tmp_path / "out", STEP, VERSION, {"points": points}, {})
+        finish_step(run, numbers | {"fork_points": points})
+        runs[points] = run.dir
+
+    def main(words=""):
+        drawn.clear()
+        words = f"--out_dir {tmp_path / 'out'} {words}"
+        confirmations_plotting.main(parse(confirmations_plotting.Args, "", words.split()))
+        return drawn
+
+    return main, runs, tmp_path
+
+
+def draw_stub(drawn, given, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (path.with_suffix(".png")).write_bytes(b"")
+    drawn.append((given["fork_points"], path.name))
+    return path.with_suffix(".png")
+
+
+def test_the_latest_run_is_drawn_or_the_chosen_one_or_published_numbers(plot, numbers):
+    main, runs, place = plot
+    assert main() == [(2000, "confirmations"), (2000, "prediction")]
+    assert main(f"--precomp_dir {runs[50]}")[0] == (50, "confirmations")
+    published = {name: one for name, one in numbers.items() if name != "prediction"}
+    (place / "n.json").write_text(json.dumps(published | {"fork_points": 7}))
+    assert main(f"--numbers {place / 'n.json'}") == [(7, "confirmations")]
+
+
+def test_figures_and_numbers_are_published_where_asked(plot):
+    main, _, place = plot
+    main(f"--results {place / 'r.json'} --images {place / 'images'}")
+    assert json.loads((place / "r.json").read_text())["fork_points"] == 2000
+    assert {one.name for one in (place / "images").iterdir()} == {"confirmations.png", "prediction.png"}
+    assert (place / "out" / "confirmations_plots" / "confirmations.png").exists()
+
+
+def test_other_numbers_are_refused(plot):
+    main, runs, place = plot
+    (place / "n.json").write_text("{}")
+    with pytest.raises(UsageError, match="no tested hypotheses"):
+        main(f"--numbers {place / 'n.json'}")
+    with pytest.raises(UsageError, match="give one of them"):
+        main(f"--numbers {place / 'n.json'} --precomp_dir {runs[50]}")
