@@ -2,13 +2,14 @@
 # make lint     ruff: format and rules
 # make test     lint and fast tests, under six minutes on two cores
 # make test-full  slow tests too, and the demo on a second game
+# make slurm    tests on a real Slurm cluster of one node, which it installs (Debian, as root) and starts
 # make results  pages with quoted numbers, from docs/templates and the artefacts
 # make docs     the documentation as a site, site/index.html
 
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo lint test test-full results docs clean
+.PHONY: demo lint test test-full slurm results docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/python demo.py
@@ -23,6 +24,10 @@ test: lint
 test-full: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --durations=20
 	$(BIN)/python demo.py --env_name jumper --num_batches 500 --out_dir demo/jumper
+
+slurm: $(VENV)/installed
+	cluster=$$(sh slurm/install_one_node.sh) && eval "$$cluster" && $(BIN)/python -m pytest -q -m slurm tests/slurm
+	sh slurm/install_one_node.sh stop
 
 results: $(VENV)/installed
 	$(BIN)/python -m analysis.results

@@ -1,4 +1,4 @@
-"""Records real rollouts into a store. The same command resumes; array jobs share a store by --shards."""
+"""Records real rollouts into a store. The same command resumes; several jobs fill a store by --job."""
 
 import logging
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,7 @@ import tyro
 
 from agents.defaults import EPSILON, TEMPERATURE, TOP_K
 from common.cli import parse, run_main
-from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
+from common.shared_flags import ALONE, SEED_MODEL_FILE, Device, Job, JobFlag, LogLevel, PrecisionName
 from interpret.interventions.flags import EditFlags
 
 
@@ -41,7 +41,8 @@ class Args:
     episodes_per_shard: int = 256
     """Episodes per shard, which is the most that a killed run loses and what is held in memory."""
     shards: tuple[int, int] | None = None
-    """First and last shard to record, inclusive, for array jobs; default: all."""
+    """First and last shard to record, inclusive; default: all."""
+    job: JobFlag = ALONE
     behaviour: str = "agent"
     """agent, seed-noise, temperature, top-k, greedy, epsilon-greedy, random or mixture."""
     temperature: float = TEMPERATURE
@@ -101,7 +102,7 @@ def main(args: Args) -> None:
     store = args.out_dir / "data" / args.exp_name
     room = extent(store, "plan", "num_episodes", args.num_episodes, args.episodes_per_shard)
     plan = replace(plan, num_episodes=room.total, grown_from=room.grown_from)
-    shards = plan.shards(args.shards)
+    shards = Job(*args.job).share(plan.shards(args.shards))
     agents = [load_agent(path, device) for path in files_of(args)]
     env_config = common_game(args, [meta.get("env") or {} for _, meta in agents])
     actions = action_space(env_config.env_name)
@@ -134,6 +135,11 @@ def main(args: Args) -> None:
             args.num_episodes,
         )
         return
+    if not shards:
+        logging.info(
+            "%s has fewer shards than there are jobs; nothing to do for --job %d %d", store, *args.job
+        )
+        return
     fresh_env = partial(make_env, args.num_envs, env_config, args.seed, args.num_threads)
     summary = record(store, plan, shards, fresh_env, take_turns(actors), device)
     if summary.episodes:
@@ -145,7 +151,8 @@ def main(args: Args) -> None:
         )
     else:
         logging.info("%s is done as far as asked; another --exp_name makes another", store)
-    logging.info("%s: shards %d to %d of %d are done", store, shards[0], shards[-1], plan.num_shards)
+    step = "" if shards.step == 1 else f", every {shards.step}th"
+    logging.info("%s: shards %d to %d of %d%s are done", store, shards[0], shards[-1], plan.num_shards, step)
 
 
 def described_behaviour(args: Args) -> dict:

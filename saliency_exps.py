@@ -22,7 +22,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from common.cli import parse, run_main
-from common.shared_flags import SEED_DIRECTIONS, SEED_MODEL_FILE, Device, LogLevel, PrecisionName
+from common.shared_flags import (
+    ALONE,
+    SEED_DIRECTIONS,
+    SEED_MODEL_FILE,
+    Device,
+    Job,
+    JobFlag,
+    LogLevel,
+    PrecisionName,
+)
 
 
 @dataclass
@@ -83,6 +92,7 @@ class Args:
     """The agent takes its most likely action instead of sampling."""
     batch_size: int = 8
     """Samples per forward pass, each in all its draws; bounds the memory."""
+    job: JobFlag = ALONE
     keep_float: bool = False
     """Also store the gradients of frames in full, 48 times as large as the maps."""
     save_videos: bool = False
@@ -122,6 +132,7 @@ from interpret.attribution.saliency_run import (
     check_ids,
     check_step,
     facts_of,
+    is_whole,
     name_of,
     parse_sample_ids,
     write_saliency,
@@ -165,7 +176,10 @@ def main(args: Args) -> None:
         facts = facts_of(config, actions, directions) | {"env": meta["env"], "inputs": inputs}
         for kind_of_fit, one in directions.items():
             save_directions(directions_path(run.dir, kind_of_fit), one)
-        facts = write_saliency(run.dir, facts, source, ids, args.batch_size, kind)
+        facts = write_saliency(run.dir, facts, source, ids, args.batch_size, kind, Job(*args.job))
+        if not is_whole(run.dir, facts):
+            logging.info("%s: this job's batches are done; the last job completes the run", run.dir)
+            return
         run.finish({"samples": len(facts["samples"]), "functions": len(facts["functions"])})
         point_latest(run)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -262,7 +276,7 @@ def start_run(args: Args, ids: list[int], inputs: dict[str, str], kind: Kind) ->
     asked = {name: value for name, value in vars(args).items() if name not in FILES + DRAWN}
     asked |= {"sample_ids": ids, "paths": args.paths or args.env_gradients_demo}
     precision = choose_precision(args.precision, choose_device(args.device))
-    return open_run(args.out_dir, name_of(ids, kind), asked, args.new, inputs, precision)
+    return open_run(args.out_dir, name_of(ids, kind), asked, args.new, inputs, precision, Job(*args.job))
 
 
 def draw(args: Args, run: Run, trust: PathTrust) -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 import tyro
 
 from common.cli import parse, run_main
-from common.shared_flags import Device, LogLevel, PrecisionName
+from common.shared_flags import ALONE, Device, Job, JobFlag, LogLevel, PrecisionName
 from interpret.interventions.flags import EditFlags
 
 
@@ -43,6 +43,7 @@ class Args:
     """Null edits of each of four families."""
     batch_size: int = 64
     """Forks that are played at a time."""
+    job: JobFlag = ALONE
     num_threads: int = 2
     """Threads of the game; does not change results."""
     seed: int = 0
@@ -85,7 +86,7 @@ def check_flags(args: Args) -> None:
 def settings_of(args: Args) -> Settings:
     """The flags as settings of an experiment."""
     names = (*SETTINGS, "batch_size", "num_threads")
-    return Settings(**{name: getattr(args, name) for name in names})
+    return Settings(**{name: getattr(args, name) for name in names}, job=Job(*args.job))
 
 
 def lines(numbers: dict) -> list[str]:
@@ -108,10 +109,13 @@ def main(args: Args) -> None:
     only_edit(tested)
     settings = {name: getattr(args, name) for name in SETTINGS} | {"interventions": tested.description()}
     precision = choose_precision(args.precision, device)
-    run = open_step(args.out_dir, STEP, VERSION, settings, recorded.ids, args.new, precision)
+    run = open_step(args.out_dir, STEP, VERSION, settings, recorded.ids, args.new, precision, Job(*args.job))
     set_precision(run.precision, *recorded.networks)
     if not run.done:
         numbers = compute(run, settings_of(args), recorded, tested, device)
+        if numbers is None:
+            logging.info("%s: this job's share is done; the last job completes the step", run.dir)
+            return
         about = {"inputs": recorded.ids, "asked": settings}
         finish_step(run, about | numbers | {"lines": lines(numbers)})
     point_latest(run)

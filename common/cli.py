@@ -26,6 +26,7 @@ A script parses its command line before its slow imports, so that --help and mis
 import difflib
 import errno
 import itertools
+import json
 import logging
 import os
 import signal
@@ -44,8 +45,10 @@ if is_script():
 from tyro import _errors as refusals
 
 from common.errors import BadCheckpoint, UsageError, one_line
-from common.flags import flag_names, read_flags, spelled
+from common.flags import flag_names, read_flags, script_words, spelled
 from common.fresh import forget, take_back
+from common.launcher import LAUNCHING, Launch, commands, split_launcher
+from common.shared_flags import ALONE, Job
 
 USER_ERRORS = (UsageError, BadCheckpoint, FloatingPointError)
 """Errors that the user can fix: an impossible request, an invalid file, a diverged training."""
@@ -64,25 +67,50 @@ _ADVICE |= dict.fromkeys(
 def parse(args_type: type, description: str = "", words: Sequence[str] | None = None):
     """Parses the command line (or `words`) into an args_type; a mistake prints one line and exits with code
     2.
+
+    With --launcher on the command line the script is submitted to a cluster, and this process ends.
     """
     given = sys.argv[1:] if words is None else words
+    own, launcher = split_launcher(given) if words is None else (given, None)
+    if launcher is None:
+        return _read(args_type, description, own)
+    launch = _read(Launch, LAUNCHING, [*launcher, *(["--help"] if "--help" in own or "-h" in own else [])])
+    with _refused():
+        launch.check()
+        each = commands(args_type, launch, own)
+    flags, *_ = [_read(args_type, description, one) for one in each]
+    known = json.dumps(vars(flags), default=lambda value: getattr(value, "__dict__", None) or str(value))
+    submit = [sys.executable, "-m", "slurm.submit", *launcher, "--", known, *script_words(), *own]
+    os.execv(sys.executable, submit)
 
-    def refuse(message: str) -> None:
-        print(f"error: {one_line(message)}", file=sys.stderr)
-        sys.exit(2)
+
+def _read(args_type: type, description: str, given: Sequence[str]):
+    """Parses words into an args_type; a mistake prints one line and exits with code 2."""
 
     def explain(event) -> None:
         message = _refusal(event, args_type, given)
         if message:  # a kind of mistake that our flags do not have is left to tyro
-            refuse(f"{message}{'' if message.endswith('?') else ';'} --help lists the flags")
+            _refuse(f"{message}{'' if message.endswith('?') else ';'} --help lists the flags")
 
     with _until_the_reader_leaves(), refusals.on_parse_error(explain):
         args = read_flags(args_type, description, given)
-    try:
+    with _refused():
         check_common(args)
-    except UsageError as error:
-        refuse(str(error))
     return args
+
+
+def _refuse(message: str) -> None:
+    print(f"error: {one_line(message)}", file=sys.stderr)
+    sys.exit(2)
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """A UsageError in the body prints one line and exits with code 2."""
+    try:
+        yield
+    except UsageError as error:
+        _refuse(str(error))
 
 
 def run_main(main: Callable, args) -> None:
@@ -177,6 +205,12 @@ def check_common(args) -> None:
         raise UsageError(f"--num_threads is {args.num_threads}: give 1 or more")
     if not 0 <= getattr(args, "seed", 0) <= 2147483647:
         raise UsageError(f"--seed is {args.seed}: give a seed from 0 to 2147483647")
+    job = Job(*getattr(args, "job", ALONE))
+    job.check()
+    if job.count > 1 and getattr(args, "new", False):
+        raise UsageError(
+            f"--new would start a run for each of {job.count} jobs: give another --out_dir, or leave one out"
+        )
     for flag in ("exp_name", "gen_mod_exp_name"):
         given = getattr(args, flag, "test")
         if not (given.isprintable() and given.strip() and Path(given).parts):

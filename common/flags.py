@@ -109,10 +109,15 @@ def spelled(flag: str) -> str:
     return flag[:2] + flag[2:].replace("-", "_")
 
 
+def script_words() -> list[str]:
+    """What python was started with: the script's path, or -m and its module."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)  # None where a path was given
+    return ["-m", module.name] if module else [sys.argv[0]]
+
+
 def _command() -> str:
     """The command that started this script."""
-    module = getattr(sys.modules["__main__"], "__spec__", None)  # None where a path was given
-    return f"python -m {module.name}" if module else f"python {sys.argv[0]}"
+    return " ".join(["python", *script_words()])
 
 
 def _negated(flag: str) -> str:

@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
-BOOKKEEPING = ("config.json", "manifest.json", "lock")
-"""Files of every run directory from its creation."""
+BOOKKEEPING = ("config.json", "manifest.json")
+"""Files of every run directory from its creation, besides its locks."""
 _begun: list[tuple[Path, Path]] = []
 
 
@@ -22,7 +22,9 @@ def remember(directory: Path, first_made: Path) -> None:
 
 def is_empty(directory: Path) -> bool:
     """Whether a run directory holds no finished file."""
-    return all(file.name.startswith(".") or file.name in BOOKKEEPING for file in directory.iterdir())
+    return all(
+        file.name.startswith((".", "lock")) or file.name in BOOKKEEPING for file in directory.iterdir()
+    )
 
 
 def forget() -> None:

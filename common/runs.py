@@ -26,10 +26,11 @@ from common.errors import UsageError
 from common.fresh import first_missing, is_empty, remember
 from common.locks import Locked, hold
 from common.precision import Precision
+from common.shared_flags import ALONE, Job
 from common.stopping import report_on_stop
 
 _ANOTHER = "delete that run or start another with --new"
-NOT_IDENTITY = ("device", "precision", "num_threads", "log_level", "out_dir", "new", "track")
+NOT_IDENTITY = ("device", "precision", "num_threads", "log_level", "out_dir", "new", "track", "job")
 """Config fields that do not affect results and so are not part of a run's key."""
 PACKAGES = ("torch", "numpy", "procgen-mirror", "gym3", "safetensors")
 
@@ -135,6 +136,7 @@ def open_run(
     new: bool = False,
     inputs: dict[str, str] | None = None,
     precision: Precision | None = None,
+    job: Job = ALONE,
 ) -> Run:
     """Finds the latest run of this config under `parent`, or creates `parent/<name>_<key>[_n]`; logs which.
 
@@ -146,9 +148,10 @@ def open_run(
         inputs: {name: id} of the inputs; part of the key.
         precision: of the networks that run, or None. A run begun in another precision keeps its own if `auto`
             was requested; otherwise a new run is created.
+        job: of several that work on the run; each excludes only a second one with the same share.
 
     Raises:
-        UsageError: another process works on the run.
+        UsageError: another process works on the run, or on this job's share of it.
     """
     stem = f"{name}_{key_of({'config': config, 'inputs': inputs or {}})}"
     taken = _numbered(parent, stem)
@@ -158,21 +161,21 @@ def open_run(
     if precision:
         alike = [path for path in alike if precision.fits(_recorded_precision(path))]
     if alike:
-        run = _reopen(alike[-1], precision)
+        run = _reopen(alike[-1], precision, job)
         if not run.done:
             report_on_stop(partial(_kept, run.dir))
         return run
     directory = parent / (f"{stem}_{taken[-1][0] + 1}" if taken else stem)
     begun_in = precision.name if precision else None
-    lock = _begin(directory, config, inputs, begun_in)
+    lock = _begin(directory, config, inputs, begun_in, job)
     if lock is None:
-        return open_run(parent, name, config, new, inputs, precision)
+        return open_run(parent, name, config, new, inputs, precision, job)
     logging.info("writing to %s%s", directory, f", in {begun_in}" if begun_in else "")
     report_on_stop(partial(_kept, directory))
     return Run(directory, False, lock, begun_in)
 
 
-def _reopen(directory: Path, precision: Precision | None) -> Run:
+def _reopen(directory: Path, precision: Precision | None, job: Job) -> Run:
     """Opens an existing run in its recorded precision; locks it unless it is complete."""
     run = Run(directory, resumed=True)
     recorded = _recorded_precision(directory) if precision else None
@@ -180,7 +183,7 @@ def _reopen(directory: Path, precision: Precision | None) -> Run:
         logging.info("%s is done; --new makes another", directory)
         return dataclasses.replace(run, precision=recorded or (precision and precision.name))
     run = dataclasses.replace(
-        run, lock=_claim(directory), precision=precision.keep(recorded, directory) if precision else None
+        run, lock=_claim(directory, job), precision=precision.keep(recorded, directory) if precision else None
     )
     logging.info("resuming %s%s", directory, f", in {run.precision}" if run.precision else "")
     return run
@@ -206,7 +209,9 @@ def _numbered(parent: Path, stem: str) -> list[tuple[int, Path]]:
     return sorted((int(match[1] or 1), path) for match, path in found if match)
 
 
-def _begin(directory: Path, config, inputs: dict[str, str] | None, precision: str | None) -> IO | None:
+def _begin(
+    directory: Path, config, inputs: dict[str, str] | None, precision: str | None, job: Job
+) -> IO | None:
     """Creates the run directory, complete and locked. Returns the lock; None if another process was first."""
     first_made = first_missing(directory)
     # named after the process, so that two do not meet there
@@ -214,7 +219,7 @@ def _begin(directory: Path, config, inputs: dict[str, str] | None, precision: st
     _remove_unfinished(directory)
     try:
         making.mkdir(parents=True, exist_ok=True)
-        lock = _claim(making)
+        lock = _claim(making, job)
         write_json(making / "manifest.json", manifest(inputs, precision))
         write_json(making / "config.json", plain(config))
     except OSError as error:
@@ -229,7 +234,8 @@ def _begin(directory: Path, config, inputs: dict[str, str] | None, precision: st
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
         return None
-    remember(directory, first_made)
+    if job.count == 1:  # else others may have begun to work there
+        remember(directory, first_made)
     return lock
 
 
@@ -237,9 +243,10 @@ def _remove_unfinished(directory: Path) -> None:
     """Deletes what killed processes left while they created this run directory."""
     for left in directory.parent.glob(f".{glob.escape(directory.name)}.*"):
         # its process may be about to lock it
-        if (left / "lock").exists() and not _lives_here(left.suffix[1:]):
+        locks = list(left.glob("lock*"))
+        if locks and not _lives_here(left.suffix[1:]):
             with suppress(Locked, OSError):  # another process is at it, or has just put it in its place
-                lock = hold(left / "lock")
+                lock = hold(locks[0])
                 shutil.rmtree(left)
                 lock.close()
 
@@ -255,10 +262,10 @@ def _lives_here(process: str) -> bool:
     return True
 
 
-def _claim(directory: Path) -> IO:
-    """Locks a run. Raises UsageError if another process holds it."""
+def _claim(directory: Path, job: Job) -> IO:
+    """Locks a run, or a job's share of it. Raises UsageError if another process holds it."""
     try:
-        return hold(directory / "lock")
+        return hold(directory / job.lock_name)
     except Locked as holder:
         remedy = "wait for it, or stop it and run this command again, or start another run with --new"
         raise UsageError(f"{directory} is being written by {holder}: {remedy}") from holder

@@ -7,9 +7,12 @@ class Args:
     log_level: LogLevel = logging.INFO
 """
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple
 
 import tyro
+
+from common.errors import UsageError
 
 
 def _none_if_empty(default: str) -> str:
@@ -44,3 +47,40 @@ PrecisionName = Annotated[
 LogLevel = Annotated[
     int, tyro.conf.arg(help="Python logging level: 10 debug, 20 info, 30 warnings, 40 errors.")
 ]
+JobFlag = Annotated[
+    tuple[int, int],
+    tyro.conf.arg(
+        help=(
+            "Which of how many jobs this one is: 0 8 is the first of eight, which together make the whole"
+            " result, in any order."
+        )
+    ),
+]
+
+
+class Job(NamedTuple):
+    """One of `count` jobs that share the work of a command."""
+
+    index: int = 0
+    count: int = 1
+
+    def share(self, items: Sequence) -> Sequence:
+        """This job's items: every count-th."""
+        return items[self.index :: self.count]
+
+    @property
+    def lock_name(self) -> str:
+        """File that excludes a second process with the same share, in the directory of the result."""
+        return "lock" if self.count == 1 else f"lock_{self.index}_of_{self.count}"
+
+    def check(self) -> None:
+        """Raises UsageError for a job that there is not."""
+        if not 0 <= self.index < self.count:
+            count = max(self.count, 1)
+            raise UsageError(
+                f"--job is {self.index} {self.count}: give which of how many, from --job 0 {count} to"
+                f" --job {count - 1} {count}"
+            )
+
+
+ALONE = Job()

@@ -8,6 +8,7 @@ import torch
 
 from common.policy import Policy
 from common.progress import progress_bar
+from common.shared_flags import ALONE, Job
 from common.stopping import saving_on_stop
 from generative.model.config import WorldModelConfig
 from generative.noise_keys import NoiseKeys
@@ -82,8 +83,11 @@ def record_samples(
     agent_id: str,
     device,
     policy: Policy | None = None,
+    job: Job = ALONE,
 ) -> int:
-    """Simulates the samples that the store lacks; returns how many. Memory holds one batch.
+    """Simulates the samples of this job's shards that the store lacks; returns how many.
+
+    Memory holds one batch.
 
     An episode is `terminated` where the model predicts its end, and otherwise `cut` at num_sim_steps; steps
     after an end are not stored.
@@ -97,13 +101,14 @@ def record_samples(
         agent_id: policy id of the episodes.
         device: that simulates.
         policy: acts instead of the simulator's agent.
+        job: of several that fill the store.
 
     Raises:
         UsageError: too few starting points.
     """
     check_start_count(starts, -(-sampling.num_samples // sampling.per_start))
     create_store(path, manifest | extra_fields(simulator.model.config, sampling.env_state))
-    shards = range(len(sampling.shards()))
+    shards = job.share(range(len(sampling.shards())))
     recorded = 0
     with saving_on_stop(lambda: shards_kept(path, shards)):
         for index in unwritten(path, progress_bar(shards, unit="shard", desc="simulate")):

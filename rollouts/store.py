@@ -123,7 +123,7 @@ def unwritten(path: Path, indices: Iterable[int]) -> Iterator[int]:
                 if not shard_done(path, index):  # as it may be by now
                     yield index
         except Locked as holder:
-            remedy = "wait for it or stop it, then run this command again, or give each job its own --shards"
+            remedy = "wait for it or stop it, then run this command again, or give each job its own --job"
             raise UsageError(f"shard {index} of {path} is being made by {holder}: {remedy}") from holder
 
 

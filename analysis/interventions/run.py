@@ -17,13 +17,14 @@ from analysis.interventions.summary import full_strength, prediction, summarize_
 from analysis.io.artefacts import cached_part, fork_point_columns
 from analysis.io.steps import cached_json
 from common.runs import Run, UsageError
+from common.shared_flags import ALONE, Job
 from common.words import counted
 from envs.edits import next_hazard
 from envs.procgen_body import parse as parse_state
 from generative.compatibility import env_name_of
 from interpret.forks.fork_deaths import fork_death_causes
 from interpret.forks.fork_points import PARTS, ForkPoints, ForkPointSampler, fork_points_at, recording_seed
-from interpret.interventions.arms import FAMILIES, JUDGED_BY, STRENGTHS, null_arms, strength_arms
+from interpret.interventions.arms import FAMILIES, JUDGED_BY, STRENGTHS, Arm, null_arms, strength_arms
 from interpret.interventions.interventions import Interventions
 from interpret.interventions.manifold import RealStates
 from interpret.interventions.nulls import MIN_NULLS
@@ -47,6 +48,7 @@ class Settings:
     batch_size: int = 64
     num_threads: int = 2
     least_fork_points: int = 2
+    job: Job = ALONE
 
 
 def choose_points(settings: Settings, rollouts: Rollouts, frames: int) -> ForkPoints:
@@ -72,6 +74,9 @@ def play_world(
 
     matched_on: the control arm of the real game, on whose states nulls are matched; None in the game itself.
         Elsewhere only the families that verdicts use are played.
+
+    Returns:
+        The parts by name; None for null arms of which another job has not played its share.
     """
     parts = {"control": cached_part(run, f"{name}_control", lambda: play_control(experiment))}
     arms = strength_arms(tested, settings.strengths)
@@ -81,8 +86,34 @@ def play_world(
     nulls = null_arms(tested, experiment.agent, sample, settings.num_nulls, settings.seed)
     for family in FAMILIES if matched_on is None else JUDGED_BY:
         key = f"{name}_{family.replace(' ', '_').replace('-', '_')}"
-        parts[family] = cached_part(run, key, lambda: play_nulls(experiment, nulls, family))
+        of_family = [arm for arm in nulls if arm.family == family]
+        parts[family] = shared_nulls(run, key, experiment, of_family, family, settings.job)
     return parts
+
+
+def shared_nulls(
+    run: Run, name: str, experiment: Experiment, arms: list[Arm], family: str, job: Job
+) -> dict[str, np.ndarray] | None:
+    """The null arms of a family, of which this job plays its share; None while shares are missing."""
+    if job.count == 1 or (run.dir / f"{name}.safetensors").exists():
+        return cached_part(run, name, lambda: play_nulls(experiment, arms, family))
+    pieces = [f"{name}_{i}_of_{job.count}" for i in range(job.count)]
+    mine = job.share(arms)
+    cached_part(run, pieces[job.index], lambda: play_nulls(experiment, mine, family))
+    if not all((run.dir / f"{piece}.safetensors").exists() for piece in pieces):
+        return None
+    return cached_part(run, name, lambda: interleave([cached_part(run, piece, dict) for piece in pieces]))
+
+
+def interleave(pieces: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays of which piece i of n has every n-th row from row i on."""
+    whole = {}
+    for name, first in pieces[0].items():
+        rows = sum(len(piece[name]) for piece in pieces)
+        whole[name] = np.empty((rows, *first.shape[1:]), first.dtype)
+        for i, piece in enumerate(pieces):
+            whole[name][i :: len(pieces)] = piece[name]
+    return whole
 
 
 def death_causes(env, points: ForkPoints, parts: dict, steps: int) -> dict[str, list[str]]:
@@ -105,8 +136,8 @@ def compute(
     recorded: Recorded,
     tested: Interventions,
     device,
-) -> dict:
-    """The numbers of the experiment."""
+) -> dict | None:
+    """The numbers of the experiment; None while other jobs have not played their share of it."""
     rollouts = recorded.rollouts
     points = choose_points(settings, rollouts, recorded.num_frames)
     if len(points) < settings.least_fork_points:
@@ -129,6 +160,9 @@ def compute(
     for name, world_of in recorded.worlds(env, device).items():
         matched_on = parts["real"]["control"] if parts else None
         parts[name] = play_world(run, name, Experiment(world_of, **shared), settings, tested, matched_on)
+    if any(part is None for found in parts.values() for part in found.values()):
+        env.close()
+        return None
     real = RealStates(real_states(rollouts, settings.seed), settings.seed)
     numbers = {
         "fork_points": len(points),

@@ -18,6 +18,7 @@ from common.checkpoints import BadCheckpoint, load_checkpoint, write_json
 from common.descriptions import read_json
 from common.precision import Precision
 from common.runs import Run, UsageError, open_run, read_config
+from common.shared_flags import ALONE, Job
 from interpret.directions.directions import Directions, load_directions, save_directions
 
 LATEST = "latest"
@@ -33,6 +34,7 @@ def open_step(
     inputs: dict[str, str],
     new: bool = False,
     precision: Precision | None = None,
+    job: Job = ALONE,
 ) -> Run:
     """The run of a step with these settings and inputs: an existing one, or a new one.
 
@@ -44,9 +46,10 @@ def open_step(
         inputs: ids of what the step reads.
         new: recompute a finished step.
         precision: of the networks that the step runs, if any.
+        job: of several that share the work of the step.
     """
     config = {"version": version} | settings
-    return open_run(Path(out_dir) / f"{name}_precomp", name, config, new, inputs, precision)
+    return open_run(Path(out_dir) / f"{name}_precomp", name, config, new, inputs, precision, job)
 
 
 def cached_directions(run: Run, name: str, fit: Callable[[], Directions]) -> Directions:

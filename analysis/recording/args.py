@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from common.shared_flags import SEED_MODEL_FILE, Device, LogLevel, PrecisionName
+from common.shared_flags import ALONE, SEED_MODEL_FILE, Device, JobFlag, LogLevel, PrecisionName
 from interpret.interventions.flags import EditFlags
 
 
@@ -37,6 +37,7 @@ class GenSamplesArgs:
     """From each starting point, one episode for each action with a distinct effect, held throughout, and a
     video of them side by side.
     """
+    job: JobFlag = ALONE
     env_state: Literal["float16", "float32", "none"] = "float16"
     """Dtype of the stored deterministic state of the environment, the largest field."""
     allow_other_agent: bool = False

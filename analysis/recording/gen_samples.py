@@ -9,6 +9,7 @@ from analysis.recording.args import GenSamplesArgs
 from analysis.rendering.action_grid import write_grids
 from common.precision import choose_precision, set_precision
 from common.runs import UsageError, choose_device, file_id
+from common.shared_flags import Job
 from common.words import counted
 from envs.vecenv import ActionSpace
 from generative.action_space import action_space_of
@@ -66,10 +67,11 @@ def record_gen_samples(args: GenSamplesArgs, rand_init: bool = False) -> None:
     }
     policy = Intervened(simulator.agent, interventions) if interventions else None
     policy_id = interventions.policy_id(agent_id)
-    if not record_samples(simulator, starts, sampling, path, manifest, policy_id, device, policy):
+    job = Job(*args.job)
+    if not record_samples(simulator, starts, sampling, path, manifest, policy_id, device, policy, job):
         has = f"has {counted(room.there, 'episode')} already" if room.there else "is done"
         logging.info("%s %s; another --out_dir makes another", path, has)
-    if args.action_grid:
+    if args.action_grid and job.count == 1:
         write_grids(Rollouts.open(path), [actions.names[action] for action in sampling.manual])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     logging.info(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from common.progress import progress_bar
 from common.runs import UsageError
+from common.shared_flags import ALONE, Job
 from common.stopping import saving_on_stop
 from common.words import counted
 from envs.vecenv import ActionSpace
@@ -104,9 +105,15 @@ def facts_of(config: SaliencyConfig, actions: ActionSpace, directions: Mapping[s
 
 
 def write_saliency(
-    directory: Path, facts: dict, source: SampleSaliency, ids: Sequence[int], batch_size: int, kind: Kind
+    directory: Path,
+    facts: dict,
+    source: SampleSaliency,
+    ids: Sequence[int],
+    batch_size: int,
+    kind: Kind,
+    job: Job = ALONE,
 ) -> dict:
-    """Writes samples.json and every batch that is not there yet.
+    """Writes samples.json and every batch of this job that is not there yet.
 
     Args:
         directory: of the run.
@@ -115,6 +122,7 @@ def write_saliency(
         ids: of the samples.
         batch_size: samples per forward pass and file.
         kind: simulated, recorded, or combined into one sample.
+        job: of several that work on the run.
 
     Returns:
         The facts as written.
@@ -135,12 +143,19 @@ def write_saliency(
     write_facts(directory, facts)
     compute = source.computed_as(kind)
 
+    mine = job.share(list(enumerate(batches)))
+
     def kept() -> str:
-        done = sum(batch_path(directory, index).exists() for index in range(len(batches)))
-        return f"{done} of {counted(len(batches), 'batch')} are whole in {directory}" if done else ""
+        done = sum(batch_path(directory, index).exists() for index, _ in mine)
+        return f"{done} of {counted(len(mine), 'batch')} are whole in {directory}" if done else ""
 
     with saving_on_stop(kept):
-        for index, batch in enumerate(progress_bar(batches, unit="batch", desc="saliency")):
+        for index, batch in progress_bar(mine, unit="batch", desc="saliency"):
             if not batch_path(directory, index).exists():
                 write_batch(directory, index, compute(ids if kind == "combined" else batch))
     return facts
+
+
+def is_whole(directory: Path, facts: dict) -> bool:
+    """Whether every batch is there, whichever job made it."""
+    return all(batch_path(directory, index).exists() for index in range(len(facts["batches"])))

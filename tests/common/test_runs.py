@@ -10,6 +10,7 @@ import torch
 
 import common.runs
 from common.runs import UsageError, agrees, choose_device, file_id, key_of, open_run, plain
+from common.shared_flags import Job
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,17 @@ def test_the_same_command_finds_its_run(tmp_path):
     assert another.dir != first.dir
     assert not another.resumed
     assert open_run(tmp_path, "seed_0", {"config": Config()}).dir == another.dir
+
+
+def test_jobs_share_a_run_and_each_share_has_one_process(tmp_path):
+    config = {"config": Config()}
+    runs = [open_run(tmp_path, "seed_0", config, job=Job(i, 2)) for i in range(2)]
+    assert runs[0].dir == runs[1].dir
+    assert not runs[0].resumed
+    assert runs[1].resumed
+    assert {path.name for path in runs[0].dir.glob("lock*")} == {"lock_0_of_2", "lock_1_of_2"}
+    with_job, without = ({"args": {"seed": 1} | job} for job in ({"job": [1, 2]}, {}))
+    assert key_of(with_job) == key_of(without)
 
 
 def test_other_questions_get_other_runs(tmp_path):

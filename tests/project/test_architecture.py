@@ -19,7 +19,7 @@ LAYERS = (
     ("agents",),
     ("generative", "decision"),
     ("interpret",),
-    ("analysis", "worldlens"),
+    ("analysis", "slurm", "worldlens"),
 )
 """Packages from the ground up; packages of one layer do not import each other."""
 ROOMS = {

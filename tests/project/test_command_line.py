@@ -35,6 +35,7 @@ PACKAGES = (
     "generative",
     "interpret",
     "rollouts",
+    "slurm",
 )
 SOURCES = [*ROOT.glob("*.py"), *(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))]
 SCRIPTS = sorted(

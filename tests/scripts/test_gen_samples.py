@@ -54,6 +54,14 @@ def record(made, **changed):
     return args.out_dir or Path("results/simulated") / kind
 
 
+def test_several_jobs_make_the_store_of_one(made):
+    alone = Rollouts.open(record(made, out_dir=Path("alone")))
+    for job in (1, 2, 0):
+        record(made, out_dir=Path("together"), job=(job, 3))
+        assert len(list(Path("together").glob("shard_*.h5"))) == {1: 1, 2: 2, 0: 3}[job]
+    assert Rollouts.open(Path("together")).id == alone.id
+
+
 def test_informed_samples_are_linked_to_the_frames_that_they_began_from(made):
     store = Rollouts.open(record(made))
     real = Rollouts.open(made / "store")

@@ -79,6 +79,19 @@ def test_store_is_whole_and_sound(store):
     assert len(set(zip(store.episodes["level_seed"], store.episodes["repeat"]))) == 10
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_several_jobs_make_the_store_of_one(models, store, tmp_path, count):
+    for job in reversed(range(count)):
+        record.main(asked(models, tmp_path, job=(job, count)))
+    together = Rollouts.open(tmp_path / "data" / "test")
+    assert checksums(together.path) == checksums(store.path)
+    assert together.id == store.id
+
+
+def test_a_job_makes_its_share_alone(models, tmp_path):
+    assert [entry["shard"] for entry in make(models, tmp_path, job=(1, 2)).entries] == [1]
+
+
 def test_every_episode_replays_bit_for_bit(store):
     env = ProcgenVecEnv(4, ProcgenConfig(**store.manifest["env"]))
     assert (replay(store, range(10), env) == SAME).all()

@@ -199,6 +199,18 @@ def test_the_batch_size_changes_the_files_and_not_the_maps(made, tmp_path, base)
         np.testing.assert_allclose(store.map(sample, "value"), base.map(sample, "value"), atol=limit)
 
 
+def test_several_jobs_make_the_maps_of_one(made, tmp_path, base):
+    for job in (2, 0, 1):
+        saliency_exps.main(args_of(made, tmp_path, batch_size=1, job=(job, 3)))
+        assert (tmp_path / "latest").exists() == (job == 1)
+    store = SaliencyStore.open((tmp_path / "latest").resolve())
+    assert (store.path / "done.json").exists()
+    alone = run(made, tmp_path / "alone", batch_size=1)
+    for name in ("batch_0", "batch_1", "batch_2"):
+        one, other = ((path / f"{name}.safetensors").read_bytes() for path in (store.path, alone.path))
+        assert one == other
+
+
 def test_recorded_frames_are_shown_as_recorded(made, tmp_path, base, caplog):
     with caplog.at_level(30):
         store = run(made, tmp_path, data_dir=made / "own", real_frames=True, sample_ids=("0", "to", "20"))

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from agents.actor_critic import load_agent
 from analysis import interventions_plotting, interventions_precompute
@@ -11,6 +12,7 @@ from analysis.interventions import run as experiment_run
 from analysis.interventions.experiment import Experiment, play_control
 from analysis.interventions.run import Settings
 from analysis.interventions.summary import prediction, summarize_causes
+from common.checkpoints import load_checkpoint
 from common.cli import parse
 from common.runs import UsageError
 from interpret.forks.fork_points import recording_seed
@@ -61,6 +63,22 @@ def made(world, directions_file, tmp_path_factory):
         patch.setattr(interventions_precompute, "MIN_NULLS", FEW)
         out = tmp_path_factory.mktemp("both") / "out"
         return *run(world, directions_file, out, f"--world_model_file {world.world_model_file}"), out
+
+
+def test_several_jobs_make_the_step_of_one(world, directions_file, base, tmp_path):
+    out = tmp_path / "out"
+    for job in (1, 2):
+        with pytest.raises(FileNotFoundError):
+            run(world, directions_file, out, f"--job {job} 3")
+    numbers, latest = run(world, directions_file, out, "--job 0 3")
+    assert numbers["worlds"] == base[0]["worlds"]
+    for name in (
+        "real_control",
+        "real_tested",
+        *(f"real_{one.replace(' ', '_').replace('-', '_')}" for one in FAMILIES),
+    ):
+        one, other = (load_checkpoint(path / f"{name}.safetensors")[0] for path in (latest, base[1]))
+        assert all(torch.equal(one[key].nan_to_num(7.0), other[key].nan_to_num(7.0)) for key in one)
 
 
 def test_both_worlds_have_effects_nulls_and_checks(made):

@@ -1,0 +1,1 @@
+"""Jobs on a cluster: batch files, submission, estimates, and chains of dependent steps."""

@@ -1,0 +1,144 @@
+"""Submits a chain of steps, each of which begins when those before it have succeeded.
+
+    python -m slurm.chain --chain_file slurm/chains/study.yml --launcher slurm --partition gpu
+
+The file lists the steps in order: a command, and launcher's flags of its own (array, gpus, time, ...). A step
+waits for the one before it, or for those that `after` names. A word with an asterisk stands for the file it
+matches when the step begins, the last one if several do. Every command is checked before any is submitted.
+"""
+
+import logging
+import re
+import shlex
+import string
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+import yaml
+
+from common.cli import parse, run_main
+from common.errors import UsageError
+from common.launcher import Launch
+from common.shared_flags import LogLevel
+
+
+@dataclass
+class Args:
+    chain_file: Path = Path("slurm/chains/study.yml")
+    """YAML file with the steps."""
+    variables: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: the file's)")] = ()
+    """Values of the file's variables, such as EXP=mine SEED=1."""
+    launcher: Literal["slurm", "sbatch", "local"] = "slurm"
+    """slurm: submit with submitit; sbatch: write plain batch files and submit them; local: run the steps on
+    this machine, one after the other.
+    """
+    partition: str | None = None
+    """Slurm partition of steps that name none; default: the cluster's."""
+    account: str | None = None
+    """Slurm account that is charged; default: yours."""
+    job_dir: Path = Path("logs/slurm")
+    """Directory for batch files and the jobs' output; all nodes must see it."""
+    dry_run: bool = False
+    """Print the batch files and estimates of time, memory and disk; submit nothing."""
+    log_level: LogLevel = logging.INFO
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command of a chain.
+
+    Attributes:
+        name: of the step.
+        words: script and flags.
+        flags: launcher's flags by name.
+        after: names of the steps it waits for.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    flags: Mapping[str, object]
+    after: tuple[str, ...]
+
+
+OWN = ("run", "after")
+FLAGS = {one.name for one in fields(Launch)} - {"launcher", "after", "dry_run", "job_name"}
+
+
+def read_chain(path: Path, given: Sequence[str] = ()) -> list[Step]:
+    """The steps of a file, with its variables filled in. Raises UsageError for a file that describes none."""
+    try:
+        content = yaml.safe_load(path.read_text())
+        variables = content.get("variables", {}) | dict(one.split("=", 1) for one in given)
+        listed = content["steps"].items()
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise UsageError(
+            f"{path} is no chain, or --variables are not NAME=VALUE ({error}): it needs `steps`, each with"
+            " `run`; see slurm/chains/study.yml"
+        ) from error
+    steps: list[Step] = []
+    for name, described in listed:
+        steps.append(_step(path, name, described, variables, [step.name for step in steps]))
+    return steps
+
+
+def _step(path: Path, name: str, described, variables: Mapping, before: Sequence[str]) -> Step:
+    """One step. Raises UsageError for unknown entries, variables, and steps that are not before it."""
+    if not isinstance(described, dict) or "run" not in described:
+        raise UsageError(f"{path}: the step {name} has no command: give it `run`")
+    unknown = described.keys() - FLAGS - set(OWN)
+    if unknown:
+        raise UsageError(f"{path}: {min(unknown)} of the step {name} is none of {', '.join(sorted(FLAGS))}")
+    after = described.get("after", before[-1:])
+    after = (after,) if isinstance(after, str) else tuple(after)
+    if set(after) - set(before):
+        raise UsageError(f"{path}: the step {name} is after {after[0]}, which is no step before it")
+    try:
+        words = shlex.split(string.Template(described["run"]).substitute(variables))
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"{path}: the step {name} uses a variable that is not set: {error}") from error
+    flags = {key: value for key, value in described.items() if key not in OWN}
+    return Step(name, tuple(words), flags, after)
+
+
+def command_of(step: Step, args: Args, after: Sequence[int], dry_run: bool) -> list[str]:
+    """The command that submits a step, once those it waits for have the ids `after`."""
+    flags = {"launcher": args.launcher, "job_dir": args.job_dir, "job_name": step.name}
+    flags |= {name: getattr(args, name) for name in ("partition", "account") if getattr(args, name)}
+    words = [f"--{name}={value}" for name, value in (flags | dict(step.flags)).items() if name != "sweep"]
+    sweep = ["--sweep", *map(str, step.flags["sweep"])] if "sweep" in step.flags else []
+    waits = ["--after", *map(str, after)] if after and args.launcher != "local" else []
+    return [*step.words, *words, *sweep, *waits, *(["--dry_run"] if dry_run else [])]
+
+
+def run_step(step: Step, args: Args, after: Sequence[int] = (), dry_run: bool = False) -> str:
+    """What the step's script says when it is submitted. Raises UsageError where it refuses its flags."""
+    command = [sys.executable, *command_of(step, args, after, dry_run)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UsageError(f"step {step.name}: {done.stderr.strip().removeprefix('error: ')}")
+    return done.stdout
+
+
+def main(args: Args) -> None:
+    steps = read_chain(args.chain_file, args.variables)
+    for step in steps:
+        said = run_step(step, args, dry_run=True)
+        if args.dry_run:
+            waits = f" (after {', '.join(step.after)})" if step.after else ""
+            print(f"# {said.rstrip()}".replace("\n", f"{waits}\n", 1), end="\n\n")
+    if args.dry_run:
+        return
+    ids: dict[str, int] = {}
+    for step in steps:
+        said = run_step(step, args, [ids[name] for name in step.after])
+        ids[step.name] = int(re.search(r"^submitted job (\d+)", said, flags=re.MULTILINE)[1])
+        logging.info("%s: job %d", step.name, ids[step.name])
+
+
+if __name__ == "__main__":
+    run_main(main, parse(Args, __doc__, sys.argv[1:]))
