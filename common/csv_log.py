@@ -66,7 +66,11 @@ class CsvLog:
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV log; a last line that a kill cut short is dropped."""
-    lines = path.read_text().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    return list(csv.DictReader(whole))
+    """The rows of a CSV log; a last line that a kill cut short is dropped. Raises UsageError for anything
+    else.
+    """
+    try:
+        lines = path.read_text().splitlines(keepends=True)
+        return list(csv.DictReader(line for line in lines if line.endswith("\n")))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path} is damaged ({error}): repair it, or move it away") from error

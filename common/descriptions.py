@@ -15,6 +15,8 @@ from common.errors import UsageError
 
 LARGEST = 2**31 - 1
 """Largest integer that a configuration may hold."""
+MOST_VALUES = 10**6
+"""Most values in a YAML file, its aliases written out."""
 LARGEST_SIZE = 2**16
 """Largest width, count or image edge that a configuration may request."""
 _NAMES = {
@@ -40,7 +42,30 @@ def read_json(path: Path, remedy: str, error: type[Exception] = UsageError) -> d
 
 def read_yaml(path: Path, remedy: str, error: type[Exception] = UsageError) -> dict:
     """Reads a YAML mapping of plain values, without tags. Raises `error` as `parse_json` does."""
-    return _mapping(lambda: yaml.safe_load(Path(path).read_text()), path, remedy, error)
+    return _mapping(lambda: _load_yaml(Path(path).read_text()), path, remedy, error)
+
+
+def _load_yaml(text: str):
+    """Plain values of a YAML text. Raises ValueError where aliases multiply them beyond MOST_VALUES."""
+    value = yaml.safe_load(text)
+    _count_values(value, {})
+    return value
+
+
+def _count_values(value, counted: dict[int, int | None]) -> int:
+    """Values in a nested value, aliases written out; `counted` holds those of containers met before."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) in counted:
+        if (count := counted[id(value)]) is None:
+            raise ValueError("an alias stands inside what it names")
+        return count
+    counted[id(value)] = None
+    items = value.values() if isinstance(value, dict) else value
+    counted[id(value)] = count = 1 + sum(_count_values(item, counted) for item in items)
+    if count > MOST_VALUES:
+        raise ValueError(f"its aliases make more than {MOST_VALUES:,} values")
+    return count
 
 
 def read_preset(path: Path, name: str, known: set[str]) -> dict:

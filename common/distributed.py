@@ -3,11 +3,14 @@ process writes.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import distributed
 
+from common.errors import one_line
 from common.runs import UsageError
 
 
@@ -36,7 +39,8 @@ class DistContext:
         if self.size == 1:
             return values
         numbers = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
-        distributed.all_reduce(numbers)
+        with _all_present():
+            distributed.all_reduce(numbers)
         return dict(zip(values, (numbers / self.size).tolist()))
 
     def average_gradients(self, parameters) -> None:
@@ -45,7 +49,8 @@ class DistContext:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
-        distributed.all_reduce(flat)
+        with _all_present():
+            distributed.all_reduce(flat)
         for gradient, mean in zip(
             gradients, (flat / self.size).split([gradient.numel() for gradient in gradients])
         ):
@@ -56,10 +61,12 @@ class DistContext:
         if self.size == 1:
             return text
         length = torch.tensor([len(text.encode())], device=self.device)
-        distributed.broadcast(length, 0)
+        with _all_present():
+            distributed.broadcast(length, 0)
         characters = list(text.encode()) if self.first else [0] * int(length)
         message = torch.tensor(characters, dtype=torch.uint8, device=self.device)
-        distributed.broadcast(message, 0)
+        with _all_present():
+            distributed.broadcast(message, 0)
         return bytes(message.tolist()).decode()
 
     def check_batch(self, windows: int) -> None:
@@ -74,6 +81,18 @@ class DistContext:
         """Leaves the process group; no method may be called afterwards."""
         if self.size > 1:
             distributed.destroy_process_group()
+
+
+@contextmanager
+def _all_present() -> Iterator[None]:
+    """Raises UsageError where another process of the group has ended, which PyTorch reports in many ways."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise UsageError(
+            f"another process of this job ended ({one_line(error).partition('. ')[0][:200]}): run the same"
+            " command again; it goes on from what was saved"
+        ) from error
 
 
 def join_ranks(device: torch.device) -> DistContext:

@@ -32,6 +32,8 @@ from common.stopping import report_on_stop
 _ANOTHER = "delete that run or start another with --new"
 NOT_IDENTITY = ("device", "precision", "num_threads", "log_level", "out_dir", "new", "track", "job")
 """Config fields that do not affect results and so are not part of a run's key."""
+CHECKSUMS = "checksums.json"
+"""In a finished run, the ids of its other JSON files."""
 PACKAGES = ("torch", "numpy", "procgen-mirror", "gym3", "safetensors")
 
 
@@ -121,7 +123,27 @@ class Run:
         return (self.dir / "done.json").exists()
 
     def finish(self, summary: dict) -> None:
+        """Writes checksums of the run's JSON files, then done.json."""
+        write_json(self.dir / CHECKSUMS, _json_ids(self.dir))
         write_json(self.dir / "done.json", summary)
+
+
+def _json_ids(run: Path) -> dict[str, str]:
+    """{name: id} of the JSON files of a run, aside from the two that mark it as finished."""
+    files = sorted(path for path in run.glob("*.json") if path.name not in (CHECKSUMS, "done.json"))
+    return {path.name: file_id(path) for path in files}
+
+
+def check_finished(run: Path) -> None:
+    """Raises UsageError if a JSON file of a finished run has changed since. Runs from before there were
+    checksums are not checked.
+    """
+    if (run / CHECKSUMS).exists():
+        stated = read_json(run / CHECKSUMS, _ANOTHER)
+        found = _json_ids(run)
+        changed = sorted(name for name, id_ in stated.items() if found.get(name) != id_)
+        if changed:
+            raise UsageError(f"{run / changed[0]} is damaged: it does not match its checksum; {_ANOTHER}")
 
 
 def read_config(run: Path) -> dict:

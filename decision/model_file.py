@@ -70,11 +70,17 @@ def load_dt(path: Path, device: torch.device | str = "cpu") -> tuple[DecisionTra
 
 def _agents_encoder(path: Path, agent: dict) -> dict[str, torch.Tensor]:
     """Weights of the encoder of the agent that the file at `path` names by its relative path and id."""
-    named = Path(path).parent / look_up(agent, "file", str, path)
-    if not named.is_file() or file_id(named) != agent["id"]:
+    file = look_up(agent, "file", str, path, BadCheckpoint)
+    stated = look_up(agent, "id", str, path, BadCheckpoint)
+    named = Path(path).parent / file
+    if Path(file).is_absolute() or "\0" in file:
+        raise BadCheckpoint(
+            f"{path} names its agent by the path {file!r}: a path relative to it belongs there"
+        )
+    if not named.is_file() or file_id(named) != stated:
         found = "another agent" if named.is_file() else "no file"
         raise BadCheckpoint(
-            f"{path} has the encoder of agent {agent['id']}, and there is {found} at {named}: keep the two"
+            f"{path} has the encoder of agent {stated}, and there is {found} at {named}: keep the two"
             " files where they were published"
         )
     encoder = load_agent(named)[0].encoder

@@ -14,6 +14,8 @@ from rollouts.shard import BadStore
 KIND = "worldlens rollouts"
 SCHEMA = 2
 """Schema 1 has no checksum and is still read."""
+MOST_ACTIONS = 256
+"""An action is stored in a byte."""
 _LARGEST_WIDTH = 2**20
 _LARGEST_FRAME = 2**28
 _DTYPES = (
@@ -92,7 +94,7 @@ def check_manifest(manifest: Mapping) -> None:
     actions = manifest["num_actions"]
     shape = manifest.get("obs_shape", [64, 64, 3])
     right = {
-        "num_actions": 1 <= actions <= 256,
+        "num_actions": 1 <= actions <= MOST_ACTIONS,
         "action_names": len(manifest["action_names"]) == actions,
         "noop": 0 <= manifest["noop"] < actions,
         "hidden_size": 0 <= manifest["hidden_size"] <= _LARGEST_WIDTH,

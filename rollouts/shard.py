@@ -19,6 +19,7 @@ import numpy as np
 from common.checkpoints import write_atomically, write_json
 from common.descriptions import look_up, read_json
 from common.runs import UsageError
+from rollouts.datasets import plain_dataset
 from rollouts.fields import Field
 
 CHUNK = 20
@@ -146,10 +147,11 @@ class Shard:
             with open(path, "rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._columns = {
-                name: self._open(name, self._file[name], field, steps) for name, field in fields.items()
+                name: self._open(name, plain_dataset(self._file, name), field, steps)
+                for name, field in fields.items()
             }
         except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
 
     def column(self, name: str) -> np.ndarray:
         """A complete field, [steps, ...]."""
@@ -172,7 +174,7 @@ class Shard:
             for begin, end in itertools.pairwise(edges):
                 column.read_direct(frames, np.s_[wanted[begin] : wanted[end - 1] + 1], np.s_[begin:end])
         except OSError as error:
-            raise _unreadable(Path(self._file.filename), error) from error
+            raise unreadable(Path(self._file.filename), error) from error
         return frames
 
     def _open(self, name: str, dataset: h5py.Dataset, field: Field, steps: int) -> np.ndarray | h5py.Dataset:
@@ -182,14 +184,17 @@ class Shard:
                 f"{name} is {dataset.dtype} {list(dataset.shape)}, and {field.dtype}"
                 f" {list(declared[1])} is declared"
             )
-        if dataset.chunks:
+        if dataset.chunks and _are_frames(field.dtype, field.shape):
             return dataset
+        if dataset.chunks:
+            raise ValueError(f"{name} is compressed, and only frames are")
         return np.frombuffer(self._map, dataset.dtype, dataset.size, dataset.id.get_offset()).reshape(
             dataset.shape
         )
 
 
-def _unreadable(path: Path, error: Exception) -> BadStore:
+def unreadable(path: Path, error: object) -> BadStore:
+    """The error for a data file that cannot be read, with the command that says why."""
     return BadStore(
         f"{path} cannot be read ({error}); see what is damaged with: python -m"
         f" rollouts.inspect_store {path.parent} --check"
@@ -197,7 +202,11 @@ def _unreadable(path: Path, error: Exception) -> BadStore:
 
 
 def _is_frames(array: np.ndarray) -> bool:
-    return array.dtype == np.uint8 and array.ndim >= 3
+    return _are_frames(array.dtype.name, array.shape[1:])
+
+
+def _are_frames(dtype: str, shape: tuple[int, ...]) -> bool:
+    return dtype == "uint8" and len(shape) >= 2
 
 
 def _digest(entry: dict) -> str:

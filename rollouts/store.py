@@ -194,6 +194,7 @@ class Rollouts:
         )
         self.first_step = np.cumsum(self.episodes["length"]) - self.episodes["length"]
         self.num_steps = int(self.episodes["length"].sum())
+        self._whole: set[int] = set()  # shards whose checksum holds
         self._opened = lru_cache(_OPEN_SHARDS)(self._open_shard)
 
     @classmethod
@@ -288,7 +289,11 @@ class Rollouts:
 
     def _open_shard(self, index: int, process: int) -> Shard:
         entry = next(entry for entry in self.entries if entry["shard"] == index)
-        return Shard(shards.data_path(self.path, index), self.step_fields, entry["num_steps"])
+        path = shards.data_path(self.path, index)
+        if index not in self._whole and not shards.data_is_whole(self.path, entry):
+            raise shards.unreadable(path, "its bytes do not match their checksum")
+        self._whole.add(index)
+        return Shard(path, self.step_fields, entry["num_steps"])
 
 
 def _shifted(hidden: np.ndarray, episodes: dict[str, np.ndarray]) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.checkpoints import write_text
 from common.runs import UsageError, file_id
 from interpret.interventions.hypothesis import Hypothesis, check_family, read_hypothesis
 from rollouts.store import Rollouts
@@ -77,5 +78,4 @@ def open_sealed(path: Path, hypothesis: Hypothesis, commit: str) -> None:
                 "direction is tested there once; explore on other levels"
             )
     if not any(entry["id"] == own["id"] for entry in entries):
-        with open(log, "a") as file:
-            file.write(json.dumps(own) + "\n")
+        write_text(log, "".join(json.dumps(entry) + "\n" for entry in [*entries, own]))

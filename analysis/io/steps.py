@@ -17,7 +17,7 @@ import numpy as np
 from common.checkpoints import BadCheckpoint, load_checkpoint, write_json
 from common.descriptions import read_json
 from common.precision import Precision
-from common.runs import Run, UsageError, open_run, read_config
+from common.runs import Run, UsageError, check_finished, open_run, read_config
 from common.shared_flags import ALONE, Job
 from interpret.directions.directions import Directions, load_directions, save_directions
 
@@ -109,6 +109,7 @@ def find_step(out_dir: Path, name: str, version: int, command: str, chosen: Path
         raise UsageError(
             f"{directory} holds artefacts of the step {key[1]}, not {name}; compute these with: {command}"
         )
+    check_finished(directory)
     found = read_config(directory).get("version")
     if found != version:
         raise UsageError(

@@ -12,8 +12,9 @@ import numpy as np
 
 from common.errors import UsageError
 from common.locks import Locked, held
+from rollouts.datasets import read
 from rollouts.fields import episode_fields, step_fields
-from rollouts.manifest import check_manifest
+from rollouts.manifest import MOST_ACTIONS, check_manifest
 from rollouts.store import Rollouts, create_store, write_shard
 
 SHARD_STEPS = 20_000
@@ -26,7 +27,7 @@ OWN = "worldlens"
 
 SHARED = ("obs", "action", "reward", "terminated", "truncated")
 """Step fields that foreign formats hold under names of their own."""
-DAMAGE = (KeyError, OSError, ValueError, TypeError, AttributeError)
+DAMAGE = (LookupError, OSError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError)
 """What reading an episode of a damaged HDF5 file raises."""
 
 
@@ -66,6 +67,8 @@ class ForeignGame(NamedTuple):
         """Manifest of a store of this game, whose agent is unknown. Raises BadRecording for an impossible
         one.
         """
+        if not 1 <= num_actions <= MOST_ACTIONS:
+            raise BadRecording(f"these episodes have {num_actions} actions; a store has 1 to {MOST_ACTIONS}")
         found = {
             "num_actions": int(num_actions),
             "action_names": [str(action) for action in range(num_actions)],
@@ -224,5 +227,5 @@ def write_row(group: h5py.Group, row: Mapping) -> None:
 def read_row(group: h5py.Group, manifest: Mapping) -> dict:
     """Reads what `write_row` wrote."""
     names = [name for name in episode_fields(manifest) if name != "length"]
-    found = {name: group[name][()] for name in names}
+    found = {name: read(group, name) for name in names}
     return {name: value.decode() if isinstance(value, bytes) else value for name, value in found.items()}

@@ -18,6 +18,7 @@ import numpy as np
 
 from common.checkpoints import write_atomically
 from common.descriptions import parse_json
+from rollouts.datasets import plain_dataset, plain_item, read
 from rollouts.fields import step_fields
 from rollouts.formats.episodes import (
     DAMAGE,
@@ -123,7 +124,10 @@ def is_midt(path: Path) -> bool:
     if not Path(path).is_file() or not h5py.is_hdf5(path):
         return False
     with open_hdf5(path) as file:
-        return "trajectories" in file
+        try:
+            return "trajectories" in file
+        except DAMAGE as error:
+            raise BadRecording(f"{path} cannot be read as HDF5: {error}") from error
 
 
 def read_midt(path: Path, game: ForeignGame) -> Recording:
@@ -151,27 +155,27 @@ def read_midt(path: Path, game: ForeignGame) -> Recording:
 def _episodes(path: Path, numbers: list[int], manifest: dict, own: bool) -> Iterator[Episode]:
     with open_hdf5(path) as file:
         for number in numbers:
-            group = file[f"trajectories/episode_{number}"]
             try:
+                group = plain_item(file, f"trajectories/episode_{number}")
                 yield _read_episode(group, number, manifest, own)
             except DAMAGE as error:
                 raise BadRecording(f"episode_{number} of {path} is damaged: {error}") from error
 
 
 def _read_episode(group: h5py.Group, number: int, manifest: dict, own: bool) -> Episode:
-    terminated = group["dones"][()].astype(bool)
-    truncated = group["truncated"][()].astype(bool) if "truncated" in group else np.zeros_like(terminated)
+    terminated = read(group, "dones").astype(bool)
+    truncated = read(group, "truncated").astype(bool) if "truncated" in group else np.zeros_like(terminated)
     outcome = {
-        "obs": _frames(group["states"][()], step_fields(manifest)["obs"].shape),
-        "action": _whole(group["actions"][()], manifest["num_actions"], "an action"),
-        "reward": group["rewards"][()].astype(np.float32),
+        "obs": _frames(read(group, "states"), step_fields(manifest)["obs"].shape),
+        "action": _whole(read(group, "actions"), manifest["num_actions"], "an action"),
+        "reward": read(group, "rewards").astype(np.float32),
         "terminated": terminated,
         "truncated": truncated,
     }
     if own:
         names = step_fields(manifest).keys() - set(SHARED)
-        steps = {name: group[f"{OWN}/steps/{name}"][()] for name in names}
-        return Episode(outcome | steps, read_row(group[f"{OWN}/episode"], manifest))
+        steps = {name: read(group, f"{OWN}/steps/{name}") for name in names}
+        return Episode(outcome | steps, read_row(plain_item(group, f"{OWN}/episode"), manifest))
     return foreign_episode(manifest, number, None, outcome)
 
 
@@ -193,11 +197,13 @@ def _whole(values: np.ndarray, bound: int, name: str) -> np.ndarray:
 def _episode_numbers(file: h5py.File, path: Path) -> list[int]:
     """Numbers of the episodes, ascending. Raises BadRecording if there are none or fewer than stated."""
     try:
-        names = [name for name in file["trajectories"] if name.startswith("episode_")]
+        trajectories = plain_item(file, "trajectories")
+        names = [name for name in trajectories if name.startswith("episode_")]
         numbers = sorted(int(name.removeprefix("episode_")) for name in names)
-        stated = int(file["metadata/num_episodes"][()]) if "metadata/num_episodes" in file else len(numbers)
+        stated = int(read(file, "metadata/num_episodes")) if "metadata/num_episodes" in file else len(numbers)
         for number in numbers:
-            missing = [name for name in COLUMNS if name not in file[f"trajectories/episode_{number}"]]
+            episode = plain_item(trajectories, f"episode_{number}")
+            missing = [name for name in COLUMNS if name not in episode]
             if missing:
                 raise ValueError(f"episode_{number} lacks {', '.join(missing)}")
     except DAMAGE as error:
@@ -208,12 +214,15 @@ def _episode_numbers(file: h5py.File, path: Path) -> list[int]:
 
 
 def _foreign_manifest(file: h5py.File, numbers: list[int], path: Path, game: ForeignGame) -> dict:
-    groups = [file[f"trajectories/episode_{number}"] for number in numbers]
-    width = groups[0]["states"].shape[-1]
+    try:
+        groups = [plain_item(file, f"trajectories/episode_{number}") for number in numbers]
+        width = plain_dataset(groups[0], "states").shape[-1]
+        last = max(int(read(group, "actions").max()) for group in groups)
+    except DAMAGE as error:
+        raise BadRecording(f"{path} is no recording in MIDT's layout: {error}") from error
     if game.obs_shape is None or int(np.prod(game.obs_shape)) != width:
         raise BadRecording(
             f"the states of {path} are vectors of {width} numbers: if they are frames, give their height,"
             f" width and channels as --obs_shape H W C with H * W * C = {width}; other states have no store"
         )
-    last = max(int(group["actions"][()].max()) for group in groups)
     return game.manifest(game.obs_shape, game.num_actions or last + 1)

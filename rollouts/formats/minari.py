@@ -18,6 +18,7 @@ import numpy as np
 
 from common.checkpoints import write_json
 from common.descriptions import fits, parse_json, read_json
+from rollouts.datasets import plain_dataset, plain_item, read
 from rollouts.fields import step_fields
 from rollouts.formats.episodes import (
     DAMAGE,
@@ -184,27 +185,29 @@ def _episodes(folder: Path, count: int, manifest: dict, own: bool, decode: Decod
     with open_hdf5(path) as file:
         for number in range(count):
             try:
-                yield _read_episode(file[f"episode_{number}"], number, manifest, own, decode)
+                yield _read_episode(plain_item(file, f"episode_{number}"), number, manifest, own, decode)
             except DAMAGE as error:
                 raise BadRecording(f"episode_{number} of {path} is damaged: {error}") from error
 
 
 def _read_episode(group: h5py.Group, number: int, manifest: dict, own: bool, decode: DecodeImage) -> Episode:
-    count = len(group["rewards"])
-    action = group["actions"][()]
+    count = len(plain_dataset(group, "rewards"))
+    action = read(group, "actions")
     if not np.isin(action, np.arange(manifest["num_actions"])).all():
         raise ValueError(f"an action is none of the {manifest['num_actions']}")
     outcome = {
-        "obs": _observations(group["observations"], step_fields(manifest)["obs"].shape, decode)[:count],
+        "obs": _observations(
+            plain_dataset(group, "observations"), step_fields(manifest)["obs"].shape, decode
+        )[:count],
         "action": action.astype(np.uint8),
-        "reward": group["rewards"][()].astype(np.float32),
-        "terminated": group["terminations"][()].astype(bool),
-        "truncated": group["truncations"][()].astype(bool),
+        "reward": read(group, "rewards").astype(np.float32),
+        "terminated": read(group, "terminations").astype(bool),
+        "truncated": read(group, "truncations").astype(bool),
     }
     if own:
         names = step_fields(manifest).keys() - set(SHARED)
-        steps = {name: group[f"infos/{name}"][:count] for name in names}
-        return Episode(outcome | steps, read_row(group[f"{OWN}/episode"], manifest))
+        steps = {name: plain_dataset(group, f"infos/{name}")[:count] for name in names}
+        return Episode(outcome | steps, read_row(plain_item(group, f"{OWN}/episode"), manifest))
     seed = group.attrs.get("seed")
     return foreign_episode(manifest, number, None if seed is None else int(seed), outcome)
 

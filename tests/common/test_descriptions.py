@@ -9,7 +9,7 @@ from analysis.model_eval.report_card_page import build_page
 from analysis.plot_loss_over_time import draw
 from analysis.probing.store_concepts import GROUP, load_concepts
 from analysis.training_curves.curves import load_run
-from common.descriptions import check_entries, fits, look_up
+from common.descriptions import check_entries, fits, look_up, read_yaml
 from common.errors import UsageError
 from common.runs import Run, read_config
 from rollouts.scene_bank import SceneBank
@@ -119,3 +119,22 @@ def test_an_entry_is_named_where_it_is_missing_or_of_another_kind():
     with pytest.raises(UsageError, match="^x.json is damaged: its a.b is 'c'; expected a whole number$"):
         look_up({"a": {"b": "c"}}, "a.b", int, "x.json")
     check_entries({"a": 1}, {"a": int, "b": str}, "x.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9) if i else '1'}]\n" for i in range(9)),
+        "a: &a [*a]\n",
+        "a: &a {b: [*a]}\n",
+    ],
+)
+def test_aliases_that_multiply_or_contain_themselves_are_refused(tmp_path, text):
+    (tmp_path / "x.yml").write_text(text)
+    with pytest.raises(UsageError, match=r"x.yml is damaged .*alias"):
+        read_yaml(tmp_path / "x.yml", "fix it")
+
+
+def test_aliases_in_moderation_are_read(tmp_path):
+    (tmp_path / "x.yml").write_text("a: &a {b: 1}\nc: {<<: *a, d: [*a, *a]}\n")
+    assert read_yaml(tmp_path / "x.yml", "fix it")["c"] == {"b": 1, "d": [{"b": 1}, {"b": 1}]}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import common.runs
-from common.runs import UsageError, agrees, choose_device, file_id, key_of, open_run, plain
+from common.runs import UsageError, agrees, check_finished, choose_device, file_id, key_of, open_run, plain
 from common.shared_flags import Job
 
 
@@ -172,3 +172,23 @@ def test_a_directory_that_a_killed_process_was_just_making_is_removed(tmp_path):
     open_run(tmp_path, "seed_0", {"a": 1}, new=True)
     assert not abandoned.exists()
     assert begun.exists()
+
+
+def test_a_finished_run_knows_its_json_files(tmp_path):
+    run = open_run(tmp_path, "run", Config())
+    (run.dir / "numbers.json").write_text('{"effect": 1}')
+    run.finish({})
+    check_finished(run.dir)
+    (run.dir / "numbers.json").write_text('{"effect": 3}')
+    with pytest.raises(UsageError, match=r"numbers.json is damaged: it does not match its checksum"):
+        check_finished(run.dir)
+    (run.dir / "numbers.json").unlink()
+    with pytest.raises(UsageError, match=r"numbers.json is damaged"):
+        check_finished(run.dir)
+
+
+def test_a_run_from_before_checksums_is_not_checked(tmp_path):
+    run = open_run(tmp_path, "run", Config())
+    run.finish({})
+    (run.dir / "checksums.json").unlink()
+    check_finished(run.dir)

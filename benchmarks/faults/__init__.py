@@ -1,0 +1,1 @@
+"""Faults on purpose: kills, full disks, damaged files, rival writers, clock jumps, lost processes."""

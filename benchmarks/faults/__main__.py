@@ -1,0 +1,107 @@
+"""Inflicts faults on every script that writes, and checks that nothing committed is lost, nothing damaged is
+read as good, and every resume is exact.
+"""
+
+import json
+import logging
+import random
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from common.cli import parse, run_main
+from common.shared_flags import LogLevel
+
+
+@dataclass
+class Args:
+    work_dir: Path = Path("results/faults")
+    """A directory for the runs. Uninterrupted runs in it are used again; delete it after a change of code."""
+    agent_file: Path = Path("pretrained/coinrun_easy_200/seed_0_finished/model.safetensors")
+    """Agent that plays."""
+    scripts: tuple[str, ...] = ()
+    """Scripts to kill, by name; default: all. Rows of others in the output are kept."""
+    kills: int = 14
+    """Kills per script: at a random time, at a random operation on files and in mid-write, in turn; 0 for
+    none.
+    """
+    per_run: int = 5
+    """Kills of one run at most."""
+    damages: int = 200
+    """Damaged copies of a file of each kind that is read again; 0 for none."""
+    losses: int = 3
+    """Lost processes of each training in two processes; 0 for none."""
+    seed: int = 0
+    """Chooses the moments."""
+    out_file: Path = Path("docs/results/faults.json")
+    """JSON file for the results; rows of scripts that do not run are kept."""
+    log_level: LogLevel = logging.INFO
+
+
+if __name__ == "__main__":
+    ARGS = parse(Args, __doc__)
+
+import torch
+
+from benchmarks.faults.damage import damage_often
+from benchmarks.faults.fork_server import warm_up
+from benchmarks.faults.kills import kill_often, reference
+from benchmarks.faults.ranks import lose_one
+from benchmarks.faults.scripts import all_scripts, use_tiny_preset
+from benchmarks.faults.tally import Tally
+from common.checkpoints import write_json
+from common.runs import UsageError, manifest
+
+TRAININGS = ("train_gen_model", "train_dt")
+"""Trainings that run in several processes."""
+
+
+def main(args: Args) -> None:
+    torch.set_num_threads(1)
+    place = args.work_dir.resolve()
+    shutil.rmtree(place / "runs", ignore_errors=True)
+    place.mkdir(parents=True, exist_ok=True)
+    use_tiny_preset(place)
+    listed = all_scripts(args.agent_file.resolve(), place / "reference")
+    if unknown := [name for name in args.scripts if name not in listed]:
+        raise UsageError(f"no script {unknown[0]!r}; choose from: {', '.join(listed)}")
+    warm_up([script.module for script in listed.values()])
+    for name, script in listed.items():
+        expected = reference(script, place / "reference" / name)
+        logging.info("%s: %.1f s, %d operations on files", name, expected.processor, expected.operations)
+        if args.kills and (not args.scripts or name in args.scripts):
+            draw = random.Random(f"{args.seed} {name}")
+            tally = kill_often(script, expected, place / "runs", args.kills, args.per_run, draw)
+            write(args.out_file, "scripts", {name: row_of(tally)})
+    draw = random.Random(args.seed)
+    if args.damages:
+        write(
+            args.out_file,
+            "damage",
+            damage_often(place / "reference", place / "runs", args.damages, draw),
+        )
+    for name in TRAININGS if args.losses else ():
+        write(
+            args.out_file, "lost_process", {name: lose_one(listed[name], place / "runs", args.losses, draw)}
+        )
+
+
+def row_of(tally: Tally) -> dict:
+    """The counts of one script, without paths of this machine."""
+    return {"total": tally.total} | {k: v for k, v in asdict(tally).items() if k != "findings"}
+
+
+def write(out_file: Path, part: str, rows: dict[str, dict]) -> None:
+    """Replaces rows of a part of the output file, and its totals."""
+    kept = json.loads(out_file.read_text()) if out_file.exists() else {}
+    kept[part] = kept.get(part, {}) | rows
+    numbers = [key for key, value in next(iter(rows.values())).items() if isinstance(value, int)]
+    total = {key: sum(row[key] for row in kept[part].values()) for key in numbers}
+    kept["all"] = kept.get("all", {}) | {part: total}
+    made = {name: value for name, value in manifest().items() if name != "command"}
+    write_json(out_file, kept | {"manifest": made})
+    logging.info("%s: %s", part, json.dumps(rows))
+
+
+if __name__ == "__main__":
+    run_main(main, ARGS)

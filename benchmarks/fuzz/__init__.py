@@ -1,0 +1,1 @@
+"""Hostile files: thousands of damaged and forged inputs for every reader of files."""

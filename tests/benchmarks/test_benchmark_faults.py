@@ -1,0 +1,104 @@
+"""The harness of faults finds what a careless script loses, and nothing in a careful one."""
+
+import random
+import signal
+
+import pytest
+
+from benchmarks.faults.damage import _damage
+from benchmarks.faults.fork_server import run
+from benchmarks.faults.injections import Counter, counting, full_disk, kill_at, nothing, torn_write
+from benchmarks.faults.kills import kill_often, reference
+from benchmarks.faults.scripts import Script
+from common.errors import UsageError
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from common.checkpoints import write_text
+out = Path(sys.argv[1])
+try:
+    for i in range(4):
+        path, text = out / f"{i}.json", json.dumps(list(range(200)))
+        if not path.exists() or not CAREFUL:
+            WRITE
+except OSError as error:
+    sys.exit(f"error: {error}")
+"""
+CAREFUL = "write_text(path, text)"
+IN_PLACE = (
+    'file = open(path, "w"); file.write(text[:300]); file.flush(); file.write(text[300:]); file.close()'
+)
+SILENT = "write_text(path, text) if i < 3 else None"
+"""Forgets its last file if it finds earlier ones: see `writer`."""
+
+
+def writer(tmp_path, write: str, careful: bool = True) -> Script:
+    (tmp_path / "writer.py").write_text(PROGRAM.replace("WRITE", write).replace("CAREFUL", str(careful)))
+    return Script("writer", "json", lambda out: [str(tmp_path / "writer.py"), str(out)], lambda out: None)
+
+
+def tallied(tmp_path, script: Script, kills: int = 9):
+    expected = reference(script, tmp_path / "reference")
+    return kill_often(script, expected, tmp_path / "runs", kills, 5, random.Random(0))
+
+
+def test_atomic_writes_survive_every_fault(tmp_path):
+    tally = tallied(tmp_path, writer(tmp_path, CAREFUL))
+    assert tally.total == 9
+    assert (
+        min(tally.kills["operation"], tally.kills["torn"]) > 0
+    )  # it is over before a timer of the processor
+    assert sum(tally.refusals.values()) == sum(tally.endings.values()) >= 2
+    assert tally.findings == []
+
+
+def test_files_written_in_place_are_found_damaged_and_lost(tmp_path):
+    tally = tallied(tmp_path, writer(tmp_path, IN_PLACE, careful=False))
+    assert tally.damaged > 0
+    assert tally.lost_files > 0
+
+
+def test_a_resume_that_forgets_a_file_is_wrong(tmp_path):
+    script = writer(tmp_path, CAREFUL)
+    expected = reference(script, tmp_path / "reference")
+    forgetful = writer(tmp_path, SILENT)
+    assert kill_often(forgetful, expected, tmp_path / "runs", 5, 5, random.Random(0)).wrong > 0
+
+
+def test_two_runs_that_differ_are_no_reference(tmp_path):
+    with pytest.raises(UsageError, match="two uninterrupted runs of writer differ"):
+        reference(writer(tmp_path, "write_text(path, json.dumps(id(path)) + str(out))"), tmp_path / "r")
+
+
+def test_operations_are_counted_and_hit(tmp_path):
+    words = writer(tmp_path, CAREFUL).command(tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    counter = Counter()
+    assert run(words, tmp_path / "out", counting(counter)).code == 0
+    assert counter.value >= 8  # a temporary file and a rename for each of four
+    for file in (tmp_path / "out").iterdir():
+        file.unlink()
+    assert run(words, tmp_path / "out", kill_at(1)).code == -signal.SIGKILL
+    assert list((tmp_path / "out").iterdir()) == []
+    assert run(words, tmp_path / "out", torn_write(1, 100)).code == -signal.SIGXFSZ
+    assert [file.stat().st_size for file in (tmp_path / "out").iterdir()] == [100]
+    ended = run(words, tmp_path / "out", full_disk(1))
+    assert (ended.code, ended.said[:6]) == (1, "error:")
+    assert run(words, tmp_path / "out", nothing).code == 0
+
+
+@pytest.mark.parametrize(("reads", "bad"), [("all", 0), ("half", 1)])
+def test_damage_that_a_reader_does_not_see_is_counted(tmp_path, reads, bad):
+    (tmp_path / "x").write_bytes(bytes(100))
+
+    def read(folder) -> str:
+        data = (folder / "x").read_bytes()
+        if len(data) != 100 or (reads == "all" and any(data)):
+            raise UsageError("damaged")
+        return str(data)
+
+    found = _damage(tmp_path / "x", tmp_path, read, 20, random.Random(0))
+    assert found["refused"] == (20 if not bad else 10)
+    assert (found["read_as_good"] > 0) == bad
+    assert found["failed"] == 0
