@@ -142,7 +142,7 @@ def _near_objects(shape: tuple[int, ...], scenes: Scenes) -> torch.Tensor:
     row, column = object_pixels(scenes.objects, scenes.camera)
     centres = torch.zeros(shape[0], 1, *shape[1:3])
     centres[scenes.objects.frame, 0, row, column] = 1
-    return F.max_pool2d(centres, 2 * NEGATIVE_CLEARANCE + 1, 1, NEGATIVE_CLEARANCE)[:, 0] > 0
+    return _window_maximum(centres, NEGATIVE_CLEARANCE)[:, 0] > 0
 
 
 def _crop(frames: np.ndarray, patches: Patches) -> torch.Tensor:
@@ -198,13 +198,19 @@ def _margins(detector: Detector, frames: np.ndarray) -> Iterator[torch.Tensor]:
         yield logits[:, :BACKGROUND] - logits[:, BACKGROUND:]
 
 
+def _window_maximum(x: torch.Tensor, radius: int) -> torch.Tensor:
+    """Maximum over the square window around each pixel of [N, C, H, W]: over rows, then over columns."""
+    size = 2 * radius + 1
+    return F.max_pool2d(F.max_pool2d(x, (size, 1), 1, (radius, 0)), (1, size), 1, (0, radius))
+
+
 def _local_maxima(margin: torch.Tensor, first_frame: int) -> tuple[np.ndarray, ...]:
     """Frame, kind, row and column of detections: above the background, and after non-maximum suppression.
 
     Rows and columns are subpixel: the mean over the 3 x 3 neighbourhood, weighted by odds.
     """
-    same_kind = F.max_pool2d(margin, 2 * SAME_KIND_RADIUS + 1, 1, SAME_KIND_RADIUS)
-    any_kind = F.max_pool2d(margin, 2 * ANY_KIND_RADIUS + 1, 1, ANY_KIND_RADIUS).amax(1, keepdim=True)
+    same_kind = _window_maximum(margin, SAME_KIND_RADIUS)
+    any_kind = _window_maximum(margin.amax(1, keepdim=True), ANY_KIND_RADIUS)
     is_maximum = (margin == same_kind) & (margin == any_kind) & (margin > 0)
     frame, kind, row, column = torch.nonzero(is_maximum, as_tuple=True)
     neighbourhoods = F.pad(margin, [1] * 4, value=-torch.inf).unfold(2, 3, 1).unfold(3, 3, 1)

@@ -47,6 +47,7 @@ CLASSES = action_space("coinrun").effect_classes
 K = 3
 STEPS = 12
 STILL = 4
+FEW = dict(num_windows=12, training_windows=8)
 COMMON_ACTIONS = (1, 4, 7, 9, 10, 11, 12, 13, 14)
 """Left, right, and all that do nothing."""
 
@@ -408,19 +409,20 @@ def other_model(world, tmp_path_factory):
 
 def test_two_models_are_compared_on_the_same_windows(world, other_model, tmp_path):
     def rows(model, other):
-        out_dir = tmp_path / f"{model.parent.name}_{other and other.parent.name}"
-        asked = replace(arguments(world, out_dir, compare_with=other), world_model_file=model)
+        out_dir = tmp_path / model.parent.name
+        asked = replace(arguments(world, out_dir, compare_with=other, **FEW), world_model_file=model)
         report_card.main(asked)
         (path,) = out_dir.glob("*/report.json")
         return json.loads(path.read_text()), path.with_name("report.html").read_text()
 
     pair, page = rows(world.world_model_file, other_model)
-    alone = {target["key"]: target for target in rows(other_model, None)[0]["targets"]}
-    back = {row["key"]: row for row in rows(other_model, world.world_model_file)[0]["compared"]}
+    report = rows(other_model, world.world_model_file)[0]
+    scored_first = {target["key"]: target for target in report["targets"]}
+    back = {row["key"]: row for row in report["compared"]}
     assert [row["key"] for row in pair["compared"]] == [t.key for t in TARGETS if t.command == CARD]
     for row in pair["compared"]:
-        # alone, the other model has the same windows and the same noise, and so the same scores
-        assert row["second"] == {name: alone[row["key"]][name] for name in row["second"]}, row["key"]
+        # scored first, the other model has the same windows and the same noise, and so the same scores
+        assert row["second"] == {name: scored_first[row["key"]][name] for name in row["second"]}, row["key"]
         for name, sign in (("value", "value"), ("low", "high"), ("high", "low")):
             there, back_again = row["difference"][name], back[row["key"]]["difference"][sign]
             assert (there is None) == (back_again is None)
@@ -430,7 +432,7 @@ def test_two_models_are_compared_on_the_same_windows(world, other_model, tmp_pat
 
 
 def test_a_model_compared_with_itself_differs_by_nothing(world, tmp_path):
-    report_card.main(arguments(world, tmp_path, compare_with=world.world_model_file))
+    report_card.main(arguments(world, tmp_path, compare_with=world.world_model_file, **FEW))
     (path,) = tmp_path.glob("*/report.json")
     differences = [row["difference"] for row in json.loads(path.read_text())["compared"]]
     assert {d["value"] for d in differences} <= {0.0, None}
