@@ -132,7 +132,7 @@ from analysis.targets.figures import draw_run
 from analysis.targets.places import moments_place, read_clusters
 from analysis.targets.prior_figure import draw_priors
 from analysis.targets.results import log_results, run_numbers, target_results
-from analysis.targets.setup import make_experiment
+from analysis.targets.setup import choose_begin, make_experiment
 from analysis.targets.strips import draw_strips
 from analysis.targets.target_run import TargetRun
 from common.checkpoints import write_json
@@ -160,12 +160,13 @@ def main(args: Args) -> None:
     rollouts = open_agent_rollouts(args.data_dir, args.agent_file)
     targets = find_targets(args, simulator, meta, rollouts)
     readings = {target: reading_of(target, args.step, args.num_sim_steps) for target in targets}
+    ids = {name: file_id(getattr(args, name)) for name in ("world_model_file", "agent_file")}
+    begin = choose_begin(args, ids, device)
     run = start_run(args, rollouts, device)
     if run.done:
         return
     set_precision(run.precision, simulator.model, simulator.agent)
-    ids = {name: file_id(getattr(args, name)) for name in ("world_model_file", "agent_file")}
-    experiment = make_experiment(args, run, simulator, rollouts, ids, device)
+    experiment = make_experiment(args, run, simulator, rollouts, begin, ids, device)
     numbers = run_targets(args, experiment, readings)
     write_json(run.dir / "numbers.json", numbers)
     draw_run(run.dir, numbers)

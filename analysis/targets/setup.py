@@ -17,12 +17,18 @@ from rollouts.store import Rollouts
 
 
 def make_experiment(
-    args, run: Run, simulator: Simulator, rollouts: Rollouts, ids: dict[str, str], device: torch.device
+    args,
+    run: Run,
+    simulator: Simulator,
+    rollouts: Rollouts,
+    begin: Begin,
+    ids: dict[str, str],
+    device: torch.device,
 ) -> Experiment:
     """The experiment, with recorded moments read and the prior fit.
 
     Raises:
-        UsageError: for too few moments or levels, and for stored latents of another world model.
+        UsageError: for too few moments or levels.
     """
     moments = read_all_moments(args, simulator, rollouts, device)
     prior = make_prior(args.prior, moments, simulator.model, args.seed)
@@ -32,7 +38,7 @@ def make_experiment(
     config = {name: names[name] for name in OptimisationConfig.__dataclass_fields__}
     sizes = {name: names[name] for name in Sizes.__dataclass_fields__}
     return Experiment(
-        run, simulator, prior, recorded, moments, choose_begin(args, ids, device),
+        run, simulator, prior, recorded, moments, begin,
         OptimisationConfig(**config), Sizes(**sizes),
         args.seed, args.detach_agent, args.detach_actions, ids,
     )  # fmt: skip
@@ -46,7 +52,11 @@ def read_all_moments(args, simulator: Simulator, rollouts: Rollouts, device) -> 
 
 
 def choose_begin(args, ids: dict[str, str], device: torch.device) -> Begin:
-    """Where optimisations begin. Raises UsageError for flags that contradict each other."""
+    """Where optimisations begin.
+
+    Raises:
+        UsageError: for flags that contradict each other, and for stored latents of another world model.
+    """
     if args.start_latents is None:
         return Begin(args.num_starts, args.start_pool, "random" if args.rand_init else "recorded")
     if args.rand_init:

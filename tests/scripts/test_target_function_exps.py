@@ -258,6 +258,7 @@ def test_latents_of_another_model_are_refused(files, base, tmp_path):
         run(files, tmp_path / "out", start_latents=files / "agent.safetensors")
     with pytest.raises(UsageError, match="give one of them"):
         run(files, tmp_path / "out", start_latents=stored, rand_init=True)
+    assert not (tmp_path / "out").exists()  # refused before anything is read or begun
 
 
 def test_a_sum_over_steps_is_another_target(files, base, tmp_path):
