@@ -68,5 +68,9 @@ def test_agents_are_compared_level_by_level(runner):
 
 
 def test_intervals_are_by_layout(runner):
-    one_layout = summarize_agent(runner, np.array(["a"] * N))["outcomes"]["end"]["coin"]
-    assert one_layout[0] == one_layout[1] == one_layout[2]
+    one_layout, all_differ = (
+        summarize_agent(runner, layout)["outcomes"]["end"]["coin"] for layout in (np.zeros(N), np.arange(N))
+    )
+    assert one_layout[0] == pytest.approx(all_differ[0])
+    assert np.isnan(one_layout[1:]).all()
+    assert all_differ[1] < all_differ[0] < all_differ[2]
