@@ -18,6 +18,8 @@ class Args:
     """Scores that evaluate_dt.py wrote by --out_file, of three targets or more; left out, only the recording
     is drawn.
     """
+    seed_scores: tuple[Path, ...] = ()
+    """Such scores of the same model trained with other seeds, drawn as thin lines."""
     agent_files: tuple[Path, ...] = ()
     """Checkpoints that played, in the figures named by their training steps; others by their id."""
     results: Path | None = None
@@ -47,15 +49,20 @@ from rollouts.store import Rollouts
 def main(args: Args) -> None:
     rollouts = Rollouts.open(args.data_dir)
     report = read_scores(args.dt_scores) if args.dt_scores else None
+    others = [read_scores(path) for path in args.seed_scores]
+    if others and not report:
+        raise UsageError("--seed_scores are drawn next to --dt_scores: give that file, too")
     found = players(rollouts, names_of(args.agent_files))
     summary = summarize_players(rollouts, found)
     place = args.out_dir / "decision_plots"
     figures = [draw_data(rollouts, found, summary, place / "decision_data.png")]
     if report:
         returns = rollouts.episodes["return"]
-        figures.append(draw_calibration(report, returns, summary, place / "decision_calibration.png"))
+        path = place / "decision_calibration.png"
+        figures.append(draw_calibration(report, returns, summary, path, others))
     numbers = {"data": rollouts.id, "players": summary}
-    publish(args, numbers | ({"scores": without_episodes(report)} if report else {}), figures)
+    numbers |= {"scores": without_episodes(report)} if report else {}
+    publish(args, numbers | {"seeds": [without_episodes(one) for one in others]}, figures)
 
 
 def names_of(files: tuple[Path, ...]) -> dict[str, str]:

@@ -21,7 +21,16 @@ def main(args: PlotArgs) -> None:
     plots = args.out_dir / f"{NAME}_plots" / directory.name
     figures = {"actions": draw_agreement, "concepts": draw_concepts, "states": draw_representations}
     drawn = [draw(about, plots / f"{NAME}_{name}") for name, draw in figures.items()]
-    publish(args, about, drawn)
+    publish(args, about | {part: quoted(about[part]) for part in ("concepts", "directions")}, drawn)
+
+
+def quoted(entries: dict[str, dict]) -> dict[str, dict]:
+    """What pages quote of {reader: {target: scores}}: without the baselines, which are readers themselves."""
+    kept = ("measure", "layouts", "value", "selectivity", "decodable", "beyond")
+    return {
+        reader: {name: {key: entry[key] for key in kept} for name, entry in found.items()}
+        for reader, found in entries.items()
+    }
 
 
 if __name__ == "__main__":

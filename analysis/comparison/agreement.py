@@ -10,13 +10,14 @@ from common.stats import json_estimate, level_counts, ratio
 HAZARDS = ("saw", "enemy", "lava")
 TIMES = (10, 30, 100)
 """First steps of the parts of an episode, after its beginning."""
+RARE = 0.05
 
 
 def situations(
     concepts: Mapping[str, np.ndarray], taken: np.ndarray, time: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Which steps [n] belong to each situation. A rare action is outside the two commonest; a decision step
-    has one, or a hazard nearby.
+    """Which steps [n] belong to each situation. A rare action's class is taken at less than RARE of all
+    steps; a decision step has an action outside the two commonest, or a hazard nearby.
 
     Args:
         concepts: columns [n] of envs/concepts.py.
@@ -33,7 +34,7 @@ def situations(
         "in the air": ~concepts["support"].astype(bool),
         "no hazard within 4 tiles": ~near,
         **{f"{kind} within 4 tiles": rows for kind, rows in close.items()},
-        "rare action": decision_steps(taken[None], every[None], ~every[None])[0],
+        "rare action": np.bincount(taken)[taken] < RARE * len(taken),
         "decision steps": deciding,
         "other steps": ~deciding,
     }

@@ -22,7 +22,7 @@ def sample_of(about: dict) -> tuple[str, str]:
 
 
 def draw_agreement(about: dict, path: Path) -> Path:
-    """Share of steps with the same likeliest action, and kappa, by situation and network."""
+    """Share of steps with the same likeliest action, by chance too, and kappa, by situation and network."""
     networks = [name for name in COLORS if name in about["agreement"]]
     names = list(about["agreement"][DT])
     figure, axes = new_figure(1, 2, panel=(4.3, 1.0 + 0.3 * len(names)), sharey=True)
@@ -34,12 +34,14 @@ def draw_agreement(about: dict, path: Path) -> Path:
                 axis, rows, place + 0.22 * (i - (len(networks) - 1) / 2), COLORS[network], LABELS[network]
             )
         axis.set_xlabel(label)
-        axis.set_xlim(right=1)
+        axis.set_xlim(left=max(axis.get_xlim()[0], -1), right=1)
+    chance = [about["agreement"][DT][name]["chance"]["value"] for name in names]
+    axes[0, 0].plot(chance, place, "|", color=NULL["color"], markersize=9, label="by chance (DT)")
     counts = [about["agreement"][DT][name]["steps"] for name in names]
     axes[0, 0].set_yticks(place, [f"{name} ({n:,})" for name, n in zip(names, counts)])
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(networks))
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(networks) + 1)
     text = "Recorded steps of the agent; actions with the same effect count as one. Bars: 95%, by layout."
     add_caption(figure, text, *sample_of(about))
     return save_figure(figure, path)[0]

@@ -1,6 +1,6 @@
 """Figures of a recording by who played it, and of return conditioning: achieved against asked return."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -18,7 +18,13 @@ MOST_POINTS = 2000
 """Episodes of each player that the scatter of return against length shows."""
 
 
-def draw_calibration(report: dict, returns: np.ndarray, summary: Mapping[str, dict], path: Path) -> Path:
+def draw_calibration(
+    report: dict,
+    returns: np.ndarray,
+    summary: Mapping[str, dict],
+    path: Path,
+    others: Sequence[dict] = (),
+) -> Path:
     """Achieved against asked return, and the returns of the recording by player.
 
     Args:
@@ -26,9 +32,16 @@ def draw_calibration(report: dict, returns: np.ndarray, summary: Mapping[str, di
         returns: [E] of the recording.
         summary: `summarize_players` of the recording.
         path: of the picture.
+        others: reports of other training seeds.
     """
     figure, axes = new_figure(1, 2, panel=(4.6, 3.6), width_ratios=(1.15, 1))
     _calibration(axes[0, 0], report, returns)
+    for i, other in enumerate(others):
+        asked = [row for row in other["rows"].values() if row["target"] is not None]
+        points = zip(*((row["target"], row["return"][0]) for row in asked))
+        label = None if i else "other training seeds"
+        axes[0, 0].plot(*points, color=REAL["color"], linewidth=0.8, alpha=0.6, label=label)
+    axes[0, 0].legend(loc="upper left")
     _returns_by_player(axes[0, 1], summary)
     rows = [row for row in report["rows"].values() if row["target"] is not None]
     levels = rows[0]["per_episode"]["level"]
@@ -70,7 +83,8 @@ def _calibration(axis, report: dict, returns: np.ndarray) -> None:
     bars = np.abs(np.stack([low, high]) - mean)
     axis.errorbar(target, mean, bars, marker="o", markersize=4, label="Decision Transformer", **REAL)
     axis.set(xlabel="return asked for", ylabel="return achieved", title="Calibration")
-    axis.legend(loc="upper left")
+    shown = [*target, *np.quantile(returns, (0.0, 0.995))]
+    axis.set_xlim(min(shown) - 0.7, max(shown) + 0.7)
 
 
 def bins_of(values: np.ndarray) -> np.ndarray:

@@ -60,6 +60,19 @@ def test_the_calibration_curve_is_that_of_the_scores(monkeypatch, data_dir, tmp_
     np.testing.assert_allclose(medians, quantiles)
 
 
+def test_other_training_seeds_are_drawn_and_published(monkeypatch, data_dir, tmp_path):
+    asked = {"dt_scores": scores(tmp_path / "scores.json"), "results": tmp_path / "numbers.json"}
+    other = scores(tmp_path / "other.json", targets=(0.0, 6.0, 8.0))
+    figures = drawn(monkeypatch, data_dir, tmp_path, seed_scores=(other,), **asked)
+    lines = {line.get_label(): line for line in figures["decision_calibration.png"].axes[0].get_lines()}
+    np.testing.assert_allclose(lines["other training seeds"].get_xdata(), [0, 6, 8])
+    np.testing.assert_allclose(lines["other training seeds"].get_ydata(), [0, 3, 4])
+    (published,) = json.loads((tmp_path / "numbers.json").read_text())["seeds"]
+    assert published["rank_correlation"] == [1.0, 0.9, 1.0]
+    with pytest.raises(UsageError, match="give that file, too"):
+        drawn(monkeypatch, data_dir, tmp_path, seed_scores=(other,))
+
+
 @pytest.mark.parametrize("value", [0.9, None])
 def test_scores_of_few_levels_have_no_intervals_and_are_drawn(monkeypatch, data_dir, tmp_path, value):
     path = scores(tmp_path / "scores.json")

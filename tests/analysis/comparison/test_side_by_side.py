@@ -227,8 +227,9 @@ def test_situations_are_what_their_names_say():
         "coin_rise": np.array([nan, 0.0, 0.0, -9.0]),
     }
     found = situations(concepts, np.array([7, 7, 8, 7]), np.array([9, 10, 99, 100]))
-    taken = situations(concepts, np.array([7, 7, 2, 8]), np.array([9, 10, 99, 100]))
-    assert taken["rare action"].tolist() == [False, False, False, True]  # of equals the smaller is commoner
+    taken = np.repeat([7, 8, 2, 3], [60, 30, 6, 4])
+    many = {name: np.resize(column, 100) for name, column in concepts.items()}
+    assert taken[situations(many, taken, np.arange(100))["rare action"]].tolist() == [3] * 4
     rows = {name: np.flatnonzero(x).tolist() for name, x in found.items()}
     assert rows["saw within 4 tiles"] == [0]
     assert rows["enemy within 4 tiles"] == rows["lava within 4 tiles"] == rows["rare action"] == []
@@ -345,4 +346,9 @@ def test_figures_and_numbers_are_published(world, compared, tmp_path):
         "side_by_side_states.png",
     }
     published = json.loads((tmp_path / "side_by_side.json").read_text())
-    assert published["steps"] == read_numbers(compared)["steps"]
+    numbers = read_numbers(compared)
+    assert published["steps"] == numbers["steps"]
+    assert (
+        published["concepts"]["clone"]["x"]["value"]["n"] == numbers["concepts"]["clone"]["x"]["value"]["n"]
+    )
+    assert "baselines" not in published["directions"]["clone"]["pc_0"]
