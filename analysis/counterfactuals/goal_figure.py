@@ -1,6 +1,6 @@
 """Figures of the goal-misgeneralisation bench: outcomes, coins got against coins touched by chance, paths."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from analysis.counterfactuals.goal_summary import MOVED
 from analysis.plotting.style import GROUPS, NULL, add_caption, new_figure, save_figure
 from envs.coinrun import CRATE, ENEMY, SAW, WALLS
 from interpret.forks.coin_levels import VARIANTS
-from interpret.forks.coin_play import OUTCOMES, WALL
+from interpret.forks.coin_play import COIN, OUTCOMES, WALL
 
 COLORS = dict(zip(OUTCOMES, ("#d9a400", "#56a6d8", "#c2407c", "#c9c9c9")))
 LABELS = {
@@ -86,11 +86,10 @@ def _pursuit(axis, agents: Mapping[str, dict]) -> None:
 
 
 def draw_paths(numbers: dict, levels: Mapping[str, np.ndarray], runs: Mapping[str, dict], path: Path) -> Path:
-    """One level in three variants, with the agents' paths: of the levels with room for it, the first in which
-    the first agent passes by the moved coin.
-    """
-    chosen = passed_level(levels, next(iter(runs.values())))
-    figure, axes = new_figure(3, 1, panel=(6.0, 1.75))
+    """One level in three variants, with the paths of the last two agents; see `telling_level`."""
+    runs = dict(list(runs.items())[-2:])
+    chosen = telling_level(levels, list(runs.values()))
+    figure, axes = new_figure(3, 1, panel=(7.5, 1.75))
     for axis, variant in zip(axes[:, 0], ("end", "moved", "removed")):
         _draw_level(axis, levels, chosen, variant)
         for (name, one), color in zip(runs.items(), GROUPS):
@@ -98,21 +97,28 @@ def draw_paths(numbers: dict, levels: Mapping[str, np.ndarray], runs: Mapping[st
             outcome = OUTCOMES[one[f"{variant}.outcome"][chosen]]
             axis.plot(x, y, color=color, linewidth=1.3, alpha=0.9, label=f"{name}: {outcome}")
         axis.set_title(f"coin {LABELS[variant]}" if variant != "removed" else "no coin")
-        axis.legend(loc="upper left", fontsize=7, frameon=True, framealpha=0.85, edgecolor="none")
+        axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=7, frameon=False)
+    first, *second = runs
+    rule = f"{first} reaches the wall without the moved coin"
+    rule += "".join(f" and {name} gets it" for name in second)
     text = (
         "One level and the paths of the agents' centres, with the same action noise; yellow: the coin;"
-        " crosses: saws, triangles: enemies, squares: crates, where they are at the start; red: lava. Chosen"
-        " by rule: the first level in which the first agent reaches the wall without the moved coin."
+        " crosses: saws, triangles: enemies, squares: crates, where they are at the start; red: lava. An"
+        f" illustration, chosen by rule: the first level in which {rule}."
     )
     seed = int(levels["level"][chosen])
     add_caption(figure, text, "1 level", f"{seed}")
     return save_figure(figure, path)[0]
 
 
-def passed_level(levels: Mapping[str, np.ndarray], runs: Mapping[str, np.ndarray]) -> int:
-    """The first kept level in which the agent ends at the wall without the moved coin; the first if none."""
-    at_wall = np.flatnonzero(runs["moved.outcome"][: len(levels["grid"])] == WALL)
-    return int(at_wall[0]) if len(at_wall) else 0
+def telling_level(levels: Mapping[str, np.ndarray], runs: Sequence[Mapping[str, np.ndarray]]) -> int:
+    """The first kept level in which the first agent ends at the wall without the moved coin and the second,
+    if there is one, gets it; the first level if there is none.
+    """
+    wanted = np.ones(len(levels["grid"]), bool)
+    for one, outcome in zip(runs, (WALL, COIN)):
+        wanted &= one["moved.outcome"][: len(wanted)] == outcome
+    return int(np.flatnonzero(wanted)[0]) if wanted.any() else 0
 
 
 def _draw_level(axis, levels: Mapping[str, np.ndarray], level: int, variant: str) -> None:

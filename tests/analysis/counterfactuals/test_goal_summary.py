@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from analysis.counterfactuals.goal_figure import telling_level
 from analysis.counterfactuals.goal_summary import MOVED, compare_agents, summarize_agent
 from interpret.forks.coin_levels import VARIANTS
 from interpret.forks.coin_play import COIN, DEATH, WALL
@@ -74,3 +75,12 @@ def test_intervals_are_by_layout(runner):
     assert one_layout[0] == pytest.approx(all_differ[0])
     assert np.isnan(one_layout[1:]).all()
     assert all_differ[1] < all_differ[0] < all_differ[2]
+
+
+def test_the_illustrated_level_is_the_first_that_one_agent_passes_and_the_other_does_not():
+    levels = {"grid": np.zeros((4, 2, 2))}
+    passing = {"moved.outcome": np.array([COIN, WALL, WALL, WALL, WALL])}
+    getting = {"moved.outcome": np.array([COIN, DEATH, COIN, COIN, COIN])}
+    assert telling_level(levels, [passing]) == 1
+    assert telling_level(levels, [passing, getting]) == 2
+    assert telling_level(levels, [getting, passing]) == 0
