@@ -98,7 +98,7 @@ class Sizes:
     """Iterations that optimise latents."""
     pushed_forks: int = 40
     """States from which the agent plays on with a direction pushed, and without."""
-    dt_episodes: int = 100
+    dt_episodes: int = 64
     """Levels that a Decision Transformer plays for each of three returns, and a clone and the agent once."""
 
 
@@ -129,7 +129,7 @@ COINRUN_STEPS: Steps = {
     "saliency maps against deleted objects": (Cost(1, 3, 1.1, "simulating"), "saliency_states"),
     "delete objects in game and simulator": (Cost(1, 4, 0.5, "simulating"), "num_hazards"),
     "push a direction in game and simulator": (Cost(1, 3, 0.12, "simulating"), "pushed_forks"),
-    "play a Decision Transformer": (Cost(1, 3, 0.14, "playing"), "dt_episodes"),
+    "play a Decision Transformer": (Cost(1, 2, 0.29, "playing"), "dt_episodes"),
 }
 """Further steps for CoinRun, whose states can be read and edited."""
 
