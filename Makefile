@@ -3,13 +3,15 @@
 # make test     lint and fast tests, under six minutes on two cores
 # make test-full  slow tests too, and the demo on a second game
 # make slurm    tests on a real Slurm cluster of one node, which it installs (Debian, as root) and starts
+# make faults   every script that writes is killed, starved of disk and doubled: about an hour on one core
+# make fuzz     10,000 hostile files for every reader: about half an hour on one core
 # make results  pages with quoted numbers, from docs/templates and the artefacts
 # make docs     the documentation as a site, site/index.html
 
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo lint test test-full slurm results docs clean
+.PHONY: demo lint test test-full slurm faults fuzz results docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/python demo.py
@@ -28,6 +30,12 @@ test-full: lint
 slurm: $(VENV)/installed
 	cluster=$$(sh slurm/install_one_node.sh) && eval "$$cluster" && $(BIN)/python -m pytest -q -m slurm tests/slurm
 	sh slurm/install_one_node.sh stop
+
+faults: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults
+
+fuzz: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fuzz
 
 results: $(VENV)/installed
 	$(BIN)/python -m analysis.results

@@ -6,6 +6,7 @@ import numpy as np
 
 from rollouts import shard as shards
 from rollouts.fields import ENDS, check_lengths, derive
+from rollouts.remote import local_copy
 from rollouts.shard import BadStore
 from rollouts.store import Rollouts
 
@@ -14,7 +15,9 @@ def check_store(rollouts: Rollouts) -> Iterator[str]:
     """Checks bytes and content of every shard and that episode ids are unique; yields a line per finding."""
     for entry in rollouts.entries:
         name = entry["data"]["file"]
-        if not shards.data_is_whole(rollouts.path, entry):
+        with local_copy(shards.data_path(rollouts.path, entry["shard"])) as file:
+            whole = shards.data_is_whole(file, entry)
+        if not whole:
             yield (
                 f"{name}: its bytes do not match their checksum; delete {name} and its .json and run"
                 " the recording command again"

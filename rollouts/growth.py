@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 from common.descriptions import look_up
-from common.locks import Locked, held
+from common.locks import Locked
 from common.runs import UsageError
 from common.words import counted
 from rollouts.manifest import read_manifest
+from rollouts.remote import StorePath, lock, store_path
 from rollouts.shard import BadStore, entry_path, read_entry
 
 GROWN = "grown_from"
@@ -51,7 +51,7 @@ class Extent(NamedTuple):
     there: int | None = None
 
 
-def extent(path: Path, section: str, count: str, asked: int, size: int) -> Extent:
+def extent(path: StorePath, section: str, count: str, asked: int, size: int) -> Extent:
     """Size of a store if `asked` episodes are requested of it.
 
     Args:
@@ -65,7 +65,7 @@ def extent(path: Path, section: str, count: str, asked: int, size: int) -> Exten
         UsageError: the store was planned larger and has fewer episodes than requested so far, or another
             process writes its last shard.
     """
-    path = Path(path)
+    path = store_path(path)
     if not (path / "manifest.json").exists():
         return Extent(asked)
     source = path / "manifest.json"
@@ -80,7 +80,7 @@ def extent(path: Path, section: str, count: str, asked: int, size: int) -> Exten
         return Extent(asked, before)
     last = len(shard_ranges(planned, size, before)) - 1
     try:
-        with held(path / f".shard_{last:05d}.lock"):
+        with lock(path / f".shard_{last:05d}.lock"):
             partial = (planned - (before[-1] if before else 0)) % size
             return Extent(
                 asked, (*before, planned) if partial and entry_path(path, last).exists() else before
@@ -92,7 +92,7 @@ def extent(path: Path, section: str, count: str, asked: int, size: int) -> Exten
         ) from holder
 
 
-def _enough(path: Path, planned: int, asked: int) -> int:
+def _enough(path: StorePath, planned: int, asked: int) -> int:
     there = sum(read_entry(entry)["num_episodes"] for entry in sorted(path.glob("shard_*.json")))
     if there < asked:
         raise UsageError(

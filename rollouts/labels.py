@@ -44,6 +44,8 @@ def label_fields(rollouts: Rollouts) -> dict[str, Field]:
 def check_labelable(rollouts: Rollouts) -> None:
     """Raises UsageError for a store whose states replaying cannot recompute."""
     check_real(rollouts)
+    if not isinstance(rollouts.path, Path):
+        raise UsageError(f"{rollouts.path} is not on a disk: copy it there to label it; {WITHOUT}")
     if "env_name" not in (rollouts.manifest.get("env") or {}):
         raise UsageError(
             f"{rollouts.path} does not name a Procgen game, and no other game's state can be read: {WITHOUT}"

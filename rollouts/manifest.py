@@ -4,12 +4,11 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
-from common.checkpoints import write_json
-from common.descriptions import described, fits, read_json
+from common.descriptions import described, fits
 from rollouts.fields import REQUIRED
-from rollouts.shard import BadStore
+from rollouts.remote import StorePath, store_path, write_file
+from rollouts.shard import BadStore, json_bytes, read_mapping
 
 KIND = "worldlens rollouts"
 SCHEMA = 2
@@ -52,21 +51,21 @@ _KINDS = {
 }
 
 
-def write_manifest(path: Path, manifest: dict) -> None:
+def write_manifest(path: StorePath, manifest: dict) -> None:
     """Writes manifest.json with its checksum, atomically."""
     manifest = {name: value for name, value in manifest.items() if name != "sha256"} | {"schema": SCHEMA}
-    write_json(path / "manifest.json", manifest | {"sha256": _digest(manifest)})
+    write_file(store_path(path) / "manifest.json", json_bytes(manifest | {"sha256": _digest(manifest)}))
 
 
-def read_manifest(path: Path) -> dict:
+def read_manifest(path: StorePath) -> dict:
     """Reads a manifest. Raises BadStore if it is missing, foreign or damaged."""
-    file = path / "manifest.json"
+    file = store_path(path) / "manifest.json"
     if not file.exists():
         raise BadStore(
             f"no store of rollouts at {path}: it lacks manifest.json; record one with: python"
             " record.py --help"
         )
-    manifest = read_json(file, "it is foreign or damaged: choose another directory", BadStore)
+    manifest = read_mapping(file, "it is foreign or damaged: choose another directory")
     if manifest.get("kind") != KIND or manifest.get("schema") not in (1, SCHEMA):
         held = f"{described(manifest.get('kind'))}, schema {described(manifest.get('schema'))}"
         raise BadStore(

@@ -16,11 +16,11 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from common.checkpoints import write_atomically, write_json
-from common.descriptions import look_up, read_json
+from common.descriptions import look_up, parse_json
 from common.runs import UsageError
 from rollouts.datasets import plain_dataset
 from rollouts.fields import Field
+from rollouts.remote import StorePath, store_path, write_file
 
 CHUNK = 20
 """Frames per compressed chunk: for 64 x 64 frames just below 256 KiB, up to which zstd searches harder."""
@@ -35,21 +35,21 @@ class BadStore(UsageError):
     """The directory is not a valid store of rollouts; the message says what is wrong and how to fix it."""
 
 
-def data_path(store: Path, index: int) -> Path:
-    return Path(store) / f"shard_{index:05d}.h5"
+def data_path(store: StorePath, index: int) -> StorePath:
+    return store_path(store) / f"shard_{index:05d}.h5"
 
 
-def entry_path(store: Path, index: int) -> Path:
-    return Path(store) / f"shard_{index:05d}.json"
+def entry_path(store: StorePath, index: int) -> StorePath:
+    return store_path(store) / f"shard_{index:05d}.json"
 
 
 def write(
-    store: Path, index: int, steps: Mapping[str, np.ndarray], episodes: Mapping[str, np.ndarray]
+    store: StorePath, index: int, steps: Mapping[str, np.ndarray], episodes: Mapping[str, np.ndarray]
 ) -> None:
     """Writes the data file, then the entry. An OSError (a full disk) leaves no entry."""
     path = data_path(store, index)
     image = encode(steps)
-    write_atomically(path, lambda temporary: temporary.write_bytes(image))
+    write_file(path, image)
     entry = {
         "kind": _KIND,
         "schema": SCHEMA,
@@ -59,7 +59,7 @@ def write(
         "data": {"file": path.name, "bytes": len(image), "sha256": hashlib.sha256(image).hexdigest()},
         "episodes": {name: _pack(column) for name, column in episodes.items()},
     }
-    write_json(entry_path(store, index), entry | {"sha256": _digest(entry)})
+    write_file(entry_path(store, index), json_bytes(entry | {"sha256": _digest(entry)}))
 
 
 def encode(steps: Mapping[str, np.ndarray]) -> memoryview:
@@ -77,10 +77,15 @@ def encode(steps: Mapping[str, np.ndarray]) -> memoryview:
         return memoryview(file.id.get_file_image())
 
 
-def read_entry(path: Path) -> dict:
+def json_bytes(value) -> bytes:
+    """A JSON file of a store, keys in the order given."""
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def read_entry(path: StorePath) -> dict:
     """Reads an index entry. Raises BadStore if it is damaged or its data file has the wrong size."""
     remedy = remedy_for(path.name)
-    entry = read_json(path, remedy, BadStore)
+    entry = read_mapping(path, remedy)
     stated = entry.pop("sha256", None)
     if entry.get("kind") != _KIND or stated != _digest(entry):
         raise BadStore(f"{path} is damaged: it does not match its own checksum; {remedy}")
@@ -98,11 +103,20 @@ def read_entry(path: Path) -> dict:
     return entry | {"sha256": stated}
 
 
+def read_mapping(path: StorePath, remedy: str) -> dict:
+    """A JSON file of a store. Raises BadStore, naming the remedy, if it holds no mapping."""
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError as error:
+        raise BadStore(f"{path} is damaged ({error}); {remedy}") from error
+    return parse_json(text, path, remedy, BadStore)
+
+
 def remedy_for(name: str) -> str:
     return f"delete {name} and run the recording command again to remake this shard"
 
 
-def _check_entry(entry: dict, path: Path) -> None:
+def _check_entry(entry: dict, path: StorePath) -> None:
     """Raises ValueError unless an entry names its own data file and has valid sizes."""
     kinds = {
         "shard": int,
@@ -126,9 +140,9 @@ def _check_entry(entry: dict, path: Path) -> None:
         )
 
 
-def data_is_whole(store: Path, entry: dict) -> bool:
-    """Whether the data file matches its checksum (reads all of it)."""
-    with open(Path(store) / entry["data"]["file"], "rb") as file:
+def data_is_whole(path: Path, entry: dict) -> bool:
+    """Whether a shard's data file, or a copy of it, matches its checksum (reads all of it)."""
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == entry["data"]["sha256"]
 
 
@@ -136,7 +150,7 @@ class Shard:
     """Step arrays of a shard, read on demand.
 
     Args:
-        path: the data file.
+        path: the data file, or a copy of it.
         fields: declared dtype and shape of every field; columns that differ are refused.
         steps: number of steps.
     """

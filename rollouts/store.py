@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common.descriptions import fits
-from common.locks import Locked, held, remove_abandoned
+from common.locks import Locked, remove_abandoned
 from common.runs import UsageError, plain
 from common.runs import manifest as versions
 from rollouts import shard as shards
 from rollouts.fields import Field, check_lengths, conform, derive, episode_fields, step_fields
 from rollouts.growth import GROWN
 from rollouts.manifest import KIND, SCHEMA, check_manifest, read_manifest, write_manifest
+from rollouts.remote import StorePath, local_copy, lock, store_path
 from rollouts.shard import BadStore, Shard
 from rollouts.windows import Windows, window_table
 
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
 GROWING = {"plan": "num_episodes", "sampling": "num_samples"}
 """Where a manifest plans the number of episodes, the only entry that may change (upwards)."""
 _OPEN_SHARDS = 128  # two file descriptors each
+CACHE_BYTES = 2**30
+"""Local disk that open shards of a store elsewhere take at most; more than one shard, if one is larger."""
 
 
-def create_store(path: Path, manifest: dict) -> None:
+def create_store(path: StorePath, manifest: dict) -> None:
     """Creates a store with its manifest, or checks that the existing manifest is the same.
 
     A larger number of episodes is allowed: the store grows (rollouts/growth.py).
@@ -49,7 +52,7 @@ def create_store(path: Path, manifest: dict) -> None:
         UsageError: the existing manifest differs.
         ValueError: the manifest is invalid.
     """
-    path, asked = Path(path), plain({"kind": KIND, "schema": SCHEMA} | manifest)
+    path, asked = store_path(path), plain({"kind": KIND, "schema": SCHEMA} | manifest)
     check_manifest(asked)
     if not (path / "manifest.json").exists():
         # hidden: another job's, begun at the same time
@@ -85,11 +88,11 @@ def _aside_from_growth(found: dict, asked: dict) -> tuple[dict, dict]:
     return found, asked
 
 
-def recorded_precision(path: Path) -> str | None:
+def recorded_precision(path: StorePath) -> str | None:
     """The precision, bf16 or fp32, that the store's manifest says its networks ran in; None where there is no
     store yet, or none was noted.
     """
-    return read_manifest(path).get("precision") if (Path(path) / "manifest.json").exists() else None
+    return read_manifest(path).get("precision") if (store_path(path) / "manifest.json").exists() else None
 
 
 def _differences(found, asked, name: str = "") -> Iterator[str]:
@@ -108,18 +111,20 @@ def _short(value) -> str:
     )
 
 
-def unwritten(path: Path, indices: Iterable[int]) -> Iterator[int]:
+def unwritten(path: StorePath, indices: Iterable[int]) -> Iterator[int]:
     """Yields missing shards, each locked until the next is requested, so that no other process writes it.
 
     Raises:
         UsageError: another process writes one of them.
     """
-    remove_abandoned(Path(path).glob(".shard_*.lock"))
+    path = store_path(path)
+    if isinstance(path, Path):
+        remove_abandoned(path.glob(".shard_*.lock"))
     for index in indices:
         if shard_done(path, index):
             continue
         try:
-            with held(Path(path) / f".shard_{index:05d}.lock"):
+            with lock(path / f".shard_{index:05d}.lock"):
                 if not shard_done(path, index):  # as it may be by now
                     yield index
         except Locked as holder:
@@ -127,14 +132,14 @@ def unwritten(path: Path, indices: Iterable[int]) -> Iterator[int]:
             raise UsageError(f"shard {index} of {path} is being made by {holder}: {remedy}") from holder
 
 
-def shards_kept(path: Path, indices: Sequence[int]) -> str:
+def shards_kept(path: StorePath, indices: Sequence[int]) -> str:
     """Message of how many of the requested shards exist; empty if none does."""
     done = sum(shard_done(path, index) for index in indices)
     return f"{done} of {len(indices)} shards are whole in {path}" if done else ""
 
 
 def write_shard(
-    path: Path, index: int, steps: dict[str, np.ndarray], episodes: dict[str, np.ndarray]
+    path: StorePath, index: int, steps: dict[str, np.ndarray], episodes: dict[str, np.ndarray]
 ) -> None:
     """Writes shard `index` unless it exists.
 
@@ -149,7 +154,7 @@ def write_shard(
     """
     if shard_done(path, index):
         return
-    manifest, episodes = read_manifest(Path(path)), dict(episodes)
+    manifest, episodes = read_manifest(path), dict(episodes)
     given = {name: episodes.pop(name) for name in ("offset", "return", "end") if name in episodes}
     steps = conform(steps, step_fields(manifest), len(steps["reward"]))
     episodes = conform(episodes, episode_fields(manifest), len(episodes["length"]))
@@ -158,10 +163,10 @@ def write_shard(
     for name, column in given.items():
         if not np.array_equal(column, derived[name]):
             raise ValueError(f"the episodes' {name!r} disagrees with their steps")
-    shards.write(Path(path), index, steps, episodes | derived)
+    shards.write(path, index, steps, episodes | derived)
 
 
-def shard_done(path: Path, index: int) -> bool:
+def shard_done(path: StorePath, index: int) -> bool:
     """Whether shard `index` is complete, which is when its index entry exists. Raises BadStore if it is
     damaged.
     """
@@ -179,7 +184,7 @@ class Rollouts:
         id: hash of the shards' checksums.
     """
 
-    def __init__(self, path: Path, manifest: dict, entries: list[dict]):
+    def __init__(self, path: StorePath, manifest: dict, entries: list[dict]):
         self.path = path
         self.manifest = manifest
         self.entries = entries
@@ -195,12 +200,17 @@ class Rollouts:
         self.first_step = np.cumsum(self.episodes["length"]) - self.episodes["length"]
         self.num_steps = int(self.episodes["length"].sum())
         self._whole: set[int] = set()  # shards whose checksum holds
-        self._opened = lru_cache(_OPEN_SHARDS)(self._open_shard)
+        self._opened = lru_cache(_kept_open(path, entries))(self._open_shard)
 
     @classmethod
-    def open(cls, path: Path) -> "Rollouts":
-        """Opens a store. Raises BadStore if it is missing, foreign, truncated or damaged."""
-        path = Path(path)
+    def open(cls, path: StorePath | str) -> "Rollouts":
+        """Opens a store. Raises BadStore if it is missing, foreign, truncated or damaged.
+
+        Args:
+            path: a directory, or a URL of fsspec (s3://bucket/name), whose shards are fetched when they are
+                needed and kept on the local disk up to CACHE_BYTES.
+        """
+        path = store_path(path)
         manifest = read_manifest(path)
         entries = [shards.read_entry(entry) for entry in sorted(path.glob("shard_*.json"))]
         if not entries:
@@ -290,10 +300,19 @@ class Rollouts:
     def _open_shard(self, index: int, process: int) -> Shard:
         entry = next(entry for entry in self.entries if entry["shard"] == index)
         path = shards.data_path(self.path, index)
-        if index not in self._whole and not shards.data_is_whole(self.path, entry):
-            raise shards.unreadable(path, "its bytes do not match their checksum")
-        self._whole.add(index)
-        return Shard(path, self.step_fields, entry["num_steps"])
+        with local_copy(path) as file:
+            if index not in self._whole and not shards.data_is_whole(file, entry):
+                raise shards.unreadable(path, "its bytes do not match their checksum")
+            self._whole.add(index)
+            return Shard(file, self.step_fields, entry["num_steps"])
+
+
+def _kept_open(path: StorePath, entries: list[dict]) -> int:
+    """Shards that are open at a time: of a store elsewhere, what fits into CACHE_BYTES."""
+    if isinstance(path, Path):
+        return _OPEN_SHARDS
+    largest = max(entry["data"]["bytes"] for entry in entries)
+    return max(1, min(_OPEN_SHARDS, CACHE_BYTES // max(largest, 1)))
 
 
 def _shifted(hidden: np.ndarray, episodes: dict[str, np.ndarray]) -> np.ndarray:
@@ -304,7 +323,7 @@ def _shifted(hidden: np.ndarray, episodes: dict[str, np.ndarray]) -> np.ndarray:
     return after
 
 
-def check_table(entry: dict, path: Path, manifest: dict) -> None:
+def check_table(entry: dict, path: StorePath, manifest: dict) -> None:
     """Raises BadStore unless an episode table has the declared columns and lengths that sum to the shard's
     steps.
     """

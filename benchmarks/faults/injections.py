@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 OPERATIONS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate")
+CREATING = ("open", "os.mkdir", "os.link", "os.symlink")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 Injection = Callable[[Path], None]
 """Called in the forked process with the directory whose files count."""
@@ -50,14 +51,14 @@ def changes_files(event: str, args: tuple, directory: str) -> bool:
     )
 
 
-def on_operation(directory: Path, act: Callable[[int], None]) -> None:
-    """Calls `act` with the number of each operation, from 1, just before it."""
+def on_operation(directory: Path, act: Callable[[int], None], events: tuple[str, ...] = ()) -> None:
+    """Calls `act` with the number of each operation, of any kind or of some, from 1, just before it."""
     count = 0
     inside = str(directory)
 
     def hook(event: str, args: tuple) -> None:
         nonlocal count
-        if changes_files(event, args, inside):
+        if changes_files(event, args, inside) and (not events or event in events):
             count += 1
             act(count)
 
@@ -96,28 +97,27 @@ def kill_after(seconds: float) -> Injection:
 def torn_write(operation: int, size: int) -> Injection:
     """From an operation on, the first file that grows beyond `size` bytes kills the process in mid-write."""
 
-    def act(number: int) -> None:
-        if number == operation:
-            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    def inject(directory: Path) -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        full_write(operation, size)(directory)
 
-    return lambda directory: on_operation(directory, act)
+    return inject
 
 
-def failing(operation: int, code: int) -> Injection:
-    """Every operation from this one on fails with an error number, such as ENOSPC or EROFS."""
+def failing(operation: int, code: int, events: tuple[str, ...] = ()) -> Injection:
+    """Every operation, of any kind or of some, from this one on fails with an error number."""
 
     def act(number: int) -> None:
         if number >= operation:
             raise OSError(code, os.strerror(code))
 
-    return lambda directory: on_operation(directory, act)
+    return lambda directory: on_operation(directory, act, events)
 
 
 def full_disk(operation: int) -> Injection:
-    """No space for any file from an operation on."""
-    return failing(operation, errno.ENOSPC)
+    """No space for anything new from an operation on."""
+    return failing(operation, errno.ENOSPC, CREATING)
 
 
 def full_write(operation: int, size: int) -> Injection:

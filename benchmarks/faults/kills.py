@@ -27,6 +27,8 @@ from benchmarks.faults.tally import ENDINGS, KINDS, REFUSALS, Committed, Tally
 from common.checkpoints import write_json
 from common.runs import UsageError
 
+MOST = 0.6
+"""A kill comes at the latest after this share of an uninterrupted run; a resumed run has less ahead of it."""
 KILLED = (-signal.SIGKILL, -signal.SIGXFSZ, -signal.SIGPROF)
 
 
@@ -124,13 +126,14 @@ def _kill_once(script: Script, expected: Reference, out: Path, draw: random.Rand
 
 
 def _run_with_kill(script: Script, expected: Reference, out: Path, kind: str, draw: random.Random) -> Ended:
-    operation = draw.randint(1, max(1, expected.operations))
+    share = draw.uniform(0.02, MOST)
+    operation = 1 + int(share * expected.operations)
     if kind == "operation":
         return run(script.command(out), out, kill_at(operation))
     if kind == "torn":
         size = int(expected.largest ** draw.uniform(0.2, 1.0))
         return run(script.command(out), out, torn_write(operation, size))
-    return run(script.command(out), out, kill_after(draw.uniform(0.02, 1.0) * expected.processor))
+    return run(script.command(out), out, kill_after(share * expected.processor))
 
 
 def _refuse_once(

@@ -9,7 +9,8 @@ from PIL import Image
 from safetensors import safe_open
 
 from common.checkpoints import load_checkpoint
-from rollouts.shard import data_is_whole, read_entry
+from common.video import read_video
+from rollouts.shard import data_is_whole, data_path, read_entry
 from rollouts.store import Rollouts
 
 UNCOMPARED = ("lock", "checksums.json", "events.out.*", "latest")
@@ -37,7 +38,7 @@ def files_below(directory: Path) -> list[Path]:
     return [
         path
         for path in found
-        if not path.name.startswith(".")
+        if not any(part.startswith(".") for part in path.relative_to(directory).parts)
         and not any(path.match(name) for name in UNCOMPARED)
         and "latest" not in path.parts
     ]
@@ -62,6 +63,8 @@ def _content(path: Path, directory: Path) -> bytes:
         with open(path, newline="") as file:
             rows = [_timeless(row) for row in csv.DictReader(file)]
         return json.dumps(rows).encode()
+    if path.suffix == ".mp4":  # x264 gives other bytes for the same frames
+        return read_video(path)[0].tobytes()
     if path.suffix == ".json":
         try:
             timeless = json.dumps(_timeless(json.loads(path.read_bytes())), sort_keys=True)
@@ -101,8 +104,8 @@ def _fault(path: Path) -> str:
 def _read(path: Path) -> None:
     if path.suffix == ".json":
         json.loads(path.read_bytes())
-        if path.name.startswith("shard_") and not data_is_whole(path.parent, read_entry(path)):
-            raise ValueError("its data file does not match its checksum")
+        if path.name.startswith("shard_"):
+            _check_shard(path)
     elif path.suffix == ".jsonl":
         [json.loads(line) for line in path.read_text().splitlines()]
     elif path.suffix == ".safetensors" and path.parent.name == "labels":
@@ -113,6 +116,12 @@ def _read(path: Path) -> None:
     elif path.suffix in PICTURES:
         with Image.open(path) as image:
             image.load()
+
+
+def _check_shard(path: Path) -> None:
+    entry = read_entry(path)
+    if not data_is_whole(data_path(path.parent, entry["shard"]), entry):
+        raise ValueError("its data file does not match its checksum")
 
 
 def episodes_below(directory: Path) -> dict[str, set[int]]:

@@ -169,7 +169,7 @@ def test_a_shard_is_made_by_one_process_at_a_time(tmp_path):
         asked = unwritten(tmp_path, range(3, 6))
         assert next(asked) == 3
         with pytest.raises(
-            UsageError, match=f"shard 4 of .* is being made by process {other.pid} on .*--shards"
+            UsageError, match=f"shard 4 of .* is being made by process {other.pid} on .*--job"
         ):
             next(asked)
         assert next(unwritten(tmp_path, [5])) == 5
@@ -185,7 +185,7 @@ def test_a_shard_that_another_process_has_just_made_is_not_made_again(tmp_path, 
         write_shard(tmp_path, 0, *make_shard([3]))
         yield
 
-    monkeypatch.setattr(rollouts.store, "held", late)
+    monkeypatch.setattr(rollouts.store, "lock", late)
     assert list(unwritten(tmp_path, [0])) == []
 
 

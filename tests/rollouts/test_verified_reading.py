@@ -33,7 +33,7 @@ def test_a_shard_is_verified_once(tmp_path, monkeypatch):
     asked = []
     whole = stores.shards.data_is_whole
     monkeypatch.setattr(
-        stores.shards, "data_is_whole", lambda path, entry: asked.append(entry["shard"]) or whole(path, entry)
+        stores.shards, "data_is_whole", lambda file, entry: asked.append(entry["shard"]) or whole(file, entry)
     )
     for _ in range(2):
         rollouts.steps("value")

@@ -1,0 +1,144 @@
+"""Stores on any file system that fsspec knows, by URL: s3://bucket/name, gs://..., memory://name.
+
+Only what stores need: small files are read and written whole, data files are fetched whole to the local disk.
+A file appears under its name once it is complete: it is uploaded under another name first.
+"""
+
+import fnmatch
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import fsspec
+
+from common.checkpoints import write_atomically
+from common.errors import UsageError
+from common.locks import held
+
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")
+"""A URL, of whose slashes pathlib may have left one."""
+_LOCAL = "file"
+
+
+class _Status(NamedTuple):
+    st_size: int
+
+
+class RemotePath:
+    """The methods of pathlib.Path that stores use, for a path on a file system of fsspec."""
+
+    def __init__(self, url: str):
+        scheme, rest = _URL.fullmatch(url).groups()
+        root = "/" if scheme == "local" else ""
+        self.url = f"{scheme}://{root}{rest.rstrip('/')}"
+        try:
+            self._files, self._path = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise UsageError(f"{self.url} cannot be reached: {error}") from error
+        self._files.invalidate_cache()
+
+    def __truediv__(self, name: str) -> "RemotePath":
+        return RemotePath(f"{self.url}/{name}")
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __repr__(self) -> str:
+        return f"RemotePath({self.url!r})"
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, RemotePath) and self.url == other.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    def __lt__(self, other: "RemotePath") -> bool:
+        return self.url < other.url
+
+    def __reduce__(self):
+        return RemotePath, (self.url,)
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    @property
+    def parent(self) -> "RemotePath":
+        return RemotePath(self.url.rpartition("/")[0])
+
+    def exists(self) -> bool:
+        return self._files.exists(self._path)
+
+    def is_dir(self) -> bool:
+        return self._files.isdir(self._path)
+
+    def iterdir(self) -> Iterator["RemotePath"]:
+        names = (path.rstrip("/").rpartition("/")[2] for path in self._files.ls(self._path, detail=False))
+        return (self / name for name in names)
+
+    def glob(self, pattern: str) -> list["RemotePath"]:
+        if not self.is_dir():
+            return []
+        return [path for path in self.iterdir() if fnmatch.fnmatch(path.name, pattern)]
+
+    def stat(self) -> _Status:
+        return _Status(self._files.size(self._path))
+
+    def read_text(self) -> str:
+        return self._files.cat_file(self._path).decode()
+
+    def write_bytes(self, data: bytes) -> None:
+        """Uploads under another name, then renames."""
+        part = str(self.parent / f".{self.name}.part")
+        self._files.makedirs(self._files._parent(self._path), exist_ok=True)
+        self._files.pipe_file(self._files._strip_protocol(part), bytes(data))
+        self._files.mv(self._files._strip_protocol(part), self._path)
+
+    def fetch(self, target: Path) -> None:
+        """Copies the file to the local disk."""
+        self._files.get_file(self._path, str(target))
+
+
+StorePath = Path | RemotePath
+
+
+def store_path(path: StorePath | str) -> StorePath:
+    """The path of a store: a Path, or a RemotePath of a URL, even of one that was made a Path before."""
+    if isinstance(path, RemotePath):
+        return path
+    url = _URL.fullmatch(str(path))
+    if url is None:
+        return Path(path)
+    return Path("/" + url[2].lstrip("/")) if url[1] == _LOCAL else RemotePath(str(path))
+
+
+def write_file(path: StorePath, data: bytes) -> None:
+    """Writes a file that is complete or not there."""
+    if isinstance(path, RemotePath):
+        path.write_bytes(data)
+    else:
+        write_atomically(path, lambda temporary: temporary.write_bytes(data))
+
+
+@contextmanager
+def local_copy(path: StorePath) -> Iterator[Path]:
+    """The file itself, or a copy on the local disk whose name goes when the body ends. Whoever has it open
+    then keeps it; its space is free once nobody has.
+    """
+    if not isinstance(path, RemotePath):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="worldlens_") as folder:
+        target = Path(folder) / path.name
+        path.fetch(target)
+        yield target
+
+
+def lock(path: StorePath):
+    """A lock by that path while entered. Elsewhere than on a disk there is none: two writers of a shard do
+    the work twice, and both write the same bits.
+    """
+    return nullcontext() if isinstance(path, RemotePath) else held(path)

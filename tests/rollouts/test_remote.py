@@ -1,0 +1,127 @@
+"""Stores on other file systems hold the same bits, under the same rules, as stores on the disk."""
+
+import pickle
+import tempfile
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+import record
+from common.errors import UsageError
+from rollouts import inspect_store, remote
+from rollouts import store as stores
+from rollouts.check import check_store
+from rollouts.labels import check_labelable
+from rollouts.remote import RemotePath, store_path
+from rollouts.store import BadStore, Rollouts, create_store, write_shard
+from tests.helpers.made_store import MANIFEST, make_shard, make_store
+
+LENGTHS = [3, 1, 5], [4], [2, 2]
+
+
+@pytest.fixture
+def bucket():
+    """A place in an object store that keeps its files in memory."""
+    files = fsspec.filesystem("memory")
+    files.store.clear()
+    return "memory://bucket"
+
+
+@pytest.fixture
+def both(tmp_path, bucket):
+    return make_store(tmp_path / "store", *LENGTHS), make_store(f"{bucket}/store", *LENGTHS)
+
+
+def equal(one: Rollouts, other: Rollouts) -> bool:
+    return all(np.array_equal(one.steps(name), other.steps(name), equal_nan=True) for name in one.step_fields)
+
+
+def test_a_store_elsewhere_has_the_same_id_and_the_same_bits(both):
+    local, far = both
+    assert isinstance(far.path, RemotePath)
+    assert far.id == local.id
+    assert equal(local, far)
+    a, b = (store.windows(3).batch([0, 5, 7]) for store in both)
+    assert np.array_equal(a.obs, b.obs)
+    assert equal(local, pickle.loads(pickle.dumps(far)))
+    assert list(check_store(far)) == []
+
+
+def test_a_url_that_was_a_path_is_still_a_url(both):
+    assert Rollouts.open(Path("memory://bucket/store")).id == both[0].id
+    assert str(store_path(Path("memory://a/b"))) == "memory://a/b"
+    assert store_path("file:///tmp/x") == Path("/tmp/x")
+    assert store_path(Path("data/coinrun")) == Path("data/coinrun")
+
+
+def test_an_unknown_file_system_is_named():
+    with pytest.raises(UsageError, match="nowhere://x cannot be reached"):
+        Rollouts.open("nowhere://x")
+
+
+def test_data_changed_elsewhere_are_refused(both):
+    files = fsspec.filesystem("memory")
+    image = bytearray(files.cat_file("/bucket/store/shard_00001.h5"))
+    image[len(image) // 2] ^= 1
+    files.pipe_file("/bucket/store/shard_00001.h5", bytes(image))
+    with pytest.raises(BadStore, match="do not match their checksum"):
+        Rollouts.open("memory://bucket/store").steps("obs")
+    with pytest.raises(BadStore, match="is not sound"):
+        inspect_store.main(inspect_store.Args("memory://bucket/store", check=True))
+    files.pipe_file("/bucket/store/shard_00001.h5", bytes(image[:-1]))
+    with pytest.raises(BadStore, match="truncated or missing"):
+        Rollouts.open("memory://bucket/store")
+
+
+def test_an_upload_that_breaks_off_leaves_no_shard(bucket, monkeypatch):
+    path = f"{bucket}/store"
+    create_store(path, MANIFEST)
+    files = fsspec.filesystem("memory")
+    monkeypatch.setattr(type(files), "mv", lambda *args, **kwargs: (_ for _ in ()).throw(OSError(5, "gone")))
+    with pytest.raises(OSError, match="gone"):
+        write_shard(path, 0, *make_shard([3]))
+    monkeypatch.undo()
+    with pytest.raises(BadStore, match="no episodes yet"):
+        Rollouts.open(path)
+    write_shard(path, 0, *make_shard([3]))
+    assert len(Rollouts.open(path)) == 1
+
+
+def test_copies_on_the_disk_have_no_name_and_are_few(both, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "copies"))
+    (tmp_path / "copies").mkdir()
+    largest = max(entry["data"]["bytes"] for entry in both[1].entries)
+    monkeypatch.setattr(stores, "CACHE_BYTES", 2 * largest)
+    far = Rollouts.open("memory://bucket/store")
+    assert equal(both[0], far)
+    assert far._opened.cache_info().maxsize == 2
+    assert list((tmp_path / "copies").iterdir()) == []
+
+
+def test_record_writes_elsewhere_what_it_writes_here(tmp_path, bucket):
+    flags = {"behaviour": "random", "env_name": "coinrun", "num_episodes": 3, "episodes_per_shard": 2}
+    flags |= {"num_envs": 2, "num_levels": 5, "num_threads": 1, "device": "cpu"}
+    record.main(record.Args(out_dir=tmp_path, **flags))
+    record.main(record.Args(out_dir=Path(bucket), **flags))
+    here, there = Rollouts.open(tmp_path / "data" / "test"), Rollouts.open(f"{bucket}/data/test")
+    assert here.id == there.id
+    fsspec.filesystem("memory").rm("/bucket/data/test/shard_00001.json")
+    record.main(record.Args(out_dir=Path(bucket), **flags))  # as after a kill
+    assert Rollouts.open(f"{bucket}/data/test").id == here.id
+
+
+def test_labels_of_a_store_elsewhere_are_refused_in_one_line(both):
+    far = both[1]
+    far.manifest["env"] = {"env_name": "coinrun"}
+    far.manifest["simulated"] = False
+    with pytest.raises(ValueError, match="is not on a disk"):
+        check_labelable(far)
+
+
+def test_the_part_of_an_upload_is_hidden(bucket):
+    path = RemotePath(f"{bucket}/alone/x.json")
+    path.write_bytes(b"{}")
+    assert [one.name for one in path.parent.iterdir()] == ["x.json"]
+    assert remote.local_copy(Path("x")).__enter__() == Path("x")
