@@ -1,7 +1,12 @@
-"""Trains a recurrent PPO agent on a Procgen game. The same command again resumes an unfinished run."""
+"""Trains a recurrent PPO agent on a Procgen game. The same command again resumes an unfinished run.
+
+On several GPUs or CPU processes: torchrun --nproc-per-node 4 train.py ... (n_envs of the preset is the total
+over processes).
+"""
 
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -69,8 +74,10 @@ if __name__ == "__main__":
 from agents.actor_critic import ActorCritic, load_agent
 from agents.evaluate import first_unseen_level
 from agents.presets import load_preset
+from agents.shared_rollout import own_environments
 from agents.trainer import Schedule, Trainer
 from common.checkpoints import load_module
+from common.distributed import join_ranks, shared_run
 from common.precision import choose_precision
 from common.runs import choose_device, file_id, open_run
 from common.tracking import check_tracker, open_tracker
@@ -79,6 +86,10 @@ from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
 
 
 def main(args: Args) -> None:
+    ranks = join_ranks(choose_device(args.device))
+    device = ranks.device
+    if not ranks.first:
+        logging.getLogger().setLevel(max(args.log_level, logging.WARNING))
     drawn = {
         name: getattr(args, name)
         for name in ("distribution_mode", "use_backgrounds", "paint_vel_info", "blink", "random_coin")
@@ -86,7 +97,7 @@ def main(args: Args) -> None:
     train_config = ProcgenConfig(args.env_name, args.num_levels, args.start_level, **drawn)
     actions = action_space(args.env_name)
     network, ppo = load_preset(args.param_name, len(actions.names), ProcgenVecEnv.obs_shape)
-    device = choose_device(args.device)
+    ranks.check_batch(ppo.n_envs // ppo.mini_batch_per_epoch, "a minibatch of environments:")
     if args.track:
         check_tracker()
     init_from = load_agent(args.agent_file)[0] if args.agent_file else None
@@ -101,18 +112,14 @@ def main(args: Args) -> None:
         args.num_timesteps, args.num_checkpoints, args.eval_every, args.eval_episodes, unseen, args.save_every
     )
     ProcgenConfig(args.env_name, args.eval_episodes, unseen, **drawn)  # refuses levels beyond the last one
-    env = make_env(ppo.n_envs, train_config, args.seed, args.num_threads)
+    env_of = partial(make_env, config=train_config, seed=args.seed, num_threads=args.num_threads)
+    env = own_environments(env_of, ppo.n_envs, ranks)
     eval_env = make_env(
         min(args.eval_episodes, 64), ProcgenConfig(args.env_name, **drawn), args.seed, args.num_threads
     )
-    run = open_run(
-        args.out_dir / "procgen" / args.env_name / args.exp_name,
-        f"seed_{args.seed}",
-        config,
-        args.new,
-        inputs,
-        precision=precision,
-    )
+    parent = args.out_dir / "procgen" / args.env_name / args.exp_name
+    find = partial(open_run, parent, f"seed_{args.seed}", config, args.new, inputs, precision)
+    run = shared_run(ranks, find)
     if run.done:
         return
     network = replace(network, precision=run.precision)  # the checkpoint says what it was trained in
@@ -122,12 +129,15 @@ def main(args: Args) -> None:
         "seed": args.seed,
         "action_names": actions.names,
     }
-    tracker = open_tracker("worldlens", run.dir, config) if args.track else None
+    tracker = open_tracker("worldlens", run.dir, config) if args.track and ranks.first else None
     trainer = Trainer(
-        env, eval_env, network, ppo, schedule, run.dir, args.seed, device, meta, tracker, init_from
+        env, eval_env, network, ppo, schedule, run.dir, args.seed, device, meta, tracker, init_from, ranks
     )
-    run.finish(trainer.train())
-    logging.info("done: %s", run.dir)
+    last = trainer.train()
+    ranks.leave()
+    if ranks.first:
+        run.finish(last)
+        logging.info("done: %s", run.dir)
 
 
 if __name__ == "__main__":

@@ -144,10 +144,10 @@ import torch
 from agents.actor_critic import ActorCritic, check_fits, load_agent
 from agents.evaluate import VALIDATION_LEVELS, fixed_jobs
 from common.checkpoints import load_module
-from common.distributed import DistContext, join_ranks
+from common.distributed import DistContext, join_ranks, shared_run
 from common.integrity import check_memory, within_memory
-from common.precision import Precision, choose_precision, set_precision
-from common.runs import Run, UsageError, choose_device, file_id, open_run
+from common.precision import choose_precision, set_precision
+from common.runs import UsageError, choose_device, file_id, open_run
 from decision.calibration import PeriodicRollouts, warn_of_targets_outside
 from decision.features import feature_statistics, store_features
 from decision.model import DecisionTransformer
@@ -170,7 +170,10 @@ def main(args: Args) -> None:
     ranks.check_batch(train.batch_size)
     inputs = {"data_dir": rollouts.id} | ({"agent_file": file_id(args.agent_file)} if agent else {})
     precision = choose_precision(args.precision, ranks.device)
-    run = shared_run(args, ranks, {"args": args, "model": config, "train": train}, inputs, precision)
+    found = {"args": args, "model": config, "train": train}
+    name = f"{args.param_name}_seed_{args.seed}"
+    parent = args.out_dir / args.exp_name
+    run = shared_run(ranks, lambda: open_run(parent, name, found, args.new, inputs, precision))
     if run.done:
         return
     config = replace(config, precision=run.precision)  # the checkpoint says what it was trained in
@@ -253,19 +256,6 @@ def steps_of(args: Args) -> int:
             f" {per_step} * steps - 1 tokens"
         )
     return 1 + args.n_ctx // per_step
-
-
-def shared_run(
-    args: Args, ranks: DistContext, config: dict, inputs: dict[str, str], precision: Precision
-) -> Run:
-    """The run directory, found or created by the first process and shared with the others."""
-    if not ranks.first:
-        return Run(Path(ranks.broadcast("")), resumed=True, precision=ranks.broadcast(""))
-    name = f"{args.param_name}_seed_{args.seed}"
-    run = open_run(args.out_dir / args.exp_name, name, config, args.new, inputs, precision=precision)
-    ranks.broadcast(str(run.dir))
-    ranks.broadcast(run.precision)
-    return run
 
 
 def shared_features(

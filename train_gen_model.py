@@ -98,10 +98,10 @@ if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
 from agents.actor_critic import load_agent
-from common.distributed import DistContext, join_ranks
+from common.distributed import join_ranks, shared_run
 from common.integrity import check_memory, within_memory
-from common.precision import Precision, choose_precision, set_precision
-from common.runs import Run, UsageError, choose_device, file_id, open_run
+from common.precision import choose_precision, set_precision
+from common.runs import UsageError, choose_device, file_id, open_run
 from common.words import counted
 from generative.compatibility import check_recorder, check_store, frame_shape
 from generative.model.world_model import WorldModel
@@ -142,7 +142,9 @@ def main(args: Args) -> None:
     )
     precision = choose_precision(model.precision if args.precision == "auto" else args.precision, device)
     config = {"args": args, "model": model, "train": train, "split": SPLIT_VERSION}
-    run = shared_run(args, ranks, config, inputs, precision)
+    name = f"{args.interpreting_params_name}_seed_{args.seed}"
+    parent = args.out_dir / args.gen_mod_exp_name
+    run = shared_run(ranks, lambda: open_run(parent, name, config, args.new, inputs, precision))
     if run.done:
         return
     model = replace(model, precision=run.precision)  # the checkpoint says what it was trained in
@@ -167,19 +169,6 @@ def main(args: Args) -> None:
     if ranks.first:
         run.finish(last)
         logging.info("done: %s", run.dir)
-
-
-def shared_run(
-    args: Args, ranks: DistContext, config: dict, inputs: dict[str, str], precision: Precision
-) -> Run:
-    """The run directory, found or created by the first process and shared with the others."""
-    name = f"{args.interpreting_params_name}_seed_{args.seed}"
-    if not ranks.first:
-        return Run(Path(ranks.broadcast("")), resumed=True, precision=ranks.broadcast(""))
-    run = open_run(args.out_dir / args.gen_mod_exp_name, name, config, args.new, inputs, precision=precision)
-    ranks.broadcast(str(run.dir))
-    ranks.broadcast(run.precision)
-    return run
 
 
 def open_labels(args: Args, rollouts: Rollouts) -> Labels | None:

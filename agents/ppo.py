@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from agents.actor_critic import ActorCritic
 from common.descriptions import check_values
+from common.distributed import DistContext
 from common.policy import categorical_log_prob
 from common.progress import not_shown
 
@@ -68,6 +69,9 @@ class RolloutBuffer:
 
     Frames dominate its memory: T x N x 12,288 bytes for Procgen.
     """
+
+    BY_SLOT = ("state", "next_value")
+    """Columns [N, ...]; all others are [T, N, ...]."""
 
     def __init__(self, n_steps: int, n_envs: int, obs_shape: tuple[int, int, int], state_size: int):
         shape = (n_steps, n_envs)
@@ -162,8 +166,11 @@ def update(
     config: PPOConfig,
     rng: np.random.Generator,
     progress: Callable[[float], None] = not_shown,
+    ranks: DistContext = DistContext(),
 ) -> dict[str, float]:
     """All epochs of one PPO iteration.
+
+    Processes that share it (`ranks`) have the same buffer and take their environments of each minibatch.
 
     Returns:
         The mean of each term of the loss.
@@ -181,9 +188,11 @@ def update(
     history = []
     for _ in range(config.epoch):
         for envs in rng.permutation(config.n_envs).reshape(config.mini_batch_per_epoch, -1):
-            loss, parts = ppo_loss(agent, buffer, advantage, returns, torch.from_numpy(envs), config)
+            own = torch.from_numpy(envs[ranks.mine])
+            loss, parts = ppo_loss(agent, buffer, advantage, returns, own, config)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            ranks.average_gradients(agent.parameters())
             norm = torch.nn.utils.clip_grad_norm_(agent.parameters(), config.grad_clip_norm)
             if not torch.isfinite(norm):
                 raise FloatingPointError(
@@ -193,5 +202,6 @@ def update(
             history.append(parts)
             progress(1 / (config.epoch * config.mini_batch_per_epoch))
     means = {name: torch.stack([parts[name] for parts in history]).mean().item() for name in history[0]}
+    means = ranks.mean(means)
     explained = 1 - (returns - buffer.value).var() / returns.var()
     return means | {"explained_variance": explained.item()}

@@ -13,6 +13,7 @@ from agents.actor_critic import ActorCritic, NetworkConfig, save_agent
 from agents.evaluate import evaluate, fixed_jobs
 from agents.ppo import PPOConfig, RolloutBuffer, update
 from agents.reward_norm import RewardNormalizer
+from agents.shared_rollout import gather_rollout, normalize_rewards, slots_of
 from agents.training_log import COLUMNS, EpisodeStatistics, summary
 from common.checkpoints import (
     load_module,
@@ -26,6 +27,7 @@ from common.checkpoints import (
 )
 from common.csv_log import CsvLog
 from common.descriptions import look_up
+from common.distributed import DistContext
 from common.integrity import check_finite
 from common.noise import gumbel_noise
 from common.policy import step
@@ -77,6 +79,8 @@ class Trainer:
         meta: description that checkpoints carry.
         tracker: optional object with `log(row, step)`.
         init_from: agent whose weights to start from.
+        ranks: this process's place in a distributed run; `env` then holds its own slots (OwnSlots), and the
+            first process evaluates and writes.
     """
 
     def __init__(
@@ -92,9 +96,12 @@ class Trainer:
         meta: dict,
         tracker=None,
         init_from: ActorCritic | None = None,
+        ranks: DistContext = DistContext(),
     ):
         torch.manual_seed(seed)
         self.env = env
+        self.ranks = ranks
+        self.num = env.num * ranks.size
         self.eval_env = eval_env
         self.ppo = ppo
         self.schedule = schedule
@@ -106,15 +113,16 @@ class Trainer:
         if init_from is not None:
             self.agent.load_state_dict(init_from.state_dict())
         self.optimizer = torch.optim.Adam(self.agent.parameters(), lr=ppo.learning_rate, eps=1e-5)
-        self.normalizer = RewardNormalizer(env.num, ppo.gamma)
-        self.statistics = EpisodeStatistics(env.num)
-        self.buffer = RolloutBuffer(ppo.n_steps, env.num, env.obs_shape, self.agent.core.state_size)
+        self.normalizer = RewardNormalizer(self.num, ppo.gamma)
+        self.statistics = EpisodeStatistics(self.num)
+        self._own = RolloutBuffer(ppo.n_steps, env.num, env.obs_shape, self.agent.core.state_size)
+        self.buffer = self._own  # of all processes, once they have played
         self.state = self.agent.initial_state(env.num)
         self.timesteps = 0
         self.iteration = 0
         if self._state_path.exists():
             self._load()
-        self.log = CsvLog(directory / "log.csv", COLUMNS, self.timesteps, tracker)
+        self.log = CsvLog(directory / "log.csv", COLUMNS, self.timesteps, tracker) if ranks.first else None
 
     @property
     def _state_path(self) -> Path:
@@ -122,18 +130,23 @@ class Trainer:
 
     @property
     def per_iteration(self) -> int:
-        return self.env.num * self.ppo.n_steps
+        return self.num * self.ppo.n_steps
 
     def train(self) -> dict:
-        """Trains to the end of the schedule and returns the last row of the log.
+        """Trains to the end of the schedule and returns the last row of the log (in the process that writes).
 
         A KeyboardInterrupt saves the last complete iteration.
         """
-        started = time.monotonic() - self.log.wall_time
-        row = self.log.last
-        total = self.schedule.num_timesteps
+        started = time.monotonic() - (self.log.wall_time if self.log else 0.0)
+        row = self.log.last if self.log else {}
         bar = progress_bar(
-            total=total, initial=self.timesteps, unit="step", unit_scale=True, desc="train", smoothing=0.05
+            total=self.schedule.num_timesteps,
+            initial=self.timesteps,
+            unit="step",
+            unit_scale=True,
+            desc="train",
+            smoothing=0.05,
+            disable=not self.ranks.first,
         )
         self._resumable = self._training_state()
         self._save_clock = SaveClock()
@@ -157,6 +170,7 @@ class Trainer:
                     self.ppo,
                     rng,
                     lambda share: bar.update(learning * share),
+                    self.ranks,
                 )
                 acting_share = (acted - begun) / (time.monotonic() - begun)
                 self.timesteps += self.per_iteration
@@ -166,20 +180,22 @@ class Trainer:
                     "wall_time": time.monotonic() - started,
                     "steps_per_second": self.per_iteration / (time.monotonic() - begun),
                 }
-                self.log.write(row)
+                if self.log:
+                    self.log.write(row)
                 self._save_if_due(before)
                 bar.update(self.timesteps - bar.n)
                 bar.set_postfix_str(mean_return(row), refresh=False)
-        self.log.close()
+        if self.log:
+            self.log.close()
         return row
 
     @torch.inference_mode()
     def collect(self, progress: Callable[[float], None] = not_shown) -> float:
-        """Fills the buffer with one rollout and returns the mean value estimate."""
-        buffer = self.buffer
+        """Fills the buffer with one rollout of all processes and returns the mean value estimate."""
+        buffer = self._own
         env = self.env
         buffer.state.copy_(self.state)
-        slots = np.arange(env.num)
+        slots = slots_of(env.num, self.ranks)
         reward, obs, first = env.observe()
         for t in range(self.ppo.n_steps):
             noise = gumbel_noise(self.seed, slots, 0, self.iteration * self.ppo.n_steps + t, env.num_actions)
@@ -194,15 +210,14 @@ class Trainer:
             reward, obs, first = env.observe()
             buffer.ended[t] = torch.from_numpy(first)
             buffer.final_value[t] = self._final_value(reward)
-            self.statistics.update(reward, first)
-            buffer.reward[t] = torch.from_numpy(
-                self.normalizer(reward, first) if self.ppo.normalize_rew else reward
-            )
+            buffer.reward[t] = torch.from_numpy(reward)
             progress(1 / self.ppo.n_steps)
         # not stored: the next rollout processes this frame again
         after = self.agent.advance(*self._inputs(obs, first, reward))
         buffer.next_value.copy_(self.agent.heads(after)[1])
-        return buffer.value.mean().item()
+        self.buffer = gather_rollout(buffer, self.ranks)
+        normalize_rewards(self.buffer, self.statistics, self.normalizer if self.ppo.normalize_rew else None)
+        return self.buffer.value.mean().item()
 
     def _final_value(self, reward: np.ndarray) -> torch.Tensor:
         """Values [N] of frames at which the last transition truncated episodes; 0 elsewhere, and if the
@@ -249,7 +264,7 @@ class Trainer:
         return before // every < self.timesteps // every or self.timesteps >= self.schedule.num_timesteps
 
     def _evaluate_if_due(self, before: int) -> dict:
-        if not self._passed(before, self.schedule.eval_every):
+        if not (self._passed(before, self.schedule.eval_every) and self.ranks.first):
             return {}
         jobs = fixed_jobs(
             self.schedule.eval_first_level, self.schedule.eval_episodes, self.schedule.eval_episodes
@@ -266,6 +281,8 @@ class Trainer:
             self._save_clock.reset()
 
     def _checkpoint_agent(self) -> None:
+        if not self.ranks.first:
+            return
         meta = self.meta | {
             "timesteps": self.timesteps,
             "reward_scale": self.normalizer.scale,
@@ -279,7 +296,8 @@ class Trainer:
         tensors = with_prefix("agent", self.agent.state_dict()) | with_prefix(
             "optimizer", optimizer_tensors(self.optimizer)
         )
-        tensors |= with_prefix("normalizer", self.normalizer.tensors()) | {"state": self.state}
+        tensors |= with_prefix("normalizer", self.normalizer.tensors())
+        tensors["state"] = self.ranks.gather(self.state)
         tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
         tensors |= with_prefix(
             "env",
@@ -293,7 +311,9 @@ class Trainer:
             "checksums": [s.checksum for s in snapshots],
         }
 
-    def _save_resumable(self) -> str:
+    def _save_resumable(self) -> str | None:
+        if not self.ranks.first:
+            return None
         tensors, meta = self._resumable
         save_checkpoint(self._state_path, tensors, meta)
         return (
@@ -309,7 +329,7 @@ class Trainer:
             check_finite(tensors, str(self._state_path))
             self.normalizer.load_tensors(without_prefix("normalizer", tensors))
             self.statistics.load_state(meta["statistics"])
-            self.state = self.state.copy_(tensors["state"])
+            self.state = self.state.copy_(tensors["state"][self.ranks.block(self.num)])
             states = without_prefix("env", tensors)
             self.env.restore(
                 [

@@ -3,15 +3,16 @@ process writes.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import distributed
 
 from common.errors import one_line
-from common.runs import UsageError
+from common.runs import Run, UsageError
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,40 @@ class DistContext:
     def mine(self) -> slice:
         """This process's windows of a batch: every size-th."""
         return slice(self.rank, None, self.size)
+
+    def block(self, count: int) -> slice:
+        """This process's of `count` things that are dealt out in blocks, in order of rank."""
+        share = count // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def sum(self, x: torch.Tensor) -> torch.Tensor:
+        """The sum over processes of a tensor without gradients."""
+        if self.size == 1:
+            return x
+        total = x.detach().to(self.device, copy=True)
+        with _all_present():
+            distributed.all_reduce(total)
+        return total.to(x.device)
+
+    def gather(self, x: torch.Tensor, dim: int = 0) -> torch.Tensor:
+        """The processes' tensors of one shape, joined along a dimension in order of rank."""
+        if self.size == 1:
+            return x
+        own = (x.byte() if x.dtype == torch.bool else x).to(self.device).contiguous()
+        parts = [torch.empty_like(own) for _ in range(self.size)]
+        with _all_present():
+            distributed.all_gather(parts, own)
+        return torch.cat(parts, dim).to(x.device, x.dtype)
+
+    def gather_bytes(self, items: list[bytes]) -> list[bytes]:
+        """The processes' byte strings, as many of each, in order of rank."""
+        if self.size == 1:
+            return items
+        lengths = self.gather(torch.tensor([len(item) for item in items]))
+        padded = torch.zeros(len(items), int(lengths.max()), dtype=torch.uint8)
+        for row, item in zip(padded, items):
+            row[: len(item)] = torch.frombuffer(bytearray(item), dtype=torch.uint8)
+        return [row[:length].numpy().tobytes() for row, length in zip(self.gather(padded), lengths.tolist())]
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
         """The mean of each number over the processes; not finite where any of them is not."""
@@ -69,11 +104,11 @@ class DistContext:
             distributed.broadcast(message, 0)
         return bytes(message.tolist()).decode()
 
-    def check_batch(self, windows: int) -> None:
-        """Raises UsageError where a batch of this many windows does not divide evenly among the processes."""
-        if windows % self.size:
+    def check_batch(self, size: int, name: str = "batch_size") -> None:
+        """Raises UsageError where a batch of this size does not divide evenly among the processes."""
+        if size % self.size:
             raise UsageError(
-                f"batch_size {windows} does not divide evenly among {self.size} processes; make it a "
+                f"{name} {size} does not divide evenly among {self.size} processes; make it a "
                 f"multiple of {self.size}"
             )
 
@@ -107,3 +142,13 @@ def join_ranks(device: torch.device) -> DistContext:
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return DistContext(distributed.get_rank(), distributed.get_world_size(), device)
+
+
+def shared_run(ranks: DistContext, find: Callable[[], Run]) -> Run:
+    """The run directory, found or created by the first process and shared with the others."""
+    if not ranks.first:
+        return Run(Path(ranks.broadcast("")), resumed=True, precision=ranks.broadcast(""))
+    run = find()
+    ranks.broadcast(str(run.dir))
+    ranks.broadcast(run.precision)
+    return run

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from decision.config import DTConfig
+from decision.dropout import Dropout
 from decision.embeddings import StepEmbedding
 from decision.transformer import ALL, INIT_STD, Block, HookPoint, attention_mask, init_weights, layer_norm
 from decision.windows import DTBatch
@@ -20,7 +21,7 @@ class DecisionTransformer(nn.Module):
         super().__init__()
         self.config = config
         self.embed = StepEmbedding(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.hook_embed = HookPoint()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.ln_final = layer_norm(config.d_model, config.layer_norm)

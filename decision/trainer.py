@@ -25,6 +25,7 @@ from common.stopping import SaveClock, saving_on_stop, uninterrupted
 from common.throughput import CLOCK_COLUMNS, RunningMean, ThroughputClock, as_numbers
 from decision.calibration import PeriodicRollouts
 from decision.config import TrainConfig
+from decision.dropout import share_dropout
 from decision.model import DecisionTransformer
 from decision.model_file import save_dt
 from decision.optim import learning_rate, make_optimizer
@@ -87,6 +88,7 @@ class Trainer:
         self.meta = meta
         self.ranks = ranks
         self.rollouts = rollouts
+        share_dropout(self.model, ranks)
         self.optimizer = make_optimizer(self.model, config)
         self.batches = 0
         self.best = math.inf
@@ -137,7 +139,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.batches)
         if self.model.config.dropout:
-            torch.manual_seed(_key(self.seed, self.batches, self.ranks.rank))
+            torch.manual_seed(_key(self.seed, self.batches, 0))
         loss, accuracy, steps = self._weighted_loss(batch)
         values = self.ranks.mean(as_numbers({"loss": loss, "accuracy": accuracy}))
         self._refuse_bad(values)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from decision.config import DTConfig
+from decision.dropout import Dropout
 
 ALL = slice(None)
 INIT_STD = 0.02
@@ -158,7 +159,7 @@ class Block(nn.Module):
         self.attn = Attention(config)
         self.ln2 = layer_norm(config.d_model, config.layer_norm)
         self.mlp = MLP(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         for name in ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"):
             setattr(self, f"hook_{name}", HookPoint())
 

@@ -1,10 +1,14 @@
 """Error measures that the world model's losses are composed of."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch.nn import functional as F
 
+from common.distributed import DistContext
 from generative.model import twohot
 from generative.model.world_model import Latent, Outcome, WorldModel
 from rollouts.segment import Segment
@@ -104,5 +108,35 @@ def uniformity_loss(points: torch.Tensor) -> torch.Tensor:
 
 
 def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The mean of x where mask is True; 0 where it is True nowhere."""
-    return torch.where(mask, x, 0.0).sum() / mask.sum().clamp(min=1)
+    """The mean of x where mask is True; 0 where it is True nowhere.
+
+    Within `means_over` processes: a number whose mean over them is the mean over all of their elements.
+    """
+    return torch.where(mask, x, 0.0).sum() / _count(mask.sum())
+
+
+def ragged_mean(x: torch.Tensor) -> torch.Tensor:
+    """The mean of x [n], of which processes may have different n; see `masked_mean`."""
+    return x.sum() / _count(torch.tensor(len(x), device=x.device))
+
+
+_ALONE = DistContext()
+_ranks = ContextVar("_ranks", default=_ALONE)
+
+
+@contextmanager
+def means_over(ranks: DistContext) -> Iterator[None]:
+    """Context in which masked means are over the elements of all processes."""
+    token = _ranks.set(ranks)
+    try:
+        yield
+    finally:
+        _ranks.reset(token)
+
+
+def _count(own: torch.Tensor) -> torch.Tensor:
+    """What a process divides its sum by: the elements of all processes per process."""
+    ranks = _ranks.get()
+    if ranks.size == 1:
+        return own.clamp(min=1)
+    return ranks.sum(own).clamp(min=1) / ranks.size

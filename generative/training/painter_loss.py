@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from generative.model.phase_head import phase_loss
 from generative.model.world_model import WorldModel
-from generative.training.errors import masked_mean, squared_error
+from generative.training.errors import masked_mean, ragged_mean, squared_error
 from generative.training.teacher_forcing import Noise, frame_of, true_view
 from rollouts.segment import Segment
 
@@ -43,7 +43,7 @@ def painter_terms(model: WorldModel, segment: Segment, noise: Noise) -> dict[str
     terms = {"recon": error.sum((1, 2)).mean()}
     if "position" in segment.extra and model.config.knows_phase:
         logits = model.phase_head(segment.obs[segment.mask])
-        terms["phase"] = phase_loss(logits, view.phase[segment.mask]).sum(-1).mean()
+        terms["phase"] = ragged_mean(phase_loss(logits, view.phase[segment.mask]).sum(-1))
     if "tiles" in segment.extra:
         rows, columns = model.config.view_shape
         kinds = segment.extra["tiles"][steps, window][..., :rows, :columns].long()

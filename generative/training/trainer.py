@@ -32,7 +32,7 @@ from generative.model.world_model_file import save_world_model
 from generative.simulator import freeze
 from generative.training.data import VALIDATION_STREAM, WindowSource, seeded_generator
 from generative.training.ema import EMA
-from generative.training.errors import psnr
+from generative.training.errors import means_over, psnr
 from generative.training.losses import TERMS, TRAINED, loss_terms, total_loss
 from generative.training.motion_data import SIDE, MotionBatch, MotionData
 from generative.training.motion_loss import motion_terms
@@ -267,10 +267,12 @@ class Trainer:
         if self.stage == "motion":
             shape = (self.config.motion_batch_size, SIDE, SIDE, c.code_size)
             noise = torch.randn(shape, generator=generator, device=self.device)[self.ranks.mine]
-            return motion_terms(model, batch, self.config.free_running_fraction, noise)
+            with means_over(self.ranks):
+                return motion_terms(model, batch, self.config.free_running_fraction, noise)
         steps = len(batch.mask) - c.num_initializing_steps + 1
         noise = draw_noise(c, steps, self.config.batch_size, generator).windows(self.ranks.mine)
-        return loss_terms(self.stage, model, batch, noise, self.agent)
+        with means_over(self.ranks):
+            return loss_terms(self.stage, model, batch, noise, self.agent)
 
     def _refuse_bad(self, values: dict[str, float]) -> None:
         bad = [name for name, value in values.items() if not math.isfinite(value)]

@@ -45,16 +45,14 @@ FLAGS = {
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """A store of long episodes without an end: nearly all windows are full, so that means over processes are
-    means over windows.
-    """
+    """A store of episodes of many lengths: processes have windows with different numbers of frames."""
     path = tmp_path_factory.mktemp("recorded")
     rng = np.random.default_rng(0)
     agent = toy_agent()
     save_agent(path / "agent.safetensors", agent, {"env": {"env_name": "toy"}})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(toy_world, "GOAL", np.array([-1, -1]))
-        episodes = [with_agent(toy_episode(rng, 300), agent) for _ in range(56)]
+        episodes = [with_agent(toy_episode(rng, length), agent) for length in rng.integers(5, 60, 80)]
     write_toy_store(path / "store", episodes, agent, 1, policy_id=file_id(path / "agent.safetensors"))
     return path
 
@@ -78,7 +76,6 @@ def train(recorded, where: Path, launcher: list[str], **changed) -> Path:
 
 
 def test_two_processes_train_as_one_with_the_whole_batch(recorded, tmp_path):
-    """Without rollouts of its own, whose means are over the frames on track: of a process, then of all."""
     alone = train(recorded, tmp_path / "alone", [sys.executable])
     together = train(recorded, tmp_path / "two", TORCHRUN)
     begun, one, two = (
@@ -93,11 +90,11 @@ def test_two_processes_train_as_one_with_the_whole_batch(recorded, tmp_path):
     assert (together / "done.json").exists()
     logs = [read_log(run / "progress.csv") for run in (alone, together)]
     assert [row["stage"] for row in logs[1]] == ["painter", "motion", "tiles", "joint"]
-    for a, b in zip(*(log[:3] for log in logs), strict=True):
+    for a, b in zip(*logs, strict=True):
         names = [name for name in ("loss", "grad_norm", *TERMS) if a[name]]
         assert {"loss", "grad_norm"} < set(names)
         for name in names:
-            assert float(a[name]) == pytest.approx(float(b[name]), rel=2e-3, abs=1e-5), name
+            assert float(a[name]) == pytest.approx(float(b[name]), rel=1e-4, abs=1e-6), name
 
 
 def test_one_process_alone_shares_with_nobody(tmp_path):

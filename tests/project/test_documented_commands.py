@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.cli import parse
+from common.launcher import Launch, split_launcher
 
 ROOT = Path(__file__).parents[2]
 PAGES = (
@@ -35,7 +36,9 @@ def check(words: list[str]) -> None:
     args_type = getattr(importlib.import_module(module), "Args", None)
     assert args_type or not flags, f"{module} takes no flags"
     if args_type:
-        parse(args_type, words=flags)
+        own, launcher = split_launcher(flags) if module != "slurm.chain" else (flags, None)
+        parse(args_type, words=own)
+        parse(Launch, words=launcher or [])
 
 
 DOCUMENTED = {
