@@ -2,7 +2,9 @@
 
 A hypothesis is a YAML file that is committed before the test and unaltered since. All files of a folder are
 one family: they share fork points, control arms and null edits, and Holm's correction. A direction is tested
-on the sealed levels once; opened.jsonl next to the files keeps the record. The same command resumes.
+on the sealed levels once; opened.jsonl next to the files keeps the record. Null edits of the same dose
+decide; those of equal norm, and the simulator's errors in recognising deaths and coins, are reported too. The
+same command resumes.
 """
 
 import logging

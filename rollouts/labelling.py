@@ -54,6 +54,7 @@ def label(rollouts: Rollouts, shards: Sequence[int], num_threads: int = 2) -> Su
             one of the shards.
     """
     check_labelable(rollouts)
+    remove_abandoned((rollouts.path / FOLDER).glob(".labels_*.lock"))
     entries = {entry["shard"]: entry for entry in rollouts.entries}
     todo = [index for index in shards if not _is_labelled(rollouts.path, entries[index])]
     if not todo and manifest_stands(rollouts):
@@ -132,7 +133,6 @@ def _unlabelled(rollouts: Rollouts, indices: Sequence[int]) -> Iterator[int]:
     """Yields shards without sound labels, each locked until the next is requested."""
     folder = rollouts.path / FOLDER
     entries = {entry["shard"]: entry for entry in rollouts.entries}
-    remove_abandoned(folder.glob(".labels_*.lock"))
     for index in indices:
         try:
             with held(folder / f".labels_{index:05d}.lock"):

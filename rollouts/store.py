@@ -347,6 +347,8 @@ def check_table(entry: dict, path: StorePath, manifest: dict) -> None:
         not count or columns["length"].min() < 1 or columns["length"].sum() != entry["num_steps"]
     ):
         wrong = ["length"]
+    if not wrong and not np.array_equal(columns["offset"], np.cumsum(columns["length"]) - columns["length"]):
+        wrong = ["offset"]
     if wrong:
         file = shards.entry_path(path, entry["shard"]).name
         raise BadStore(

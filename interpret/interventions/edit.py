@@ -146,17 +146,22 @@ class Edit:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
 
+def _check_entries(description: dict, kind: type, words: str) -> None:
+    known = {field.name for field in fields(kind)}
+    unknown = sorted(set(description) - known)
+    if unknown:
+        raise UsageError(f"{words} has no entry {unknown[0]!r}; it has: {', '.join(sorted(known))}")
+
+
 def edit_of(description: dict) -> Edit:
     """The edit of a JSON object. Raises UsageError for anything else."""
     if not isinstance(description, dict):
         raise UsageError(f"an edit is {described(description)}: give an object with kind and directions")
-    known = {field.name for field in fields(Edit)}
-    unknown = sorted(set(description) - known)
-    if unknown:
-        raise UsageError(f"an edit has no entry {unknown[0]!r}; it has: {', '.join(sorted(known))}")
+    _check_entries(description, Edit, "an edit")
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in description.items()}
     try:
         if isinstance(values.get("condition"), dict):
+            _check_entries(values["condition"], Condition, "a condition")
             values["condition"] = Condition(**values["condition"])
         return Edit(**values)
     except (TypeError, ValueError) as error:

@@ -161,6 +161,13 @@ def test_an_episode_column_that_does_not_fit_is_one_line(store, column):
     one_line(lambda: Rollouts.open(store.path), "shard_00000.json is damaged")
 
 
+@pytest.mark.parametrize("offset", [[0, 3, 5], [0, 3, 2**31], [-1, 3, 4]])
+def test_episodes_begin_where_their_lengths_say(store, offset):
+    column = {"dtype": "int64", "values": offset}
+    rewrite(store, lambda entry: entry["episodes"].update(offset=column))
+    one_line(lambda: Rollouts.open(store.path), "does not fit the manifest in offset")
+
+
 def test_an_entry_names_no_other_file(store):
     (store.path.parent / "other.h5").write_bytes((store.path / "shard_00000.h5").read_bytes())
     rewrite(store, lambda entry: entry["data"].update(file="../other.h5"))

@@ -406,6 +406,13 @@ def test_a_shard_in_the_hands_of_another_process_is_refused(bare):
     Labels.open(bare)
 
 
+def test_a_lock_that_a_kill_left_behind_the_last_shard_is_removed(copied):
+    lock = copied.path / FOLDER / ".labels_00000.lock"
+    lock.write_text("process 1 on here")
+    label(copied, [0])
+    assert not lock.exists()
+
+
 def test_levels_at_several_scales_are_refused(bare, monkeypatch):
     env = replay_env(bare, 2)
     with pytest.raises(UsageError, match="several scales"):

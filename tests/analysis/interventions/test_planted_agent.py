@@ -80,19 +80,30 @@ def test_the_planted_direction_stops_jumps_in_game_and_simulator(worlds, planted
     assert (effect.high < 0) if sign > 0 else (effect.low > 0)
 
 
+def jump_shift(policy, directions, sample, direction):
+    """Mean change of the log odds of jumps under a push of half a standard deviation."""
+    push = Edit("add", (direction,), values=(0.5,), mode="state")
+    up = np.isin(np.arange(15), UP)
+    return logit_shifts(Arm("tested", 1.0, bind([push], {"one": directions})), policy, sample, [up])[0]
+
+
 def test_the_push_moves_the_log_odds_of_jumps_by_its_size_and_other_pushes_do_not(worlds, planted, world):
     agent, directions = planted
     sample = state_sample(play_control(worlds["real"]), 0, "cpu")
-    up = np.isin(np.arange(15), UP)
-
-    def shift(policy, direction):
-        push = Edit("add", (direction,), values=(0.5,), mode="state")
-        return logit_shifts(Arm("tested", 1.0, bind([push], {"one": directions})), policy, sample, [up])[0]
-
-    assert shift(agent, CALM) == pytest.approx(-0.5 * GAIN, abs=0.01)
+    assert jump_shift(agent, directions, sample, CALM) == pytest.approx(-0.5 * GAIN, abs=0.01)
     untouched = load_agent(world.agent_file)[0]
     for other in range(1, len(directions)):
-        assert shift(agent, other) == pytest.approx(shift(untouched, other), abs=0.1)
+        found, usual = (jump_shift(policy, directions, sample, other) for policy in (agent, untouched))
+        assert found == pytest.approx(usual, abs=0.1)
+
+
+def test_where_it_stands_alone_no_other_direction_moves_the_log_odds_of_jumps(worlds, world):
+    states = torch.from_numpy(world.store.hidden_after())
+    agent, directions = plant(load_agent(world.agent_file)[0], states, alone=True)
+    sample = state_sample(play_control(worlds["real"]), 0, "cpu")
+    assert jump_shift(agent, directions, sample, CALM) == pytest.approx(-0.5 * GAIN, abs=0.01)
+    for other in range(1, len(directions)):
+        assert jump_shift(agent, directions, sample, other) == pytest.approx(0, abs=0.01)
 
 
 @pytest.mark.slow
@@ -101,9 +112,9 @@ def test_confirm_finds_the_planted_direction_of_the_reference_agent(tmp_path):
     agent, meta = load_agent(AGENT)
     record_args = "--exp_name {} --agent_file {} --start_level 10000 --num_levels 90000 --num_episodes {} "
     record_args += "--num_threads 1 --device cpu --out_dir {}"
-    record.main(parse(record.Args, "", record_args.format("plain", AGENT, 20, tmp_path).split()))
+    record.main(parse(record.Args, "", record_args.format("plain", AGENT, 12, tmp_path).split()))
     states = torch.from_numpy(Rollouts.open(tmp_path / "data/plain").hidden_after())
-    planted, directions = plant(agent, states)
+    planted, directions = plant(agent, states, alone=True, gain=0.4)
     agent_file, model_file = tmp_path / "planted.safetensors", tmp_path / "model.safetensors"
     save_agent(agent_file, planted, {"env": vars(ProcgenConfig())} | meta)
     tensors, about = load_checkpoint(SIMULATOR)
@@ -111,7 +122,7 @@ def test_confirm_finds_the_planted_direction_of_the_reference_agent(tmp_path):
     save_directions(
         tmp_path / "d.safetensors", directions.first(4).with_provenance(agent=file_id(agent_file))
     )
-    record.main(parse(record.Args, "", record_args.format("sealed", agent_file, 80, tmp_path).split()))
+    record.main(parse(record.Args, "", record_args.format("sealed", agent_file, 70, tmp_path).split()))
     folder = tmp_path / "hypotheses"
     folder.mkdir()
     fields = {
@@ -119,7 +130,7 @@ def test_confirm_finds_the_planted_direction_of_the_reference_agent(tmp_path):
         "directions": directions.first(4).id,
         "edit": {"kind": "add", "directions": [CALM], "values": [1.0], "mode": "state"},
         "kl": 0.1, "scenes": "any", "steps": 8, "event": "jump", "change": "fall", "smallest_effect": 0.02,
-        "n": 32, "null_points": 12, "num_nulls": 19, "levels": [10_000, 90_000],
+        "n": 36, "null_points": 36, "num_nulls": 19, "levels": [10_000, 90_000],
     }  # fmt: skip
     (folder / "calm.yaml").write_text(yaml.safe_dump(fields))
     author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
@@ -133,6 +144,6 @@ def test_confirm_finds_the_planted_direction_of_the_reference_agent(tmp_path):
     found = json.loads((tmp_path / "confirm_precomp/latest/numbers.json").read_text())
     for world in ("real", "simulator"):
         one = found["hypotheses"][0]["worlds"][world]
-        assert one["effects"]["jump"][2] < 0
-        assert one["p_flips"] < 0.05
-        assert one["verdict"] in ("confirmed", "undecided")  # a random push of that KL may do as much
+        assert one["effects"]["jump"][2] < -0.02
+        assert one["nulls"]["KL-matched"]["p"] == 1 / 20  # no random push of that KL does as much
+        assert one["verdict"] == "confirmed"

@@ -388,7 +388,10 @@ def test_directions_of_another_width_are_refused():
         ('{"edits": [3]}', "an edit is 3"),
         ('{"edits": [{"kind": "add", "speed": 1}]}', "no entry 'speed'"),
         ('{"edits": [{"kind": "add"}]}', "is not one"),
-        ('{"edits": [{"kind": "collapse", "directions": [1], "condition": {"speed": 1}}]}', "is not one"),
+        (
+            '{"edits": [{"kind": "collapse", "directions": [1], "condition": {"speed": 1}}]}',
+            "a condition has no entry",
+        ),
     ],
 )
 def test_a_file_of_something_else_is_refused(text, message, tmp_path):
