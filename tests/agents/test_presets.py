@@ -55,7 +55,6 @@ BAD = (
     "1" + "0" * 40,
     ".nan",
     ".inf",
-    "&a [*a]",
 )
 
 
@@ -76,6 +75,17 @@ def test_a_value_that_cannot_be_names_the_field(monkeypatch, tmp_path, module, f
         LOAD[module]("small")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("module", LOAD)
+def test_an_alias_inside_what_it_names_is_refused(monkeypatch, tmp_path, module):
+    (tmp_path / "presets.yml").write_text("small: {units: &a [*a]}\n")
+    monkeypatch.setattr(module, "PRESETS", tmp_path / "presets.yml")
+    with pytest.raises(
+        UsageError, match="presets.yml is damaged .an alias stands inside what it names"
+    ) as caught:
+        LOAD[module]("small")
+    assert "\n" not in str(caught.value)
 
 
 def test_more_memory_than_the_machine_has_is_refused(monkeypatch, tmp_path):
