@@ -2,8 +2,7 @@
 level are not independent (Davison & Hinkley 1997, ch. 3.8).
 
 Every statistic is a function of `level_weights` [1 + R, n]: how often each of n observations counts. Row 0
-is the data themselves, the other R rows are bootstrap resamples; R is 0, and there is no interval, with fewer
-than FEWEST_CLUSTERS levels. `estimate` turns the 1 + R values of a
+is the data themselves, the other R rows are bootstrap resamples. `estimate` turns the 1 + R values of a
 statistic into a number with its 95% percentile interval. One seed always draws the same resamples, so that
 differences between statistics of the same levels are paired.
 """
@@ -48,15 +47,15 @@ class Estimate(NamedTuple):
         return with_interval(*self)
 
 
-def level_counts(num_levels: int, resamples: int = RESAMPLES, *, seed: Seed = 0) -> np.ndarray:
-    """Weights [1 + R, G] of G levels: ones in row 0, then how often each is drawn with replacement.
-
-    R is `resamples`, and 0 for fewer than FEWEST_CLUSTERS levels.
-    """
-    resamples = resamples if num_levels >= FEWEST_CLUSTERS else 0
+def _resampled_counts(num_levels: int, resamples: int, seed: Seed) -> np.ndarray:
+    """Integers [R, G]: how often each of G levels is drawn when G are drawn with replacement."""
     probabilities = np.full(num_levels, 1 / num_levels)
-    drawn = np.random.default_rng(seed).multinomial(num_levels, probabilities, size=resamples)
-    return np.concatenate([np.ones((1, num_levels)), drawn])
+    return np.random.default_rng(seed).multinomial(num_levels, probabilities, size=resamples)
+
+
+def level_counts(num_levels: int, resamples: int = RESAMPLES, *, seed: Seed = 0) -> np.ndarray:
+    """Weights [1 + R, G] of G levels: ones in row 0, then how often each is drawn with replacement."""
+    return np.concatenate([np.ones((1, num_levels)), _resampled_counts(num_levels, resamples, seed)])
 
 
 def level_weights(levels: np.ndarray, resamples: int = RESAMPLES, *, seed: Seed = 0) -> np.ndarray:
@@ -64,7 +63,7 @@ def level_weights(levels: np.ndarray, resamples: int = RESAMPLES, *, seed: Seed 
 
     Args:
         levels: [n], the level (or layout) of each observation.
-        resamples: R, the number of bootstrap resamples; none for fewer than FEWEST_CLUSTERS levels.
+        resamples: R, the number of bootstrap resamples.
         seed: of the resamples.
 
     Returns:
@@ -105,9 +104,11 @@ def percentile_interval(statistic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return tuple(bounds)
 
 
-def estimate(statistic: np.ndarray) -> Estimate:
-    """The statistic of the data, row 0 of [1 + R], with its `percentile_interval`."""
-    low, high = percentile_interval(statistic)
+def estimate(statistic: np.ndarray, clusters: int = FEWEST_CLUSTERS) -> Estimate:
+    """The statistic of the data, row 0 of [1 + R], with its `percentile_interval`; without one if there are
+    fewer than FEWEST_CLUSTERS clusters.
+    """
+    low, high = percentile_interval(statistic) if clusters >= FEWEST_CLUSTERS else (np.nan, np.nan)
     return Estimate(float(statistic[0]), float(low), float(high))
 
 
@@ -123,9 +124,11 @@ def json_number(x) -> float | None:
     return float(x) if np.isfinite(x) else None
 
 
-def json_estimate(statistic: np.ndarray, n: int) -> dict[str, float | int | None]:
+def json_estimate(
+    statistic: np.ndarray, n: int, clusters: int = FEWEST_CLUSTERS
+) -> dict[str, float | int | None]:
     """`estimate` of [1 + R] as a JSON object {value, low, high, n}; n: the number of observations."""
-    value, low, high = estimate(statistic)
+    value, low, high = estimate(statistic, clusters)
     return {"value": json_number(value), "low": json_number(low), "high": json_number(high), "n": int(n)}
 
 
@@ -194,8 +197,10 @@ def cluster_bootstrap(
     _, index = np.unique(clusters, return_inverse=True)
     sums = np.bincount(index, values)
     counts = np.bincount(index)
-    drawn = level_counts(len(sums), resamples, seed=seed)
-    low, high = percentile_interval((drawn @ sums) / (drawn @ counts))
+    low = high = np.nan
+    if len(sums) >= FEWEST_CLUSTERS:
+        drawn = _resampled_counts(len(sums), resamples, seed)
+        low, high = np.quantile((drawn @ sums) / (drawn @ counts), [0.025, 0.975])
     return Interval(float(values.mean()), float(low), float(high), len(values), len(sums))
 
 

@@ -189,7 +189,10 @@ def leaderboard(benchmark: Benchmark, maps: Arrays, untrained: Arrays) -> dict[s
             if name in untrained:
                 theirs = benchmark.statistics(untrained[name].astype(np.float32), effect)[0]
                 statistics["above_untrained"] = statistics["spearman"] - theirs["spearman"]
-            scores = {key: json_estimate(x, n.get(key, n["spearman"])) for key, x in statistics.items()}
+            scores = {
+                key: json_estimate(x, n.get(key, n["spearman"]), benchmark.layouts)
+                for key, x in statistics.items()
+            }
             table.setdefault(f"{function}/{effect}", {})[method] = scores
     return table
 
@@ -220,13 +223,13 @@ def ranks_by_kind(benchmark: Benchmark, maps: Arrays, function: str, effect: str
         rows = benchmark.kind == index
         if rows.any():
             layout = benchmark.layout[benchmark.state[rows]]
-            weights = level_weights(layout)
+            weights, layouts = level_weights(layout), len(np.unique(layout))
             found[kind] = {
                 "objects": int(rows.sum()),
                 "states": len(np.unique(benchmark.state[rows])),
                 "effect": float(np.abs(benchmark.effects[effect][rows]).mean()),
                 "place": {
-                    name: json_estimate(mean(weights, values[rows]), rows.sum())
+                    name: json_estimate(mean(weights, values[rows]), rows.sum(), layouts)
                     for name, values in place.items()
                 },
             }
@@ -235,10 +238,10 @@ def ranks_by_kind(benchmark: Benchmark, maps: Arrays, function: str, effect: str
 
 def similarity_rows(layers: list[str], similar: Arrays, layout: np.ndarray) -> dict[str, list[dict]]:
     """{function/method: [{layer, value, low, high, n}]} of correlations {function/method: [layers, n]}."""
-    weights = level_weights(layout)
+    weights, layouts = level_weights(layout), len(np.unique(layout))
     return {
         name: [
-            {"layer": layer} | json_estimate(mean(weights, np.nan_to_num(row)), len(row))
+            {"layer": layer} | json_estimate(mean(weights, np.nan_to_num(row)), len(row), layouts)
             for layer, row in zip(layers, rows)
         ]
         for name, rows in similar.items()

@@ -120,5 +120,5 @@ def pairwise_interval(distances: np.ndarray) -> dict | None:
     pairs = weights.sum(1) ** 2 - (weights**2).sum(1)  # a latent drawn twice is not paired with itself
     total = np.einsum("ri,ij,rj->r", weights, distances.astype(np.float64), weights, optimize=True)
     with np.errstate(invalid="ignore", divide="ignore"):
-        value, low, high = estimate(np.where(pairs > 0, total / pairs, np.nan))
+        value, low, high = estimate(np.where(pairs > 0, total / pairs, np.nan), count)
     return {"mean": value, "low": json_number(low), "high": json_number(high), "n": count}

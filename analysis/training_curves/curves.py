@@ -90,10 +90,7 @@ def load_run(directory: Path) -> TrainingRun:
         UsageError: log.csv is empty, damaged or no training log.
     """
     path = directory / "log.csv"
-    try:
-        rows = read_log(path)
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not a training log: it is not a text file") from error
+    rows = read_log(path)
     missing = [name for name in NEEDED if rows and name not in rows[0]]
     if missing:
         raise UsageError(

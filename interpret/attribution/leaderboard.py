@@ -117,6 +117,11 @@ class Benchmark:
         """Bootstrap weights [1 + R, n] of the states."""
         return level_weights(self.layout)
 
+    @property
+    def layouts(self) -> int:
+        """Number of layouts that the states are of."""
+        return len(np.unique(self.layout))
+
     @cached_property
     def control_maps(self) -> dict[str, np.ndarray]:
         """Maps that do not look at the agent: distance from the player, and edges of the frame."""
@@ -148,7 +153,7 @@ class Benchmark:
             UsageError: for maps of another shape or with NaN, and for an unknown effect.
         """
         statistics, n = self.statistics(maps, effect, signed)
-        return {name: json_estimate(values, n[name]) for name, values in statistics.items()}
+        return {name: json_estimate(values, n[name], self.layouts) for name, values in statistics.items()}
 
     def statistics(
         self, maps: np.ndarray, effect: str, signed: bool = False

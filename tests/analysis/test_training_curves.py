@@ -335,7 +335,7 @@ def test_a_log_from_elsewhere_with_fewer_columns_is_drawn(tmp_path):
         (b"", "has no rows yet"),
         (",".join(COLUMNS).encode() + b"\n", "has no rows yet"),
         (b"name,age\nx,3\n", "not a training log: it has no column 'timesteps'"),
-        (b"\xff\xfe\x00\x81\n", "not a text file"),
+        (b"\xff\xfe\x00\x81\n", "is damaged .*can't decode"),
         (b"timesteps,mean_episode_rewards\n100,much\n", "damaged: column 'mean_episode_rewards'"),
         (b"timesteps,mean_episode_rewards\n200,1\n100,1\n", "steps go back"),
     ],

@@ -3,6 +3,7 @@ same bits.
 """
 
 import csv
+import inspect
 import json
 import logging
 import os
@@ -157,7 +158,12 @@ def test_device_threads_and_level_reach_what_they_set(tmp_path, monkeypatch):
     threads = []
     make_env = train.make_env
     monkeypatch.setattr(train, "choose_device", lambda *asked: seen.append(asked) or torch.device("cpu"))
-    monkeypatch.setattr(train, "make_env", lambda *given: threads.append(given[3]) or make_env(*given))
+
+    def making(*given, **named):
+        threads.append(inspect.signature(make_env).bind(*given, **named).arguments["num_threads"])
+        return make_env(*given, **named)
+
+    monkeypatch.setattr(train, "make_env", making)
     run_main(
         train.main,
         tiny_args(tmp_path, device="3", num_threads=2, log_level=logging.ERROR, num_timesteps=32),

@@ -420,6 +420,7 @@ def test_probes_without_directions_stand_and_tuning_says_why(world, probed, tmp_
     (bare / "numbers.json").write_text(
         json.dumps(read_numbers(probed) | {"no_directions": "no concept can be read"})
     )
+    (bare / "checksums.json").unlink()
     with pytest.raises(UsageError, match="left no directions .no concept can be read.: give --directions"):
         tuning_precompute.main(tuning_args(world, probes_dir=bare))
 
