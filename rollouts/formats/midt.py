@@ -142,7 +142,7 @@ def read_midt(path: Path, game: ForeignGame) -> Recording:
     """
     with open_hdf5(path) as file:
         numbers = _episode_numbers(file, path)
-        own = file.attrs.get(OWN)
+        own = _own_manifest_text(file, path)
         if own is None:
             manifest = _foreign_manifest(file, numbers, path, game)
         else:
@@ -150,6 +150,13 @@ def read_midt(path: Path, game: ForeignGame) -> Recording:
             manifest = parse_json(own, name, "take another file", BadRecording)
             manifest = store_manifest(manifest, f"the episodes of {path}")
     return Recording(manifest, len(numbers), _episodes(path, numbers, manifest, own is not None))
+
+
+def _own_manifest_text(file: h5py.File, path: Path) -> str | None:
+    try:
+        return file.attrs.get(OWN)
+    except DAMAGE as error:
+        raise BadRecording(f"the attribute {OWN} of {path} is damaged: {error}") from error
 
 
 def _episodes(path: Path, numbers: list[int], manifest: dict, own: bool) -> Iterator[Episode]:

@@ -275,3 +275,15 @@ def test_a_target_that_another_process_writes_is_refused(tmp_path):
             run(source, tmp_path / "store", obs_shape=SHAPE)
         other.communicate()
     assert len(run(source, tmp_path / "store", obs_shape=SHAPE)) == 2
+
+
+def test_a_damaged_attribute_of_a_store_is_refused(tmp_path, monkeypatch):
+    store = make_store(tmp_path / "made", [2, 3])
+    convert.main(convert.Args(store.path, tmp_path / "out.h5", format="midt"))
+
+    def damaged(self, name, default=None):
+        raise OSError("ran off end of input buffer while decoding")
+
+    monkeypatch.setattr(h5py.AttributeManager, "get", damaged)
+    with pytest.raises(BadRecording, match="the attribute worldlens of .* is damaged: ran off"):
+        run(tmp_path / "out.h5", tmp_path / "back")
