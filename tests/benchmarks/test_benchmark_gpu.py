@@ -15,6 +15,9 @@ from slurm.estimate import Rates, estimate
 CPU = torch.device("cpu")
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     out = tmp_path_factory.mktemp("gpu") / "speed.json"
