@@ -34,7 +34,7 @@ FLAGS = {
     "tiles_batches": 1,
     "joint_batches": 1,
     "motion_batch_size": 4,
-    "free_running_fraction": 0.0,
+    "free_running_fraction": 0.5,
     "log_interval": 1,
     "save_interval": 1,
     "lr": 0.001,
