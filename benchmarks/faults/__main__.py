@@ -26,7 +26,9 @@ class Args:
     none.
     """
     per_run: int = 5
-    """Kills of one run at most."""
+    """Kills of one run at most; each run is also asked to stop once."""
+    demo_stops: int = 6
+    """Times that the demo is asked to stop; 0 for none."""
     damages: int = 200
     """Damaged copies of a file of each kind that is read again; 0 for none."""
     losses: int = 3
@@ -48,6 +50,7 @@ from benchmarks.faults.fork_server import warm_up
 from benchmarks.faults.kills import kill_often, reference
 from benchmarks.faults.ranks import lose_one
 from benchmarks.faults.scripts import all_scripts, use_tiny_preset
+from benchmarks.faults.stops import stop_demo
 from benchmarks.faults.tally import Tally
 from common.checkpoints import write_json
 from common.runs import UsageError, manifest
@@ -74,6 +77,8 @@ def main(args: Args) -> None:
             tally = kill_often(script, expected, place / "runs", args.kills, args.per_run, draw)
             write(args.out_file, "scripts", {name: row_of(tally)})
     draw = random.Random(args.seed)
+    if args.demo_stops:
+        write(args.out_file, "scripts", {"demo": row_of(stop_demo(place / "runs", args.demo_stops, draw))})
     if args.damages:
         write(
             args.out_file,
@@ -95,12 +100,20 @@ def write(out_file: Path, part: str, rows: dict[str, dict]) -> None:
     """Replaces rows of a part of the output file, and its totals."""
     kept = json.loads(out_file.read_text()) if out_file.exists() else {}
     kept[part] = kept.get(part, {}) | rows
-    numbers = [key for key, value in next(iter(rows.values())).items() if isinstance(value, int)]
-    total = {key: sum(row[key] for row in kept[part].values()) for key in numbers}
+    total = _sum(list(kept[part].values()))
     kept["all"] = kept.get("all", {}) | {part: total}
     made = {name: value for name, value in manifest().items() if name != "command"}
     write_json(out_file, kept | {"manifest": made})
     logging.info("%s: %s", part, json.dumps(rows))
+
+
+def _sum(rows: list[dict]) -> dict:
+    """Sums of the numbers of rows, also of those in dictionaries."""
+    return {
+        key: _sum([row[key] for row in rows]) if isinstance(value, dict) else sum(row[key] for row in rows)
+        for key, value in rows[0].items()
+        if isinstance(value, dict | int)
+    }
 
 
 if __name__ == "__main__":

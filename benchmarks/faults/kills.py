@@ -23,7 +23,8 @@ from benchmarks.faults.injections import (
     torn_write,
 )
 from benchmarks.faults.scripts import Script
-from benchmarks.faults.tally import ENDINGS, KINDS, REFUSALS, Committed, Tally
+from benchmarks.faults.stops import stop_once
+from benchmarks.faults.tally import ENDINGS, KINDS, REFUSALS, STOPS, Committed, Tally
 from common.checkpoints import write_json
 from common.runs import UsageError
 
@@ -82,8 +83,8 @@ def _begin(script: Script, out: Path) -> None:
 def kill_often(
     script: Script, expected: Reference, place: Path, kills: int, per_run: int, draw: random.Random
 ) -> Tally:
-    """Kills a script `kills` times, several times per run. Each run also meets a full disk or a read-only
-    directory, and is then finished.
+    """Kills a script `kills` times, several times per run. Each run is also asked to stop, meets a full disk
+    or a read-only directory, and is then finished.
 
     Args:
         script: the script.
@@ -101,6 +102,8 @@ def kill_often(
         for _ in range(min(per_run, kills - tally.total)):
             if not _kill_once(script, expected, out, draw, tally):
                 break
+        seconds = draw.uniform(0.0, MOST) * expected.processor
+        stop_once(script.command(out), out, STOPS[number % len(STOPS)], seconds, tally)
         _refuse_once(script, expected, out, REFUSALS[number % len(REFUSALS)], draw, tally)
         _finish(script, expected, out, ENDINGS[number % len(ENDINGS)], tally)
         shutil.rmtree(out)

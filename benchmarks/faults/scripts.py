@@ -103,8 +103,9 @@ class Script:
 def use_tiny_preset(directory: Path) -> None:
     """Lets train.py find a preset that is a thousand times smaller than the shipped ones."""
     presets = importlib.import_module("agents.presets")
+    shipped = presets.PRESETS.read_text()
     presets.PRESETS = directory / "presets.yml"
-    presets.PRESETS.write_text(PRESET)
+    presets.PRESETS.write_text(shipped + PRESET)
 
 
 def all_scripts(agent: Path, references: Path) -> dict[str, Script]:

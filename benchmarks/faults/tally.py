@@ -7,6 +7,8 @@ from benchmarks.faults import outcomes
 
 KINDS = ("time", "operation", "torn")
 """A kill at a random time; just before a random operation on files; in the middle of writing a file."""
+STOPS = ("SIGINT", "SIGTERM")
+"""Signals that ask a script to stop."""
 REFUSALS = ("full_disk", "full_write", "read_only")
 """No space from a random operation on; for the rest of a file; a directory that may not be written."""
 ENDINGS = ("plain", "clock", "rivals")
@@ -18,18 +20,21 @@ class Tally:
     """Counts of one script.
 
     Attributes:
-        kills, refusals, endings: faults by kind.
+        kills, stops, refusals, endings: faults by kind.
         tried: kills that were begun; some runs end before.
         lost_files: final files that were gone or changed after a fault.
         lost_episodes: committed episodes that were gone.
         damaged: files under their final names that their readers refuse.
         wrong: files of a finished run that differ from an uninterrupted run's.
-        unclear: ends that were not one line.
+        unclear: ends that were not one line, or had another code than they should.
+        late: stops that took too long.
+        untrue: statements about what is kept that differ from the files.
         leftovers: partial files and locks after the end.
         findings: what was counted, in words.
     """
 
     kills: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    stops: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STOPS, 0))
     refusals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REFUSALS, 0))
     endings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ENDINGS, 0))
     tried: int = 0
@@ -38,6 +43,8 @@ class Tally:
     damaged: int = 0
     wrong: int = 0
     unclear: int = 0
+    late: int = 0
+    untrue: int = 0
     leftovers: int = 0
     findings: list[str] = field(default_factory=list)
 

@@ -5,11 +5,13 @@ import signal
 
 import pytest
 
+from benchmarks.faults import stops
 from benchmarks.faults.damage import _damage
 from benchmarks.faults.fork_server import run
 from benchmarks.faults.injections import Counter, counting, full_disk, kill_at, nothing, torn_write
 from benchmarks.faults.kills import kill_often, reference
 from benchmarks.faults.scripts import Script
+from benchmarks.faults.tally import Tally
 from common.errors import UsageError
 
 PROGRAM = """
@@ -86,6 +88,63 @@ def test_operations_are_counted_and_hit(tmp_path):
     ended = run(words, tmp_path / "out", full_disk(1))
     assert (ended.code, ended.said[:6]) == (1, "error:")
     assert run(words, tmp_path / "out", nothing).code == 0
+
+
+STOPPABLE = """
+import os, sys, time
+from pathlib import Path
+from common.cli import run_main
+from common.stopping import saving_on_stop
+def main(out):
+    with saving_on_stop(lambda: SAID):
+        for _ in range(500):
+            try:
+                time.sleep(0.02)
+            except KeyboardInterrupt:
+                RAISE
+run_main(main, Path(sys.argv[1]))
+"""
+SAYS_SHARDS = 'f"3 of 5 shards are whole in {out}"'
+
+
+@pytest.mark.parametrize(
+    ("said", "on_stop", "shards", "finding"),
+    [
+        (SAYS_SHARDS, "raise", 3, None),
+        (SAYS_SHARDS, "raise", 2, "untrue"),
+        ('"all is well"', "raise", 0, "untrue"),
+        ('""', "print('Traceback'); raise", 0, "unclear"),
+        ('""', "os._exit(7)", 0, "unclear"),
+        ('""', "time.sleep(3); raise", 0, "late"),
+    ],
+)
+def test_a_stop_is_soon_clear_and_true(tmp_path, monkeypatch, said, on_stop, shards, finding):
+    monkeypatch.setattr(stops, "LIMIT_SECONDS", 2.0)
+    (tmp_path / "out").mkdir()
+    for i in range(shards):
+        (tmp_path / "out" / f"shard_{i}.json").write_text("{}")
+    monkeypatch.setattr(stops, "Committed", lambda out: Unread())
+    program = tmp_path / "stoppable.py"
+    program.write_text(STOPPABLE.replace("SAID", said).replace("RAISE", on_stop))
+    tally = Tally()
+    words = [str(program), str(tmp_path / "out")]
+    assert stops.stop_once(words, tmp_path / "out", "SIGTERM", 1.0, tally)
+    assert tally.stops == {"SIGINT": 0, "SIGTERM": 1}
+    counts = {name: getattr(tally, name) for name in ("unclear", "late", "untrue")}
+    assert [name for name, count in counts.items() if count] == ([finding] if finding else []), tally.findings
+
+
+def test_a_script_that_has_ended_is_not_asked(tmp_path):
+    (tmp_path / "short.py").write_text("")
+    assert not stops.stop_once([str(tmp_path / "short.py")], tmp_path, "SIGINT", 60.0, tally := Tally())
+    assert sum(tally.stops.values()) == 0
+
+
+class Unread:
+    """Stands in for what a directory holds: its shards are empty here."""
+
+    def compare(self, tally) -> None:
+        pass
 
 
 @pytest.mark.parametrize(("reads", "bad"), [("all", 0), ("half", 1)])
