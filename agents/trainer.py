@@ -138,7 +138,6 @@ class Trainer:
         A KeyboardInterrupt saves the last complete iteration.
         """
         started = time.monotonic() - (self.log.wall_time if self.log else 0.0)
-        row = self.log.last if self.log else {}
         bar = progress_bar(
             total=self.schedule.num_timesteps,
             initial=self.timesteps,
@@ -187,7 +186,7 @@ class Trainer:
                 bar.set_postfix_str(mean_return(row), refresh=False)
         if self.log:
             self.log.close()
-        return row
+        return self.log.last if self.log else {}
 
     @torch.inference_mode()
     def collect(self, progress: Callable[[float], None] = not_shown) -> float:

@@ -23,7 +23,8 @@ class CsvLog:
         tracker: object with `log(row, step)` that receives every row as well, or None.
 
     Attributes:
-        last: the last row that was kept, or an empty dict.
+        last: the last row, with numbers as numbers and without what is missing; it is the same whether it was
+            written here or read. An empty dict if there is none.
 
     Raises:
         UsageError: the existing log is damaged.
@@ -38,7 +39,7 @@ class CsvLog:
         writer.writeheader()
         try:
             kept = [row for row in (read_log(path) if path.exists() else []) if int(row[columns[0]]) <= step]
-            self.last = kept[-1] if kept else {}
+            self.last = {name: _value(kept[-1][name]) for name in columns if kept[-1][name]} if kept else {}
             self.wall_time = float(self.last.get("wall_time", 0.0))
             writer.writerows(kept)
         except (ValueError, KeyError, TypeError) as error:
@@ -53,6 +54,7 @@ class CsvLog:
             csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
             file.flush()
             os.fsync(file.fileno())
+        self.last = {name: row[name] for name in self.columns if name in row}
         step = row[self.columns[0]]
         for name, value in row.items():
             if name != self.columns[0] and not isinstance(value, str):
@@ -63,6 +65,15 @@ class CsvLog:
 
     def close(self) -> None:
         self._board.close()
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def read_log(path: Path) -> list[dict[str, str]]:

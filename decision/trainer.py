@@ -125,7 +125,7 @@ class Trainer:
                 bar.set_postfix_str(self._progress_note(), refresh=False)
         if self.log:
             self.log.close()
-        return self._last_row
+        return self.log.last if self.log else {}
 
     def _progress_note(self) -> str:
         loss = self._last_row.get("val_loss") or self._last_row.get("loss")

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TextIO
 
 from benchmarks.faults.injections import Injection, nothing
+from common.stopping import SIGNALS as STOPPING
+from common.stopping import end_on_signal
 
 ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 300.0
@@ -82,10 +84,14 @@ def start(words: list[str], directory: Path, inject: Injection = nothing) -> Run
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     began = time.monotonic()
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # until the fork no longer handles them as its parent
     process = os.fork()
     if process == 0:
         os.setpgid(0, 0)
+        signal.set_wakeup_fd(-1)
+        end_on_signal()
         _become(words, writer, directory, inject)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     with contextlib.suppress(OSError):  # the fork has done it, or ended
         os.setpgid(process, process)
     os.close(writer)
@@ -104,6 +110,7 @@ def _become(words: list[str], writer: int, directory: Path, inject: Injection) -
         for stream in (1, 2):
             os.dup2(writer, stream)
         sys.stdout, sys.stderr = map(_text, (1, 2))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         os.chdir(ROOT)
         inject(directory)
         code = _run(words)

@@ -28,8 +28,17 @@ CLOCKS = (
 """Columns and entries that say how long something took."""
 PROVENANCE = ("made", "git", "command", "sha256", "machine", "threads")
 """Entries that say when and how something was made, and checksums of them."""
-GROWING = ("log.csv", "progress.csv", "train_state.safetensors", "best.safetensors", "opened.jsonl")
-"""Files that a script replaces as it proceeds; all others are final once they are there."""
+GROWING = (
+    "log.csv",
+    "progress.csv",
+    "train_state.safetensors",
+    "best.safetensors",
+    "opened.jsonl",
+    "motion_data.bin",
+)
+"""Files that a script replaces or removes as it proceeds; all others are final once they are there, shards
+once they have an entry.
+"""
 LEFTOVERS = (".*.part", ".*.lock", ".latest.*", ".*_[0-9a-f]*.[0-9]*")
 PICTURES = (".png", ".jpg")
 
@@ -56,7 +65,16 @@ def contents(directory: Path) -> dict[str, str]:
 
 def final_files(directory: Path) -> dict[str, str]:
     """`contents` of the files that no script may change any more."""
-    return {name: hash_ for name, hash_ in contents(directory).items() if not name.endswith(GROWING)}
+    return {
+        name: hash_
+        for name, hash_ in contents(directory).items()
+        if not name.endswith(GROWING) and not _awaits_entry(directory / name)
+    }
+
+
+def _awaits_entry(path: Path) -> bool:
+    """Whether a file is the data of a shard that was not committed."""
+    return path.name.startswith("shard_") and path.suffix == ".h5" and not path.with_suffix(".json").exists()
 
 
 def _content(path: Path, directory: Path) -> bytes:

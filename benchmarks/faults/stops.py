@@ -12,7 +12,6 @@ from pathlib import Path
 from benchmarks.faults.fork_server import Ended, start
 from benchmarks.faults.tally import STOPS, Committed, Tally
 from common.checkpoints import BadCheckpoint, load_checkpoint
-from common.stopping import end_on_signal
 
 LIMIT_SECONDS = 10.0
 """A script ends at the latest this long after it was asked to."""
@@ -38,7 +37,7 @@ def stop_once(words: Sequence[str], out: Path, name: str, seconds: float, tally:
         tally: where findings are noted.
     """
     committed = Committed(out)
-    running = start(list(words), out, lambda directory: end_on_signal())
+    running = start(list(words), out)
     if (ended := running.wait(seconds, kill=False)) is not None:
         tally.note("unclear", unclear(ended, 0))
         return False

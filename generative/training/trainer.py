@@ -145,7 +145,7 @@ class Trainer:
                 self._close_motion_data()
         if self.log:
             self.log.close()
-        return self._last_row
+        return self.log.last if self.log else {}
 
     def _progress_note(self) -> str:
         """The stage, and the last validation loss in it."""
