@@ -4,7 +4,9 @@ Both train the same model on the same batches, in turns, each process with one t
 whole steps. The ratio by the clock is the gain on a machine with two cores and nothing else to do; the ratio
 of processor seconds, of one process to either of two, is what it can be at most, on a busy machine too.
 Losses are compared step by step: windows and noise depend on the seed and the step alone, and the two
-processes share them.
+processes share them. They add in another order, and training enlarges the rounding. Two controls tell this
+from a fault: one process alone whose first weights differ by about a rounding error, and the same comparison
+of one process and two in float64.
 """
 
 import json
@@ -56,6 +58,11 @@ from common.stats import estimate, level_counts, weighted_quantile
 from rollouts.store import Rollouts
 
 ROOT = Path(__file__).parents[1]
+NUDGE = 1e-7
+"""Relative change of the first weights of the control: about the rounding of a float32."""
+DIFFERENCES = ("differences", "differences_nudged", "differences_double")
+TOLERANCE = 1e-4
+"""Losses that differ by less, relatively, count as equal."""
 
 
 class Group:
@@ -101,9 +108,7 @@ class Group:
 
 
 def compare(groups: list[Group], turns: int, batches: int) -> dict:
-    """Speeds of one process and of two over alternating turns, their ratio, and the largest difference of a
-    loss.
-    """
+    """Speeds of one process and of two over alternating turns, their ratio, and differences of losses."""
     speeds, cpu_speeds = np.zeros((turns, 2)), np.zeros((turns, 2))
     losses: list[list[float]] = [[], []]
     for turn in range(turns):
@@ -112,15 +117,35 @@ def compare(groups: list[Group], turns: int, batches: int) -> dict:
             speeds[turn, way] = trained["frames"] / trained["seconds"]
             cpu_speeds[turn, way] = trained["frames"] / trained["cpu_seconds"]
             losses[way] += trained["losses"]
-    one, two = np.array(losses)
     return {
         "per_second": np.median(speeds[1:], 0).tolist(),
         "ratio": median_ratio(speeds[1:]),  # the first turn warms up
         "cpu_ratio": median_ratio(cpu_speeds[1:]),
         "turns": turns - 1,
-        "steps": len(one),
-        "largest_relative_difference": float(np.max(np.abs(one - two) / np.abs(one))),
-        "losses": [one.tolist(), two.tolist()],
+        "differences": difference(*losses),
+        "losses": losses,
+    }
+
+
+def losses_alone(size: int, settings: dict, steps: int) -> list[float]:
+    """Losses of the first steps of a group that nothing is compared with by the clock."""
+    group = Group(size, settings)
+    try:
+        return group.train(steps)["losses"]
+    finally:
+        group.close()
+
+
+def difference(one: list[float], other: list[float]) -> dict:
+    """The largest relative difference of a loss, the first step with a difference beyond TOLERANCE (None if
+    there is none), and the number of steps.
+    """
+    apart = np.abs(np.subtract(one, other)) / np.abs(one)
+    beyond = np.flatnonzero(apart > TOLERANCE)
+    return {
+        "largest": float(apart.max()),
+        "first_beyond": int(beyond[0]) if len(beyond) else None,
+        "steps": len(apart),
     }
 
 
@@ -130,29 +155,41 @@ def median_ratio(speeds: np.ndarray) -> list[float]:
     return list(estimate(weighted_quantile(level_counts(len(ratio)), ratio, 0.5)))
 
 
-def main(args: Args) -> None:
+def settings_of(args: Args) -> dict:
+    """What the processes of all groups have in common."""
     names = ("interpreting_params_name", "param_name", "batch_size", "seed")
-    shared = {name: getattr(args, name) for name in names}
-    shared |= {"agent_file": str(args.agent_file.resolve()), "data_dir": str(args.data_dir.resolve())}
+    settings = {name: getattr(args, name) for name in names} | {"nudge": 0.0, "double": False}
+    return settings | {name: str(getattr(args, name).resolve()) for name in ("agent_file", "data_dir")}
+
+
+def main(args: Args) -> None:
+    shared = settings_of(args)
     found = {}
     for training in args.trainings:
-        groups = [Group(size, shared | {"training": training}) for size in (1, 2)]
+        settings = shared | {"training": training}
+        groups = [Group(size, settings) for size in (1, 2)]
         try:
             found[training] = compare(groups, args.turns, args.batches)
         finally:
             for group in groups:
                 group.close()
+        steps = args.turns * args.batches
+        nudged = losses_alone(1, settings | {"nudge": NUDGE}, steps)
+        found[training]["differences_nudged"] = difference(found[training]["losses"][0], nudged)
+        doubles = [losses_alone(size, settings | {"double": True}, steps) for size in (1, 2)]
+        found[training]["differences_double"] = difference(*doubles)
         logging.info(
             "%s: two processes are %.2f [%.2f, %.2f] times as fast (%.2f [%.2f, %.2f] in processor seconds);"
-            " losses differ by %.1g of themselves at most",
+            " losses differ by %.1g of themselves at most, of one process with nudged weights by %.1g,"
+            " in float64 by %.1g",
             training,
             *found[training]["ratio"],
             *found[training]["cpu_ratio"],
-            found[training]["largest_relative_difference"],
+            *(found[training][kind]["largest"] for kind in DIFFERENCES),
         )
     inputs = {"agent_file": file_id(args.agent_file), "data_dir": Rollouts.open(args.data_dir).id}
     config = shared | {"turns": args.turns, "batches": args.batches}
-    for name in ("agent_file", "data_dir"):
+    for name in ("agent_file", "data_dir", "nudge", "double"):
         config.pop(name)
     write_json(
         args.out_file,

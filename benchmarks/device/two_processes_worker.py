@@ -2,6 +2,10 @@
 
 The first process reads numbers of steps, one a line, and answers each with a line of JSON: the losses of the
 steps, and seconds and frames of all. It passes the number on to the others.
+
+Settings (JSON): training, agent_file, data_dir, interpreting_params_name, param_name, batch_size and seed as
+the flags of the benchmark; nudge, the relative size of a random change of the first weights; double, whether
+all is computed in float64.
 """
 
 import json
@@ -64,6 +68,26 @@ def dt_trainer(settings: dict, ranks: DistContext, directory: Path) -> DTTrainer
     return DTTrainer(DecisionTransformer(config), train, windows, sampler, *place)
 
 
+def compute_in_double() -> None:
+    """Makes this process compute in float64, also where code asks for float32."""
+    from_numpy = torch.from_numpy
+
+    def doubled(array: np.ndarray) -> torch.Tensor:
+        return from_numpy(array.astype(np.float64) if array.dtype == np.float32 else array)
+
+    torch.set_default_dtype(torch.float64)
+    torch.from_numpy = doubled
+    torch.Tensor.float = torch.Tensor.double
+
+
+@torch.no_grad()
+def nudge(model: torch.nn.Module, size: float) -> None:
+    """Multiplies every weight by 1 plus a normal number of this standard deviation."""
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter.mul_(1 + size * torch.randn(parameter.shape, generator=generator))
+
+
 def train(trainer, batches: int) -> dict:
     """Trains for some steps: losses, seconds by the clock and of this process's core, and frames."""
     losses, frames = [], 0
@@ -84,11 +108,18 @@ def train(trainer, batches: int) -> dict:
 
 def main(settings: dict) -> None:
     torch.set_num_threads(1)
+    if settings["double"]:
+        compute_in_double()
     ranks = join_ranks(torch.device("cpu"))
     with tempfile.TemporaryDirectory() as directory:
         where = Path(ranks.broadcast(directory))
         make = dt_trainer if settings["training"] == "dt" else world_model_trainer
         trainer = make(settings, ranks, where)
+        if settings["double"]:
+            world_model = [] if settings["training"] == "dt" else [trainer.agent, trainer.average.model]
+            for module in (trainer.model, *world_model):
+                module.double()
+        nudge(trainer.model, settings["nudge"])
         trainer._clock = trainer._save_clock = StoppedClock()
         while line := ranks.broadcast(sys.stdin.readline() if ranks.first else "").strip():
             answer = train(trainer, int(line))

@@ -37,6 +37,7 @@ from rollouts.formats.episodes import (
     stored_episodes,
     write_row,
 )
+from rollouts.formats.new_hdf5 import new_hdf5
 from rollouts.store import Rollouts
 
 GZIP = 4
@@ -55,7 +56,7 @@ def write_midt(path: Path, rollouts: Rollouts, advance: Callable[[int], object])
     check_free(Path(path))
 
     def write(temporary: Path) -> None:
-        with h5py.File(temporary, "w", locking=False) as file:
+        with new_hdf5(temporary) as (file, disk):
             file.attrs[OWN] = json.dumps(own_manifest(rollouts))
             game = file.create_group("metadata")
             game.create_dataset("num_episodes", data=len(rollouts))
@@ -63,6 +64,7 @@ def write_midt(path: Path, rollouts: Rollouts, advance: Callable[[int], object])
             moments = _Moments()
             for i, episode in enumerate(stored_episodes(rollouts)):
                 moments.add(_write_episode(file.create_group(f"trajectories/episode_{i}"), episode))
+                disk.check()
                 advance(1)
             returns = rollouts.episodes["return"]
             statistics = moments.statistics() | {

@@ -37,6 +37,7 @@ from rollouts.formats.episodes import (
     write_row,
     written_folder,
 )
+from rollouts.formats.new_hdf5 import new_hdf5
 from rollouts.store import Rollouts
 
 VERSION = "0.5.3"
@@ -70,9 +71,10 @@ def write_minari(
         )
     with written_folder(path) as folder:
         (folder / "data").mkdir()
-        with h5py.File(folder / "data" / "main_data.hdf5", "w", track_order=True) as file:
+        with new_hdf5(folder / "data" / "main_data.hdf5", track_order=True) as (file, disk):
             for i, episode in enumerate(stored_episodes(rollouts)):
                 _write_episode(file.create_group(f"episode_{i}"), i, episode, encode)
+                disk.check()
                 advance(1)
         size = (folder / "data" / "main_data.hdf5").stat().st_size
         space = {"type": "Box", "dtype": "uint8", "shape": list(shape)}

@@ -32,8 +32,8 @@ def test_turns_alternate_and_the_largest_difference_is_found():
     assert found["ratio"][0] == pytest.approx(1.5)
     assert found["cpu_ratio"][0] == pytest.approx(1.5)
     assert found["per_second"] == pytest.approx([8 / 3, 4])
-    assert found["largest_relative_difference"] == pytest.approx(0.1 / 4)
-    assert (found["steps"], found["turns"]) == (4, 3)
+    assert found["differences"] == {"largest": pytest.approx(0.1 / 4), "first_beyond": 2, "steps": 4}
+    assert found["turns"] == 3
 
 
 @pytest.mark.slow
@@ -55,5 +55,12 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
     found = json.loads(out.read_text())["trainings"]
     assert set(found) == set(args.trainings)
     for name, one in found.items():
-        assert one["steps"] == 6, name
-        assert one["largest_relative_difference"] < 1e-4, name
+        apart = {kind: one[kind]["largest"] for kind in two_processes.DIFFERENCES}
+        assert one["differences"]["steps"] == 6, name
+        assert one["differences"]["first_beyond"] is None, name
+        assert 0 < apart["differences_double"] < 1e-12 < apart["differences"] < 1e-4, name
+        assert apart["differences_nudged"] < 1e-4, name
+    alone = two_processes.losses_alone(
+        1, two_processes.settings_of(args) | {"training": "dt", "nudge": 1e-3}, 2
+    )
+    assert two_processes.difference(found["dt"]["losses"][0][:2], alone)["first_beyond"] == 0

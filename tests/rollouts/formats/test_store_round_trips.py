@@ -1,6 +1,8 @@
 """A store becomes a file of MIDT or of Minari, and returns with the same bits."""
 
+import contextlib
 import json
+import resource
 
 import h5py
 import numpy as np
@@ -10,6 +12,7 @@ import convert
 from common.errors import UsageError
 from rollouts.check import check_store
 from rollouts.formats import episodes
+from rollouts.formats.new_hdf5 import Disk
 from rollouts.store import Rollouts, create_store, write_shard
 from tests.helpers.made_store import MANIFEST, SIZE, make_shard, make_store
 
@@ -191,3 +194,48 @@ def test_nothing_is_overwritten(store, tmp_path):
     with pytest.raises(UsageError, match="is there already"):
         run(store.path, tmp_path / "out.h5", format="midt")
     assert (tmp_path / "out.h5").read_text() == "precious"
+
+
+@contextlib.contextmanager
+def largest_file(size: int):
+    """No file can become larger: a write beyond fails in the middle, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(("format", "target"), [("midt", "out.h5"), ("minari", "out")])
+def test_a_full_disk_is_an_error_and_no_crash(store, tmp_path, format, target):
+    whole = run(store.path, tmp_path / "whole" / target, format=format)
+    size = max(path.stat().st_size for path in [whole, *whole.rglob("*")] if path.is_file())
+    for limit in np.linspace(1, size - 1, 25).astype(int):
+        with largest_file(int(limit)), pytest.raises(OSError, match="File too large"):
+            run(store.path, tmp_path / target, format=format)
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+    with largest_file(size):
+        run(store.path, tmp_path / target, format=format)
+
+
+def test_what_does_not_fit_on_a_disk_is_read_back(tmp_path):
+    bits = bytes(range(100))
+    with Disk(tmp_path / "file") as disk:
+        with largest_file(40):
+            disk.write(bits)
+            disk.seek(30)
+            found = bytearray(20)
+            disk.readinto(found)
+            disk.seek(45)
+            disk.write(b"new")
+            assert disk.tell() == 48
+            disk.truncate(200)
+        disk.seek(38)
+        later = bytearray(10)
+        disk.readinto(later)
+        with pytest.raises(OSError, match="File too large"):
+            disk.check()
+    assert found == bits[30:50]
+    assert later == bits[38:45] + b"new"
+    assert (tmp_path / "file").read_bytes() == bits[:40]
