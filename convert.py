@@ -48,6 +48,7 @@ from PIL import Image
 from common.errors import UsageError
 from common.progress import progress_bar
 from common.words import counted
+from rollouts.formats.apart import read_apart
 from rollouts.formats.episodes import BadRecording, ForeignGame, Recording, check_free, write_store
 from rollouts.formats.midt import is_midt, read_midt, write_midt
 from rollouts.formats.minari import data_folder, read_minari, write_minari
@@ -93,7 +94,7 @@ def export(args: Args) -> None:
 def bring_in(args: Args) -> None:
     """Writes a foreign recording as a store."""
     refuse(args, ("format", "dataset_id"), "of what a store becomes, and this is a foreign recording")
-    recording = opened(args)
+    recording = read_apart(lambda: opened(args), str(args.source))
     with progress_bar(total=recording.num_episodes, unit="episode", desc="to a store") as bar:
         write_store(args.target, recording, bar.update)
     logging.info("wrote %s", Rollouts.open(args.target))

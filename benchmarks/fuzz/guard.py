@@ -17,6 +17,7 @@ from benchmarks.faults.injections import Counter
 from common.checkpoints import BadCheckpoint
 from common.runs import UsageError
 from envs.vecenv import BadState
+from rollouts.formats.apart import ProcessEnded
 
 MEMORY = 2**30
 """Bytes that reading an input may take."""
@@ -33,6 +34,8 @@ RUNNING = (
     "os.kill",
 )
 """Audit events of running code, which no reader causes."""
+APART = ("os.fork", "os.kill")
+"""Those of a reader that has a process of its own."""
 
 
 class Forbidden(BaseException):
@@ -46,20 +49,23 @@ class Reader(NamedTuple):
         name: what it reads.
         make: given an empty directory and a generator, writes one input; whether it has to be refused.
         read: reads that input.
+        apart: whether it reads in a process of its own, which may do nothing more than any other.
     """
 
     name: str
     make: Callable[[Path, random.Random], bool]
     read: Callable[[Path], object]
+    apart: bool = False
 
 
 def fuzz(reader: Reader, place: Path, first: int, count: int, seed: int) -> dict:
     """Reads inputs first .. first + count - 1, which depend on their number and the seed alone.
 
     Returns:
-        Counts: inputs, refused, read; and failures, a line each.
+        Counts: inputs, refused, ended (refused because it ended the process of a reader apart), read; and
+        failures, a line each.
     """
-    counts = {"inputs": 0, "refused": 0, "read": 0, "failures": []}
+    counts = {"inputs": 0, "refused": 0, "ended": 0, "read": 0, "failures": []}
     done = Counter()
     while done.value < count:
         _in_fork(reader, place, first, count, seed, done, counts)
@@ -80,9 +86,10 @@ def _in_fork(
         for line in lines:
             outcome, said = json.loads(line)
             counts["inputs"] += 1
-            counts[outcome] = counts.get(outcome, 0) + 1 if outcome != "failures" else counts["failures"]
             if outcome == "failures":
                 counts["failures"].append(said)
+            else:
+                counts[outcome] += 1
     code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     if code:
         counts["inputs"] += 1
@@ -96,7 +103,7 @@ def _read_all(
         for stream in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
         faulthandler.disable()
-        watch = _Watch(place)
+        watch = _Watch(place, APART if reader.apart else ())
         while done.value < count:
             number = first + done.add() - 1
             outcome = _read_one(reader, place, random.Random(f"{reader.name} {seed} {number}"), watch, number)
@@ -113,7 +120,9 @@ def _read_one(
         with watch:
             reader.read(place)
     except REFUSALS as error:
-        return ("failures", f"input {number}: not one line") if "\n" in str(error) else ("refused", "")
+        if "\n" in str(error):
+            return "failures", f"input {number}: not one line"
+        return "ended" if isinstance(error, ProcessEnded) else "refused", ""
     except BaseException as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(last.filename).name}:{last.lineno}"
@@ -124,8 +133,10 @@ def _read_one(
 class _Watch:
     """While entered: limits of memory and time, and an error for whatever no reader may do."""
 
-    def __init__(self, place: Path):
+    def __init__(self, place: Path, allowed: tuple[str, ...]):
         self.place = str(place)
+        self.allowed = allowed
+        self.process = os.getpid()
         self.on = False
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         used = max(used, _data_size())
@@ -145,7 +156,7 @@ class _Watch:
         raise Forbidden(f"more than {SECONDS} seconds")
 
     def _check(self, event: str, args: tuple) -> None:
-        if not self.on:
+        if not self.on or (event in self.allowed and os.getpid() == self.process):
             return
         if event.startswith(RUNNING):
             self._forbid(f"{event} {args}")

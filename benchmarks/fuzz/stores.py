@@ -7,6 +7,7 @@ import lzma
 import pickle
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -16,7 +17,8 @@ import convert
 from benchmarks.fuzz.guard import Reader
 from benchmarks.fuzz.mutations import change_bytes, change_hdf5, change_value, json_text
 from rollouts import check, fields, inspect_store, manifest, shard, store
-from rollouts.formats.episodes import ForeignGame
+from rollouts.formats.apart import read_apart
+from rollouts.formats.episodes import BadRecording, ForeignGame, Recording
 from rollouts.formats.midt import is_midt, read_midt, write_midt
 from rollouts.formats.minari import read_minari, write_minari
 from rollouts.formats.trajectory_pickle import read_pickle
@@ -30,6 +32,8 @@ ABOUT = {
     "obs_shape": [SIDE, SIDE, 3],
     "extra_step_fields": {"sound": {"dtype": "float32", "shape": [2]}},
 }
+SECONDS = 2.0
+"""Processor time for an episode of a few steps."""
 RESIGNED = 0.8
 """Share of the changed entries whose checksum is made to fit, so that what lies behind it is reached."""
 
@@ -78,9 +82,9 @@ def readers(seeds: Path) -> list[Reader]:
 
     return [
         Reader("store", store_input, _read_store),
-        Reader("midt", midt_input, _read_midt),
-        Reader("minari", minari_input, _read_minari),
-        Reader("trajectory pickle", pickle_input, _read_pickle),
+        Reader("midt", midt_input, _read_midt, apart=True),
+        Reader("minari", minari_input, _read_minari, apart=True),
+        Reader("trajectory pickle", pickle_input, _read_pickle, apart=True),
     ]
 
 
@@ -185,14 +189,24 @@ def _read_store(place: Path) -> None:
 
 
 def _read_midt(place: Path) -> None:
-    if is_midt(place / "midt.h5"):
-        list(read_midt(place / "midt.h5", ForeignGame((SIDE, SIDE, 3), 3, 2)).episodes)
+    file = place / "midt.h5"
+
+    def opened() -> Recording:
+        if not is_midt(file):
+            raise BadRecording("no MIDT")
+        return read_midt(file, ForeignGame((SIDE, SIDE, 3), 3, 2))
+
+    _read_apart(opened)
 
 
 def _read_minari(place: Path) -> None:
-    list(read_minari(place / "minari", ForeignGame(), convert.decode_image).episodes)
+    _read_apart(lambda: read_minari(place / "minari", ForeignGame(), convert.decode_image))
 
 
 def _read_pickle(place: Path) -> None:
     (path,) = place.iterdir()
-    list(read_pickle(path, ForeignGame(noop=0)).episodes)
+    _read_apart(lambda: read_pickle(path, ForeignGame(noop=0)))
+
+
+def _read_apart(opened: Callable[[], Recording]) -> None:
+    list(read_apart(opened, "it", SECONDS).episodes)

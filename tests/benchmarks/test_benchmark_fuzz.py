@@ -9,6 +9,7 @@ import pytest
 from benchmarks.fuzz.__main__ import all_readers
 from benchmarks.fuzz.guard import Reader, fuzz
 from common.runs import UsageError
+from rollouts.formats.apart import read_apart
 
 NAMES = (
     "store",
@@ -44,7 +45,7 @@ def test_every_reader_is_fed(listed):
 def test_no_input_goes_uncaught(listed, tmp_path, name):
     counts = fuzz(listed[name], tmp_path / "input", 20_000, FEW, seed=0)
     assert counts["failures"] == []
-    assert counts["inputs"] == counts["refused"] + counts["read"] == FEW
+    assert counts["inputs"] == counts["refused"] + counts["ended"] + counts["read"] == FEW
 
 
 def refuse(place):
@@ -66,6 +67,29 @@ def test_the_guard_finds_a_careless_reader(tmp_path, what):
     reader = Reader("careless", lambda place, draw: False, CARELESS[what])
     (failure,) = fuzz(reader, tmp_path, 0, 1, 0)["failures"]
     assert what in failure
+
+
+@pytest.mark.parametrize("what", ["Forbidden: os.system", "Forbidden: opens", "MemoryError"])
+def test_the_guard_watches_the_process_of_a_reader(tmp_path, what):
+    reader = Reader("apart", lambda place, draw: False, apart(CARELESS[what]), apart=True)
+    (failure,) = fuzz(reader, tmp_path, 0, 1, 0)["failures"]
+    assert what in failure
+
+
+def test_a_process_of_a_reader_may_start_no_other(tmp_path):
+    read = apart(lambda place: os.fork() or os._exit(0))
+    assert (
+        "Forbidden: os.fork"
+        in fuzz(Reader("apart", lambda *_: False, read, True), tmp_path, 0, 1, 0)["failures"][0]
+    )
+    counts = fuzz(
+        Reader("apart", lambda *_: False, apart(lambda place: os._exit(1)), True), tmp_path, 0, 2, 0
+    )
+    assert counts["ended"] == counts["inputs"] == 2
+
+
+def apart(do):
+    return lambda place: read_apart(lambda: do(place), "it")
 
 
 def test_the_guard_counts_a_crash_and_goes_on(tmp_path):
