@@ -3,6 +3,7 @@
 # make test     lint and fast tests, under six minutes on two cores
 # make test-full  slow tests too, and the demo on a second game
 # make slurm    tests on a real Slurm cluster of one node, which it installs (Debian, as root) and starts
+# make s3       tests of stores in S3, on a server that it installs into .venv/s3
 # make faults   every script that writes is killed, starved of disk and doubled: about an hour on one core
 # make fuzz     10,000 hostile files for every reader: about half an hour on one core
 # make results  pages with quoted numbers, from docs/templates and the artefacts
@@ -11,7 +12,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo lint test test-full slurm faults fuzz results docs clean
+.PHONY: demo lint test test-full slurm s3 faults fuzz results docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/python demo.py
@@ -30,6 +31,11 @@ test-full: lint
 slurm: $(VENV)/installed
 	cluster=$$(sh slurm/install_one_node.sh) && eval "$$cluster" && $(BIN)/python -m pytest -q -m slurm tests/slurm
 	sh slurm/install_one_node.sh stop
+
+s3: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/s3 \
+		-r requirements-s3.txt
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m s3 tests/rollouts
 
 faults: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults

@@ -1,0 +1,87 @@
+"""Stores in S3, as moto serves it on this machine. `make s3` installs what that needs, and runs these."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+import record
+from rollouts.check import check_store
+from rollouts.store import BadStore, Rollouts
+from rollouts.streaming import stream
+from tests.helpers.made_store import make_store
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ROOT / ".venv" / "s3"
+LENGTHS = [3, 1, 5], [4], [2, 2]
+
+sys.path.append(str(PACKAGES))  # last: what Worldlens needs itself keeps its versions
+pytestmark = [
+    pytest.mark.s3,
+    pytest.mark.skipif(importlib.util.find_spec("moto") is None, reason="no moto here: `make s3`"),
+]
+
+
+@pytest.fixture(scope="module")
+def server():
+    from moto.server import ThreadedMotoServer
+
+    served = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    served.start()
+    host, port = served.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("NO_PROXY", host)
+        yield
+    served.stop()
+
+
+@pytest.fixture
+def bucket(server, request):
+    """An empty bucket."""
+    name = request.node.name.replace("_", "-")[-60:].strip("-")
+    fsspec.filesystem("s3").mkdir(name)
+    return f"s3://{name}"
+
+
+def test_a_store_in_s3_has_the_same_id_and_the_same_bits(bucket, tmp_path):
+    local, far = make_store(tmp_path / "store", *LENGTHS), make_store(f"{bucket}/store", *LENGTHS)
+    assert far.id == local.id
+    for name in local.step_fields:
+        assert np.array_equal(local.steps(name), far.steps(name), equal_nan=True), name
+    assert list(check_store(far)) == []
+    windows = [list(stream(store.windows(3), np.random.default_rng(0), 2)) for store in (local, far)]
+    for one, other in zip(*windows, strict=True):
+        assert np.array_equal(one.obs, other.obs)
+    names = [path.name for path in far.path.iterdir()]
+    assert not [name for name in names if name.startswith(".")]
+
+
+def test_changed_bytes_in_s3_are_refused(bucket):
+    make_store(f"{bucket}/store", *LENGTHS)
+    files = fsspec.filesystem("s3")
+    path = f"{bucket}/store/shard_00001.h5"
+    image = bytearray(files.cat_file(path))
+    image[len(image) // 2] ^= 1
+    files.pipe_file(path, bytes(image))
+    with pytest.raises(BadStore, match="do not match their checksum"):
+        Rollouts.open(f"{bucket}/store").steps("obs")
+
+
+def test_a_recording_in_s3_is_that_on_the_disk_and_resumes(bucket, tmp_path):
+    flags = {"behaviour": "random", "env_name": "coinrun", "num_episodes": 3, "episodes_per_shard": 2}
+    flags |= {"num_envs": 2, "num_levels": 5, "num_threads": 1, "device": "cpu"}
+    record.main(record.Args(out_dir=tmp_path, **flags))
+    record.main(record.Args(out_dir=Path(bucket), **flags))
+    here, there = Rollouts.open(tmp_path / "data" / "test"), Rollouts.open(f"{bucket}/data/test")
+    assert here.id == there.id
+    fsspec.filesystem("s3").rm(f"{bucket}/data/test/shard_00001.json")
+    record.main(record.Args(out_dir=Path(bucket), **flags))  # as after a kill
+    assert Rollouts.open(f"{bucket}/data/test").id == here.id
