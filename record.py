@@ -40,8 +40,6 @@ class Args:
     """Number of episodes."""
     episodes_per_shard: int = 256
     """Episodes per shard, which is the most that a killed run loses and what is held in memory."""
-    shards: tuple[int, int] | None = None
-    """First and last shard to record, inclusive; default: all."""
     job: JobFlag = ALONE
     behaviour: str = "agent"
     """agent, seed-noise, temperature, top-k, greedy, epsilon-greedy, random or mixture."""
@@ -102,7 +100,7 @@ def main(args: Args) -> None:
     store = args.out_dir / "data" / args.exp_name
     room = extent(store, "plan", "num_episodes", args.num_episodes, args.episodes_per_shard)
     plan = replace(plan, num_episodes=room.total, grown_from=room.grown_from)
-    shards = Job(*args.job).share(plan.shards(args.shards))
+    shards = Job(*args.job).share(range(plan.num_shards))
     agents = [load_agent(path, device) for path in files_of(args)]
     env_config = common_game(args, [meta.get("env") or {} for _, meta in agents])
     actions = action_space(env_config.env_name)

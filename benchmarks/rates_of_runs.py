@@ -24,11 +24,8 @@ class Args:
     """Its world model."""
     agent_log: Path = Path("pretrained/coinrun_easy_200/seed_0/log.csv")
     """Log of an agent's training with the preset half-rec."""
-    world_model_logs: tuple[Path, ...] = (
-        Path("pretrained/coinrun_simulator/run_0/progress.csv"),
-        Path("pretrained/coinrun_simulator/run_1/progress.csv"),
-    )
-    """Logs of a world model's training with the preset small."""
+    world_model_log: Path = Path("pretrained/coinrun_simulator/run_0/progress.csv")
+    """Log of a world model's training with the preset small."""
     dt_log: Path = Path("pretrained/coinrun_decision_transformer/dt/progress.csv")
     """Log of a Decision Transformer's training with the preset coinrun."""
     saliency_results: Path = Path("docs/results/saliency_cost.json")
@@ -71,7 +68,7 @@ def from_logs(args: Args) -> list[dict]:
     """Rows of train_gen_model.py and train_dt.py."""
     rows = []
     for stage in STAGES:
-        path = args.world_model_logs[0]
+        path = args.world_model_log
         rate, memory = logged(path, "frames_per_second", stage)
         rows.append(row_of("train_gen_model", f"small {stage}", "frame", rate, memory, path))
     rate, memory = logged(args.dt_log, "frames_per_second")

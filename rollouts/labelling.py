@@ -141,5 +141,5 @@ def _unlabelled(rollouts: Rollouts, indices: Sequence[int]) -> Iterator[int]:
         except Locked as holder:
             raise UsageError(
                 f"shard {index} of {rollouts.path} is being labelled by {holder}: wait for it or stop it,"
-                " then run this command again, or give each job its own --shards"
+                " then run this command again, or give each its own --job"
             ) from holder

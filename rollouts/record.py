@@ -90,17 +90,6 @@ class Plan:
         ).astype(np.int64)
         return [EpisodeSpec(int(level), int(episode)) for level, episode in zip(levels, episodes)]
 
-    def shards(self, chosen: tuple[int, int] | None) -> range:
-        """All shards, or those from the first to the last of `chosen`, inclusive. Raises UsageError beyond
-        the plan.
-        """
-        first, last = chosen or (0, self.num_shards - 1)
-        if not 0 <= first <= last < self.num_shards:
-            raise UsageError(
-                f"shards {first} to {last} asked; this recording has shards 0 to {self.num_shards - 1}"
-            )
-        return range(first, last + 1)
-
 
 class Actor(NamedTuple):
     """Who plays a shard: the policy with its behaviour, the behaviour's name, and the id of the weights."""

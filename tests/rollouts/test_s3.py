@@ -1,7 +1,6 @@
 """Stores in S3, as moto serves it on this machine. `make s3` installs what that needs, and runs these."""
 
 import importlib.util
-import os
 import sys
 from pathlib import Path
 

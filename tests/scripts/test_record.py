@@ -174,9 +174,9 @@ def test_the_same_command_says_done_and_changes_nothing(store, models, caplog):
 
 
 def test_array_jobs_in_any_order_make_the_same_store(store, models, tmp_path):
-    for shards in ((2, 2), (0, 1)):
-        other = make(models, tmp_path, shards=shards)
-        assert shard_numbers(other) == ([2] if shards == (2, 2) else [0, 1, 2])
+    for job, numbers in (((1, 2), [1]), ((0, 2), [0, 1, 2])):
+        other = make(models, tmp_path, job=job)
+        assert shard_numbers(other) == numbers
     assert checksums(other.path) == checksums(store.path)
     assert other.id == store.id
 
@@ -405,8 +405,6 @@ MIXTURE = dict(behaviour="mixture", mixture_files=(Path("x"),), agent_file=None)
         (dict(num_episodes=0), "nothing to record"),
         (dict(episodes_per_shard=0), "nothing to record"),
         (dict(num_envs=0), "at least one environment"),
-        (dict(shards=(0, 3)), "has shards 0 to 2"),
-        (dict(shards=(2, 1)), "has shards 0 to 2"),
         (dict(start_level=-1), "do not lie within"),
         (dict(seed=-1), "seed is -1"),
         (dict(num_levels=2**31), "do not lie within"),
@@ -514,7 +512,7 @@ def test_the_same_command_at_the_same_time_is_refused_and_other_shards_are_not(m
     """Another process is at work on shard 1; other shards can be recorded, and it itself once that
     process is gone.
     """
-    make(models, tmp_path, shards=(0, 0))
+    make(models, tmp_path, job=(0, 3))
     lock = tmp_path / "data" / "test" / ".shard_00001.lock"
     take = (
         "import sys; from pathlib import Path; from common.locks import hold; kept ="
@@ -525,7 +523,7 @@ def test_the_same_command_at_the_same_time_is_refused_and_other_shards_are_not(m
         other.stdout.readline()
         with pytest.raises(UsageError, match=f"shard 1 .* is being made by process {other.pid} "):
             record.main(asked(models, tmp_path))
-        assert shard_numbers(make(models, tmp_path, shards=(2, 2))) == [0, 2]
+        assert shard_numbers(make(models, tmp_path, job=(2, 3))) == [0, 2]
         other.kill()
     assert shard_numbers(make(models, tmp_path)) == [0, 1, 2]
 
@@ -571,7 +569,7 @@ def test_inspector_counts_the_levels_of_real_episodes_only():
 
 
 def test_inspector_names_what_is_missing_and_what_is_wrong(models, tmp_path, capsys):
-    store = make(models, tmp_path, shards=(1, 1))
+    store = make(models, tmp_path, job=(1, 3))
     inspect_store.main(inspect_store.Args(store.path))
     assert "unfinished: 6 episodes" in capsys.readouterr().out
     data = store.path / "shard_00001.h5"
