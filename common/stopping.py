@@ -125,7 +125,13 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _raise_pending() -> None:
-    if _process.pending is not None and not _process.held:
+    if not _process.held:
+        stop_if_asked()
+
+
+def stop_if_asked() -> None:
+    """Raises a stop that an `uninterrupted` body delays: a point in a long one at which it may end."""
+    if _process.pending is not None:
         number, _process.pending = _process.pending, None
         raise Stopped(number)
 

@@ -31,7 +31,7 @@ PROVENANCE = ("made", "git", "command", "sha256", "machine", "threads")
 GROWING = (
     "log.csv",
     "progress.csv",
-    "train_state.safetensors",
+    "_state.safetensors",
     "best.safetensors",
     "opened.jsonl",
     "motion_data.bin",

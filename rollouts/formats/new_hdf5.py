@@ -7,6 +7,8 @@ from pathlib import Path
 
 import h5py
 
+from common.stopping import stop_if_asked, uninterrupted
+
 
 class Disk(io.FileIO):
     """A file that HDF5 writes through. HDF5 crashes where it cannot close a file, so no write fails here:
@@ -22,7 +24,8 @@ class Disk(io.FileIO):
         self._kept: list[tuple[int, bytes]] = []
 
     def check(self) -> None:
-        """Raises the OSError of the first write that failed."""
+        """Raises the OSError of the first write that failed, or the stop that this process was asked for."""
+        stop_if_asked()
         if self._error is not None:
             raise OSError(self._error.errno, self._error.strerror)
 
@@ -61,6 +64,8 @@ class Disk(io.FileIO):
 def new_hdf5(path: Path, **options) -> Iterator[tuple[h5py.File, Disk]]:
     """A new HDF5 file and the disk below it, on which `check` is to be called from time to time.
 
+    Nothing else in the body is interrupted: what is raised within a write, HDF5 takes for its failure.
+
     Args:
         path: of the file.
         options: of h5py.File.
@@ -68,7 +73,7 @@ def new_hdf5(path: Path, **options) -> Iterator[tuple[h5py.File, Disk]]:
     Raises:
         OSError: on leaving, if a write failed.
     """
-    with Disk(path) as disk:
+    with Disk(path) as disk, uninterrupted():
         with h5py.File(disk, "w", **options) as file:
             yield file, disk
         disk.check()

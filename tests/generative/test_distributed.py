@@ -62,14 +62,14 @@ def train(recorded, where: Path, launcher: list[str], **changed) -> Path:
     flags = {"agent_file": recorded / "agent.safetensors", "data_dir": recorded / "store"} | FLAGS | changed
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run(
+    ended = subprocess.run(
         [*launcher, str(ROOT / "train_gen_model.py"), *words],
         cwd=where,
         env=environment,
-        check=True,
         capture_output=True,
         text=True,
     )
+    assert ended.returncode == 0, ended.stderr
     runs = list(where.glob("results/world_models/*/*"))
     assert len(runs) == 1
     return runs[0]

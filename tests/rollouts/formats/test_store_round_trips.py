@@ -1,8 +1,11 @@
 """A store becomes a file of MIDT or of Minari, and returns with the same bits."""
 
 import contextlib
+import itertools
 import json
+import os
 import resource
+import signal
 
 import h5py
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 
 import convert
 from common.errors import UsageError
+from common.stopping import StopOnSignal, Stopped
 from rollouts.check import check_store
 from rollouts.formats import episodes
 from rollouts.formats.new_hdf5 import Disk
@@ -239,3 +243,25 @@ def test_what_does_not_fit_on_a_disk_is_read_back(tmp_path):
     assert found == bits[30:50]
     assert later == bits[38:45] + b"new"
     assert (tmp_path / "file").read_bytes() == bits[:40]
+
+
+@pytest.mark.parametrize(("format", "target"), [("midt", "out.h5"), ("minari", "out")])
+@pytest.mark.parametrize("moment", [1, 5, 40, 150])
+def test_a_stop_within_a_write_ends_the_conversion_and_leaves_nothing(
+    store, tmp_path, monkeypatch, capfd, format, target, moment
+):
+    """HDF5 writes through a method of Python, in which a signal's handler may run."""
+    written = itertools.count(1)
+    write = Disk.write
+
+    def interrupted(disk, data):
+        if next(written) == moment:
+            os.kill(os.getpid(), signal.SIGINT)
+        return write(disk, data)
+
+    monkeypatch.setattr(Disk, "write", interrupted)
+    with StopOnSignal(), pytest.raises(Stopped):
+        run(store.path, tmp_path / target, format=format)
+    assert next(written) > moment
+    assert list(tmp_path.iterdir()) == []
+    assert "Traceback" not in capfd.readouterr().err
