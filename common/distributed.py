@@ -140,6 +140,10 @@ def join_ranks(device: torch.device) -> DistContext:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
+    # its functions take the group as a default: imported later, as by an optimiser, they would keep it, and
+    # its threads, beyond `leave`, and now and then a process would abort as it ends
+    from torch.distributed.nn import functional  # noqa: F401
+
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return DistContext(distributed.get_rank(), distributed.get_world_size(), device)
 

@@ -3,6 +3,7 @@ once.
 """
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -117,3 +118,41 @@ def test_windows_are_shared_out_evenly_or_not_at_all():
     DistContext(0, 3).check_batch(6)
     with pytest.raises(UsageError, match="multiple of 3"):
         DistContext(0, 3).check_batch(8)
+
+
+LEAVING = """
+from pathlib import Path
+import torch
+from common.distributed import join_ranks
+ranks = join_ranks(torch.device("cpu"))
+weight = torch.nn.Parameter(torch.ones(3))
+optimizer = torch.optim.Adam([weight])  # imports much of PyTorch
+weight.grad = torch.ones(3)
+ranks.average_gradients([weight])
+optimizer.step()
+def threads():
+    return sum("gloo" in file.read_text() for file in Path("/proc/self/task").glob("*/comm"))
+before = threads()
+ranks.leave()
+print(before, threads())
+"""
+
+
+def test_no_thread_of_the_group_outlives_it():
+    """A thread that does can abort the process as it ends, and torchrun then stops the other ones."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", LEAVING],
+            env=os.environ | shared | {"RANK": str(rank), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        before, after = map(int, process.communicate(timeout=120)[0].split())
+        assert before > 0 == after
+        assert process.returncode == 0
