@@ -77,7 +77,7 @@ from agents.presets import load_preset
 from agents.shared_rollout import own_environments
 from agents.trainer import Schedule, Trainer
 from common.checkpoints import load_module
-from common.distributed import join_ranks, shared_run
+from common.distributed import DistContext, finish_run, joined, shared_run
 from common.precision import choose_precision
 from common.runs import choose_device, file_id, open_run
 from common.tracking import check_tracker, open_tracker
@@ -86,10 +86,13 @@ from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
 
 
 def main(args: Args) -> None:
-    ranks = join_ranks(choose_device(args.device))
+    with joined(choose_device(args.device), args.log_level) as ranks:
+        train_in(ranks, args)
+
+
+def train_in(ranks: DistContext, args: Args) -> None:
+    """Trains in this process of the group."""
     device = ranks.device
-    if not ranks.first:
-        logging.getLogger().setLevel(max(args.log_level, logging.WARNING))
     drawn = {
         name: getattr(args, name)
         for name in ("distribution_mode", "use_backgrounds", "paint_vel_info", "blink", "random_coin")
@@ -133,11 +136,7 @@ def main(args: Args) -> None:
     trainer = Trainer(
         env, eval_env, network, ppo, schedule, run.dir, args.seed, device, meta, tracker, init_from, ranks
     )
-    last = trainer.train()
-    ranks.leave()
-    if ranks.first:
-        run.finish(last)
-        logging.info("done: %s", run.dir)
+    finish_run(ranks, run, trainer.train())
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ import torch
 from agents.actor_critic import ActorCritic, check_fits, load_agent
 from agents.evaluate import VALIDATION_LEVELS, fixed_jobs
 from common.checkpoints import load_module
-from common.distributed import DistContext, join_ranks, shared_run
+from common.distributed import DistContext, finish_run, joined, shared_run
 from common.integrity import check_memory, within_memory
 from common.precision import choose_precision, set_precision
 from common.runs import UsageError, choose_device, file_id, open_run
@@ -161,9 +161,12 @@ FIRST_LEVEL = 200
 
 
 def main(args: Args) -> None:
-    ranks = join_ranks(choose_device(args.device))
-    if not ranks.first:
-        logging.getLogger().setLevel(max(args.log_level, logging.WARNING))
+    with joined(choose_device(args.device), args.log_level) as ranks:
+        train_in(ranks, args)
+
+
+def train_in(ranks: DistContext, args: Args) -> None:
+    """Trains in this process of the group."""
     rollouts = Rollouts.open(args.data_dir)
     agent, agent_meta = load_agent(args.agent_file, ranks.device) if args.agent_file else (None, {})
     config, train = resolve(args, rollouts, agent)
@@ -200,11 +203,7 @@ def main(args: Args) -> None:
     }
     played = periodic_rollouts(args, train, meta, ranks) if train.eval_interval else None
     trainer = Trainer(model, train, windows, sampler, run.dir, args.seed, ranks.device, meta, ranks, played)
-    last = trainer.train()
-    ranks.leave()
-    if ranks.first:
-        run.finish(last)
-        logging.info("done: %s", run.dir)
+    finish_run(ranks, run, trainer.train())
 
 
 def resolve(args: Args, rollouts: Rollouts, agent: ActorCritic | None) -> tuple[DTConfig, TrainConfig]:

@@ -98,7 +98,7 @@ if __name__ == "__main__":
     ARGS = parse(Args, __doc__)
 
 from agents.actor_critic import load_agent
-from common.distributed import join_ranks, shared_run
+from common.distributed import DistContext, finish_run, joined, shared_run
 from common.integrity import check_memory, within_memory
 from common.precision import choose_precision, set_precision
 from common.runs import UsageError, choose_device, file_id, open_run
@@ -114,16 +114,19 @@ from rollouts.store import Rollouts
 
 
 def main(args: Args) -> None:
-    ranks = join_ranks(choose_device(args.device))
+    with joined(choose_device(args.device), args.log_level) as ranks:
+        train_in(ranks, args)
+
+
+def train_in(ranks: DistContext, args: Args) -> None:
+    """Trains in this process of the group."""
     device = ranks.device
-    if not ranks.first:
-        logging.getLogger().setLevel(max(args.log_level, logging.WARNING))
     agent, agent_meta = load_agent(args.agent_file, device)
     rollouts = Rollouts.open(args.data_dir)
     check_store(rollouts, agent, agent_meta, args.agent_file)
     labels = open_labels(args, rollouts)
     model, train = resolve(args, agent, frame_shape(rollouts), labels)
-    ranks.check_batch(train.batch_size)
+    check_shares(ranks, model, train)
     length = window_length(model, train)
     check_length(length, rollouts)
     init_from = None
@@ -164,11 +167,15 @@ def main(args: Args) -> None:
     trainer = Trainer(
         model, train, args.scales, source, agent, run.dir, args.seed, device, meta, init_from, ranks
     )
-    last = trainer.train()
-    ranks.leave()
-    if ranks.first:
-        run.finish(last)
-        logging.info("done: %s", run.dir)
+    finish_run(ranks, run, trainer.train())
+
+
+def check_shares(ranks: DistContext, model: WorldModelConfig, train: TrainConfig) -> None:
+    """Raises UsageError where this training cannot be shared by the processes."""
+    ranks.check_batch(train.batch_size)
+    ranks.check_batch(train.motion_batch_size, "motion_batch_size")
+    if ranks.size > 1 and model.latent == "sphere":
+        raise UsageError("--latent sphere spreads the latents of a whole batch: train it in one process")
 
 
 def open_labels(args: Args, rollouts: Rollouts) -> Labels | None:

@@ -2,10 +2,12 @@
 process writes.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -13,6 +15,9 @@ from torch import distributed
 
 from common.errors import one_line
 from common.runs import Run, UsageError
+
+PATIENCE = timedelta(days=1)
+"""How long processes wait for one that encodes or scores for all; one that ends is noticed at once."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +149,40 @@ def join_ranks(device: torch.device) -> DistContext:
     # its threads, beyond `leave`, and now and then a process would abort as it ends
     from torch.distributed.nn import functional  # noqa: F401
 
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     return DistContext(distributed.get_rank(), distributed.get_world_size(), device)
+
+
+@contextmanager
+def joined(device: torch.device, log_level: int) -> Iterator[DistContext]:
+    """The group while it is entered. Only the first process logs what is no warning.
+
+    After an error, processes on GPUs do not leave the group: that would wait for the others.
+    """
+    ranks = join_ranks(device)
+    if not ranks.first:
+        logging.getLogger().setLevel(max(log_level, logging.WARNING))
+    try:
+        yield ranks
+    except BaseException:
+        if ranks.device.type == "cpu":
+            ranks.leave()
+        raise
+    ranks.leave()
+
+
+def finish_run(ranks: DistContext, run: Run, found: dict) -> None:
+    """Records the end of a run, for which the other processes wait.
+
+    Args:
+        ranks: this process's place.
+        run: the run.
+        found: what its done.json says, in the first process.
+    """
+    if ranks.first:
+        run.finish(found)
+        logging.info("done: %s", run.dir)
+    ranks.broadcast("recorded")
 
 
 def shared_run(ranks: DistContext, find: Callable[[], Run]) -> Run:

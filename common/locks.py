@@ -4,11 +4,15 @@ import fcntl
 import logging
 import os
 import platform
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 from weakref import WeakValueDictionary
+
+NAMELESS_SECONDS = 0.5
+"""Wait for a holder that has not written its name: it may only be removing what killed processes left."""
 
 
 class Locked(Exception):
@@ -80,15 +84,27 @@ def remove_abandoned(paths: Iterable[Path]) -> None:
 
 
 def _lock(file: IO, path: Path) -> None:
+    until = time.monotonic() + NAMELESS_SECONDS
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.seek(0)
-        raise Locked(file.read() or "another process") from error
+        while not _taken(file, last=time.monotonic() >= until):
+            time.sleep(0.01)
     except OSError as error:  # some network file systems
         logging.warning(
             "%s cannot be locked (%s): take care not to start the same command twice", path, error.strerror
         )
+
+
+def _taken(file: IO, last: bool) -> bool:
+    """Whether the lock could be taken. Raises Locked if not and its holder has a name, or at the last try."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        holder = file.read()
+        if holder or last:
+            raise Locked(holder or "another process") from error
+        return False
+    return True
 
 
 def _stands(path: Path, identity: tuple[int, int]) -> bool:

@@ -7,6 +7,7 @@ A file appears under its name once it is complete: it is uploaded under another 
 import fnmatch
 import re
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -92,7 +93,7 @@ class RemotePath:
 
     def write_bytes(self, data: bytes) -> None:
         """Uploads under another name, then renames."""
-        part = str(self.parent / f".{self.name}.part")
+        part = str(self.parent / f".{self.name}.{uuid.uuid4().hex}.part")  # others may write the same file
         self._files.makedirs(self._files._parent(self._path), exist_ok=True)
         self._files.pipe_file(self._files._strip_protocol(part), bytes(data))
         self._files.mv(self._files._strip_protocol(part), self._path)

@@ -54,9 +54,10 @@ def create_store(path: StorePath, manifest: dict) -> None:
     """
     path, asked = store_path(path), plain({"kind": KIND, "schema": SCHEMA} | manifest)
     check_manifest(asked)
-    if not (path / "manifest.json").exists():
+    there = [file.name for file in path.iterdir()] if path.is_dir() else []
+    if "manifest.json" not in there:
         # hidden: another job's, begun at the same time
-        if path.is_dir() and any(not file.name.startswith(".") for file in path.iterdir()):
+        if any(not name.startswith(".") for name in there):
             raise UsageError(f"{path} is in use and holds no store; choose another place")
         write_manifest(path, asked | {"made": versions()})
         return

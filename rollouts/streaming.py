@@ -13,8 +13,9 @@ def stream(
 ) -> Iterator[Segment]:
     """Every window once, in batches; the last batch may be smaller.
 
-    Shards are drawn in a random order, and windows are shuffled within groups of `shards_at_once`. So no more
-    shards than that are needed at a time: what remains of a group joins the next one.
+    Shards are drawn in a random order, and windows are shuffled within groups of `shards_at_once`. What does
+    not fill a batch joins the next group, so a batch may need shards of two groups, or of more if they hold
+    fewer windows than a batch.
 
     Args:
         windows: of a store that may be larger than the memory, or lie elsewhere.

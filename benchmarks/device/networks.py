@@ -1,6 +1,7 @@
 """The networks of benchmarks/gpu.py: one step of each, forward or with gradients."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,15 +30,18 @@ def network_cells(place: Place) -> Iterator[Cell]:
                         name,
                         f"batch {batch}",
                         unit,
-                        lambda: in_mode(mode, place, *prepare(place, batch, precision)),
+                        partial(_in_mode, mode, place, partial(prepare, place, batch, precision)),
                         {"batch": batch, "precision": precision, "mode": mode},
                     )
 
 
-def in_mode(mode: str, place: Place, step: Callable[[], None], units: float) -> Callable[[], float]:
+def _in_mode(
+    mode: str, place: Place, prepare: Callable[[], tuple[Callable[[], None], float]]
+) -> Callable[[], float]:
     """A step that runs eagerly, compiled, or compiled with CUDA graphs; it returns its units."""
     if mode == "graphs" and place.device.type != "cuda":
         raise ValueError("CUDA graphs need a GPU")
+    step, units = prepare()
     if mode != "eager":
         torch._dynamo.reset()
         step = torch.compile(step, mode="reduce-overhead" if mode == "graphs" else None)

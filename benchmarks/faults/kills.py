@@ -30,6 +30,8 @@ from common.runs import UsageError
 
 MOST = 0.6
 """A kill comes at the latest after this share of an uninterrupted run; a resumed run has less ahead of it."""
+MOST_IN_VAIN = 5
+"""Runs in a row that may end before a kill."""
 KILLED = (-signal.SIGKILL, -signal.SIGXFSZ, -signal.SIGPROF)
 
 
@@ -95,8 +97,9 @@ def kill_often(
         draw: chooses times and operations.
     """
     tally = Tally()
-    number = 0
+    number = in_vain = 0
     while tally.total < kills:
+        before = tally.total
         out = place / f"{script.name}_{number}"
         _begin(script, out)
         for _ in range(min(per_run, kills - tally.total)):
@@ -108,6 +111,9 @@ def kill_often(
         _finish(script, expected, out, ENDINGS[number % len(ENDINGS)], tally)
         shutil.rmtree(out)
         number += 1
+        in_vain = in_vain + 1 if tally.total == before else 0
+        if in_vain == MOST_IN_VAIN:
+            raise UsageError(f"{script.name} ends before it can be killed: {tally.findings[-1:]}")
     for finding in tally.findings:
         logging.warning("%s: %s", script.name, finding)
     return tally

@@ -4,6 +4,8 @@ resumes to the bits of an uninterrupted training.
 
 import os
 import random
+import shutil
+import signal
 import socket
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from benchmarks.faults.scripts import Script
 from common.runs import UsageError
 
 SIZE = 2
+MOST_IN_VAIN = 5
+"""Runs in a row that may end before the kill."""
 SURVIVOR_SECONDS = 120.0
 """Within which the surviving process must have ended."""
 CLEAR = "error: another process of this job ended"
@@ -28,27 +32,38 @@ def lose_one(script: Script, place: Path, losses: int, draw: random.Random) -> d
     out = place / f"{script.name}_two"
     whole = _wait(_start(script, out))
     if any(one.code for one in whole):
-        raise UsageError(f"{script.name} in two processes failed: {whole[0].said[-1500:]}")
+        said = "".join(one.said[-1500:] for one in whole if one.code)
+        raise UsageError(f"{script.name} in two processes failed: {said}")
     expected = outcomes.contents(out)
     seconds = min(one.seconds for one in whole)
     counts = {"losses": 0, "late": 0, "unclear": 0, "wrong": 0, "said": ""}
     for number in range(losses):
         out = place / f"{script.name}_two_{number}"
-        ranks = _start(script, out)
-        victim = draw.randrange(SIZE)
-        ranks[victim].wait(draw.uniform(0.2, 0.9) * seconds, kill=False)
-        ranks[victim].kill()
-        survivor = ranks[1 - victim].wait(SURVIVOR_SECONDS)
+        survivor = _survivor(script, out, seconds, draw)
         counts["losses"] += 1
-        counts["late"] += survivor.code < 0
-        counts["unclear"] += not _is_clear(survivor)
+        counts["late"] += survivor.code == -signal.SIGKILL
+        resumed = _wait(_start(script, out))
+        counts["unclear"] += not _is_clear(survivor) or any(one.code for one in resumed)
         counts["said"] = survivor.said[survivor.said.rfind("error:") :][:300]
-        _wait(_start(script, out))
         found = outcomes.contents(out)
         counts["wrong"] += sum(
             found.get(name) != expected.get(name) for name in found.keys() | expected.keys()
         )
     return counts
+
+
+def _survivor(script: Script, out: Path, seconds: float, draw: random.Random) -> Ended:
+    """How one process ended whose peer was killed; runs that end before the kill do not count."""
+    for _ in range(MOST_IN_VAIN):
+        shutil.rmtree(out, ignore_errors=True)
+        ranks = _start(script, out)
+        victim = draw.randrange(SIZE)
+        early = ranks[victim].wait(draw.uniform(0.2, 0.9) * seconds, kill=False)
+        ranks[victim].kill()
+        survivor = ranks[1 - victim].wait(SURVIVOR_SECONDS)
+        if early is None:
+            return survivor
+    raise UsageError(f"{script.name} in two processes ends before it can be killed: {early.said[-1500:]}")
 
 
 def _is_clear(survivor: Ended) -> bool:

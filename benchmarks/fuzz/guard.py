@@ -67,8 +67,10 @@ def fuzz(reader: Reader, place: Path, first: int, count: int, seed: int) -> dict
     """
     counts = {"inputs": 0, "refused": 0, "ended": 0, "read": 0, "failures": []}
     done = Counter()
-    while done.value < count:
+    while (before := done.value) < count:
         _in_fork(reader, place, first, count, seed, done, counts)
+        if done.value == before:
+            raise RuntimeError(f"the process that reads {reader.name} ends before it reads anything")
     return counts
 
 

@@ -120,6 +120,16 @@ def ragged_mean(x: torch.Tensor) -> torch.Tensor:
     return x.sum() / _count(torch.tensor(len(x), device=x.device))
 
 
+def leading(count: int, fraction: float, device: torch.device) -> torch.Tensor:
+    """Which of `count` windows [count] are among the first `fraction` of the batch.
+
+    Within `means_over` processes: of the whole batch, of which this process has every size-th window.
+    """
+    ranks = _ranks.get()
+    number = torch.arange(count, device=device) * ranks.size + ranks.rank
+    return number < fraction * count * ranks.size
+
+
 _ALONE = DistContext()
 _ranks = ContextVar("_ranks", default=_ALONE)
 

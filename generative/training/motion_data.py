@@ -4,6 +4,7 @@ The stage looks at a few tiles per frame and takes little time for them, so enco
 every batch would cost four times as much as the training itself.
 """
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,7 +109,9 @@ class MotionData:
 
     @torch.no_grad()
     def _encode(self, model: WorldModel, path: Path, size: int, device: torch.device) -> None:
-        rows = np.memmap(path, self.dtype, "w+", shape=(size,))
+        with open(path, "wb") as file:  # a full disk is an error here, and a crash in a mapped file
+            os.posix_fallocate(file.fileno(), 0, size * self.dtype.itemsize)
+        rows = np.memmap(path, self.dtype, "r+", shape=(size,))
         with progress_bar(total=size, unit="frame", unit_scale=True, desc="encode") as bar:
             for shard, begin in self.begin.items():
                 frames = self.rollouts.shard(shard)

@@ -5,7 +5,7 @@ import torch
 from generative.model.canvas import KNOWN, base_tile
 from generative.model.player import NEIGHBOURHOOD, Surroundings, centre_of, surroundings_of
 from generative.model.world_model import WorldModel
-from generative.training.errors import masked_mean, outcome_terms
+from generative.training.errors import leading, masked_mean, outcome_terms
 from generative.training.motion_data import MARGIN, MotionBatch, take_window
 from generative.training.painter_loss import CODE_NOISE
 
@@ -28,7 +28,7 @@ def motion_terms(
         code_noise: standard normal [B, SIDE, SIDE, K], added to the codes of all steps.
     """
     length, count = batch.mask.shape
-    free = (torch.arange(count, device=batch.mask.device) < free_running * count)[:, None]
+    free = leading(count, free_running, batch.mask.device)[:, None]
     true_motion = batch.position[:-1] - batch.position[1:]
     like = model.start(batch.position.new_zeros(count, model.config.latent_size)).env
     state = like._replace(

@@ -10,7 +10,7 @@ from generative.model.categorical import balanced_kl, kl
 from generative.model.state import EnvState
 from generative.model.tile_dynamics import BORDER, TileFeatures
 from generative.model.world_model import View, WorldModel
-from generative.training.errors import importance_weights, masked_mean, outcome_terms
+from generative.training.errors import importance_weights, leading, masked_mean, outcome_terms
 from generative.training.motion_loss import LOST
 from generative.training.teacher_forcing import (
     Noise,
@@ -143,7 +143,7 @@ def _own_or_observed_start(model: WorldModel, recording: Recording) -> EnvState:
     others show them.
     """
     decoded, observed = recording.start.env, observed_start(model, recording)
-    own = torch.arange(len(recording.z), device=recording.z.device) < len(recording.z) / 2
+    own = leading(len(recording.z), 0.5, recording.z.device)
     parts = {
         name: torch.where(own.view(-1, *[1] * (getattr(decoded, name).dim() - 1)), getattr(decoded, name), x)
         for name, x in observed._asdict().items()

@@ -48,7 +48,7 @@ def _items(opened: Callable[[], Recording], name: str, seconds: float) -> Iterat
             if kind == "end":
                 return
             yield value
-    except EOFError:
+    except (EOFError, OSError):  # the second within a message
         process.join()
         raise ProcessEnded(_ending(name, -process.exitcode, seconds)) from None
     finally:

@@ -174,18 +174,28 @@ def written_folder(path: Path) -> Iterator[Path]:
     Raises UsageError if something is at `path`, or another process writes it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
+    with written_alone(path):
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+        temporary.mkdir()
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def written_alone(path: Path) -> Iterator[None]:
+    """Context in which no other process writes `path`, where nothing is yet; makes its folder.
+
+    Raises UsageError if something is there, or another process writes it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with held(path.with_name(f".{path.name}.lock")):
             check_free(path)
-            shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
-            temporary.mkdir()
-            try:
-                yield temporary
-                os.replace(temporary, path)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+            yield
     except Locked as error:
         raise UsageError(f"{path} is being written by {error}: wait for it") from error
 

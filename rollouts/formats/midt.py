@@ -28,7 +28,6 @@ from rollouts.formats.episodes import (
     Episode,
     ForeignGame,
     Recording,
-    check_free,
     foreign_episode,
     open_hdf5,
     own_manifest,
@@ -36,6 +35,7 @@ from rollouts.formats.episodes import (
     store_manifest,
     stored_episodes,
     write_row,
+    written_alone,
 )
 from rollouts.formats.new_hdf5 import new_hdf5
 from rollouts.store import Rollouts
@@ -53,7 +53,6 @@ def write_midt(path: Path, rollouts: Rollouts, advance: Callable[[int], object])
 
     Raises UsageError if something is at `path`.
     """
-    check_free(Path(path))
 
     def write(temporary: Path) -> None:
         with new_hdf5(temporary) as (file, disk):
@@ -74,7 +73,8 @@ def write_midt(path: Path, rollouts: Rollouts, advance: Callable[[int], object])
             for name, value in statistics.items():
                 file.create_dataset(f"statistics/{name}", data=np.float32(value))
 
-    write_atomically(path, write)
+    with written_alone(path):
+        write_atomically(path, write)
 
 
 def _write_episode(group: h5py.Group, episode: Episode) -> np.ndarray:

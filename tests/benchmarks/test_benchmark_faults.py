@@ -68,6 +68,13 @@ def test_a_resume_that_forgets_a_file_is_wrong(tmp_path):
     assert kill_often(forgetful, expected, tmp_path / "runs", 5, 5, random.Random(0)).wrong > 0
 
 
+def test_a_script_that_fails_at_once_is_an_error_and_not_endless(tmp_path):
+    expected = reference(writer(tmp_path, CAREFUL), tmp_path / "reference")
+    failing = writer(tmp_path, 'sys.exit("error: no")')
+    with pytest.raises(UsageError, match="writer ends before it can be killed"):
+        kill_often(failing, expected, tmp_path / "runs", 5, 5, random.Random(0))
+
+
 def test_two_runs_that_differ_are_no_reference(tmp_path):
     with pytest.raises(UsageError, match="two uninterrupted runs of writer differ"):
         reference(writer(tmp_path, "write_text(path, json.dumps(id(path)) + str(out))"), tmp_path / "r")

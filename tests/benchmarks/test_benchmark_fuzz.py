@@ -98,6 +98,12 @@ def test_the_guard_counts_a_crash_and_goes_on(tmp_path):
     assert len(counts["failures"]) == counts["inputs"] == 3
 
 
+def test_a_process_that_never_reads_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.fuzz.guard._Watch", None)
+    with pytest.raises(RuntimeError, match="ends before it reads anything"):
+        fuzz(Reader("none", lambda *_: False, refuse), tmp_path, 0, 2, 0)
+
+
 def test_what_must_be_refused_and_is_read_fails(tmp_path):
     assert fuzz(Reader("lax", lambda *_: True, lambda place: 0), tmp_path, 0, 1, 0)["failures"]
     assert fuzz(Reader("strict", lambda *_: True, refuse), tmp_path, 0, 1, 0)["refused"] == 1

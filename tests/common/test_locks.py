@@ -1,13 +1,16 @@
 """Locks: the holder is named, and no lock outlives its process."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from common import locks
 from common.locks import Locked, held, hold
 from common.runs import UsageError, open_run
 
@@ -198,3 +201,20 @@ def test_what_a_killed_process_began_is_removed_and_what_a_living_one_begins_sta
     open_run(tmp_path, "seed_0", {"a": 1})
     assert [path.name for path in tmp_path.glob(".*")] == [f".{name}.{living.pid}"]
     living.communicate(b"\n")
+
+
+def test_a_lock_without_a_name_is_waited_for(tmp_path):
+    """As `remove_abandoned` holds one for a moment."""
+    path = tmp_path / "lock"
+    with open(path, "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        threading.Timer(0.1, other.close).start()
+        assert hold(path).closed is False
+
+
+def test_a_lock_that_stays_nameless_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "NAMELESS_SECONDS", 0.05)
+    with open(tmp_path / "lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(Locked, match="another process"):
+            hold(tmp_path / "lock")

@@ -6,7 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +19,11 @@ from common.checkpoints import load_checkpoint
 from common.csv_log import read_log
 from common.distributed import DistContext, join_ranks
 from common.runs import UsageError, file_id
+from generative.training.errors import leading, means_over
 from generative.training.losses import TERMS
 from tests.helpers import toy_world
 from tests.helpers.toy_world import toy_agent, toy_episode, with_agent, write_toy_store
+from train_gen_model import check_shares
 
 pytestmark = pytest.mark.usefixtures("float32")
 
@@ -27,14 +31,14 @@ ROOT = Path(__file__).parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 FLAGS = {
     "interpreting_params_name": "tiny",
-    "batch_size": 4,
+    "batch_size": 6,
     "num_sim_steps": 3,
     "painter_batches": 1,
     "latent_batches": 0,
     "motion_batches": 1,
     "tiles_batches": 1,
     "joint_batches": 1,
-    "motion_batch_size": 4,
+    "motion_batch_size": 6,
     "free_running_fraction": 0.5,
     "log_interval": 1,
     "save_interval": 1,
@@ -98,6 +102,35 @@ def test_two_processes_train_as_one_with_the_whole_batch(recorded, tmp_path):
             assert float(a[name]) == pytest.approx(float(b[name]), rel=1e-4, abs=1e-6), name
 
 
+def test_the_leading_windows_are_those_of_the_whole_batch():
+    """Of 6 windows in two processes, each of which has 3."""
+    found = []
+    for rank in range(2):
+        with means_over(DistContext(rank, 2)):
+            mask = leading(3, 0.5, torch.device("cpu"))
+        found += torch.arange(6)[DistContext(rank, 2).mine][mask].tolist()
+    assert sorted(found) == [0, 1, 2]
+    assert leading(6, 0.5, torch.device("cpu")).tolist() == [True] * 3 + [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({}, None),
+        ({"batch_size": 7}, "batch_size 7 does not divide evenly among 2"),
+        ({"motion_batch_size": 7}, "motion_batch_size 7 does not divide evenly among 2"),
+        ({"latent": "sphere"}, "train it in one process"),
+    ],
+)
+def test_what_processes_cannot_share_is_refused(changed, message):
+    model = SimpleNamespace(latent=changed.get("latent", "gaussian"))
+    train = SimpleNamespace(**{"batch_size": 6, "motion_batch_size": 6} | changed)
+    check_shares(DistContext(), model, train)
+    refused = pytest.raises(UsageError, match=message) if message else nullcontext()
+    with refused:
+        check_shares(DistContext(1, 2), model, train)
+
+
 def test_one_process_alone_shares_with_nobody(tmp_path):
     ranks = join_ranks(torch.device("cpu"))
     assert ranks == DistContext()
@@ -121,31 +154,39 @@ def test_windows_are_shared_out_evenly_or_not_at_all():
 
 
 LEAVING = """
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 import torch
-from common.distributed import join_ranks
-ranks = join_ranks(torch.device("cpu"))
-weight = torch.nn.Parameter(torch.ones(3))
-optimizer = torch.optim.Adam([weight])  # imports much of PyTorch
-weight.grad = torch.ones(3)
-ranks.average_gradients([weight])
-optimizer.step()
+from common.distributed import joined
 def threads():
     return sum("gloo" in file.read_text() for file in Path("/proc/self/task").glob("*/comm"))
-before = threads()
-ranks.leave()
-print(before, threads())
+def train(ranks):
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.Adam([weight])  # imports much of PyTorch
+    weight.grad = torch.ones(3)
+    ranks.average_gradients([weight])
+    optimizer.step()
+    print(threads())
+    1 / DIVISOR
+try:
+    with joined(torch.device("cpu"), 0) as ranks:
+        train(ranks)
+except ZeroDivisionError:
+    print("failed")
+print(threads())
 """
 
 
-def test_no_thread_of_the_group_outlives_it():
+@pytest.mark.parametrize("divisor", [1, 0])
+def test_no_thread_of_the_group_outlives_it(divisor):
     """A thread that does can abort the process as it ends, and torchrun then stops the other ones."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", LEAVING],
+            [sys.executable, "-c", LEAVING.replace("DIVISOR", str(divisor))],
             env=os.environ | shared | {"RANK": str(rank), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             text=True,
@@ -153,6 +194,7 @@ def test_no_thread_of_the_group_outlives_it():
         for rank in range(2)
     ]
     for process in processes:
-        before, after = map(int, process.communicate(timeout=120)[0].split())
-        assert before > 0 == after
+        before, *failed, after = process.communicate(timeout=120)[0].split()
+        assert int(before) > 0 == int(after)
+        assert failed == ([] if divisor else ["failed"])
         assert process.returncode == 0

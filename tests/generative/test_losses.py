@@ -1,5 +1,6 @@
 """The world model's losses, stage by stage, against a slow loop and hand computations."""
 
+import resource
 from dataclasses import replace
 
 import numpy as np
@@ -354,6 +355,13 @@ def test_surroundings_encoded_once_are_those_of_each_window(store, tmp_path, wit
     windows = store.windows(LENGTH, min_steps=K)
     position = 30 + np.cumsum(np.random.default_rng(0).uniform(-1, 1, (store.num_steps, 2)), 0)
     windows.labels = _Labels(store, position) if with_labels else None
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # as on a full disk; a mapped file would crash
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            MotionData(model, windows, tmp_path / "full.bin", torch.device("cpu"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     data = MotionData(model, windows, tmp_path / "data.bin", torch.device("cpu"))
     short = np.flatnonzero(store.episodes["length"][windows.table[:, 0]] - windows.table[:, 1] == K)[:3]
     chosen = np.concatenate([short, [0, 5, 40]])

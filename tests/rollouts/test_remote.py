@@ -89,6 +89,23 @@ def test_an_upload_that_breaks_off_leaves_no_shard(bucket, monkeypatch):
     assert len(Rollouts.open(path)) == 1
 
 
+def test_two_jobs_may_write_one_file(bucket, monkeypatch):
+    path = RemotePath(f"{bucket}/shared/x.json")
+    files = type(fsspec.filesystem("memory"))
+    rivals = [b"the other job's"]
+    move = files.mv
+
+    def late(self, *args, **kwargs):
+        if rivals:
+            path.write_bytes(rivals.pop())
+        move(self, *args, **kwargs)
+
+    monkeypatch.setattr(files, "mv", late)
+    path.write_bytes(b"own")
+    assert path.read_text() == "own"
+    assert [one.name for one in path.parent.iterdir()] == ["x.json"]
+
+
 def test_copies_on_the_disk_have_no_name_and_are_few(both, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "copies"))
     (tmp_path / "copies").mkdir()

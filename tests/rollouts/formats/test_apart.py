@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rollouts.formats.apart import read_apart
@@ -73,6 +75,19 @@ def test_a_process_that_does_not_end_by_itself_is_an_error(do, message):
 def test_opening_has_a_limit_too():
     with pytest.raises(BadRecording, match="takes more than 0.1 s"):
         read_apart(spin, "it", seconds=0.1)
+
+
+def test_a_process_that_is_killed_within_a_message_is_an_error():
+    """As where memory runs out."""
+
+    def episodes():
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        yield Episode({"obs": np.zeros(10_000_000, np.uint8)}, {})
+
+    found = read_apart(lambda: recording(episodes()), "it").episodes
+    time.sleep(0.5)
+    with pytest.raises(BadRecording, match=r"ended its process \(SIGKILL\)"):
+        next(found)
 
 
 def test_errors_arrive_as_they_are():

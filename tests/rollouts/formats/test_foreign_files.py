@@ -1,5 +1,6 @@
 """Files of other projects: what they hold becomes a store; broken and hostile ones are refused."""
 
+import fcntl
 import gzip
 import json
 import lzma
@@ -275,6 +276,18 @@ def test_a_target_that_another_process_writes_is_refused(tmp_path):
             run(source, tmp_path / "store", obs_shape=SHAPE)
         other.communicate()
     assert len(run(source, tmp_path / "store", obs_shape=SHAPE)) == 2
+
+
+@pytest.mark.parametrize(("format", "target"), [("midt", "out.h5"), ("minari", "out")])
+def test_a_store_goes_to_no_place_that_another_process_writes(tmp_path, format, target):
+    store = make_store(tmp_path / "made", [2])
+    with open(tmp_path / f".{target}.lock", "w") as other:
+        other.write("process 1 on a machine")
+        other.flush()
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match="is being written by process 1 on a machine"):
+            convert.main(convert.Args(store.path, tmp_path / target, format=format))
+    convert.main(convert.Args(store.path, tmp_path / target, format=format))
 
 
 def test_a_damaged_attribute_of_a_store_is_refused(tmp_path, monkeypatch):
