@@ -47,7 +47,7 @@ from tyro import _errors as refusals
 from common.errors import BadCheckpoint, UsageError, one_line
 from common.flags import flag_names, read_flags, script_words, spelled
 from common.fresh import forget, take_back
-from common.launcher import LAUNCHING, Launch, commands, split_launcher
+from common.launcher import LAUNCHING, Launch, check_script, commands, split_launcher
 from common.shared_flags import ALONE, Job
 
 USER_ERRORS = (UsageError, BadCheckpoint, FloatingPointError)
@@ -77,6 +77,7 @@ def parse(args_type: type, description: str = "", words: Sequence[str] | None = 
     launch = _read(Launch, LAUNCHING, [*launcher, *(["--help"] if "--help" in own or "-h" in own else [])])
     with _refused():
         launch.check()
+        check_script(launch, script_words())
         each = commands(args_type, launch, own)
     flags, *_ = [_read(args_type, description, one) for one in each]
     known = json.dumps(vars(flags), default=lambda value: getattr(value, "__dict__", None) or str(value))

@@ -15,12 +15,17 @@ from typing import Annotated, Literal
 import tyro
 
 from common.errors import UsageError
-from common.flags import flag_names, spelled
+from common.flags import boolean_flags, flag_names, spelled
 
 FLAG = "--launcher"
 LAUNCHING = "Sends a script to a cluster instead of running it here."
 TASK_FLAG = "--job"
 """Flag of the scripts whose work several jobs can share (common/shared_flags.py)."""
+
+CLUSTER_FLAGS = ("partition", "account", "time", "mem", "after", "save_seconds", "max_requeues")
+"""Flags without effect on jobs that run on this machine."""
+DISTRIBUTED = ("train", "train_gen_model", "train_dt")
+"""Scripts that train with several processes."""
 
 _ANY = 2**31
 
@@ -48,7 +53,9 @@ class Launch:
     cpus: int = 2
     """CPU cores of each job and process."""
     processes: int = 1
-    """Processes that train together in each job, on one node (torchrun)."""
+    """Processes of train.py, train_gen_model.py or train_dt.py that train together in each job, on one node
+    (torchrun); where --gpus are asked for, at most one for each.
+    """
     array: str | None = None
     """Number of jobs that share the work of a script with --job, such as 8; 100%10 runs ten at a time."""
     sweep: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: none)")] = ()
@@ -75,6 +82,13 @@ class Launch:
         for name in ("cpus", "processes"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} is {getattr(self, name)}: give 1 or more")
+        if 0 < self.gpus < self.processes:
+            raise UsageError(
+                f"--processes is {self.processes} and --gpus is {self.gpus}: give each process a GPU"
+            )
+        for name in CLUSTER_FLAGS if self.launcher == "local" else ():
+            if getattr(self, name) != getattr(Launch, name):
+                raise UsageError(f"--{name} has no effect with --launcher local: leave it out")
         if self.array and self.sweep:
             raise UsageError("--array shares one command's work, and --sweep runs several commands: give one")
         if len(self.sweep) == 1:
@@ -101,6 +115,7 @@ def split_launcher(words: Sequence[str]) -> tuple[list[str], list[str] | None]:
     """The script's own words, and the launcher's; None where the script is to run here."""
     if not any(spelled(word.partition("=")[0]) == FLAG for word in words):
         return list(words), None
+    boolean = boolean_flags(Launch)
     arity = {f"--{one.name}": _arity(one.default) for one in fields(Launch)} | {"--no_dry_run": 0}
     own, launcher, left = [], [], list(words)
     while left:
@@ -111,6 +126,8 @@ def split_launcher(words: Sequence[str]) -> tuple[list[str], list[str] | None]:
             continue
         launcher.append(word)
         wanted = 0 if equals else arity[spelled(flag)]
+        if not equals and spelled(flag) in boolean and left and left[0].capitalize() in ("True", "False"):
+            wanted = 1
         while wanted and left and not left[0].startswith("--"):
             launcher.append(left.pop(0))
             wanted -= 1
@@ -120,6 +137,16 @@ def split_launcher(words: Sequence[str]) -> tuple[list[str], list[str] | None]:
 def _arity(default) -> int:
     """How many words follow the flag of that default at most."""
     return _ANY if isinstance(default, tuple) else int(not isinstance(default, bool))
+
+
+def check_script(launch: Launch, script: Sequence[str]) -> None:
+    """Raises UsageError for several processes of a script that does not train with them.
+
+    script: its path, or -m and its module.
+    """
+    if launch.processes > 1 and Path(script[-1]).name.removesuffix(".py") not in DISTRIBUTED:
+        able = ", ".join(f"{name}.py" for name in DISTRIBUTED)
+        raise UsageError(f"--processes is for {able}: leave it out")
 
 
 def commands(args_type: type, launch: Launch, words: Sequence[str]) -> list[list[str]]:

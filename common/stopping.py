@@ -277,23 +277,21 @@ class StopOnSignal:
                 os._exit(self.exit_code)
 
 
-def run_command(command: Sequence[str], place: str) -> int:
+def run_command(command: Sequence[str], place: str, **streams) -> int:
     """Runs a command and returns its exit code; passes a stop on to it and waits for its end.
-
-    The command has its own process group, so that a Ctrl-C in a terminal reaches it once, and it is asked to
-    stop if this process dies.
 
     Args:
         command: the words of the command.
         place: where its work is kept, for the message of a stop.
+        streams: stdout and stderr of the command, as subprocess takes them.
 
     Raises:
         Stopped: the command was stopped by a signal.
     """
     started: list[subprocess.Popen] = []
-    with saving_on_stop(lambda: _pass_on(started, place)):
+    with saving_on_stop(lambda: pass_on(started, place)):
         with uninterrupted():
-            started.append(subprocess.Popen(command, process_group=0, preexec_fn=_stop_with_parent))
+            started.append(start_child(command, **streams))
         code = started[0].wait()
         number = code - 128 if code > 128 else -code
         if number in SIGNALS:
@@ -302,11 +300,21 @@ def run_command(command: Sequence[str], place: str) -> int:
     return code
 
 
-def _pass_on(started: Sequence[subprocess.Popen], place: str) -> str:
+def start_child(command: Sequence[str], **options) -> subprocess.Popen:
+    """Starts a command in a process group of its own, so that a Ctrl-C in a terminal reaches it once; it is
+    asked to stop if this process dies. Takes subprocess's options.
+    """
+    return subprocess.Popen(command, process_group=0, preexec_fn=_stop_with_parent, **options)
+
+
+def pass_on(started: Sequence[subprocess.Popen], place: str, number: int | None = None) -> str:
+    """Passes a stop on to processes, as the signal `number` or the one that was heard, and waits for their
+    end. Returns `place`.
+    """
     for process in started:
-        if process.poll() is None:
-            process.send_signal(_process.asked or signal.SIGINT)
-            process.wait()
+        process.send_signal(number or _process.asked or signal.SIGINT)  # none to a process that has ended
+    for process in started:
+        process.wait()
     return place
 
 

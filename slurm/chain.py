@@ -11,11 +11,11 @@ import logging
 import re
 import shlex
 import string
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Literal
 
 import tyro
@@ -23,8 +23,9 @@ import yaml
 
 from common.cli import parse, run_main
 from common.errors import UsageError
-from common.launcher import Launch
+from common.launcher import CLUSTER_FLAGS, Launch
 from common.shared_flags import LogLevel
+from common.stopping import run_command
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Args:
     """Values of the file's variables, such as EXP=mine SEED=1."""
     launcher: Literal["slurm", "sbatch", "local"] = "slurm"
     """slurm: submit with submitit; sbatch: write plain batch files and submit them; local: run the steps on
-    this machine, one after the other.
+    this machine, one after the other, without what a step asks of Slurm alone, such as time and mem.
     """
     partition: str | None = None
     """Slurm partition of steps that name none; default: the cluster's."""
@@ -69,20 +70,35 @@ OWN = ("run", "after")
 FLAGS = {one.name for one in fields(Launch)} - {"launcher", "after", "dry_run", "job_name"}
 
 
+class TextLoader(yaml.SafeLoader):
+    """Reads every value as the text that the file has, as launcher's flags want it: YAML takes 1:30:00 for
+    the number 5400. Only an empty value is None.
+    """
+
+
+TextLoader.yaml_implicit_resolvers = {
+    first: [one for one in resolvers if one[0] in ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def read_chain(path: Path, given: Sequence[str] = ()) -> list[Step]:
     """The steps of a file, with its variables filled in. Raises UsageError for a file that describes none."""
     try:
-        content = yaml.safe_load(path.read_text())
-        variables = content.get("variables", {}) | dict(one.split("=", 1) for one in given)
-        listed = content["steps"].items()
+        content = yaml.load(path.read_text(), TextLoader)
+        variables, values = content.get("variables") or {}, dict(one.split("=", 1) for one in given)
+        filled, listed = variables | values, content["steps"].items()
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise UsageError(
             f"{path} is no chain, or --variables are not NAME=VALUE ({error}): it needs `steps`, each with"
             " `run`; see slurm/chains/study.yml"
         ) from error
+    unknown = [name for name in values if name not in variables]
+    if unknown:
+        raise UsageError(f"--variables sets {unknown[0]}; those of {path}: {', '.join(variables) or 'none'}")
     steps: list[Step] = []
     for name, described in listed:
-        steps.append(_step(path, name, described, variables, [step.name for step in steps]))
+        steps.append(_step(path, name, described, filled, [step.name for step in steps]))
     return steps
 
 
@@ -93,15 +109,16 @@ def _step(path: Path, name: str, described, variables: Mapping, before: Sequence
     unknown = described.keys() - FLAGS - set(OWN)
     if unknown:
         raise UsageError(f"{path}: {min(unknown)} of the step {name} is none of {', '.join(sorted(FLAGS))}")
-    after = described.get("after", before[-1:])
+    after = described.get("after", before[-1:]) or ()
     after = (after,) if isinstance(after, str) else tuple(after)
-    if set(after) - set(before):
-        raise UsageError(f"{path}: the step {name} is after {after[0]}, which is no step before it")
+    missing = [one for one in after if one not in before]
+    if missing:
+        raise UsageError(f"{path}: the step {name} is after {missing[0]}, which is no step before it")
     try:
         words = shlex.split(string.Template(described["run"]).substitute(variables))
     except (KeyError, ValueError) as error:
         raise UsageError(f"{path}: the step {name} uses a variable that is not set: {error}") from error
-    flags = {key: value for key, value in described.items() if key not in OWN}
+    flags = {key: value for key, value in described.items() if key not in OWN and value is not None}
     return Step(name, tuple(words), flags, after)
 
 
@@ -109,7 +126,9 @@ def command_of(step: Step, args: Args, after: Sequence[int], dry_run: bool) -> l
     """The command that submits a step, once those it waits for have the ids `after`."""
     flags = {"launcher": args.launcher, "job_dir": args.job_dir, "job_name": step.name}
     flags |= {name: getattr(args, name) for name in ("partition", "account") if getattr(args, name)}
-    words = [f"--{name}={value}" for name, value in (flags | dict(step.flags)).items() if name != "sweep"]
+    without = ("sweep", *(CLUSTER_FLAGS if args.launcher == "local" else ()))
+    flags |= {name: value for name, value in step.flags.items() if name not in without}
+    words = [f"--{name}={value}" for name, value in flags.items()]
     sweep = ["--sweep", *map(str, step.flags["sweep"])] if "sweep" in step.flags else []
     waits = ["--after", *map(str, after)] if after and args.launcher != "local" else []
     return [*step.words, *words, *sweep, *waits, *(["--dry_run"] if dry_run else [])]
@@ -118,10 +137,17 @@ def command_of(step: Step, args: Args, after: Sequence[int], dry_run: bool) -> l
 def run_step(step: Step, args: Args, after: Sequence[int] = (), dry_run: bool = False) -> str:
     """What the step's script says when it is submitted. Raises UsageError where it refuses its flags."""
     command = [sys.executable, *command_of(step, args, after, dry_run)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise UsageError(f"step {step.name}: {done.stderr.strip().removeprefix('error: ')}")
-    return done.stdout
+    with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+        code = run_command(command, f"it was in the step {step.name}", stdout=out, stderr=err)
+        said, refused = _text(out), _text(err)
+    if code:
+        raise UsageError(f"step {step.name}: {refused.strip().removeprefix('error: ')}")
+    return said
+
+
+def _text(file) -> str:
+    file.seek(0)
+    return file.read()
 
 
 def main(args: Args) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.errors import UsageError
 from slurm.batch_file import Batch, batch_text, options
+from slurm.local import run_here
 from slurm.run import Command
 
 NO_SLURM = (
@@ -70,25 +71,6 @@ def write_file(batch: Batch) -> Path:
     path = batch.directory / f"{batch.name}.sbatch"
     path.write_text(batch_text(batch))
     return path
-
-
-def run_here(batch: Batch) -> int:
-    """Runs the jobs with submitit's local executor, side by side, and waits for them. Returns the first's id.
-
-    Raises:
-        UsageError: one of them failed.
-    """
-    import submitit
-
-    executor = submitit.LocalExecutor(folder=batch.directory)
-    executor.update_parameters(timeout_min=2**20, stderr_to_stdout=True)
-    jobs = _submit_all(executor, batch)
-    failed = [job for job in jobs if job.exception() is not None]
-    if failed:
-        output = failed[0].paths.stdout
-        last = output.read_text().strip().splitlines()[-1:] if output.exists() else []
-        raise UsageError(f"{len(failed)} of {len(jobs)} jobs failed; see {output} {' '.join(last)}")
-    return int(jobs[0].job_id)
 
 
 def _need(program: str) -> None:

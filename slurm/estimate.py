@@ -136,8 +136,12 @@ def _train_dt(flags: Mapping, rates: Rates) -> list[Part]:
     row = rates.find("train_dt", flags["param_name"])
     if row is None:
         return []
-    windows = flags["batch_size"] or row["batch_size"]
-    return [(row, (flags["num_batches"] or row["num_batches"]) * windows * row["window_steps"], 0.0)]
+    batches, windows, steps = (flags[name] or row[name] for name in DT_SIZES)
+    return [(row, batches * windows * steps, 0.0)]
+
+
+DT_SIZES = ("num_batches", "batch_size", "window_steps")
+"""Flags of train_dt.py that override the preset's."""
 
 
 WORK: dict[str, Callable[[Mapping, Rates], list[Part]]] = {

@@ -23,8 +23,13 @@ from dataclasses import dataclass
 
 STOPS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGCONT)
 RUNNING = "RUNNING"
-SECONDS = 60.0
-"""Longest wait for an answer of Slurm's."""
+SECONDS = (60.0, 10.0)
+"""Longest waits for an answer of Slurm's: the first, and that of a second try."""
+
+NO_ANSWER = (
+    "Slurm's scontrol did not answer, so whether job {} queues again is not known; what it saved is kept, and"
+    " the same command goes on from there"
+)
 
 
 class Failed(RuntimeError):
@@ -63,17 +68,20 @@ def run(command: Command) -> None:
     words = [resolve(word) for word in command.words]
     print("$ python", *words, flush=True)
     environment = {"OMP_NUM_THREADS": str(command.threads)} | os.environ
-    process = subprocess.Popen([sys.executable, *words], env=environment, preexec_fn=_ignore_usr1)
+    started: list[subprocess.Popen] = []
     asked: list[int] = []
 
     def stop(number: int, frame) -> None:
         if number != signal.SIGCONT and not asked:
             asked.append(number)
-            process.send_signal(signal.SIGTERM)
+            _end(started)
 
     for number in STOPS:
         signal.signal(number, stop)
-    code = process.wait()
+    started.append(subprocess.Popen([sys.executable, *words], env=environment, preexec_fn=_ignore_usr1))
+    if asked:  # while it was started
+        _end(started)
+    code = started[0].wait()
     if code == 0:
         return
     code = 128 - code if code < 0 else code
@@ -81,6 +89,11 @@ def run(command: Command) -> None:
         queue_again(os.environ, command.max_requeues)
         raise SystemExit(code)
     raise Failed(code)
+
+
+def _end(started: Sequence[subprocess.Popen]) -> None:
+    for process in started:
+        process.send_signal(signal.SIGTERM)
 
 
 def _ignore_usr1() -> None:
@@ -113,13 +126,16 @@ def queue_again(environment: Mapping[str, str], max_requeues: int) -> None:
     if job is None:
         return
     state = job_state(job)
-    if state != RUNNING:
+    if state is None:
+        print(f"error: {NO_ANSWER.format(job)}", flush=True)
+    elif state != RUNNING:
         print(f"job {job} is {state}: left to Slurm", flush=True)
     elif int(environment.get("SLURM_RESTART_COUNT", 0)) >= max_requeues:
         print(f"error: job {job} has queued again {max_requeues} times (--max_requeues)", flush=True)
     else:
-        done = subprocess.run(["scontrol", "requeue", job], timeout=SECONDS)
-        print(f"job {job} {'cannot queue' if done.returncode else 'queues'} again", flush=True)
+        done = scontrol("requeue", job)
+        failed = f"error: {NO_ANSWER.format(job)}" if done is None else f"job {job} cannot queue again"
+        print(f"job {job} queues again" if done and not done.returncode else failed, flush=True)
 
 
 def job_id(environment: Mapping[str, str]) -> str | None:
@@ -130,13 +146,23 @@ def job_id(environment: Mapping[str, str]) -> str | None:
     return environment.get("SLURM_JOB_ID")
 
 
-def job_state(job: str) -> str:
-    """State of a job by Slurm's name, such as RUNNING."""
-    shown = subprocess.run(
-        ["scontrol", "show", "job", "--oneliner", job], capture_output=True, text=True, timeout=SECONDS
-    )
+def job_state(job: str) -> str | None:
+    """State of a job by Slurm's name, such as RUNNING; None without an answer."""
+    shown = scontrol("show", "job", "--oneliner", job)
+    if shown is None:
+        return None
     found = re.search(r"\bJobState=(\w+)", shown.stdout)
     return found[1] if found else "unknown"
+
+
+def scontrol(*words: str) -> subprocess.CompletedProcess | None:
+    """Asks Slurm, twice if it must; None where it does not answer in time, or scontrol is missing."""
+    for seconds in SECONDS:
+        try:
+            return subprocess.run(["scontrol", *words], stdout=subprocess.PIPE, text=True, timeout=seconds)
+        except (subprocess.TimeoutExpired, OSError):
+            continue
+    return None
 
 
 def main(words: Sequence[str]) -> None:

@@ -10,8 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from common.cli import parse
-from common.errors import UsageError
+from common.cli import parse, run_main
 from common.launcher import LAUNCHING, Launch
 from slurm.batch_file import Batch, batch_text, is_array
 from slurm.engine import submit
@@ -53,11 +52,13 @@ def name_of(script: Sequence[str]) -> str:
 
 def with_limits(launch: Launch, expected: Estimate | None) -> Launch:
     """The launcher's flags with time and memory filled in from the estimate, and the time left for saving
-    bounded by half the limit.
+    bounded by half the limit; unchanged for jobs on this machine, which have no limits.
     """
+    if launch.launcher == "local":
+        return launch
     if expected is not None:
         minutes = max(MARGIN * expected.hours_per_job(_shares(launch)) * 60, LEAST_MINUTES)
-        megabytes = int(1024 * max(MARGIN * expected.memory_gb, LEAST_GB))
+        megabytes = int(1024 * max(MARGIN * expected.memory_gb, LEAST_GB)) * launch.processes
         launch = replace(launch, time=launch.time or limit_of(minutes), mem=launch.mem or f"{megabytes}M")
     if launch.time is None:
         return launch
@@ -72,19 +73,18 @@ def _shares(launch: Launch) -> int:
 
 def described(expected: Estimate | None, launch: Launch) -> str:
     """The estimate, and what is asked for, in a line."""
-    asked = f"asked for: {launch.time or 'the time of the partition'}, {launch.mem or 'its memory'}"
+    limits = f"asked for: {launch.time or 'the time of the partition'}, {launch.mem or 'its memory'}"
+    asked = "no limits on this machine" if launch.launcher == "local" else limits
     jobs = f" in each of {launch.num_jobs} jobs" if launch.num_jobs > 1 else ""
     if expected is None:
         return f"no estimate, its speed has not been measured; {asked}{jobs}"
+    memory = expected.memory_gb * launch.processes
     return (
         f"about {expected.hours_per_job(_shares(launch)):.2g} h{jobs}"
-        f" and {expected.memory_gb:.2g} GB of memory, {expected.disk_gb:.2g} GB on disk in all"
+        f" and {memory:.2g} GB of memory, {expected.disk_gb:.2g} GB on disk in all"
         f" ({expected.source}); {asked}"
     )
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UsageError as error:
-        sys.exit(f"error: {error}")
+    run_main(main, sys.argv[1:])

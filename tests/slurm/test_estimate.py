@@ -84,9 +84,10 @@ def test_maps_cost_by_function_and_draw():
 
 
 def test_the_presets_sizes_stand_in_for_flags_that_are_left_out():
-    left_out = {"param_name": "coinrun", "num_batches": None, "batch_size": None}
+    left_out = {"param_name": "coinrun", "num_batches": None, "batch_size": None, "window_steps": None}
     assert seconds("train_dt", **left_out) == pytest.approx(80)
     assert seconds("train_dt", **left_out | {"num_batches": 100, "batch_size": 4}) == pytest.approx(80)
+    assert seconds("train_dt", **left_out | {"window_steps": 40}) == pytest.approx(160)
 
 
 def test_what_was_not_measured_has_no_estimate():
@@ -112,6 +113,13 @@ def test_limits_are_twice_the_estimate_unless_they_are_given():
         found, launch
     )
     assert with_limits(Launch(sweep=("seed", "0", "1")), found).time == "16:00:00"
+    here = Launch("local")
+    assert with_limits(here, found) == here
+    assert described(found, here).endswith("; no limits on this machine")
+    assert described(None, here).endswith("; no limits on this machine")
+    several = with_limits(Launch(processes=3), found)
+    assert several.mem == "18432M"
+    assert "and 9 GB of memory" in described(found, several)
     kept = with_limits(Launch(time="5:00:00", mem="9G"), found)
     assert (kept.time, kept.mem) == ("5:00:00", "9G")
     least = with_limits(Launch(), Estimate(0.001, 0.1, 0.0, ""))

@@ -9,7 +9,7 @@ import pytest
 from common import cli
 from common.cli import parse
 from common.errors import UsageError
-from common.launcher import Launch, commands, split_launcher
+from common.launcher import CLUSTER_FLAGS, Launch, check_script, commands, split_launcher
 from common.shared_flags import ALONE, Job, JobFlag
 from slurm.batch_file import Batch, array_range, batch_text, options
 
@@ -37,6 +37,8 @@ def batch(**changed) -> Batch:
         ("--partition x --name a", "--partition x --name a", None),
         ("--name a --launcher slurm --time 5 --seed 1", "--name a --seed 1", "--launcher slurm --time 5"),
         ("--launcher=sbatch --dry_run here --name a", "here --name a", "--launcher=sbatch --dry_run"),
+        ("--launcher slurm --dry_run True --name a", "--name a", "--launcher slurm --dry_run True"),
+        ("--dry-run false --name a --launcher slurm", "--name a", "--dry-run false --launcher slurm"),
         (
             "--ids 0 to 9 --launcher slurm --sweep seed 0 1 --dry-run",
             "--ids 0 to 9",
@@ -72,11 +74,51 @@ def test_an_array_shares_the_work_and_a_sweep_runs_a_command_for_each_value():
         ({"sweep": ("seed",)}, "has no values"),
         ({"cpus": 0}, "--cpus is 0"),
         ({"processes": 0}, "--processes is 0"),
+        ({"processes": 3, "gpus": 2}, "--processes is 3 and --gpus is 2"),
     ],
 )
 def test_flags_that_cannot_be_satisfied_are_refused(changed, message):
     with pytest.raises(UsageError, match=message):
         Launch(**changed).check()
+
+
+def test_as_many_processes_as_gpus_are_no_mistake():
+    Launch(processes=2, gpus=2).check()
+    Launch(processes=2).check()
+
+
+LIMITS = {
+    "partition": "p",
+    "account": "lab",
+    "time": "5",
+    "mem": "9G",
+    "after": (3,),
+    "save_seconds": 9,
+    "max_requeues": 1,
+}
+
+
+@pytest.mark.parametrize("flag", CLUSTER_FLAGS)
+def test_flags_without_effect_on_this_machine_are_refused(flag):
+    with pytest.raises(UsageError, match=f"^--{flag} has no effect with --launcher local: leave it out$"):
+        Launch(launcher="local", **{flag: LIMITS[flag]}).check()
+    Launch(launcher="slurm", **{flag: LIMITS[flag]}).check()
+
+
+def test_flags_with_effect_on_this_machine_are_accepted():
+    Launch("local", gpus=2, cpus=3, processes=2, array="3%1", job_name="a", job_dir=Path("b")).check()
+
+
+@pytest.mark.parametrize("script", [["record.py"], ["-m", "analysis.train"], ["analysis/true_q.py"]])
+def test_several_processes_of_a_script_that_does_not_train_are_refused(script):
+    check_script(Launch(), script)
+    with pytest.raises(UsageError, match="--processes is for train.py, train_gen_model.py, train_dt.py"):
+        check_script(Launch(processes=2), script)
+
+
+@pytest.mark.parametrize("script", [["train.py"], ["-m", "train_dt"], ["/a/b/train_gen_model.py"]])
+def test_scripts_that_train_take_several_processes(script):
+    check_script(Launch(processes=2), script)
 
 
 def test_a_script_without_the_flag_is_refused():
@@ -180,6 +222,8 @@ def test_a_script_with_a_launcher_is_submitted_and_not_run(monkeypatch):
         ("--launcher slurm --sweep seed 1 x", "--seed takes INT, not 'x'"),
         ("--launcher nowhere", "--launcher takes slurm, sbatch, local, not 'nowhere'"),
         ("--launcher slurm --array 0", "--array is 0"),
+        ("--launcher slurm --processes 2", "--processes is for train.py"),
+        ("--launcher local --mem 3G", "--mem has no effect with --launcher local"),
         ("--launcher slurm --nam a", "unknown flag --nam, did you mean --name?"),
         ("--launcher slurm --partitio a", "unknown flag --partitio"),
     ],

@@ -74,6 +74,47 @@ def test_a_job_queues_again_so_often_and_no_more(place, capfd):
     assert "has queued again 5 times" in capfd.readouterr().out
 
 
+def test_a_scontrol_that_is_missing_is_one_line(place, monkeypatch, capfd):
+    monkeypatch.setenv("PATH", str(place))
+    queue_again({"SLURM_JOB_ID": "7"}, 100)
+    said = capfd.readouterr()
+    assert said.out.startswith("error: Slurm's scontrol did not answer, so whether job 7 queues again")
+    assert (said.out.count("\n"), said.err) == (1, "")
+
+
+SLOW = """#!/bin/sh
+echo "$1" >> {place}/tries
+[ "$1" = {slow} ] && [ "$(grep -c "$1" {place}/tries)" -le {times} ] && exec sleep 60
+echo JobState=RUNNING
+"""
+
+
+@pytest.mark.parametrize("slow", ["show", "requeue"])
+@pytest.mark.parametrize(("times", "line"), [(1, "job 7 queues again"), (2, "error: Slurm's scontrol did")])
+def test_a_scontrol_that_hangs_is_asked_twice(place, monkeypatch, capfd, slow, times, line):
+    monkeypatch.setattr("slurm.run.SECONDS", (0.3, 3.0 if times == 1 else 0.3))
+    (place / "bin" / "scontrol").write_text(SLOW.format(place=place, slow=slow, times=times))
+    queue_again({"SLURM_JOB_ID": "7"}, 100)
+    assert (place / "tries").read_text().split().count(slow) == 2
+    said = capfd.readouterr().out
+    assert said.startswith(line)
+    assert said.count("\n") == 1
+
+
+def test_a_signal_while_the_script_is_started_reaches_it(place, monkeypatch):
+    begin = subprocess.Popen
+
+    def interrupted(*words, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return begin(*words, **options)
+
+    monkeypatch.setattr("slurm.run.subprocess.Popen", interrupted)
+    (place / "script.py").write_text("import time; time.sleep(60)")
+    with pytest.raises(SystemExit) as ended:
+        Command(("script.py",), 100, 1)()
+    assert ended.value.code == 143
+
+
 def test_outside_of_slurm_nothing_is_asked(place):
     queue_again({}, 100)
     assert calls(place / "bin", "scontrol") == []

@@ -161,6 +161,7 @@ def test_a_dry_run_prints_every_batch_file_and_submits_nothing(tmp_path, slurm):
         ("steps: {a: {array: 2}}", "step a has no command"),
         ("steps: {a: {run: x.py, partitions: p}}", "partitions of the step a is none of"),
         ("steps: {a: {run: x.py, after: b}}", "after b, which is no step before it"),
+        ("steps: {a: {run: x.py}, b: {run: x.py, after: [a, zzz]}}", "after zzz, which is no step before it"),
         ("steps: {a: {run: 'x.py $NAME'}}", "a variable that is not set: 'NAME'"),
     ],
 )
@@ -169,6 +170,39 @@ def test_files_that_are_no_chains_are_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
         read_chain(path)
+
+
+def read(place: Path, text: str, *variables: str) -> list[chain.Step]:
+    (place / "chain.yml").write_text(text)
+    return read_chain(place / "chain.yml", variables)
+
+
+@pytest.mark.parametrize("limit", ["1:30:00", "12:00:00", "010", "1_000", "2026-01-02", "1e3"])
+def test_values_of_a_chain_stay_the_text_that_was_written(tmp_path, limit):
+    (step,) = read(tmp_path, f"variables: {{A: {limit}}}\nsteps: {{a: {{run: x.py $A, time: {limit}}}}}")
+    assert step.words == ("x.py", limit)
+    assert f"--time={limit}" in chain.command_of(step, chain.Args(), (), dry_run=False)
+
+
+def test_a_step_after_nothing_waits_for_none(tmp_path):
+    steps = read(
+        tmp_path, "variables:\nsteps: {a: {run: x.py}, b: {run: x.py, after: , mem: }, c: {run: x.py}}"
+    )
+    assert [step.after for step in steps] == [(), (), ("b",)]
+    assert steps[1].flags == {}
+
+
+def test_variables_that_the_file_does_not_have_are_refused(tmp_path):
+    text = "variables: {EXP: a, OUT: b}\nsteps: {a: {run: x.py $EXP $OUT}}"
+    assert read(tmp_path, text, "EXP=c")[0].words == ("x.py", "c", "b")
+    with pytest.raises(UsageError, match=r"--variables sets EXPP; those of .*chain.yml: EXP, OUT$"):
+        read(tmp_path, text, "EXP=c", "EXPP=d")
+
+
+def test_a_chain_on_this_machine_asks_for_no_limits_of_slurms(tmp_path):
+    step = chain.Step("a", ("x.py",), {"mem": "64G", "time": "5", "cpus": "3"}, ())
+    words = chain.command_of(step, chain.Args(launcher="local"), (), dry_run=False)
+    assert [word for word in words if word.startswith(("--mem", "--time", "--cpus"))] == ["--cpus=3"]
 
 
 @pytest.mark.parametrize("name", ["study", "small"])
@@ -186,19 +220,7 @@ def test_the_chains_that_we_ship_go_from_an_agent_to_a_report(name):
         "report",
     ]
     arrays = {step.name for step in steps if "array" in step.flags}
-    assert arrays == {"record", "record_gen_samples", "saliency"}
-
-
-def test_jobs_run_side_by_side_on_this_machine(tmp_path, monkeypatch):
-    script = tmp_path / "share.py"
-    script.write_text("import sys; from pathlib import Path; Path(sys.argv[-2] + '.txt').write_text('done')")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    submit(Batch("share", ("share.py",), Launch(launcher="local", array="2", cpus=1), tmp_path / "jobs"))
-    assert sorted(path.name for path in tmp_path.glob("*.txt")) == ["0.txt", "1.txt"]
-    script.write_text("raise SystemExit('no such level')")
-    with pytest.raises(UsageError, match="2 of 2 jobs failed"):
-        submit(Batch("share", ("share.py",), Launch(launcher="local", array="2", cpus=1), tmp_path / "more"))
+    assert arrays - {"label"} == {"record", "record_gen_samples", "saliency"}
 
 
 def test_a_submitted_script_says_where_its_output_goes(tmp_path, slurm):
