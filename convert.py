@@ -6,7 +6,7 @@ never overwritten. docs/other_formats.md says what each format keeps.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -54,12 +54,19 @@ from rollouts.formats.midt import is_midt, read_midt, write_midt
 from rollouts.formats.minari import data_folder, read_minari, write_minari
 from rollouts.formats.trajectory_pickle import OPENERS, read_pickle
 from rollouts.manifest import KIND
+from rollouts.remote import RemotePath, store_path
 from rollouts.store import Rollouts
 
 DATASET_ID = r"([-\w]+/)*[-\w]+-v\d+"
 
 
 def main(args: Args) -> None:
+    for path in (args.source, args.target):
+        if isinstance(store_path(path), RemotePath):
+            raise UsageError(f"{store_path(path)} is not on a disk: other formats are read and written there")
+    args = replace(args, source=store_path(args.source), target=store_path(args.target))
+    if not args.source.exists():
+        raise UsageError(f"there is nothing at {args.source}")
     check_free(args.target)
     if is_store(args.source):
         export(args)
@@ -103,8 +110,6 @@ def bring_in(args: Args) -> None:
 def opened(args: Args) -> Recording:
     """The foreign recording. Raises BadRecording if it is of no known kind, or damaged."""
     game = ForeignGame(args.obs_shape, args.num_actions, args.noop)
-    if not args.source.exists():
-        raise UsageError(f"there is nothing at {args.source}")
     if data_folder(args.source):
         refuse(args, ("obs_shape", "num_actions"), "of other formats: Minari names them")
         return read_minari(args.source, game, decode_image)

@@ -28,7 +28,7 @@ if __name__ == "__main__":
 
 from common.words import counted
 from rollouts.labelling import label
-from rollouts.labels import FOLDER
+from rollouts.labels import FOLDER, entry_path
 from rollouts.store import Rollouts
 
 
@@ -42,7 +42,8 @@ def main(args: Args) -> None:
             counted(summary.steps, "step"),
             f"{summary.steps / summary.seconds:,.0f}",
         )
-    logging.info("%s: %d of %d shards are done", args.data_dir / FOLDER, len(shards), len(rollouts.entries))
+    done = sum(entry_path(args.data_dir, entry["shard"]).exists() for entry in rollouts.entries)
+    logging.info("%s: %d of %d shards are done", args.data_dir / FOLDER, done, len(rollouts.entries))
 
 
 if __name__ == "__main__":

@@ -149,8 +149,8 @@ def main(args: Args) -> None:
         )
     else:
         logging.info("%s is done as far as asked; another --exp_name makes another", store)
-    step = "" if shards.step == 1 else f", every {shards.step}th"
-    logging.info("%s: shards %d to %d of %d%s are done", store, shards[0], shards[-1], plan.num_shards, step)
+    whose = "" if args.job[1] == 1 else f" (job {args.job[0]} of {args.job[1]})"
+    logging.info("%s: %d of %d shards are done%s", store, len(shards), plan.num_shards, whose)
 
 
 def described_behaviour(args: Args) -> dict:

@@ -36,6 +36,7 @@ from common.runs import UsageError
 from common.words import counted
 from rollouts.fields import episode_fields
 from rollouts.growth import shard_ranges
+from rollouts.labels import FOLDER
 from rollouts.remote import StorePath, store_path
 from rollouts.store import Rollouts, create_store, unwritten, write_shard
 
@@ -49,6 +50,12 @@ def main(args: Args) -> None:
     if store_path(args.source) == store_path(args.target):
         raise UsageError("--target is the source: give another place for the copy")
     source = Rollouts.open(args.source)
+    planned = (source.manifest.get("plan") or {}).get("num_episodes", 0)
+    if planned > len(source):
+        raise UsageError(
+            f"{source.path} has {len(source)} of {planned} episodes, and a copy cannot grow: finish it"
+            " first, by the command that records it"
+        )
     compact(source, args.target, args.episodes_per_shard)
     copy = Rollouts.open(args.target)
     sizes = [sum(entry["data"]["bytes"] for entry in store.entries) / 2**20 for store in (source, copy)]
@@ -61,6 +68,8 @@ def main(args: Args) -> None:
         counted(len(copy.entries), "shard"),
         sizes[1],
     )
+    if isinstance(source.path, Path) and (source.path / FOLDER).exists():
+        logging.info("labels are not copied: label.py makes them again")
 
 
 def compact(source: Rollouts, target: StorePath, size: int) -> None:

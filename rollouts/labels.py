@@ -29,7 +29,7 @@ from rollouts.store import Rollouts
 FOLDER = "labels"
 KIND = "worldlens labels"
 SCHEMA = 1
-WITHOUT = "a world model trains without labels too, on motion estimated from the frames"
+WITHOUT = "a world model trains without labels too (--labels ignore), on motion estimated from the frames"
 
 
 class BadLabels(UsageError):

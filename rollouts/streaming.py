@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from common.errors import UsageError
 from rollouts.segment import Segment
 from rollouts.windows import Windows
 
@@ -22,7 +23,12 @@ def stream(
         rng: draws the order.
         batch_size: windows per batch.
         shards_at_once: shards of a group; more mix better and take more memory.
+
+    Raises:
+        UsageError: a size is below 1.
     """
+    if min(batch_size, shards_at_once) < 1:
+        raise UsageError(f"batch_size is {batch_size}, shards_at_once {shards_at_once}: give 1 or more")
     shard = windows.rollouts.episodes["shard"][windows.table[:, 0]]
     order = rng.permutation(np.unique(shard))
     left = np.zeros(0, np.int64)

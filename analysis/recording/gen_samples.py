@@ -74,9 +74,8 @@ def record_gen_samples(args: GenSamplesArgs, rand_init: bool = False) -> None:
     if args.action_grid and job.count == 1:
         write_grids(Rollouts.open(path), [actions.names[action] for action in sampling.manual])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    logging.info(
-        "%s in %s; %.1f GiB of memory at most", counted(sampling.num_samples, "simulated episode"), path, peak
-    )
+    there = len(Rollouts.open(path)) if job.count > 1 else sampling.num_samples
+    logging.info("%s in %s; %.1f GiB of memory at most", counted(there, "simulated episode"), path, peak)
 
 
 def kind_of(sampling: Sampling, rand_init: bool) -> str:

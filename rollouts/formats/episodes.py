@@ -159,7 +159,7 @@ def write_store(path: Path, recording: Recording, advance: Callable[[int], objec
     """
     with written_folder(path) as folder:
         create_store(folder, recording.manifest)
-        for index, part in enumerate(_shards(recording.episodes)):
+        for index, part in enumerate(_shards(_sound(recording.episodes))):
             try:
                 write_shard(folder, index, *_joined(part, recording.manifest))
             except ValueError as error:
@@ -204,6 +204,22 @@ def check_free(path: Path) -> None:
     """Raises UsageError if something is at `path`."""
     if path.exists():
         raise UsageError(f"{path} is there already: delete it or choose another place")
+
+
+def _sound(episodes: Iterable[Episode]) -> Iterator[Episode]:
+    """The episodes. Raises BadRecording, which names it, for one with fields of different lengths or with
+    rewards that are no numbers.
+    """
+    for number, episode in enumerate(episodes):
+        count = len(episode.steps["reward"])
+        for name, column in episode.steps.items():
+            if len(column) != count:
+                raise BadRecording(
+                    f"the episodes fit no store: episode {number} has {len(column)} {name}, {count} rewards"
+                )
+        if not np.isfinite(episode.steps["reward"]).all():
+            raise BadRecording(f"the episodes fit no store: a reward of episode {number} is not finite")
+        yield episode
 
 
 def _shards(episodes: Iterable[Episode]) -> Iterator[list[Episode]]:

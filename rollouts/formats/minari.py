@@ -157,7 +157,20 @@ def read_minari(path: Path, game: ForeignGame, decode: DecodeImage) -> Recording
         manifest = _foreign_manifest(about, file, game)
     else:
         manifest = store_manifest(own, f"the episodes of {path}")
+    _check_count(folder, count)
     return Recording(manifest, count, _episodes(folder, count, manifest, own is not None, decode))
+
+
+def _check_count(folder: Path, count: int) -> None:
+    """Raises BadRecording if the file has another number of episodes than the metadata say."""
+    path = folder / "main_data.hdf5"
+    with open_hdf5(path) as file:
+        try:
+            found = sum(name.startswith("episode_") for name in file)
+        except DAMAGE as error:
+            raise BadRecording(f"{path} is damaged: {error}") from error
+    if found != count:
+        raise BadRecording(f"{path} has {found} episodes, and metadata.json says {count}")
 
 
 def _foreign_manifest(about: dict, file: Path, game: ForeignGame) -> dict:

@@ -1,6 +1,7 @@
 """A compacted store has the same episodes in full shards; a migrated one is the same store."""
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from common.errors import UsageError
 from rollouts import compact, migrate
 from rollouts.check import check_store
-from rollouts.manifest import read_manifest
+from rollouts.manifest import read_manifest, write_manifest
 from rollouts.store import Rollouts, create_store
 from tests.helpers.made_store import make_store
 
@@ -55,6 +56,16 @@ def test_a_copy_of_other_episodes_and_a_recording_are_refused(tmp_path, store):
         compact.main(compact.Args(store.path, store.path))
     with pytest.raises(UsageError, match="give 1 or more"):
         compact.main(compact.Args(store.path, tmp_path / "x", 0))
+
+
+def test_an_unfinished_store_is_refused_and_labels_are_not_forgotten(tmp_path, store, caplog):
+    (store.path / "labels").mkdir()
+    with caplog.at_level(logging.INFO):
+        compact.main(compact.Args(store.path, tmp_path / "copy", 2))
+    assert "labels are not copied" in caplog.text
+    write_manifest(store.path, store.manifest | {"plan": {"num_episodes": len(store) + 1}})
+    with pytest.raises(UsageError, match="has 7 of 8 episodes, and a copy cannot grow"):
+        compact.main(compact.Args(store.path, tmp_path / "other", 2))
 
 
 def to_schema_1(store) -> None:

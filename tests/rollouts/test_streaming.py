@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from common.errors import UsageError
 from rollouts.store import Rollouts
 from rollouts.streaming import stream
 from tests.helpers.made_store import make_store
@@ -53,3 +54,9 @@ def test_shards_are_read_in_groups(windows, monkeypatch, at_once):
         sum(first[shard] <= moment < last[shard] for shard in first) for moment in range(len(asked))
     )
     assert open_at_once <= 2 * at_once
+
+
+@pytest.mark.parametrize(("batch_size", "at_once"), [(0, 4), (-1, 4), (2, 0)])
+def test_sizes_below_one_are_refused(windows, batch_size, at_once):
+    with pytest.raises(UsageError, match="give 1 or more"):
+        next(stream(windows, np.random.default_rng(0), batch_size, at_once))

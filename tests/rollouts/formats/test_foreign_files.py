@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 from collections import OrderedDict
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -195,7 +196,8 @@ def test_broken_files_are_refused(tmp_path):
         ({"states": None}, SHAPE, "episode_0 lacks states"),
         ({"states": np.full((3, 18), 0.5)}, SHAPE, "a state is 0.5"),
         ({"states": np.full((3, 18), np.nan)}, SHAPE, "a state is nan"),
-        ({"rewards": np.zeros(2)}, SHAPE, "fit no store"),
+        ({"rewards": np.zeros(2)}, SHAPE, "fit no store: episode 0 has 3 .*, 2 rewards"),
+        ({"rewards": np.array([0, np.nan, 0])}, SHAPE, "a reward of episode 0 is not finite"),
         ({"dones": np.ones(3)}, SHAPE, "an episode goes on after"),
     ],
 )
@@ -215,6 +217,8 @@ def damage_minari(path, kind):
         about["action_space"] = json.dumps({"type": "Box"})
     elif kind == "count":
         about["total_episodes"] += 1
+    elif kind == "more":
+        about["total_episodes"] -= 1
     elif kind == "cut":
         data = (path / "data" / "main_data.hdf5").read_bytes()
         (path / "data" / "main_data.hdf5").write_bytes(data[: len(data) // 3])
@@ -226,7 +230,8 @@ def damage_minari(path, kind):
     [
         ("vector", "no uint8 frames"),
         ("continuous", "not numbered from 0"),
-        ("count", "episode_2 of .* is damaged"),
+        ("count", "has 2 episodes, and metadata.json says 3"),
+        ("more", "has 2 episodes, and metadata.json says 1"),
         ("cut", "cannot be read as HDF5"),
         ("text", "metadata.json"),
     ],
@@ -264,6 +269,25 @@ def test_a_file_that_claims_an_impossible_store_is_refused(tmp_path, format, cha
     with pytest.raises(BadRecording, match=message):
         run(target, tmp_path / "back")
     assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("nowhere", "out.h5", "there is nothing at nowhere"),
+        ("memory://x", "out.h5", "memory://x is not on a disk"),
+        ("here.h5", "s4://x/y", "s4://x/y cannot be reached|s4://x/y is not on a disk"),
+    ],
+)
+def test_what_is_not_on_this_disk_is_refused(tmp_path, source, target, message):
+    with pytest.raises(UsageError, match=message):
+        convert.main(convert.Args(Path(source), tmp_path / target if "/" not in target else Path(target)))
+
+
+def test_a_url_of_a_file_is_its_path(tmp_path):
+    source = midt_file(tmp_path / "a.h5")
+    convert.main(convert.Args(Path(f"file://{source}"), Path(f"file://{tmp_path}/store"), obs_shape=SHAPE))
+    assert len(Rollouts.open(tmp_path / "store")) == 2
 
 
 def test_a_target_that_another_process_writes_is_refused(tmp_path):
