@@ -82,6 +82,11 @@ class Launch:
         for name in ("cpus", "processes"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} is {getattr(self, name)}: give 1 or more")
+        for name in ("gpus", "save_seconds", "max_requeues"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"--{name} is {getattr(self, name)}: give 0 or more")
+        if min(self.after, default=1) < 1:
+            raise UsageError(f"--after {' '.join(map(str, self.after))}: give ids of jobs, which are above 0")
         if 0 < self.gpus < self.processes:
             raise UsageError(
                 f"--processes is {self.processes} and --gpus is {self.gpus}: give each process a GPU"

@@ -60,6 +60,11 @@ def options(batch: Batch) -> dict[str, str | int | bool]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def srun_options(batch: Batch) -> list[str]:
+    """What srun is told again: since Slurm 22.05 it does not take the number of cores from sbatch."""
+    return [f"--cpus-per-task={options(batch)['cpus-per-task']}"]
+
+
 def output_pattern(batch: Batch) -> str:
     """File of a job's output, with sbatch's placeholders."""
     return str(batch.directory / ("%A_%a.out" if is_array(batch.launch) else "%j.out"))
@@ -87,7 +92,8 @@ def batch_text(batch: Batch) -> str:
     ]
     limits = str(batch.launch.max_requeues), str(batch.launch.cpus)
     run = [sys.executable, "-m", "slurm.run", *limits, *batch.program()]
-    command = " ".join([*map(shlex.quote, ["srun", "--unbuffered", *run]), *_task_words(batch.launch)])
+    srun = ["srun", "--unbuffered", *srun_options(batch)]
+    command = " ".join([*map(shlex.quote, [*srun, *run]), *_task_words(batch.launch)])
     return "\n".join(["#!/bin/bash", *lines, "", *_values(batch.launch), command, ""])
 
 

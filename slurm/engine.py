@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from common.errors import UsageError
-from slurm.batch_file import Batch, batch_text, options
+from slurm.batch_file import Batch, batch_text, options, srun_options
 from slurm.local import run_here
 from slurm.run import Command
 
@@ -42,6 +42,7 @@ def submit_with_submitit(batch: Batch) -> int:
         stderr_to_stdout=True,
         array_parallelism=at_a_time,
         additional_parameters=options(batch),
+        srun_args=srun_options(batch),
     )
     try:
         jobs = _submit_all(executor, batch)

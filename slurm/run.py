@@ -102,14 +102,19 @@ def _ignore_usr1() -> None:
 
 
 def resolve(word: str) -> str:
-    """The file that a word with an asterisk matches, or the word itself. Raises Failed if there is none."""
+    """The file that a word with an asterisk matches, or the word itself. Raises Failed if there is none.
+
+    Of several folders the one in which such a file was written last counts, as of several runs; in it, the
+    file that is last when numbers are read as numbers.
+    """
     if "*" not in word:
         return word
     found = glob.glob(word)
     if not found:
         print(f"error: no file matches {word}: the job that makes it has not run here", file=sys.stderr)
         raise Failed(1)
-    return max(found, key=_natural)
+    newest = max(found, key=lambda name: (os.stat(name).st_mtime, _natural(name)))
+    return max((name for name in found if os.path.dirname(name) == os.path.dirname(newest)), key=_natural)
 
 
 def _natural(name: str) -> list:

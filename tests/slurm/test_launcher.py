@@ -74,6 +74,10 @@ def test_an_array_shares_the_work_and_a_sweep_runs_a_command_for_each_value():
         ({"sweep": ("seed",)}, "has no values"),
         ({"cpus": 0}, "--cpus is 0"),
         ({"processes": 0}, "--processes is 0"),
+        ({"gpus": -1}, "--gpus is -1"),
+        ({"save_seconds": -1}, "--save_seconds is -1"),
+        ({"max_requeues": -1}, "--max_requeues is -1"),
+        ({"after": (3, -5)}, "--after 3 -5: give ids"),
         ({"processes": 3, "gpus": 2}, "--processes is 3 and --gpus is 2"),
     ],
 )
@@ -177,7 +181,7 @@ def test_the_batch_file_runs_the_script_with_its_words_quoted():
     text = batch_text(batch(array="3"))
     assert text.splitlines()[0] == "#!/bin/bash"
     assert text.splitlines()[-1] == (
-        f"srun --unbuffered {sys.executable} -m slurm.run 100 2 record.py --name 'a b'"
+        f"srun --unbuffered --cpus-per-task=2 {sys.executable} -m slurm.run 100 2 record.py --name 'a b'"
         ' --job "$SLURM_ARRAY_TASK_ID" 3'
     )
     sweep = batch_text(batch(sweep=("seed", "1", "2"))).splitlines()[-1]

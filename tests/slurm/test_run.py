@@ -151,6 +151,12 @@ def test_a_word_with_an_asterisk_is_the_last_file_by_number(place, capsys):
         (place / "runs" / "a" / name).touch()
     assert resolve("runs/*/model_*.bin") == "runs/a/model_10.bin"
     assert resolve("--seed") == "--seed"
+    os.utime("runs/a/model_9.bin", (time.time() + 1000,) * 2)
+    os.makedirs("runs/b")
+    Path("runs/b/model_3.bin").touch()
+    assert resolve("runs/*/model_*.bin") == "runs/a/model_10.bin"
+    os.utime("runs/b/model_3.bin", (time.time() + 2000,) * 2)
+    assert resolve("runs/*/model_*.bin") == "runs/b/model_3.bin"  # the newer run, whatever its name
     with pytest.raises(Failed):
         resolve("runs/*/other_*.bin")
     assert "no file matches runs/*/other_*.bin" in capsys.readouterr().err

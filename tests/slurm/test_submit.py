@@ -56,6 +56,16 @@ def test_submitit_asks_for_no_time_of_its_own(tmp_path, slurm):
     assert "--time" not in calls(slurm, "sbatch")[-1]["text"]
 
 
+def test_srun_is_told_the_cores_again(tmp_path, slurm):
+    for launcher in ("slurm", "sbatch"):
+        launch = Launch(launcher=launcher, cpus=4, processes=2)
+        submit(Batch("steps", ("train.py",), launch, tmp_path / launcher))
+        (line,) = [
+            line for line in calls(slurm, "sbatch")[-1]["text"].splitlines() if line.startswith("srun")
+        ]
+        assert "--cpus-per-task=8" in line
+
+
 def test_without_slurm_the_way_out_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     for launcher, program in (("slurm", "srun"), ("sbatch", "sbatch")):
