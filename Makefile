@@ -1,11 +1,11 @@
 # make demo     every analysis on real CoinRun at a small size, ending in a report
 # make lint     ruff: format and rules
-# make test     lint and fast tests, under six minutes on two cores
+# make test     lint and fast tests, about ten minutes on two cores
 # make test-full  slow tests too, and the demo on a second game
 # make slurm    tests on a real Slurm cluster of one node, which it installs (Debian, as root) and starts
 # make s3       tests of stores in S3, on a server that it installs into .venv/s3
-# make faults   every script that writes is killed, starved of disk and doubled: about an hour on one core
-# make fuzz     10,000 hostile files for every reader: about half an hour on one core
+# make faults   scripts that write are killed, stopped, starved of disk and doubled: half an hour on one core
+# make fuzz     10,000 hostile files for every reader: an hour on one core
 # make results  pages with quoted numbers, from docs/templates and the artefacts
 # make docs     the documentation as a site, site/index.html
 

@@ -187,13 +187,17 @@ def main(args: Args) -> None:
             *found[training]["cpu_ratio"],
             *(found[training][kind]["largest"] for kind in DIFFERENCES),
         )
+        write(args, found)
+
+
+def write(args: Args, found: dict[str, dict]) -> None:
+    """Writes the output file with the trainings that are done."""
     inputs = {"agent_file": file_id(args.agent_file), "data_dir": Rollouts.open(args.data_dir).id}
-    config = shared | {"turns": args.turns, "batches": args.batches}
-    for name in ("agent_file", "data_dir", "nudge", "double"):
-        config.pop(name)
+    names = ("interpreting_params_name", "param_name", "batch_size", "seed", "turns", "batches")
+    config = {name: getattr(args, name) for name in names}
+    made = manifest(inputs, "fp32")
     write_json(
-        args.out_file,
-        {"trainings": found, "config": config, "cores": os.cpu_count(), "manifest": manifest(inputs, "fp32")},
+        args.out_file, {"trainings": found, "config": config, "cores": os.cpu_count(), "manifest": made}
     )
 
 

@@ -1,7 +1,8 @@
-"""Time, memory and disk of a script, from its flags and the rates that benchmarks/gpu.py has measured.
+"""Time, memory and disk of a script, from its flags and measured rates.
 
-The rates of one processor core and of a GPU are in docs/results: machine_speed_cpu.json and
-machine_speed_cuda.json. Time is that of one core, or of one GPU; further cores are not counted.
+The rates of one processor core (benchmarks/rates_of_runs.py) and of a GPU (benchmarks/gpu.py) are in
+docs/results: machine_speed_cpu.json and machine_speed_cuda.json. Time is that of one core, or of one GPU;
+further cores are not counted.
 """
 
 import json
@@ -39,7 +40,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Rates:
-    """Rows that benchmarks/gpu.py has measured on one machine."""
+    """Measured rows of one machine, as benchmarks/gpu.py writes them."""
 
     rows: Sequence[Row]
     machine: str

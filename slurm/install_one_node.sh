@@ -95,7 +95,9 @@ start() {
 
 stop() {
     for daemon in slurmd slurmctld; do
-        [ -f "$NODE_DIR/$daemon.pid" ] && kill "$(cat "$NODE_DIR/$daemon.pid")" 2>/dev/null || true
+        process=$(cat "$NODE_DIR/$daemon.pid" 2>/dev/null) || continue
+        kill "$process" 2>/dev/null || continue
+        wait_for "! kill -0 $process" || cannot "$daemon does not end"  # it writes its state until then
     done
     rm -rf "$NODE_DIR/state" "$NODE_DIR/spool" "$SLURM_CONF"
 }
