@@ -138,7 +138,7 @@ def losses_alone(size: int, settings: dict, steps: int) -> list[float]:
 
 def difference(one: list[float], other: list[float]) -> dict:
     """The largest relative difference of a loss, the first step with a difference beyond TOLERANCE (None if
-    there is none), and the number of steps.
+    there is none), the number of steps, and the difference at each of them to one digit.
     """
     apart = np.abs(np.subtract(one, other)) / np.abs(one)
     beyond = np.flatnonzero(apart > TOLERANCE)
@@ -146,6 +146,7 @@ def difference(one: list[float], other: list[float]) -> dict:
         "largest": float(apart.max()),
         "first_beyond": int(beyond[0]) if len(beyond) else None,
         "steps": len(apart),
+        "by_step": [float(f"{one:.0e}") for one in apart],
     }
 
 

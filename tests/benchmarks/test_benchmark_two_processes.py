@@ -32,7 +32,9 @@ def test_turns_alternate_and_the_largest_difference_is_found():
     assert found["ratio"][0] == pytest.approx(1.5)
     assert found["cpu_ratio"][0] == pytest.approx(1.5)
     assert found["per_second"] == pytest.approx([8 / 3, 4])
+    by_step = found["differences"].pop("by_step")
     assert found["differences"] == {"largest": pytest.approx(0.1 / 4), "first_beyond": 2, "steps": 4}
+    assert by_step == [0, 0, 0.02, 0]
     assert found["turns"] == 3
 
 
