@@ -61,7 +61,7 @@ def options(batch: Batch) -> dict[str, str | int | bool]:
 
 
 def srun_options(batch: Batch) -> list[str]:
-    """What srun is told again: since Slurm 22.05 it does not take the number of cores from sbatch."""
+    """Options that srun needs itself: since Slurm 22.05 it does not take the number of cores from sbatch."""
     return [f"--cpus-per-task={options(batch)['cpus-per-task']}"]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from common.cli import parse, run_main
+from common.errors import UsageError
 from common.launcher import LAUNCHING, Launch
 from slurm.batch_file import Batch, batch_text, is_array
 from slurm.engine import submit
@@ -23,10 +24,16 @@ LEAST_GB = 2.0
 LEAST_MINUTES = 10.0
 
 
-def main(words: Sequence[str]) -> None:
-    at = list(words).index("--")
-    launch = parse(Launch, LAUNCHING, words[:at])
-    known, *script = words[at + 1 :]
+def read_words(words: list[str]) -> tuple[Launch, list[str]]:
+    """The launcher's flags, and the words after them."""
+    at = words.index("--") if "--" in words else len(words)
+    return parse(Launch, LAUNCHING, words[:at]), words[at + 1 :]
+
+
+def main(given: tuple[Launch, list[str]]) -> None:
+    launch, (known, *script) = given[0], given[1] or [""]
+    if not script:
+        raise UsageError("there is no script to submit; run the script itself, with --launcher")
     name = launch.job_name or name_of(script)
     expected = estimate(module_of(script), json.loads(known), read_rates(launch.gpus > 0))
     launch = with_limits(launch, expected)
@@ -87,4 +94,4 @@ def described(expected: Estimate | None, launch: Launch) -> str:
 
 
 if __name__ == "__main__":
-    run_main(main, sys.argv[1:])
+    run_main(main, read_words(sys.argv[1:]))

@@ -15,7 +15,7 @@ from slurm import chain
 from slurm.batch_file import Batch
 from slurm.chain import read_chain
 from slurm.engine import submit
-from slurm.submit import module_of, name_of, with_limits
+from slurm.submit import main, module_of, name_of, read_words, with_limits
 from slurm.time_limit import limit_of, minutes_of
 from tests.slurm.fake_slurm import calls, install_fake_slurm
 
@@ -56,7 +56,13 @@ def test_submitit_asks_for_no_time_of_its_own(tmp_path, slurm):
     assert "--time" not in calls(slurm, "sbatch")[-1]["text"]
 
 
-def test_srun_is_told_the_cores_again(tmp_path, slurm):
+def test_without_a_script_there_is_nothing_to_submit():
+    for words in ([], ["--dry_run"], ["--", "{}"]):
+        with pytest.raises(UsageError, match="there is no script to submit"):
+            main(read_words(words))
+
+
+def test_srun_has_the_number_of_cores_too(tmp_path, slurm):
     for launcher in ("slurm", "sbatch"):
         launch = Launch(launcher=launcher, cpus=4, processes=2)
         submit(Batch("steps", ("train.py",), launch, tmp_path / launcher))
