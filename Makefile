@@ -22,10 +22,10 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --quiet --check .
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" --durations=20
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow and not s3" --durations=20
 
 test-full: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --durations=20
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not s3" --durations=20
 	$(BIN)/python demo.py --env_name jumper --num_batches 500 --out_dir demo/jumper
 
 slurm: $(VENV)/installed
