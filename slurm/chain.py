@@ -19,9 +19,9 @@ from tempfile import TemporaryFile
 from typing import Annotated, Literal
 
 import tyro
-import yaml
 
 from common.cli import parse, run_main
+from common.descriptions import TextLoader, read_yaml
 from common.errors import UsageError
 from common.launcher import CLUSTER_FLAGS, Launch
 from common.shared_flags import LogLevel
@@ -70,36 +70,33 @@ OWN = ("run", "after")
 FLAGS = {one.name for one in fields(Launch)} - {"launcher", "after", "dry_run", "job_name"}
 
 
-class TextLoader(yaml.SafeLoader):
-    """Reads every value as the text that the file has, as launcher's flags want it: YAML takes 1:30:00 for
-    the number 5400. Only an empty value is None.
-    """
-
-
-TextLoader.yaml_implicit_resolvers = {
-    first: [one for one in resolvers if one[0] in ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
 def read_chain(path: Path, given: Sequence[str] = ()) -> list[Step]:
     """The steps of a file, with its variables filled in. Raises UsageError for a file that describes none."""
-    try:
-        content = yaml.load(path.read_text(), TextLoader)
-        variables, values = content.get("variables") or {}, dict(one.split("=", 1) for one in given)
-        filled, listed = variables | values, content["steps"].items()
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UsageError(
-            f"{path} is no chain, or --variables are not NAME=VALUE ({error}): it needs `steps`, each with"
-            " `run`; see slurm/chains/study.yml"
-        ) from error
-    unknown = [name for name in values if name not in variables]
-    if unknown:
-        raise UsageError(f"--variables sets {unknown[0]}; those of {path}: {', '.join(variables) or 'none'}")
+    if not path.is_file():
+        raise UsageError(f"there is no chain file {path}")
+    remedy = "see slurm/chains/study.yml"
+    content = read_yaml(path, remedy, loader=TextLoader)
+    variables, listed = content.get("variables") or {}, content.get("steps")
+    if not (isinstance(variables, dict) and isinstance(listed, dict) and listed):
+        raise UsageError(f"{path} is no chain: it needs `steps`, each with `run`; {remedy}")
+    filled = variables | _values(path, variables, given)
     steps: list[Step] = []
-    for name, described in listed:
+    for name, described in listed.items():
         steps.append(_step(path, name, described, filled, [step.name for step in steps]))
     return steps
+
+
+def _values(path: Path, variables: Mapping, given: Sequence[str]) -> dict[str, str]:
+    """Values by name. Raises UsageError for a word that is not NAME=VALUE, or a name that the file lacks."""
+    values = {}
+    for word in given:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise UsageError(f"--variables has {word!r}: give NAME=VALUE")
+        if name not in variables:
+            raise UsageError(f"--variables sets {name}; those of {path}: {', '.join(variables) or 'none'}")
+        values[name] = value
+    return values
 
 
 def _step(path: Path, name: str, described, variables: Mapping, before: Sequence[str]) -> Step:

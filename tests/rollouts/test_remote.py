@@ -8,7 +8,6 @@ import fsspec
 import numpy as np
 import pytest
 
-import record
 from common.errors import UsageError
 from rollouts import inspect_store, remote
 from rollouts import store as stores
@@ -17,6 +16,7 @@ from rollouts.labels import check_labelable
 from rollouts.remote import RemotePath, store_path
 from rollouts.store import BadStore, Rollouts, create_store, write_shard
 from tests.helpers.made_store import MANIFEST, make_shard, make_store
+from tests.rollouts.elsewhere import change_one_bit, check_recording
 
 LENGTHS = [3, 1, 5], [4], [2, 2]
 
@@ -62,15 +62,12 @@ def test_an_unknown_file_system_is_named():
 
 
 def test_data_changed_elsewhere_are_refused(both):
-    files = fsspec.filesystem("memory")
-    image = bytearray(files.cat_file("/bucket/store/shard_00001.h5"))
-    image[len(image) // 2] ^= 1
-    files.pipe_file("/bucket/store/shard_00001.h5", bytes(image))
+    image = change_one_bit("memory://bucket/store/shard_00001.h5")
     with pytest.raises(BadStore, match="do not match their checksum"):
         Rollouts.open("memory://bucket/store").steps("obs")
     with pytest.raises(BadStore, match="is not sound"):
         inspect_store.main(inspect_store.Args("memory://bucket/store", check=True))
-    files.pipe_file("/bucket/store/shard_00001.h5", bytes(image[:-1]))
+    fsspec.filesystem("memory").pipe_file("/bucket/store/shard_00001.h5", image[:-1])
     with pytest.raises(BadStore, match="truncated or missing"):
         Rollouts.open("memory://bucket/store")
 
@@ -118,15 +115,7 @@ def test_copies_on_the_disk_have_no_name_and_are_few(both, monkeypatch, tmp_path
 
 
 def test_record_writes_elsewhere_what_it_writes_here(tmp_path, bucket):
-    flags = {"behaviour": "random", "env_name": "coinrun", "num_episodes": 3, "episodes_per_shard": 2}
-    flags |= {"num_envs": 2, "num_levels": 5, "num_threads": 1, "device": "cpu"}
-    record.main(record.Args(out_dir=tmp_path, **flags))
-    record.main(record.Args(out_dir=Path(bucket), **flags))
-    here, there = Rollouts.open(tmp_path / "data" / "test"), Rollouts.open(f"{bucket}/data/test")
-    assert here.id == there.id
-    fsspec.filesystem("memory").rm("/bucket/data/test/shard_00001.json")
-    record.main(record.Args(out_dir=Path(bucket), **flags))  # as after a kill
-    assert Rollouts.open(f"{bucket}/data/test").id == here.id
+    check_recording(tmp_path, bucket)
 
 
 def test_labels_of_a_store_elsewhere_are_refused_in_one_line(both):

@@ -8,11 +8,11 @@ import fsspec
 import numpy as np
 import pytest
 
-import record
 from rollouts.check import check_store
 from rollouts.store import BadStore, Rollouts
 from rollouts.streaming import stream
 from tests.helpers.made_store import make_store
+from tests.rollouts.elsewhere import change_one_bit, check_recording
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ROOT / ".venv" / "s3"
@@ -65,22 +65,10 @@ def test_a_store_in_s3_has_the_same_id_and_the_same_bits(bucket, tmp_path):
 
 def test_changed_bytes_in_s3_are_refused(bucket):
     make_store(f"{bucket}/store", *LENGTHS)
-    files = fsspec.filesystem("s3")
-    path = f"{bucket}/store/shard_00001.h5"
-    image = bytearray(files.cat_file(path))
-    image[len(image) // 2] ^= 1
-    files.pipe_file(path, bytes(image))
+    change_one_bit(f"{bucket}/store/shard_00001.h5")
     with pytest.raises(BadStore, match="do not match their checksum"):
         Rollouts.open(f"{bucket}/store").steps("obs")
 
 
 def test_a_recording_in_s3_is_that_on_the_disk_and_resumes(bucket, tmp_path):
-    flags = {"behaviour": "random", "env_name": "coinrun", "num_episodes": 3, "episodes_per_shard": 2}
-    flags |= {"num_envs": 2, "num_levels": 5, "num_threads": 1, "device": "cpu"}
-    record.main(record.Args(out_dir=tmp_path, **flags))
-    record.main(record.Args(out_dir=Path(bucket), **flags))
-    here, there = Rollouts.open(tmp_path / "data" / "test"), Rollouts.open(f"{bucket}/data/test")
-    assert here.id == there.id
-    fsspec.filesystem("s3").rm(f"{bucket}/data/test/shard_00001.json")
-    record.main(record.Args(out_dir=Path(bucket), **flags))  # as after a kill
-    assert Rollouts.open(f"{bucket}/data/test").id == here.id
+    check_recording(tmp_path, bucket)

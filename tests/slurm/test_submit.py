@@ -56,6 +56,13 @@ def test_submitit_asks_for_no_time_of_its_own(tmp_path, slurm):
     assert "--time" not in calls(slurm, "sbatch")[-1]["text"]
 
 
+def test_a_chain_that_is_not_there_and_words_without_a_value_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="there is no chain file"):
+        read_chain(tmp_path / "nowhere.yml")
+    with pytest.raises(UsageError, match="--variables has 'EXP': give NAME=VALUE"):
+        read_chain(write_chain(tmp_path), ["EXP"])
+
+
 def test_without_a_script_there_is_nothing_to_submit():
     for words in ([], ["--dry_run"], ["--", "{}"]):
         with pytest.raises(UsageError, match="there is no script to submit"):
@@ -174,6 +181,10 @@ def test_a_dry_run_prints_every_batch_file_and_submits_nothing(tmp_path, slurm):
     [
         ("steps: [a]", "is no chain"),
         ("other: 3", "is no chain"),
+        ("steps: {}", "is no chain"),
+        ("variables: 3\nsteps: {a: {run: x.py}}", "is no chain"),
+        ("steps: [", "chain.yml is damaged"),
+        ("steps: &a {a: *a}", "chain.yml is damaged .*alias"),
         ("steps: {a: {array: 2}}", "step a has no command"),
         ("steps: {a: {run: x.py, partitions: p}}", "partitions of the step a is none of"),
         ("steps: {a: {run: x.py, after: b}}", "after b, which is no step before it"),
