@@ -304,7 +304,7 @@ def start_child(command: Sequence[str], **options) -> subprocess.Popen:
     """Starts a command in a process group of its own, so that a Ctrl-C in a terminal reaches it once; it is
     asked to stop if this process dies. Takes subprocess's options.
     """
-    return subprocess.Popen(command, process_group=0, preexec_fn=_stop_with_parent, **options)
+    return subprocess.Popen(command, process_group=0, preexec_fn=stop_with_parent, **options)
 
 
 def pass_on(started: Sequence[subprocess.Popen], place: str, number: int | None = None) -> str:
@@ -318,7 +318,7 @@ def pass_on(started: Sequence[subprocess.Popen], place: str, number: int | None 
     return place
 
 
-def _stop_with_parent() -> None:
+def stop_with_parent() -> None:
     """Asks Linux to send this process a SIGTERM when its parent dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)

@@ -11,6 +11,14 @@ import pytest
 from common.precision import VARIABLE
 
 os.environ.setdefault(VARIABLE, "fp32")
+SLOW_SECONDS = 7200
+"""Limit of a test that is marked slow or runs on a cluster."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("slow") or item.get_closest_marker("slurm"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
 
 
 @pytest.fixture(scope="module")

@@ -58,14 +58,15 @@ def endless_conversion():
 @pytest.mark.parametrize(
     ("do", "message"),
     [
-        (spin, "it is damaged: an episode of it takes more than 0.2 s"),
-        (endless_conversion, "takes more than 0.2 s"),
+        (spin, "it is damaged: an episode of it takes more than 2 s"),
+        (endless_conversion, "takes more than 2 s"),
+        (lambda: time.sleep(600), "takes more than 2 s"),
         (lambda: os.kill(os.getpid(), signal.SIGKILL), r"reading it ended its process \(SIGKILL\)"),
         (lambda: os._exit(3), r"ended its process \(exit status 3\)"),
     ],
 )
 def test_a_process_that_does_not_end_by_itself_is_an_error(do, message):
-    episodes = read_apart(failing(do), "it", seconds=0.2).episodes
+    episodes = read_apart(failing(do), "it", seconds=2).episodes
     assert next(episodes).row == {"id": 0}
     with pytest.raises(BadRecording, match=message):
         next(episodes)
@@ -75,6 +76,38 @@ def test_a_process_that_does_not_end_by_itself_is_an_error(do, message):
 def test_opening_has_a_limit_too():
     with pytest.raises(BadRecording, match="takes more than 0.1 s"):
         read_apart(spin, "it", seconds=0.1)
+
+
+SUSPENDED = """
+import sys, time
+from rollouts.formats.apart import read_apart
+from rollouts.formats.episodes import Episode, Recording
+def episodes():
+    print("ready", flush=True)
+    for _ in range(50):
+        time.sleep(0.01)
+    yield Episode({}, {"id": 0})
+print(len(list(read_apart(lambda: Recording({}, 1, episodes()), "it", seconds=1.5).episodes)))
+"""
+
+
+def test_time_in_which_both_processes_are_suspended_does_not_count():
+    """As Slurm suspends jobs, by a signal to all of their processes."""
+    words = [sys.executable, "-c", SUSPENDED]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, process_group=0) as process:
+        assert process.stdout.readline() == "ready\n"
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(2.5)
+        os.killpg(process.pid, signal.SIGCONT)
+        assert process.communicate(timeout=60)[0] == "1\n"
+
+
+def test_an_error_of_the_disk_arrives_as_it_is():
+    def fail():
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error"):
+        list(read_apart(failing(fail), "it").episodes)
 
 
 def test_a_process_that_is_killed_within_a_message_is_an_error():
@@ -114,8 +147,12 @@ ABANDONED = """
 import itertools, multiprocessing, os
 from rollouts.formats.apart import read_apart
 from rollouts.formats.episodes import Episode, Recording
+def spin():
+    yield Episode({}, {})
+    while True:
+        pass
 many = (Episode({}, {"id": "x" * 10_000}) for _ in itertools.count())
-found = read_apart(lambda: Recording({}, 1, many), "it")
+found = read_apart(lambda: Recording({}, 1, EPISODES), "it")
 print(multiprocessing.active_children()[0].pid, flush=True)
 os.kill(os.getpid(), 9)
 """
@@ -126,8 +163,9 @@ def is_running(process: str) -> bool:
     return status.exists() and "State:\tZ" not in status.read_text()
 
 
-def test_the_process_ends_when_the_one_that_reads_from_it_is_killed():
-    words = [sys.executable, "-c", ABANDONED]
+@pytest.mark.parametrize("episodes", ["many", "spin()"])
+def test_the_process_ends_when_the_one_that_reads_from_it_is_killed(episodes):
+    words = [sys.executable, "-c", ABANDONED.replace("EPISODES", episodes)]
     ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert ended.returncode == -9
     until = time.monotonic() + 10
