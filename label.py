@@ -16,7 +16,7 @@ from common.shared_flags import ALONE, Job, JobFlag, LogLevel
 @dataclass
 class Args:
     data_dir: Path
-    """Store that record.py wrote."""
+    """Store that record.py wrote; may be on any file system (s3://bucket/name)."""
     job: JobFlag = ALONE
     num_threads: int = 2
     """Threads of the game simulator; results do not depend on it."""
@@ -42,8 +42,8 @@ def main(args: Args) -> None:
             counted(summary.steps, "step"),
             f"{summary.steps / summary.seconds:,.0f}",
         )
-    done = sum(entry_path(args.data_dir, entry["shard"]).exists() for entry in rollouts.entries)
-    logging.info("%s: %d of %d shards are done", args.data_dir / FOLDER, done, len(rollouts.entries))
+    done = sum(entry_path(rollouts.path, entry["shard"]).exists() for entry in rollouts.entries)
+    logging.info("%s: %d of %d shards are done", rollouts.path / FOLDER, done, len(rollouts.entries))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ import numpy as np
 
 from common.checkpoints import write_json
 from common.runs import manifest
-from rollouts import store
+from rollouts import remote
+from rollouts.store import Rollouts
 from rollouts.streaming import stream
 from rollouts.windows import Windows
 
@@ -47,8 +48,8 @@ def memory(field: str) -> float:
 
 
 def main(args: Args) -> None:
-    store.CACHE_BYTES = args.cache_mb * 2**20
-    rollouts = store.Rollouts.open(f"local://{args.data_dir.resolve()}")
+    remote.CACHE_BYTES = args.cache_mb * 2**20
+    rollouts = Rollouts.open(f"local://{args.data_dir.resolve()}")
     table = rollouts.windows(args.length).table[:: args.stride]
     before = memory("VmRSS")
     began = time.monotonic()

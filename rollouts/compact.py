@@ -68,7 +68,7 @@ def main(args: Args) -> None:
         counted(len(copy.entries), "shard"),
         sizes[1],
     )
-    if isinstance(source.path, Path) and (source.path / FOLDER).exists():
+    if (source.path / FOLDER).exists():
         logging.info("labels are not copied: label.py makes them again")
 
 

@@ -3,14 +3,13 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from common.errors import UsageError
-from common.locks import Locked, held, remove_abandoned
+from common.locks import Locked
 from common.progress import progress_bar
 from common.stopping import saving_on_stop
 from envs.frame_labels import frame_labels
@@ -19,13 +18,14 @@ from rollouts.labels import (
     WITHOUT,
     BadLabels,
     check_labelable,
-    check_labels,
+    checked_labels,
     entry_path,
     label_fields,
     manifest_stands,
     write_labels,
     write_manifest,
 )
+from rollouts.remote import StorePath, lock, remove_abandoned_locks
 from rollouts.states import replay_env
 from rollouts.store import Rollouts
 from rollouts.walk import walk
@@ -54,7 +54,7 @@ def label(rollouts: Rollouts, shards: Sequence[int], num_threads: int = 2) -> Su
             one of the shards.
     """
     check_labelable(rollouts)
-    remove_abandoned((rollouts.path / FOLDER).glob(".labels_*.lock"))
+    remove_abandoned_locks(rollouts.path / FOLDER, ".labels_*.lock")
     entries = {entry["shard"]: entry for entry in rollouts.entries}
     todo = [index for index in shards if not _is_labelled(rollouts.path, entries[index])]
     if not todo and manifest_stands(rollouts):
@@ -117,16 +117,16 @@ def labels_kept(rollouts: Rollouts, shards: Sequence[int]) -> str:
     return f"{done} of {len(shards)} shards are labelled in {rollouts.path / FOLDER}" if done else ""
 
 
-def _is_labelled(store: Path, entry: dict) -> bool:
+def _is_labelled(store: StorePath, entry: dict) -> bool:
     """Whether a shard has sound labels; what is damaged or of another recording is made again."""
     if not entry_path(store, entry["shard"]).exists():
         return False
     try:
-        check_labels(store, entry)
+        with checked_labels(store, entry):
+            return True
     except BadLabels as error:
         logging.info("labels shard %d again: %s", entry["shard"], error)
         return False
-    return True
 
 
 def _unlabelled(rollouts: Rollouts, indices: Sequence[int]) -> Iterator[int]:
@@ -135,7 +135,7 @@ def _unlabelled(rollouts: Rollouts, indices: Sequence[int]) -> Iterator[int]:
     entries = {entry["shard"]: entry for entry in rollouts.entries}
     for index in indices:
         try:
-            with held(folder / f".labels_{index:05d}.lock"):
+            with lock(folder / f".labels_{index:05d}.lock"):
                 if not _is_labelled(rollouts.path, entries[index]):  # as it may be by now
                     yield index
         except Locked as holder:

@@ -9,6 +9,8 @@ checksums; the file is written first and the entry last, both atomically. manife
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,14 +18,15 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from common.checkpoints import write_atomically, write_json
-from common.descriptions import described, read_json
+from common.descriptions import described
 from common.errors import UsageError
 from common.runs import manifest as versions
 from common.runs import plain
 from envs.frame_labels import SIDE, TILE_KINDS, label_shapes
 from rollouts.fields import Field
+from rollouts.remote import StorePath, copies_kept, local_copy, store_path, write_file
 from rollouts.replay import check_real
+from rollouts.shard import json_bytes, read_mapping
 from rollouts.store import Rollouts
 
 FOLDER = "labels"
@@ -44,20 +47,18 @@ def label_fields(rollouts: Rollouts) -> dict[str, Field]:
 def check_labelable(rollouts: Rollouts) -> None:
     """Raises UsageError for a store whose states replaying cannot recompute."""
     check_real(rollouts)
-    if not isinstance(rollouts.path, Path):
-        raise UsageError(f"{rollouts.path} is not on a disk: copy it there to label it; {WITHOUT}")
     if "env_name" not in (rollouts.manifest.get("env") or {}):
         raise UsageError(
             f"{rollouts.path} does not name a Procgen game, and no other game's state can be read: {WITHOUT}"
         )
 
 
-def data_path(store: Path, index: int) -> Path:
-    return Path(store) / FOLDER / f"labels_{index:05d}.safetensors"
+def data_path(store: StorePath, index: int) -> StorePath:
+    return store_path(store) / FOLDER / f"labels_{index:05d}.safetensors"
 
 
-def entry_path(store: Path, index: int) -> Path:
-    return Path(store) / FOLDER / f"labels_{index:05d}.json"
+def entry_path(store: StorePath, index: int) -> StorePath:
+    return store_path(store) / FOLDER / f"labels_{index:05d}.json"
 
 
 class Labels:
@@ -69,17 +70,18 @@ class Labels:
         unit: pixels per tile.
     """
 
-    def __init__(self, rollouts: Rollouts, manifest: dict):
+    def __init__(self, rollouts: Rollouts, manifest: dict, sizes: list[int]):
         self.path = rollouts.path
         self.store_id = rollouts.id
         self.unit = manifest["unit"]
         self.fields = label_fields(rollouts)
         self._entries = {entry["shard"]: entry for entry in rollouts.entries}
-        self._columns = lru_cache(None)(self._open_shard)
+        self._columns = lru_cache(copies_kept(self.path, sizes))(self._open_shard)
 
     @classmethod
-    def open(cls, rollouts: Rollouts | Path) -> "Labels":
-        """Opens the labels of a store, all of whose shards must be labelled.
+    def open(cls, rollouts: Rollouts | StorePath | str) -> "Labels":
+        """Opens the labels of a store, all of whose shards must be labelled. Those of a store elsewhere are
+        fetched and kept as its shards are.
 
         Raises:
             BadLabels: labels are missing, of another store or of another schema.
@@ -87,10 +89,9 @@ class Labels:
         """
         rollouts = rollouts if isinstance(rollouts, Rollouts) else Rollouts.open(rollouts)
         check_labelable(rollouts)
-        labels = cls(rollouts, _read_manifest(rollouts))
-        for entry in rollouts.entries:
-            _read_entry(rollouts.path, entry)
-        return labels
+        manifest = _read_manifest(rollouts)
+        sizes = [_read_entry(rollouts.path, entry)["bytes"] for entry in rollouts.entries]
+        return cls(rollouts, manifest, sizes)
 
     def __reduce__(self):
         return Labels.open, (self.path,)
@@ -112,11 +113,11 @@ class Labels:
         return _read(self.path, self._entries[index], self.fields)
 
 
-def write_labels(store: Path, entry: dict, labels: dict[str, np.ndarray]) -> None:
+def write_labels(store: StorePath, entry: dict, labels: dict[str, np.ndarray]) -> None:
     """Writes labels {field: [steps, ...]} of the shard with this index entry: the file, then its entry."""
     path = data_path(store, entry["shard"])
     image = save(labels)
-    write_atomically(path, lambda temporary: temporary.write_bytes(image))
+    write_file(path, image)
     about = {
         "kind": KIND,
         "schema": SCHEMA,
@@ -124,10 +125,10 @@ def write_labels(store: Path, entry: dict, labels: dict[str, np.ndarray]) -> Non
         "shard_sha256": entry["sha256"],
         "data": {"file": path.name, "bytes": len(image), "sha256": hashlib.sha256(image).hexdigest()},
     }
-    write_json(entry_path(store, entry["shard"]), about)
+    write_file(entry_path(store, entry["shard"]), json_bytes(about))
 
 
-def _read_entry(store: Path, entry: dict) -> dict:
+def _read_entry(store: StorePath, entry: dict) -> dict:
     """What the label entry of a shard says of its data file. Raises BadLabels unless it belongs to this shard
     and the file has the stated size.
     """
@@ -135,7 +136,7 @@ def _read_entry(store: Path, entry: dict) -> dict:
     data = data_path(store, entry["shard"])
     if not path.exists():
         raise BadLabels(f"shard {entry['shard']} of {store} has no labels: {_remedy(store)}")
-    about = read_json(path, _remedy(store), BadLabels)
+    about = read_mapping(path, _remedy(store), BadLabels)
     _check_schema(about, path, store)
     if about.get("shard_sha256") != entry["sha256"]:
         raise BadLabels(f"{path} labels another recording of its shard: {_remedy(store)}")
@@ -149,24 +150,30 @@ def _read_entry(store: Path, entry: dict) -> dict:
     return stated
 
 
-def check_labels(store: Path, entry: dict) -> None:
-    """Raises BadLabels unless the labels of a shard are its own and match their checksum (reads them all)."""
+@contextmanager
+def checked_labels(store: StorePath, entry: dict) -> Iterator[Path]:
+    """The file of a shard's labels, or a local copy. Raises BadLabels unless the labels are of this shard and
+    match their checksum (reads them all).
+    """
     stated = _read_entry(store, entry)
     path = data_path(store, entry["shard"])
-    with open(path, "rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != stated.get("sha256"):
+    with local_copy(path) as copy:
+        with open(copy, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != stated.get("sha256"):
             raise BadLabels(f"{path} is damaged: it does not match its checksum; {_remedy(store)}")
+        yield copy
 
 
-def _read(store: Path, entry: dict, fields: dict[str, Field]) -> dict[str, np.ndarray]:
+def _read(store: StorePath, entry: dict, fields: dict[str, Field]) -> dict[str, np.ndarray]:
     """The label arrays of a shard, memory-mapped. Raises BadLabels if they do not match their checksum."""
     path = data_path(store, entry["shard"])
-    check_labels(store, entry)
-    try:
-        with safe_open(path, framework="pt") as file:
-            labels = {name: file.get_tensor(name).numpy() for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise BadLabels(f"{path} cannot be read ({error}); {_remedy(store)}") from error
+    with checked_labels(store, entry) as copy:
+        try:
+            with safe_open(copy, framework="pt") as file:
+                labels = {name: file.get_tensor(name).numpy() for name in file.keys()}
+        except (SafetensorError, OSError) as error:
+            raise BadLabels(f"{path} cannot be read ({error}); {_remedy(store)}") from error
     found = {name: (column.dtype.name, column.shape) for name, column in labels.items()}
     if found != {name: (f.dtype, (entry["num_steps"], *f.shape)) for name, f in fields.items()}:
         raise BadLabels(f"{path} does not hold the fields that labels have; {_remedy(store)}")
@@ -192,7 +199,7 @@ def write_manifest(rollouts: Rollouts, unit: float) -> None:
     """Writes manifest.json with its checksum, unless a sound one of this store is there."""
     if not manifest_stands(rollouts):
         manifest = _about(rollouts) | {"unit": unit, "made": plain(versions())}
-        write_json(rollouts.path / FOLDER / "manifest.json", manifest | {"sha256": _digest(manifest)})
+        write_file(_manifest_path(rollouts), json_bytes(manifest | {"sha256": _digest(manifest)}))
 
 
 def manifest_stands(rollouts: Rollouts) -> bool:
@@ -207,10 +214,10 @@ def manifest_stands(rollouts: Rollouts) -> bool:
 def _read_manifest(rollouts: Rollouts) -> dict:
     """The manifest of a store's labels. Raises BadLabels if it is missing, damaged, or of another store."""
     store = rollouts.path
-    path = store / FOLDER / "manifest.json"
+    path = _manifest_path(rollouts)
     if not path.exists():
         raise BadLabels(f"{store} has no labels: {_remedy(store)}; {WITHOUT}")
-    manifest = read_json(path, _remedy(store), BadLabels)
+    manifest = read_mapping(path, _remedy(store), BadLabels)
     _check_schema(manifest, path, store)
     if manifest.get("store") != rollouts.id:
         raise BadLabels(
@@ -223,11 +230,15 @@ def _read_manifest(rollouts: Rollouts) -> dict:
     return manifest
 
 
+def _manifest_path(rollouts: Rollouts) -> StorePath:
+    return rollouts.path / FOLDER / "manifest.json"
+
+
 def _digest(manifest: dict) -> str:
     return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
 
 
-def _check_schema(about: dict, path: Path, store: Path) -> None:
+def _check_schema(about: dict, path: StorePath, store: StorePath) -> None:
     if (about.get("kind"), about.get("schema")) != (KIND, SCHEMA):
         raise BadLabels(
             f"{path} holds {described(about.get('kind'))}, schema {described(about.get('schema'))}; this"
@@ -235,5 +246,5 @@ def _check_schema(about: dict, path: Path, store: Path) -> None:
         )
 
 
-def _remedy(store: Path) -> str:
+def _remedy(store: StorePath) -> str:
     return f"make them with: python label.py --data_dir {store}"

@@ -8,7 +8,7 @@ import fnmatch
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -17,11 +17,13 @@ import fsspec
 
 from common.checkpoints import write_atomically
 from common.errors import UsageError
-from common.locks import held
+from common.locks import held, remove_abandoned
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")
 """A URL, of whose slashes pathlib may have left one."""
 _LOCAL = "file"
+CACHE_BYTES = 2**30
+"""Local disk that the open files of a store elsewhere take at most; more than one file, if one is larger."""
 
 
 class _Status(NamedTuple):
@@ -138,8 +140,28 @@ def local_copy(path: StorePath) -> Iterator[Path]:
         yield target
 
 
+def copies_kept(path: StorePath, sizes: Sequence[int], most: int | None = None) -> int | None:
+    """How many files of these sizes are open at a time, of a store elsewhere what fits into CACHE_BYTES.
+
+    Args:
+        path: the store.
+        sizes: bytes of each file.
+        most: files at most, wherever the store is; None for any number.
+    """
+    if isinstance(path, Path):
+        return most
+    fit = max(1, CACHE_BYTES // max(1, *sizes))
+    return fit if most is None else min(most, fit)
+
+
 def lock(path: StorePath):
     """A lock by that path while entered. Elsewhere than on a disk there is none: two writers of a shard do
     the work twice, and both write the same bits.
     """
     return nullcontext() if isinstance(path, RemotePath) else held(path)
+
+
+def remove_abandoned_locks(folder: StorePath, pattern: str) -> None:
+    """Deletes locks that killed processes left behind; elsewhere than on a disk there are none."""
+    if isinstance(folder, Path):
+        remove_abandoned(folder.glob(pattern))

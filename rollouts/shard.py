@@ -103,13 +103,13 @@ def read_entry(path: StorePath) -> dict:
     return entry | {"sha256": stated}
 
 
-def read_mapping(path: StorePath, remedy: str) -> dict:
-    """A JSON file of a store. Raises BadStore, naming the remedy, if it holds no mapping."""
+def read_mapping(path: StorePath, remedy: str, error: type[Exception] = BadStore) -> dict:
+    """A JSON file of a store. Raises `error`, naming the remedy, if it holds no mapping."""
     try:
         text = path.read_text()
-    except UnicodeDecodeError as error:
-        raise BadStore(f"{path} is damaged ({error}); {remedy}") from error
-    return parse_json(text, path, remedy, BadStore)
+    except UnicodeDecodeError as cause:
+        raise error(f"{path} is damaged ({cause}); {remedy}") from cause
+    return parse_json(text, path, remedy, error)
 
 
 def remedy_for(name: str) -> str:

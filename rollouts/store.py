@@ -16,14 +16,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common.descriptions import fits
-from common.locks import Locked, remove_abandoned
+from common.locks import Locked
 from common.runs import UsageError, plain
 from common.runs import manifest as versions
 from rollouts import shard as shards
 from rollouts.fields import Field, check_lengths, conform, derive, episode_fields, step_fields
 from rollouts.growth import GROWN
 from rollouts.manifest import KIND, SCHEMA, check_manifest, read_manifest, write_manifest
-from rollouts.remote import StorePath, local_copy, lock, store_path
+from rollouts.remote import (
+    StorePath,
+    copies_kept,
+    local_copy,
+    lock,
+    remove_abandoned_locks,
+    store_path,
+)
 from rollouts.shard import BadStore, Shard
 from rollouts.windows import Windows, window_table
 
@@ -33,8 +40,6 @@ if TYPE_CHECKING:
 GROWING = {"plan": "num_episodes", "sampling": "num_samples"}
 """Where a manifest plans the number of episodes, the only entry that may change (upwards)."""
 _OPEN_SHARDS = 128  # two file descriptors each
-CACHE_BYTES = 2**30
-"""Local disk that open shards of a store elsewhere take at most; more than one shard, if one is larger."""
 
 
 def create_store(path: StorePath, manifest: dict) -> None:
@@ -119,8 +124,7 @@ def unwritten(path: StorePath, indices: Iterable[int]) -> Iterator[int]:
         UsageError: another process writes one of them.
     """
     path = store_path(path)
-    if isinstance(path, Path):
-        remove_abandoned(path.glob(".shard_*.lock"))
+    remove_abandoned_locks(path, ".shard_*.lock")
     for index in indices:
         if shard_done(path, index):
             continue
@@ -201,7 +205,8 @@ class Rollouts:
         self.first_step = np.cumsum(self.episodes["length"]) - self.episodes["length"]
         self.num_steps = int(self.episodes["length"].sum())
         self._whole: set[int] = set()  # shards whose checksum holds
-        self._opened = lru_cache(_kept_open(path, entries))(self._open_shard)
+        kept = copies_kept(path, [entry["data"]["bytes"] for entry in entries], _OPEN_SHARDS)
+        self._opened = lru_cache(kept)(self._open_shard)
 
     @classmethod
     def open(cls, path: StorePath | str) -> "Rollouts":
@@ -209,7 +214,7 @@ class Rollouts:
 
         Args:
             path: a directory, or a URL of fsspec (s3://bucket/name), whose shards are fetched when they are
-                needed and kept on the local disk up to CACHE_BYTES.
+                needed and kept on the local disk up to rollouts.remote.CACHE_BYTES.
         """
         path = store_path(path)
         manifest = read_manifest(path)
@@ -301,19 +306,12 @@ class Rollouts:
     def _open_shard(self, index: int, process: int) -> Shard:
         entry = next(entry for entry in self.entries if entry["shard"] == index)
         path = shards.data_path(self.path, index)
+        known = index in self._whole and isinstance(path, Path)  # elsewhere, every fetch is checked
         with local_copy(path) as file:
-            if index not in self._whole and not shards.data_is_whole(file, entry):
+            if not known and not shards.data_is_whole(file, entry):
                 raise shards.unreadable(path, "its bytes do not match their checksum")
             self._whole.add(index)
             return Shard(file, self.step_fields, entry["num_steps"])
-
-
-def _kept_open(path: StorePath, entries: list[dict]) -> int:
-    """Shards that are open at a time: of a store elsewhere, what fits into CACHE_BYTES."""
-    if isinstance(path, Path):
-        return _OPEN_SHARDS
-    largest = max(entry["data"]["bytes"] for entry in entries)
-    return max(1, min(_OPEN_SHARDS, CACHE_BYTES // max(largest, 1)))
 
 
 def _shifted(hidden: np.ndarray, episodes: dict[str, np.ndarray]) -> np.ndarray:

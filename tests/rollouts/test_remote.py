@@ -10,13 +10,11 @@ import pytest
 
 from common.errors import UsageError
 from rollouts import inspect_store, remote
-from rollouts import store as stores
 from rollouts.check import check_store
-from rollouts.labels import check_labelable
 from rollouts.remote import RemotePath, store_path
 from rollouts.store import BadStore, Rollouts, create_store, write_shard
 from tests.helpers.made_store import MANIFEST, make_shard, make_store
-from tests.rollouts.elsewhere import change_one_bit, check_recording
+from tests.rollouts.elsewhere import change_one_bit, check_labels, check_recording
 
 LENGTHS = [3, 1, 5], [4], [2, 2]
 
@@ -107,7 +105,7 @@ def test_copies_on_the_disk_have_no_name_and_are_few(both, monkeypatch, tmp_path
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "copies"))
     (tmp_path / "copies").mkdir()
     largest = max(entry["data"]["bytes"] for entry in both[1].entries)
-    monkeypatch.setattr(stores, "CACHE_BYTES", 2 * largest)
+    monkeypatch.setattr(remote, "CACHE_BYTES", 2 * largest)
     far = Rollouts.open("memory://bucket/store")
     assert equal(both[0], far)
     assert far._opened.cache_info().maxsize == 2
@@ -118,12 +116,17 @@ def test_record_writes_elsewhere_what_it_writes_here(tmp_path, bucket):
     check_recording(tmp_path, bucket)
 
 
-def test_labels_of_a_store_elsewhere_are_refused_in_one_line(both):
+def test_a_copy_that_is_fetched_again_is_checked_again(both):
     far = both[1]
-    far.manifest["env"] = {"env_name": "coinrun"}
-    far.manifest["simulated"] = False
-    with pytest.raises(ValueError, match="is not on a disk"):
-        check_labelable(far)
+    far.steps("obs")
+    far._opened.cache_clear()  # as when many shards take turns
+    change_one_bit("memory://bucket/store/shard_00001.h5")
+    with pytest.raises(BadStore, match="do not match their checksum"):
+        far.steps("obs")
+
+
+def test_labels_elsewhere_are_those_on_the_disk(tmp_path, bucket):
+    check_labels(tmp_path, bucket)
 
 
 def test_the_part_of_an_upload_is_hidden(bucket):

@@ -1,6 +1,8 @@
 """Stores in S3, as moto serves it on this machine. `make s3` installs what that needs, and runs these."""
 
 import importlib.util
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,15 +10,25 @@ import fsspec
 import numpy as np
 import pytest
 
+import label
+import record
 from rollouts.check import check_store
+from rollouts.labels import Labels
 from rollouts.store import BadStore, Rollouts
 from rollouts.streaming import stream
 from tests.helpers.made_store import make_store
-from tests.rollouts.elsewhere import change_one_bit, check_recording
+from tests.rollouts.elsewhere import RECORDING, change_one_bit, check_labels, check_recording, files_of
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ROOT / ".venv" / "s3"
 LENGTHS = [3, 1, 5], [4], [2, 2]
+LABEL = """
+import sys
+sys.path.append(sys.argv[1])
+import label
+from pathlib import Path
+label.main(label.Args(Path(sys.argv[2]), num_threads=1))
+"""
 
 sys.path.append(str(PACKAGES))  # last: what Worldlens needs itself keeps its versions
 pytestmark = [
@@ -68,6 +80,32 @@ def test_changed_bytes_in_s3_are_refused(bucket):
     change_one_bit(f"{bucket}/store/shard_00001.h5")
     with pytest.raises(BadStore, match="do not match their checksum"):
         Rollouts.open(f"{bucket}/store").steps("obs")
+
+
+def test_labels_in_s3_are_those_on_the_disk(bucket, tmp_path):
+    check_labels(tmp_path, bucket)
+
+
+def test_labelling_in_s3_that_is_killed_ends_with_the_same_bits(bucket, tmp_path):
+    sizes = RECORDING | {"num_episodes": 8, "episodes_per_shard": 1}
+    for place in (tmp_path, Path(bucket)):
+        record.main(record.Args(out_dir=place, **sizes))
+    store = f"{bucket}/data/test"
+    with subprocess.Popen(
+        [sys.executable, "-c", LABEL, str(PACKAGES), store], cwd=ROOT, stderr=subprocess.PIPE
+    ) as labelling:
+        files = fsspec.filesystem("s3")
+        while not files.exists(f"{store}/labels/labels_00000.json") and labelling.poll() is None:
+            files.invalidate_cache()
+        labelling.send_signal(signal.SIGKILL)
+        said = labelling.communicate()[1].decode()
+    assert labelling.returncode == -signal.SIGKILL, said
+    assert 2 <= len([name for name in files_of(store) if not name.startswith(".")]) < 16
+    for place in (tmp_path / "data" / "test", Path(store)):
+        label.main(label.Args(place))
+    there = {name: image for name, image in files_of(store).items() if not name.startswith(".")}
+    assert there == files_of(str(tmp_path / "data" / "test"))
+    Labels.open(store)
 
 
 def test_a_recording_in_s3_is_that_on_the_disk_and_resumes(bucket, tmp_path):
