@@ -129,18 +129,17 @@ from interpret.attribution.env_gradients import compare_paths, describe_comparis
 from interpret.attribution.functions import choose_functions, known_functions
 from interpret.attribution.saliency import SaliencyConfig
 from interpret.attribution.saliency_run import (
-    check_ids,
     check_step,
     facts_of,
     is_whole,
     name_of,
-    parse_sample_ids,
     write_saliency,
 )
 from interpret.attribution.saliency_store import SaliencyStore, directions_path
 from interpret.attribution.sample_saliency import Kind, SampleSaliency
 from interpret.directions.by_kind import load_by_kind
 from interpret.directions.directions import Directions, save_directions
+from interpret.sample_ids import check_ids, parse_sample_ids
 
 FILES = ("world_model_file", "agent_file", "data_dir", "direction_files")
 """Flags that count by the content of their files."""

@@ -75,12 +75,12 @@ from agents.actor_critic import ActorCritic, load_agent
 from agents.evaluate import first_unseen_level
 from agents.presets import load_preset
 from agents.shared_rollout import own_environments
+from agents.tracking import check_tracker, open_tracker
 from agents.trainer import Schedule, Trainer
 from common.checkpoints import load_module
 from common.distributed import DistContext, finish_run, joined, shared_run
 from common.precision import choose_precision
 from common.runs import choose_device, file_id, open_run
-from common.tracking import check_tracker, open_tracker
 from envs.make import make_env
 from envs.procgen import ProcgenConfig, ProcgenVecEnv, action_space
 

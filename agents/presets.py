@@ -2,15 +2,14 @@
 
 import math
 from dataclasses import fields
-from pathlib import Path
 
 from agents.actor_critic import ActorCritic, NetworkConfig
+from agents.defaults import PRESETS
 from agents.ppo import PPOConfig
 from common.descriptions import read_preset
 from common.integrity import check_memory, within_memory
 from common.runs import UsageError
 
-PRESETS = Path(__file__).parents[1] / "hyperparams" / "procgen" / "config.yml"
 _NETWORK = {field.name for field in fields(NetworkConfig)} - {"num_actions", "obs_shape"}
 _PPO = {field.name for field in fields(PPOConfig)}
 

@@ -47,7 +47,14 @@ from tyro import _errors as refusals
 from common.errors import BadCheckpoint, UsageError, one_line
 from common.flags import flag_names, read_flags, script_words, spelled
 from common.fresh import forget, take_back
-from common.launcher import LAUNCHING, Launch, check_script, commands, split_launcher
+from common.launcher import (
+    LAUNCHING,
+    Launch,
+    check_script,
+    commands,
+    read_and_written,
+    split_launcher,
+)
 from common.shared_flags import ALONE, Job
 
 USER_ERRORS = (UsageError, BadCheckpoint, FloatingPointError)
@@ -79,9 +86,11 @@ def parse(args_type: type, description: str = "", words: Sequence[str] | None = 
         launch.check()
         check_script(launch, script_words())
         each = commands(args_type, launch, own)
-    flags, *_ = [_read(args_type, description, one) for one in each]
-    known = json.dumps(vars(flags), default=lambda value: getattr(value, "__dict__", None) or str(value))
-    submit = [sys.executable, "-m", "slurm.submit", *launcher, "--", known, *script_words(), *own]
+    jobs = [_read(args_type, description, one) for one in each]
+    read, written = read_and_written(args_type, jobs, each[0])
+    known = {"flags": vars(jobs[0]), "read": read, "written": written}
+    text = json.dumps(known, default=lambda value: getattr(value, "__dict__", None) or str(value))
+    submit = [sys.executable, "-m", "slurm.submit", *launcher, "--", text, *script_words(), *own]
     os.execv(sys.executable, submit)
 
 

@@ -86,10 +86,22 @@ def _count_values(value, counted: dict[int, int | None]) -> int:
 
 
 def read_preset(path: Path, name: str, known: set[str]) -> dict:
-    """Reads one preset of a YAML file; names that begin with _ are building blocks, not presets.
+    """Reads one preset of a YAML file. Raises UsageError if the preset or one of its keys is unknown."""
+    preset = find_preset(path, name)
+    values = {} if preset is None else preset
+    if not isinstance(values, dict):
+        raise UsageError(f"preset {name!r} in {path} is {described(values)}; expected a mapping of settings")
+    unknown = [str(key) for key in values if key not in known]
+    if unknown:
+        raise UsageError(f"preset {name!r} in {path.name} has unknown keys: {', '.join(sorted(unknown))}")
+    return values
+
+
+def find_preset(path: Path, name: str):
+    """What a YAML file says of a preset; names that begin with _ are building blocks, not presets.
 
     Raises:
-        UsageError: the preset or one of its keys is unknown.
+        UsageError: the preset is unknown.
     """
     presets = {
         key: values
@@ -98,13 +110,7 @@ def read_preset(path: Path, name: str, known: set[str]) -> dict:
     }
     if name not in presets:
         raise UsageError(f"unknown preset {name!r}; choose one of: {', '.join(map(str, presets))}")
-    values = {} if presets[name] is None else presets[name]
-    if not isinstance(values, dict):
-        raise UsageError(f"preset {name!r} in {path} is {described(values)}; expected a mapping of settings")
-    unknown = [str(key) for key in values if key not in known]
-    if unknown:
-        raise UsageError(f"preset {name!r} in {path.name} has unknown keys: {', '.join(sorted(unknown))}")
-    return values
+    return presets[name]
 
 
 def look_up(description: dict, name: str, kind, source: object, error: type[Exception] = UsageError):

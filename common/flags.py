@@ -77,6 +77,16 @@ def flag_names(args_type: type) -> list[str]:
     return given + [_negated(flag) for flag in boolean_flags(args_type)]
 
 
+def given_flags(args_type: type, words: Sequence[str]) -> set[str]:
+    """Names of the flags that the words give, by whatever alias, and of positional ones."""
+    given = {spelled(word.partition("=")[0]) for word in words if word.startswith("--")}
+    return {
+        action.dest.rpartition(".")[2]
+        for action in tyro.extras.get_parser(args_type, **_STYLE)._actions
+        if not action.option_strings or given & {spelled(flag) for flag in action.option_strings}
+    }
+
+
 def boolean_flags(args_type: type) -> list[str]:
     """Boolean flags of an args_type, which may be given without a value."""
     hints = get_type_hints(args_type)

@@ -7,15 +7,16 @@ anything is submitted.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from common.errors import UsageError
-from common.flags import boolean_flags, flag_names, spelled
+from common.flags import boolean_flags, flag_names, given_flags, spelled
+from common.shared_flags import WRITTEN
 
 FLAG = "--launcher"
 LAUNCHING = "Sends a script to a cluster instead of running it here."
@@ -165,3 +166,36 @@ def commands(args_type: type, launch: Launch, words: Sequence[str]) -> list[list
     if launch.sweep and f"--{launch.sweep[0]}" not in known:
         raise UsageError(f"--sweep {launch.sweep[0]}: this script has no flag --{launch.sweep[0]}")
     return [[*words, *more] for more in launch.task_words()]
+
+
+def read_and_written(args_type: type, jobs: Sequence, words: Sequence[str]) -> tuple[dict, list[str]]:
+    """Paths that the words of a script name to be read, and paths that it writes to, defaults included.
+
+    Args:
+        args_type: the script's flags.
+        jobs: parsed flags of each job.
+        words: flags of one job; the others give the same flags.
+
+    Returns:
+        {flag: paths}, and paths.
+    """
+    given = given_flags(args_type, words)
+    read: dict[str, dict[str, None]] = {}
+    written: dict[str, None] = {}
+    for flags in jobs:
+        for name, path in _paths(flags):
+            if name in WRITTEN:
+                written[path] = None
+            elif name in given:
+                read.setdefault(f"--{name}", {})[path] = None
+    return {flag: list(paths) for flag, paths in read.items()}, list(written)
+
+
+def _paths(flags) -> Iterator[tuple[str, str]]:
+    """Names and values of the flags that are paths, those of nested groups included."""
+    for name, value in vars(flags).items():
+        if is_dataclass(value):
+            yield from _paths(value)
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, Path):
+                yield name, str(one)

@@ -28,6 +28,8 @@ NONE_IF_EMPTY = tyro.conf.arg(help_behavior_hint=_none_if_empty)
 """For flags that take any number of words, and none by default."""
 SEED_DIRECTIONS = tyro.conf.arg(aliases=("--directions",), help_behavior_hint=_none_if_empty)
 """Alias: --directions, for files of directions."""
+WRITTEN = ("out_dir", "out_file", "target", "images", "results", "vid_dir", "benchmark")
+"""Flags that name what a script writes; every other flag that takes a path names what it reads."""
 Device = Annotated[
     str,
     tyro.conf.arg(

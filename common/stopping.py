@@ -8,14 +8,12 @@ process itself.
 """
 
 import atexit
-import ctypes
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +37,10 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)
         self.number = number
+
+
+class WayOn(str):
+    """What is kept and how to go on, where it is not by the same command."""
 
 
 class _Keeper:
@@ -92,7 +94,7 @@ def saving_on_stop(save: Callable[[], str | None]) -> Iterator[None]:
     """Calls `save`, from any thread, if a stop occurs inside; it writes the current state and returns what is
     kept.
 
-    An empty answer means that nothing is kept; None suppresses the message.
+    An empty answer means that nothing is kept; None suppresses the message. A WayOn says how to go on.
     """
     keeper = _Keeper(save)
     _process.keepers.append(keeper)
@@ -127,6 +129,17 @@ def uninterrupted() -> Iterator[None]:
 def _raise_pending() -> None:
     if not _process.held:
         stop_if_asked()
+
+
+def asked_by() -> int | None:
+    """The signal that asked this process to stop; None where none did."""
+    return _process.asked
+
+
+def stop_by(number: int) -> None:
+    """Stops this process as if it had heard the signal, unless it has heard one. Raises Stopped."""
+    _process.asked = number if _process.asked is None else _process.asked
+    raise Stopped(number)
 
 
 def stop_if_asked() -> None:
@@ -242,11 +255,9 @@ class StopOnSignal:
             if kept is None or self._has_told:
                 return
             self._has_told = True
-            outcome = (
-                f"{kept}; {self.again} goes on from there"
-                if kept
-                else f"it left nothing half-written; run {self.again} again"
-            )
+            outcome = f"it left nothing half-written; run {self.again} again"
+            if kept:
+                outcome = kept if isinstance(kept, WayOn) else f"{kept}; {self.again} goes on from there"
             print(
                 f"interrupted by {signal.Signals(self.number).name}: {outcome}", file=sys.stderr, flush=True
             )
@@ -275,53 +286,6 @@ class StopOnSignal:
             self.tell()
             if not self._over.is_set():
                 os._exit(self.exit_code)
-
-
-def run_command(command: Sequence[str], place: str, **streams) -> int:
-    """Runs a command and returns its exit code; passes a stop on to it and waits for its end.
-
-    Args:
-        command: the words of the command.
-        place: where its work is kept, for the message of a stop.
-        streams: stdout and stderr of the command, as subprocess takes them.
-
-    Raises:
-        Stopped: the command was stopped by a signal.
-    """
-    started: list[subprocess.Popen] = []
-    with saving_on_stop(lambda: pass_on(started, place)):
-        with uninterrupted():
-            started.append(start_child(command, **streams))
-        code = started[0].wait()
-        number = code - 128 if code > 128 else -code
-        if number in SIGNALS:
-            _process.asked = number if _process.asked is None else _process.asked
-            raise Stopped(number)
-    return code
-
-
-def start_child(command: Sequence[str], **options) -> subprocess.Popen:
-    """Starts a command in a process group of its own, so that a Ctrl-C in a terminal reaches it once; it is
-    asked to stop if this process dies. Takes subprocess's options.
-    """
-    return subprocess.Popen(command, process_group=0, preexec_fn=stop_with_parent, **options)
-
-
-def pass_on(started: Sequence[subprocess.Popen], place: str, number: int | None = None) -> str:
-    """Passes a stop on to processes, as the signal `number` or the one that was heard, and waits for their
-    end. Returns `place`.
-    """
-    for process in started:
-        process.send_signal(number or _process.asked or signal.SIGINT)  # none to a process that has ended
-    for process in started:
-        process.wait()
-    return place
-
-
-def stop_with_parent() -> None:
-    """Asks Linux to send this process a SIGTERM when its parent dies."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 class SaveClock:

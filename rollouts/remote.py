@@ -5,7 +5,6 @@ A file appears under its name once it is complete: it is uploaded under another 
 """
 
 import fnmatch
-import re
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
@@ -18,10 +17,8 @@ import fsspec
 from common.checkpoints import write_atomically
 from common.errors import UsageError
 from common.locks import held, remove_abandoned
+from rollouts.urls import URL, is_elsewhere
 
-_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")
-"""A URL, of whose slashes pathlib may have left one."""
-_LOCAL = "file"
 CACHE_BYTES = 2**30
 """Local disk that the open files of a store elsewhere take at most; more than one file, if one is larger."""
 
@@ -34,7 +31,7 @@ class RemotePath:
     """The methods of pathlib.Path that stores use, for a path on a file system of fsspec."""
 
     def __init__(self, url: str):
-        scheme, rest = _URL.fullmatch(url).groups()
+        scheme, rest = URL.fullmatch(url).groups()
         root = "/" if scheme == "local" else ""
         self.url = f"{scheme}://{root}{rest.rstrip('/')}"
         try:
@@ -112,10 +109,10 @@ def store_path(path: StorePath | str) -> StorePath:
     """The path of a store: a Path, or a RemotePath of a URL, even of one that was made a Path before."""
     if isinstance(path, RemotePath):
         return path
-    url = _URL.fullmatch(str(path))
-    if url is None:
-        return Path(path)
-    return Path("/" + url[2].lstrip("/")) if url[1] == _LOCAL else RemotePath(str(path))
+    if is_elsewhere(path):
+        return RemotePath(str(path))
+    url = URL.fullmatch(str(path))
+    return Path("/" + url[2]) if url else Path(path)
 
 
 def write_file(path: StorePath, data: bytes) -> None:

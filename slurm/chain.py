@@ -4,7 +4,8 @@
 
 The file lists the steps in order: a command, and launcher's flags of its own (array, gpus, time, ...). A step
 waits for the one before it, or for those that `after` names. A word with an asterisk stands for the file it
-matches when the step begins, the last one if several do. Every command is checked before any is submitted.
+matches when the step begins, the last one if several do. Before any step is submitted, every command is
+checked, and that the files it names exist or lie where a step that it waits for writes.
 """
 
 import logging
@@ -20,12 +21,15 @@ from typing import Annotated, Literal
 
 import tyro
 
+from common.child_processes import run_command
 from common.cli import parse, run_main
 from common.descriptions import TextLoader, read_yaml
 from common.errors import UsageError
 from common.launcher import CLUSTER_FLAGS, Launch
 from common.shared_flags import LogLevel
-from common.stopping import run_command
+from common.stopping import WayOn, saving_on_stop, uninterrupted
+from common.words import counted
+from slurm.input_files import is_inside, read_report
 
 
 @dataclass
@@ -131,11 +135,16 @@ def command_of(step: Step, args: Args, after: Sequence[int], dry_run: bool) -> l
     return [*step.words, *words, *sweep, *waits, *(["--dry_run"] if dry_run else [])]
 
 
-def run_step(step: Step, args: Args, after: Sequence[int] = (), dry_run: bool = False) -> str:
-    """What the step's script says when it is submitted. Raises UsageError where it refuses its flags."""
+def run_step(
+    step: Step, args: Args, after: Sequence[int] = (), dry_run: bool = False, place: str = ""
+) -> str:
+    """What the step's script says when it is submitted. Raises UsageError where it refuses its flags.
+
+    place: where its work is kept, for the message of a stop.
+    """
     command = [sys.executable, *command_of(step, args, after, dry_run)]
     with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
-        code = run_command(command, f"it was in the step {step.name}", stdout=out, stderr=err)
+        code = run_command(command, place, stdout=out, stderr=err)
         said, refused = _text(out), _text(err)
     if code:
         raise UsageError(f"step {step.name}: {refused.strip().removeprefix('error: ')}")
@@ -147,20 +156,71 @@ def _text(file) -> str:
     return file.read()
 
 
-def main(args: Args) -> None:
-    steps = read_chain(args.chain_file, args.variables)
+def check_steps(steps: Sequence[Step], args: Args) -> None:
+    """Lets every script check its flags. Raises UsageError for what one refuses, and for a file that is not
+    there and that no step before makes.
+    """
+    written: dict[str, list[str]] = {}  # by each step and those that it waits for
     for step in steps:
         said = run_step(step, args, dry_run=True)
+        lacks, own = read_report(said)
+        before = list(written) if args.launcher == "local" else step.after  # here they run in their order
+        places = [place for name in before for place in written[name]]
+        for flag, path in lacks:
+            if not any(is_inside(path, place) for place in places):
+                raise UsageError(
+                    f"step {step.name}: {flag} names {path}, which does not exist, and no step that it waits"
+                    " for writes there"
+                )
+        written[step.name] = places + own
         if args.dry_run:
             waits = f" (after {', '.join(step.after)})" if step.after else ""
             print(f"# {said.rstrip()}".replace("\n", f"{waits}\n", 1), end="\n\n")
-    if args.dry_run:
-        return
-    ids: dict[str, int] = {}
+
+
+def run_here(steps: Sequence[Step], args: Args) -> None:
+    """Runs the steps on this machine, one after the other."""
     for step in steps:
-        said = run_step(step, args, [ids[name] for name in step.after])
-        ids[step.name] = int(re.search(r"^submitted job (\d+)", said, flags=re.MULTILINE)[1])
-        logging.info("%s: job %d", step.name, ids[step.name])
+        run_step(step, args, place=f"it was in the step {step.name}")
+        logging.info("%s: done", step.name)
+
+
+def submit_all(steps: Sequence[Step], args: Args) -> None:
+    """Submits the steps. A stop waits for the step at hand, so that the id of its job is known."""
+    ids: dict[str, int] = {}
+
+    def queued() -> str:
+        return in_the_queue(ids, len(steps))
+
+    with saving_on_stop(queued):
+        for step in steps:
+            try:
+                with uninterrupted():
+                    said = run_step(step, args, [ids[name] for name in step.after], place=queued())
+                    ids[step.name] = int(re.search(r"^submitted job (\d+)", said, flags=re.MULTILINE)[1])
+            except UsageError as error:
+                raise UsageError("; ".join(filter(None, (str(error), queued())))) from error
+            logging.info("%s: job %d", step.name, ids[step.name])
+
+
+def in_the_queue(ids: Mapping[str, int], number: int) -> str:
+    """Which of a number of steps are submitted, and how to go on; empty where none is."""
+    if not ids:
+        return ""
+    jobs = ", ".join(f"{name} (job {job})" for name, job in ids.items())
+    return WayOn(
+        f"of {counted(number, 'step')}, {len(ids)} stay in the queue: {jobs}; the same command submits every"
+        f" step again, so cancel these first: scancel {' '.join(map(str, ids.values()))}; what jobs have"
+        " saved is kept, and steps go on from there"
+    )
+
+
+def main(args: Args) -> None:
+    steps = read_chain(args.chain_file, args.variables)
+    check_steps(steps, args)
+    if not args.dry_run:
+        run = run_here if args.launcher == "local" else submit_all
+        run(steps, args)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agents.defaults import PRESETS
+from common.descriptions import find_preset
+from common.errors import UsageError
+from decision.config import PRESETS as DT_PRESETS
 from generative.model.config import STAGES
 from generative.model.config import load_preset as world_model_preset
+from interpret.sample_ids import parse_sample_ids
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 Row = Mapping[str, object]
@@ -63,10 +68,13 @@ def read_rates(gpu: bool, directory: Path = RESULTS) -> Rates | None:
 
 
 def estimate(script: str, flags: Mapping, rates: Rates | None) -> Estimate | None:
-    """The estimate of a script with these flags; None where its speed has not been measured."""
-    if rates is None or script not in WORK:
+    """The estimate of a script with these flags; None where its speed has not been measured.
+
+    Raises UsageError for sizes, samples and presets that the script would refuse.
+    """
+    if script not in WORK:
         return None
-    parts = WORK[script](flags, rates)
+    parts = WORK[script](flags, rates or Rates((), ""))
     if not parts or any(row is None for row, _, _ in parts):
         return None
     seconds = sum(units / row["per_second"] for row, units, _ in parts)
@@ -79,15 +87,23 @@ Part = tuple[Row | None, float, float]
 """A measured row, units of work, and bytes written."""
 
 
+def _size(flags: Mapping, name: str) -> int:
+    """A size that must be above 0."""
+    if flags[name] < 1:
+        raise UsageError(f"--{name} is {flags[name]}: give 1 or more")
+    return flags[name]
+
+
 def _train(flags: Mapping, rates: Rates) -> list[Part]:
-    return [(rates.find("train", flags["param_name"]), flags["num_timesteps"], 0.0)]
+    find_preset(PRESETS, flags["param_name"])
+    return [(rates.find("train", flags["param_name"]), _size(flags, "num_timesteps"), 0.0)]
 
 
 def _record(flags: Mapping, rates: Rates) -> list[Part]:
-    row = rates.find("record")
+    row, episodes = rates.find("record"), _size(flags, "num_episodes")
     if row is None:
         return []
-    steps = flags["num_episodes"] * row["steps_per_episode"]
+    steps = episodes * row["steps_per_episode"]
     return [(row, steps, steps * row["bytes_per_step"])]
 
 
@@ -98,6 +114,7 @@ def _train_gen_model(flags: Mapping, rates: Rates) -> list[Part]:
     if flags.get("num_batches") is not None:
         train = train.with_total(flags["num_batches"])
     if flags.get("epochs") is not None:
+        _size(flags, "epochs")
         return []  # depends on the store
     windows = {stage: train.motion_batch_size if stage == "motion" else train.batch_size for stage in STAGES}
     return [
@@ -117,27 +134,25 @@ SIZES = ("batch_size", "motion_batch_size", "num_sim_steps", *(f"{stage}_batches
 
 def _record_gen_samples(flags: Mapping, rates: Rates) -> list[Part]:
     row = rates.find("record_gen_samples")
+    steps = _size(flags, "num_samples") * _size(flags, "num_sim_steps")
     if row is None or flags["action_grid"]:
         return []
-    steps = flags["num_samples"] * flags["num_sim_steps"]
     return [(row, steps, steps * row["bytes_per_step"])]
 
 
 def _saliency_exps(flags: Mapping, rates: Rates) -> list[Part]:
-    row = rates.find("saliency_exps")
-    if row is None:
-        return []
-    ids = flags["sample_ids"]
-    samples = int(ids[2]) - int(ids[0]) if "to" in ids else len(ids)
-    maps = samples * len(flags["saliency_func_type"])
-    return [(row, maps * flags["draws"] / row["draws"], maps * row["bytes_per_map"])]
+    row, draws = rates.find("saliency_exps"), _size(flags, "draws")
+    maps = len(parse_sample_ids(flags["sample_ids"])) * len(flags["saliency_func_type"])
+    return [(row, maps * draws / row["draws"], maps * row["bytes_per_map"])] if row else []
 
 
 def _train_dt(flags: Mapping, rates: Rates) -> list[Part]:
+    find_preset(DT_PRESETS, flags["param_name"])
     row = rates.find("train_dt", flags["param_name"])
+    given = {name: _size(flags, name) for name in DT_SIZES if flags[name] is not None}
     if row is None:
         return []
-    batches, windows, steps = (flags[name] or row[name] for name in DT_SIZES)
+    batches, windows, steps = (given.get(name, row[name]) for name in DT_SIZES)
     return [(row, batches * windows * steps, 0.0)]
 
 

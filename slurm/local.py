@@ -8,8 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from common.child_processes import pass_on, start_child
 from common.errors import UsageError
-from common.stopping import pass_on, saving_on_stop, start_child, uninterrupted
+from common.stopping import saving_on_stop, uninterrupted
 from slurm.batch_file import Batch
 
 OF_A_JOB = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")

@@ -1,8 +1,9 @@
 """Submits a script with its flags as one job or as an array. Scripts call it: see their flag --launcher.
 
-    python -m slurm.submit [launcher's flags] -- FLAGS script.py [script's flags]
+    python -m slurm.submit [launcher's flags] -- KNOWN script.py [script's flags]
 
-FLAGS are the script's flags as it understands them, as JSON, from which time, memory and disk are estimated.
+KNOWN says as JSON what the script makes of its flags: `flags`, their values, from which time, memory and disk
+are estimated; `read`, the paths that it is to read, {flag: paths}; `written`, the paths that it writes to.
 """
 
 import json
@@ -16,6 +17,7 @@ from common.launcher import LAUNCHING, Launch
 from slurm.batch_file import Batch, batch_text, is_array
 from slurm.engine import submit
 from slurm.estimate import Estimate, estimate, read_rates
+from slurm.input_files import lacking, report
 from slurm.time_limit import limit_of, minutes_of
 
 MARGIN = 2.0
@@ -34,14 +36,21 @@ def main(given: tuple[Launch, list[str]]) -> None:
     launch, (known, *script) = given[0], given[1] or [""]
     if not script:
         raise UsageError("there is no script to submit; run the script itself, with --launcher")
+    asked = {"flags": {}, "read": {}, "written": []} | json.loads(known)
     name = launch.job_name or name_of(script)
-    expected = estimate(module_of(script), json.loads(known), read_rates(launch.gpus > 0))
+    expected = estimate(module_of(script), asked["flags"], read_rates(launch.gpus > 0))
     launch = with_limits(launch, expected)
     batch = Batch(name, tuple(script), launch, (launch.job_dir / name).absolute())
     print(f"{name}: {described(expected, launch)}")
+    lacks = lacking(asked["read"])
     if launch.dry_run:
-        print(batch_text(batch))
+        print(*report(lacks, asked["written"]), batch_text(batch), sep="\n")
         return
+    if lacks and not launch.after:  # earlier jobs may make what is not there
+        flag, path = lacks[0]
+        raise UsageError(
+            f"{flag} names {path}, which does not exist: give another, or --after the jobs that make it"
+        )
     job = submit(batch)
     jobs = f" (array of {launch.num_jobs})" if is_array(launch) else ""
     print(f"submitted job {job}{jobs}; output in {batch.directory}")

@@ -8,8 +8,8 @@ from analysis.demo_report.demo_results import SALIENCY, TARGET_RUNS, DemoResults
 from analysis.demo_report.plan import Sizes, is_small
 from analysis.io.steps import LATEST
 from common.checkpoints import write_json
+from common.child_processes import run_command
 from common.runs import UsageError, file_id
-from common.stopping import run_command
 from interpret.interventions.hypothesis import read_hypothesis
 
 SHIPPED_AGENT = Path("pretrained/coinrun_easy_200/seed_0_finished/model.safetensors")

@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from common.descriptions import check_values, read_preset
+from common.descriptions import LARGEST, check_values, read_preset
 from common.errors import UsageError
 
 PRESETS = Path(__file__).parents[2] / "hyperparams" / "generative.yml"
@@ -284,7 +284,12 @@ class TrainConfig:
         return peak * min(1.0, (at + 1) / max(self.warmup, 1)) * decay
 
     def with_total(self, total: int) -> "TrainConfig":
-        """The same with `total` batches in all, in the same proportions; the last stage takes the rest."""
+        """The same with `total` batches in all, in the same proportions; the last stage takes the rest.
+
+        Raises UsageError for a total that is out of range.
+        """
+        if not 1 <= total <= LARGEST:
+            raise UsageError(f"num_batches is {total}; it must be from 1 to {LARGEST}")
         cumulative, done, counts = 0, 0, {}
         for stage in STAGES:
             cumulative += self.stage_batches(stage)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from common.stopping import stop_with_parent
+from common.child_processes import stop_with_parent
 from rollouts.formats.episodes import BadRecording, Recording
 
 SECONDS = 120.0

@@ -12,10 +12,11 @@ from common.cli import parse
 from common.runs import UsageError, file_id
 from common.video import read_video
 from generative.model.world_model_file import load_world_model, save_world_model
-from interpret.attribution.saliency_run import check_ids, name_of, parse_sample_ids
+from interpret.attribution.saliency_run import name_of
 from interpret.attribution.saliency_store import SaliencyStore, batch_path
 from interpret.directions.by_kind import load_by_kind
 from interpret.directions.directions import Directions, save_directions
+from interpret.sample_ids import check_ids, parse_sample_ids
 from tests.helpers.linear_loop import skewed_directions
 from tests.helpers.refusal_checks import HUGE
 from tests.helpers.toy_simulator import save_toy_files

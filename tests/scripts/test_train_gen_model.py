@@ -664,6 +664,12 @@ def arguments(recorded, **changed):
     return train_gen_model.Args(**({"interpreting_params_name": "tiny"} | given | small | changed))
 
 
+@pytest.mark.parametrize("number", [0, -1, 2**31])
+def test_a_number_of_batches_that_is_none_is_one_line(recorded, here, number):
+    with pytest.raises(UsageError, match=f"num_batches is {number}; it must be from 1 to 2147483647"):
+        train_gen_model.main(arguments(recorded, num_batches=number))
+
+
 def test_the_same_command_again_is_done_and_new_starts_another_from_given_weights(recorded, here):
     train_gen_model.main(arguments(recorded))
     run = next(Path("results/world_models/test_tgm").iterdir())

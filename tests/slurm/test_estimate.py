@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from common.errors import UsageError
 from common.launcher import Launch
 from slurm.estimate import Estimate, Rates, estimate, read_rates
 from slurm.submit import described, with_limits
@@ -96,6 +97,44 @@ def test_what_was_not_measured_has_no_estimate():
     assert estimate("train_gen_model", MODEL | {"joint_batches": 3}, RATES) is None
     assert estimate("train_gen_model", MODEL | {"epochs": 3}, RATES) is None
     assert estimate("record", {"num_episodes": 5}, None) is None
+
+
+REFUSED = {
+    "train": [("num_timesteps", 0), ("param_name", "nowhere")],
+    "record": [("num_episodes", -1)],
+    "train_gen_model": [("num_batches", 0), ("epochs", 0), ("batch_size", 0), ("motion_batch_size", 2**99)]
+    + [("num_sim_steps", 0), ("painter_batches", -1), ("interpreting_params_name", "nowhere")],
+    "record_gen_samples": [("num_samples", 0), ("num_sim_steps", -3)],
+    "saliency_exps": [("draws", 0)],
+    "train_dt": [("num_batches", -1), ("batch_size", 0), ("window_steps", 0), ("param_name", "nowhere")],
+}
+SOUND = {
+    "train": {"param_name": "half-rec", "num_timesteps": 5},
+    "record": {"num_episodes": 5},
+    "train_gen_model": MODEL,
+    "record_gen_samples": {"num_samples": 3, "num_sim_steps": 4, "action_grid": False},
+    "saliency_exps": {"sample_ids": ["0"], "saliency_func_type": ["value"], "draws": 9},
+    "train_dt": {"param_name": "coinrun", "num_batches": 1, "batch_size": 1, "window_steps": 1},
+}
+
+
+@pytest.mark.parametrize("rates", [RATES, None], ids=["measured", "not measured"])
+@pytest.mark.parametrize(
+    ("script", "flag", "value"), [(script, *one) for script, wrong in REFUSED.items() for one in wrong]
+)
+def test_a_value_that_the_script_would_refuse_is_one_line(script, flag, value, rates):
+    estimate(script, SOUND[script], rates)
+    with pytest.raises(UsageError, match=f"{flag} is {value}|unknown preset 'nowhere'") as refused:
+        estimate(script, SOUND[script] | {flag: value}, rates)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "ids", ["0 to", "to 5", "to", "5 to 2", "a", "1 to b", "0 to 5 6", "-1", "1.5", "", f"0 to {10**30}"]
+)
+def test_samples_that_are_none_are_one_line(ids):
+    with pytest.raises(UsageError, match="^--sample_ids "):
+        estimate("saliency_exps", SOUND["saliency_exps"] | {"sample_ids": ids.split()}, RATES)
 
 
 def test_rates_are_those_of_the_device(tmp_path):
