@@ -4,7 +4,7 @@
 # make test-full  slow tests too, and the demo on a second game
 # make slurm    tests on a real Slurm cluster of one node, which it installs (Debian, as root) and starts
 # make s3       tests of stores in S3, on a server that it installs into .venv/s3
-# make faults   scripts that write are killed, stopped, starved of disk and doubled: half an hour on one core
+# make faults   scripts that write are killed, stopped, starved of disk and doubled: an hour on one core
 # make fuzz     10,000 hostile files for every reader: an hour on one core
 # make results  pages with quoted numbers, from docs/templates and the artefacts
 # make docs     the documentation as a site, site/index.html

@@ -80,8 +80,8 @@ def draw_levels(scores: Mapping[str, dict], path: Path) -> Path:
 
 
 def _bars(axis, rows: list[tuple[float, list[float]]], color: str, label: str) -> None:
-    """Points at [value, low, high] of each row."""
-    value, low, high = np.array([interval for _, interval in rows]).T
+    """Points at [value, low, high] of each row; too few levels give no interval, and so no bar."""
+    value, low, high = np.array([interval for _, interval in rows], float).T
     spread = np.abs(np.stack([value - low, high - value]))
     places = [y for y, _ in rows]
     axis.errorbar(value, places, xerr=spread, fmt="o", markersize=4, color=color, elinewidth=1.2, label=label)

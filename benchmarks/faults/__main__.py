@@ -22,9 +22,11 @@ class Args:
     scripts: tuple[str, ...] = ()
     """Scripts to kill, by name; default: all. Rows of others in the output are kept."""
     kills: int = 14
-    """Kills per script: at a random time, at a random operation on files and in mid-write, in turn; 0 for
-    none.
+    """Kills of each script that keeps finished pieces: at a random time, at a random operation on files and
+    in mid-write, in turn; 0 for none.
     """
+    few_kills: int = 3
+    """Kills of each script that is one computation and its files; 0 for none."""
     per_run: int = 5
     """Kills of one run at most; each run is also asked to stop once."""
     demo_stops: int = 6
@@ -45,11 +47,11 @@ if __name__ == "__main__":
 
 import torch
 
-from benchmarks.faults.damage import damage_often
+from benchmarks.faults.damage import SOURCES, damage_often
 from benchmarks.faults.fork_server import warm_up
 from benchmarks.faults.kills import kill_often, reference
 from benchmarks.faults.ranks import lose_one
-from benchmarks.faults.scripts import all_scripts, use_tiny_preset
+from benchmarks.faults.scripts import Script, all_scripts, needed, use_tiny_preset
 from benchmarks.faults.stops import stop_demo
 from benchmarks.faults.tally import Tally
 from common.checkpoints import write_json
@@ -66,16 +68,18 @@ def main(args: Args) -> None:
     place.mkdir(parents=True, exist_ok=True)
     use_tiny_preset(place)
     listed = all_scripts(args.agent_file.resolve(), place / "reference")
-    if unknown := [name for name in args.scripts if name not in listed]:
-        raise UsageError(f"no script {unknown[0]!r}; choose from: {', '.join(listed)}")
-    warm_up([script.module for script in listed.values()])
+    kills = kills_of(args, listed)
+    run_first = needed([*kills, *(SOURCES if args.damages else ()), *(TRAININGS if args.losses else ())])
+    warm_up([listed[name].module for name in run_first])
     for name, script in listed.items():
+        if name not in run_first:
+            continue
         expected = reference(script, place / "reference" / name)
         logging.info("%s: %.1f s, %d operations on files", name, expected.processor, expected.operations)
-        if args.kills and (not args.scripts or name in args.scripts):
+        if name in kills:
             draw = random.Random(f"{args.seed} {name}")
-            tally = kill_often(script, expected, place / "runs", args.kills, args.per_run, draw)
-            write(args.out_file, "scripts", {name: row_of(tally)})
+            tally = kill_often(script, expected, place / "runs", kills[name], args.per_run, draw)
+            write(args.out_file, "scripts", {name: {"kind": script.kind} | row_of(tally)})
     draw = random.Random(args.seed)
     if args.demo_stops:
         write(args.out_file, "scripts", {"demo": row_of(stop_demo(place / "runs", args.demo_stops, draw))})
@@ -89,6 +93,15 @@ def main(args: Args) -> None:
         write(
             args.out_file, "lost_process", {name: lose_one(listed[name], place / "runs", args.losses, draw)}
         )
+
+
+def kills_of(args: Args, listed: dict[str, Script]) -> dict[str, int]:
+    """{script: kills} of the chosen scripts. Raises UsageError for an unknown name."""
+    counts = {"made": 0, "resumed": args.kills, "short": args.few_kills}
+    found = {name: counts[script.kind] for name, script in listed.items() if counts[script.kind]}
+    if unknown := [name for name in args.scripts if name not in found]:
+        raise UsageError(f"no script {unknown[0]!r} to kill; choose from: {', '.join(found)}")
+    return {name: count for name, count in found.items() if not args.scripts or name in args.scripts}
 
 
 def row_of(tally: Tally) -> dict:

@@ -16,6 +16,16 @@ from rollouts.store import Rollouts
 Reader = Callable[[Path], str]
 """Reads all that a file says and returns a hash of it."""
 REFUSALS = (UsageError, BadCheckpoint)
+SOURCES = (
+    "label",
+    "record_gen_samples",
+    "train",
+    "train_gen_model",
+    "train_dt",
+    "saliency_exps",
+    "hidden_analysis_precompute",
+)
+"""Scripts whose results are damaged."""
 
 
 def damage_often(references: Path, place: Path, times: int, draw: random.Random) -> dict[str, dict[str, int]]:
@@ -63,7 +73,7 @@ def _damaged(whole: bytes, cut: bool, draw: random.Random) -> bytes:
 
 def stored_files(references: Path) -> Iterator[tuple[str, Path, Reader]]:
     """(kind, a file of it, its reader) for every kind of file that is read again."""
-    store = references / "label" / "store"
+    store = references / "label" / "data" / "test"
     yield "shard data", store / "shard_00001.h5", _read_store
     yield "shard entry", store / "shard_00001.json", _read_store
     yield "store manifest", store / "manifest.json", _read_store

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import random
 import shutil
 import signal
@@ -23,7 +24,7 @@ from benchmarks.faults.injections import (
     torn_write,
 )
 from benchmarks.faults.scripts import Script
-from benchmarks.faults.stops import stop_once
+from benchmarks.faults.stops import already_there, stop_once
 from benchmarks.faults.tally import ENDINGS, KINDS, REFUSALS, STOPS, Committed, Tally
 from common.checkpoints import write_json
 from common.runs import UsageError
@@ -94,10 +95,10 @@ def kill_often(
         place: directory for the runs.
         kills: number of kills.
         per_run: kills of one run at most.
-        draw: chooses times and operations.
+        draw: chooses times and operations, and the first kind of stop, refusal and ending.
     """
     tally = Tally()
-    number = in_vain = 0
+    number, in_vain = draw.randrange(math.lcm(len(STOPS), len(REFUSALS), len(ENDINGS))), 0
     while tally.total < kills:
         before = tally.total
         out = place / f"{script.name}_{number}"
@@ -126,7 +127,7 @@ def _kill_once(script: Script, expected: Reference, out: Path, draw: random.Rand
     committed = Committed(out)
     ended = _run_with_kill(script, expected, out, kind, draw)
     if ended.code not in KILLED:
-        if ended.code:
+        if ended.code and not already_there(script.command(out), ended):
             tally.note("unclear", [f"{kind}: it ended with {ended.code}: {ended.said[-700:]}"])
         return False
     tally.kills[kind] += 1
@@ -171,7 +172,7 @@ def _finish(script: Script, expected: Reference, out: Path, ending: str, tally: 
         ends = [rival.wait() for rival in rivals]
         tally.note("unclear", [f"rivals: {one.said[-700:]}" for one in ends if not _ended_clearly(one)])
     ended = run(script.command(out), out, jumping_clock(tally.total) if ending == "clock" else nothing)
-    if ended.code and not _already_there(script, ended):
+    if ended.code and not already_there(script.command(out), ended):
         tally.note("unclear", [f"{ending}: it ended with {ended.code}: {ended.said[-700:]}"])
     found = outcomes.contents(out)
     names = sorted(found.keys() | expected.contents.keys())
@@ -183,8 +184,3 @@ def _finish(script: Script, expected: Reference, out: Path, ending: str, tally: 
 def _ended_clearly(ended: Ended) -> bool:
     """Whether a run ended well, or with one line that says why."""
     return not ended.code or ("error: " in ended.said and "Traceback" not in ended.said)
-
-
-def _already_there(script: Script, ended: Ended) -> bool:
-    """convert.py never overwrites: a run that had finished is refused, which is right."""
-    return script.name == "convert" and "is there already" in ended.said

@@ -3,88 +3,64 @@ earlier ones.
 """
 
 import importlib
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from safetensors.torch import save_file
+
+from agents.actor_critic import load_agent
+from common.descriptions import read_yaml
+
+KINDS = ("made", "resumed", "short")
+"""Run only for what others read; with finished pieces that a resume keeps; one computation and its files."""
+COMMANDS = read_yaml(Path(__file__).with_name("commands.yml"), "restore it")
+"""Commands by kind, each after those whose results it reads; `copied`: whose results lie in a script's own
+directory before it runs; `left_out`: modules that are not run, and why.
+"""
+SIMULATOR = "pretrained/coinrun_simulator/model.safetensors"
 EXACT = "--precision fp32 --device cpu"
-SIMULATOR = f"--world_model_file {{model}} --agent_file {{agent}} --data_dir {{labelled}} {EXACT}"
-COMMANDS = {
-    "train": (
-        "train.py --param_name tiny --env_name dodgeball --num_levels 5 --num_timesteps 256"
-        " --num_checkpoints 2 --eval_every 128 --eval_episodes 2 --save_every 64 --num_threads 1"
-        f" {EXACT} --out_dir {{out}}"
+WORDS = {
+    "exact": EXACT,
+    "simulator": SIMULATOR,
+    "simulated": f"--world_model_file {{model}} --agent_file {{agent}} --data_dir {{labelled}} {EXACT}",
+    "in_shipped": f"--world_model_file {SIMULATOR} --agent_file {{agent}} --data_dir {{episodes}}",
+    "edit": (
+        "--swap_directions_from 0 --swap_directions_to None"
+        " --direction_files hypotheses/directions.safetensors"
     ),
-    "record": (
-        "record.py --num_episodes 12 --episodes_per_shard 3 --num_envs 3 --num_threads 1 --start_level 10000"
-        f" --num_levels 200 --agent_file {{agent}} {EXACT} --out_dir {{out}}"
-    ),
-    "label": "label.py --num_threads 1 --data_dir {out}/store",
-    "train_gen_model": (
-        "train_gen_model.py --interpreting_params_name tiny --num_batches 5 --batch_size 2 --log_interval 1"
-        f" --save_interval 2 --num_sim_steps 4 --agent_file {{agent}} --data_dir {{labelled}} {EXACT}"
-        " --out_dir {out}"
-    ),
-    "record_gen_samples": (
-        "record_gen_samples.py --num_samples 12 --num_sim_steps 6 --batch_size 2"
-        f" {SIMULATOR} --out_dir {{out}}/store"
-    ),
-    "record_informinit_gen_samples": (
-        "record_informinit_gen_samples.py --num_samples 8 --num_sim_steps 6 --batch_size 2"
-        f" {SIMULATOR} --out_dir {{out}}/store"
-    ),
-    "interpolation_exp": (
-        f"interpolation_exp.py --num_pairs 3 --num_points 2 --num_sim_steps 3 {SIMULATOR} --out_dir {{out}}"
-    ),
-    "saliency_exps": (
-        "saliency_exps.py --sample_ids 0 to 6 --draws 1 --num_sim_steps 4 --step 3 --batch_size 2"
-        f" {SIMULATOR} --out_dir {{out}}"
-    ),
-    "target_function_exps": (
-        "target_function_exps.py --num_starts 2 --start_pool 2 --num_iterations 4 --num_rollouts 1"
-        " --eval_every 2 --eval_rollouts 2 --report_rollouts 2 --num_moments 20 --num_shown 1"
-        f" --num_sim_steps 5 --step 2 {SIMULATOR} --out_dir {{out}}"
-    ),
-    "loss_over_time_exp": (
-        "loss_over_time_exp.py --part train --num_batches 2 --batch_size 2 --num_sim_steps 4"
-        f" {SIMULATOR} --out_dir {{out}}"
-    ),
-    "train_dt": (
-        "train_dt.py --param_name tiny --num_batches 6 --batch_size 4 --save_interval 2 --log_interval 1"
-        f" --train_split 0.5 --data_dir {{labelled}} --agent_file {{agent}} {EXACT} --out_dir {{out}}"
-    ),
-    "evaluate": (
-        "evaluate.py --num_levels 4 --num_episodes 4 --num_envs 4 --num_threads 1 --agent_file {agent}"
-        f" {EXACT} --out_file {{out}}/scores.json"
-    ),
-    "evaluate_dt": (
-        "evaluate_dt.py --num_levels 2 --num_episodes 2 --num_envs 2 --target_returns 0 10 --num_threads 1"
-        f" --dt_file {{transformer}} {EXACT} --out_file {{out}}/scores.json"
-    ),
-    "hidden_analysis_precompute": (
-        "-m analysis.hidden_analysis_precompute --methods pca ica --points 200 --clusters 4 --components 4"
-        " --counts 2 4 --draws 0 --maps --path_episodes 2 --num_threads 1 --data_dir {labelled}"
-        " --out_dir {out}"
-    ),
-    "confirm": (
-        "confirm.py {out}/hypotheses/hypothesis.yaml --directions hypotheses/directions.safetensors"
-        " --batch_size 4 --num_threads 1 --world_model_file {model} --agent_file {agent}"
-        f" --data_dir {{labelled}} {EXACT} --out_dir {{out}}"
-    ),
-    "convert": "convert.py --source {recorded} --target {out}/store.h5 --format midt",
 }
-"""Commands in an order in which each finds what it reads."""
+"""Placeholders that stand for words of a command."""
 RESULTS = {
     "recorded": ("record", "data/test"),
-    "labelled": ("label", "store"),
+    "labelled": ("label", "data/test"),
+    "episodes": ("episodes_labelled", "data/test"),
+    "dreams": ("dreams", "store"),
+    "random_dreams": ("random_dreams", "store"),
+    "trained": ("train", "model_0.safetensors"),
     "model": ("train_gen_model", "model_*.safetensors"),
     "transformer": ("train_dt", "best.safetensors"),
+    "midt": ("convert", "store.h5"),
+    "minari": ("convert_minari", "minari"),
+    "dt_scores": ("evaluate_dt", "scores.json"),
+    "directions": ("hidden_analysis_precompute", "pca.safetensors"),
+    "scenes": ("scene_bank", "scene_bank_precomp/*/done.json"),
+    "combined": ("combined_agent_env_hx_analysis_precompute", "done.json"),
+    "jacobians": ("jacobian_analysis_precompute", "jacobians_precomp/*/done.json"),
+    "saliency": ("saliency_exps", "done.json"),
+    "errors": ("out", "loss_over_time.json"),
+    "card": ("out", "report.json"),
 }
-"""Placeholder of the commands -> script that makes it, and pattern of its path below that one's results."""
+"""Placeholders that stand for a result: the script that makes it, or `out` for the own directory,
+and the pattern of its path there.
+"""
 HYPOTHESIS = """
 sentence: it dies more
 agent: 63636a015eff6222
@@ -116,12 +92,14 @@ class Script:
         module: what it imports, loaded once before all runs.
         command: its words, given the directory of its results.
         prepare: fills the directory of its results before its first run.
+        kind: one of KINDS.
     """
 
     name: str
     module: str
     command: Callable[[Path], list[str]]
     prepare: Callable[[Path], None]
+    kind: str = "resumed"
 
 
 def use_tiny_preset(directory: Path) -> None:
@@ -134,26 +112,71 @@ def use_tiny_preset(directory: Path) -> None:
 
 def all_scripts(agent: Path, references: Path) -> dict[str, Script]:
     """Every script; it reads the results of earlier ones below `references`/<name>."""
-    return {name: _script(name, agent, references) for name in COMMANDS}
+    return {name: _script(name, kind, agent, references) for kind in KINDS for name in COMMANDS[kind]}
 
 
-def _script(name: str, agent: Path, references: Path) -> Script:
-    first = shlex.split(COMMANDS[name])[:2]
+def needed(names: Iterable[str]) -> set[str]:
+    """These scripts and all whose results they read."""
+    found = set()
+    for name in names:
+        read = {RESULTS[word][0] for word in _results_in(_spelled(name))} | {COMMANDS["copied"].get(name)}
+        found |= {name} | needed(read - {None, "out"})
+    return found
 
-    def found(maker: str, pattern: str) -> Path:
-        return max((references / maker).rglob(pattern), default=references, key=lambda path: path.name)
+
+def _spelled(name: str) -> str:
+    """The command of a script, in which only results and its own directory are left open."""
+    command = next(COMMANDS[kind][name] for kind in KINDS if name in COMMANDS[kind])
+    for word, meaning in WORDS.items():
+        command = command.replace(f"{{{word}}}", meaning)
+    return command
+
+
+def _results_in(command: str) -> set[str]:
+    return set(re.findall(r"{(\w+)", command)) & RESULTS.keys()
+
+
+def _script(name: str, kind: str, agent: Path, references: Path) -> Script:
+    first = shlex.split(_spelled(name).replace("{", "").replace("}", ""))[:2]
 
     def command(out: Path) -> list[str]:
-        made = {placeholder: found(*where) for placeholder, where in RESULTS.items()}
-        return shlex.split(COMMANDS[name].format(out=out, agent=agent, **made))
+        words = shlex.split(_spelled(name))
+        found = {word: _found(word, references, out) for word in _results_in(_spelled(name))}
+        found |= {"out": out, "agent": agent}
+        return [word.format(**found) for word in words]
 
     def prepare(out: Path) -> None:
-        if name == "label":  # writes into the store
-            shutil.copytree(found(*RESULTS["recorded"]), out / "store")
+        if name in COMMANDS["copied"]:
+            source = references / COMMANDS["copied"][name]
+            shutil.copytree(source, out, symlinks=True, dirs_exist_ok=True)
+        if name == "migrate":
+            _as_schema_1(out / "data/test/manifest.json")
+        if name == "agents_convert":
+            save_file(_state_dict(agent), out / ".source.safetensors")
         if name == "confirm":
             _register(out / "hypotheses")
 
-    return Script(name, first[1] if first[0] == "-m" else first[0].removesuffix(".py"), command, prepare)
+    module = first[1] if first[0] == "-m" else first[0].removesuffix(".py")
+    return Script(name, module, command, prepare, kind)
+
+
+def _found(word: str, references: Path, out: Path) -> Path:
+    """The last result of a kind; any path where there is none yet."""
+    maker, pattern = RESULTS[word]
+    folder = out if maker == "out" else references / maker
+    return max(folder.rglob(pattern), default=folder, key=lambda path: path.name)
+
+
+def _state_dict(agent: Path) -> dict[str, torch.Tensor]:
+    """The weights of an agent, as another project would store them."""
+    return {name: x.contiguous() for name, x in load_agent(agent)[0].state_dict().items()}
+
+
+def _as_schema_1(manifest: Path) -> None:
+    """Turns the manifest of a store into that of the first schema, which had no checksum."""
+    about = json.loads(manifest.read_text())
+    about.pop("sha256")
+    manifest.write_text(json.dumps(about | {"schema": 1}))
 
 
 def _register(folder: Path) -> None:

@@ -39,7 +39,7 @@ def stop_once(words: Sequence[str], out: Path, name: str, seconds: float, tally:
     committed = Committed(out)
     running = start(list(words), out)
     if (ended := running.wait(seconds, kill=False)) is not None:
-        tally.note("unclear", unclear(ended, 0))
+        tally.note("unclear", [] if already_there(words, ended) else unclear(ended, 0))
         return False
     number = signal.Signals[name]
     os.kill(running.process, number)
@@ -81,6 +81,11 @@ def unclear(ended: Ended, number: int) -> list[str]:
         return []
     said = f"interrupted by {signal.Signals(number).name}: "
     return [] if said in ended.said else [f"it does not say {said!r}: {ended.said[-700:]}"]
+
+
+def already_there(words: Sequence[str], ended: Ended) -> bool:
+    """Whether convert.py, which never overwrites, refused to run again after it had finished."""
+    return words[0] == "convert.py" and "is there already" in ended.said
 
 
 def untrue(said: str) -> list[str]:

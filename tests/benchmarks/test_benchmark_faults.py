@@ -1,19 +1,25 @@
 """The harness of faults finds what a careless script loses, and nothing in a careful one."""
 
+import json
 import random
 import signal
+from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
-from benchmarks.faults import stops
+from benchmarks.faults import fork_server, outcomes, stops
+from benchmarks.faults.__main__ import Args, kills_of
 from benchmarks.faults.damage import _damage
 from benchmarks.faults.fork_server import run
 from benchmarks.faults.injections import Counter, counting, full_disk, kill_at, nothing, torn_write
 from benchmarks.faults.kills import kill_often, reference
-from benchmarks.faults.scripts import Script
+from benchmarks.faults.scripts import COMMANDS, KINDS, Script, all_scripts, needed
 from benchmarks.faults.tally import Tally
 from common.errors import UsageError
 
+ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import json, sys
 from pathlib import Path
@@ -168,3 +174,96 @@ def test_damage_that_a_reader_does_not_see_is_counted(tmp_path, reads, bad):
     assert found["refused"] == (20 if not bad else 10)
     assert (found["read_as_good"] > 0) == bad
     assert found["failed"] == 0
+
+
+def test_every_script_reads_the_results_of_earlier_ones(tmp_path):
+    listed = list(all_scripts(tmp_path / "agent", tmp_path))
+    assert len(listed) == len(set(listed)) == sum(len(COMMANDS[kind]) for kind in KINDS)
+    for place, name in enumerate(listed):
+        assert needed([name]) <= {*listed[: place + 1]}, name
+    assert needed(["migrate"]) == {"migrate", "record"}
+    assert needed(["encoded_used_plotting"]) >= {
+        "encoded_used_precompute",
+        "scene_bank",
+        "concepts",
+        "episodes",
+    }
+
+
+def writers() -> set[str]:
+    """Modules of scripts that users start, by the path of their files."""
+    folders = (".", "agents", "analysis", "decision", "generative", "rollouts")
+    paths = [path for folder in folders for path in (ROOT / folder).glob("*.py")]
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in paths
+        if "    run_main(" in path.read_text()
+    }
+
+
+def test_every_script_is_killed_or_named_as_left_out(tmp_path):
+    killed = {script.module for script in all_scripts(tmp_path, tmp_path).values() if script.kind != "made"}
+    left_out = set(COMMANDS["left_out"])
+    assert killed | left_out == writers()
+    assert not killed & left_out
+    page = (ROOT / "docs/templates/robustness.md").read_text()
+    assert [name for name in left_out if f"`{name}`" not in page] == []
+
+
+def test_commands_are_spelled_with_what_earlier_scripts_made(tmp_path):
+    made = tmp_path / "train_gen_model" / "run"
+    made.mkdir(parents=True)
+    for number in (1, 2):
+        (made / f"model_{number:06d}.safetensors").touch()
+    out = tmp_path / "with space" / "out"
+    listed = all_scripts(tmp_path / "agent", tmp_path)
+    words = listed["generative_publish"].command(out)
+    assert words == ["-m", "generative.publish", "--runs", str(made), "--out_dir", str(out)]
+    words = listed["record_gen_samples"].command(out)
+    assert words[words.index("--world_model_file") + 1] == str(made / "model_000002.safetensors")
+
+
+def test_flags_choose_scripts_and_kills(tmp_path):
+    listed = all_scripts(tmp_path, tmp_path)
+    everything = kills_of(Args(kills=9, few_kills=2), listed)
+    assert everything["compact"] == 9
+    assert everything["memory_plotting"] == 2
+    assert not everything.keys() & COMMANDS["made"].keys()
+    assert kills_of(Args(scripts=("migrate", "scene_bank")), listed) == {"migrate": 14, "scene_bank": 3}
+    assert not kills_of(Args(kills=0), listed).keys() & COMMANDS["resumed"].keys()
+    with pytest.raises(UsageError, match="no script 'x' to kill; choose from: .*compact"):
+        kills_of(Args(scripts=("x",)), listed)
+
+
+def test_the_results_of_an_earlier_script_lie_where_a_plot_draws(tmp_path):
+    (tmp_path / "record/data/test").mkdir(parents=True)
+    (tmp_path / "record/data/test/manifest.json").write_text('{"schema": 2, "sha256": "x", "kind": "store"}')
+    (tmp_path / "out").mkdir()
+    all_scripts(tmp_path, tmp_path)["migrate"].prepare(tmp_path / "out")
+    found = json.loads((tmp_path / "out/data/test/manifest.json").read_text())
+    assert found == {"schema": 1, "kind": "store"}
+
+
+@pytest.mark.parametrize(("script", "unclear"), [("convert.py", 0), ("other.py", 1)])
+def test_only_convert_may_refuse_what_is_finished(tmp_path, monkeypatch, script, unclear):
+    monkeypatch.setattr(fork_server, "ROOT", tmp_path)
+    (tmp_path / script).write_text("import sys; sys.exit('error: x is there already')")
+    assert not stops.stop_once([script], tmp_path, "SIGINT", 60.0, tally := Tally())
+    assert tally.unclear == unclear
+
+
+@pytest.mark.parametrize("name", ["x.h5", "x.hdf5"])
+def test_hdf5_is_compared_by_its_arrays(tmp_path, name):
+    def content(folder: str, pieces: list[list[int]]) -> str:
+        (tmp_path / folder).mkdir()
+        with h5py.File(tmp_path / folder / name, "w", track_order=True) as file:
+            made = file.create_group("g").create_dataset(
+                "frames", len(pieces), dtype=h5py.vlen_dtype(np.uint8)
+            )
+            made[:] = np.array([np.array(piece, np.uint8) for piece in pieces], object)
+            file.create_dataset("plain", data=np.arange(3), track_times=folder == "b")
+        return outcomes.contents(tmp_path / folder)[name]
+
+    pieces = [[1, 2], [3, 4, 5]]
+    assert content("a", pieces) == content("b", pieces)
+    assert content("c", [[1, 2], [3, 4, 6]]) != content("d", pieces)

@@ -114,3 +114,16 @@ def test_the_figure_shows_the_published_share(tmp_path, monkeypatch):
     lines = [line.get_xdata()[0] for line in shown[0].axes[0].lines]
     assert 0.79 in lines
     assert 0.94 in lines
+
+
+def test_scores_without_an_interval_are_drawn_as_points(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "analysis.comparison.level_scores.save_figure", lambda figure, path: shown.append(figure) or [path]
+    )
+    scores = level_scores(report())
+    scores["rows"]["agent"]["solved"][1:] = [None, None]  # as JSON holds it
+    draw_levels({"new": scores}, tmp_path / "x")
+    points, _, (bars,) = shown[0].axes[0].containers[0]
+    assert points.get_xdata().tolist() == [row["solved"][0] for row in scores["rows"].values()]
+    assert [len(bar) for bar in bars.get_segments()] == [0, 2]
