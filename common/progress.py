@@ -6,6 +6,7 @@ and remaining time are known at once, and then one every half minute. Library wa
 
 import logging
 import sys
+import threading
 import warnings
 
 from tqdm import tqdm
@@ -26,6 +27,8 @@ LIBRARIES = (
     "scipy",
 )
 """Libraries whose warnings address programmers."""
+
+tqdm.set_lock(threading.RLock())  # its own is shared with forks, and stays locked when one is killed
 
 
 class LinesAboveBars(logging.StreamHandler):

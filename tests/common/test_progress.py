@@ -1,11 +1,16 @@
 """Progress bars."""
 
 import io
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from common import progress
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(("terminal", "seconds"), [(True, 0.1), (False, progress.FIRST_SECONDS)])
@@ -42,3 +47,23 @@ def test_a_bar_that_is_iterated_over_does_so_too(monkeypatch):
     for _ in progress.progress_bar(range(25), file=stream):
         time.sleep(0.01)
     assert len(lines(stream)) == 3  # and the last
+
+
+KILLED_WHILE_DRAWING = """
+import os, signal
+from tqdm import tqdm
+from common.progress import progress_bar
+list(progress_bar(range(4)))
+process = os.fork()
+if process == 0:
+    tqdm.get_lock().acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+os.waitpid(process, 0)
+print(sum(progress_bar(range(4))))
+"""
+
+
+def test_a_fork_that_is_killed_while_it_draws_a_bar_does_not_hold_up_others():
+    words = [sys.executable, "-c", KILLED_WHILE_DRAWING]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.stdout == "6\n", ended.stderr
