@@ -6,6 +6,7 @@ python -m decision.publish --help
 
 import logging
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,13 +43,13 @@ RECORDS = ("config.json", "manifest.json", "progress.csv")
 MODEL = "model.safetensors"
 
 
-def save_without_encoder(source: Path, agent_file: Path, path: Path) -> dict:
+def save_without_encoder(source: Path, agent_file: Path, path: Path, folder: Path) -> dict:
     """Writes a checkpoint's weights as float16 without those of the agent's encoder, whose file the
-    description names; returns the description.
+    description names as seen from `folder`, where the file is to be; returns the description.
 
     Raises:
         UsageError: the features are not those of this agent.
-        BadCheckpoint: what was written does not load.
+        BadCheckpoint: the checkpoint does not load.
     """
     tensors, meta = load_checkpoint(source)
     agent = meta.get("agent")
@@ -57,10 +58,9 @@ def save_without_encoder(source: Path, agent_file: Path, path: Path) -> dict:
         raise UsageError(f"{source} has features {of}, and --agent_file is agent {file_id(agent_file)}")
     kept = {name: x for name, x in tensors.items() if not name.startswith(f"model/{ENCODER}")}
     half = {name: x.half() if x.is_floating_point() else x for name, x in kept.items()}
-    described = meta | {"agent": agent | {"file": os.path.relpath(agent_file, path.parent)}}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    described = meta | {"agent": agent | {"file": os.path.relpath(agent_file, folder)}}
     save_checkpoint(path, half, described)
-    return load_dt(path)[1]
+    return described
 
 
 def check_scores(paths: tuple[Path, ...], model_id: str) -> None:
@@ -73,11 +73,14 @@ def check_scores(paths: tuple[Path, ...], model_id: str) -> None:
 
 def main(args: Args) -> None:
     check_records(args.run, RECORDS)
-    meta = save_without_encoder(args.run / args.checkpoint, args.agent_file, args.out_dir / MODEL)
-    model_id = file_id(args.out_dir / MODEL)
-    check_scores(args.scores, model_id)
-    copy_all({name: args.run / name for name in RECORDS}, args.out_dir)
-    copy_all({path.name: path for path in args.scores}, args.out_dir)
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / MODEL
+        meta = save_without_encoder(args.run / args.checkpoint, args.agent_file, model, args.out_dir)
+        model_id = file_id(model)
+        check_scores(args.scores, model_id)
+        copies = {MODEL: model} | {name: args.run / name for name in RECORDS}
+        copy_all(copies | {path.name: path for path in args.scores}, args.out_dir)
+    load_dt(args.out_dir / MODEL)
     last = read_log(args.run / "progress.csv")[-1]
     provenance = {"id": model_id, "model_type": meta["model"]["model_type"], "agent": meta["agent"]["id"]}
     provenance |= {name: meta[name] for name in ("data", "seed", "batches", "env", "returns")}

@@ -87,8 +87,10 @@ def test_reports_of_this_model_are_copied_and_others_refused(args, tmp_path):
     publish.main(replace(args, scores=(scores,)))
     assert (args.out_dir / "scores.json").read_text() == scores.read_text()
     scores.write_text(json.dumps({"manifest": {"inputs": {"dt_file": "another"}}}))
+    published = {path.name: path.read_bytes() for path in args.out_dir.iterdir()}
     with pytest.raises(UsageError, match="is of another model"):
-        publish.main(replace(args, scores=(scores,)))
+        publish.main(replace(args, checkpoint="model_9.safetensors", scores=(scores,)))
+    assert {path.name: path.read_bytes() for path in args.out_dir.iterdir()} == published
 
 
 def test_another_agent_is_refused_at_publishing_and_at_loading(args, tmp_path):
