@@ -62,12 +62,12 @@ USER_ERRORS = (UsageError, BadCheckpoint, FloatingPointError)
 _NO_ROOM = (
     "nothing half-written was kept: free some space or choose another place, then run the same command again"
 )
+_NO_RIGHT = "change its permissions or choose another place, then run the same command again"
 _NO_PATH = "check the path, and give another"
-_ADVICE = dict.fromkeys(
-    (errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT), _NO_ROOM
-)
+_ADVICE = dict.fromkeys((errno.ENOSPC, errno.EFBIG, errno.EDQUOT), _NO_ROOM)
+_ADVICE |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _NO_RIGHT)
 _ADVICE |= dict.fromkeys(
-    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG), _NO_PATH
+    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP), _NO_PATH
 )
 
 

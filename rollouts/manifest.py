@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from common.descriptions import described, fits
 from rollouts.fields import REQUIRED
 from rollouts.remote import StorePath, store_path, write_file
-from rollouts.shard import BadStore, json_bytes, read_mapping
+from rollouts.shard import BadStore, json_bytes, later_version, read_mapping
 
 KIND = "worldlens rollouts"
 SCHEMA = 2
@@ -68,9 +68,8 @@ def read_manifest(path: StorePath) -> dict:
     manifest = read_mapping(file, "it is foreign or damaged: choose another directory")
     if manifest.get("kind") != KIND or manifest.get("schema") not in (1, SCHEMA):
         held = f"{described(manifest.get('kind'))}, schema {described(manifest.get('schema'))}"
-        raise BadStore(
-            f"{path} holds {held}; this version reads {KIND!r}, schema 1 to {SCHEMA}: record it again"
-        )
+        remedy = later_version(manifest, KIND, SCHEMA) or "record it again"
+        raise BadStore(f"{path} holds {held}; this version reads {KIND!r}, schema 1 to {SCHEMA}: {remedy}")
     stated = manifest.pop("sha256", None)
     remedy = "restore it or record again under another name"
     if manifest["schema"] == SCHEMA and stated != _digest(manifest):

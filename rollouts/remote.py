@@ -4,6 +4,7 @@ Only what stores need: small files are read and written whole, data files are fe
 A file appears under its name once it is complete: it is uploaded under another name first.
 """
 
+import errno
 import fnmatch
 import tempfile
 import uuid
@@ -32,13 +33,27 @@ class RemotePath:
 
     def __init__(self, url: str):
         scheme, rest = URL.fullmatch(url).groups()
+        if not rest:
+            raise UsageError(f"{scheme}:// names no place there: give one, such as s3://bucket/name")
+        if "::" in scheme:
+            inner = scheme.rpartition("::")[2]
+            raise UsageError(f"{scheme}://{rest} names several file systems: give {inner}://{rest}")
         root = "/" if scheme == "local" else ""
         self.url = f"{scheme}://{root}{rest.rstrip('/')}"
-        try:
+        with self._reached():
             self._files, self._path = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            raise UsageError(f"{self.url} cannot be reached: {error}") from error
-        self._files.invalidate_cache()
+            self._files.invalidate_cache()
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Makes one line of what a file system raises, each one its own errors; a full local disk stays."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            cause = " ".join(str(error).split()) or type(error).__name__
+            raise UsageError(f"{self.url} cannot be reached: {cause}") from error
 
     def __truediv__(self, name: str) -> "RemotePath":
         return RemotePath(f"{self.url}/{name}")
@@ -70,14 +85,17 @@ class RemotePath:
         return RemotePath(self.url.rpartition("/")[0])
 
     def exists(self) -> bool:
-        return self._files.exists(self._path)
+        with self._reached():
+            return self._files.exists(self._path)
 
     def is_dir(self) -> bool:
-        return self._files.isdir(self._path)
+        with self._reached():
+            return self._files.isdir(self._path)
 
     def iterdir(self) -> Iterator["RemotePath"]:
-        names = (path.rstrip("/").rpartition("/")[2] for path in self._files.ls(self._path, detail=False))
-        return (self / name for name in names)
+        with self._reached():
+            paths = self._files.ls(self._path, detail=False)
+        return (self / path.rstrip("/").rpartition("/")[2] for path in paths)
 
     def glob(self, pattern: str) -> list["RemotePath"]:
         if not self.is_dir():
@@ -85,21 +103,26 @@ class RemotePath:
         return [path for path in self.iterdir() if fnmatch.fnmatch(path.name, pattern)]
 
     def stat(self) -> _Status:
-        return _Status(self._files.size(self._path))
+        with self._reached():
+            return _Status(self._files.size(self._path))
 
     def read_text(self) -> str:
-        return self._files.cat_file(self._path).decode()
+        with self._reached():
+            data = self._files.cat_file(self._path)
+        return data.decode()
 
     def write_bytes(self, data: bytes) -> None:
         """Uploads under another name, then renames."""
         part = str(self.parent / f".{self.name}.{uuid.uuid4().hex}.part")  # others may write the same file
-        self._files.makedirs(self._files._parent(self._path), exist_ok=True)
-        self._files.pipe_file(self._files._strip_protocol(part), bytes(data))
-        self._files.mv(self._files._strip_protocol(part), self._path)
+        with self._reached():
+            self._files.makedirs(self._files._parent(self._path), exist_ok=True)
+            self._files.pipe_file(self._files._strip_protocol(part), bytes(data))
+            self._files.mv(self._files._strip_protocol(part), self._path)
 
     def fetch(self, target: Path) -> None:
         """Copies the file to the local disk."""
-        self._files.get_file(self._path, str(target))
+        with self._reached():
+            self._files.get_file(self._path, str(target))
 
 
 StorePath = Path | RemotePath
@@ -112,7 +135,7 @@ def store_path(path: StorePath | str) -> StorePath:
     if is_elsewhere(path):
         return RemotePath(str(path))
     url = URL.fullmatch(str(path))
-    return Path("/" + url[2]) if url else Path(path)
+    return Path(f"/{url[2] or ''}") if url else Path(path)
 
 
 def write_file(path: StorePath, data: bytes) -> None:

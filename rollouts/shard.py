@@ -16,7 +16,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from common.descriptions import look_up, parse_json
+from common.descriptions import described, fits, look_up, parse_json
 from common.runs import UsageError
 from rollouts.datasets import plain_dataset
 from rollouts.fields import Field
@@ -89,6 +89,10 @@ def read_entry(path: StorePath) -> dict:
     stated = entry.pop("sha256", None)
     if entry.get("kind") != _KIND or stated != _digest(entry):
         raise BadStore(f"{path} is damaged: it does not match its own checksum; {remedy}")
+    if entry.get("schema") != SCHEMA:
+        held = described(entry.get("schema"))
+        remedy = later_version(entry, _KIND, SCHEMA) or remedy
+        raise BadStore(f"{path} has schema {held}; this version reads schema {SCHEMA}: {remedy}")
     try:
         _check_entry(entry, path)
         entry["episodes"] = {name: _unpack(column) for name, column in entry["episodes"].items()}
@@ -110,6 +114,13 @@ def read_mapping(path: StorePath, remedy: str, error: type[Exception] = BadStore
     except UnicodeDecodeError as cause:
         raise error(f"{path} is damaged ({cause}); {remedy}") from cause
     return parse_json(text, path, remedy, error)
+
+
+def later_version(description: dict, kind: str, schema: int) -> str:
+    """Advice on a file of that kind that a later version wrote; empty for any other."""
+    found = description.get("schema")
+    later = description.get("kind") == kind and fits(found, int) and found > schema
+    return "a later version of Worldlens made it, so update this one" if later else ""
 
 
 def remedy_for(name: str) -> str:

@@ -2,8 +2,9 @@
 
 import re
 
-URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")
-"""A URL, of whose slashes pathlib may have left one."""
+_NAME = r"[A-Za-z][\w+.-]+"
+URL = re.compile(rf"((?:{_NAME}::)*{_NAME}):(?:/+(.*)|$)")
+"""A URL, of whose slashes pathlib may have left one, or none at its end: file system and place."""
 LOCAL = "file"
 
 

@@ -24,7 +24,7 @@ def _may_be_there(path: str) -> bool:
     if "*" in path or is_elsewhere(path):
         return True
     url = URL.fullmatch(path)
-    return os.path.exists("/" + url[2] if url else path)
+    return os.path.exists(f"/{url[2] or ''}" if url else path)
 
 
 def report(lacks: Sequence[tuple[str, str]], written: Sequence[str]) -> list[str]:

@@ -54,9 +54,55 @@ def test_a_url_that_was_a_path_is_still_a_url(both):
     assert store_path(Path("data/coinrun")) == Path("data/coinrun")
 
 
-def test_an_unknown_file_system_is_named():
-    with pytest.raises(UsageError, match="nowhere://x cannot be reached"):
-        Rollouts.open("nowhere://x")
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nowhere://x", "nowhere://x cannot be reached: Protocol not known: nowhere"),
+        ("S3://bucket/x", "S3://bucket/x cannot be reached: Protocol not known: S3"),
+        ("github://a/b", "github://a/b cannot be reached: .* missing 2 required"),
+        ("no_such_one://a/b", "no_such_one://a/b cannot be reached"),
+        ("memory://", "memory:// names no place there: give one, such as s3://bucket/name"),
+        ("s3:/", "s3:// names no place there"),
+        (
+            "simplecache::s3://bucket/x",
+            "simplecache::s3://bucket/x names several file systems: give s3://bucket/x",
+        ),
+        ("memory://none", "no store of rollouts at memory://none"),
+        ("file:///none/such", "no store of rollouts at /none/such"),
+    ],
+)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_place_without_a_store_is_one_line(path, message, kind, bucket):
+    with pytest.raises(UsageError, match=message) as refused:
+        Rollouts.open(kind(path))
+    assert "\n" not in str(refused.value)
+
+
+METHODS = {
+    "exists": lambda path: path.exists(),
+    "isdir": lambda path: path.is_dir(),
+    "ls": lambda path: list(path.iterdir()),
+    "size": lambda path: path.stat(),
+    "cat_file": lambda path: path.read_text(),
+    "pipe_file": lambda path: path.write_bytes(b"x"),
+    "get_file": lambda path: path.fetch(Path("never")),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_whatever_a_file_system_raises_is_one_line(bucket, monkeypatch, name):
+    path = RemotePath(f"{bucket}/x.json")
+    errors = [ConnectionError("two\nlines"), TypeError("gone"), RuntimeError(), OSError(28, "No space left")]
+
+    def fail(*args, **kwargs):
+        raise errors.pop(0)
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), name, fail)
+    for cause in ("two lines", "gone", "RuntimeError"):
+        with pytest.raises(UsageError, match=f"{path} cannot be reached: {cause}$"):
+            METHODS[name](path)
+    with pytest.raises(OSError, match="No space left"):
+        METHODS[name](path)
 
 
 def test_data_changed_elsewhere_are_refused(both):
@@ -75,7 +121,7 @@ def test_an_upload_that_breaks_off_leaves_no_shard(bucket, monkeypatch):
     create_store(path, MANIFEST)
     files = fsspec.filesystem("memory")
     monkeypatch.setattr(type(files), "mv", lambda *args, **kwargs: (_ for _ in ()).throw(OSError(5, "gone")))
-    with pytest.raises(OSError, match="gone"):
+    with pytest.raises(UsageError, match="shard_00000.h5 cannot be reached: .*gone"):
         write_shard(path, 0, *make_shard([3]))
     monkeypatch.undo()
     with pytest.raises(BadStore, match="no episodes yet"):
