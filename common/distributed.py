@@ -91,10 +91,9 @@ class DistContext:
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         with _all_present():
             distributed.all_reduce(flat)
-        for gradient, mean in zip(
-            gradients, (flat / self.size).split([gradient.numel() for gradient in gradients])
-        ):
-            gradient.copy_(mean.view_as(gradient))
+        flat /= self.size
+        for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients])):
+            gradient.copy_(mean.view_as(gradient))  # which keeps its layout in memory
 
     def broadcast(self, text: str) -> str:
         """The first process's text."""

@@ -298,7 +298,6 @@ class WorldModel(nn.Module):
         state: EnvState,
         action: torch.Tensor,
         mode: str = "hard",
-        around: Surroundings | None = None,
     ) -> tuple[EnvState, MotionOutcomes]:
         """The state after the player has moved, before new tiles are drawn, and the motions it chose from.
 
@@ -306,25 +305,27 @@ class WorldModel(nn.Module):
             state: states [B, ...].
             action: weights [B, A].
             mode: gradient mode.
-            around: what the player stands among; default: what the canvas says.
         """
-        if around is None:
-            around = surroundings(state.canvas, state.position, self.config)
+        around = surroundings(state.canvas, state.position, self.config)
+        moved, outcomes = self.move_among(around, state, action, mode)
+        outcome = self.outcome_head(state, around, moved.motion, action)
+        return moved._replace(outcome=outcome), outcomes
+
+    def move_among(
+        self, around: Surroundings, state: EnvState, action: torch.Tensor, mode: str = "hard"
+    ) -> tuple[EnvState, MotionOutcomes]:
+        """`move` with given surroundings, and without the outcome of the action."""
         outcomes = self.motion_head(state.vector, around, state.motion, action)
         motion = outcomes.choose(mode)
-        outcome = self.outcome_head(state, around, motion, action)
         vector, pose = self.vector_gru(state, around, motion, action)
-        return (
-            state._replace(
-                vector=vector,
-                pose=pose,
-                motion=motion,
-                position=state.position - motion,
-                outcome=outcome,
-                frame=no_frame(motion),
-            ),
-            outcomes,
+        moved = state._replace(
+            vector=vector,
+            pose=pose,
+            motion=motion,
+            position=state.position - motion,
+            frame=no_frame(motion),
         )
+        return moved, outcomes
 
     def tiles_ahead(self, moved: EnvState) -> TileFeatures:
         """What the tiles in view are drawn from."""

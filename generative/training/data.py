@@ -1,5 +1,7 @@
 """Training windows of a rollout store: keyed draws."""
 
+import copy
+
 import numpy as np
 import torch
 
@@ -56,6 +58,12 @@ class WindowSource:
         self.death_fraction = death_oversampling if len(self.deaths) else 0.0
         oversampling = self.death_fraction * len(self.training) / max(len(self.deaths), 1)
         self.weight = 1 / (1 - self.death_fraction + has_death * oversampling)
+
+    def shortened(self, length: int) -> "WindowSource":
+        """The same draws of windows of which only the first `length` steps are read."""
+        short = copy.copy(self)
+        short.windows = Windows(self.windows.rollouts, length, self.windows.table, self.windows.labels)
+        return short
 
     def train_batch(self, step: int, size: int, mine: slice = slice(None)) -> Segment:
         """The batch of training step `step`, or this process's windows of it; it depends on seed and step

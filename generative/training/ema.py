@@ -14,11 +14,27 @@ class EMA:
     def __init__(self, model: torch.nn.Module, decay: float):
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
         self.decay = decay
+        self._pairs = self._moving = list(zip(self.model.parameters(), model.parameters()))
 
     @torch.no_grad()
-    def update(self, model: torch.nn.Module, updates: int) -> None:
-        """Moves the average towards the model's weights; updates: how many updates there were, this one
-        included.
+    def update(self, updates: int) -> None:
+        """Moves the average towards the weights of the model it was made from; updates: how many there were,
+        this one included.
         """
-        decay = min(self.decay, (1 + updates) / (10 + updates))
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
+        average, new = zip(*self._moving)
+        torch._foreach_lerp_(average, new, self._weight(updates))
+
+    @torch.no_grad()
+    def skip_settled(self, updates: int) -> None:
+        """Leaves out of later updates, until the next call, the frozen weights that these would not change by
+        a bit: new weights count less at each update.
+        """
+        weight = self._weight(updates)
+        self._moving = [
+            (old, new)
+            for old, new in self._pairs
+            if new.requires_grad or not old.equal(old.lerp(new, weight))
+        ]
+
+    def _weight(self, updates: int) -> float:
+        return 1 - min(self.decay, (1 + updates) / (10 + updates))

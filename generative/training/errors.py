@@ -1,7 +1,7 @@
 """Error measures that the world model's losses are composed of."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -40,22 +40,6 @@ def outcome_errors(
             outcome.uncalibrated_done_logit, terminated, reduction="none"
         ),
     }
-
-
-def outcome_terms(
-    model: WorldModel,
-    logits: torch.Tensor,
-    reward: torch.Tensor,
-    terminated: torch.Tensor,
-    weight: torch.Tensor,
-    exists: torch.Tensor,
-) -> dict[str, torch.Tensor]:
-    """The terms reward, done and uncalibrated_done: means of `outcome_errors` where `exists` [T, B].
-
-    logits: [T, B, bins + 1].
-    """
-    errors = outcome_errors(model, model.outcome(logits), reward, terminated, weight)
-    return {name: masked_mean(error, exists) for name, error in errors.items()}
 
 
 def importance_weights(segment: Segment) -> torch.Tensor:
@@ -112,7 +96,19 @@ def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
     Within `means_over` processes: a number whose mean over them is the mean over all of their elements.
     """
-    return torch.where(mask, x, 0.0).sum() / _count(mask.sum())
+    return masked_means(({"x": x}, mask))["x"]
+
+
+def masked_means(*groups: tuple[Mapping[str, torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
+    """`masked_mean` of each tensor of each group, with the group's mask. Processes exchange all counts at
+    once.
+    """
+    counts = _count(torch.stack([mask.sum() for _, mask in groups]))
+    return {
+        name: torch.where(mask, one, 0.0).sum() / count
+        for (named, mask), count in zip(groups, counts)
+        for name, one in named.items()
+    }
 
 
 def ragged_mean(x: torch.Tensor) -> torch.Tensor:

@@ -46,6 +46,9 @@ TRAINED = {
 }
 """Prefixes of the parameters that each stage trains."""
 
+NOISE = {"painter": ("codes", "times"), "latent": ("z",), "tiles": ("tiles", "z"), "joint": ("tiles", "z")}
+"""The fields of Noise that each stage reads."""
+
 
 def loss_terms(
     stage: str, model: WorldModel, segment: Segment, noise: Noise, agent: Policy
@@ -58,7 +61,7 @@ def loss_terms(
         stage: one of STAGES but motion, which has `motion_terms`.
         model: the world model.
         segment: recorded windows [L, B], with labels in `extra` where there are some.
-        noise: see `draw_noise`.
+        noise: the stage's of NOISE, from `draw_noise`.
         agent: the frozen agent.
 
     Returns:

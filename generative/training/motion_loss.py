@@ -4,8 +4,8 @@ import torch
 
 from generative.model.canvas import KNOWN, base_tile
 from generative.model.player import NEIGHBOURHOOD, Surroundings, centre_of, surroundings_of
-from generative.model.world_model import WorldModel
-from generative.training.errors import leading, masked_mean, outcome_terms
+from generative.model.world_model import Outcome, WorldModel
+from generative.training.errors import leading, masked_means, outcome_errors
 from generative.training.motion_data import MARGIN, MotionBatch, take_window
 from generative.training.painter_loss import CODE_NOISE
 
@@ -34,11 +34,11 @@ def motion_terms(
     state = like._replace(
         position=batch.position[1], motion=true_motion[0], pose=batch.pose[1], canvas=like.canvas[:, :0]
     )
-    logits, errors, misses, on_track, poses = [], [], [], [], []
+    taken, errors, misses, on_track, poses = [], [], [], [], []
     for t, action in enumerate(model.action_weights(batch.action[1:]), 1):
         around = _cached_surroundings(model, batch, t, state.position, code_noise)
-        moved, outcomes = model.move(state, action, around=around)
-        logits.append(moved.outcome)
+        moved, outcomes = model.move_among(around, state, action)
+        taken.append((state, around, moved.motion, action))
         if t + 1 == length:
             break
         wanted = state.position - batch.position[t + 1]
@@ -54,11 +54,24 @@ def motion_terms(
     exists = batch.mask[2:]
     on_track = torch.stack(on_track) & exists
     truth = batch.reward[1:], batch.terminated[1:], batch.weight
-    return {
-        "motion": masked_mean(torch.stack(errors), on_track),
-        "motion_error": masked_mean(torch.stack(misses), on_track),
-        "pose": masked_mean(torch.stack(poses), exists),
-    } | outcome_terms(model, torch.stack(logits), *truth, batch.mask[1:])
+    moves = {"motion": torch.stack(errors), "motion_error": torch.stack(misses)}
+    outcome = outcome_errors(model, _outcome(model, taken), *truth)
+    return masked_means((moves, on_track), ({"pose": torch.stack(poses)}, exists), (outcome, batch.mask[1:]))
+
+
+def _outcome(model: WorldModel, taken: list[tuple]) -> Outcome:
+    """What the model predicts of the actions taken, [T, B, ...]: at once, as no step needs that of another.
+
+    taken: arguments of the outcome head at each step.
+    """
+    states, arounds, motions, actions = zip(*taken)
+    before = states[0]._replace(
+        vector=torch.cat([state.vector for state in states]),
+        motion=torch.cat([state.motion for state in states]),
+    )
+    around = Surroundings(*map(torch.cat, zip(*arounds)))
+    logits = model.outcome_head(before, around, torch.cat(motions), torch.cat(actions))
+    return model.outcome(logits.unflatten(0, (len(taken), -1)))
 
 
 def _cached_surroundings(

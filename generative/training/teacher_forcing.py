@@ -1,5 +1,6 @@
 """What recorded windows show, and the world model run along them with every true frame."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,59 +17,64 @@ from rollouts.segment import Segment
 
 
 class Noise(NamedTuple):
-    """All random numbers of one forward pass over B windows of S simulated steps.
+    """Random numbers of one forward pass over B windows of S simulated steps; None where none were drawn.
 
-    z [B, Z]: standard normal, for the latents. tiles [S, B, columns, C]: Gumbel, for the tiles of states
-    1 .. S (`WorldModel.tile_noise`).
+    tiles [S, B, columns, C]: Gumbel, for the tiles of states 1 .. S (`WorldModel.tile_noise`).
+    z [B, Z]: standard normal, for the latents.
     codes [F, B, h, w, K]: standard normal, added to the codes of F frames that the painter draws.
-    times [F, B] and share [B]: uniform.
+    times [F, B]: uniform.
     """
 
-    z: torch.Tensor
-    tiles: torch.Tensor
-    codes: torch.Tensor
-    times: torch.Tensor
-    share: torch.Tensor
+    tiles: torch.Tensor | None = None
+    z: torch.Tensor | None = None
+    codes: torch.Tensor | None = None
+    times: torch.Tensor | None = None
 
     def windows(self, chosen: slice) -> "Noise":
         """The random numbers of some of the windows."""
-        return Noise(
-            self.z[chosen],
-            self.tiles[:, chosen],
-            self.codes[:, chosen],
-            self.times[:, chosen],
-            self.share[chosen],
-        )
+        z = None if self.z is None else self.z[chosen]
+        of_steps = {name: x[:, chosen] for name, x in self._asdict().items() if x is not None and name != "z"}
+        return Noise(z=z, **of_steps)
 
 
 PAINTED_FRAMES = 4
 """F: frames per window that the painter's stage looks at."""
 
 
-def draw_noise(config: WorldModelConfig, steps: int, batch: int, generator: torch.Generator) -> Noise:
+def draw_noise(
+    config: WorldModelConfig,
+    steps: int,
+    batch: int,
+    generator: torch.Generator,
+    names: Sequence[str] = Noise._fields,
+) -> Noise:
     """Draws the random numbers of one forward pass on the generator's device.
 
     Args:
         config: shapes of latent and categorical variables.
         steps: simulated steps S per window.
         batch: windows B.
-        generator: source of the numbers; the order of the draws is fixed.
+        generator: source of the numbers; the order of the draws is that of Noise's fields.
+        names: the fields that are drawn.
     """
     device = generator.device
 
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator, device=device)
+    def gumbel(*shape: int) -> torch.Tensor:
+        return -torch.empty(shape, device=device).exponential_(generator=generator).log()
 
-    gumbel = (
-        -torch.empty(steps, batch, *config.noise_shape, device=device).exponential_(generator=generator).log()
-    )
-    return Noise(
-        z=normal(batch, config.latent_size),
-        tiles=gumbel,
-        codes=normal(PAINTED_FRAMES, batch, *config.view_shape, config.code_size),
-        times=torch.rand(PAINTED_FRAMES, batch, generator=generator, device=device),
-        share=torch.rand(batch, generator=generator, device=device),
-    )
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, device=device)
+
+    def uniform(*shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=generator, device=device)
+
+    draws = {
+        "tiles": (gumbel, steps, batch, *config.noise_shape),
+        "z": (normal, batch, config.latent_size),
+        "codes": (normal, PAINTED_FRAMES, batch, *config.view_shape, config.code_size),
+        "times": (uniform, PAINTED_FRAMES, batch),
+    }
+    return Noise(**{name: draw(*shape) for name, (draw, *shape) in draws.items() if name in names})
 
 
 def true_view(model: WorldModel, segment: Segment) -> View:

@@ -10,7 +10,7 @@ from generative.model.categorical import balanced_kl, kl
 from generative.model.state import EnvState
 from generative.model.tile_dynamics import BORDER, TileFeatures
 from generative.model.world_model import View, WorldModel
-from generative.training.errors import importance_weights, leading, masked_mean, outcome_terms
+from generative.training.errors import importance_weights, leading, masked_means, outcome_errors
 from generative.training.motion_loss import LOST
 from generative.training.teacher_forcing import (
     Noise,
@@ -50,7 +50,8 @@ def tile_terms(
     tiles = model.tile_dynamics(torch.cat(windows), torch.cat(vectors))
     targets = [true_tiles(model, recording, t, view.position[t]) for t in range(k, len(segment.mask))]
     draws = noise.tiles[: len(actions)].flatten(0, 1)
-    return _tile_losses(model, tiles, torch.cat(targets), draws, segment.mask[k:].flatten())
+    errors = _tile_errors(model, tiles, torch.cat(targets), draws)
+    return masked_means((errors, segment.mask[k:].flatten()))
 
 
 def true_tiles(model: WorldModel, recording: Recording, step: int, position: torch.Tensor) -> torch.Tensor:
@@ -66,21 +67,19 @@ def true_tiles(model: WorldModel, recording: Recording, step: int, position: tor
     return torch.where(known_before > 0, now, last).detach()
 
 
-def _tile_losses(
+def _tile_errors(
     model: WorldModel,
     tiles: TileFeatures,
     target: torch.Tensor,
     noise: torch.Tensor,
-    exists: torch.Tensor,
 ) -> dict[str, torch.Tensor]:
-    """The terms codes, kl_balanced and kl of the tiles in view of N states.
+    """Errors [N] of the tiles in view of N states, for the terms codes, kl_balanced and kl.
 
     Args:
         model: the world model.
         tiles: what they are predicted from, [N, h, w, ...].
         target: true codes and weights [N, h, w, K + 1].
         noise: Gumbel [N, columns, C].
-        exists: [N] bool, which states count.
     """
     codes, weight = target[..., :-KNOWN], target[..., -1]
     prior = model.tile_dynamics.prior(tiles)
@@ -92,9 +91,9 @@ def _tile_losses(
     counts = weight.flatten(1)[..., None] > 0
     prior, posterior = (torch.where(counts, x, prior.detach()) for x in (prior, posterior))
     return {
-        "codes": masked_mean(error, exists),
-        "kl_balanced": masked_mean(balanced_kl(posterior, prior, 0.0), exists),
-        "kl": masked_mean(kl(posterior, prior).detach(), exists),
+        "codes": error,
+        "kl_balanced": balanced_kl(posterior, prior, 0.0),
+        "kl": kl(posterior, prior).detach(),
     }
 
 
@@ -128,14 +127,14 @@ def joint_terms(
         targets.append(target)
     exists = torch.stack(on_track) & segment.mask[k - 1 :]
     truth = segment.reward[k - 1 :], segment.terminated[k - 1 :], importance_weights(segment)
-    drawn = _tile_losses(
+    drawn = _tile_errors(
         model,
         TileFeatures(*(torch.cat(parts) for parts in zip(*tiles))),
         torch.cat(targets),
         noise.tiles[: len(tiles)].flatten(0, 1),
-        (exists[:-1] & segment.mask[k:]).flatten(),
     )
-    return drawn | outcome_terms(model, torch.stack(outcomes), *truth, exists)
+    outcome = outcome_errors(model, model.outcome(torch.stack(outcomes)), *truth)
+    return masked_means((drawn, (exists[:-1] & segment.mask[k:]).flatten()), (outcome, exists))
 
 
 def _own_or_observed_start(model: WorldModel, recording: Recording) -> EnvState:

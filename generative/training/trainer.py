@@ -33,7 +33,7 @@ from generative.simulator import freeze
 from generative.training.data import VALIDATION_STREAM, WindowSource, seeded_generator
 from generative.training.ema import EMA
 from generative.training.errors import means_over, psnr
-from generative.training.losses import TERMS, TRAINED, loss_terms, total_loss
+from generative.training.losses import NOISE, TERMS, TRAINED, loss_terms, total_loss
 from generative.training.motion_data import SIDE, MotionBatch, MotionData
 from generative.training.motion_loss import motion_terms
 from generative.training.partial_weights import load_partial
@@ -166,7 +166,7 @@ class Trainer:
     def _train_batch(self, step: int) -> Segment | MotionBatch:
         """This process's windows of a batch of the current stage."""
         if self.stage != "motion":
-            return self.source.train_batch(step, self.config.batch_size, self.ranks.mine)
+            return self._stage_source.train_batch(step, self.config.batch_size, self.ranks.mine)
         windows, weight = self.source.draw(step, self.config.motion_batch_size, self.ranks.mine)
         return self._motion_windows(windows, weight)
 
@@ -175,7 +175,7 @@ class Trainer:
         if not len(self.source.validation):
             return self._train_batch(i).to(self.device)
         if self.stage != "motion":
-            batch = self.source.validation_batch(i, self.config.batch_size, self.ranks.mine)
+            batch = self._stage_source.validation_batch(i, self.config.batch_size, self.ranks.mine)
             return batch.to(self.device)
         windows = self.source.draw_validation(i, self.config.motion_batch_size, self.ranks.mine)
         return self._motion_windows(windows, torch.ones(len(windows))).to(self.device)
@@ -214,18 +214,18 @@ class Trainer:
         values = as_numbers(terms | {"loss": loss, "frames": segment.mask.sum()}) | {
             "due": float(self._save_clock.due)
         }
-        values = self.ranks.mean(values)
-        self._refuse_bad(values)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.ranks.average_gradients(self.trained)
+        values = self.ranks.mean(values)  # now that no process waits for another
+        self._refuse_bad(values)
         values["grad_norm"] = torch.nn.utils.clip_grad_norm_(self.trained, self.config.grad_clip_norm).item()
         self._refuse_bad(values)
         self._clock.frames += values.pop("frames") * self.ranks.size
         self._save_clock_rang = values.pop("due") > 0
         with uninterrupted():
             self.optimizer.step()
-            self.average.update(self.model, self.batches + 1)
+            self.average.update(self.batches + 1)
             self._sums.add(values)
             self.batches += 1
 
@@ -258,6 +258,11 @@ class Trainer:
             parameter.requires_grad_(name.startswith(prefixes))
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(self.trained, lr=self.config.learning_rate(batch), fused=True)
+        self.average.skip_settled(self.batches)
+        short = self.stage == "latent"  # it looks at the start alone
+        self._stage_source = (
+            self.source.shortened(self.model.config.num_initializing_steps) if short else self.source
+        )
         self.best = math.inf
 
     def _terms(self, model: WorldModel, batch: Segment | MotionBatch, key: int) -> dict[str, torch.Tensor]:
@@ -270,9 +275,9 @@ class Trainer:
             with means_over(self.ranks):
                 return motion_terms(model, batch, self.config.free_running_fraction, noise)
         steps = len(batch.mask) - c.num_initializing_steps + 1
-        noise = draw_noise(c, steps, self.config.batch_size, generator).windows(self.ranks.mine)
+        noise = draw_noise(c, steps, self.config.batch_size, generator, NOISE[self.stage])
         with means_over(self.ranks):
-            return loss_terms(self.stage, model, batch, noise, self.agent)
+            return loss_terms(self.stage, model, batch, noise.windows(self.ranks.mine), self.agent)
 
     def _refuse_bad(self, values: dict[str, float]) -> None:
         bad = [name for name, value in values.items() if not math.isfinite(value)]
@@ -321,6 +326,7 @@ class Trainer:
             "lr": self.config.learning_rate(self.batches - 1),
         } | self._with_psnr(self._sums.means())
         row |= self._clock.read() | self.validate()
+        self.average.skip_settled(self.batches)
         with uninterrupted():
             self._sums = RunningMean()
             if row.get("val_loss", math.inf) < self.best:

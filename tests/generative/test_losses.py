@@ -398,7 +398,11 @@ def test_noise_is_drawn_in_a_fixed_order_and_windows_of_it_are_slices(model):
     part = draw(0).windows(slice(1, 5, 2))
     assert torch.equal(part.z, draw(0).z[1::2])
     assert torch.equal(part.tiles, draw(0).tiles[:, 1::2])
-    assert part.codes.shape[1] == part.times.shape[1] == len(part.share) == 2
+    assert part.codes.shape[1] == part.times.shape[1] == 2
+    alone = draw_noise(model.config, STEPS, 5, torch.Generator().manual_seed(0), ("tiles", "z"))
+    assert torch.equal(alone.tiles, draw(0).tiles)
+    assert torch.equal(alone.windows(slice(2)).z, draw(0).z[:2])
+    assert alone.codes is alone.times is None
     many = draw_noise(model.config, 2, 2000, torch.Generator().manual_seed(0))
     assert abs(many.tiles.mean() - 0.5772) < 0.02  # Euler's constant: Gumbel noise
     assert abs(many.z.std() - 1) < 0.02
