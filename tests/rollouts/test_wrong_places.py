@@ -1,5 +1,6 @@
 """Places that hold no store, or may not be used, are one line in every script that takes a store by path."""
 
+import errno
 import json
 import os
 import shutil
@@ -68,16 +69,8 @@ def refusal(main, place: Path, tmp_path: Path) -> str:
 
 
 PLACES = (
-    "empty",
-    "file",
-    "loop",
-    "dangling",
-    "no_manifest",
-    "later",
-    "earlier",
-    "foreign",
-    "later_shard",
-    "no/x",
+    *("empty", "file", "loop", "dangling", "no_manifest", "no/x"),
+    *("later", "earlier", "foreign", "later_shard"),
 )
 
 
@@ -100,6 +93,16 @@ def test_where_nothing_can_be_written_is_one_line(tmp, script, place, monkeypatc
     assert sorted(tmp.rglob("*")) == before
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_right_that_is_missing_is_advised_on(number, tmp_path):
+    def main(place: Path, _: Path) -> None:
+        raise OSError(number, os.strerror(number), str(place))
+
+    advice = "change its permissions or choose another place"
+    line = refusal(main, tmp_path, tmp_path)
+    assert line.startswith(f"error: {os.strerror(number)} ({tmp_path}); {advice}")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
 def test_a_place_without_permission_is_one_line(tmp):
     (tmp / "empty").chmod(0)
@@ -111,6 +114,6 @@ def test_a_place_without_permission_is_one_line(tmp):
 @pytest.mark.parametrize(("place", "file"), [("later", "later"), ("later_shard", "shard_00000.json")])
 def test_what_a_later_version_wrote_asks_for_that_version(tmp, place, file):
     line = refusal(READERS["migrate"], tmp / place, tmp)
-    assert f"{file} ha" in line
+    assert f"{file} h" in line
     assert line.endswith("a later version of Worldlens made it, so update this one")
     assert refusal(READERS["migrate"], tmp / "earlier", tmp).endswith("record it again")
