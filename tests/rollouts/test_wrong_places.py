@@ -31,7 +31,7 @@ WRITERS = {
         record.Args(behaviour="random", num_episodes=1, num_envs=1, num_threads=1, out_dir=place)
     ),
 }
-URLS = ("nowhere://x", "S3://bucket/x", "github://a/b", "s3://", "simplecache::memory://a/b")
+URLS = ("nowhere://x", "S3://bucket/x", "github://a/b", "simplecache::memory://a/b")
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ PLACES = (
 
 
 @pytest.mark.parametrize("script", READERS)
-@pytest.mark.parametrize("place", [*PLACES, *URLS, "memory://nowhere", "file:///none/such"])
+@pytest.mark.parametrize("place", [*PLACES, *URLS, "s3://", "memory://nowhere", "file:///none/such"])
 def test_what_is_no_store_cannot_be_read(tmp, script, place):
     path = tmp / place if place in PLACES else Path(place)
     line = refusal(READERS[script], path, tmp)
