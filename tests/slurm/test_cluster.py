@@ -181,7 +181,7 @@ def test_a_cancelled_job_stays_cancelled(tmp_path):
 
 def test_what_waits_for_a_job_that_failed_does_not_run(tmp_path):
     failing = python(
-        *f"record.py --agent_file nowhere --launcher sbatch --job_dir {tmp_path} --time 5".split()
+        *f"record.py --agent_file README.md --launcher sbatch --job_dir {tmp_path} --time 5".split()
     )
     job = re.search(r"submitted job (\d+)", failing)[1]
     waiting = submit(tmp_path, "sbatch", "--after", job, "--job_name", "waiting")
