@@ -240,8 +240,7 @@ def _begin(
     making = directory.with_name(f".{directory.name}.{os.getpid()}")
     _remove_unfinished(directory)
     try:
-        making.mkdir(parents=True, exist_ok=True)
-        lock = _claim(making, job)
+        lock = _make_locked(making, job)
         write_json(making / "manifest.json", manifest(inputs, precision))
         write_json(making / "config.json", plain(config))
     except OSError as error:
@@ -261,16 +260,26 @@ def _begin(
     return lock
 
 
+def _make_locked(making: Path, job: Job) -> IO:
+    """Creates a directory and locks it."""
+    while True:
+        making.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # a process elsewhere took it, still empty, for abandoned
+            return _claim(making, job)
+
+
 def _remove_unfinished(directory: Path) -> None:
     """Deletes what killed processes left while they created this run directory."""
     for left in directory.parent.glob(f".{glob.escape(directory.name)}.*"):
-        # its process may be about to lock it
-        locks = list(left.glob("lock*"))
-        if locks and not _lives_here(left.suffix[1:]):
-            with suppress(Locked, OSError):  # another process is at it, or has just put it in its place
+        if _lives_here(left.suffix[1:]):
+            continue
+        with suppress(Locked, OSError):  # another process is at it, or has just put it in its place
+            if locks := list(left.glob("lock*")):
                 lock = hold(locks[0])
                 shutil.rmtree(left)
                 lock.close()
+            else:
+                left.rmdir()
 
 
 def _lives_here(process: str) -> bool:

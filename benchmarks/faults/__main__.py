@@ -22,11 +22,11 @@ class Args:
     scripts: tuple[str, ...] = ()
     """Scripts to kill, by name; default: all. Rows of others in the output are kept."""
     kills: int = 14
-    """Kills of each script that keeps finished pieces: at a random time, at a random operation on files and
-    in mid-write, in turn; 0 for none.
+    """Kills of each script that records, trains, simulates or converts: at a random time, at a random
+    operation on files and in mid-write, in turn; 0 for none.
     """
     few_kills: int = 3
-    """Kills of each script that is one computation and its files; 0 for none."""
+    """Kills of each analysis, plot and small writer; 0 for none."""
     per_run: int = 5
     """Kills of one run at most; each run is also asked to stop once."""
     demo_stops: int = 6

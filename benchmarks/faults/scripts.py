@@ -20,7 +20,7 @@ from agents.actor_critic import load_agent
 from common.descriptions import read_yaml
 
 KINDS = ("made", "resumed", "short")
-"""Run only for what others read; with finished pieces that a resume keeps; one computation and its files."""
+"""Run only for what others read; record, train, simulate or convert; analyses, plots and small writers."""
 COMMANDS = read_yaml(Path(__file__).with_name("commands.yml"), "restore it")
 """Commands by kind, each after those whose results it reads; `copied`: whose results lie in a script's own
 directory before it runs; `left_out`: modules that are not run, and why.

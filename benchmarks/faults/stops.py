@@ -39,7 +39,7 @@ def stop_once(words: Sequence[str], out: Path, name: str, seconds: float, tally:
     committed = Committed(out)
     running = start(list(words), out)
     if (ended := running.wait(seconds, kill=False)) is not None:
-        tally.note("unclear", [] if already_there(words, ended) else unclear(ended, 0))
+        tally.note("unclear", unclear(words, ended, 0))
         return False
     number = signal.Signals[name]
     os.kill(running.process, number)
@@ -48,7 +48,7 @@ def stop_once(words: Sequence[str], out: Path, name: str, seconds: float, tally:
     tally.stops[name] += 1
     late = time.monotonic() - asked
     tally.note("late", [f"{late:.1f} s after {name}"] if late > LIMIT_SECONDS else [])
-    tally.note("unclear", unclear(ended, number))
+    tally.note("unclear", unclear(words, ended, number))
     tally.note("untrue", untrue(ended.said))
     committed.compare(tally)
     return True
@@ -69,10 +69,12 @@ def stop_demo(place: Path, stops: int, draw: random.Random) -> Tally:
     return tally
 
 
-def unclear(ended: Ended, number: int) -> list[str]:
+def unclear(words: Sequence[str], ended: Ended, number: int) -> list[str]:
     """What is wrong with the code and the words of a script that a signal ended; one that had finished ends
     with 0.
     """
+    if already_there(words, ended):
+        return []
     if ended.code not in (0, 128 + number):
         return [f"it ended with {ended.code}: {ended.said[-700:]}"]
     if "Traceback" in ended.said:

@@ -250,6 +250,10 @@ def test_only_convert_may_refuse_what_is_finished(tmp_path, monkeypatch, script,
     (tmp_path / script).write_text("import sys; sys.exit('error: x is there already')")
     assert not stops.stop_once([script], tmp_path, "SIGINT", 60.0, tally := Tally())
     assert tally.unclear == unclear
+    (tmp_path / script).write_text("import sys, time; time.sleep(0.5); sys.exit('error: x is there already')")
+    monkeypatch.setattr(stops.os, "kill", lambda process, number: None)  # it arrives too late
+    assert stops.stop_once([script], tmp_path, "SIGINT", 0.1, tally := Tally())
+    assert tally.unclear == unclear
 
 
 @pytest.mark.parametrize("name", ["x.h5", "x.hdf5"])

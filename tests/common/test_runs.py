@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -168,10 +169,28 @@ def test_a_directory_that_a_killed_process_was_just_making_is_removed(tmp_path):
     abandoned, begun = (tmp_path / f".{run.dir.name}_2.{number}" for number in (2**22 + 1, 2**22 + 2))
     for left in (abandoned, begun):
         left.mkdir()
-    (abandoned / "lock").touch()  # nobody holds it; the other's process may be about to make its own
+    (abandoned / "lock").touch()  # nobody holds it
+    living = tmp_path / f".{run.dir.name}_2.{os.getppid()}"
+    living.mkdir()
     open_run(tmp_path, "seed_0", {"a": 1}, new=True)
     assert not abandoned.exists()
-    assert begun.exists()
+    assert not begun.exists()
+    assert living.exists()  # its process may be about to lock it
+
+
+def test_a_directory_that_another_machine_takes_for_abandoned_is_made_again(tmp_path, monkeypatch):
+    hold, removed = common.runs.hold, []
+
+    def removed_before(path: Path):
+        if not removed:
+            removed.append(path.parent)
+            path.parent.rmdir()
+        return hold(path)
+
+    monkeypatch.setattr(common.runs, "hold", removed_before)
+    run = open_run(tmp_path, "seed_0", {"a": 1})
+    assert removed
+    assert (run.dir / "config.json").exists()
 
 
 def test_a_finished_run_knows_its_json_files(tmp_path):
