@@ -110,12 +110,14 @@ def row_of(tally: Tally) -> dict:
 
 
 def write(out_file: Path, part: str, rows: dict[str, dict]) -> None:
-    """Replaces rows of a part of the output file, and its totals."""
+    """Replaces rows of a part of the output file, each with the commit that it is of, and its totals."""
     kept = json.loads(out_file.read_text()) if out_file.exists() else {}
-    kept[part] = kept.get(part, {}) | rows
+    made = {name: value for name, value in manifest().items() if name != "command"}
+    kept[part] = kept.get(part, {}) | {
+        name: row | {"commit": made["git"]["commit"]} for name, row in rows.items()
+    }
     total = _sum(list(kept[part].values()))
     kept["all"] = kept.get("all", {}) | {part: total}
-    made = {name: value for name, value in manifest().items() if name != "command"}
     write_json(out_file, kept | {"manifest": made})
     logging.info("%s: %s", part, json.dumps(rows))
 

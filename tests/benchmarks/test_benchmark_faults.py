@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.faults import fork_server, outcomes, stops
-from benchmarks.faults.__main__ import Args, kills_of
+from benchmarks.faults.__main__ import Args, kills_of, write
 from benchmarks.faults.damage import _damage
 from benchmarks.faults.fork_server import run
 from benchmarks.faults.injections import Counter, counting, full_disk, kill_at, nothing, torn_write
@@ -233,6 +233,19 @@ def test_flags_choose_scripts_and_kills(tmp_path):
     assert not kills_of(Args(kills=0), listed).keys() & COMMANDS["resumed"].keys()
     with pytest.raises(UsageError, match="no script 'x' to kill; choose from: .*compact"):
         kills_of(Args(scripts=("x",)), listed)
+
+
+def test_rows_that_are_kept_name_their_own_commit(tmp_path, monkeypatch):
+    out = tmp_path / "faults.json"
+    for commit, rows in (("a", {"x": {"total": 3}, "y": {"total": 4}}), ("b", {"y": {"total": 5}})):
+        monkeypatch.setattr(
+            "benchmarks.faults.__main__.manifest", lambda: {"git": {"commit": commit}, "command": ["z"]}
+        )
+        write(out, "scripts", rows)
+    found = json.loads(out.read_text())
+    assert found["scripts"] == {"x": {"total": 3, "commit": "a"}, "y": {"total": 5, "commit": "b"}}
+    assert found["all"] == {"scripts": {"total": 8}}
+    assert found["manifest"] == {"git": {"commit": "b"}}
 
 
 def test_the_results_of_an_earlier_script_lie_where_a_plot_draws(tmp_path):
