@@ -28,6 +28,8 @@ class Args:
     """The agent that recorded the data."""
     data_dir: Path = Path("data")
     """Store of recorded rollouts, with labels."""
+    world_model_file: Path | None = None
+    """World model whose weights the stages begin with, as after the earlier stages; default: random ones."""
     trainings: tuple[str, ...] = ("painter", "latent", "motion", "tiles", "joint", "dt")
     """What is trained: stages of the world model, and dt, a Decision Transformer on frames."""
     interpreting_params_name: str = "small"
@@ -160,7 +162,8 @@ def settings_of(args: Args) -> dict:
     """What the processes of all groups have in common."""
     names = ("interpreting_params_name", "param_name", "batch_size", "seed")
     settings = {name: getattr(args, name) for name in names} | {"nudge": 0.0, "double": False}
-    return settings | {name: str(getattr(args, name).resolve()) for name in ("agent_file", "data_dir")}
+    files = {name: getattr(args, name) for name in ("agent_file", "data_dir", "world_model_file")}
+    return settings | {name: str(path.resolve()) if path else None for name, path in files.items()}
 
 
 def main(args: Args) -> None:
@@ -194,6 +197,8 @@ def main(args: Args) -> None:
 def write(args: Args, found: dict[str, dict]) -> None:
     """Writes the output file with the trainings that are done."""
     inputs = {"agent_file": file_id(args.agent_file), "data_dir": Rollouts.open(args.data_dir).id}
+    if args.world_model_file:
+        inputs["world_model_file"] = file_id(args.world_model_file)
     names = ("interpreting_params_name", "param_name", "batch_size", "seed", "turns", "batches")
     config = {name: getattr(args, name) for name in names}
     made = manifest(inputs, "fp32")

@@ -3,9 +3,9 @@
 The first process reads numbers of steps, one a line, and answers each with a line of JSON: the losses of the
 steps, and seconds and frames of all. It passes the number on to the others.
 
-Settings (JSON): training, agent_file, data_dir, interpreting_params_name, param_name, batch_size and seed as
-the flags of the benchmark; nudge, the relative size of a random change of the first weights; double, whether
-all is computed in float64.
+Settings (JSON): training, agent_file, data_dir, world_model_file (may be null), interpreting_params_name,
+param_name, batch_size and seed as the flags of the benchmark; nudge, the relative size of a random change of
+the first weights; double, whether all is computed in float64.
 """
 
 import json
@@ -28,6 +28,7 @@ from decision.model import DecisionTransformer
 from decision.trainer import Trainer as DTTrainer
 from decision.windows import DTWindows, SamplingConfig, WindowSampler
 from generative.model.config import STAGES, LossScales, window_length
+from generative.model.world_model_file import read_world_model
 from generative.training.data import WindowSource
 from generative.training.trainer import Trainer as WorldModelTrainer
 from rollouts.labels import Labels
@@ -51,7 +52,9 @@ def world_model_trainer(settings: dict, ranks: DistContext, directory: Path) -> 
     windows = rollouts.windows(window_length(model, train), min_steps=steps, labels=labels)
     layouts = episode_layouts(rollouts)
     source = WindowSource(windows, layouts, settings["seed"], train.death_oversampling)
-    place = (directory, settings["seed"], ranks.device, {}, None, ranks)
+    first = settings["world_model_file"]
+    weights = read_world_model(Path(first))[1] if first else None
+    place = (directory, settings["seed"], ranks.device, {}, weights, ranks)
     return WorldModelTrainer(model, train, LossScales(), source, agent, *place)
 
 

@@ -1,6 +1,7 @@
 """Two processes against one: losses of the same steps are compared, and turns are taken."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -66,3 +67,6 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
         1, two_processes.settings_of(args) | {"training": "dt", "nudge": 1e-3}, 2
     )
     assert two_processes.difference(found["dt"]["losses"][0][:2], alone)["first_beyond"] == 0
+    begun = two_processes.settings_of(replace(args, world_model_file=world.world_model_file))
+    from_file = two_processes.losses_alone(1, begun | {"training": "latent"}, 2)
+    assert two_processes.difference(found["latent"]["losses"][0][:2], from_file)["first_beyond"] == 0
