@@ -8,6 +8,7 @@ import logging
 import sys
 import threading
 import warnings
+from contextlib import nullcontext
 
 from tqdm import tqdm
 
@@ -49,7 +50,18 @@ def start_logging(level: int) -> None:
             warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
 
 
-class LogBar(tqdm):
+class Bar(tqdm):
+    """Progress bar that releases its lock when it cannot be drawn, as on a full disk or at a stop.
+
+    tqdm's keeps it, and a bar in another thread would wait for ever.
+    """
+
+    def refresh(self, nolock: bool = False, lock_args=None):
+        with nullcontext() if nolock else self._lock:
+            return super().refresh(nolock=True)
+
+
+class LogBar(Bar):
     """Progress bar for log files: first line after FIRST_SECONDS, then one every LOG_SECONDS."""
 
     def __init__(self, *args, **options):
@@ -64,7 +76,7 @@ class LogBar(tqdm):
 
 def progress_bar(*args, **options) -> tqdm:
     """A tqdm bar with an update interval that suits a terminal or a log file."""
-    return (tqdm if sys.stderr.isatty() else LogBar)(*args, **options)
+    return (Bar if sys.stderr.isatty() else LogBar)(*args, **options)
 
 
 def not_shown(share: float) -> None:

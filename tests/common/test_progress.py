@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -67,3 +68,29 @@ def test_a_fork_that_is_killed_while_it_draws_a_bar_does_not_hold_up_others():
     words = [sys.executable, "-c", KILLED_WHILE_DRAWING]
     ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert ended.stdout == "6\n", ended.stderr
+
+
+class FullDisk(io.StringIO):
+    full = False
+
+    def write(self, text):
+        if self.full:
+            raise OSError(28, "No space left on device")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_that_cannot_be_drawn_does_not_hold_up_those_of_other_threads(monkeypatch, terminal):
+    stream = FullDisk()
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr(progress.sys, "stderr", stream)
+    bar = progress.progress_bar(total=3, file=stream)
+    stream.full = True
+    with pytest.raises(OSError, match="No space left"):
+        bar.refresh()
+    stream.full = False
+    other = threading.Thread(target=lambda: list(progress.progress_bar(range(3), file=stream)), daemon=True)
+    other.start()
+    other.join(10)
+    assert not other.is_alive()
+    bar.close()
