@@ -321,7 +321,8 @@ REFUSED = {
     "--batch_size 1000000000000 in 2 draws .* takes .* GiB": dict(batch_size=HUGE),
     "in 1000000000000 draws": dict(draws=HUGE),
     "takes .* GiB, and this machine has": dict(num_sim_steps=HUGE),
-    "there is no sample [0-9]+:": dict(sample_ids=("0", "to", str(HUGE))),
+    "there is no sample [0-9]+:": dict(sample_ids=("0", "to", "100000000")),
+    "has a number of 13 digits": dict(sample_ids=("0", "to", str(HUGE))),
 }
 
 
