@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 import warnings
-from contextlib import nullcontext
+from collections.abc import Sequence
 
 from tqdm import tqdm
 
@@ -56,9 +56,15 @@ class Bar(tqdm):
     tqdm's keeps it, and a bar in another thread would wait for ever.
     """
 
-    def refresh(self, nolock: bool = False, lock_args=None):
-        with nullcontext() if nolock else self._lock:
+    def refresh(self, nolock: bool = False, lock_args: Sequence | None = None) -> bool | None:
+        if nolock:
             return super().refresh(nolock=True)
+        if not self._lock.acquire(*(lock_args or ())):
+            return False
+        try:
+            return super().refresh(nolock=True)
+        finally:
+            self._lock.release()
 
 
 class LogBar(Bar):

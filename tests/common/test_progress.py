@@ -94,3 +94,23 @@ def test_a_bar_that_cannot_be_drawn_does_not_hold_up_those_of_other_threads(monk
     other.join(10)
     assert not other.is_alive()
     bar.close()
+
+
+def test_a_bar_need_not_wait_for_one_that_is_being_drawn():
+    """As tqdm's own: `lock_args` are those of the lock."""
+    bar = progress.progress_bar(total=3, file=io.StringIO())
+    held, drawn = threading.Event(), threading.Event()
+
+    def draw():
+        with bar.get_lock():
+            held.set()
+            drawn.wait(10)
+
+    other = threading.Thread(target=draw, daemon=True)
+    other.start()
+    assert held.wait(10)
+    assert bar.refresh(lock_args=(False,)) is False
+    drawn.set()
+    other.join(10)
+    assert bar.refresh(lock_args=(False,)) is True
+    bar.close()
